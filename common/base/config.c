@@ -1,0 +1,230 @@
+/* Configuration from one declared table: see config.h. */
+#include "common/base/config.h"
+
+#include "common/base/buf.h"
+#include "common/base/memory.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <string.h>
+
+#define CONFIG_FILE_LIMIT (1024 * 1024)
+
+static int parse_integer(const struct config_option *option, const char *text, int64_t *ret, struct err *err)
+{
+        char *end;
+        int64_t value;
+
+        errno = 0;
+        value = strtoll(text, &end, 10);
+        if (errno != 0 || end == text || *end != '\0')
+                return err_field(err, option->name, "%s: \"%.40s\" is not a whole number", option->name, text);
+        if (option->max != 0 && (value < option->min || value > option->max))
+                return err_field(err, option->name, "%s: %lld is not between %lld and %lld", option->name,
+                                 (long long)value, (long long)option->min, (long long)option->max);
+        *ret = value;
+        return 0;
+}
+
+static int parse_duration(const struct config_option *option, const char *text, int64_t *ret, struct err *err)
+{
+        static const struct {
+                const char *unit;
+                int64_t ms;
+        } units[] = { { "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { "h", 3600000 }, { "d", 86400000 } };
+        char *end;
+        int64_t value;
+
+        errno = 0;
+        value = strtoll(text, &end, 10);
+        if (errno == 0 && end != text && value >= 0 && value < INT64_MAX / 86400000)
+                for (size_t i = 0; i < ARRAY_SIZE(units); i++)
+                        if (strcmp(end, units[i].unit) == 0) {
+                                *ret = value * units[i].ms;
+                                return 0;
+                        }
+        return err_field(err, option->name, "%s: \"%.40s\" is not a duration such as 500ms, 30s, 15m, 24h or 14d",
+                         option->name, text);
+}
+
+static int parse_bool(const struct config_option *option, const char *text, bool *ret, struct err *err)
+{
+        static const char *const yes[] = { "1", "true", "on", "yes" }, *const no[] = { "0", "false", "off", "no", "" };
+
+        for (size_t i = 0; i < ARRAY_SIZE(yes); i++)
+                if (strcasecmp(text, yes[i]) == 0)
+                        return *ret = true, 0;
+        for (size_t i = 0; i < ARRAY_SIZE(no); i++)
+                if (strcasecmp(text, no[i]) == 0)
+                        return *ret = false, 0;
+        return err_field(err, option->name, "%s: \"%.40s\" is neither true nor false", option->name, text);
+}
+
+int config_parse(const struct config_option *option, const char *text, void *target, struct err *err)
+{
+        void *field = (char *)target + option->offset;
+
+        switch (option->type) {
+        case CONFIG_TEXT:
+                *(char **)field = mem_copy_text(text);
+                return 0;
+        case CONFIG_INTEGER:
+                return parse_integer(option, text, field, err);
+        case CONFIG_DURATION:
+                return parse_duration(option, text, field, err);
+        case CONFIG_BOOL:
+                return parse_bool(option, text, field, err);
+        }
+        return err_set(err, ERR_INTERNAL, "config_type", "%s has no known type", option->name);
+}
+
+static int read_file(const char *path, char **ret, struct err *err)
+{
+        FILE *in = fopen(path, "re");
+        auto_buf text = { 0 };
+        char chunk[4096];
+        size_t n;
+
+        if (in == NULL)
+                return err_set(err, ERR_INPUT, "config_file", "cannot read %s: %s", path, strerror(errno));
+        while ((n = fread(chunk, 1, sizeof(chunk), in)) > 0 && text.length < CONFIG_FILE_LIMIT)
+                buf_add(&text, chunk, n);
+        fclose(in);
+        *ret = buf_take(&text);
+        return 0;
+}
+
+/* Sets what the file names and the environment does not: NAME=value lines, # comments, optional quotes. */
+static int load_env_file(const char *path, struct err *err)
+{
+        auto_free char *text = NULL;
+        char *rest, *line;
+        int number = 0, rc = read_file(path, &text, err);
+
+        if (rc < 0)
+                return rc;
+        rest = text;
+        while ((line = strsep(&rest, "\n")) != NULL) {
+                char *equals, *value;
+                size_t length;
+
+                number++;
+                line += strspn(line, " \t");
+                if (*line == '#' || *line == '\0' || *line == '\r')
+                        continue;
+                equals = strchr(line, '=');
+                if (equals == NULL || equals == line)
+                        return err_set(err, ERR_INPUT, "config_file", "%s line %d is not NAME=value", path, number);
+                *equals = '\0';
+                value = equals + 1;
+                length = strlen(value);
+                while (length > 0 && isspace((unsigned char)value[length - 1]))
+                        value[--length] = '\0';
+                if (length >= 2 && (*value == '"' || *value == '\'') && value[length - 1] == *value) {
+                        value[length - 1] = '\0';
+                        value++;
+                }
+                setenv(line, value, 0);
+        }
+        return 0;
+}
+
+static int find_value(const struct config_option *option, char **ret, struct err *err)
+{
+        const char *text = getenv(option->name);
+        auto_free char *file_name = mem_printf("%s_FILE", option->name);
+        const char *path = getenv(file_name);
+        size_t length;
+        int rc;
+
+        *ret = NULL;
+        if (text != NULL && path != NULL)
+                return err_field(err, option->name, "both %s and %s are set: keep one", option->name, file_name);
+        if (path == NULL) {
+                *ret = mem_copy_text(text && *text ? text : option->fallback);
+                return 0;
+        }
+        rc = read_file(path, ret, err);
+        if (rc < 0)
+                return err_field(err, option->name, "%s: cannot read the file it names", file_name);
+        length = strlen(*ret);
+        while (length > 0 && isspace((unsigned char)(*ret)[length - 1]))
+                (*ret)[--length] = '\0';
+        return 0;
+}
+
+static int load_option(void *target, const struct config_option *option, struct err *err)
+{
+        auto_secret char *text = NULL;
+        int rc = find_value(option, &text, err);
+
+        if (rc < 0)
+                return rc;
+        if (text == NULL || *text == '\0') {
+                if (option->flags & CONFIG_REQUIRED)
+                        return err_field(err, option->name, "%s is not set: %s", option->name, option->help);
+                return 0;
+        }
+        rc = config_parse(option, text, target, err);
+        if (rc < 0 && (option->flags & CONFIG_SECRET))
+                return err_field(err, option->name, "%s has a value that cannot be used", option->name);
+        return rc;
+}
+
+int config_load(void *target, const struct config_table *tables, size_t count, struct err *err)
+{
+        const char *file = getenv("TENANTRY_ENV_FILE");
+        int rc = file ? load_env_file(file, err) : 0;
+
+        for (size_t t = 0; rc == 0 && t < count; t++)
+                for (size_t i = 0; rc == 0 && i < tables[t].count; i++)
+                        rc = load_option(target, &tables[t].options[i], err);
+        return rc;
+}
+
+static const char *type_name(enum config_type type)
+{
+        static const char *const names[] = { "text", "integer", "duration", "boolean" };
+
+        return names[type];
+}
+
+void config_print_help(FILE *out, const struct config_table *tables, size_t count)
+{
+        fputs("Configuration (environment variables; NAME_FILE reads the value from a file; TENANTRY_ENV_FILE names a "
+              ".env file):\n\n",
+              out);
+        for (size_t t = 0; t < count; t++)
+                for (size_t i = 0; i < tables[t].count; i++) {
+                        const struct config_option *o = &tables[t].options[i];
+
+                        fprintf(out, "  %s (%s%s%s%s%s)\n      %s\n", o->name, type_name(o->type),
+                                o->flags & CONFIG_REQUIRED ? ", required" : "", o->flags & CONFIG_SECRET ? ", secret" : "",
+                                o->fallback ? ", default " : "", o->fallback ? o->fallback : "", o->help);
+                }
+}
+
+void config_print_env(FILE *out, const struct config_table *tables, size_t count)
+{
+        for (size_t t = 0; t < count; t++)
+                for (size_t i = 0; i < tables[t].count; i++) {
+                        const struct config_option *o = &tables[t].options[i];
+
+                        fprintf(out, "# %s\n%s%s=%s\n\n", o->help, o->flags & CONFIG_REQUIRED ? "" : "#", o->name,
+                                o->fallback ? o->fallback : "");
+                }
+}
+
+void config_print_markdown(FILE *out, const struct config_table *tables, size_t count)
+{
+        fputs("| variable | type | default | what it does |\n|---|---|---|---|\n", out);
+        for (size_t t = 0; t < count; t++)
+                for (size_t i = 0; i < tables[t].count; i++) {
+                        const struct config_option *o = &tables[t].options[i];
+
+                        fprintf(out, "| `%s` | %s%s | %s%s%s | %s%s |\n", o->name, type_name(o->type),
+                                o->flags & CONFIG_SECRET ? ", secret" : "", o->fallback ? "`" : "",
+                                o->fallback ? o->fallback : "", o->fallback ? "`" : "",
+                                o->flags & CONFIG_REQUIRED ? "**Required.** " : "", o->help);
+                }
+}

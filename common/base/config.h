@@ -1,0 +1,43 @@
+/* Configuration is one declared table per service. From it come parsing (.env file, environment, NAME_FILE for
+ * secrets), --help, --check-config, .env.example and the reference in docs/configuration.md. */
+#pragma once
+
+#include "common/base/err.h"
+
+#include <stdio.h>
+
+enum config_type {
+        CONFIG_TEXT,     /* const char * */
+        CONFIG_INTEGER,  /* int64_t, between min and max */
+        CONFIG_DURATION, /* int64_t milliseconds: "500ms", "30s", "15m", "24h", "14d" */
+        CONFIG_BOOL,     /* bool: 1, 0, true, false, on, off */
+};
+
+enum config_flag { CONFIG_SECRET = 1, CONFIG_REQUIRED = 2 };
+
+struct config_option {
+        const char *name; /* the environment variable */
+        enum config_type type;
+        unsigned flags;
+        const char *fallback; /* parsed like a given value; NULL = unset */
+        const char *help;     /* one sentence for the reference */
+        size_t offset;        /* of the field in the service's struct */
+        int64_t min, max;     /* CONFIG_INTEGER; max 0 = no limits */
+};
+
+struct config_table {
+        const struct config_option *options;
+        size_t count;
+};
+
+/* Fills *target (zeroed before) from the environment, then from the file named by TENANTRY_ENV_FILE, then from the
+ * fallbacks. Texts belong to *target and live as long as the process. Returns 0 or -ERR_INPUT with the variable named.
+ * count tables describe the same struct. */
+int config_load(void *target, const struct config_table *tables, size_t count, struct err *err);
+/* One value as config_load would parse it; for tests and fuzzing. Returns 0 or -ERR_INPUT. */
+int config_parse(const struct config_option *option, const char *text, void *target, struct err *err);
+void config_print_help(FILE *out, const struct config_table *tables, size_t count);
+/* A commented .env file with every option. */
+void config_print_env(FILE *out, const struct config_table *tables, size_t count);
+/* The same as rows of a Markdown table. */
+void config_print_markdown(FILE *out, const struct config_table *tables, size_t count);

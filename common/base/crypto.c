@@ -1,0 +1,202 @@
+/* The cryptography we need: see crypto.h. */
+#include "common/base/crypto.h"
+
+#include "common/base/memory.h"
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/rand.h>
+#include <string.h>
+
+struct crypto_hash {
+        EVP_MD_CTX *context;
+};
+
+/* OpenSSL fails here only when it is out of memory or broken; going on would be worse than stopping. */
+static void must(bool worked)
+{
+        if (!worked)
+                abort();
+}
+
+void crypto_random(void *out, size_t length)
+{
+        must(RAND_bytes(out, (int)length) == 1);
+}
+
+char *crypto_random_password(size_t length)
+{
+        static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+        const unsigned usable = 256 - 256 % (sizeof(letters) - 1);
+        char *password = mem_alloc(length + 1, 1);
+
+        for (size_t i = 0; i < length;) {
+                unsigned char byte;
+
+                crypto_random(&byte, 1);
+                if (byte < usable) /* else some letters would be likelier than others */
+                        password[i++] = letters[byte % (sizeof(letters) - 1)];
+        }
+        return password;
+}
+
+struct crypto_hash *crypto_hash_new(void)
+{
+        struct crypto_hash *hash = NEW(struct crypto_hash);
+
+        hash->context = EVP_MD_CTX_new();
+        must(hash->context && EVP_DigestInit_ex(hash->context, EVP_sha256(), NULL) == 1);
+        return hash;
+}
+
+void crypto_hash_add(struct crypto_hash *hash, const void *bytes, size_t length)
+{
+        must(EVP_DigestUpdate(hash->context, bytes, length) == 1);
+}
+
+void crypto_hash_finish(struct crypto_hash *hash, struct crypto_digest *digest)
+{
+        must(EVP_DigestFinal_ex(hash->context, digest->bytes, NULL) == 1);
+        EVP_MD_CTX_free(hash->context);
+        free(hash);
+}
+
+void crypto_sha256(const void *bytes, size_t length, struct crypto_digest *digest)
+{
+        must(EVP_Digest(bytes, length, digest->bytes, NULL, EVP_sha256(), NULL) == 1);
+}
+
+void crypto_hmac_sha256(const void *key, size_t key_length, const void *bytes, size_t length,
+                        struct crypto_digest *digest)
+{
+        unsigned n = sizeof(digest->bytes);
+
+        must(HMAC(EVP_sha256(), key, (int)key_length, bytes, length, digest->bytes, &n) != NULL);
+}
+
+bool crypto_equal(const void *a, const void *b, size_t length)
+{
+        return CRYPTO_memcmp(a, b, length) == 0;
+}
+
+void crypto_seal(const unsigned char key[CRYPTO_KEY_BYTES], const char *aad, const void *plain, size_t length,
+                 unsigned char *out)
+{
+        EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
+        unsigned char *text = out + CRYPTO_NONCE_BYTES;
+        int n = 0;
+
+        must(context != NULL);
+        crypto_random(out, CRYPTO_NONCE_BYTES);
+        must(EVP_EncryptInit_ex(context, EVP_aes_256_gcm(), NULL, key, out) == 1);
+        must(EVP_EncryptUpdate(context, NULL, &n, (const unsigned char *)aad, (int)strlen(aad)) == 1);
+        must(EVP_EncryptUpdate(context, text, &n, plain, (int)length) == 1);
+        must(EVP_EncryptFinal_ex(context, text + n, &n) == 1);
+        must(EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_GCM_GET_TAG, CRYPTO_TAG_BYTES, text + length) == 1);
+        EVP_CIPHER_CTX_free(context);
+}
+
+int crypto_open(const unsigned char key[CRYPTO_KEY_BYTES], const char *aad, const unsigned char *sealed, size_t length,
+                unsigned char *out, struct err *err)
+{
+        EVP_CIPHER_CTX *context;
+        size_t text_length;
+        bool holds;
+        int n = 0;
+
+        if (length < CRYPTO_NONCE_BYTES + CRYPTO_TAG_BYTES)
+                return err_set(err, ERR_PERMANENT, "seal_broken", "a stored secret is too short to be one");
+        text_length = length - CRYPTO_NONCE_BYTES - CRYPTO_TAG_BYTES;
+        context = EVP_CIPHER_CTX_new();
+        must(context != NULL);
+        must(EVP_DecryptInit_ex(context, EVP_aes_256_gcm(), NULL, key, sealed) == 1);
+        must(EVP_DecryptUpdate(context, NULL, &n, (const unsigned char *)aad, (int)strlen(aad)) == 1);
+        must(EVP_DecryptUpdate(context, out, &n, sealed + CRYPTO_NONCE_BYTES, (int)text_length) == 1);
+        must(EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_GCM_SET_TAG, CRYPTO_TAG_BYTES,
+                                 (void *)(sealed + CRYPTO_NONCE_BYTES + text_length)) == 1);
+        holds = EVP_DecryptFinal_ex(context, out + n, &n) == 1;
+        EVP_CIPHER_CTX_free(context);
+        if (!holds)
+                return err_set(err, ERR_PERMANENT, "seal_broken", "a stored secret does not open with its key");
+        return 0;
+}
+
+char *crypto_hex(const void *bytes, size_t length)
+{
+        static const char digits[] = "0123456789abcdef";
+        const unsigned char *in = bytes;
+        char *text = mem_alloc(length * 2 + 1, 1);
+
+        for (size_t i = 0; i < length; i++) {
+                text[2 * i] = digits[in[i] >> 4];
+                text[2 * i + 1] = digits[in[i] & 15];
+        }
+        return text;
+}
+
+int crypto_hex_decode(const char *text, unsigned char *out)
+{
+        size_t length = strlen(text);
+
+        if (length % 2 != 0)
+                return -1;
+        for (size_t i = 0; i < length / 2; i++) {
+                static const char digits[] = "0123456789abcdef";
+                const char *high = strchr(digits, text[2 * i] | 0x20), *low = strchr(digits, text[2 * i + 1] | 0x20);
+
+                if (high == NULL || low == NULL)
+                        return -1;
+                out[i] = (unsigned char)((high - digits) << 4 | (low - digits));
+        }
+        return (int)(length / 2);
+}
+
+static const char BASE64URL[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+char *crypto_base64url(const void *bytes, size_t length)
+{
+        const unsigned char *in = bytes;
+        char *text = mem_alloc(length / 3 * 4 + 5, 1), *out = text;
+
+        for (size_t i = 0; i < length; i += 3) {
+                unsigned left = (unsigned)MIN(length - i, 3);
+                unsigned bits = (unsigned)in[i] << 16 | (left > 1 ? (unsigned)in[i + 1] << 8 : 0) | (left > 2 ? in[i + 2] : 0);
+
+                for (unsigned k = 0; k <= left; k++)
+                        *out++ = BASE64URL[bits >> (18 - 6 * k) & 63];
+        }
+        return text;
+}
+
+static int base64_value(char c)
+{
+        const char *at;
+
+        if (c == '+')
+                return 62;
+        if (c == '/')
+                return 63;
+        at = c ? strchr(BASE64URL, c) : NULL;
+        return at ? (int)(at - BASE64URL) : -1;
+}
+
+int crypto_base64_decode(const char *text, unsigned char *out)
+{
+        unsigned bits = 0;
+        int have = 0, written = 0;
+
+        for (; *text && *text != '='; text++) {
+                int value = base64_value(*text);
+
+                if (value < 0)
+                        return -1;
+                bits = bits << 6 | (unsigned)value;
+                have += 6;
+                if (have >= 8) {
+                        have -= 8;
+                        out[written++] = (unsigned char)(bits >> have);
+                }
+        }
+        return text[strspn(text, "=")] == '\0' ? written : -1;
+}

@@ -1,0 +1,55 @@
+/* Named places between any two effects where a test can make the process die, fail or hang. Armed by the environment,
+ * only with SANDBOX=1:  FAILPOINTS="saga_before_commit=crash;outbox_before_produce=sleep:2000@3"
+ * Actions: crash (SIGKILL to ourselves), error, sleep:MS (the whole process); @N: from the N-th pass on, once. */
+#pragma once
+
+#include "common/base/err.h"
+
+/* The list of all names; a pass through an unlisted one does not compile. */
+#define FAILPOINTS(POINT)                                                                                              \
+        POINT(gateway_before_produce)                                                                                  \
+        POINT(gateway_after_ack)                                                                                       \
+        POINT(intake_before_commit)                                                                                    \
+        POINT(intake_after_commit)                                                                                     \
+        POINT(saga_after_claim)                                                                                        \
+        POINT(saga_before_step)                                                                                        \
+        POINT(saga_before_advance)                                                                                     \
+        POINT(saga_after_advance)                                                                                      \
+        POINT(publisher_before_produce)                                                                                \
+        POINT(publisher_after_produce)                                                                                 \
+        POINT(publisher_after_mark)                                                                                    \
+        POINT(driver_before_create)                                                                                    \
+        POINT(driver_after_create)                                                                                     \
+        POINT(driver_before_grant)                                                                                     \
+        POINT(driver_after_grant)                                                                                      \
+        POINT(driver_before_delete)                                                                                    \
+        POINT(driver_after_delete)                                                                                     \
+        POINT(driver_before_access)                                                                                    \
+        POINT(driver_after_access)                                                                                     \
+        POINT(driver_before_rotate)                                                                                    \
+        POINT(driver_after_rotate)                                                                                     \
+        POINT(driver_before_admin)                                                                                     \
+        POINT(driver_after_admin)                                                                                      \
+        POINT(identity_after_plant)                                                                                    \
+        POINT(migration_before_apply)                                                                                  \
+        POINT(migration_after_apply)                                                                                   \
+        POINT(backup_before_dump)                                                                                      \
+        POINT(backup_after_dump)                                                                                       \
+        POINT(backup_after_list)                                                                                       \
+        POINT(mail_before_send)                                                                                        \
+        POINT(mail_after_send)
+
+enum failpoint {
+#define FAILPOINT_ENUM(name) FAILPOINT_##name,
+        FAILPOINTS(FAILPOINT_ENUM)
+#undef FAILPOINT_ENUM
+                FAILPOINT_COUNT
+};
+
+/* Arms what spec says (NULL = nothing). Returns 0 or -ERR_INPUT naming the bad entry. */
+int failpoint_arm(const char *spec, struct err *err);
+const char *failpoint_name(enum failpoint point);
+/* Returns 0, or fills *err (ERR_BUSY) and returns -ERR_BUSY where the point is armed with error. */
+int failpoint_pass(enum failpoint point, struct err *err);
+
+#define FAILPOINT(name, err) failpoint_pass(FAILPOINT_##name, (err))

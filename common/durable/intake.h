@@ -1,0 +1,28 @@
+/* From Kafka into the catalog: each message becomes facts in one transaction together with the partition's next offset,
+ * or a dead letter that says why not. While PostgreSQL is away, messages wait in Kafka. */
+#pragma once
+
+#include "common/kafka/cloudevent.h"
+#include "common/pg/pool.h"
+#include "common/service/service.h"
+
+struct intake;
+
+struct intake_settings {
+        const char *group;         /* the consumer group */
+        const char *const *topics; /* ends with NULL */
+        /* Adds what the catalog must know beside the event (which driver serves new tenants); or NULL. */
+        void (*enrich)(void *context, json_t *data);
+        /* Facts changed: work may be due; or NULL. */
+        void (*taken)(void *context);
+        void *context;
+};
+
+/* Expects the functions take() and take_parked() in the service's schema. Returns 0 and *ret, or -ERR_INPUT. */
+int intake_new(struct service *service, const struct intake_settings *settings, struct intake **ret, struct err *err);
+/* Takes no new messages. */
+void intake_stop(struct intake *intake);
+bool intake_is_idle(const struct intake *intake);
+/* True once partitions are assigned. */
+bool intake_is_ready(const struct intake *intake);
+void intake_free(struct intake *intake);

@@ -1,0 +1,84 @@
+/* Sagas: long work as a table of steps that reads top-down, remembered row by row in the catalog. Any process may die at
+ * any instruction; another claims the row when the lease has run out and goes on with the step it stands at, so each
+ * step finds out first what is already done. */
+#pragma once
+
+#include "common/base/json.h"
+#include "common/pg/pool.h"
+#include "common/service/service.h"
+
+enum step_result {
+        STEP_DONE,    /* on to the next step */
+        STEP_PENDING, /* an outside call is under way; its completion goes through saga_resume or saga_query */
+        STEP_WAIT,    /* not yet, and no failure: again later (saga_wait) */
+        STEP_RETRY,   /* failed, may work later (saga_retry) */
+        STEP_FAIL,    /* failed for good (saga_fail) */
+};
+
+struct saga;
+
+struct saga_step {
+        const char *name;
+        enum step_result (*execute)(struct saga *saga);
+        enum step_result (*undo)(struct saga *saga); /* NULL = nothing to undo */
+        int64_t limit_ms;                            /* business time from the step's first attempt to giving up */
+        int progress;                                /* per cent when the step begins */
+};
+
+struct saga_kind {
+        const char *name;
+        const struct saga_step *steps;
+        size_t count;
+        size_t no_return; /* from this step on a failure waits for a person and undoes nothing */
+        /* Makes and frees what the steps share while the saga is in memory: from the context the catalog gave. Returns
+         * 0 or a negative error (then the saga is put down and tried again). */
+        int (*open)(struct saga *saga, const json_t *context, void **ret_state, struct err *err);
+        void (*close)(void *state);
+};
+
+struct saga_engine;
+
+/* kinds end with NULL and are borrowed. limit: sagas in hand at once. */
+struct saga_engine *saga_engine_new(struct service *service, const struct saga_kind *const *kinds, size_t limit);
+/* Work may be due: look soon. */
+void saga_engine_wake(struct saga_engine *engine);
+/* Claims nothing new; what is in hand is put down at its next step. */
+void saga_engine_stop(struct saga_engine *engine);
+bool saga_engine_is_idle(const struct saga_engine *engine);
+void saga_engine_free(struct saga_engine *engine);
+
+const char *saga_id(const struct saga *saga);
+const char *saga_tenant(const struct saga *saga);
+const char *saga_fence(const struct saga *saga); /* as decimal text, for statements */
+const char *saga_cause(const struct saga *saga); /* may be NULL */
+void *saga_state(const struct saga *saga);
+int saga_attempt(const struct saga *saga);
+struct service *saga_service(const struct saga *saga);
+/* What the saga remembers from step to step; stored when the step ends. Borrowed. */
+json_t *saga_data(const struct saga *saga);
+
+/* The longest an outside call started now may take: wanted, or what is left of the lease if that is less. */
+int64_t saga_timeout(const struct saga *saga, int64_t wanted_ms);
+
+/* An outside call is under way: then runs when saga_resume is called with its outcome, unless the lease was lost
+ * meanwhile. Returns STEP_PENDING. */
+typedef enum step_result (*saga_then)(struct saga *saga, const struct err *err);
+enum step_result saga_await(struct saga *saga, saga_then then);
+/* The outside call has ended. Exactly once per saga_await; also valid before the step function has returned. */
+void saga_resume(struct saga *saga, const struct err *err);
+
+/* One statement on the catalog; then gets its rows (borrowed). Returns STEP_PENDING. */
+typedef enum step_result (*saga_rows_then)(struct saga *saga, const struct pg_rows *rows, const struct err *err);
+enum step_result saga_query(struct saga *saga, const char *sql, size_t count, const char *const *params,
+                            saga_rows_then then);
+
+/* The same on another pool, and several statements on a connection of the saga's own. */
+enum step_result saga_query_on(struct saga *saga, struct pg_pool *pool, const char *sql, size_t count,
+                               const char *const *params, saga_rows_then then);
+enum step_result saga_script(struct saga *saga, struct pg_conn *conn, int64_t timeout_ms, const char *sql,
+                             saga_rows_then then);
+
+/* How a step ends when it is not done. saga_retry fails for good by itself where the class of err says so. */
+enum step_result saga_wait(struct saga *saga, int64_t ms);
+enum step_result saga_retry(struct saga *saga, const struct err *err);
+enum step_result saga_fail(struct saga *saga, const struct err *err);

@@ -1,0 +1,62 @@
+/* What a saga does next: see saga_rules.h. */
+#include "common/durable/saga_rules.h"
+
+#define BACKOFF_LEAST 500
+#define BACKOFF_MOST  SECONDS(60)
+
+/* Doubles from half a second to a minute, with a quarter of jitter so that a crowd does not come back as one. */
+static int64_t backoff(const struct saga_position *at)
+{
+        int64_t ms = BACKOFF_LEAST << MIN(at->attempt, 7);
+
+        ms = MIN(ms, BACKOFF_MOST);
+        return ms - ms / 8 + (int64_t)(at->random % (unsigned)(ms / 4 + 1));
+}
+
+static struct saga_decision go_back(const struct saga_kind *kind, const struct saga_position *at, size_t from)
+{
+        for (size_t step = from; step-- > 0;)
+                if (kind->steps[step].undo != NULL)
+                        return (struct saga_decision){ .move = SAGA_UNDO, .to = step };
+        return (struct saga_decision){ .move = SAGA_END, .outcome = at->cancelled ? "cancelled" : "failed" };
+}
+
+static struct saga_decision fail(const struct saga_kind *kind, const struct saga_position *at)
+{
+        if (at->undoing || at->step >= kind->no_return)
+                return (struct saga_decision){ .move = SAGA_END, .outcome = "attention" };
+        return go_back(kind, at, at->step + 1); /* the failed step too: it may have done half of its work */
+}
+
+struct saga_decision saga_decide(const struct saga_kind *kind, const struct saga_position *at, enum step_result result,
+                                 int64_t wait_ms)
+{
+        switch (result) {
+        case STEP_DONE:
+                if (at->undoing)
+                        return go_back(kind, at, at->step);
+                if (at->step + 1 == kind->count)
+                        return (struct saga_decision){ .move = SAGA_END, .outcome = "done" };
+                return (struct saga_decision){ .move = SAGA_ADVANCE, .to = at->step + 1 };
+        case STEP_WAIT:
+                return (struct saga_decision){ .move = SAGA_PARK, .delay_ms = wait_ms };
+        case STEP_RETRY:
+                return (struct saga_decision){ .move = SAGA_PARK, .delay_ms = MAX(wait_ms, backoff(at)) };
+        case STEP_FAIL:
+                return fail(kind, at);
+        case STEP_PENDING:
+                break;
+        }
+        assert(!"a pending step has no decision");
+        return (struct saga_decision){ .move = SAGA_PARK, .delay_ms = BACKOFF_MOST };
+}
+
+bool saga_may_cancel(const struct saga_kind *kind, const struct saga_position *at)
+{
+        return !at->undoing && at->step < kind->no_return;
+}
+
+bool saga_is_overdue(const struct saga_kind *kind, const struct saga_position *at)
+{
+        return at->step_age_ms > kind->steps[at->step].limit_ms;
+}

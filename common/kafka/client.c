@@ -1,0 +1,151 @@
+/* librdkafka settings and queues on our loop: see client.h. */
+#include "common/kafka/client.h"
+
+#include "common/base/memory.h"
+
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define SERVE_INTERVAL 500
+
+struct kafka_wakeup {
+        uv_poll_t poll;
+        uv_timer_t timer;
+        int fd, handles;
+        rd_kafka_queue_t *queue;
+        void (*serve)(void *context);
+        void *context;
+};
+
+void kafka_client_set(rd_kafka_conf_t *conf, const char *name, const char *value)
+{
+        char reason[256];
+        rd_kafka_conf_res_t result = rd_kafka_conf_set(conf, name, value, reason, sizeof(reason));
+
+        assert(result == RD_KAFKA_CONF_OK);
+        (void)result;
+}
+
+static int set_properties(rd_kafka_conf_t *conf, const char *properties, struct err *err)
+{
+        auto_secret char *copy = mem_copy_text(properties);
+        char *rest = copy, *entry, reason[256];
+
+        while (rest != NULL && (entry = strsep(&rest, ";")) != NULL) {
+                char *equals = strchr(entry, '=');
+
+                if (*entry == '\0')
+                        continue;
+                if (equals == NULL)
+                        return err_field(err, "KAFKA_PROPERTIES", "\"%.40s\" is not name=value", entry);
+                *equals = '\0';
+                if (rd_kafka_conf_set(conf, entry, equals + 1, reason, sizeof(reason)) != RD_KAFKA_CONF_OK)
+                        return err_field(err, "KAFKA_PROPERTIES", "librdkafka refuses property %.60s", entry);
+        }
+        return 0;
+}
+
+int kafka_client_conf(const struct kafka_settings *settings, rd_kafka_conf_t **ret, struct err *err)
+{
+        rd_kafka_conf_t *conf = rd_kafka_conf_new();
+        int rc;
+
+        kafka_client_set(conf, "bootstrap.servers", settings->brokers);
+        kafka_client_set(conf, "client.id", settings->client_id);
+        kafka_client_set(conf, "socket.nagle.disable", "true");
+        kafka_client_set(conf, "reconnect.backoff.ms", "50");
+        kafka_client_set(conf, "reconnect.backoff.max.ms", "500");
+        kafka_client_set(conf, "log.connection.close", "false");
+        rc = set_properties(conf, settings->properties, err);
+        if (rc < 0)
+                rd_kafka_conf_destroy(conf);
+        else
+                *ret = conf;
+        return rc;
+}
+
+static void on_event(uv_poll_t *poll, int status, int events)
+{
+        struct kafka_wakeup *wakeup = poll->data;
+        uint64_t ignored;
+
+        (void)status;
+        (void)events;
+        if (read(wakeup->fd, &ignored, sizeof(ignored)) < 0)
+                return;
+        wakeup->serve(wakeup->context);
+}
+
+/* Also without events: librdkafka counts polls, and answers late to a missed wake-up. */
+static void on_timer(uv_timer_t *timer)
+{
+        struct kafka_wakeup *wakeup = timer->data;
+
+        wakeup->serve(wakeup->context);
+}
+
+struct kafka_wakeup *kafka_wakeup_new(uv_loop_t *loop, rd_kafka_queue_t *queue, void (*serve)(void *context),
+                                      void *context)
+{
+        struct kafka_wakeup *wakeup = NEW(struct kafka_wakeup);
+
+        wakeup->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        assert(wakeup->fd >= 0);
+        wakeup->queue = queue;
+        wakeup->serve = serve;
+        wakeup->context = context;
+        wakeup->handles = 2;
+        rd_kafka_queue_io_event_enable(queue, wakeup->fd, &(uint64_t){ 1 }, sizeof(uint64_t));
+        uv_poll_init(loop, &wakeup->poll, wakeup->fd);
+        uv_timer_init(loop, &wakeup->timer);
+        wakeup->poll.data = wakeup->timer.data = wakeup;
+        uv_poll_start(&wakeup->poll, UV_READABLE, on_event);
+        uv_timer_start(&wakeup->timer, on_timer, SERVE_INTERVAL, SERVE_INTERVAL);
+        uv_unref((uv_handle_t *)&wakeup->timer);
+        uv_unref((uv_handle_t *)&wakeup->poll);
+        return wakeup;
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+        struct kafka_wakeup *wakeup = handle->data;
+
+        if (--wakeup->handles > 0)
+                return;
+        close(wakeup->fd);
+        free(wakeup);
+}
+
+void kafka_wakeup_free(struct kafka_wakeup *wakeup)
+{
+        if (wakeup == NULL)
+                return;
+        rd_kafka_queue_io_event_enable(wakeup->queue, -1, NULL, 0);
+        uv_close((uv_handle_t *)&wakeup->poll, on_closed);
+        uv_close((uv_handle_t *)&wakeup->timer, on_closed);
+}
+
+struct destroy {
+        uv_work_t work;
+        rd_kafka_t *rk;
+};
+
+static void destroy_client(uv_work_t *work)
+{
+        rd_kafka_destroy_flags(CONTAINER_OF(work, struct destroy, work)->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+}
+
+static void client_destroyed(uv_work_t *work, int status)
+{
+        (void)status;
+        free(CONTAINER_OF(work, struct destroy, work));
+}
+
+void kafka_client_destroy_later(uv_loop_t *loop, rd_kafka_t *rk)
+{
+        struct destroy *destroy = NEW(struct destroy);
+
+        destroy->rk = rk;
+        uv_queue_work(loop, &destroy->work, destroy_client, client_destroyed);
+}

@@ -1,0 +1,29 @@
+/* What producer and consumer share: the librdkafka settings of this house, and its queues on our loop. */
+#pragma once
+
+#include "common/base/err.h"
+
+#include <librdkafka/rdkafka.h>
+#include <uv.h>
+
+struct kafka_settings {
+        const char *brokers;
+        const char *client_id;
+        const char *properties; /* more librdkafka settings, "name=value;name=value" (security, tuning), or NULL */
+};
+
+/* The settings every client of ours starts from. Returns 0 and *ret (given to rd_kafka_new by the caller), or
+ * -ERR_INPUT naming the property. */
+int kafka_client_conf(const struct kafka_settings *settings, rd_kafka_conf_t **ret, struct err *err);
+/* Sets one property that is known to exist. */
+void kafka_client_set(rd_kafka_conf_t *conf, const char *name, const char *value);
+
+/* Calls serve on the loop thread whenever the queue has events, and at least twice a second. */
+struct kafka_wakeup;
+struct kafka_wakeup *kafka_wakeup_new(uv_loop_t *loop, rd_kafka_queue_t *queue, void (*serve)(void *context),
+                                      void *context);
+/* Call before the queue is destroyed. */
+void kafka_wakeup_free(struct kafka_wakeup *wakeup);
+
+/* Destroys a client on a worker thread, for librdkafka may take its time; takes rk. */
+void kafka_client_destroy_later(uv_loop_t *loop, rd_kafka_t *rk);

@@ -1,0 +1,203 @@
+/* CloudEvents 1.0 over Kafka: see cloudevent.h. */
+#include "common/kafka/cloudevent.h"
+
+#include "common/base/crypto.h"
+#include "common/base/id.h"
+#include "common/base/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define ATTRIBUTE_LIMIT 512
+
+static int check_attribute(const char *name, const char *text, size_t length, struct err *err)
+{
+        if (length == 0)
+                return err_field(err, name, "the CloudEvents attribute %s is empty", name);
+        if (length > ATTRIBUTE_LIMIT)
+                return err_field(err, name, "the CloudEvents attribute %s is longer than %d bytes", name,
+                                 ATTRIBUTE_LIMIT);
+        for (size_t i = 0; i < length; i++)
+                if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
+                        return err_field(err, name, "the CloudEvents attribute %s has a control character", name);
+        return 0;
+}
+
+struct attribute {
+        const char *name;
+        char **place;
+        bool required;
+};
+
+static int take_attribute(const struct attribute *attribute, const char *text, size_t length, struct err *err)
+{
+        json_t *as_text;
+        int rc;
+
+        if (text == NULL && attribute->required)
+                return err_field(err, attribute->name, "the CloudEvents attribute %s is missing", attribute->name);
+        if (text == NULL)
+                return 0;
+        rc = check_attribute(attribute->name, text, length, err);
+        if (rc < 0)
+                return rc;
+        as_text = json_stringn(text, length); /* refuses what is not UTF-8 */
+        if (as_text == NULL)
+                return err_field(err, attribute->name, "the CloudEvents attribute %s is not UTF-8", attribute->name);
+        json_decref(as_text);
+        *attribute->place = mem_copy_bytes(text, length);
+        return 0;
+}
+
+#define ATTRIBUTES(event)                                                                                              \
+        {                                                                                                              \
+                { "id", &(event)->id, true }, { "source", &(event)->source, true }, { "type", &(event)->type, true },  \
+                        { "subject", &(event)->subject, false }, { "time", &(event)->time, false },                    \
+                        { "traceparent", &(event)->traceparent, false },                                               \
+        }
+
+static int check_specversion(const char *text, size_t length, struct err *err)
+{
+        if (text != NULL && length == 3 && memcmp(text, "1.0", 3) == 0)
+                return 0;
+        return err_field(err, "specversion", "specversion must be 1.0");
+}
+
+static int decode_binary(const struct kafka_message *message, struct cloudevent *event, struct err *err)
+{
+        const struct attribute attributes[] = ATTRIBUTES(event);
+        size_t length = 0;
+        const char *text = kafka_message_header(message, "ce_specversion", &length);
+        int rc = check_specversion(text, length, err);
+
+        for (size_t i = 0; rc == 0 && i < ARRAY_SIZE(attributes); i++) {
+                auto_free char *header = mem_printf("ce_%s", attributes[i].name);
+
+                text = kafka_message_header(message, header, &length);
+                if (text == NULL && strcmp(attributes[i].name, "traceparent") == 0)
+                        text = kafka_message_header(message, "traceparent", &length);
+                rc = take_attribute(&attributes[i], text, length, err);
+        }
+        if (rc < 0)
+                return rc;
+        text = kafka_message_header(message, "content-type", &length);
+        if (text != NULL && (length < 16 || strncasecmp(text, "application/json", 16) != 0))
+                return err_field(err, "content-type", "content-type must be application/json");
+        return json_parse(message->value, message->value_length, &event->data, err);
+}
+
+static int decode_structured(const struct kafka_message *message, struct cloudevent *event, struct err *err)
+{
+        const struct attribute attributes[] = ATTRIBUTES(event);
+        auto_json *envelope = NULL;
+        const char *text;
+        int rc = json_parse(message->value, message->value_length, &envelope, err);
+
+        if (rc < 0)
+                return rc;
+        if (!json_is_object(envelope))
+                return err_set(err, ERR_INPUT, "not_cloudevent", "a structured CloudEvent is a JSON object");
+        text = json_text(envelope, "specversion");
+        rc = check_specversion(text, text ? strlen(text) : 0, err);
+        for (size_t i = 0; rc == 0 && i < ARRAY_SIZE(attributes); i++) {
+                const json_t *value = json_object_get(envelope, attributes[i].name);
+
+                if (value != NULL && !json_is_string(value))
+                        return err_field(err, attributes[i].name, "the CloudEvents attribute %s is not a text",
+                                         attributes[i].name);
+                rc = take_attribute(&attributes[i], json_string_value(value), json_string_length(value), err);
+        }
+        if (rc < 0)
+                return rc;
+        event->data = json_incref(json_object_get(envelope, "data"));
+        if (event->data == NULL)
+                return err_field(err, "data", "the structured CloudEvent has no data");
+        return 0;
+}
+
+static int decode_bare(const struct kafka_message *message, const char *bare_type, struct cloudevent *event,
+                       struct err *err)
+{
+        event->id = mem_printf("%s-%d-%lld", message->topic, message->partition, (long long)message->offset);
+        event->source = mem_printf("/kafka/%s", message->topic);
+        event->type = mem_copy_text(bare_type);
+        return json_parse(message->value, message->value_length, &event->data, err);
+}
+
+static void hash_body(struct cloudevent *event)
+{
+        struct crypto_hash *hash = crypto_hash_new();
+        char *data = json_dumps(event->data, JSON_COMPACT | JSON_ENCODE_ANY | JSON_SORT_KEYS);
+        struct crypto_digest digest;
+        auto_free char *hex = NULL;
+
+        crypto_hash_add(hash, event->type, strlen(event->type) + 1);
+        if (data != NULL)
+                crypto_hash_add(hash, data, strlen(data));
+        crypto_hash_finish(hash, &digest);
+        free(data);
+        hex = crypto_hex(digest.bytes, sizeof(digest.bytes));
+        memcpy(event->body_hash, hex, sizeof(event->body_hash));
+}
+
+int cloudevent_decode(const struct kafka_message *message, const char *bare_type, struct cloudevent *event,
+                      struct err *err)
+{
+        static const char structured[] = "application/cloudevents+json";
+        size_t type_length = 0, version_length;
+        const char *content_type = kafka_message_header(message, "content-type", &type_length);
+        int rc;
+
+        memset(event, 0, sizeof(*event));
+        if (message->key != NULL && memchr(message->key, '\0', message->key_length) == NULL)
+                event->key = mem_copy_bytes(message->key, message->key_length);
+        if (message->value == NULL)
+                return err_set(err, ERR_INPUT, "no_value", "the message has no value");
+        if (content_type != NULL && type_length >= sizeof(structured) - 1 &&
+            strncasecmp(content_type, structured, sizeof(structured) - 1) == 0)
+                rc = decode_structured(message, event, err);
+        else if (kafka_message_header(message, "ce_specversion", &version_length) != NULL || bare_type == NULL)
+                rc = decode_binary(message, event, err);
+        else
+                rc = decode_bare(message, bare_type, event, err);
+        if (rc == 0)
+                hash_body(event);
+        return rc;
+}
+
+void cloudevent_release(struct cloudevent *event)
+{
+        free(event->id);
+        free(event->source);
+        free(event->type);
+        free(event->subject);
+        free(event->time);
+        free(event->traceparent);
+        free(event->key);
+        json_decref(event->data);
+        memset(event, 0, sizeof(*event));
+}
+
+int cloudevent_produce(struct kafka_producer *producer, const struct cloudevent_out *event,
+                       kafka_delivered_fn delivered, void *context, struct err *err)
+{
+        struct kafka_header headers[10];
+        struct kafka_record record = { .topic = event->topic, .headers = headers };
+        const char *const pairs[][2] = {
+                { "ce_specversion", "1.0" },       { "ce_id", event->id },
+                { "ce_source", event->source },    { "ce_type", event->type },
+                { "ce_time", event->time },        { "ce_partitionkey", event->key },
+                { "ce_subject", event->key },      { "ce_traceparent", event->traceparent },
+                { "content-type", "application/json" },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(pairs); i++)
+                if (pairs[i][1] != NULL)
+                        headers[record.header_count++] =
+                                (struct kafka_header){ pairs[i][0], pairs[i][1], strlen(pairs[i][1]) };
+        record.key = event->key;
+        record.key_length = event->key ? strlen(event->key) : 0;
+        record.value = event->data;
+        record.value_length = event->data ? strlen(event->data) : 0;
+        return kafka_produce(producer, &record, delivered, context, err);
+}

@@ -1,0 +1,27 @@
+/* CloudEvents 1.0 over Kafka (the Kafka protocol binding): binary and structured mode in, binary mode out. */
+#pragma once
+
+#include "common/base/json.h"
+#include "common/kafka/consumer.h"
+#include "common/kafka/producer.h"
+
+struct cloudevent {
+        char *id, *source, *type, *subject, *time, *traceparent; /* subject, time and traceparent may be NULL */
+        char *key;                                               /* the message key as text, or NULL */
+        json_t *data;
+        char body_hash[65]; /* SHA-256 of type and data, to tell the same event from another one under its id */
+};
+
+/* Decodes a message. bare_type: the one type of the topic, which may also come as bare JSON without attributes (its id
+ * is then made of topic, partition and offset), or NULL. *event is filled as far as decoding came, also on failure, and
+ * is always released with cloudevent_release. Returns 0 or -ERR_INPUT naming the attribute. */
+int cloudevent_decode(const struct kafka_message *message, const char *bare_type, struct cloudevent *event,
+                      struct err *err);
+void cloudevent_release(struct cloudevent *event);
+
+/* Produces in binary mode; key is also ce_partitionkey. data NULL = tombstone. */
+struct cloudevent_out {
+        const char *topic, *key, *id, *source, *type, *time, *traceparent, *data;
+};
+int cloudevent_produce(struct kafka_producer *producer, const struct cloudevent_out *event,
+                       kafka_delivered_fn delivered, void *context, struct err *err);

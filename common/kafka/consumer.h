@@ -1,0 +1,58 @@
+/* A Kafka consumer whose offsets live elsewhere. Each partition is a lane: one message in hand, a few waiting. */
+#pragma once
+
+#include "common/kafka/client.h"
+
+struct kafka_consumer;
+
+struct kafka_message {
+        const char *topic; /* this and all below live until kafka_consumer_done */
+        int32_t partition;
+        int64_t offset;
+        int64_t previous; /* where this lane stood before: the offset after the message before this one */
+        const void *key;
+        size_t key_length;
+        const void *value; /* NULL = tombstone */
+        size_t value_length;
+        const rd_kafka_message_t *native;
+};
+
+struct kafka_position {
+        char *topic;
+        int32_t partition;
+        int64_t offset; /* next to read; KAFKA_FROM_BEGINNING where nothing is known */
+};
+
+#define KAFKA_FROM_BEGINNING (-2)
+#define KAFKA_FROM_END       (-1)
+
+struct kafka_consumer_events {
+        /* These partitions are ours. Fill in the offsets and call kafka_consumer_start with the same assignment, now or
+         * later; an assignment that is not the newest any more is then ignored. */
+        void (*assigned)(void *context, unsigned assignment, struct kafka_position *positions, size_t count);
+        /* One message; call kafka_consumer_done when what it asks for is remembered. */
+        void (*message)(void *context, struct kafka_message *message);
+};
+
+/* Joins group (topics end with NULL). Everything is called on the loop thread. Returns 0 and *ret, or -ERR_INPUT. */
+int kafka_consumer_new(uv_loop_t *loop, const struct kafka_settings *settings, const char *group,
+                       const char *const *topics, const struct kafka_consumer_events *events, void *context,
+                       struct kafka_consumer **ret, struct err *err);
+/* Follows all partitions of one topic from their end, in no group: for watching. */
+int kafka_consumer_tail(uv_loop_t *loop, const struct kafka_settings *settings, const char *topic,
+                        const struct kafka_consumer_events *events, void *context, struct kafka_consumer **ret,
+                        struct err *err);
+void kafka_consumer_free(struct kafka_consumer *consumer);
+
+void kafka_consumer_start(struct kafka_consumer *consumer, unsigned assignment, const struct kafka_position *positions,
+                          size_t count);
+/* The message is dealt with: frees it and goes on with its lane. */
+void kafka_consumer_done(struct kafka_consumer *consumer, struct kafka_message *message);
+/* Drops everything not in hand and asks for the positions again (assigned is called): the catalog went back in time. */
+void kafka_consumer_rewind(struct kafka_consumer *consumer);
+/* Stops delivering new messages; what is in hand goes on. */
+void kafka_consumer_stop(struct kafka_consumer *consumer);
+/* Messages in hand. */
+size_t kafka_consumer_in_hand(const struct kafka_consumer *consumer);
+/* The value of a header, not NUL-terminated; NULL where it is missing. */
+const char *kafka_message_header(const struct kafka_message *message, const char *name, size_t *ret_length);

@@ -1,0 +1,195 @@
+/* An idempotent Kafka producer: see producer.h. */
+#include "common/kafka/producer.h"
+
+#include "common/base/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define PRODUCER_MAGIC 0x6b706d31
+#define TOPIC_LIMIT    16
+
+struct kafka_producer {
+        unsigned magic;
+        uv_loop_t *loop;
+        rd_kafka_t *rk;
+        rd_kafka_queue_t *queue;
+        struct kafka_wakeup *wakeup;
+        rd_kafka_topic_t *topics[TOPIC_LIMIT];
+        size_t topic_count, pending;
+        bool up;
+        void (*fatal)(void *context, const struct err *err);
+        void *fatal_context;
+};
+
+/* Who waits for one message. */
+struct delivery {
+        kafka_delivered_fn delivered;
+        void *context;
+};
+
+static void error_of_code(rd_kafka_resp_err_t code, struct err *err)
+{
+        if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
+                err_set(err, ERR_INPUT, "too_large", "Kafka refuses the message: it is too large");
+        else
+                err_set(err, ERR_BUSY, "kafka_away", "Kafka did not take the message: %s", rd_kafka_err2str(code));
+}
+
+static void answer(struct kafka_producer *producer, const rd_kafka_message_t *message)
+{
+        struct delivery *delivery = message->_private;
+        struct err err;
+
+        producer->pending--;
+        if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
+                producer->up = true;
+                delivery->delivered(delivery->context, NULL);
+        } else {
+                error_of_code(message->err, &err);
+                delivery->delivered(delivery->context, &err);
+        }
+        free(delivery);
+}
+
+static void handle_error(struct kafka_producer *producer, rd_kafka_event_t *event)
+{
+        rd_kafka_resp_err_t code = rd_kafka_event_error(event);
+        char reason[256];
+        struct err err;
+
+        if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+                producer->up = false;
+        if (!rd_kafka_event_error_is_fatal(event))
+                return;
+        rd_kafka_fatal_error(producer->rk, reason, sizeof(reason));
+        err_set(&err, ERR_INTERNAL, "kafka_fatal", "the Kafka producer cannot go on: %s", reason);
+        producer->fatal(producer->fatal_context, &err);
+}
+
+static void serve(void *context)
+{
+        struct kafka_producer *producer = context;
+        rd_kafka_event_t *event;
+
+        CHECK_MAGIC(producer, PRODUCER_MAGIC);
+        while ((event = rd_kafka_queue_poll(producer->queue, 0)) != NULL) {
+                const rd_kafka_message_t *message;
+
+                if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_DR)
+                        while ((message = rd_kafka_event_message_next(event)) != NULL)
+                                answer(producer, message);
+                else if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR)
+                        handle_error(producer, event);
+                rd_kafka_event_destroy(event);
+        }
+}
+
+int kafka_producer_new(uv_loop_t *loop, const struct kafka_settings *settings, int message_timeout_ms,
+                       const char *const *topics, void (*fatal)(void *context, const struct err *err), void *context,
+                       struct kafka_producer **ret, struct err *err)
+{
+        struct kafka_producer *producer;
+        rd_kafka_conf_t *conf;
+        char timeout[16], reason[256];
+        int rc = kafka_client_conf(settings, &conf, err);
+
+        if (rc < 0)
+                return rc;
+        snprintf(timeout, sizeof(timeout), "%d", message_timeout_ms);
+        kafka_client_set(conf, "enable.idempotence", "true");
+        kafka_client_set(conf, "linger.ms", "1");
+        kafka_client_set(conf, "partitioner", "murmur2_random");
+        kafka_client_set(conf, "message.timeout.ms", timeout);
+        kafka_client_set(conf, "queue.buffering.max.messages", "200000");
+        rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
+        producer = NEW(struct kafka_producer);
+        producer->magic = PRODUCER_MAGIC;
+        producer->loop = loop;
+        producer->fatal = fatal;
+        producer->fatal_context = context;
+        producer->up = true;
+        producer->rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, reason, sizeof(reason));
+        if (producer->rk == NULL) {
+                rd_kafka_conf_destroy(conf);
+                free(producer);
+                return err_set(err, ERR_INPUT, "kafka_settings", "librdkafka refuses its settings: %s", reason);
+        }
+        producer->queue = rd_kafka_queue_get_main(producer->rk);
+        producer->wakeup = kafka_wakeup_new(loop, producer->queue, serve, producer);
+        for (; topics[producer->topic_count] != NULL; producer->topic_count++) {
+                assert(producer->topic_count < TOPIC_LIMIT);
+                producer->topics[producer->topic_count] =
+                        rd_kafka_topic_new(producer->rk, topics[producer->topic_count], NULL);
+        }
+        *ret = producer;
+        return 0;
+}
+
+void kafka_producer_free(struct kafka_producer *producer, int timeout_ms)
+{
+        if (producer == NULL)
+                return;
+        CHECK_MAGIC(producer, PRODUCER_MAGIC);
+        if (producer->pending > 0)
+                rd_kafka_flush(producer->rk, timeout_ms);
+        rd_kafka_purge(producer->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
+        for (int tries = 0; producer->pending > 0 && tries < 100; tries++) {
+                serve(producer);
+                if (producer->pending > 0)
+                        rd_kafka_flush(producer->rk, 10);
+        }
+        kafka_wakeup_free(producer->wakeup);
+        for (size_t i = 0; i < producer->topic_count; i++)
+                rd_kafka_topic_destroy(producer->topics[i]);
+        rd_kafka_queue_destroy(producer->queue);
+        kafka_client_destroy_later(producer->loop, producer->rk);
+        producer->magic = 0;
+        free(producer);
+}
+
+static rd_kafka_headers_t *copy_headers(const struct kafka_record *record)
+{
+        rd_kafka_headers_t *headers = rd_kafka_headers_new(record->header_count);
+
+        for (size_t i = 0; i < record->header_count; i++)
+                rd_kafka_header_add(headers, record->headers[i].name, -1, record->headers[i].value,
+                                    (ssize_t)record->headers[i].length);
+        return headers;
+}
+
+int kafka_produce(struct kafka_producer *producer, const struct kafka_record *record, kafka_delivered_fn delivered,
+                  void *context, struct err *err)
+{
+        struct delivery *delivery = NEW(struct delivery);
+        rd_kafka_headers_t *headers = record->header_count ? copy_headers(record) : NULL;
+        rd_kafka_resp_err_t code;
+
+        CHECK_MAGIC(producer, PRODUCER_MAGIC);
+        delivery->delivered = delivered;
+        delivery->context = context;
+        code = rd_kafka_producev(producer->rk, RD_KAFKA_V_TOPIC(record->topic),
+                                 RD_KAFKA_V_KEY((void *)(uintptr_t)record->key, record->key_length),
+                                 RD_KAFKA_V_VALUE((void *)(uintptr_t)record->value, record->value_length),
+                                 RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+                                 RD_KAFKA_V_OPAQUE(delivery), RD_KAFKA_V_END);
+        if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
+                producer->pending++;
+                return 0;
+        }
+        if (headers != NULL)
+                rd_kafka_headers_destroy(headers);
+        free(delivery);
+        error_of_code(code, err);
+        return -(int)ERR_BUSY;
+}
+
+bool kafka_producer_is_up(const struct kafka_producer *producer)
+{
+        return producer->up;
+}
+
+size_t kafka_producer_pending(const struct kafka_producer *producer)
+{
+        return producer->pending;
+}

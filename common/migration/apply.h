@@ -1,0 +1,29 @@
+/* Bringing one database to the newest version: dbmate's ledger, ours and the fence, all in the DDL's own transaction. */
+#pragma once
+
+#include "common/migration/migration.h"
+#include "common/pg/pg.h"
+
+/* SQL that makes the two ledgers and the fence where they are missing; safe to run again. */
+extern const char MIGRATION_LEDGER[];
+
+struct migration_options {
+        int64_t lock_timeout_ms;      /* 0 = 2 s */
+        int64_t statement_timeout_ms; /* per migration; 0 = 10 min */
+        const char *fence;            /* decimal: a database that has seen a higher one refuses (code TN409) */
+};
+
+/* version: the newest one now applied (borrowed, NULL where none). err names the migration that failed; ERR_BUSY where
+ * trying again may work. */
+typedef void (*migration_applied_fn)(void *context, const char *version, const struct err *err);
+
+struct migration_job;
+
+/* Applies what is pending, on an idle connection of the owner's. set, conn and options->fence are borrowed until
+ * applied is called, once, later. Refuses a set in which a pending file sorts before an applied one, or whose applied
+ * file has other bytes than were applied. */
+struct migration_job *migration_apply(struct pg_conn *conn, const struct migration_set *set,
+                                      const struct migration_options *options, migration_applied_fn applied,
+                                      void *context);
+/* When the connection is closed before applied was called. */
+void migration_job_free(struct migration_job *job);

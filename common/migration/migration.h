@@ -1,0 +1,35 @@
+/* Migration files in dbmate's format (its README: "-- migrate:up", "-- migrate:down", option transaction:false), parsed
+ * strictly: what dbmate silently ignores is an error here. */
+#pragma once
+
+#include "common/base/err.h"
+
+struct migration_section {
+        char *sql;
+        bool transaction;
+};
+
+struct migration {
+        char *version; /* the leading digits of the file's name */
+        char *name;    /* the file's name */
+        struct migration_section up, down;
+        char checksum[65]; /* SHA-256 of the file's bytes, hexadecimal */
+};
+
+struct migration_set {
+        struct migration *items; /* sorted by file name */
+        size_t count;
+};
+
+/* Returns 0 and fills *ret (released with migration_release), or -ERR_INPUT naming file and line. */
+int migration_parse(const char *name, const char *bytes, size_t length, struct migration *ret, struct err *err);
+void migration_release(struct migration *migration);
+
+/* All files of a directory whose names end in .sql; any other file is left out. Returns 0 and *ret (freed with
+ * migration_set_free); or -ERR_INPUT: unreadable, a bad file, two files of one version. */
+int migration_set_load(const char *directory, struct migration_set **ret, struct err *err);
+void migration_set_free(struct migration_set *set);
+
+/* Splits SQL into its statements as psql would: quotes, dollar quotes, comments and parentheses of BEGIN ATOMIC aside.
+ * Returns the length of the first statement of sql, its semicolon included; 0 at the end. */
+size_t migration_next_statement(const char *sql);

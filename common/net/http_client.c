@@ -1,0 +1,123 @@
+/* HTTP calls to other systems: see http_client.h. */
+#include "common/net/http_client.h"
+
+#include "common/base/buf.h"
+#include "common/base/memory.h"
+
+#include <string.h>
+
+#define REPLY_LIMIT        (4 * 1024 * 1024)
+#define CONNECT_TIMEOUT_MS 5000L
+
+struct http_exchange {
+        struct transfers *transfers;
+        CURL *easy;
+        struct curl_slist *headers;
+        struct buf reply;
+        int64_t retry_after_s, reset_s, remaining;
+        http_called_fn done;
+        void *context;
+};
+
+static size_t take_body(char *bytes, size_t size, size_t count, void *context)
+{
+        struct http_exchange *exchange = context;
+
+        if (exchange->reply.length + size * count > REPLY_LIMIT)
+                return 0;
+        buf_add(&exchange->reply, bytes, size * count);
+        return size * count;
+}
+
+static void take_number(const char *line, size_t length, const char *name, int64_t *ret)
+{
+        size_t name_length = strlen(name);
+        auto_free char *text = NULL;
+
+        if (length <= name_length || strncasecmp(line, name, name_length) != 0)
+                return;
+        text = mem_copy_bytes(line + name_length, length - name_length);
+        *ret = strtoll(text, NULL, 10);
+}
+
+static size_t take_header(char *bytes, size_t size, size_t count, void *context)
+{
+        struct http_exchange *exchange = context;
+
+        take_number(bytes, size * count, "retry-after:", &exchange->retry_after_s);
+        take_number(bytes, size * count, "x-ratelimit-reset:", &exchange->reset_s);
+        take_number(bytes, size * count, "x-ratelimit-remaining:", &exchange->remaining);
+        return size * count;
+}
+
+static void free_exchange(struct http_exchange *exchange)
+{
+        curl_easy_cleanup(exchange->easy);
+        curl_slist_free_all(exchange->headers);
+        buf_free(&exchange->reply);
+        free(exchange);
+}
+
+static void call_ended(void *context, CURLcode code)
+{
+        struct http_exchange *exchange = context;
+        struct http_reply reply = { 0 };
+        long status = 0;
+        struct err err;
+
+        if (code != CURLE_OK) {
+                err_set(&err, ERR_BUSY, "transport", "no answer: %s", curl_easy_strerror(code));
+                exchange->done(exchange->context, NULL, &err);
+                free_exchange(exchange);
+                return;
+        }
+        curl_easy_getinfo(exchange->easy, CURLINFO_RESPONSE_CODE, &status);
+        reply.status = (int)status;
+        reply.body = exchange->reply.data ? exchange->reply.data : "";
+        reply.length = exchange->reply.length;
+        if (exchange->retry_after_s > 0)
+                reply.retry_after_ms = SECONDS(exchange->retry_after_s);
+        else if (exchange->remaining == 0 && exchange->reset_s > 0)
+                reply.retry_after_ms = SECONDS(exchange->reset_s);
+        exchange->done(exchange->context, &reply, NULL);
+        free_exchange(exchange);
+}
+
+struct http_exchange *http_client_call(struct transfers *transfers, const struct http_call *call, http_called_fn done,
+                                       void *context)
+{
+        struct http_exchange *exchange = NEW(struct http_exchange);
+        CURL *easy = curl_easy_init();
+
+        assert(easy != NULL);
+        exchange->transfers = transfers;
+        exchange->easy = easy;
+        exchange->done = done;
+        exchange->context = context;
+        exchange->remaining = -1;
+        for (const char *const *h = call->headers; h != NULL && *h != NULL; h++)
+                exchange->headers = curl_slist_append(exchange->headers, *h);
+        curl_easy_setopt(easy, CURLOPT_URL, call->url);
+        curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, call->method);
+        curl_easy_setopt(easy, CURLOPT_HTTPHEADER, exchange->headers);
+        if (call->body != NULL)
+                curl_easy_setopt(easy, CURLOPT_COPYPOSTFIELDS, call->body);
+        curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)call->timeout_ms);
+        curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, MIN((long)call->timeout_ms, CONNECT_TIMEOUT_MS));
+        curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+        curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+        curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_body);
+        curl_easy_setopt(easy, CURLOPT_WRITEDATA, exchange);
+        curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, take_header);
+        curl_easy_setopt(easy, CURLOPT_HEADERDATA, exchange);
+        transfers_add(transfers, easy, call_ended, exchange);
+        return exchange;
+}
+
+void http_client_cancel(struct http_exchange *exchange)
+{
+        if (exchange == NULL)
+                return;
+        transfers_remove(exchange->transfers, exchange->easy);
+        free_exchange(exchange);
+}

@@ -1,0 +1,123 @@
+/* What a handler sees of a request, and how it answers: see http_server.h. */
+#include "common/base/clock.h"
+#include "common/base/memory.h"
+#include "common/net/http_private.h"
+
+#include <stdio.h>
+#include <string.h>
+
+const char *http_method(const struct http_request *request)
+{
+        return request->method;
+}
+
+const char *http_path(const struct http_request *request)
+{
+        return request->path;
+}
+
+const char *http_segment(const struct http_request *request)
+{
+        return request->segment;
+}
+
+const char *http_query(const struct http_request *request, const char *name)
+{
+        return MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, name);
+}
+
+const char *http_header(const struct http_request *request, const char *name)
+{
+        return MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, name);
+}
+
+const char *http_body(const struct http_request *request, size_t *ret_length)
+{
+        *ret_length = request->body.length;
+        return request->body.data ? request->body.data : "";
+}
+
+const char *http_address(const struct http_request *request)
+{
+        return request->address;
+}
+
+const void *http_route_extra(const struct http_request *request)
+{
+        return request->route->extra;
+}
+
+void http_keep(struct http_request *request, void *state, void (*release)(void *state))
+{
+        request->kept = state;
+        request->release = release;
+}
+
+void *http_kept(const struct http_request *request)
+{
+        return request->kept;
+}
+
+void http_answer_header(struct http_request *request, const char *name, const char *value)
+{
+        buf_add(&request->headers, name, strlen(name) + 1);
+        buf_add(&request->headers, value, strlen(value) + 1);
+}
+
+/* What every answer carries; pages bring their own, stricter policy. */
+static void add_common_headers(struct MHD_Response *response, const char *content_type)
+{
+        MHD_add_response_header(response, "Content-Type", content_type);
+        MHD_add_response_header(response, "Cache-Control", "no-store");
+        MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+}
+
+void http_answer(struct http_request *request, unsigned status, const char *content_type, const char *body,
+                 size_t length)
+{
+        struct MHD_Response *response =
+                MHD_create_response_from_buffer(length, (void *)(uintptr_t)body, MHD_RESPMEM_MUST_COPY);
+
+        add_common_headers(response, content_type);
+        http_send(request, status, response);
+}
+
+void http_answer_json(struct http_request *request, unsigned status, json_t *body)
+{
+        auto_free char *text = json_print(body);
+
+        json_decref(body);
+        http_answer(request, status, "application/json", text, strlen(text));
+}
+
+void http_answer_problem(struct http_request *request, unsigned status, const char *code, const char *field,
+                         const char *detail)
+{
+        json_t *problem = json_pack("{s:s, s:s, s:i}", "type", "about:blank", "code", code, "status", (int)status);
+        auto_free char *text = NULL;
+
+        if (field != NULL && *field)
+                json_object_set_new(problem, "field", json_string(field));
+        if (detail != NULL)
+                json_set_text(problem, "detail", detail);
+        json_object_set_new(problem, "title", json_string(code));
+        text = json_print(problem);
+        json_decref(problem);
+        http_answer(request, status, "application/problem+json", text, strlen(text));
+}
+
+void http_answer_error(struct http_request *request, const struct err *err)
+{
+        static const unsigned statuses[] = {
+                [ERR_NONE] = 500,     [ERR_INPUT] = 400, [ERR_AUTH] = 502,     [ERR_CONFLICT] = 409,
+                [ERR_BUSY] = 503,     [ERR_GONE] = 404,  [ERR_PERMANENT] = 500, [ERR_INTERNAL] = 500,
+        };
+        unsigned status = statuses[err->class];
+        char seconds[24];
+
+        if (status == 503) {
+                snprintf(seconds, sizeof(seconds), "%lld", (long long)MAX(1, (err->retry_after + 999) / 1000));
+                http_answer_header(request, "Retry-After", seconds);
+        }
+        http_answer_problem(request, status, err->code, err->field, err->message);
+}

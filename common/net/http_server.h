@@ -1,0 +1,67 @@
+/* An HTTP/1.1 server inside the loop (libmicrohttpd): routes, limits, answers given at once or later, event streams. */
+#pragma once
+
+#include "common/base/json.h"
+
+#include <uv.h>
+
+struct http_server;
+struct http_request;
+struct http_stream;
+
+struct http_route {
+        const char *method; /* "GET"; HEAD is answered like GET without its body */
+        const char *path;   /* "/api/tenants/{id}/suspend": {id} matches one segment */
+        void (*handle)(struct http_request *request, void *context);
+        const void *extra; /* for the handler, by http_route_extra */
+};
+
+struct http_limits {
+        size_t body_bytes;      /* more is answered 413 */
+        unsigned connections;   /* in all */
+        unsigned per_address;   /* from one address */
+        int64_t read_ms;        /* a connection that has not sent a whole request by then is closed */
+        int64_t answer_ms;      /* a request without an answer by then gets 503 */
+};
+
+/* routes end with a NULL method and are borrowed. Returns 0 and *ret, or -ERR_INPUT (port taken). address: "0.0.0.0". */
+int http_server_new(uv_loop_t *loop, const char *address, int port, const struct http_route *routes,
+                    const struct http_limits *limits, void *context, struct http_server **ret, struct err *err);
+/* Takes no new connections; running requests go on. */
+void http_server_stop_listening(struct http_server *server);
+/* Requests that still wait for their answer, without streams. */
+size_t http_server_waiting(const struct http_server *server);
+/* Ends everything, streams too. */
+void http_server_free(struct http_server *server);
+
+/* All borrowed from the request, which lives until it is answered. */
+const char *http_method(const struct http_request *request);
+const char *http_path(const struct http_request *request);
+const char *http_segment(const struct http_request *request);                    /* what {id} matched, or NULL */
+const char *http_query(const struct http_request *request, const char *name);    /* NULL where missing */
+const char *http_header(const struct http_request *request, const char *name);   /* NULL where missing */
+const char *http_body(const struct http_request *request, size_t *ret_length);   /* NUL-terminated */
+const char *http_address(const struct http_request *request);                    /* the peer's address as text */
+const void *http_route_extra(const struct http_request *request);
+/* Where a handler keeps its state; freed with release when the request ends, however it ends. */
+void http_keep(struct http_request *request, void *state, void (*release)(void *state));
+void *http_kept(const struct http_request *request);
+
+/* Add a header to the answer to come. Both copied. */
+void http_answer_header(struct http_request *request, const char *name, const char *value);
+/* The answer: exactly one of these per request, inside the handler or later. The request is not to be used after it. */
+void http_answer(struct http_request *request, unsigned status, const char *content_type, const char *body,
+                 size_t length);
+void http_answer_json(struct http_request *request, unsigned status, json_t *body); /* takes body */
+/* RFC 9457. field and detail may be NULL. */
+void http_answer_problem(struct http_request *request, unsigned status, const char *code, const char *field,
+                         const char *detail);
+/* The problem that err means, with Retry-After where waiting helps. */
+void http_answer_error(struct http_request *request, const struct err *err);
+
+/* Starts a text/event-stream; closed is called when the peer has gone or the server ends (then the stream is gone too). */
+struct http_stream *http_answer_stream(struct http_request *request, void (*closed)(void *context), void *context);
+/* Copies. Returns false when the peer is so slow that more than limit bytes would wait: then end it. */
+bool http_stream_write(struct http_stream *stream, const char *text, size_t length);
+/* Ends the stream; closed is still called, later. */
+void http_stream_end(struct http_stream *stream);

@@ -1,0 +1,74 @@
+/* Event streams: text that is written over time to a peer that may be slow or gone. See http_server.h. */
+#include "common/base/memory.h"
+#include "common/net/http_private.h"
+
+#include <string.h>
+
+static void wake(struct http_stream *stream)
+{
+        if (!stream->suspended)
+                return;
+        stream->suspended = false;
+        MHD_resume_connection(stream->request->connection);
+        http_run_soon(stream->request->server);
+}
+
+static ssize_t read_stream(void *context, uint64_t position, char *out, size_t size)
+{
+        struct http_stream *stream = context;
+        size_t length = MIN(size, stream->pending.length - stream->sent);
+
+        (void)position;
+        if (length > 0) {
+                memcpy(out, stream->pending.data + stream->sent, length);
+                stream->sent += length;
+                if (stream->sent == stream->pending.length) {
+                        buf_reset(&stream->pending);
+                        stream->sent = 0;
+                }
+                return (ssize_t)length;
+        }
+        if (stream->ending)
+                return MHD_CONTENT_READER_END_OF_STREAM;
+        stream->suspended = true;
+        MHD_suspend_connection(stream->request->connection);
+        return 0;
+}
+
+struct http_stream *http_answer_stream(struct http_request *request, void (*closed)(void *context), void *context)
+{
+        struct http_stream *stream = NEW(struct http_stream);
+        struct MHD_Response *response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 4096, read_stream, stream, NULL);
+
+        stream->request = request;
+        stream->closed = closed;
+        stream->context = context;
+        request->stream = stream;
+        MHD_add_response_header(response, "Content-Type", "text/event-stream");
+        MHD_add_response_header(response, "Cache-Control", "no-store");
+        MHD_add_response_header(response, "X-Accel-Buffering", "no"); /* proxies must not hold events back */
+        http_send(request, 200, response);
+        return stream;
+}
+
+bool http_stream_write(struct http_stream *stream, const char *text, size_t length)
+{
+        if (stream->pending.length - stream->sent + length > HTTP_STREAM_LIMIT)
+                return false;
+        buf_add(&stream->pending, text, length);
+        wake(stream);
+        return true;
+}
+
+void http_stream_end(struct http_stream *stream)
+{
+        stream->ending = true;
+        wake(stream);
+}
+
+void http_stream_release(struct http_stream *stream)
+{
+        stream->closed(stream->context);
+        buf_free(&stream->pending);
+        free(stream);
+}

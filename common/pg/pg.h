@@ -1,0 +1,51 @@
+/* One asynchronous PostgreSQL connection on the loop. One statement at a time; results live during the callback. */
+#pragma once
+
+#include "common/base/err.h"
+
+#include <uv.h>
+
+struct pg_conn;
+struct pg_rows;
+
+/* Where to connect: a URL, or the single parts, or a URL whose parts are overridden. All borrowed during pg_open. */
+struct pg_target {
+        const char *url;
+        const char *host, *port, *dbname, *user, *password;
+        const char *application_name;
+        const char *options;        /* as in PGOPTIONS */
+        int64_t connect_timeout_ms; /* 0 = 10 s */
+};
+
+typedef void (*pg_opened_fn)(void *context, const struct err *err);
+typedef void (*pg_done_fn)(void *context, const struct pg_rows *rows, const struct err *err);
+
+/* Starts to connect; host names are resolved off the loop. opened is called once, later: with NULL, or with why not
+ * (ERR_AUTH wrong credentials, ERR_GONE no such database, ERR_BUSY all that may pass). The caller owns the result and
+ * ends it with pg_close, also after a failure. */
+struct pg_conn *pg_open(uv_loop_t *loop, const struct pg_target *target, pg_opened_fn opened, void *context);
+/* Ends the connection at once; no callback comes after it. NULL is fine. */
+void pg_close(struct pg_conn *conn);
+bool pg_is_usable(const struct pg_conn *conn);
+/* Called when an idle connection is lost. */
+void pg_on_lost(struct pg_conn *conn, pg_opened_fn lost, void *context);
+
+/* One statement with text parameters ($1...; NULL = null), copied. done is called once, later. When the connection is
+ * lost in between the outcome is unknown: ERR_BUSY with code "connection_lost". */
+void pg_exec(struct pg_conn *conn, int64_t timeout_ms, const char *sql, size_t count, const char *const *params,
+             pg_done_fn done, void *context);
+/* Several statements in one round trip (simple protocol), in one transaction unless they say otherwise. rows is the
+ * last result. */
+void pg_script(struct pg_conn *conn, int64_t timeout_ms, const char *sql, pg_done_fn done, void *context);
+/* As SQL literal or identifier; the caller frees. */
+char *pg_quote_literal(struct pg_conn *conn, const char *text);
+char *pg_quote_name(struct pg_conn *conn, const char *text);
+/* Version as 150004. */
+int pg_server_version(const struct pg_conn *conn);
+
+int pg_rows_count(const struct pg_rows *rows);
+int64_t pg_rows_affected(const struct pg_rows *rows);
+/* Values by column name; the texts are borrowed during the callback. A column that is not there is a defect. */
+const char *pg_text(const struct pg_rows *rows, int row, const char *column); /* NULL for null */
+int64_t pg_int(const struct pg_rows *rows, int row, const char *column);      /* 0 for null */
+bool pg_bool(const struct pg_rows *rows, int row, const char *column);        /* false for null */

@@ -1,0 +1,307 @@
+/* A few connections to one database: see pool.h. */
+#include "common/pg/pool.h"
+
+#include "common/base/clock.h"
+#include "common/base/memory.h"
+
+#include <string.h>
+#include <utlist.h>
+
+#define POOL_MAGIC       0x706f6f6c
+#define POOL_QUEUE_LIMIT 20000
+#define BACKOFF_LEAST    100
+#define BACKOFF_MOST     SECONDS(2)
+#define SWEEP_INTERVAL   250
+
+struct pg_work {
+        struct pg_work *prev, *next;
+        char *sql;
+        size_t count;
+        char **params;
+        int64_t timeout_ms, give_up_at;
+        pg_done_fn done;
+        void *context;
+};
+
+enum slot_state { SLOT_CLOSED, SLOT_OPENING, SLOT_FREE, SLOT_WORKING };
+
+struct pg_slot {
+        struct pg_pool *pool;
+        struct pg_conn *conn;
+        enum slot_state state;
+        struct pg_work *work;
+};
+
+struct pg_pool {
+        unsigned magic;
+        uv_loop_t *loop;
+        uv_timer_t sweep;
+        struct pg_target target;
+        size_t size, queued, working;
+        struct pg_work *queue;
+        struct err error;
+        bool up, closing;
+        int64_t backoff_ms, retry_at;
+        void (*changed)(void *context, bool up);
+        void *changed_context;
+        struct pg_slot slots[];
+};
+
+static void serve(struct pg_pool *pool);
+
+static void free_work(struct pg_work *work)
+{
+        for (size_t i = 0; i < work->count; i++)
+                mem_free_secret(work->params[i]);
+        mem_free_secret(work->sql);
+        free(work->params);
+        free(work);
+}
+
+static void finish_work(struct pg_work *work, const struct pg_rows *rows, const struct err *err)
+{
+        work->done(work->context, rows, err);
+        free_work(work);
+}
+
+static void set_up(struct pg_pool *pool, bool up)
+{
+        if (pool->up == up)
+                return;
+        pool->up = up;
+        if (up)
+                pool->error = (struct err){ 0 };
+        if (pool->changed != NULL)
+                pool->changed(pool->changed_context, up);
+}
+
+static void drop_connection(struct pg_slot *slot)
+{
+        pg_close(TAKE_PTR(slot->conn));
+        slot->state = SLOT_CLOSED;
+}
+
+static void connection_failed(struct pg_slot *slot, const struct err *err)
+{
+        struct pg_pool *pool = slot->pool;
+
+        drop_connection(slot);
+        pool->error = *err;
+        pool->backoff_ms = MIN(MAX(pool->backoff_ms * 2, BACKOFF_LEAST), BACKOFF_MOST);
+        pool->retry_at = clock_boot_ms() + pool->backoff_ms;
+        set_up(pool, false);
+}
+
+static void connection_lost(void *context, const struct err *err)
+{
+        connection_failed(context, err);
+}
+
+static void connection_opened(void *context, const struct err *err)
+{
+        struct pg_slot *slot = context;
+
+        if (err != NULL) {
+                connection_failed(slot, err);
+                return;
+        }
+        slot->pool->backoff_ms = 0;
+        slot->state = SLOT_FREE;
+        pg_on_lost(slot->conn, connection_lost, slot);
+        set_up(slot->pool, true);
+        serve(slot->pool);
+}
+
+static void open_connection(struct pg_slot *slot)
+{
+        slot->state = SLOT_OPENING;
+        slot->conn = pg_open(slot->pool->loop, &slot->pool->target, connection_opened, slot);
+}
+
+static void statement_done(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct pg_slot *slot = context;
+        struct pg_pool *pool = slot->pool;
+        struct pg_work *work = TAKE_PTR(slot->work);
+
+        slot->state = SLOT_FREE;
+        pool->working--;
+        if (err != NULL && !pg_is_usable(slot->conn))
+                connection_failed(slot, err);
+        finish_work(work, rows, err);
+        serve(pool);
+}
+
+static void start_work(struct pg_slot *slot)
+{
+        struct pg_pool *pool = slot->pool;
+        struct pg_work *work = pool->queue;
+
+        DL_DELETE(pool->queue, work);
+        pool->queued--;
+        pool->working++;
+        slot->work = work;
+        slot->state = SLOT_WORKING;
+        pg_exec(slot->conn, work->timeout_ms, work->sql, work->count, (const char *const *)work->params, statement_done,
+                slot);
+}
+
+static size_t opening(const struct pg_pool *pool)
+{
+        size_t count = 0;
+
+        for (size_t i = 0; i < pool->size; i++)
+                count += pool->slots[i].state == SLOT_OPENING;
+        return count;
+}
+
+/* Gives queued statements to free connections, and opens as many more as the queue wants. */
+static void serve(struct pg_pool *pool)
+{
+        bool may_open = clock_boot_ms() >= pool->retry_at;
+
+        if (pool->closing)
+                return;
+        for (size_t i = 0; i < pool->size && pool->queue != NULL; i++)
+                if (pool->slots[i].state == SLOT_FREE)
+                        start_work(&pool->slots[i]);
+        for (size_t i = 0; i < pool->size && may_open && pool->queued > opening(pool); i++)
+                if (pool->slots[i].state == SLOT_CLOSED)
+                        open_connection(&pool->slots[i]);
+}
+
+static void give_up_old_work(struct pg_pool *pool)
+{
+        struct pg_work *work, *next;
+        int64_t now = clock_boot_ms();
+        struct err err;
+
+        err_set(&err, ERR_BUSY, "database_away", "the catalog is not reachable: %.300s",
+                pool->error.message[0] ? pool->error.message : "no connection became free in time");
+        DL_FOREACH_SAFE(pool->queue, work, next)
+                if (work->give_up_at <= now) {
+                        DL_DELETE(pool->queue, work);
+                        pool->queued--;
+                        finish_work(work, NULL, &err);
+                }
+}
+
+/* A pool that is down tries one connection by itself, so that readiness comes back without a request. */
+static void on_sweep(uv_timer_t *timer)
+{
+        struct pg_pool *pool = timer->data;
+
+        CHECK_MAGIC(pool, POOL_MAGIC);
+        give_up_old_work(pool);
+        if (!pool->up && opening(pool) == 0 && clock_boot_ms() >= pool->retry_at && pool->slots[0].state == SLOT_CLOSED)
+                open_connection(&pool->slots[0]);
+        serve(pool);
+}
+
+struct pg_pool *pg_pool_new(uv_loop_t *loop, const struct pg_target *target, size_t size)
+{
+        struct pg_pool *pool = mem_alloc(1, sizeof(*pool) + size * sizeof(pool->slots[0]));
+
+        pool->magic = POOL_MAGIC;
+        pool->loop = loop;
+        pool->size = size;
+        pool->target = (struct pg_target){
+                .url = mem_copy_text(target->url),
+                .host = mem_copy_text(target->host),
+                .port = mem_copy_text(target->port),
+                .dbname = mem_copy_text(target->dbname),
+                .user = mem_copy_text(target->user),
+                .password = mem_copy_text(target->password),
+                .application_name = mem_copy_text(target->application_name),
+                .options = mem_copy_text(target->options),
+                .connect_timeout_ms = target->connect_timeout_ms,
+        };
+        for (size_t i = 0; i < size; i++)
+                pool->slots[i].pool = pool;
+        uv_timer_init(loop, &pool->sweep);
+        pool->sweep.data = pool;
+        uv_timer_start(&pool->sweep, on_sweep, 0, SWEEP_INTERVAL);
+        uv_unref((uv_handle_t *)&pool->sweep);
+        return pool;
+}
+
+static void free_pool(uv_handle_t *handle)
+{
+        struct pg_pool *pool = handle->data;
+
+        mem_free_secret((char *)(uintptr_t)pool->target.url);
+        mem_free_secret((char *)(uintptr_t)pool->target.password);
+        free((char *)(uintptr_t)pool->target.host);
+        free((char *)(uintptr_t)pool->target.port);
+        free((char *)(uintptr_t)pool->target.dbname);
+        free((char *)(uintptr_t)pool->target.user);
+        free((char *)(uintptr_t)pool->target.application_name);
+        free((char *)(uintptr_t)pool->target.options);
+        free(pool);
+}
+
+void pg_pool_free(struct pg_pool *pool)
+{
+        struct pg_work *work, *next;
+        struct err err;
+
+        if (pool == NULL)
+                return;
+        pool->closing = true;
+        err_set(&err, ERR_BUSY, "pool_closed", "the service is stopping");
+        DL_FOREACH_SAFE(pool->queue, work, next)
+        {
+                DL_DELETE(pool->queue, work);
+                finish_work(work, NULL, &err);
+        }
+        for (size_t i = 0; i < pool->size; i++) {
+                pg_close(TAKE_PTR(pool->slots[i].conn));
+                if (pool->slots[i].work != NULL)
+                        finish_work(TAKE_PTR(pool->slots[i].work), NULL, &err);
+        }
+        uv_close((uv_handle_t *)&pool->sweep, free_pool);
+}
+
+void pg_pool_exec(struct pg_pool *pool, int64_t timeout_ms, const char *sql, size_t count, const char *const *params,
+                  pg_done_fn done, void *context)
+{
+        struct pg_work *work = NEW(struct pg_work);
+
+        CHECK_MAGIC(pool, POOL_MAGIC);
+        assert(!pool->closing);
+        work->sql = mem_copy_text(sql);
+        work->count = count;
+        work->params = mem_alloc(count, sizeof(char *));
+        for (size_t i = 0; i < count; i++)
+                work->params[i] = mem_copy_text(params[i]);
+        work->timeout_ms = timeout_ms;
+        work->give_up_at = clock_boot_ms() + timeout_ms;
+        work->done = done;
+        work->context = context;
+        if (pool->queued >= POOL_QUEUE_LIMIT)
+                work->give_up_at = 0; /* refused at the next sweep: done is never called before we return */
+        DL_APPEND(pool->queue, work);
+        pool->queued++;
+        serve(pool);
+}
+
+bool pg_pool_is_up(const struct pg_pool *pool)
+{
+        return pool->up;
+}
+
+size_t pg_pool_pending(const struct pg_pool *pool)
+{
+        return pool->queued + pool->working;
+}
+
+void pg_pool_on_change(struct pg_pool *pool, void (*changed)(void *context, bool up), void *context)
+{
+        pool->changed = changed;
+        pool->changed_context = context;
+}
+
+const struct err *pg_pool_error(const struct pg_pool *pool)
+{
+        return &pool->error;
+}

@@ -1,0 +1,29 @@
+/* A few connections to one database, opened when needed, re-opened with back-off when lost. Statements queue. */
+#pragma once
+
+#include "common/pg/pg.h"
+
+struct pg_pool;
+
+/* target's texts are copied. */
+struct pg_pool *pg_pool_new(uv_loop_t *loop, const struct pg_target *target, size_t size);
+/* Ends all connections; statements not yet answered get ERR_BUSY "pool_closed". */
+void pg_pool_free(struct pg_pool *pool);
+
+/* As pg_exec, on the next free connection; sql and params are copied. Waits at
+ * most timeout_ms for a connection (then ERR_BUSY "database_away"), and as long again for the answer. */
+void pg_pool_exec(struct pg_pool *pool, int64_t timeout_ms, const char *sql, size_t count, const char *const *params,
+                  pg_done_fn done, void *context);
+/* True while the last thing heard from the database was good. */
+bool pg_pool_is_up(const struct pg_pool *pool);
+/* Statements queued or running. */
+size_t pg_pool_pending(const struct pg_pool *pool);
+/* Called on each change between up and down. One listener. */
+void pg_pool_on_change(struct pg_pool *pool, void (*changed)(void *context, bool up), void *context);
+/* Why the database is down; empty message while it is up. Borrowed. */
+const struct err *pg_pool_error(const struct pg_pool *pool);
+
+/* pg_pool_exec(pool, timeout, SQL, PARAMS(a, b, c), done, context) */
+#define PARAMS(...)                                                                                                    \
+        sizeof((const char *const[]){ __VA_ARGS__ }) / sizeof(const char *), (const char *const[]){ __VA_ARGS__ }
+#define NO_PARAMS 0, NULL

@@ -1,0 +1,7 @@
+/* The operations port: is it alive, is it ready, what does it count. */
+#pragma once
+
+#include "common/net/http_server.h"
+#include "common/service/service.h"
+
+int ops_server_new(struct service *service, struct http_server **ret, struct err *err);

@@ -1,0 +1,225 @@
+/* The frame every service runs in: see service.h. */
+#include "common/service/service.h"
+
+#include "common/base/clock.h"
+#include "common/base/failpoint.h"
+#include "common/base/id.h"
+#include "common/base/log.h"
+#include "common/base/memory.h"
+#include "common/service/ops.h"
+#include "common/service/options.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define STOP_DEADLINE  SECONDS(8)
+#define CLOSE_DEADLINE 1 /* seconds */
+#define STOP_INTERVAL  20
+
+/* The one service of this process, for the handlers below that get no context. */
+struct frame {
+        struct service service;
+        struct http_server *ops;
+        uv_signal_t term, interrupt;
+        uv_timer_t stop_timer;
+        int64_t stop_by;
+        int status;
+};
+
+static void close_handle(uv_handle_t *handle, void *context)
+{
+        (void)context;
+        if (!uv_is_closing(handle))
+                uv_close(handle, NULL);
+}
+
+/* librdkafka may hold its worker thread for long when brokers are away: nothing of ours waits for it any more. */
+static void on_close_deadline(int number)
+{
+        (void)number;
+        _exit(0);
+}
+
+static void close_frame(struct frame *frame)
+{
+        struct service *service = &frame->service;
+
+        signal(SIGALRM, on_close_deadline);
+        alarm(CLOSE_DEADLINE);
+        service->definition->finish(service);
+        pg_pool_free(TAKE_PTR(service->catalog));
+        http_server_free(TAKE_PTR(frame->ops));
+        transfers_free(TAKE_PTR(service->transfers));
+        close_handle((uv_handle_t *)&frame->term, NULL);
+        close_handle((uv_handle_t *)&frame->interrupt, NULL);
+        close_handle((uv_handle_t *)&frame->stop_timer, NULL);
+}
+
+static void on_stop_timer(uv_timer_t *timer)
+{
+        struct frame *frame = timer->data;
+
+        if (!frame->service.definition->idle(&frame->service) && clock_boot_ms() < frame->stop_by)
+                return;
+        uv_timer_stop(timer);
+        close_frame(frame);
+}
+
+static void begin_stop(struct frame *frame)
+{
+        if (frame->service.stopping)
+                return;
+        frame->service.stopping = true;
+        frame->stop_by = clock_boot_ms() + STOP_DEADLINE;
+        frame->service.definition->stop(&frame->service);
+        uv_timer_start(&frame->stop_timer, on_stop_timer, STOP_INTERVAL, STOP_INTERVAL);
+}
+
+static void on_signal(uv_signal_t *signal, int number)
+{
+        log_info("stopping", "signal", number == SIGTERM ? "SIGTERM" : "SIGINT", NULL);
+        begin_stop(signal->data);
+}
+
+void service_give_up(struct service *service, const struct err *err)
+{
+        struct frame *frame = CONTAINER_OF(service, struct frame, service);
+
+        log_error("giving up", "error", err->message, "code", err->code, NULL);
+        frame->status = 1;
+        begin_stop(frame);
+}
+
+static void open_catalog(struct service *service)
+{
+        auto_free char *options = mem_printf("-c search_path=%s,durable,catalog -c statement_timeout=30s "
+                                             "-c idle_in_transaction_session_timeout=60s",
+                                             service->definition->schema);
+        auto_free char *name = mem_printf("tenantry-%s", service->definition->name);
+        struct pg_target target = {
+                .url = service->config->catalog_url,
+                .application_name = name,
+                .options = options,
+                .connect_timeout_ms = SECONDS(5),
+        };
+
+        service->catalog = pg_pool_new(&service->loop, &target, (size_t)service->config->catalog_pool_size);
+}
+
+static int start_frame(struct frame *frame, const void *config, struct err *err)
+{
+        struct service *service = &frame->service;
+        int rc;
+
+        service->config = config;
+        service->kafka = (struct kafka_settings){
+                .brokers = service->config->kafka_brokers,
+                .properties = service->config->kafka_properties,
+                .client_id = service->definition->name,
+        };
+        snprintf(service->instance, sizeof(service->instance), "%.20s-%s", service->definition->name, id_new().text);
+        uv_loop_init(&service->loop);
+        uv_signal_init(&service->loop, &frame->term);
+        uv_signal_init(&service->loop, &frame->interrupt);
+        uv_timer_init(&service->loop, &frame->stop_timer);
+        frame->term.data = frame->interrupt.data = frame->stop_timer.data = frame;
+        uv_signal_start(&frame->term, on_signal, SIGTERM);
+        uv_signal_start(&frame->interrupt, on_signal, SIGINT);
+        rc = ops_server_new(service, &frame->ops, err);
+        if (rc < 0)
+                return rc;
+        service->transfers = transfers_new(&service->loop);
+        open_catalog(service);
+        return service->definition->start(service, config, err);
+}
+
+/* Core dumps and /proc/PID/mem would show secrets. */
+static void protect_process(void)
+{
+        prctl(PR_SET_DUMPABLE, 0);
+        signal(SIGPIPE, SIG_IGN);
+        umask(077);
+}
+
+static int print_and_leave(const struct service_definition *definition, const char *what,
+                           const struct config_table *tables)
+{
+        if (strcmp(what, "--help") == 0 || strcmp(what, "-h") == 0) {
+                printf("tenantry-%s %s: %s\n\nUsage: tenantry-%s [--check-config | --print-env | --print-reference | "
+                       "--failpoints | --version]\n\n",
+                       definition->name, TENANTRY_VERSION, definition->purpose, definition->name);
+                config_print_help(stdout, tables, 2);
+        } else if (strcmp(what, "--version") == 0) {
+                printf("tenantry-%s %s\n", definition->name, TENANTRY_VERSION);
+        } else if (strcmp(what, "--failpoints") == 0) {
+                for (int i = 0; i < FAILPOINT_COUNT; i++)
+                        puts(failpoint_name((enum failpoint)i));
+        } else if (strcmp(what, "--print-env") == 0) {
+                config_print_env(stdout, tables, 2);
+        } else if (strcmp(what, "--print-reference") == 0) {
+                config_print_markdown(stdout, tables, 2);
+        } else {
+                fprintf(stderr, "tenantry-%s: unknown argument %s; see --help\n", definition->name, what);
+                return 2;
+        }
+        return 0;
+}
+
+static int load(const struct service_definition *definition, const struct config_table *tables, void *config,
+                struct err *err)
+{
+        const struct service_config *common = config;
+        int rc = config_load(config, tables, 2, err);
+
+        if (rc == 0 && common->failpoints != NULL && !common->sandbox)
+                rc = err_field(err, "FAILPOINTS", "FAILPOINTS needs SANDBOX=1");
+        if (rc == 0 && common->failpoints != NULL)
+                rc = failpoint_arm(common->failpoints, err);
+        if (rc == 0 && common->lease_ms < SECONDS(2))
+                rc = err_field(err, "LEASE", "LEASE must be 2s or more");
+        if (rc == 0 && definition->check != NULL)
+                rc = definition->check(config, err);
+        return rc;
+}
+
+static void run_until_stopped(struct frame *frame)
+{
+        uv_run(&frame->service.loop, UV_RUN_DEFAULT);
+        uv_run(&frame->service.loop, UV_RUN_NOWAIT);
+}
+
+int service_main(int argc, char **argv, const struct service_definition *definition)
+{
+        const struct config_table tables[] = { SERVICE_OPTIONS, definition->options };
+        struct frame *frame = NEW(struct frame);
+        void *config = mem_alloc(1, definition->config_size);
+        const struct service_config *common = config;
+        struct err err = { 0 };
+
+        protect_process();
+        frame->service.definition = definition;
+        if (argc > 1 && strcmp(argv[1], "--check-config") != 0)
+                return print_and_leave(definition, argv[1], tables);
+        log_init(definition->name, "info");
+        if (load(definition, tables, config, &err) < 0) {
+                log_error("the configuration is wrong", "field", err.field, "error", err.message, NULL);
+                return 2;
+        }
+        if (argc > 1) {
+                puts("the configuration is good");
+                return 0;
+        }
+        log_set_level(common->log_level);
+        if (start_frame(frame, config, &err) < 0) {
+                log_error("cannot start", "code", err.code, "error", err.message, NULL);
+                return 1;
+        }
+        log_info("started", "version", TENANTRY_VERSION, NULL);
+        run_until_stopped(frame);
+        uv_loop_close(&frame->service.loop);
+        log_info("stopped", NULL);
+        return frame->status;
+}

@@ -1,0 +1,63 @@
+/* The frame every service runs in: configuration, loop, signals, health, metrics, orderly shutdown. */
+#pragma once
+
+#include "common/base/config.h"
+#include "common/kafka/client.h"
+#include "common/net/transfers.h"
+#include "common/pg/pool.h"
+
+#include <uv.h>
+
+#ifndef TENANTRY_VERSION
+#define TENANTRY_VERSION "0.1.0"
+#endif
+
+/* What all services are told. Stands first in each service's own configuration struct. */
+struct service_config {
+        char *log_level;
+        char *ops_address;
+        int64_t ops_port;
+        bool sandbox;
+        char *failpoints;
+        char *kafka_brokers, *kafka_properties;
+        char *catalog_url;
+        int64_t catalog_pool_size;
+        int64_t lease_ms;
+};
+
+struct service {
+        uv_loop_t loop;
+        const struct service_definition *definition;
+        const struct service_config *config;
+        struct kafka_settings kafka;
+        struct pg_pool *catalog;
+        struct transfers *transfers;
+        char instance[64]; /* this process, unlike every other and every former one */
+        bool stopping;
+        void *state; /* the service's own */
+};
+
+struct service_definition {
+        const char *name;
+        const char *purpose; /* one sentence for --help */
+        const char *schema;  /* the catalog schema the service calls its own */
+        struct config_table options;
+        size_t config_size; /* of the service's configuration struct */
+        /* Makes the parts. config is borrowed for the life of the process. */
+        int (*start)(struct service *service, const void *config, struct err *err);
+        /* Checks values beyond their types, for --check-config and start; or NULL. */
+        int (*check)(const void *config, struct err *err);
+        /* Returns 0 when the service can do its work, or fills err with what is missing. */
+        int (*ready)(struct service *service, struct err *err);
+        /* SIGTERM: take nothing new. */
+        void (*stop)(struct service *service);
+        /* True when nothing is in hand any more. */
+        bool (*idle)(struct service *service);
+        /* Give everything back. */
+        void (*finish)(struct service *service);
+};
+
+/* The whole life of the process; returns its exit status. */
+int service_main(int argc, char **argv, const struct service_definition *definition);
+/* Stops the process in an orderly way with an error: for what only a restart mends. */
+void service_give_up(struct service *service, const struct err *err);

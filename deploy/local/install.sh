@@ -1,0 +1,190 @@
+#!/bin/bash
+# Installs what is missing to build, run, test and lint on Debian 12 or 13, and fetches Kafka's jars; says
+# nothing and costs nothing when all of it is there.
+#
+#   deploy/local/install.sh [build] [run] [test] [lint]     all four when none is named; `run` includes Kafka
+#
+# The jars go to $TENANTRY_CACHE/kafka/libs, by default .run/cache/kafka/libs in the checkout.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+repository=$(cd "$here/../.." && pwd)
+cache=${TENANTRY_CACHE:-$repository/.run/cache}
+
+build=(gcc libc6-dev clang make pkg-config libuv1-dev libmicrohttpd-dev libcurl4-openssl-dev libpq-dev
+        librdkafka-dev libjansson-dev libssl-dev uthash-dev libcmocka-dev ccache)
+run=(python3 kcat jq curl ca-certificates) # and postgresql, java, maven, which may be there by other names
+test=(python3-pytest python3-psycopg python3-aiohttp python3-confluent-kafka python3-jsonschema python3-yaml)
+lint=(clang-format clang-tidy cppcheck)
+
+fail() {
+        echo "install.sh: $*" >&2
+        exit 1
+}
+
+# --- what is there already ---
+
+java_major() { # the major version of the Java in directory $1, or nothing
+        local version=
+        [ -x "$1/bin/java" ] || return 0
+        if [ -r "$1/release" ]; then
+                version=$(sed -n 's/^JAVA_VERSION="\([0-9]*\).*/\1/p' "$1/release")
+        fi
+        if [ -z "$version" ]; then
+                version=$("$1/bin/java" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p')
+        fi
+        echo "$version"
+}
+
+has_java() { # Kafka 4 needs Java 17
+        local home major on_path
+        on_path=$(readlink -f "$(command -v java || true)" || true)
+        for home in "${JAVA_HOME:-}" /usr/lib/jvm/* "${on_path%/bin/java}"; do
+                if [ -z "$home" ]; then
+                        continue
+                fi
+                major=$(java_major "$home")
+                if [ -n "$major" ] && [ "$major" -ge 17 ]; then
+                        return 0
+                fi
+        done
+        return 1
+}
+
+has_postgres() { # any packaged version will do
+        compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null
+}
+
+clang_major() { # of Debian's clang: the one installed, or else the one that would be
+        local binary
+        if binary=$(readlink -e /usr/bin/clang) && [[ $binary =~ llvm-([0-9]+) ]]; then
+                echo "${BASH_REMATCH[1]}"
+        elif command -v apt-cache >/dev/null; then
+                apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p' | head -n 1
+        fi
+}
+
+wanted_packages() { # one name a line, for the groups named
+        local group major
+        for group in "$@"; do
+                case $group in
+                build)
+                        printf '%s\n' "${build[@]}"
+                        major=$(clang_major)
+                        if [ -n "$major" ]; then
+                                echo "libclang-rt-$major-dev" # without it -fsanitize does not link
+                        fi
+                        ;;
+                run)
+                        printf '%s\n' "${run[@]}"
+                        has_postgres || echo postgresql
+                        has_java || echo default-jre-headless
+                        command -v mvn >/dev/null || echo maven
+                        ;;
+                test) printf '%s\n' "${test[@]}" ;;
+                lint) printf '%s\n' "${lint[@]}" ;;
+                *) fail "no group is called '$group'; there are build, run, test and lint" ;;
+                esac
+        done
+}
+
+missing_packages() {
+        local wanted installed
+        wanted=$(wanted_packages "$@") || exit 1
+        installed=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' $wanted 2>/dev/null |
+                sed -n 's/ installed$//p' || true)
+        comm -23 <(sort -u <<<"$wanted") <(sort -u <<<"$installed")
+}
+
+# --- packages ---
+
+as_root=()
+drop_in=/etc/postgresql-common/createcluster.d/tenantry-install.conf
+
+remove_drop_in() {
+        "${as_root[@]}" rm -f "$drop_in"
+        "${as_root[@]}" rmdir --ignore-fail-on-non-empty "${drop_in%/*}"
+}
+
+install_packages() {
+        local missing
+
+        missing=$(missing_packages "$@")
+        if [ -z "$missing" ]; then
+                return 0
+        fi
+        command -v apt-get >/dev/null ||
+                fail "no apt-get here; please install by other means:" $missing
+        if [ "$(id -u)" -ne 0 ]; then
+                as_root=(sudo)
+                [ -t 0 ] || as_root=(sudo -n)
+                command -v sudo >/dev/null && "${as_root[@]}" true 2>/dev/null ||
+                        fail "neither root nor able to use sudo; please have these installed:" $missing
+        fi
+
+        "${as_root[@]}" apt-get -qq -o DPkg::Lock::Timeout=120 update
+        missing=$(missing_packages "$@") # again: only now is it known which clang there would be
+        echo "installing:" $missing
+
+        # Debian would start a cluster on 5432 at once. We never use it, and the port is not ours to take. The
+        # drop-in goes when we are done, so that a later PostgreSQL finds the machine's own rules.
+        "${as_root[@]}" mkdir -p "${drop_in%/*}"
+        echo 'create_main_cluster = false' | "${as_root[@]}" tee "$drop_in" >/dev/null
+        trap remove_drop_in EXIT
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends \
+                -o DPkg::Lock::Timeout=120 install $missing </dev/null >/dev/null ||
+                fail "apt-get could not install:" $missing
+        remove_drop_in
+        trap - EXIT
+}
+
+# --- Kafka ---
+
+kafka_is_complete() { # the rename below is all or nothing, so a look at names is enough
+        local sum jar
+        cmp -s "$here/kafka/SHA256SUMS" "$cache/kafka/SHA256SUMS" || return 1
+        while read -r sum jar; do
+                [ -s "$cache/kafka/libs/$jar" ] || return 1
+        done <"$here/kafka/SHA256SUMS"
+}
+
+fetch_kafka() {
+        local fresh said difference
+
+        if kafka_is_complete; then
+                return 0
+        fi
+        mkdir -p "$cache"
+        exec 9>"$cache/kafka.lock"
+        flock 9
+        if kafka_is_complete; then # another install was faster
+                return 0
+        fi
+
+        echo "fetching Kafka's jars into $cache/kafka"
+        rm -rf "$cache"/kafka.fresh.* # what an interrupted fetch left
+        fresh=$(mktemp -d "$cache/kafka.fresh.XXXXXX")
+        chmod 755 "$fresh"
+        said=$(mvn -B -q -Dstyle.color=never -f "$here/kafka/pom.xml" dependency:copy-dependencies \
+                -DincludeScope=runtime -DoutputDirectory="$fresh/libs" 2>&1) ||
+                fail "Maven could not fetch Kafka's jars:"$'\n'"$said"
+
+        (cd "$fresh/libs" && sha256sum -- * | LC_ALL=C sort -k 2) >"$fresh/SHA256SUMS"
+        if ! difference=$(diff "$here/kafka/SHA256SUMS" "$fresh/SHA256SUMS"); then
+                echo "$difference" | sed -n 's/^</expected/p; s/^>/fetched /p' >&2
+                fail "the jars fetched are not the ones in deploy/local/kafka/SHA256SUMS; they stay in" \
+                        "$fresh/libs and are not used"
+        fi
+        rm -rf "$cache/kafka"
+        mv -T "$fresh" "$cache/kafka"
+}
+
+if [ $# -eq 0 ]; then
+        set -- build run test lint
+fi
+install_packages "$@"
+for group in "$@"; do
+        if [ "$group" = run ]; then
+                fetch_kafka
+        fi
+done

@@ -1,0 +1,504 @@
+-- What survives a crash: leases, claims, rate budgets and alerts once for all; inbox, offsets, dead letters and sagas
+-- in each service's own schema, made by create_durable_tables. Functions here find them by the caller's search_path.
+-- migrate:up
+set local check_function_bodies = off; -- the tables below are found at run time, in the caller's own schema
+
+create sequence catalog.fence;
+grant usage on sequence catalog.fence to tenantry_provisioner, tenantry_migrator, tenantry_billing, tenantry_gateway;
+
+create table catalog.lease (
+    name text primary key,
+    holder text not null,
+    fence bigint not null,
+    until timestamptz not null
+);
+
+-- Takes or renews. Returns the fence, or null while another holder's lease runs.
+create function catalog.take_lease(p_name text, p_holder text, p_ms bigint) returns bigint
+language sql security definer
+set search_path = catalog, pg_temp
+as $$
+    insert into lease as l (name, holder, fence, until)
+    values (p_name, p_holder, nextval('catalog.fence'), clock_timestamp() + p_ms * interval '1 ms')
+    on conflict (name) do update
+        set holder = excluded.holder,
+            fence = case when l.holder = excluded.holder then l.fence else excluded.fence end,
+            until = excluded.until
+        where l.holder = excluded.holder
+           or l.until < clock_timestamp()
+    returning fence
+$$;
+
+create function catalog.drop_lease(p_name text, p_holder text) returns void
+language sql security definer
+set search_path = catalog, pg_temp
+as $$
+    update lease
+    set until = '-infinity'
+    where name = p_name
+      and holder = p_holder
+$$;
+
+-- One activity on a tenant at a time. The holder is a durable row (a saga, a migration job): the claim lives as long.
+create table catalog.tenant_claim (
+    tenant_id uuid primary key,
+    kind text not null,
+    holder uuid not null,
+    taken_at timestamptz not null default clock_timestamp()
+);
+grant select, insert, delete on catalog.tenant_claim to tenantry_provisioner, tenantry_migrator;
+
+-- Token buckets shared by all processes: one row per provider endpoint.
+create table catalog.rate_budget (
+    name text primary key,
+    tokens double precision not null,
+    capacity double precision not null,
+    per_second double precision not null,
+    refilled_at timestamptz not null default clock_timestamp(),
+    blocked_until timestamptz
+);
+
+-- Takes one token. Returns 0, or the milliseconds to wait before asking again.
+create function catalog.take_token(p_name text, p_capacity double precision, p_per_second double precision)
+returns bigint
+language plpgsql security definer
+set search_path = catalog, pg_temp
+as $$
+declare
+    v_now timestamptz := clock_timestamp();
+    v rate_budget;
+    v_tokens double precision;
+begin
+    insert into rate_budget (name, tokens, capacity, per_second)
+    values (p_name, p_capacity, p_capacity, p_per_second)
+    on conflict (name) do nothing;
+
+    select * into v from rate_budget where name = p_name for update;
+    if v.blocked_until > v_now then
+        return ceil(extract(epoch from v.blocked_until - v_now) * 1000);
+    end if;
+    v_tokens := least(p_capacity, v.tokens + extract(epoch from v_now - v.refilled_at) * p_per_second);
+    if v_tokens < 1 then
+        return greatest(1, ceil((1 - v_tokens) / p_per_second * 1000));
+    end if;
+    update rate_budget
+    set tokens = v_tokens - 1, capacity = p_capacity, per_second = p_per_second, refilled_at = v_now
+    where name = p_name;
+    return 0;
+end
+$$;
+
+-- The provider said "not before": everybody waits.
+create function catalog.block_budget(p_name text, p_ms bigint) returns void
+language sql security definer
+set search_path = catalog, pg_temp
+as $$
+    update rate_budget
+    set blocked_until = greatest(blocked_until, clock_timestamp() + p_ms * interval '1 ms'), tokens = 0
+    where name = p_name
+$$;
+
+-- What an operator must know, one open row per cause.
+create table catalog.alert (
+    alert_id bigint generated always as identity primary key,
+    cause text not null,
+    tenant_id uuid,
+    title text not null,
+    detail text not null,
+    times bigint not null default 1,
+    first_at timestamptz not null default clock_timestamp(),
+    last_at timestamptz not null default clock_timestamp(),
+    delivered_at timestamptz,
+    resolved_at timestamptz
+);
+create unique index alert_open on catalog.alert (cause) where resolved_at is null;
+
+create function catalog.raise_alert(p_cause text, p_tenant_id uuid, p_title text, p_detail text) returns void
+language sql security definer
+set search_path = catalog, pg_temp
+as $$
+    insert into alert as a (cause, tenant_id, title, detail)
+    values (p_cause, p_tenant_id, p_title, p_detail)
+    on conflict (cause) where resolved_at is null do update
+        set times = a.times + 1, last_at = clock_timestamp(), detail = excluded.detail
+$$;
+
+create function catalog.resolve_alert(p_cause text) returns void
+language sql security definer
+set search_path = catalog, pg_temp
+as $$
+    update alert
+    set resolved_at = clock_timestamp()
+    where cause = p_cause
+      and resolved_at is null
+$$;
+
+-- Undelivered alerts, marked as delivered when delivery worked.
+create function catalog.alerts_to_deliver() returns table (alert_id bigint, cause text, tenant_id uuid, title text, detail text)
+language sql security definer
+set search_path = catalog, pg_temp
+as $$
+    select alert_id, cause, tenant_id, title, detail
+    from alert
+    where delivered_at is null
+    order by alert_id
+    limit 20
+$$;
+
+create function catalog.alert_delivered(p_alert_id bigint) returns void
+language sql security definer
+set search_path = catalog, pg_temp
+as $$
+    update alert
+    set delivered_at = clock_timestamp()
+    where alert_id = p_alert_id
+$$;
+
+revoke execute on all functions in schema catalog from public;
+grant execute on all functions in schema catalog to tenantry_provisioner, tenantry_migrator, tenantry_billing;
+grant execute on function catalog.business_now, catalog.json_time, catalog.wanted_access, catalog.take_lease,
+    catalog.drop_lease to tenantry_gateway;
+
+-- The tables each service has for itself.
+create function durable.create_tables(p_schema text, p_role text) returns void
+language plpgsql
+as $do$
+begin
+    execute format($$
+        create table %1$I.inbox (
+            source text not null,
+            event_id text not null,
+            body_hash text not null,
+            taken_at timestamptz not null default clock_timestamp(),
+            primary key (source, event_id)
+        );
+        create table %1$I.consumer_offset (
+            topic text not null,
+            partition int not null,
+            next_offset bigint not null,
+            primary key (topic, partition)
+        );
+        create table %1$I.dead_letter (
+            id bigint generated always as identity primary key,
+            topic text not null,
+            partition int not null,
+            at_offset bigint not null,
+            message_key bytea,
+            headers jsonb not null,
+            value bytea,
+            code text not null,
+            field text,
+            detail text not null,
+            at timestamptz not null default clock_timestamp(),
+            published boolean not null default false
+        );
+        create index dead_letter_unpublished on %1$I.dead_letter (id) where not published;
+        create table %1$I.parked (
+            id bigint generated always as identity primary key,
+            tenant_id uuid,
+            reason text not null,
+            event jsonb not null,
+            data jsonb not null,
+            at timestamptz not null default clock_timestamp()
+        );
+        create index parked_of_tenant on %1$I.parked (tenant_id);
+        create table %1$I.saga (
+            saga_id uuid primary key default gen_random_uuid(),
+            tenant_id uuid not null,
+            kind text not null,
+            step text not null,
+            status text not null default 'running'
+                check (status in ('running', 'undoing', 'done', 'failed', 'cancelled', 'attention')),
+            attempt int not null default 0,
+            crashes int not null default 0,
+            progress int not null default 0,
+            cancel_wanted boolean not null default false,
+            next_at timestamptz not null default clock_timestamp(),
+            step_since timestamptz not null default catalog.business_now(),
+            owner text,
+            lease_until timestamptz,
+            fence bigint not null default 0,
+            data jsonb not null default '{}',
+            error jsonb,
+            caused_by text,
+            traceparent text,
+            created_at timestamptz not null default clock_timestamp(),
+            finished_at timestamptz
+        );
+        create index saga_due on %1$I.saga (next_at) where status in ('running', 'undoing');
+        create index saga_of_tenant on %1$I.saga (tenant_id, created_at);
+        grant select, insert, update, delete on %1$I.inbox, %1$I.consumer_offset, %1$I.dead_letter, %1$I.parked,
+            %1$I.saga to %2$I;
+    $$, p_schema, p_role);
+end
+$do$;
+
+-- The one gate for messages: moves the partition's offset and looks the event up in the inbox, in the caller's
+-- transaction. Returns
+--   new        take it
+--   duplicate  taken before: skip
+--   conflict   another event was taken under this id: quarantine
+--   seen       this offset was dealt with by another process: skip
+--   behind     the catalog stands before what the reader believes (it was restored): nothing was changed, seek back
+create function durable.take_message(
+    p_topic text,
+    p_partition int,
+    p_offset bigint,
+    p_previous bigint,
+    p_source text,
+    p_event_id text,
+    p_body_hash text
+) returns text
+language plpgsql
+as $$
+declare
+    v_next bigint;
+    v_hash text;
+begin
+    select next_offset into v_next
+    from consumer_offset
+    where topic = p_topic
+      and partition = p_partition
+    for update;
+
+    if p_previous >= 0 and coalesce(v_next, -1) < p_previous then
+        return 'behind';
+    end if;
+    if v_next > p_offset then
+        return 'seen';
+    end if;
+    insert into consumer_offset (topic, partition, next_offset)
+    values (p_topic, p_partition, p_offset + 1)
+    on conflict (topic, partition) do update
+        set next_offset = excluded.next_offset;
+
+    if p_event_id is null then
+        return 'new';
+    end if;
+    insert into inbox (source, event_id, body_hash)
+    values (p_source, p_event_id, p_body_hash)
+    on conflict do nothing;
+    if found then
+        return 'new';
+    end if;
+    select body_hash into v_hash
+    from inbox
+    where source = p_source
+      and event_id = p_event_id;
+    return case when v_hash = p_body_hash then 'duplicate' else 'conflict' end;
+end
+$$;
+
+create function durable.put_dead_letter(p_message jsonb, p_code text, p_field text, p_detail text) returns void
+language sql
+as $$
+    insert into dead_letter (topic, partition, at_offset, message_key, headers, value, code, field, detail)
+    values (p_message ->> 'topic', (p_message ->> 'partition')::int, (p_message ->> 'offset')::bigint,
+            decode(p_message ->> 'key', 'base64'), coalesce(p_message -> 'headers', '[]'),
+            decode(p_message ->> 'value', 'base64'), p_code, p_field, p_detail)
+$$;
+
+-- Work that is due, oldest first, for a worker that knows these kinds and steps. A saga whose owner's lease ran out
+-- counts a crash. A worker takes its own back at once when it has lost sight of it (p_held is what it still sees).
+create function durable.saga_claim(p_owner text, p_kinds text[], p_held uuid[], p_lease_ms bigint, p_limit int)
+returns table (
+    saga_id uuid, tenant_id uuid, kind text, step text, status text, attempt int, crashes int, fence bigint, data jsonb,
+    step_age_ms bigint, cancel_wanted boolean, traceparent text, caused_by text, error jsonb, context jsonb
+)
+language sql
+as $$
+    update saga s
+    set owner = p_owner,
+        lease_until = clock_timestamp() + p_lease_ms * interval '1 ms',
+        crashes = s.crashes + (s.lease_until is not null and s.owner <> p_owner)::int,
+        fence = nextval('catalog.fence')
+    from (
+        select d.saga_id
+        from saga d
+        where d.status in ('running', 'undoing')
+          and d.next_at <= clock_timestamp()
+          and (d.lease_until is null or d.lease_until < clock_timestamp()
+               or (d.owner = p_owner and not d.saga_id = any (p_held)))
+          and d.kind || '/' || d.step = any (p_kinds)
+        order by d.next_at
+        limit p_limit
+        for update skip locked
+    ) due
+    where s.saga_id = due.saga_id
+    returning s.saga_id, s.tenant_id, s.kind, s.step, s.status, s.attempt, s.crashes, s.fence, s.data,
+        (extract(epoch from catalog.business_now() - s.step_since) * 1000)::bigint, s.cancel_wanted, s.traceparent,
+        s.caused_by, s.error, saga_context(s.tenant_id)
+$$;
+
+-- Raises TN409 when the saga is not the caller's any more: whoever was frozen or late stops here.
+create function durable.saga_check(p_saga_id uuid, p_fence bigint) returns void
+language plpgsql
+as $$
+begin
+    perform from saga
+    where saga_id = p_saga_id
+      and fence = p_fence
+      and status in ('running', 'undoing')
+    for update;
+    if not found then
+        raise exception 'the saga was taken over' using errcode = 'TN409';
+    end if;
+end
+$$;
+
+-- Renews what a worker holds; a saga that is missing from the answer was taken over.
+create function durable.saga_renew(p_owner text, p_held uuid[], p_lease_ms bigint) returns setof uuid
+language sql
+as $$
+    update saga
+    set lease_until = clock_timestamp() + p_lease_ms * interval '1 ms'
+    where owner = p_owner
+      and saga_id = any (p_held)
+    returning saga_id
+$$;
+
+-- The backlog, for gauges and autoscalers.
+create function durable.saga_backlog() returns table (due bigint, oldest_seconds double precision)
+language sql
+as $$
+    select count(*), coalesce(extract(epoch from clock_timestamp() - min(next_at)), 0)
+    from saga
+    where status in ('running', 'undoing')
+      and next_at <= clock_timestamp()
+      and lease_until is null
+$$;
+
+-- From one step to the next (forwards, or backwards while undoing). Returns whether somebody wants it cancelled.
+create function durable.saga_advance(
+    p_saga_id uuid,
+    p_fence bigint,
+    p_from text,
+    p_to text,
+    p_status text,
+    p_progress int,
+    p_data jsonb,
+    p_error jsonb,
+    p_lease_ms bigint
+) returns boolean
+language plpgsql
+as $$
+declare
+    v saga;
+begin
+    update saga
+    set step = p_to,
+        status = p_status,
+        progress = p_progress,
+        data = p_data,
+        error = p_error,
+        attempt = 0,
+        crashes = 0,
+        step_since = catalog.business_now(),
+        lease_until = clock_timestamp() + p_lease_ms * interval '1 ms'
+    where saga_id = p_saga_id
+      and fence = p_fence
+      and step = p_from
+      and status in ('running', 'undoing')
+    returning * into v;
+    if not found then
+        raise exception 'the saga was taken over' using errcode = 'TN409';
+    end if;
+    perform catalog.record_change(
+        v.tenant_id, 'tenant.activity.progressed.v1',
+        jsonb_build_object('activity', v.kind, 'step', v.step, 'status', v.status, 'progress', v.progress,
+                           'error', v.error),
+        v.caused_by, v.traceparent);
+    return v.cancel_wanted;
+end
+$$;
+
+-- Puts it down until later. p_failed counts an attempt; the error is told once, not at each retry.
+create function durable.saga_park(
+    p_saga_id uuid,
+    p_fence bigint,
+    p_data jsonb,
+    p_delay_ms bigint,
+    p_failed boolean,
+    p_error jsonb
+) returns void
+language plpgsql
+as $$
+declare
+    v saga;
+    v_known text;
+begin
+    select error ->> 'code' into v_known
+    from saga
+    where saga_id = p_saga_id;
+
+    update saga
+    set owner = null,
+        lease_until = null,
+        data = p_data,
+        attempt = attempt + p_failed::int,
+        next_at = clock_timestamp() + p_delay_ms * interval '1 ms',
+        error = coalesce(p_error, error)
+    where saga_id = p_saga_id
+      and fence = p_fence
+      and status in ('running', 'undoing')
+    returning * into v;
+    if not found then
+        raise exception 'the saga was taken over' using errcode = 'TN409';
+    end if;
+    if p_error is not null and p_error ->> 'code' is distinct from v_known then
+        perform catalog.record_change(
+            v.tenant_id, 'tenant.activity.delayed.v1',
+            jsonb_build_object('activity', v.kind, 'step', v.step, 'error', p_error),
+            v.caused_by, v.traceparent);
+    end if;
+end
+$$;
+
+-- The end: done, failed (undone), cancelled (undone) or attention (stopped after its point of no return). Gives the
+-- tenant free and lets the service draw its conclusions by its own saga_ended(saga, tenant).
+create function durable.saga_end(
+    p_saga_id uuid,
+    p_fence bigint,
+    p_from text,
+    p_status text,
+    p_data jsonb,
+    p_error jsonb
+) returns void
+language plpgsql
+as $$
+declare
+    v saga;
+begin
+    update saga
+    set status = p_status,
+        data = p_data,
+        error = p_error,
+        progress = case when p_status = 'done' then 100 else progress end,
+        owner = null,
+        lease_until = null,
+        finished_at = clock_timestamp()
+    where saga_id = p_saga_id
+      and fence = p_fence
+      and step = p_from
+      and status in ('running', 'undoing')
+    returning * into v;
+    if not found then
+        raise exception 'the saga was taken over' using errcode = 'TN409';
+    end if;
+    delete from catalog.tenant_claim
+    where tenant_id = v.tenant_id
+      and holder = v.saga_id;
+    perform saga_ended(v.saga_id);
+end
+$$;
+
+grant execute on all functions in schema durable to tenantry_provisioner, tenantry_migrator, tenantry_billing;
+revoke execute on function durable.create_tables from tenantry_provisioner, tenantry_migrator, tenantry_billing;
+
+-- migrate:down
+drop function durable.create_tables, durable.take_message, durable.put_dead_letter, durable.saga_claim,
+    durable.saga_check, durable.saga_renew, durable.saga_backlog, durable.saga_advance, durable.saga_park, durable.saga_end;
+drop function catalog.take_lease, catalog.drop_lease, catalog.take_token, catalog.block_budget, catalog.raise_alert,
+    catalog.resolve_alert, catalog.alerts_to_deliver, catalog.alert_delivered;
+drop table catalog.lease, catalog.tenant_claim, catalog.rate_budget, catalog.alert;
+drop sequence catalog.fence;

@@ -1,0 +1,480 @@
+-- How events become facts: the provisioner's one entrance, signups, commands, and what it remembers while provisioning.
+-- migrate:up
+set local check_function_bodies = off;
+
+create function provisioner.put_operation(p_event jsonb, p_tenant_id uuid, p_kind text, p_target bigint) returns void
+language sql
+as $$
+    insert into catalog.operation (operation_id, tenant_id, kind, target, body_hash)
+    select (p_event ->> 'id')::uuid, p_tenant_id, p_kind, p_target, p_event ->> 'body_hash'
+    where p_event ->> 'id' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+    on conflict (operation_id) do update
+        set target = excluded.target
+        where operation.state = 'accepted'
+$$;
+
+-- A refusal by our rules (not by the contract): the producer is answered by event, the asker by operation.
+create function provisioner.refuse(
+    p_event jsonb,
+    p_tenant_id uuid,
+    p_kind text,
+    p_code text,
+    p_field text,
+    p_detail text,
+    p_more jsonb default '{}'
+) returns void
+language plpgsql
+as $$
+begin
+    perform put_operation(p_event, p_tenant_id, p_kind, null);
+    update catalog.operation
+    set state = 'rejected', code = p_code, field = p_field, detail = p_detail, result = p_more,
+        finished_at = clock_timestamp()
+    where operation_id::text = p_event ->> 'id'
+      and state = 'accepted';
+    perform catalog.record_rejection(p_event, p_code, p_field, p_detail, p_more);
+end
+$$;
+
+create function provisioner.slug_is_free(p_slug text) returns boolean
+language sql
+as $$
+    select not exists (
+        select from slug
+        where slug.slug = p_slug
+          and (held_until is null or held_until > clock_timestamp())
+    ) and not p_slug = any (array[
+        'www', 'api', 'admin', 'app', 'auth', 'billing', 'blog', 'cdn', 'dashboard', 'dev', 'docs', 'ftp', 'grafana',
+        'help', 'imap', 'internal', 'localhost', 'login', 'mail', 'metrics', 'ns1', 'ns2', 'postgres', 'public', 'root',
+        'smtp', 'staging', 'static', 'status', 'support', 'system', 'template0', 'template1', 'tenantry', 'test',
+        'webhooks'])
+$$;
+
+create function provisioner.free_slugs_like(p_slug text, p_count int) returns jsonb
+language sql
+as $$
+    select coalesce(jsonb_agg(candidate), '[]')
+    from (
+        select left(p_slug, 40) || '-' || n as candidate
+        from generate_series(2, 60) n
+        where slug_is_free(left(p_slug, 40) || '-' || n)
+        order by n
+        limit p_count
+    ) free
+$$;
+
+create function provisioner.accept_signup(p_event jsonb, p_data jsonb) returns void
+language plpgsql
+as $$
+declare
+    v_tenant uuid := (p_data ->> 'tenant_id')::uuid;
+    v_slug text := coalesce(p_data ->> 'subdomain', p_data ->> 'slug');
+    v_parked parked;
+begin
+    -- Two signups for one name are decided one after the other, in the order in which they were taken.
+    perform pg_advisory_xact_lock(hashtextextended('tenantry slug', 0));
+    if exists (select from tenant where tenant_id = v_tenant) then
+        perform refuse(p_event, v_tenant, 'signup', 'tenant_exists', 'tenant_id',
+            'this tenant id has signed up before');
+        return;
+    end if;
+    if not slug_is_free(v_slug) then
+        if p_data ->> 'subdomain' is not null then
+            perform refuse(p_event, v_tenant, 'signup', 'slug_taken', 'subdomain',
+                format('the subdomain %s is taken', v_slug),
+                jsonb_build_object('suggestions', free_slugs_like(v_slug, 3)));
+            return;
+        end if;
+        v_slug := coalesce(free_slugs_like(v_slug, 1) ->> 0, left(v_slug, 27) || '-' || left(v_tenant::text, 8));
+    end if;
+
+    insert into slug (slug, tenant_id)
+    values (v_slug, v_tenant)
+    on conflict (slug) do update
+        set tenant_id = excluded.tenant_id, held_until = null;
+    insert into tenant (tenant_id, slug, company, email, admin_name, admin_id, plan, region, driver, caused_by,
+                        traceparent)
+    values (v_tenant, v_slug, p_data ->> 'company', p_data ->> 'email', p_data ->> 'name', gen_random_uuid(),
+            coalesce(p_data ->> 'plan', 'starter'), p_data ->> 'region', p_data ->> 'driver', p_event ->> 'id',
+            p_event ->> 'traceparent');
+    perform put_operation(p_event, v_tenant, 'signup', null);
+    perform catalog.record_change(
+        v_tenant, 'tenant.requested.v1',
+        jsonb_build_object('slug', v_slug, 'company', p_data ->> 'company', 'plan',
+                           coalesce(p_data ->> 'plan', 'starter'), 'source', p_event ->> 'source'),
+        p_event ->> 'id', p_event ->> 'traceparent');
+    for v_parked in
+        select * from parked
+        where tenant_id = v_tenant
+          and reason = 'tenant_unknown'
+        order by id
+    loop
+        delete from parked where id = v_parked.id;
+        perform accept_command(v_parked.event, v_parked.data);
+    end loop;
+    perform wake(v_tenant);
+end
+$$;
+
+create function provisioner.want_access(p_tenant_id uuid, p_wanted text, p_reason text) returns bigint
+language sql
+as $$
+    insert into catalog.access_wanted as a (tenant_id, source, wanted, reason)
+    values (p_tenant_id, 'operator', p_wanted, p_reason)
+    on conflict (tenant_id, source) do update
+        set wanted = excluded.wanted, reason = excluded.reason, version = a.version + 1,
+            changed_at = clock_timestamp()
+    returning version
+$$;
+
+-- Tries again what waits for a person: a provisioning that failed starts anew in the next generation, one that passed
+-- its point of no return goes on where it stands, anything else is compared anew.
+create function provisioner.accept_retry(p_tenant_id uuid) returns void
+language plpgsql
+as $$
+declare
+    v tenant;
+    v_saga saga;
+begin
+    select * into v from tenant where tenant_id = p_tenant_id;
+    if v.state <> 'attention' then
+        return;
+    end if;
+    update tenant set blocked = null where tenant_id = p_tenant_id;
+    select * into v_saga
+    from saga
+    where tenant_id = p_tenant_id
+      and kind = v.blocked
+    order by created_at desc
+    limit 1;
+    if v.blocked <> 'provision' then
+        perform set_state(p_tenant_id, 'ready', null, null);
+    elsif v_saga.status = 'attention' then
+        insert into catalog.tenant_claim (tenant_id, kind, holder)
+        values (p_tenant_id, 'provision', v_saga.saga_id);
+        update saga
+        set status = 'running', attempt = 0, crashes = 0, next_at = clock_timestamp(),
+            step_since = catalog.business_now(), finished_at = null
+        where saga_id = v_saga.saga_id;
+        perform set_state(p_tenant_id, 'provisioning', null, null);
+    else
+        update tenant set generation = generation + 1 where tenant_id = p_tenant_id;
+        perform set_state(p_tenant_id, 'requested', null, null);
+    end if;
+end
+$$;
+
+create function provisioner.accept_command(p_event jsonb, p_data jsonb) returns void
+language plpgsql
+as $$
+declare
+    v_tenant uuid := (p_data ->> 'tenant_id')::uuid;
+    v_kind text := split_part(p_event ->> 'type', '.', 2);
+    v tenant;
+    v_target bigint;
+begin
+    select * into v from tenant where tenant_id = v_tenant for update;
+    if not found then
+        insert into parked (tenant_id, reason, event, data)
+        values (v_tenant, 'tenant_unknown', p_event, p_data);
+        perform put_operation(p_event, v_tenant, v_kind, null);
+        return;
+    end if;
+    if v.state = 'deprovisioned' or (v.lifecycle_wanted = 'gone' and v_kind not in ('deprovision', 'retry')) then
+        perform refuse(p_event, v_tenant, v_kind, 'tenant_gone', null, 'this tenant is deprovisioned');
+        return;
+    end if;
+    if v.state = 'archived' and v_kind <> 'deprovision' then
+        perform refuse(p_event, v_tenant, v_kind, 'tenant_archived', null, 'this tenant is archived');
+        return;
+    end if;
+    if v_kind = 'deprovision' and p_data ->> 'confirm' is distinct from v.slug then
+        perform refuse(p_event, v_tenant, v_kind, 'not_confirmed', 'confirm',
+            'deletion is protected: confirm must be the tenant''s subdomain');
+        return;
+    end if;
+
+    update tenant
+    set caused_by = p_event ->> 'id', traceparent = p_event ->> 'traceparent'
+    where tenant_id = v_tenant;
+    case v_kind
+        when 'suspend' then
+            v_target := want_access(v_tenant, 'none', p_data ->> 'reason');
+        when 'resume' then
+            v_target := want_access(v_tenant, 'full', p_data ->> 'reason');
+        when 'archive' then
+            update tenant set lifecycle_wanted = 'archived' where tenant_id = v_tenant;
+        when 'deprovision' then
+            update tenant set lifecycle_wanted = 'gone' where tenant_id = v_tenant;
+            update saga
+            set cancel_wanted = true, next_at = least(next_at, clock_timestamp())
+            where tenant_id = v_tenant
+              and status = 'running';
+        when 'rotate_credentials' then
+            update tenant set rotation_wanted = rotation_wanted + 1 where tenant_id = v_tenant
+            returning rotation_wanted into v_target;
+        when 'backup' then
+            update tenant set backup_wanted = backup_wanted + 1 where tenant_id = v_tenant
+            returning backup_wanted into v_target;
+        when 'resend_invite' then
+            update tenant set invite_wanted = invite_wanted + 1 where tenant_id = v_tenant
+            returning invite_wanted into v_target;
+        when 'invite_link' then
+            update tenant set link_wanted = link_wanted + 1 where tenant_id = v_tenant
+            returning link_wanted into v_target;
+        when 'retry' then
+            perform accept_retry(v_tenant);
+        else
+            raise exception 'command % is known to the contract and not to the catalog', v_kind using errcode = 'TN500';
+    end case;
+    perform put_operation(p_event, v_tenant, v_kind, v_target);
+    perform catalog.record_change(
+        v_tenant, 'tenant.command.accepted.v1',
+        jsonb_build_object('command', v_kind, 'reason', p_data ->> 'reason', 'source', p_event ->> 'source'),
+        p_event ->> 'id', p_event ->> 'traceparent');
+    perform wake(v_tenant);
+    perform settle_operations(v_tenant);
+end
+$$;
+
+-- The one entrance. verdict: event (data is valid by its contract), dead (it is not; code, field, detail say why),
+-- park (a type this version does not know). Returns what durable.take_message says, or "dead", "parked".
+create function provisioner.take(
+    p_message jsonb,
+    p_previous bigint,
+    p_verdict text,
+    p_event jsonb,
+    p_data jsonb,
+    p_code text,
+    p_field text,
+    p_detail text
+) returns text
+language plpgsql
+as $$
+declare
+    v_taken text;
+begin
+    v_taken := durable.take_message(
+        p_message ->> 'topic', (p_message ->> 'partition')::int, (p_message ->> 'offset')::bigint, p_previous,
+        p_event ->> 'source', case when p_verdict <> 'dead' then p_event ->> 'id' end, p_event ->> 'body_hash');
+    if v_taken = 'conflict' then
+        perform durable.put_dead_letter(p_message, 'event_id_conflict', 'id',
+            'another event was taken under this id before');
+        perform catalog.record_rejection(p_event, 'event_id_conflict', 'id',
+            'another event was taken under this id before');
+        return v_taken;
+    end if;
+    if v_taken <> 'new' then
+        return v_taken;
+    end if;
+    if p_verdict = 'dead' then
+        perform durable.put_dead_letter(p_message, p_code, p_field, p_detail);
+        if p_event ->> 'id' is not null then
+            perform refuse(p_event, null, 'unknown', p_code, p_field, p_detail);
+        else
+            perform catalog.record_rejection(p_event, p_code, p_field, p_detail);
+        end if;
+        perform catalog.raise_alert('dead-letters:provisioner', null, 'messages were refused',
+            'see: tenantry dlq list');
+        return 'dead';
+    end if;
+    if p_verdict = 'park' then
+        insert into parked (reason, event, data)
+        values ('type_unknown', p_event, p_data);
+        return 'parked';
+    end if;
+    if p_event ->> 'type' = 'tenant.signup.requested.v1' then
+        perform accept_signup(p_event, p_data);
+    else
+        perform accept_command(p_event, p_data);
+    end if;
+    return 'new';
+end
+$$;
+
+-- What a newer version can take up again: parked events of types it knows. Called at start, one row at a time.
+create function provisioner.take_parked(p_types text[]) returns boolean
+language plpgsql
+as $$
+declare
+    v parked;
+begin
+    delete from parked
+    where id = (
+        select id from parked
+        where reason = 'type_unknown'
+          and event ->> 'type' = any (p_types)
+        order by id
+        limit 1
+        for update skip locked)
+    returning * into v;
+    if not found then
+        return false;
+    end if;
+    if v.event ->> 'type' = 'tenant.signup.requested.v1' then
+        perform accept_signup(v.event, v.data);
+    else
+        perform accept_command(v.event, v.data);
+    end if;
+    return true;
+end
+$$;
+
+-- Everything a saga needs to know of its tenant, read when it is claimed and after each change of facts.
+create function provisioner.saga_context(p_tenant_id uuid) returns jsonb
+language sql
+as $$
+    select to_jsonb(t) || jsonb_build_object(
+        'access_wanted', catalog.wanted_access(t.tenant_id),
+        'database', (select to_jsonb(d) from database d
+                     where d.tenant_id = t.tenant_id and d.generation = t.generation),
+        'secrets', (select coalesce(jsonb_agg(to_jsonb(s)), '[]') from secret s where s.tenant_id = t.tenant_id))
+    from tenant t
+    where t.tenant_id = p_tenant_id
+$$;
+
+-- The first step of a provisioning: names and secrets are fixed and stored before anything is done with them. Asked
+-- again, it gives what was fixed before.
+create function provisioner.reserve(
+    p_saga_id uuid,
+    p_fence bigint,
+    p_tenant_id uuid,
+    p_name text,
+    p_app_login text,
+    p_owner_login text,
+    p_secrets jsonb
+) returns jsonb
+language plpgsql
+as $$
+declare
+    v tenant;
+    v_server server;
+begin
+    perform durable.saga_check(p_saga_id, p_fence);
+    select * into v from tenant where tenant_id = p_tenant_id for update;
+    if not exists (select from database where tenant_id = p_tenant_id and generation = v.generation) then
+        if v.driver = 'postgres' then
+            perform pg_advisory_xact_lock(hashtextextended('tenantry placement', 0));
+            select s.* into v_server
+            from server s,
+                lateral (select count(*) as used from database d
+                         where d.server = s.name and d.status <> 'deleted') n
+            where s.enabled
+              and n.used < s.capacity
+              and (v.region is null or s.region is null or s.region = v.region)
+            order by n.used::float / s.capacity, s.name
+            limit 1;
+            if not found then
+                return null;
+            end if;
+        end if;
+        insert into database (tenant_id, generation, driver, server, name, dbname, host, port, region, owner_login,
+                              app_login)
+        values (p_tenant_id, v.generation, v.driver, v_server.name, p_name,
+                case when v.driver = 'postgres' then p_name end, v_server.tenant_host, v_server.tenant_port,
+                coalesce(v.region, v_server.region), p_owner_login, p_app_login);
+        insert into secret (tenant_id, field, generation, ring, sealed)
+        select p_tenant_id, s ->> 'field', (s ->> 'generation')::int, s ->> 'ring', s ->> 'sealed'
+        from jsonb_array_elements(p_secrets) s;
+    end if;
+    return saga_context(p_tenant_id);
+end
+$$;
+
+-- Facts that steps find out, guarded by the saga's fence. Only the columns named in p_facts change.
+create function provisioner.learn(p_saga_id uuid, p_fence bigint, p_tenant_id uuid, p_facts jsonb) returns jsonb
+language plpgsql
+as $$
+begin
+    perform durable.saga_check(p_saga_id, p_fence);
+    update tenant t
+    set access_applied = coalesce(p_facts ->> 'access_applied', t.access_applied),
+        rotation_applied = coalesce((p_facts ->> 'rotation_applied')::int, t.rotation_applied),
+        old_login_ends_at = case
+            when p_facts ? 'old_login_overlap_ms'
+                then clock_timestamp() + (p_facts ->> 'old_login_overlap_ms')::bigint * interval '1 ms'
+            when p_facts ? 'old_login_ended' then null
+            else t.old_login_ends_at end,
+        backup_done = coalesce((p_facts ->> 'backup_done')::int, t.backup_done),
+        backup_at = coalesce((p_facts ->> 'backup_at')::timestamptz, t.backup_at),
+        invite_sent = coalesce((p_facts ->> 'invite_sent')::int, t.invite_sent),
+        link_made = coalesce((p_facts ->> 'link_made')::int, t.link_made),
+        schema_version = coalesce(p_facts ->> 'schema_version', t.schema_version),
+        generation = coalesce((p_facts ->> 'generation')::int, t.generation)
+    where t.tenant_id = p_tenant_id;
+    update database d
+    set status = coalesce(p_facts ->> 'database_status', d.status),
+        project_ref = coalesce(p_facts ->> 'project_ref', d.project_ref),
+        region = coalesce(p_facts ->> 'region', d.region),
+        host = coalesce(p_facts ->> 'host', d.host),
+        port = coalesce(p_facts ->> 'port', d.port),
+        dbname = coalesce(p_facts ->> 'dbname', d.dbname),
+        owner_login = coalesce(p_facts ->> 'owner_login', d.owner_login),
+        app_login = coalesce(p_facts ->> 'app_login', d.app_login),
+        archive = coalesce(p_facts ->> 'archive', d.archive),
+        archive_sha256 = coalesce(p_facts ->> 'archive_sha256', d.archive_sha256)
+    from tenant t
+    where t.tenant_id = p_tenant_id
+      and d.tenant_id = p_tenant_id
+      and d.generation = coalesce((p_facts ->> 'of_generation')::int, t.generation);
+    insert into secret (tenant_id, field, generation, ring, sealed)
+    select p_tenant_id, s ->> 'field', (s ->> 'generation')::int, s ->> 'ring', s ->> 'sealed'
+    from jsonb_array_elements(p_facts -> 'secrets') s
+    on conflict (tenant_id, field, generation) do nothing;
+    return saga_context(p_tenant_id);
+end
+$$;
+
+create function provisioner.learn_backup(p_saga_id uuid, p_fence bigint, p_tenant_id uuid, p_backup jsonb)
+returns void
+language plpgsql
+as $$
+begin
+    perform durable.saga_check(p_saga_id, p_fence);
+    insert into backup (tenant_id, location, kind, bytes, sha256, objects)
+    values (p_tenant_id, p_backup ->> 'location', p_backup ->> 'kind', (p_backup ->> 'bytes')::bigint,
+            p_backup ->> 'sha256', (p_backup ->> 'objects')::int)
+    on conflict (tenant_id, location) do update
+        set bytes = excluded.bytes, sha256 = excluded.sha256, objects = excluded.objects;
+end
+$$;
+
+-- A tenant that is gone keeps no secret, no address and no name of a person.
+create function provisioner.forget(p_saga_id uuid, p_fence bigint, p_tenant_id uuid) returns void
+language plpgsql
+as $$
+begin
+    perform durable.saga_check(p_saga_id, p_fence);
+    delete from secret where tenant_id = p_tenant_id;
+    update database set status = 'deleted' where tenant_id = p_tenant_id;
+    update tenant set email = '', admin_name = null where tenant_id = p_tenant_id;
+end
+$$;
+
+create function provisioner.sync_servers(p_servers jsonb) returns void
+language sql
+as $$
+    update server set enabled = false;
+    insert into server (name, region, capacity, tenant_host, tenant_port)
+    select s ->> 'name', s ->> 'region', (s ->> 'capacity')::int, s ->> 'tenant_host', s ->> 'tenant_port'
+    from jsonb_array_elements(p_servers) s
+    on conflict (name) do update
+        set region = excluded.region, capacity = excluded.capacity, tenant_host = excluded.tenant_host,
+            tenant_port = excluded.tenant_port, enabled = true
+$$;
+
+-- Level-triggered safety net: whoever should have been woken and was not is woken now.
+create function provisioner.wake_all() returns bigint
+language sql
+as $$
+    select count(wake(t.tenant_id))
+    from tenant t
+    where next_activity(t) is not null
+      and not exists (select from catalog.tenant_claim c where c.tenant_id = t.tenant_id)
+$$;
+
+-- migrate:down
+drop function provisioner.put_operation, provisioner.refuse, provisioner.slug_is_free, provisioner.free_slugs_like,
+    provisioner.accept_signup, provisioner.want_access, provisioner.accept_retry, provisioner.accept_command,
+    provisioner.take, provisioner.take_parked, provisioner.saga_context, provisioner.reserve, provisioner.learn,
+    provisioner.learn_backup, provisioner.forget, provisioner.sync_servers, provisioner.wake_all;

@@ -1,0 +1,1 @@
+"""A stand-in for Supabase, so that Tenantry runs and is tested with no account."""

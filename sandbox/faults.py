@@ -1,0 +1,246 @@
+"""Faults by rule: which requests are to go wrong, how, and the middleware that makes them do so."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from psycopg.types.json import Jsonb
+
+from .limits import too_many_requests
+from .refusal import Refusal
+from .store import Pool
+
+# What each kind may say, and the requests it is about when its rule does not say.
+CREATE = {"method": "POST", "path": "^/v1/projects$"}
+LIST = {"method": "GET", "path": "^/v1/(organizations/[^/]+/projects|projects)$"}
+KINDS: dict[str, tuple[set[str], dict[str, str]]] = {
+    "status": ({"code", "body", "text", "headers"}, {}),
+    "delay": ({"seconds", "when"}, {}),
+    "hang": (set(), {}),
+    "cut": (set(), {}),
+    "cut_after": (set(), {}),
+    "rate_limit": ({"reset", "retry_after"}, {"path": "^/v1/"}),
+    "capacity": ({"region"}, {"path": "^/v1/projects(/available-regions)?$"}),
+    "quota": ({"code", "message"}, CREATE),
+    "stuck": ({"status", "seconds"}, CREATE),
+    "unhealthy": ({"service", "status", "error"}, {"method": "GET", "path": "/health$"}),
+    "lagging_list": ({"seconds"}, LIST),
+    "list_order": ({"order"}, LIST),
+}
+NEEDED = {"status": "code", "delay": "seconds", "capacity": "region", "lagging_list": "seconds"}
+POLL_SECONDS = 0.02
+
+SAVE = """
+insert into fault (rule)
+values (%(rule)s)
+returning id
+"""
+
+COUNT = """
+update fault
+set rule = rule || jsonb_build_object('seen', %(seen)s::int, 'applied', %(applied)s::int)
+where id = %(id)s
+"""
+
+
+@dataclass
+class Rule:
+    id: int
+    match: dict[str, str]
+    fault: dict[str, Any]
+    times: int | None = None
+    after: int = 0
+    probability: float = 1.0
+    seen: int = 0
+    applied: int = 0
+
+    @property
+    def kind(self) -> str:
+        return str(self.fault["kind"])
+
+    def about(self, request: web.Request, body: str) -> bool:
+        method = self.match.get("method")
+        return (
+            (method is None or method.upper() == request.method)
+            and re.search(self.match.get("path", ""), request.path) is not None
+            and re.search(self.match.get("body", ""), body) is not None
+        )
+
+    def applies(self, dice: random.Random) -> bool:
+        """Counts one request this rule is about, and says whether it is to go wrong."""
+        self.seen += 1
+        if self.seen <= self.after or (self.times is not None and self.applied >= self.times):
+            return False
+        if dice.random() >= self.probability:
+            return False
+        self.applied += 1
+        return True
+
+    def describe(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items()}
+
+
+class Faults:
+    """The rules, in memory for speed and in PostgreSQL so that a restart keeps them."""
+
+    def __init__(self, state: Pool, seed: int) -> None:
+        self._state = state
+        self._dice = random.Random(seed)
+        self._rules: dict[int, Rule] = {}
+
+    async def load(self) -> None:
+        for row in await self._state.rows("select id, rule from fault order by id"):
+            self._rules[row["id"]] = Rule(**{**row["rule"], "id": row["id"]})
+
+    async def add(self, wanted: dict[str, Any]) -> Rule:
+        rule = read_rule(wanted)
+        kept = {name: value for name, value in rule.describe().items() if name != "id"}
+        row = await self._state.row(SAVE, rule=Jsonb(kept))
+        assert row is not None
+        rule.id = row["id"]
+        self._rules[rule.id] = rule
+        return rule
+
+    async def remove(self, fault_id: int | None = None) -> list[int]:
+        """Removes one rule, or all; returns the ids of those that were there."""
+        gone = [key for key in self._rules if fault_id in (None, key)]
+        await self._state.run("delete from fault where id = any(%(ids)s)", ids=gone)
+        for key in gone:
+            del self._rules[key]
+        return gone
+
+    def all(self) -> list[Rule]:
+        return list(self._rules.values())
+
+    async def strike(self, request: web.Request) -> list[Rule]:
+        """The rules that apply to this request, oldest first; their counters are saved before it goes on."""
+        if not self._rules:
+            return []
+        needs_body = any("body" in rule.match for rule in self._rules.values())
+        body = (await request.read()).decode("utf-8", "replace") if needs_body else ""
+        about = [rule for rule in self._rules.values() if rule.about(request, body)]
+        struck = [rule for rule in about if rule.applies(self._dice)]
+        for rule in about:
+            await self._state.run(COUNT, id=rule.id, seen=rule.seen, applied=rule.applied)
+        return struck
+
+    def middleware(self) -> Any:
+        @web.middleware
+        async def go_wrong(request: web.Request, handler: Handler) -> web.StreamResponse:
+            if request.path.startswith("/_sandbox"):
+                return await handler(request)
+            struck = await self.strike(request)
+            request["faults"] = struck
+            return await suffer(request, handler, struck)
+
+        return go_wrong
+
+
+async def suffer(request: web.Request, handler: Handler, struck: list[Rule]) -> web.StreamResponse:
+    """Waits as told, then lets the first fault that settles the answer do so, else the handler."""
+    if await given_up(request, struck, "before"):
+        return nothing(request)
+    for rule in struck:
+        if rule.kind == "status":
+            return answer_of(rule.fault).response()
+        if rule.kind == "rate_limit":
+            return rate_limited(rule.fault).response()
+        if rule.kind == "hang":
+            await client_gone(request, None)
+            return nothing(request)
+        if rule.kind == "cut":
+            return nothing(request)
+    response = await handler(request)
+    if await given_up(request, struck, "after") or any(rule.kind == "cut_after" for rule in struck):
+        return nothing(request)
+    return response
+
+
+async def given_up(request: web.Request, struck: list[Rule], when: str) -> bool:
+    """Plays out the delays before or after the work; true if nobody waits for the answer any more."""
+    for rule in struck:
+        if rule.kind == "delay" and rule.fault.get("when", "before") == when:
+            gone = await client_gone(request, rule.fault["seconds"])
+            if gone:
+                return True
+    return False
+
+
+async def client_gone(request: web.Request, at_most: float | None) -> bool:
+    """True once the client has closed or the sandbox stops; False after so many real seconds."""
+    loop = asyncio.get_running_loop()
+    end = None if at_most is None else loop.time() + at_most
+    stopping: asyncio.Event = request.app["stopping"]
+    while request.transport is not None and not request.transport.is_closing() and not stopping.is_set():
+        left = POLL_SECONDS if end is None else min(POLL_SECONDS, end - loop.time())
+        if left <= 0:
+            return False
+        await asyncio.sleep(left)
+    return True
+
+
+def nothing(request: web.Request) -> web.StreamResponse:
+    """Breaks the connection; the response returned never reaches anybody."""
+    request["cut"] = True
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=500)
+
+
+def answer_of(fault: dict[str, Any]) -> Refusal:
+    body = fault.get("body", {"message": f"status {fault['code']} by a fault of the sandbox"})
+    return Refusal(fault["code"], body=body, text=fault.get("text"), headers=fault.get("headers"))
+
+
+def rate_limited(fault: dict[str, Any]) -> Refusal:
+    headers = {
+        "X-RateLimit-Limit": "120",
+        "X-RateLimit-Remaining": "0",
+        "X-RateLimit-Reset": str(fault.get("reset", 1)),
+    }
+    if "retry_after" in fault:
+        headers["Retry-After"] = str(fault["retry_after"])
+    return too_many_requests(headers)
+
+
+def standing(request: web.Request, kind: str) -> Iterator[Rule]:
+    """The faults of a kind that apply to this request and that its handler has to play out."""
+    return (rule for rule in request.get("faults", []) if rule.kind == kind)
+
+
+def read_rule(wanted: dict[str, Any]) -> Rule:
+    fault, match = wanted.get("fault"), wanted.get("match")
+    if not isinstance(fault, dict) or fault.get("kind") not in KINDS:
+        raise Refusal(400, f"fault.kind must be one of: {', '.join(KINDS)}")
+    kind = fault["kind"]
+    allowed, default = KINDS[kind]
+    match = default if match is None else match
+    known = {"match": {"method", "path", "body"}, "fault": allowed | {"kind"}}
+    known["the rule"] = {"match", "times", "after", "probability", "fault"}
+    for where, given in (("match", match), ("fault", fault), ("the rule", wanted)):
+        if not isinstance(given, dict) or (odd := set(given) - known[where]):
+            odd = odd if isinstance(given, dict) else {"anything but an object"}
+            raise Refusal(400, f"{where} of kind {kind} does not take {', '.join(sorted(odd))}")
+    if kind in NEEDED and NEEDED[kind] not in fault:
+        raise Refusal(400, f"a fault of kind {kind} needs {NEEDED[kind]}")
+    try:
+        for name in ("path", "body"):
+            re.compile(match.get(name, ""))
+        times = wanted.get("times")
+        return Rule(
+            id=0,
+            match=match,
+            fault=fault,
+            times=None if times is None else int(times),
+            after=int(wanted.get("after", 0)),
+            probability=float(wanted.get("probability", 1.0)),
+        )
+    except (re.error, TypeError, ValueError) as problem:
+        raise Refusal(400, f"the rule cannot be read: {problem}") from None

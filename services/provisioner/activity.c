@@ -1,0 +1,220 @@
+/* What the steps of one saga share: see activity.h. */
+#include "services/provisioner/activity.h"
+
+#include "common/base/memory.h"
+#include "services/provisioner/dump.h"
+
+#include <string.h>
+
+#define CONNECT_TIMEOUT SECONDS(8)
+#define PROOF_TIMEOUT   SECONDS(8)
+
+static const char SQL_LEARN[] = "select learn($1::uuid, $2::bigint, $3::uuid, $4::jsonb) as facts";
+
+static const char SQL_IDENTITY[] = "select tenant_id, generation from tenantry.identity";
+
+struct activity *activity_of(struct saga *saga)
+{
+        struct activity *activity = saga_state(saga);
+
+        CHECK_MAGIC(activity, ACTIVITY_MAGIC);
+        return activity;
+}
+
+const struct driver *driver_find(const char *name)
+{
+        static const struct driver *const drivers[] = { &POSTGRES_DRIVER, &SUPABASE_DRIVER };
+
+        for (size_t i = 0; i < ARRAY_SIZE(drivers); i++)
+                if (name != NULL && strcmp(drivers[i]->name, name) == 0)
+                        return drivers[i];
+        return NULL;
+}
+
+int activity_open(struct saga *saga, const json_t *context, void **ret_state, struct err *err)
+{
+        struct activity *activity;
+        const struct driver *driver = driver_find(json_text(context, "driver"));
+
+        if (driver == NULL)
+                return err_set(err, ERR_INTERNAL, "driver_unknown", "the tenant has no driver that we know");
+        activity = NEW(struct activity);
+        activity->magic = ACTIVITY_MAGIC;
+        activity->saga = saga;
+        activity->provisioner = saga_service(saga)->state;
+        activity->driver = driver;
+        activity->facts = json_deep_copy(context);
+        *ret_state = activity;
+        return 0;
+}
+
+void activity_disconnect(struct activity *activity)
+{
+        pg_close(TAKE_PTR(activity->conn));
+        migration_job_free(TAKE_PTR(activity->migration));
+}
+
+void activity_close(void *state)
+{
+        struct activity *activity = state;
+
+        CHECK_MAGIC(activity, ACTIVITY_MAGIC);
+        activity_disconnect(activity);
+        http_client_cancel(TAKE_PTR(activity->exchange));
+        dump_abandon(TAKE_PTR(activity->dump));
+        json_decref(activity->dump_done);
+        json_decref(activity->facts);
+        json_decref(activity->reply);
+        free(activity->schema_version);
+        activity->magic = 0;
+        free(activity);
+}
+
+const char *activity_tenant(const struct activity *activity, const char *name)
+{
+        return json_text(activity->facts, name);
+}
+
+const char *activity_database(const struct activity *activity, const char *name)
+{
+        return json_text(json_object_get(activity->facts, "database"), name);
+}
+
+int64_t activity_number(const struct activity *activity, const char *name)
+{
+        return json_number(activity->facts, name, 0);
+}
+
+int activity_generation(const struct activity *activity)
+{
+        return (int)activity_number(activity, "generation");
+}
+
+static const struct keyring *ring_of(const struct activity *activity, const char *ring)
+{
+        return strcmp(ring, "app") == 0 ? activity->provisioner->app_keys : activity->provisioner->control_keys;
+}
+
+int activity_secret(const struct activity *activity, const char *field, int generation, char **ret, struct err *err)
+{
+        json_t *secret;
+        size_t i;
+
+        json_array_foreach(json_object_get(activity->facts, "secrets"), i, secret)
+        {
+                if (strcmp(json_text(secret, "field"), field) == 0 && json_number(secret, "generation", 0) == generation)
+                        return keyring_open(ring_of(activity, json_text(secret, "ring")),
+                                            activity_tenant(activity, "tenant_id"), field, generation,
+                                            json_text(secret, "sealed"), ret, err);
+        }
+        return err_set(err, ERR_PERMANENT, "secret_missing", "the catalog has no %s of generation %d", field, generation);
+}
+
+json_t *activity_seal(const struct activity *activity, const char *field, int generation, const char *ring,
+                      const char *plain)
+{
+        auto_free char *sealed = keyring_seal(ring_of(activity, ring), activity_tenant(activity, "tenant_id"), field,
+                                              generation, plain);
+
+        return json_pack("{s:s, s:i, s:s, s:s}", "field", field, "generation", generation, "ring", ring, "sealed", sealed);
+}
+
+static enum step_result step_is_done(struct saga *saga)
+{
+        (void)saga;
+        return STEP_DONE;
+}
+
+static enum step_result learned(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+        json_t *facts = NULL;
+        struct err bad;
+
+        if (err != NULL)
+                return saga_retry(saga, err);
+        if (json_parse(pg_text(rows, 0, "facts"), strlen(pg_text(rows, 0, "facts")), &facts, &bad) < 0)
+                return saga_retry(saga, &bad);
+        json_decref(activity->facts);
+        activity->facts = facts;
+        return activity->then(saga);
+}
+
+enum step_result activity_learn_then(struct saga *saga, json_t *facts, enum step_result (*next)(struct saga *saga))
+{
+        struct activity *activity = activity_of(saga);
+        auto_free char *text = json_print(facts);
+
+        json_decref(facts);
+        activity->then = next;
+        return saga_query(saga, SQL_LEARN, PARAMS(saga_id(saga), saga_fence(saga), saga_tenant(saga), text), learned);
+}
+
+enum step_result activity_learn(struct saga *saga, json_t *facts)
+{
+        return activity_learn_then(saga, facts, step_is_done);
+}
+
+/* There is no other database to fall back to: a marker that is not ours stops everything. */
+static enum step_result identity_arrived(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+        struct err wrong;
+
+        if (err != NULL) {
+                activity_disconnect(activity);
+                return saga_retry(saga, err);
+        }
+        if (pg_rows_count(rows) == 1 && strcmp(pg_text(rows, 0, "tenant_id"), saga_tenant(saga)) == 0 &&
+            pg_int(rows, 0, "generation") == activity_generation(activity))
+                return activity->then(saga);
+        activity_disconnect(activity);
+        err_set(&wrong, ERR_PERMANENT, "wrong_identity", "the database reached is not this tenant's: nothing was done to it");
+        return saga_fail(saga, &wrong);
+}
+
+static enum step_result connected_unmarked(struct saga *saga, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+
+        if (err == NULL)
+                return activity->then(saga);
+        activity_disconnect(activity);
+        return saga_retry(saga, err);
+}
+
+static enum step_result connected(struct saga *saga, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+
+        if (err == NULL)
+                return saga_script(saga, activity->conn, PROOF_TIMEOUT, SQL_IDENTITY, identity_arrived);
+        activity_disconnect(activity);
+        return saga_retry(saga, err);
+}
+
+static void connection_opened(void *context, const struct err *err)
+{
+        saga_resume(context, err);
+}
+
+enum step_result activity_connect(struct saga *saga, bool as_admin, bool unmarked,
+                                  enum step_result (*next)(struct saga *saga))
+{
+        struct activity *activity = activity_of(saga);
+        auto_secret char *keep = NULL;
+        struct pg_target target = { 0 };
+        struct err err;
+
+        if (pg_is_usable(activity->conn) && activity->conn_is_admin == as_admin)
+                return next(saga);
+        activity_disconnect(activity);
+        if (activity->driver->target(activity, as_admin, &target, &keep, &err) < 0)
+                return saga_retry(saga, &err);
+        target.application_name = "tenantry-provisioner";
+        target.connect_timeout_ms = saga_timeout(saga, CONNECT_TIMEOUT);
+        activity->then = next;
+        activity->conn_is_admin = as_admin;
+        activity->conn = pg_open(&saga_service(saga)->loop, &target, connection_opened, saga);
+        return saga_await(saga, unmarked ? connected_unmarked : connected);
+}

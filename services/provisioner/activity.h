@@ -1,0 +1,59 @@
+/* What the steps of one saga on one tenant share: the tenant's facts, its opened secrets, a connection. */
+#pragma once
+
+#include "common/migration/apply.h"
+#include "common/net/http_client.h"
+#include "services/provisioner/driver.h"
+#include "services/provisioner/provisioner.h"
+
+#define ACTIVITY_MAGIC 0x61637469
+
+struct activity {
+        unsigned magic;
+        struct saga *saga;
+        struct provisioner *provisioner;
+        const struct driver *driver;
+        json_t *facts;               /* provisioner.saga_context, as of the last look */
+        struct pg_conn *conn;        /* to the tenant's database, or NULL */
+        bool conn_is_admin;
+        struct migration_job *migration;
+        char *schema_version;        /* what the migrations came to */
+        struct http_exchange *exchange;
+        struct dump *dump;           /* under way, or NULL */
+        json_t *dump_done;           /* what the last one came to */
+        int reply_status;            /* of the last HTTP call */
+        json_t *reply;
+        int64_t reply_retry_after;
+        enum step_result (*then)(struct saga *saga); /* what follows the call under way */
+};
+
+/* Checks the magic. */
+struct activity *activity_of(struct saga *saga);
+
+/* For the saga kinds' open and close. */
+int activity_open(struct saga *saga, const json_t *context, void **ret_state, struct err *err);
+void activity_close(void *state);
+
+/* Facts by name; texts borrowed until the next look. NULL and 0 for null. */
+const char *activity_tenant(const struct activity *activity, const char *name);
+const char *activity_database(const struct activity *activity, const char *name);
+int64_t activity_number(const struct activity *activity, const char *name);
+int activity_generation(const struct activity *activity);
+
+/* Opens a stored secret. Returns 0 and *ret (mem_free_secret), or why not. */
+int activity_secret(const struct activity *activity, const char *field, int generation, char **ret, struct err *err);
+/* {field, generation, ring, sealed} for provisioner.learn and reserve. ring: "control" or "app". */
+json_t *activity_seal(const struct activity *activity, const char *field, int generation, const char *ring,
+                      const char *plain);
+
+/* Stores facts (takes them; see provisioner.learn) under the saga's fence, looks at the tenant anew, and is done with
+ * the step. */
+enum step_result activity_learn(struct saga *saga, json_t *facts);
+/* The same, then goes on with next. */
+enum step_result activity_learn_then(struct saga *saga, json_t *facts, enum step_result (*next)(struct saga *saga));
+
+/* Connects to the tenant's database as its owner (or as the server's admin, postgres driver only), unless that
+ * connection is there already; proves the identity marker unless the database is still to be marked; then goes on. */
+enum step_result activity_connect(struct saga *saga, bool as_admin, bool unmarked,
+                                  enum step_result (*next)(struct saga *saga));
+void activity_disconnect(struct activity *activity);

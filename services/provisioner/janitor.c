@@ -1,0 +1,82 @@
+/* What the provider has against what the catalog knows: see janitor.h. */
+#include "services/provisioner/janitor.h"
+
+#include "common/base/log.h"
+#include "common/base/memory.h"
+#include "services/provisioner/driver.h"
+
+static const char SQL_LEASE[] = "select catalog.take_lease('janitor', $1, $2::bigint) as fence";
+
+static const char SQL_REPORT[] = "select report_inventory($1, $2, $3::jsonb)";
+
+struct janitor {
+        struct provisioner *provisioner;
+        const struct driver *driver;
+        uv_timer_t timer;
+};
+
+static void reported(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        (void)context;
+        (void)rows;
+        if (err != NULL)
+                log_warn("the inventory could not be stored", "error", err->message, NULL);
+}
+
+static void inventory_shown(void *context, const char *server, json_t *list, const struct err *err)
+{
+        struct janitor *janitor = context;
+        auto_free char *text = list ? json_print(list) : NULL;
+
+        json_decref(list);
+        if (err != NULL) {
+                log_warn("the provider does not show what it has", "server", server, "error", err->message, NULL);
+                return;
+        }
+        if (!janitor->provisioner->service->stopping)
+                pg_pool_exec(janitor->provisioner->service->catalog, SECONDS(10), SQL_REPORT,
+                             PARAMS(janitor->driver->name, server, text), reported, NULL);
+}
+
+static void lease_answered(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct janitor *janitor = context;
+
+        if (err == NULL && pg_rows_count(rows) == 1 && pg_text(rows, 0, "fence") != NULL &&
+            !janitor->provisioner->service->stopping)
+                janitor->driver->take_inventory(janitor->provisioner, inventory_shown, janitor);
+}
+
+/* One of all provisioners looks; the lease also paces them. */
+static void on_timer(uv_timer_t *timer)
+{
+        struct janitor *janitor = timer->data;
+        struct service *service = janitor->provisioner->service;
+        auto_free char *ms = mem_printf("%lld", (long long)janitor->provisioner->config->janitor_interval_ms * 2);
+
+        if (!service->stopping && pg_pool_is_up(service->catalog))
+                pg_pool_exec(service->catalog, SECONDS(5), SQL_LEASE, PARAMS(service->instance, ms), lease_answered, janitor);
+}
+
+struct janitor *janitor_new(struct provisioner *provisioner)
+{
+        struct janitor *janitor = NEW(struct janitor);
+
+        janitor->provisioner = provisioner;
+        janitor->driver = driver_find(provisioner->config->driver);
+        uv_timer_init(&provisioner->service->loop, &janitor->timer);
+        janitor->timer.data = janitor;
+        uv_timer_start(&janitor->timer, on_timer, 1000, (uint64_t)provisioner->config->janitor_interval_ms);
+        return janitor;
+}
+
+static void free_janitor(uv_handle_t *handle)
+{
+        free(handle->data);
+}
+
+void janitor_free(struct janitor *janitor)
+{
+        if (janitor != NULL)
+                uv_close((uv_handle_t *)&janitor->timer, free_janitor);
+}

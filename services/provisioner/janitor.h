@@ -1,0 +1,10 @@
+/* What the provider has against what the catalog knows: orphans, ghosts, drift. Reports; deletes only what is proved ours
+ * and in quarantine. */
+#pragma once
+
+#include "services/provisioner/provisioner.h"
+
+struct janitor;
+
+struct janitor *janitor_new(struct provisioner *provisioner);
+void janitor_free(struct janitor *janitor);

@@ -1,0 +1,134 @@
+/* The provisioner: turns signups into ready tenants and keeps each tenant as it is wanted. This file names its parts. */
+#include "common/durable/intake.h"
+#include "common/durable/publisher.h"
+#include "common/base/memory.h"
+#include "services/provisioner/driver.h"
+#include "services/provisioner/janitor.h"
+#include "services/provisioner/provisioner.h"
+#include "services/provisioner/servers.h"
+#include "services/provisioner/waker.h"
+
+#include <string.h>
+
+static const struct saga_kind *const KINDS[] = {
+        &PROVISION, &DEPROVISION, &ARCHIVE, &ACCESS, &ROTATE, &RETIRE, &BACKUP, &INVITE, &LINK, NULL,
+};
+
+static const char *const TOPICS[] = { "tenant.signup.v1", "tenant.command.v1", NULL };
+
+static void name_driver(void *context, json_t *data)
+{
+        struct provisioner *provisioner = context;
+
+        json_set_text(data, "driver", provisioner->config->driver);
+}
+
+static void facts_changed(void *context)
+{
+        struct provisioner *provisioner = context;
+
+        saga_engine_wake(provisioner->sagas);
+        publisher_wake(provisioner->publisher);
+}
+
+static int start(struct service *service, const void *config, struct err *err)
+{
+        struct provisioner *provisioner = NEW(struct provisioner);
+        const struct provisioner_config *c = provisioner->config = config;
+        struct intake_settings intake = {
+                .group = "tenantry-provisioner",
+                .topics = TOPICS,
+                .enrich = name_driver,
+                .taken = facts_changed,
+                .context = provisioner,
+        };
+        int rc;
+
+        service->state = provisioner;
+        provisioner->service = service;
+        provisioner->mail = (struct mail_settings){
+                .smtp_url = c->smtp_url,
+                .user = c->smtp_user,
+                .password = c->smtp_password,
+                .directory = c->mail_directory,
+                .from = c->mail_from,
+        };
+        rc = keyring_parse("CONTROL_KEYS", c->control_keys, &provisioner->control_keys, err);
+        if (rc == 0)
+                rc = keyring_parse("APP_KEYS", c->app_keys, &provisioner->app_keys, err);
+        if (rc == 0)
+                rc = migration_set_load(c->migrations, &provisioner->migrations, err);
+        if (rc < 0)
+                return rc;
+        provisioner->servers = servers_new(provisioner);
+        provisioner->sagas = saga_engine_new(service, KINDS, (size_t)c->workers);
+        provisioner->publisher = publisher_new(service);
+        provisioner->waker = waker_new(provisioner);
+        provisioner->janitor = janitor_new(provisioner);
+        return intake_new(service, &intake, &provisioner->intake, err);
+}
+
+static int ready(struct service *service, struct err *err)
+{
+        struct provisioner *provisioner = service->state;
+
+        if (!pg_pool_is_up(service->catalog))
+                return err_set(err, ERR_BUSY, "catalog_away", "%s", pg_pool_error(service->catalog)->message);
+        if (!servers_are_known(provisioner->servers))
+                return err_set(err, ERR_BUSY, "starting", "the catalog does not know the servers yet");
+        if (!intake_is_ready(provisioner->intake))
+                return err_set(err, ERR_BUSY, "kafka_not_assigned", "Kafka has given this consumer no partitions yet");
+        return 0;
+}
+
+static void stop(struct service *service)
+{
+        struct provisioner *provisioner = service->state;
+
+        intake_stop(provisioner->intake);
+        saga_engine_stop(provisioner->sagas);
+        publisher_stop(provisioner->publisher);
+}
+
+static bool idle(struct service *service)
+{
+        struct provisioner *provisioner = service->state;
+
+        return intake_is_idle(provisioner->intake) && saga_engine_is_idle(provisioner->sagas) &&
+               publisher_is_idle(provisioner->publisher) && pg_pool_pending(service->catalog) == 0;
+}
+
+static void finish(struct service *service)
+{
+        struct provisioner *provisioner = service->state;
+
+        intake_free(provisioner->intake);
+        publisher_free(provisioner->publisher);
+        saga_engine_free(provisioner->sagas);
+        waker_free(provisioner->waker);
+        janitor_free(provisioner->janitor);
+        servers_free(provisioner->servers);
+        migration_set_free(provisioner->migrations);
+        keyring_free(provisioner->control_keys);
+        keyring_free(provisioner->app_keys);
+        free(provisioner);
+}
+
+int main(int argc, char **argv)
+{
+        static struct service_definition definition = {
+                .name = "provisioner",
+                .purpose = "turns signups into isolated, migrated, working databases",
+                .schema = "provisioner",
+                .config_size = sizeof(struct provisioner_config),
+                .check = provisioner_config_check,
+                .start = start,
+                .ready = ready,
+                .stop = stop,
+                .idle = idle,
+                .finish = finish,
+        };
+
+        definition.options = PROVISIONER_OPTIONS;
+        return service_main(argc, argv, &definition);
+}

@@ -1,0 +1,218 @@
+/* Provisioning: from a name nobody has to a tenant whose first administrator is invited. Each step may run twice; each
+ * finds out what is already done. */
+#include "common/base/crypto.h"
+#include "common/base/failpoint.h"
+#include "common/base/memory.h"
+#include "services/provisioner/activity.h"
+#include "services/provisioner/invitation.h"
+
+#include <string.h>
+
+#define PASSWORD_LENGTH   32
+#define PLANT_TIMEOUT     SECONDS(10)
+#define NO_CAPACITY_DELAY SECONDS(30)
+
+static const char SQL_RESERVE[] = "select reserve($1::uuid, $2::bigint, $3::uuid, $4, $5, $6, $7::jsonb) as facts";
+
+static enum step_result reserve_names(struct saga *saga);
+static enum step_result release_names(struct saga *saga);
+static enum step_result create_database(struct saga *saga);
+static enum step_result delete_database(struct saga *saga);
+static enum step_result await_ready(struct saga *saga);
+static enum step_result read_connection(struct saga *saga);
+static enum step_result plant_identity(struct saga *saga);
+static enum step_result migrate(struct saga *saga);
+static enum step_result create_admin(struct saga *saga);
+static enum step_result open_access(struct saga *saga);
+static enum step_result invite(struct saga *saga);
+
+static const struct saga_step STEPS[] = {
+        /* step             do               undo             limit           % */
+        { "reserve",        reserve_names,   release_names,   MINUTES(7*24*60), 0 }, /* a full fleet waits for room */
+        { "create",         create_database, delete_database, MINUTES(7*24*60), 10 }, /* so does a full quota */
+        { "await_ready",    await_ready,     NULL,            MINUTES(60),    25 },
+        { "connect",        read_connection, NULL,            MINUTES(15),    45 },
+        { "plant_identity", plant_identity,  NULL,            MINUTES(15),    55 },
+        { "migrate",        migrate,         NULL,            MINUTES(60),    65 },
+        { "create_admin",   create_admin,    NULL,            MINUTES(30),    80 }, /* the point of no return */
+        { "open_access",    open_access,     NULL,            MINUTES(30),    88 },
+        { "invite",         invite,          NULL,            MINUTES(60),    95 },
+};
+
+#define NO_RETURN 6
+
+const struct saga_kind PROVISION = { "provision", STEPS, ARRAY_SIZE(STEPS), NO_RETURN, activity_open, activity_close };
+
+/* Database and logins are named after tenant and generation: whoever finds one knows whose it is. */
+static char *database_name(const struct activity *activity)
+{
+        char hex[33];
+        int length = 0;
+
+        for (const char *p = activity_tenant(activity, "tenant_id"); *p; p++)
+                if (*p != '-' && length < 32)
+                        hex[length++] = *p;
+        hex[length] = '\0';
+        if (strcmp(activity->driver->name, "supabase") == 0)
+                return mem_printf("%s-%s-g%d", activity->provisioner->config->supabase_prefix, hex,
+                                  activity_generation(activity));
+        return mem_printf("tn_%s_g%d", hex, activity_generation(activity));
+}
+
+static enum step_result reserved(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+        const char *text;
+        struct err bad;
+
+        if (err != NULL)
+                return saga_retry(saga, err);
+        text = pg_text(rows, 0, "facts");
+        if (text == NULL) {
+                err_set(&bad, ERR_BUSY, "no_capacity", "no server has room for another tenant: add one or raise a capacity");
+                bad.retry_after = NO_CAPACITY_DELAY;
+                return saga_retry(saga, &bad);
+        }
+        json_decref(TAKE_PTR(activity->facts));
+        if (json_parse(text, strlen(text), &activity->facts, &bad) < 0)
+                return saga_retry(saga, &bad);
+        return STEP_DONE;
+}
+
+/* Names and secrets are fixed and stored before anything is done with them: a later attempt finds what this one made. */
+static enum step_result reserve_names(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+        auto_secret char *owner_password = crypto_random_password(PASSWORD_LENGTH);
+        auto_secret char *app_password = crypto_random_password(PASSWORD_LENGTH);
+        auto_free char *name = database_name(activity), *owner = mem_printf("%s_owner", name);
+        auto_free char *app = mem_printf("%s_app_a", name), *secrets_text = NULL;
+        auto_json *secrets = json_array();
+
+        json_array_append_new(secrets, activity_seal(activity, "owner_password", activity_generation(activity), "control",
+                                                     owner_password));
+        json_array_append_new(secrets, activity_seal(activity, "app_password", 1, "app", app_password));
+        secrets_text = json_print(secrets);
+        return saga_query(saga, SQL_RESERVE,
+                          PARAMS(saga_id(saga), saga_fence(saga), saga_tenant(saga), name, app, owner, secrets_text),
+                          reserved);
+}
+
+static enum step_result create_database(struct saga *saga)
+{
+        return activity_of(saga)->driver->create(saga);
+}
+
+/* Undo: what was created is removed, so that a new attempt in the next generation starts clean. */
+static enum step_result delete_database(struct saga *saga)
+{
+        return activity_of(saga)->driver->drop(saga);
+}
+
+static enum step_result release_names(struct saga *saga)
+{
+        return activity_learn(saga, json_pack("{s:s}", "database_status", "deleted"));
+}
+
+static enum step_result await_ready(struct saga *saga)
+{
+        return activity_of(saga)->driver->await_ready(saga);
+}
+
+static enum step_result read_connection(struct saga *saga)
+{
+        return activity_of(saga)->driver->read_connection(saga);
+}
+
+static enum step_result identity_planted(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+        struct err wrong;
+
+        if (err != NULL) {
+                activity_disconnect(activity);
+                return saga_retry(saga, err);
+        }
+        if (pg_rows_count(rows) != 1 || strcmp(pg_text(rows, 0, "tenant_id"), saga_tenant(saga)) != 0 ||
+            pg_int(rows, 0, "generation") != activity_generation(activity)) {
+                activity_disconnect(activity);
+                err_set(&wrong, ERR_PERMANENT, "wrong_identity",
+                        "the database reached belongs to another tenant: nothing was done to it");
+                return saga_fail(saga, &wrong);
+        }
+        FAILPOINT(identity_after_plant, NULL);
+        return activity->driver->prepare(saga);
+}
+
+static enum step_result plant(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+        auto_free char *sql = mem_printf("%s"
+                                         "create table if not exists tenantry.identity ("
+                                         "    only_row boolean primary key default true check (only_row),"
+                                         "    tenant_id uuid not null,"
+                                         "    generation int not null,"
+                                         "    planted_at timestamptz not null default clock_timestamp());"
+                                         "insert into tenantry.identity (tenant_id, generation) values ('%s', %d)"
+                                         "    on conflict do nothing;"
+                                         "select tenant_id, generation from tenantry.identity",
+                                         MIGRATION_LEDGER, saga_tenant(saga), activity_generation(activity));
+
+        return saga_script(saga, activity->conn, PLANT_TIMEOUT, sql, identity_planted);
+}
+
+static enum step_result plant_identity(struct saga *saga)
+{
+        return activity_connect(saga, false, true, plant);
+}
+
+static enum step_result migrations_applied(struct saga *saga, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+        auto_free char *version = TAKE_PTR(activity->schema_version);
+
+        if (err != NULL)
+                return saga_retry(saga, err);
+        return activity_learn(saga, json_pack("{s:s?, s:s}", "schema_version", version, "database_status", "live"));
+}
+
+static void on_migrations_applied(void *context, const char *version, const struct err *err)
+{
+        struct saga *saga = context;
+        struct activity *activity = activity_of(saga);
+
+        activity->migration = NULL; /* it frees itself */
+        free(activity->schema_version);
+        activity->schema_version = mem_copy_text(version);
+        saga_resume(saga, err);
+}
+
+static enum step_result apply_migrations(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+        struct migration_options options = { .fence = saga_fence(saga) };
+
+        activity->migration = migration_apply(activity->conn, activity->provisioner->migrations, &options,
+                                              on_migrations_applied, saga);
+        return saga_await(saga, migrations_applied);
+}
+
+static enum step_result migrate(struct saga *saga)
+{
+        return activity_connect(saga, false, false, apply_migrations);
+}
+
+static enum step_result create_admin(struct saga *saga)
+{
+        return activity_of(saga)->driver->create_admin(saga);
+}
+
+static enum step_result open_access(struct saga *saga)
+{
+        return activity_of(saga)->driver->apply_access(saga);
+}
+
+static enum step_result invite(struct saga *saga)
+{
+        return invitation_send(saga);
+}

@@ -1,0 +1,28 @@
+/* The parts of the provisioner, as its sagas see them. */
+#pragma once
+
+#include "common/base/keyring.h"
+#include "common/durable/saga.h"
+#include "common/migration/migration.h"
+#include "common/net/mail.h"
+#include "services/provisioner/config.h"
+
+struct driver;
+struct servers;
+
+struct provisioner {
+        struct service *service;
+        const struct provisioner_config *config;
+        struct keyring *control_keys, *app_keys;
+        struct migration_set *migrations;
+        struct mail_settings mail;
+        struct servers *servers;
+        struct saga_engine *sagas;
+        struct intake *intake;
+        struct publisher *publisher;
+        struct waker *waker;
+        struct janitor *janitor;
+};
+
+/* The kinds of sagas, each in the file of its name. */
+extern const struct saga_kind PROVISION, DEPROVISION, ARCHIVE, ACCESS, ROTATE, RETIRE, BACKUP, INVITE, LINK;

@@ -1,0 +1,105 @@
+/* The ways out: backup, archive (dumped, listed and checksummed before anything is dropped) and deprovisioning. */
+#include "common/base/memory.h"
+#include "services/provisioner/activity.h"
+#include "services/provisioner/dump.h"
+
+#include <string.h>
+
+static const char SQL_FORGET[] = "select forget($1::uuid, $2::bigint, $3::uuid)";
+
+static enum step_result close_access(struct saga *saga);
+static enum step_result dump_database(struct saga *saga);
+static enum step_result dump_archive(struct saga *saga);
+static enum step_result record_backup(struct saga *saga);
+static enum step_result drop_database(struct saga *saga);
+static enum step_result record_drop(struct saga *saga);
+static enum step_result forget(struct saga *saga);
+
+static const struct saga_step BACKUP_STEPS[] = {
+        { "dump", dump_database, NULL, MINUTES(24 * 60), 10 },
+        { "record", record_backup, NULL, MINUTES(60), 90 },
+};
+
+static const struct saga_step ARCHIVE_STEPS[] = {
+        { "close", close_access, NULL, MINUTES(60), 5 },
+        { "dump", dump_archive, NULL, MINUTES(24 * 60), 10 },
+        { "drop", drop_database, NULL, MINUTES(24 * 60), 80 },
+        { "dropped", record_drop, NULL, MINUTES(60), 95 },
+};
+
+static const struct saga_step DEPROVISION_STEPS[] = {
+        { "close", close_access, NULL, MINUTES(60), 5 },
+        { "drop", drop_database, NULL, MINUTES(24 * 60), 20 },
+        { "dropped", record_drop, NULL, MINUTES(60), 80 },
+        { "forget", forget, NULL, MINUTES(60), 90 },
+};
+
+const struct saga_kind BACKUP = { "backup", BACKUP_STEPS, ARRAY_SIZE(BACKUP_STEPS), 0, activity_open, activity_close };
+const struct saga_kind ARCHIVE = { "archive", ARCHIVE_STEPS, ARRAY_SIZE(ARCHIVE_STEPS), 0, activity_open, activity_close };
+const struct saga_kind DEPROVISION = {
+        "deprovision", DEPROVISION_STEPS, ARRAY_SIZE(DEPROVISION_STEPS), 0, activity_open, activity_close,
+};
+
+static bool has_database(const struct activity *activity)
+{
+        const char *status = activity_database(activity, "status");
+
+        return status != NULL && strcmp(status, "live") == 0;
+}
+
+/* Nobody writes any more while the last copy is made. */
+static enum step_result close_access(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+
+        if (!has_database(activity))
+                return STEP_DONE;
+        json_object_set_new(activity->facts, "access_wanted", json_string("none"));
+        return activity->driver->apply_access(saga);
+}
+
+static enum step_result dump_database(struct saga *saga)
+{
+        return dump_take(saga, "backup");
+}
+
+static enum step_result dump_archive(struct saga *saga)
+{
+        return dump_take(saga, "archive");
+}
+
+static enum step_result record_backup(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+
+        return activity_learn(saga, json_pack("{s:I, s:s}", "backup_done",
+                                              (json_int_t)activity_number(activity, "backup_wanted"), "backup_at", "now"));
+}
+
+static enum step_result record_drop(struct saga *saga)
+{
+        if (activity_database(activity_of(saga), "status") == NULL)
+                return STEP_DONE;
+        return activity_learn(saga, json_pack("{s:s}", "database_status", "deleted"));
+}
+
+static enum step_result drop_database(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+        const char *status = activity_database(activity, "status");
+
+        if (status == NULL || strcmp(status, "deleted") == 0)
+                return STEP_DONE;
+        return activity->driver->drop(saga);
+}
+
+static enum step_result forgotten(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        (void)rows;
+        return err ? saga_retry(saga, err) : STEP_DONE;
+}
+
+static enum step_result forget(struct saga *saga)
+{
+        return saga_query(saga, SQL_FORGET, PARAMS(saga_id(saga), saga_fence(saga), saga_tenant(saga)), forgotten);
+}

@@ -1,0 +1,66 @@
+/* Rotation of the app login's password: the next login works beside the old one for a while, so that a backend can
+ * change over without an error; then the old one ends. */
+#include "common/base/crypto.h"
+#include "common/base/memory.h"
+#include "services/provisioner/activity.h"
+
+#define PASSWORD_LENGTH 32
+
+static enum step_result set_login(struct saga *saga);
+static enum step_result make_current(struct saga *saga);
+static enum step_result end_old(struct saga *saga);
+static enum step_result forget_old(struct saga *saga);
+
+static const struct saga_step STEPS[] = {
+        { "set_login", set_login, NULL, MINUTES(60), 10 },
+        { "current", make_current, NULL, MINUTES(60), 60 },
+};
+
+const struct saga_kind ROTATE = { "rotate", STEPS, ARRAY_SIZE(STEPS), 0, activity_open, activity_close };
+
+/* A saga of its own, started when the overlap is over: meanwhile a suspension need not wait. */
+static const struct saga_step RETIRE_STEPS[] = {
+        { "end_old", end_old, NULL, MINUTES(60), 10 },
+        { "forget_old", forget_old, NULL, MINUTES(60), 90 },
+};
+
+const struct saga_kind RETIRE = { "retire", RETIRE_STEPS, ARRAY_SIZE(RETIRE_STEPS), 0, activity_open, activity_close };
+
+static enum step_result use_stored(struct saga *saga)
+{
+        return activity_of(saga)->driver->set_next_login(saga);
+}
+
+/* The password is stored before it is set: whoever repeats this step sets the same one. */
+static enum step_result set_login(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+        int rotation = (int)activity_number(activity, "rotation_applied") + 1;
+        auto_secret char *password = crypto_random_password(PASSWORD_LENGTH);
+
+        json_object_set_new(saga_data(saga), "rotation", json_integer(rotation));
+        return activity_learn_then(saga, json_pack("{s:[o]}", "secrets",
+                                                   activity_seal(activity, "app_password", rotation, "app", password)),
+                                   use_stored);
+}
+
+static enum step_result make_current(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+        int64_t rotation = json_number(saga_data(saga), "rotation", 0);
+        auto_free char *login = mem_printf("%s_app_%c", activity_database(activity, "name"), rotation % 2 ? 'a' : 'b');
+
+        return activity_learn(saga, json_pack("{s:I, s:s, s:I}", "rotation_applied", (json_int_t)rotation, "app_login", login,
+                                              "old_login_overlap_ms",
+                                              (json_int_t)activity->provisioner->config->rotation_overlap_ms));
+}
+
+static enum step_result end_old(struct saga *saga)
+{
+        return activity_of(saga)->driver->end_old_login(saga);
+}
+
+static enum step_result forget_old(struct saga *saga)
+{
+        return activity_learn(saga, json_pack("{s:b}", "old_login_ended", 1));
+}
