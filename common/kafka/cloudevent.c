@@ -124,20 +124,20 @@ static int decode_bare(const struct kafka_message *message, const char *bare_typ
         return json_parse(message->value, message->value_length, &event->data, err);
 }
 
-static void hash_body(struct cloudevent *event)
+void cloudevent_hash(const char *type, const json_t *data, char out[65])
 {
         struct crypto_hash *hash = crypto_hash_new();
-        char *data = json_dumps(event->data, JSON_COMPACT | JSON_ENCODE_ANY | JSON_SORT_KEYS);
+        char *text = json_dumps(data, JSON_COMPACT | JSON_ENCODE_ANY | JSON_SORT_KEYS);
         struct crypto_digest digest;
         auto_free char *hex = NULL;
 
-        crypto_hash_add(hash, event->type, strlen(event->type) + 1);
-        if (data != NULL)
-                crypto_hash_add(hash, data, strlen(data));
+        crypto_hash_add(hash, type, strlen(type) + 1);
+        if (text != NULL)
+                crypto_hash_add(hash, text, strlen(text));
         crypto_hash_finish(hash, &digest);
-        free(data);
+        free(text);
         hex = crypto_hex(digest.bytes, sizeof(digest.bytes));
-        memcpy(event->body_hash, hex, sizeof(event->body_hash));
+        memcpy(out, hex, 65);
 }
 
 int cloudevent_decode(const struct kafka_message *message, const char *bare_type, struct cloudevent *event,
@@ -161,7 +161,7 @@ int cloudevent_decode(const struct kafka_message *message, const char *bare_type
         else
                 rc = decode_bare(message, bare_type, event, err);
         if (rc == 0)
-                hash_body(event);
+                cloudevent_hash(event->type, event->data, event->body_hash);
         return rc;
 }
 

@@ -19,6 +19,9 @@ int cloudevent_decode(const struct kafka_message *message, const char *bare_type
                       struct err *err);
 void cloudevent_release(struct cloudevent *event);
 
+/* The body_hash of an event, as its consumers will compute it. */
+void cloudevent_hash(const char *type, const json_t *data, char out[65]);
+
 /* Produces in binary mode; key is also ce_partitionkey. data NULL = tombstone. */
 struct cloudevent_out {
         const char *topic, *key, *id, *source, *type, *time, *traceparent, *data;

@@ -58,6 +58,11 @@ void *http_kept(const struct http_request *request)
         return request->kept;
 }
 
+bool http_is_answered(const struct http_request *request)
+{
+        return request->answered;
+}
+
 void http_answer_header(struct http_request *request, const char *name, const char *value)
 {
         buf_add(&request->headers, name, strlen(name) + 1);

@@ -47,6 +47,9 @@ const void *http_route_extra(const struct http_request *request);
 void http_keep(struct http_request *request, void *state, void (*release)(void *state));
 void *http_kept(const struct http_request *request);
 
+/* True once it has its answer (the server gives one itself when ours is late); only its release is still to come. */
+bool http_is_answered(const struct http_request *request);
+
 /* Add a header to the answer to come. Both copied. */
 void http_answer_header(struct http_request *request, const char *name, const char *value);
 /* The answer: exactly one of these per request, inside the handler or later. The request is not to be used after it. */

@@ -1,0 +1,138 @@
+/* `tenantry init`: makes or brings up to date what everything else stands on: roles, catalog, topics. The one job with
+ * direct access; safe to run again at any time. */
+#include "cli/cli.h"
+#include "cli/topics.h"
+#include "common/base/buf.h"
+#include "common/base/memory.h"
+#include "common/migration/apply.h"
+#include "common/pg/scram.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define STATEMENT_TIMEOUT SECONDS(30)
+
+static const char *const SERVICES[] = { "gateway", "provisioner", "migrator", "billing" };
+
+/* One run; its callbacks follow each other from top to bottom of this file. */
+struct init {
+        uv_loop_t loop;
+        struct pg_conn *conn;
+        struct migration_set *migrations;
+        int status;
+};
+
+static void stop(struct init *init, int status)
+{
+        init->status = status;
+        pg_close(TAKE_PTR(init->conn));
+}
+
+static void catalog_migrated(void *context, const char *version, const struct err *err)
+{
+        struct init *init = context;
+
+        if (err != NULL) {
+                stop(init, cli_fail(EXIT_FAILED, "the catalog could not be brought up to date: %s", err->message));
+                return;
+        }
+        if (!cli_json)
+                printf("catalog: version %s\n", version ? version : "none");
+        stop(init, EXIT_GOOD);
+}
+
+static void ledger_made(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        static const struct migration_options options = { .fence = "0", .lock_timeout_ms = SECONDS(5) };
+        struct init *init = context;
+
+        (void)rows;
+        if (err != NULL) {
+                stop(init, cli_fail(EXIT_FAILED, "the catalog's ledger could not be made: %s", err->message));
+                return;
+        }
+        migration_apply(init->conn, init->migrations, &options, catalog_migrated, init);
+}
+
+static void roles_made(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct init *init = context;
+
+        (void)rows;
+        if (err != NULL)
+                stop(init, cli_fail(EXIT_FAILED, "the services' roles could not be made: %s", err->message));
+        else
+                pg_script(init->conn, STATEMENT_TIMEOUT, MIGRATION_LEDGER, ledger_made, init);
+}
+
+/* A login role per service. A password is set where CATALOG_PASSWORD_SERVICE says one, else left as it is. */
+static void make_roles(struct init *init)
+{
+        auto_buf sql = { 0 };
+
+        buf_add_text(&sql, "do $tenantry$ begin ");
+        for (size_t i = 0; i < ARRAY_SIZE(SERVICES); i++) {
+                auto_free char *variable = mem_printf("CATALOG_PASSWORD_%s", SERVICES[i]), *verifier = NULL;
+                const char *password;
+
+                for (char *p = variable; *p; p++)
+                        *p = (char)(*p >= 'a' && *p <= 'z' ? *p - 32 : *p);
+                password = getenv(variable);
+                buf_printf(&sql,
+                           "if not exists (select from pg_roles where rolname = 'tenantry_%1$s') then "
+                           "create role tenantry_%1$s login; end if; ",
+                           SERVICES[i]);
+                if (password == NULL)
+                        continue;
+                verifier = scram_verifier(password);
+                buf_printf(&sql, "alter role tenantry_%s login password '%s'; ", SERVICES[i], verifier);
+        }
+        buf_add_text(&sql, "execute format('grant connect on database %I to tenantry_gateway, tenantry_provisioner, "
+                           "tenantry_migrator, tenantry_billing', current_database()); "
+                           "execute format('revoke all on database %I from public', current_database()); "
+                           "end $tenantry$");
+        pg_script(init->conn, STATEMENT_TIMEOUT, sql.data, roles_made, init);
+}
+
+static void connected(void *context, const struct err *err)
+{
+        struct init *init = context;
+
+        if (err != NULL)
+                stop(init, cli_fail(EXIT_AWAY, "%s", err->message));
+        else
+                make_roles(init);
+}
+
+static int init_catalog(const char *directory)
+{
+        struct init init = { 0 };
+        struct pg_target target = { .url = cli_environment("CATALOG_ADMIN_URL"), .application_name = "tenantry-init" };
+        struct err err;
+
+        if (target.url == NULL)
+                return EXIT_USAGE;
+        if (migration_set_load(directory, &init.migrations, &err) < 0)
+                return cli_fail(EXIT_FAILED, "%s", err.message);
+        uv_loop_init(&init.loop);
+        init.conn = pg_open(&init.loop, &target, connected, &init);
+        uv_run(&init.loop, UV_RUN_DEFAULT);
+        uv_loop_close(&init.loop);
+        migration_set_free(init.migrations);
+        return init.status;
+}
+
+int run_init(int argc, char **argv)
+{
+        const char *directory = cli_option(&argc, argv, "migrations");
+        const char *partitions = cli_option(&argc, argv, "partitions");
+        const char *replication = cli_option(&argc, argv, "replication");
+        bool only_catalog = cli_flag(&argc, argv, "no-topics");
+        int status = cli_expect(argc, argv, 0);
+
+        if (status == EXIT_GOOD)
+                status = init_catalog(directory ? directory : "migrations/catalog");
+        if (status == EXIT_GOOD && !only_catalog)
+                status = topics_create(partitions ? atoi(partitions) : 6, replication ? atoi(replication) : 1);
+        return status;
+}

@@ -1,0 +1,145 @@
+/* Our topics: see topics.h. */
+#include "cli/topics.h"
+
+#include "cli/cli.h"
+#include "common/kafka/client.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define ADMIN_TIMEOUT 20000
+#define WEEK_MS       "604800000"
+#define MONTH_MS      "2592000000"
+
+struct topic {
+        const char *name, *policy, *retention_ms, *max_bytes;
+};
+
+static const struct topic TOPICS[] = {
+        { "tenant.signup.v1", "delete", WEEK_MS, NULL },
+        { "tenant.command.v1", "delete", WEEK_MS, NULL },
+        { "tenant.status.v1", "compact", NULL, NULL },
+        { "tenant.events.v1", "delete", MONTH_MS, NULL },
+        { "tenant.signup.v1.provisioner.dlq", "delete", MONTH_MS, "4194304" },
+        { "tenant.command.v1.provisioner.dlq", "delete", MONTH_MS, "4194304" },
+};
+
+#define TOPIC_COUNT (sizeof(TOPICS) / sizeof(TOPICS[0]))
+
+static rd_kafka_t *open_client(void)
+{
+        struct kafka_settings settings = {
+                .brokers = cli_environment("KAFKA_BROKERS"),
+                .properties = getenv("KAFKA_PROPERTIES"),
+                .client_id = "tenantry-cli",
+        };
+        rd_kafka_conf_t *conf;
+        char reason[256];
+        struct err err;
+        rd_kafka_t *rk;
+
+        if (settings.brokers == NULL)
+                return NULL;
+        if (kafka_client_conf(&settings, &conf, &err) < 0) {
+                cli_fail(EXIT_USAGE, "%s", err.message);
+                return NULL;
+        }
+        rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, reason, sizeof(reason));
+        if (rk == NULL)
+                cli_fail(EXIT_FAILED, "Kafka: %s", reason);
+        return rk;
+}
+
+static rd_kafka_NewTopic_t *describe(const struct topic *topic, int partitions, int replication)
+{
+        char reason[256];
+        rd_kafka_NewTopic_t *new = rd_kafka_NewTopic_new(topic->name, partitions, replication, reason, sizeof(reason));
+
+        if (new == NULL)
+                return NULL;
+        rd_kafka_NewTopic_set_config(new, "cleanup.policy", topic->policy);
+        if (topic->retention_ms != NULL)
+                rd_kafka_NewTopic_set_config(new, "retention.ms", topic->retention_ms);
+        if (topic->max_bytes != NULL)
+                rd_kafka_NewTopic_set_config(new, "max.message.bytes", topic->max_bytes);
+        if (replication >= 3)
+                rd_kafka_NewTopic_set_config(new, "min.insync.replicas", "2");
+        return new;
+}
+
+static int report(const rd_kafka_event_t *event)
+{
+        const rd_kafka_CreateTopics_result_t *result;
+        const rd_kafka_topic_result_t **topics;
+        size_t count;
+        int status = EXIT_GOOD;
+
+        if (event == NULL)
+                return cli_fail(EXIT_AWAY, "Kafka does not answer");
+        if (rd_kafka_event_error((rd_kafka_event_t *)event))
+                return cli_fail(EXIT_AWAY, "Kafka: %s", rd_kafka_event_error_string((rd_kafka_event_t *)event));
+        result = rd_kafka_event_CreateTopics_result((rd_kafka_event_t *)event);
+        topics = rd_kafka_CreateTopics_result_topics(result, &count);
+        for (size_t i = 0; i < count; i++) {
+                rd_kafka_resp_err_t code = rd_kafka_topic_result_error(topics[i]);
+                const char *name = rd_kafka_topic_result_name(topics[i]);
+
+                if (code == RD_KAFKA_RESP_ERR_NO_ERROR && !cli_json)
+                        printf("topic %s: made\n", name);
+                else if (code != RD_KAFKA_RESP_ERR_NO_ERROR && code != RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
+                        status = cli_fail(EXIT_FAILED, "topic %s: %s", name, rd_kafka_topic_result_error_string(topics[i]));
+        }
+        return status;
+}
+
+int topics_create(int partitions, int replication)
+{
+        rd_kafka_NewTopic_t *list[TOPIC_COUNT];
+        rd_kafka_queue_t *queue;
+        rd_kafka_event_t *event;
+        rd_kafka_t *rk;
+        int status;
+
+        if (partitions < 1 || partitions > 1000 || replication < 1 || replication > 10)
+                return cli_fail(EXIT_USAGE, "--partitions is 1 to 1000, --replication 1 to 10");
+        rk = open_client();
+        if (rk == NULL)
+                return EXIT_USAGE;
+        for (size_t i = 0; i < TOPIC_COUNT; i++)
+                list[i] = describe(&TOPICS[i], partitions, replication);
+        queue = rd_kafka_queue_new(rk);
+        rd_kafka_CreateTopics(rk, list, TOPIC_COUNT, NULL, queue);
+        event = rd_kafka_queue_poll(queue, ADMIN_TIMEOUT);
+        status = report(event);
+        if (event != NULL)
+                rd_kafka_event_destroy(event);
+        rd_kafka_queue_destroy(queue);
+        rd_kafka_NewTopic_destroy_array(list, TOPIC_COUNT);
+        rd_kafka_destroy(rk);
+        return status;
+}
+
+int topics_check(void (*visit)(const char *topic, bool present))
+{
+        const struct rd_kafka_metadata *metadata;
+        rd_kafka_t *rk = open_client();
+        rd_kafka_resp_err_t code;
+
+        if (rk == NULL)
+                return EXIT_USAGE;
+        code = rd_kafka_metadata(rk, 1, NULL, &metadata, 5000);
+        if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+                rd_kafka_destroy(rk);
+                return cli_fail(EXIT_AWAY, "Kafka: %s", rd_kafka_err2str(code));
+        }
+        for (size_t i = 0; i < TOPIC_COUNT; i++) {
+                bool present = false;
+
+                for (int k = 0; k < metadata->topic_cnt; k++)
+                        present |= strcmp(metadata->topics[k].topic, TOPICS[i].name) == 0;
+                visit(TOPICS[i].name, present);
+        }
+        rd_kafka_metadata_destroy(metadata);
+        rd_kafka_destroy(rk);
+        return EXIT_GOOD;
+}

@@ -1,0 +1,49 @@
+/* The gateway's options: see config.h. */
+#include "services/gateway/config.h"
+
+#include "common/base/keyring.h"
+
+#define AT(field) offsetof(struct gateway_config, field)
+
+static const struct config_option OPTIONS[] = {
+        { "HTTP_ADDRESS", CONFIG_TEXT, 0, "127.0.0.1", "Address of the API.", AT(address), 0, 0 },
+        { "HTTP_PORT", CONFIG_INTEGER, CONFIG_REQUIRED, NULL, "Port of the API.", AT(port), 1, 65535 },
+        { "TOKENS", CONFIG_TEXT, CONFIG_REQUIRED, NULL,
+          "File of bearer tokens, a line each: name, scopes with commas (signup, read, app, admin), SHA-256 of the token. "
+          "Read again when it changes.",
+          AT(tokens), 0, 0 },
+        { "APP_KEYS", CONFIG_TEXT, CONFIG_REQUIRED | CONFIG_SECRET, NULL,
+          "Key ring for what the product's backend may read; the provisioner has the same.", AT(app_keys), 0, 0 },
+        { "PUBLIC_URL", CONFIG_TEXT, CONFIG_REQUIRED, NULL, "How people reach this gateway.", AT(public_url), 0, 0 },
+        { "PRODUCT_URL", CONFIG_TEXT, 0, "https://{slug}.example.com",
+          "Where an invited person ends up; {slug} is the tenant's subdomain.", AT(product_url), 0, 0 },
+        { "PUBLIC_SIGNUP", CONFIG_BOOL, 0, "0", "Takes signups without a token, limited by the two options below.",
+          AT(public_signup), 0, 0 },
+        { "PUBLIC_SIGNUPS_PER_HOUR", CONFIG_INTEGER, 0, "10", "Public signups an hour from one address.",
+          AT(public_signup_per_hour), 1, 1000000 },
+        { "SIGNUPS_IN_PROGRESS", CONFIG_INTEGER, 0, "1000",
+          "Public signups are refused (503) while this many tenants are not ready yet.", AT(signups_in_progress), 1,
+          1000000 },
+        { "MESSAGE_TIMEOUT", CONFIG_DURATION, 0, "10s", "A request that Kafka has not taken by then is answered 503.",
+          AT(message_timeout_ms), 0, 0 },
+        { "MAX_WAIT", CONFIG_DURATION, 0, "30s", "Longest wait that `Prefer: wait` is granted.", AT(max_wait_ms), 0, 0 },
+        { "READ_TIMEOUT", CONFIG_DURATION, 0, "15s",
+          "A connection that has not sent a whole request by then is closed.", AT(read_timeout_ms), 0, 0 },
+        { "CONNECTIONS", CONFIG_INTEGER, 0, "4000", "Connections at once.", AT(connections), 1, 100000 },
+        { "CONNECTIONS_PER_ADDRESS", CONFIG_INTEGER, 0, "1000", "Connections at once from one address.",
+          AT(connections_per_address), 1, 100000 },
+};
+
+const struct config_table GATEWAY_OPTIONS = { OPTIONS, ARRAY_SIZE(OPTIONS) };
+
+int gateway_config_check(const void *given, struct err *err)
+{
+        const struct gateway_config *config = given;
+        struct keyring *ring = NULL;
+        int rc = keyring_parse("APP_KEYS", config->app_keys, &ring, err);
+
+        keyring_free(ring);
+        if (rc == 0 && config->message_timeout_ms < 1000)
+                rc = err_field(err, "MESSAGE_TIMEOUT", "MESSAGE_TIMEOUT must be 1s or more");
+        return rc;
+}

@@ -1,0 +1,20 @@
+/* What the gateway is told. */
+#pragma once
+
+#include "common/service/service.h"
+
+struct gateway_config {
+        struct service_config service;
+        char *address;
+        int64_t port;
+        char *tokens;
+        char *app_keys;
+        char *public_url, *product_url;
+        bool public_signup;
+        int64_t public_signup_per_hour, signups_in_progress;
+        int64_t message_timeout_ms, max_wait_ms, read_timeout_ms;
+        int64_t connections, connections_per_address;
+};
+
+extern const struct config_table GATEWAY_OPTIONS;
+int gateway_config_check(const void *config, struct err *err);

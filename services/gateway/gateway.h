@@ -1,0 +1,51 @@
+/* The parts of the gateway, as its endpoints see them. */
+#pragma once
+
+#include "common/base/keyring.h"
+#include "common/kafka/producer.h"
+#include "common/net/http_server.h"
+#include "services/gateway/config.h"
+#include "services/gateway/tokens.h"
+
+struct gateway {
+        struct service *service;
+        const struct gateway_config *config;
+        struct keyring *app_keys;
+        struct tokens *tokens;
+        struct limiter *public_signups;
+        struct kafka_producer *producer;
+        struct http_server *server;
+        struct waiters *waiters;
+        struct streams *streams;
+        struct recent *recent;
+        struct load *load;
+        struct publisher *publisher;
+        int64_t signups_in_progress; /* as the catalog said a moment ago */
+};
+
+/* An endpoint: who may call it, what answers. */
+struct endpoint {
+        enum scope scope; /* SCOPE_NONE: anyone */
+        void (*answer)(struct gateway *gateway, struct http_request *request, const char *caller);
+        const char *command; /* for the endpoints that send a command */
+};
+
+/* All routes; ends with a NULL method. */
+extern const struct http_route GATEWAY_ROUTES[];
+
+/* The endpoints, by file. */
+void signup_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void command_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void tenants_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void tenant_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void connection_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void operation_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void inventory_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void alerts_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void dead_letters_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void dead_letter_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void dead_letter_replay(struct gateway *gateway, struct http_request *request, const char *caller);
+void stream_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void invite_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void invite_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void invite_check_get(struct gateway *gateway, struct http_request *request, const char *caller);

@@ -1,0 +1,253 @@
+/* From a checked request to an event in Kafka: see ingest.h. */
+#include "services/gateway/ingest.h"
+
+#include "common/base/clock.h"
+#include "common/base/crypto.h"
+#include "common/base/failpoint.h"
+#include "common/base/memory.h"
+#include "common/base/metrics.h"
+#include "common/contracts/contract.h"
+#include "common/contracts/operation_id.h"
+#include "common/kafka/cloudevent.h"
+#include "services/gateway/pending.h"
+#include "services/gateway/recent.h"
+#include "services/gateway/waiters.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define IDEMPOTENCY_KEY_LIMIT 255
+#define LOOKUP_TIMEOUT        1000
+
+static const char SQL_KNOWN[] = "select body_hash from gateway.operation where operation_id = $1::uuid";
+
+struct ingest {
+        struct pending pending; /* first */
+        struct gateway *gateway;
+        struct id operation, tenant;
+        const struct contract *contract;
+        char *data, *traceparent;
+        char body_hash[65];
+        int64_t wait_ms, started_ns;
+};
+
+static void release(struct pending *pending)
+{
+        struct ingest *ingest = (struct ingest *)pending;
+
+        if (ingest->data != NULL)
+                explicit_bzero(ingest->data, strlen(ingest->data));
+        free(ingest->data);
+        free(ingest->traceparent);
+        free(ingest);
+}
+
+static json_t *answer_body(const struct ingest *ingest)
+{
+        return json_pack("{s:s, s:s, s:o}", "operation_id", ingest->operation.text, "tenant_id", ingest->tenant.text,
+                         "status_url", json_sprintf("/api/operations/%s", ingest->operation.text));
+}
+
+static void count(const struct ingest *ingest, bool accepted)
+{
+        static struct metric *results[2], *seconds;
+
+        if (seconds == NULL) {
+                results[0] = metric_counter("tenantry_ingest_total", "result=\"refused\"", "Requests handed to Kafka.");
+                results[1] = metric_counter("tenantry_ingest_total", "result=\"accepted\"", "Requests handed to Kafka.");
+                seconds = metric_histogram("tenantry_ingest_seconds", NULL, "From a request to Kafka's acknowledgement.");
+        }
+        metric_add(results[accepted], 1);
+        metric_observe(seconds, (double)(clock_ns() - ingest->started_ns) / 1e9);
+}
+
+static void outcome_told(void *context, const json_t *operation)
+{
+        struct ingest *ingest = context;
+        struct http_request *request = pending_done(&ingest->pending);
+        const char *state = operation ? json_text(operation, "state") : NULL;
+        json_t *body;
+
+        if (request == NULL)
+                return;
+        body = answer_body(ingest);
+        if (state == NULL) {
+                http_answer_json(request, 202, body);
+                return;
+        }
+        http_answer_header(request, "Preference-Applied", "wait");
+        if (strcmp(state, "rejected") == 0) {
+                json_decref(body);
+                http_answer_problem(request, 409, json_text(operation, "code"), json_text(operation, "field"),
+                                    json_text(operation, "detail"));
+                return;
+        }
+        json_object_set_new(body, "state", json_string(state));
+        json_set_text(body, "code", json_text(operation, "code"));
+        json_set_text(body, "detail", json_text(operation, "detail"));
+        http_answer_json(request, 200, body);
+}
+
+static void event_delivered(void *context, const struct err *err)
+{
+        struct ingest *ingest = context;
+        auto_free char *location = NULL;
+        struct http_request *request;
+
+        FAILPOINT(gateway_after_ack, NULL);
+        count(ingest, err == NULL);
+        if (err == NULL && ingest->wait_ms > 0 && ingest->pending.request != NULL) {
+                waiters_add(ingest->gateway->waiters, ingest->operation.text, ingest->wait_ms, outcome_told, ingest);
+                return;
+        }
+        request = pending_done(&ingest->pending);
+        if (request == NULL)
+                return;
+        if (err != NULL) {
+                struct err told = *err;
+
+                told.retry_after = SECONDS(2);
+                http_answer_error(request, &told);
+                return;
+        }
+        location = mem_printf("/api/operations/%s", ingest->operation.text);
+        http_answer_header(request, "Location", location);
+        http_answer_json(request, 202, answer_body(ingest));
+}
+
+static void publish(struct ingest *ingest)
+{
+        char time[25];
+        struct cloudevent_out event = {
+                .topic = ingest->contract->topic,
+                .key = ingest->tenant.text,
+                .id = ingest->operation.text,
+                .source = "/tenantry/gateway",
+                .type = ingest->contract->type,
+                .time = time,
+                .traceparent = ingest->traceparent,
+                .data = ingest->data,
+        };
+        struct err err;
+
+        clock_format(clock_wall_ms(), time);
+        if (FAILPOINT(gateway_before_produce, &err) < 0 ||
+            cloudevent_produce(ingest->gateway->producer, &event, event_delivered, ingest, &err) < 0)
+                event_delivered(ingest, &err);
+}
+
+static void refuse_other_body(struct ingest *ingest)
+{
+        struct http_request *request = pending_done(&ingest->pending);
+
+        if (request != NULL)
+                http_answer_problem(request, 409, "idempotency_key_reused", "Idempotency-Key",
+                                    "this Idempotency-Key was used with another body before");
+}
+
+static void known_looked_up(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct ingest *ingest = context;
+
+        if (err == NULL && pg_rows_count(rows) == 1 && pg_text(rows, 0, "body_hash") != NULL &&
+            strcmp(pg_text(rows, 0, "body_hash"), ingest->body_hash) != 0) {
+                refuse_other_body(ingest);
+                return;
+        }
+        publish(ingest); /* also when PostgreSQL is away: then the consumer notices */
+}
+
+/* One key, one body: this process may know, the catalog may know; the consumer's inbox knows for certain. */
+static void check_key(struct ingest *ingest)
+{
+        struct pg_pool *catalog = ingest->gateway->service->catalog;
+
+        if (!recent_note(ingest->gateway->recent, ingest->operation.text, ingest->body_hash))
+                refuse_other_body(ingest);
+        else if (pg_pool_is_up(catalog))
+                pg_pool_exec(catalog, LOOKUP_TIMEOUT, SQL_KNOWN, PARAMS(ingest->operation.text), known_looked_up, ingest);
+        else
+                publish(ingest);
+}
+
+/* What the caller sent, when it is one (W3C Trace Context), else a new trace. */
+static char *traceparent_of(const struct http_request *request)
+{
+        const char *given = http_header(request, "traceparent");
+        unsigned char bytes[24];
+        auto_free char *hex = NULL;
+
+        if (given != NULL && strlen(given) == 55 && strspn(given, "0123456789abcdef-") == 55)
+                return mem_copy_text(given);
+        crypto_random(bytes, sizeof(bytes));
+        hex = crypto_hex(bytes, sizeof(bytes));
+        return mem_printf("00-%.32s-%.16s-01", hex, hex + 32);
+}
+
+static bool key_is_usable(struct http_request *request, const char *key)
+{
+        bool usable = key == NULL || (*key && strlen(key) <= IDEMPOTENCY_KEY_LIMIT);
+
+        for (const char *p = key; usable && p && *p; p++)
+                usable = *p >= 0x20 && *p < 0x7f;
+        if (!usable)
+                http_answer_problem(request, 400, "invalid_field", "Idempotency-Key",
+                                    "the Idempotency-Key must be 1 to 255 printable ASCII characters");
+        return usable;
+}
+
+void ingest(struct gateway *gateway, struct http_request *request, const struct ingest_wish *wish, json_t *given)
+{
+        auto_json *data = given, *checked = NULL;
+        const char *key = http_header(request, "Idempotency-Key");
+        struct ingest *ingest;
+        struct err err;
+
+        if (!key_is_usable(request, key))
+                return;
+        ingest = NEW(struct ingest);
+        ingest->gateway = gateway;
+        ingest->started_ns = clock_ns();
+        ingest->contract = contract_find(wish->type);
+        assert(ingest->contract != NULL);
+        ingest->operation = operation_id_make(wish->caller, wish->route, key);
+        if (wish->tenant_id != NULL)
+                memcpy(ingest->tenant.text, wish->tenant_id, sizeof(ingest->tenant.text));
+        else
+                ingest->tenant = id_derive("tenant", ingest->operation.text, NULL);
+        json_object_set_new(data, "tenant_id", json_string(ingest->tenant.text));
+        if (contract_check(ingest->contract, ingest->tenant.text, data, &checked, &err) < 0) {
+                release(&ingest->pending);
+                http_answer_error(request, &err);
+                return;
+        }
+        cloudevent_hash(ingest->contract->type, data, ingest->body_hash);
+        ingest->data = json_print(data);
+        ingest->traceparent = traceparent_of(request);
+        ingest->wait_ms = waiters_preference(request, gateway->config->max_wait_ms);
+        pending_begin(&ingest->pending, request, release);
+        if (key != NULL)
+                check_key(ingest);
+        else
+                publish(ingest);
+}
+
+json_t *ingest_body(struct http_request *request)
+{
+        size_t length;
+        const char *text = http_body(request, &length);
+        json_t *body = NULL;
+        struct err err;
+
+        if (length == 0)
+                return json_object();
+        if (json_parse(text, length, &body, &err) < 0) {
+                http_answer_error(request, &err);
+                return NULL;
+        }
+        if (json_is_object(body))
+                return body;
+        json_decref(body);
+        http_answer_problem(request, 400, "not_an_object", NULL, "the body must be a JSON object");
+        return NULL;
+}

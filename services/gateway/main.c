@@ -1,0 +1,118 @@
+/* The gateway: authenticates, checks, publishes, answers; reads from the catalog; holds no state. This file names its
+ * parts. */
+#include "common/base/memory.h"
+#include "common/durable/publisher.h"
+#include "services/gateway/gateway.h"
+#include "services/gateway/limiter.h"
+#include "services/gateway/load.h"
+#include "services/gateway/recent.h"
+#include "services/gateway/streams.h"
+#include "services/gateway/waiters.h"
+
+#define BODY_LIMIT (64 * 1024)
+
+static const char *const TOPICS[] = { "tenant.signup.v1", "tenant.command.v1", NULL };
+
+/* librdkafka can do nothing more with it: the supervisor starts us anew. */
+static void producer_died(void *context, const struct err *err)
+{
+        struct gateway *gateway = context;
+
+        service_give_up(gateway->service, err);
+}
+
+static int start(struct service *service, const void *config, struct err *err)
+{
+        struct gateway *gateway = NEW(struct gateway);
+        const struct gateway_config *c = gateway->config = config;
+        struct http_limits limits = {
+                .body_bytes = BODY_LIMIT,
+                .connections = (unsigned)c->connections,
+                .per_address = (unsigned)c->connections_per_address,
+                .read_ms = c->read_timeout_ms,
+                .answer_ms = c->message_timeout_ms + c->max_wait_ms + SECONDS(5),
+        };
+        int rc;
+
+        service->state = gateway;
+        gateway->service = service;
+        rc = keyring_parse("APP_KEYS", c->app_keys, &gateway->app_keys, err);
+        if (rc == 0)
+                rc = tokens_new(&service->loop, c->tokens, &gateway->tokens, err);
+        if (rc == 0)
+                rc = kafka_producer_new(&service->loop, &service->kafka, (int)c->message_timeout_ms, TOPICS, producer_died,
+                                        gateway, &gateway->producer, err);
+        if (rc < 0)
+                return rc;
+        gateway->public_signups = limiter_new(c->public_signup_per_hour);
+        gateway->recent = recent_new();
+        gateway->waiters = waiters_new(gateway);
+        gateway->load = load_new(gateway);
+        gateway->publisher = publisher_new(service);
+        gateway->streams = streams_new(gateway, err);
+        if (gateway->streams == NULL)
+                return -ERR_INPUT;
+        return http_server_new(&service->loop, c->address, (int)c->port, GATEWAY_ROUTES, &limits, gateway, &gateway->server,
+                               err);
+}
+
+/* Ingest needs Kafka only: without the catalog the gateway is ready all the same. */
+static int ready(struct service *service, struct err *err)
+{
+        struct gateway *gateway = service->state;
+
+        if (!kafka_producer_is_up(gateway->producer))
+                return err_set(err, ERR_BUSY, "kafka_away", "no Kafka broker can be reached");
+        return 0;
+}
+
+static void stop(struct service *service)
+{
+        struct gateway *gateway = service->state;
+
+        http_server_stop_listening(gateway->server);
+        publisher_stop(gateway->publisher);
+}
+
+static bool idle(struct service *service)
+{
+        struct gateway *gateway = service->state;
+
+        return http_server_waiting(gateway->server) == 0 && publisher_is_idle(gateway->publisher);
+}
+
+static void finish(struct service *service)
+{
+        struct gateway *gateway = service->state;
+
+        waiters_free(gateway->waiters);
+        kafka_producer_free(TAKE_PTR(gateway->producer), 1000);
+        http_server_free(gateway->server);
+        publisher_free(gateway->publisher);
+        streams_free(gateway->streams);
+        load_free(gateway->load);
+        limiter_free(gateway->public_signups);
+        recent_free(gateway->recent);
+        tokens_free(gateway->tokens);
+        keyring_free(gateway->app_keys);
+        free(gateway);
+}
+
+int main(int argc, char **argv)
+{
+        static struct service_definition definition = {
+                .name = "gateway",
+                .purpose = "takes requests, hands them to Kafka, tells how things stand",
+                .schema = "gateway",
+                .config_size = sizeof(struct gateway_config),
+                .check = gateway_config_check,
+                .start = start,
+                .ready = ready,
+                .stop = stop,
+                .idle = idle,
+                .finish = finish,
+        };
+
+        definition.options = GATEWAY_OPTIONS;
+        return service_main(argc, argv, &definition);
+}

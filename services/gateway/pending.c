@@ -1,0 +1,29 @@
+/* A request whose answer comes later: see pending.h. */
+#include "services/gateway/pending.h"
+
+static void request_gone(void *state)
+{
+        struct pending *pending = state;
+
+        pending->request = NULL;
+        if (!pending->busy)
+                pending->release(pending);
+}
+
+void pending_begin(struct pending *pending, struct http_request *request, void (*release)(struct pending *pending))
+{
+        pending->request = request;
+        pending->busy = true;
+        pending->release = release;
+        http_keep(request, pending, request_gone);
+}
+
+struct http_request *pending_done(struct pending *pending)
+{
+        pending->busy = false;
+        if (pending->request == NULL) {
+                pending->release(pending);
+                return NULL;
+        }
+        return http_is_answered(pending->request) ? NULL : pending->request;
+}

@@ -1,0 +1,60 @@
+/* One query on the catalog, whose rows answer a request: see reading.h. */
+#include "services/gateway/reading.h"
+
+#include "common/base/memory.h"
+#include "services/gateway/pending.h"
+
+#include <string.h>
+
+#define READ_TIMEOUT SECONDS(3)
+
+struct reading {
+        struct pending pending; /* first */
+        struct gateway *gateway;
+        rows_answer_fn answer;
+};
+
+static void release(struct pending *pending)
+{
+        free(pending);
+}
+
+static void rows_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct reading *reading = context;
+        struct gateway *gateway = reading->gateway;
+        rows_answer_fn answer = reading->answer;
+        struct http_request *request = pending_done(&reading->pending);
+        struct err away;
+
+        if (request == NULL)
+                return;
+        if (err != NULL) {
+                err_set(&away, ERR_BUSY, "catalog_away", "the catalog does not answer; try again");
+                away.retry_after = SECONDS(2);
+                http_answer_error(request, &away);
+                return;
+        }
+        answer(gateway, request, rows);
+}
+
+void read_catalog(struct gateway *gateway, struct http_request *request, const char *sql, size_t count,
+                  const char *const *params, rows_answer_fn answer)
+{
+        struct reading *reading = NEW(struct reading);
+
+        reading->gateway = gateway;
+        reading->answer = answer;
+        pending_begin(&reading->pending, request, release);
+        pg_pool_exec(gateway->service->catalog, READ_TIMEOUT, sql, count, params, rows_arrived, reading);
+}
+
+json_t *json_column(const struct pg_rows *rows, int row, const char *column)
+{
+        const char *text = pg_text(rows, row, column);
+        json_t *value = NULL;
+
+        if (text == NULL || json_parse(text, strlen(text), &value, NULL) < 0)
+                return json_null();
+        return value;
+}

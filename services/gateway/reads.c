@@ -1,0 +1,220 @@
+/* What the catalog tells about tenants, operations and the fleet. */
+#include "common/base/crypto.h"
+#include "common/base/id.h"
+#include "common/base/memory.h"
+#include "common/contracts/operation_id.h"
+#include "services/gateway/reading.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define PAGE_DEFAULT 50
+#define PAGE_LIMIT   500
+
+static const char SQL_TENANTS[] =
+        "select tenant_id, to_char(created_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as created_at, snapshot "
+        "from gateway.tenant "
+        "where ($1::text is null or state = $1) "
+        "and ($2::text is null or slug = $2) "
+        "and ($3::text is null or plan = $3) "
+        "and ($4::timestamptz is null or (created_at, tenant_id) > ($4::timestamptz, $5::uuid)) "
+        "and snapshot is not null "
+        "order by created_at, tenant_id "
+        "limit $6::int";
+
+static const char SQL_TENANT[] =
+        "select t.tenant_id, t.state, t.snapshot, "
+        "(select coalesce(jsonb_agg(to_jsonb(h) - 'tenant_id' order by h.seq desc), '[]') from "
+        "(select * from gateway.history where tenant_id = t.tenant_id order by seq desc limit 100) h) as history "
+        "from gateway.tenant t where t.tenant_id = $1::uuid";
+
+static const char SQL_CONNECTION[] = "select * from gateway.connection where tenant_id = $1::uuid";
+
+static const char SQL_OPERATION[] =
+        "select to_jsonb(o) - 'body_hash' as operation from gateway.operation o where operation_id = $1::uuid";
+
+static const char SQL_INVENTORY[] =
+        "select coalesce(jsonb_agg(to_jsonb(i) order by i.verdict <> 'ours' desc, i.driver, i.server, i.name), '[]') as list "
+        "from gateway.inventory i";
+
+static const char SQL_ALERTS[] =
+        "select coalesce(jsonb_agg(to_jsonb(a) order by a.alert_id desc), '[]') as list from "
+        "(select * from gateway.alert where $1::boolean or resolved_at is null order by alert_id desc limit 200) a";
+
+static void not_found(struct http_request *request, const char *what)
+{
+        auto_free char *detail = mem_printf("there is no such %s", what);
+
+        http_answer_problem(request, 404, "not_found", NULL, detail);
+}
+
+/* "TIME TENANT" in base64url: where the next page begins. */
+static bool parse_cursor(const char *cursor, char **ret_time, char **ret_tenant)
+{
+        auto_free unsigned char *plain = NULL;
+        char *space;
+        int length;
+
+        if (strlen(cursor) > 200)
+                return false;
+        plain = mem_alloc(strlen(cursor) + 1, 1);
+        length = crypto_base64_decode(cursor, plain);
+        if (length != 26 + 1 + ID_LENGTH)
+                return false;
+        space = (char *)plain + 26;
+        if (*space != ' ' || strspn((char *)plain, "0123456789-:. ") < 26 || !id_is_valid(space + 1))
+                return false;
+        *space = '\0';
+        *ret_time = mem_printf("%sZ", (char *)plain);
+        *ret_tenant = mem_copy_text(space + 1);
+        return true;
+}
+
+static void answer_tenants(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
+{
+        json_t *list = json_array(), *body = json_pack("{s:o}", "tenants", list);
+        int count = pg_rows_count(rows);
+        const char *limit = http_query(request, "limit");
+
+        (void)gateway;
+        for (int row = 0; row < count; row++)
+                json_array_append_new(list, json_column(rows, row, "snapshot"));
+        if (count > 0 && count == (limit ? atoi(limit) : PAGE_DEFAULT)) {
+                auto_free char *at = mem_printf("%s %s", pg_text(rows, count - 1, "created_at"),
+                                                pg_text(rows, count - 1, "tenant_id"));
+                auto_free char *cursor = crypto_base64url(at, strlen(at));
+
+                json_object_set_new(body, "next_cursor", json_string(cursor));
+        } else {
+                json_object_set_new(body, "next_cursor", json_null());
+        }
+        http_answer_json(request, 200, body);
+}
+
+void tenants_get(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        const char *cursor = http_query(request, "cursor"), *limit_text = http_query(request, "limit");
+        auto_free char *time = NULL, *tenant = NULL;
+        char limit[16];
+        long count = limit_text ? strtol(limit_text, NULL, 10) : PAGE_DEFAULT;
+
+        (void)caller;
+        if (cursor != NULL && !parse_cursor(cursor, &time, &tenant)) {
+                http_answer_problem(request, 400, "invalid_field", "cursor", "this cursor was not given out by us");
+                return;
+        }
+        if (count < 1 || count > PAGE_LIMIT) {
+                http_answer_problem(request, 400, "invalid_field", "limit", "limit must be 1 to 500");
+                return;
+        }
+        snprintf(limit, sizeof(limit), "%ld", count);
+        read_catalog(gateway, request, SQL_TENANTS,
+                     PARAMS(http_query(request, "state"), http_query(request, "subdomain"), http_query(request, "plan"), time,
+                            tenant, limit),
+                     answer_tenants);
+}
+
+static void answer_tenant(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
+{
+        json_t *body;
+
+        (void)gateway;
+        if (pg_rows_count(rows) == 0) {
+                not_found(request, "tenant");
+                return;
+        }
+        body = json_column(rows, 0, "snapshot");
+        if (json_is_null(body))
+                body = json_pack("{s:s, s:s}", "tenant_id", pg_text(rows, 0, "tenant_id"), "state",
+                                 pg_text(rows, 0, "state"));
+        json_object_set_new(body, "history", json_column(rows, 0, "history"));
+        http_answer_json(request, 200, body);
+}
+
+void tenant_get(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        (void)caller;
+        if (id_is_valid(http_segment(request)))
+                read_catalog(gateway, request, SQL_TENANT, PARAMS(http_segment(request)), answer_tenant);
+        else
+                not_found(request, "tenant");
+}
+
+static void answer_connection(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
+{
+        const char *tenant = http_segment(request);
+        auto_secret char *password = NULL;
+        struct err err;
+        json_t *body;
+
+        if (pg_rows_count(rows) == 0) {
+                not_found(request, "connection");
+                return;
+        }
+        if (strcmp(pg_text(rows, 0, "state"), "ready") != 0 || strcmp(pg_text(rows, 0, "access_applied"), "full") != 0 ||
+            pg_text(rows, 0, "sealed") == NULL) {
+                http_answer_problem(request, 409, "not_available", NULL,
+                                    "the tenant's database may not be used now; see its state and access");
+                return;
+        }
+        if (keyring_open(gateway->app_keys, tenant, "app_password", (int)pg_int(rows, 0, "rotation_applied"),
+                         pg_text(rows, 0, "sealed"), &password, &err) < 0) {
+                http_answer_error(request, &err);
+                return;
+        }
+        body = json_pack("{s:s, s:s?, s:s?, s:s?, s:s?, s:s, s:I}", "tenant_id", tenant, "host", pg_text(rows, 0, "host"),
+                         "port", pg_text(rows, 0, "port"), "database", pg_text(rows, 0, "dbname"), "user",
+                         pg_text(rows, 0, "app_login"), "password", password, "credential_version",
+                         (json_int_t)pg_int(rows, 0, "rotation_applied"));
+        http_answer_json(request, 200, body);
+}
+
+void connection_get(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        (void)caller;
+        if (id_is_valid(http_segment(request)))
+                read_catalog(gateway, request, SQL_CONNECTION, PARAMS(http_segment(request)), answer_connection);
+        else
+                not_found(request, "tenant");
+}
+
+static void answer_operation(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
+{
+        (void)gateway;
+        if (pg_rows_count(rows) == 1)
+                http_answer_json(request, 200, json_column(rows, 0, "operation"));
+        else if (operation_id_is_ours(http_segment(request))) /* in Kafka, on its way */
+                http_answer_json(request, 200, json_pack("{s:s, s:s}", "operation_id", http_segment(request), "state",
+                                                         "accepted"));
+        else
+                not_found(request, "operation");
+}
+
+void operation_get(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        (void)caller;
+        if (id_is_valid(http_segment(request)))
+                read_catalog(gateway, request, SQL_OPERATION, PARAMS(http_segment(request)), answer_operation);
+        else
+                not_found(request, "operation");
+}
+
+static void answer_list(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
+{
+        (void)gateway;
+        http_answer_json(request, 200, json_pack("{s:o}", "items", json_column(rows, 0, "list")));
+}
+
+void inventory_get(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        (void)caller;
+        read_catalog(gateway, request, SQL_INVENTORY, NO_PARAMS, answer_list);
+}
+
+void alerts_get(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        const char *all = http_query(request, "all");
+
+        (void)caller;
+        read_catalog(gateway, request, SQL_ALERTS, PARAMS(all ? "true" : "false"), answer_list);
+}

@@ -1,0 +1,11 @@
+/* The last idempotency keys this process has seen, so that one key with two bodies is noticed without PostgreSQL. */
+#pragma once
+
+#include "common/base/id.h"
+
+struct recent;
+
+struct recent *recent_new(void);
+void recent_free(struct recent *recent);
+/* Notes the pair. Returns false where the operation was noted with another hash before. */
+bool recent_note(struct recent *recent, const char *operation_id, const char *body_hash);

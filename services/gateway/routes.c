@@ -1,0 +1,80 @@
+/* Every route of the API, and the door before them: who may call what. */
+#include "common/base/memory.h"
+#include "services/gateway/gateway.h"
+
+#include <string.h>
+
+static void refuse_anonymous(struct http_request *request)
+{
+        http_answer_header(request, "WWW-Authenticate", "Bearer");
+        http_answer_problem(request, 401, "no_token", NULL, "a valid bearer token is needed");
+}
+
+/* NULL and answered where the token does not do. */
+static const char *authenticate(struct gateway *gateway, struct http_request *request, enum scope scope)
+{
+        const char *header = http_header(request, "Authorization"), *name;
+        unsigned scopes = 0;
+
+        if (header == NULL || strncasecmp(header, "Bearer ", 7) != 0) {
+                refuse_anonymous(request);
+                return NULL;
+        }
+        name = tokens_find(gateway->tokens, header + 7, &scopes);
+        if (name == NULL) {
+                refuse_anonymous(request);
+                return NULL;
+        }
+        if (scopes & scope)
+                return name;
+        http_answer_problem(request, 403, "wrong_scope", NULL, "this token may not do that");
+        return NULL;
+}
+
+static void guard(struct http_request *request, void *context)
+{
+        struct gateway *gateway = context;
+        const struct endpoint *endpoint = http_route_extra(request);
+        const char *caller = NULL;
+        bool open = endpoint->scope == SCOPE_NONE || (endpoint->scope == SCOPE_SIGNUP && gateway->config->public_signup &&
+                                                      http_header(request, "Authorization") == NULL);
+
+        if (!open) {
+                caller = authenticate(gateway, request, endpoint->scope);
+                if (caller == NULL)
+                        return;
+        }
+        endpoint->answer(gateway, request, caller);
+}
+
+#define ROUTE(method, path, ...)                                                                                       \
+        {                                                                                                              \
+                method, path, guard, &(const struct endpoint){ __VA_ARGS__ }                                           \
+        }
+#define COMMAND(path, name) ROUTE("POST", "/api/tenants/{id}/" path, SCOPE_ADMIN, command_post, name)
+
+const struct http_route GATEWAY_ROUTES[] = {
+        ROUTE("POST", "/api/signups", SCOPE_SIGNUP, signup_post, NULL),
+        ROUTE("GET", "/api/operations/{id}", SCOPE_SIGNUP | SCOPE_READ, operation_get, NULL),
+        ROUTE("GET", "/api/tenants", SCOPE_READ, tenants_get, NULL),
+        ROUTE("GET", "/api/tenants/{id}", SCOPE_READ, tenant_get, NULL),
+        ROUTE("GET", "/api/tenants/{id}/connection", SCOPE_APP, connection_get, NULL),
+        COMMAND("suspend", "suspend"),
+        COMMAND("resume", "resume"),
+        COMMAND("archive", "archive"),
+        COMMAND("deprovision", "deprovision"),
+        COMMAND("rotate-credentials", "rotate_credentials"),
+        COMMAND("retry", "retry"),
+        COMMAND("backup", "backup"),
+        COMMAND("resend-invite", "resend_invite"),
+        ROUTE("GET", "/api/stream", SCOPE_READ, stream_get, NULL),
+        ROUTE("GET", "/api/admin/inventory", SCOPE_ADMIN, inventory_get, NULL),
+        ROUTE("GET", "/api/admin/alerts", SCOPE_ADMIN, alerts_get, NULL),
+        ROUTE("GET", "/api/admin/dead-letters", SCOPE_ADMIN, dead_letters_get, NULL),
+        ROUTE("GET", "/api/admin/dead-letters/{id}", SCOPE_ADMIN, dead_letter_get, NULL),
+        ROUTE("POST", "/api/admin/dead-letters/{id}/replay", SCOPE_ADMIN, dead_letter_replay, NULL),
+        ROUTE("GET", "/api/invites/{id}", SCOPE_APP, invite_check_get, NULL),
+        ROUTE("GET", "/invite/{id}", SCOPE_NONE, invite_get, NULL),
+        ROUTE("POST", "/invite/{id}", SCOPE_NONE, invite_post, NULL),
+        { NULL, NULL, NULL, NULL },
+};

@@ -1,0 +1,211 @@
+/* Server-sent events of tenant status: see streams.h. A watcher ignores versions lower than one it has seen, for the
+ * first state and the changes may overlap. */
+#include "services/gateway/streams.h"
+
+#include "common/base/buf.h"
+#include "common/base/id.h"
+#include "common/base/log.h"
+#include "common/base/memory.h"
+#include "common/base/metrics.h"
+#include "common/kafka/consumer.h"
+#include "services/gateway/pending.h"
+#include "services/gateway/reading.h"
+
+#include <string.h>
+#include <utlist.h>
+
+#define STREAM_LIMIT       1000
+#define HEARTBEAT_INTERVAL SECONDS(15)
+#define PAGE               500
+
+static const char SQL_STATE[] =
+        "select tenant_id, snapshot from gateway.tenant "
+        "where snapshot is not null and ($1::uuid is null or tenant_id = $1::uuid) "
+        "and ($2::uuid is null or tenant_id > $2::uuid) "
+        "order by tenant_id limit $3::int";
+
+struct watcher {
+        struct watcher *prev, *next;
+        struct streams *streams;
+        struct http_stream *stream; /* NULL once the peer has gone */
+        char *tenant;               /* NULL = all */
+        char *after;                /* the last tenant of the first state that was sent */
+        bool reading;
+};
+
+struct streams {
+        struct gateway *gateway;
+        struct kafka_consumer *tail;
+        struct watcher *watchers;
+        size_t count;
+        uv_timer_t heartbeat;
+        struct metric *open;
+};
+
+static void free_watcher(struct watcher *watcher)
+{
+        DL_DELETE(watcher->streams->watchers, watcher);
+        watcher->streams->count--;
+        metric_set(watcher->streams->open, (double)watcher->streams->count);
+        free(watcher->tenant);
+        free(watcher->after);
+        free(watcher);
+}
+
+static void stream_closed(void *context)
+{
+        struct watcher *watcher = context;
+
+        watcher->stream = NULL;
+        if (!watcher->reading)
+                free_watcher(watcher);
+}
+
+static void write_event(struct watcher *watcher, const char *name, const char *data, size_t length)
+{
+        auto_buf text = { 0 };
+
+        if (watcher->stream == NULL)
+                return;
+        buf_printf(&text, "event: %s\ndata: ", name);
+        buf_add(&text, data, length);
+        buf_add_text(&text, "\n\n");
+        if (!http_stream_write(watcher->stream, text.data, text.length))
+                http_stream_end(watcher->stream); /* too slow: it comes back and gets a fresh state */
+}
+
+static void read_state(struct watcher *watcher);
+
+static void state_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct watcher *watcher = context;
+        int count = err ? 0 : pg_rows_count(rows);
+
+        watcher->reading = false;
+        if (watcher->stream == NULL) {
+                free_watcher(watcher);
+                return;
+        }
+        if (err != NULL) {
+                http_stream_end(watcher->stream);
+                return;
+        }
+        for (int row = 0; row < count; row++) {
+                const char *snapshot = pg_text(rows, row, "snapshot");
+
+                write_event(watcher, "status", snapshot, strlen(snapshot));
+        }
+        if (count == PAGE) {
+                free(watcher->after);
+                watcher->after = mem_copy_text(pg_text(rows, count - 1, "tenant_id"));
+                read_state(watcher);
+                return;
+        }
+        write_event(watcher, "live", "{}", 2); /* from here on: changes */
+}
+
+static void read_state(struct watcher *watcher)
+{
+        char limit[8];
+
+        snprintf(limit, sizeof(limit), "%d", PAGE);
+        watcher->reading = true;
+        pg_pool_exec(watcher->streams->gateway->service->catalog, SECONDS(5), SQL_STATE,
+                     PARAMS(watcher->tenant, watcher->after, limit), state_arrived, watcher);
+}
+
+void stream_get(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        struct streams *streams = gateway->streams;
+        const char *tenant = http_query(request, "tenant_id");
+        struct watcher *watcher;
+
+        (void)caller;
+        if (tenant != NULL && !id_is_valid(tenant)) {
+                http_answer_problem(request, 400, "invalid_field", "tenant_id", "tenant_id is not a UUID in lower case");
+                return;
+        }
+        if (!pg_pool_is_up(gateway->service->catalog) || streams->count >= STREAM_LIMIT) {
+                http_answer_header(request, "Retry-After", "2");
+                http_answer_problem(request, 503, "not_now", NULL, "no stream can be opened now; try again");
+                return;
+        }
+        watcher = NEW(struct watcher);
+        watcher->streams = streams;
+        watcher->tenant = mem_copy_text(tenant);
+        DL_APPEND(streams->watchers, watcher);
+        metric_set(streams->open, (double)++streams->count);
+        watcher->stream = http_answer_stream(request, stream_closed, watcher);
+        read_state(watcher);
+}
+
+static void status_arrived(void *context, struct kafka_message *message)
+{
+        struct streams *streams = context;
+        auto_free char *key = mem_copy_bytes(message->key, message->key_length);
+        struct watcher *watcher, *next;
+
+        DL_FOREACH_SAFE(streams->watchers, watcher, next)
+        {
+                if (watcher->tenant != NULL && strcmp(watcher->tenant, key) != 0)
+                        continue;
+                if (message->value != NULL) {
+                        write_event(watcher, "status", message->value, message->value_length);
+                } else {
+                        auto_free char *gone = mem_printf("{\"tenant_id\":\"%s\",\"state\":\"deprovisioned\"}", key);
+
+                        write_event(watcher, "status", gone, strlen(gone));
+                }
+        }
+        kafka_consumer_done(streams->tail, message);
+}
+
+static void tail_assigned(void *context, unsigned assignment, struct kafka_position *positions, size_t count)
+{
+        struct streams *streams = context;
+
+        for (size_t i = 0; i < count; i++)
+                positions[i].offset = KAFKA_FROM_END;
+        kafka_consumer_start(streams->tail, assignment, positions, count);
+}
+
+static void on_heartbeat(uv_timer_t *timer)
+{
+        struct streams *streams = timer->data;
+        struct watcher *watcher, *next;
+
+        DL_FOREACH_SAFE(streams->watchers, watcher, next)
+                if (watcher->stream != NULL && !http_stream_write(watcher->stream, ": still here\n\n", 14))
+                        http_stream_end(watcher->stream);
+}
+
+struct streams *streams_new(struct gateway *gateway, struct err *err)
+{
+        static const struct kafka_consumer_events events = { tail_assigned, status_arrived };
+        struct streams *streams = NEW(struct streams);
+
+        streams->gateway = gateway;
+        streams->open = metric_gauge("tenantry_streams_open", NULL, "Open event streams.");
+        if (kafka_consumer_tail(&gateway->service->loop, &gateway->service->kafka, "tenant.status.v1", &events, streams,
+                                &streams->tail, err) < 0) {
+                free(streams);
+                return NULL;
+        }
+        uv_timer_init(&gateway->service->loop, &streams->heartbeat);
+        streams->heartbeat.data = streams;
+        uv_timer_start(&streams->heartbeat, on_heartbeat, HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
+        return streams;
+}
+
+static void free_streams(uv_handle_t *handle)
+{
+        free(handle->data);
+}
+
+void streams_free(struct streams *streams)
+{
+        if (streams == NULL)
+                return;
+        kafka_consumer_free(streams->tail);
+        uv_close((uv_handle_t *)&streams->heartbeat, free_streams);
+}

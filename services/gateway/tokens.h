@@ -1,0 +1,18 @@
+/* Bearer tokens from a file of names, scopes and SHA-256, so that they work without PostgreSQL. */
+#pragma once
+
+#include "common/base/err.h"
+
+#include <uv.h>
+
+enum scope { SCOPE_NONE = 0, SCOPE_SIGNUP = 1, SCOPE_READ = 2, SCOPE_APP = 4, SCOPE_ADMIN = 8 };
+
+struct tokens;
+
+/* Reads the file now, and again within a second whenever it changes; a file that is broken then leaves the former tokens
+ * in force and says so in the log. Returns 0 and *ret, or -ERR_INPUT with the line. */
+int tokens_new(uv_loop_t *loop, const char *path, struct tokens **ret, struct err *err);
+void tokens_free(struct tokens *tokens);
+/* The name of the token's owner and its scopes, or NULL. Every token is compared, in constant time. The name is borrowed
+ * until the loop goes on. */
+const char *tokens_find(const struct tokens *tokens, const char *token, unsigned *ret_scopes);

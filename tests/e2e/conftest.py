@@ -1,0 +1,54 @@
+"""Real servers for the end-to-end tests: one stack a module, checked against the invariants when the module is over."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.local.stack import Stack
+
+from .client import Api
+from .invariants import check_invariants
+
+
+def make_stack(driver: str, **more: object) -> Iterator[Stack]:
+    root = Path(tempfile.mkdtemp(prefix="tenantry-e2e-", dir=os.environ.get("TENANTRY_TEST_DIR", "/var/tmp")))
+    root.chmod(0o755)
+    stack = Stack(root, driver=driver, **more)  # type: ignore[arg-type]
+    try:
+        stack.start()
+        yield stack
+        check_invariants(stack)
+    finally:
+        stack.destroy()
+        if os.environ.get("TENANTRY_KEEP") is None:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """The product with the postgres driver: one gateway, one provisioner."""
+    yield from make_stack("postgres")
+
+
+@pytest.fixture(scope="module")
+def supabase_stack() -> Iterator[Stack]:
+    """The product with the supabase driver on the sandbox."""
+    yield from make_stack("supabase")
+
+
+@pytest.fixture
+def api(stack: Stack) -> Api:
+    """A caller that may do everything but what only the product's backend may."""
+    return Api(stack.services["gateway-0"].url, stack.settings["tokens"]["admin"])
+
+
+@pytest.fixture
+def app(stack: Stack) -> Api:
+    """The product's backend."""
+    return Api(stack.services["gateway-0"].url, stack.settings["tokens"]["app"])

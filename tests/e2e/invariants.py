@@ -1,0 +1,120 @@
+"""What must hold after every end-to-end test, whatever it did: nothing half done, nothing made twice, all told truly."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from deploy.local.stack import CATALOG, Stack
+
+from .client import eventually
+from .topics import latest, read_all
+
+LEGAL_PATHS = {
+    ("requested", "provisioning"), ("requested", "deprovisioned"), ("requested", "attention"),
+    ("provisioning", "ready"), ("provisioning", "attention"), ("provisioning", "requested"),
+    ("provisioning", "deprovisioned"), ("ready", "archived"), ("ready", "attention"), ("ready", "deprovisioned"),
+    ("attention", "requested"), ("attention", "provisioning"), ("attention", "ready"), ("attention", "archived"),
+    ("attention", "deprovisioned"), ("attention", "attention"), ("archived", "deprovisioned"),
+    ("archived", "attention"), ("archived", "provisioning"),
+}  # fmt: skip
+
+
+def rows(stack: Stack, sql: str) -> list[list[str]]:
+    """Rows of a query on the catalog, as texts."""
+    text = stack.postgres.execute(sql, CATALOG)
+    return [line.split("|") for line in text.splitlines() if line]
+
+
+def ensure_running(stack: Stack) -> None:
+    for service in stack.services.values():
+        if not service.process.running:
+            service.environment.pop("FAILPOINTS", None)
+            service.start()
+            service.wait_until_ready()
+
+
+def check_invariants(stack: Stack) -> None:
+    ensure_running(stack)
+    eventually(
+        lambda: not rows(stack, "select 1 from provisioner.saga where status in ('running', 'undoing') limit 1"),
+        60,
+        "no saga is under way",
+    )
+    eventually(
+        lambda: not rows(
+            stack,
+            "select 1 from catalog.tenant_event where not published union all "
+            "select 1 from catalog.tenant_status where published_version < version limit 1",
+        ),
+        30,
+        "everything is published",
+    )
+    check_operations(stack)
+    check_history(stack)
+    check_snapshots(stack)
+    if stack.driver == "postgres":
+        check_databases(stack)
+
+
+def check_operations(stack: Stack) -> None:
+    """Every operation has ended, but those of tenants that wait for a person or were never seen."""
+    left = rows(
+        stack,
+        "select o.operation_id, o.kind, t.state from catalog.operation o "
+        "left join provisioner.tenant t using (tenant_id) "
+        "where o.state = 'accepted' and t.state is distinct from 'attention' and t.tenant_id is not null",
+    )
+    assert not left, f"operations never ended: {left}"
+
+
+def check_history(stack: Stack) -> None:
+    """Versions rise by one, states change along legal paths."""
+    versions: dict[str, int] = {}
+    for tenant, kind, data_text in rows(
+        stack, "select tenant_id, type, data from catalog.tenant_event where tenant_id is not null order by seq"
+    ):
+        data: dict[str, Any] = json.loads(data_text)
+        assert data["version"] == versions.get(tenant, 0) + 1, f"versions of {tenant} do not rise by one"
+        versions[tenant] = data["version"]
+        if kind == "tenant.state.changed.v1":
+            assert (data["from"], data["to"]) in LEGAL_PATHS, f"{tenant} went from {data['from']} to {data['to']}"
+
+
+def check_snapshots(stack: Stack) -> None:
+    """The last compacted value of each tenant is what the catalog says now."""
+
+    def differences() -> list[str]:
+        published = latest(read_all(stack.kafka.bootstrap, "tenant.status.v1"))
+        found = []
+        for tenant, version, state in rows(stack, "select tenant_id, version, state from catalog.tenant_snapshot"):
+            value = published.get(tenant)
+            if state == "deprovisioned":
+                if value is not None:
+                    found.append(f"{tenant} is gone and has no tombstone")
+            elif value is None or value["version"] != int(version) or value["state"] != state:
+                found.append(f"{tenant}: catalog {version} {state}, Kafka {value and (value['version'], value['state'])}")
+        return found
+
+    last: list[str] = []
+
+    def equal() -> bool:
+        last[:] = differences()
+        return not last
+
+    try:
+        eventually(equal, 15, "Kafka's last values are the catalog's")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {last}") from error
+
+
+def check_databases(stack: Stack) -> None:
+    """Exactly the databases and logins that the catalog knows."""
+    on_server = {row[0] for row in rows(stack, "select datname from pg_database where datname like 'tn\\_%'")}
+    known = {row[0] for row in rows(stack, "select name from provisioner.database where status = 'live'")}
+    assert on_server == known, f"orphans: {on_server - known}, ghosts: {known - on_server}"
+    owners = {
+        row[0].removesuffix("_owner")
+        for row in rows(stack, "select rolname from pg_roles where rolname like 'tn\\_%\\_owner'")
+    }
+    assert owners == known, f"logins without database: {owners - known}, databases without login: {known - owners}"
