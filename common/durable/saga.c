@@ -103,6 +103,11 @@ int saga_attempt(const struct saga *saga)
         return saga->at.attempt;
 }
 
+int64_t saga_step_age(const struct saga *saga)
+{
+        return saga->at.step_age_ms;
+}
+
 struct service *saga_service(const struct saga *saga)
 {
         return saga->engine->service;

@@ -13,6 +13,7 @@ enum step_result {
         STEP_WAIT,    /* not yet, and no failure: again later (saga_wait) */
         STEP_RETRY,   /* failed, may work later (saga_retry) */
         STEP_FAIL,    /* failed for good (saga_fail) */
+        STEP_RESTART, /* from the first step again, with other facts; only before the point of no return */
 };
 
 struct saga;
@@ -53,6 +54,8 @@ const char *saga_fence(const struct saga *saga); /* as decimal text, for stateme
 const char *saga_cause(const struct saga *saga); /* may be NULL */
 void *saga_state(const struct saga *saga);
 int saga_attempt(const struct saga *saga);
+/* Business milliseconds since the step was first begun. */
+int64_t saga_step_age(const struct saga *saga);
 struct service *saga_service(const struct saga *saga);
 /* What the saga remembers from step to step; stored when the step ends. Borrowed. */
 json_t *saga_data(const struct saga *saga);

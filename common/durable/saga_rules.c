@@ -44,6 +44,9 @@ struct saga_decision saga_decide(const struct saga_kind *kind, const struct saga
                 return (struct saga_decision){ .move = SAGA_PARK, .delay_ms = MAX(wait_ms, backoff(at)) };
         case STEP_FAIL:
                 return fail(kind, at);
+        case STEP_RESTART:
+                assert(!at->undoing && at->step < kind->no_return);
+                return (struct saga_decision){ .move = SAGA_ADVANCE, .to = 0 };
         case STEP_PENDING:
                 break;
         }

@@ -238,6 +238,7 @@ class Stack:
             "SUPABASE_ACCESS_TOKEN": "sbp_sandbox",
             "SUPABASE_ORGANIZATION": "sandbox",
             "SUPABASE_SESSION_PORT": str(self.postgres.port),
+            "SUPABASE_POLL": "200ms",
         }
 
     @property

@@ -87,7 +87,8 @@ begin
     returning version into v_version;
 
     insert into tenant_event (tenant_id, message_key, type, data, caused_by, traceparent)
-    values (p_tenant_id, p_tenant_id::text, p_type, p_data || jsonb_build_object('version', v_version),
+    values (p_tenant_id, p_tenant_id::text, p_type,
+            p_data || jsonb_build_object('tenant_id', p_tenant_id, 'version', v_version, 'caused_by', p_caused_by),
             p_caused_by, p_traceparent);
     return v_version;
 end

@@ -58,7 +58,8 @@ create table catalog.rate_budget (
     blocked_until timestamptz
 );
 
--- Takes one token. Returns 0, or the milliseconds to wait before asking again.
+-- Takes one token, from the future if need be: returns the milliseconds until it may be used (0 = now). So each asker has
+-- a place in the queue, and the order of asking is the order of going.
 create function catalog.take_token(p_name text, p_capacity double precision, p_per_second double precision)
 returns bigint
 language plpgsql security definer
@@ -74,17 +75,13 @@ begin
     on conflict (name) do nothing;
 
     select * into v from rate_budget where name = p_name for update;
-    if v.blocked_until > v_now then
-        return ceil(extract(epoch from v.blocked_until - v_now) * 1000);
-    end if;
-    v_tokens := least(p_capacity, v.tokens + extract(epoch from v_now - v.refilled_at) * p_per_second);
-    if v_tokens < 1 then
-        return greatest(1, ceil((1 - v_tokens) / p_per_second * 1000));
-    end if;
+    v_now := greatest(clock_timestamp(), v.blocked_until);
+    v_tokens := least(p_capacity, v.tokens + greatest(0, extract(epoch from v_now - v.refilled_at)) * p_per_second) - 1;
     update rate_budget
-    set tokens = v_tokens - 1, capacity = p_capacity, per_second = p_per_second, refilled_at = v_now
+    set tokens = v_tokens, capacity = p_capacity, per_second = p_per_second, refilled_at = greatest(v_now, refilled_at)
     where name = p_name;
-    return 0;
+    return greatest(0, ceil(extract(epoch from v_now - clock_timestamp()) * 1000)
+                       + case when v_tokens < 0 then ceil(-v_tokens / p_per_second * 1000) else 0 end);
 end
 $$;
 
@@ -94,7 +91,7 @@ language sql security definer
 set search_path = catalog, pg_temp
 as $$
     update rate_budget
-    set blocked_until = greatest(blocked_until, clock_timestamp() + p_ms * interval '1 ms'), tokens = 0
+    set blocked_until = greatest(blocked_until, clock_timestamp() + p_ms * interval '1 ms'), tokens = least(tokens, 0)
     where name = p_name
 $$;
 

@@ -71,6 +71,8 @@ create table provisioner.database (
     dbname text,
     owner_login text,
     app_login text,
+    login_suffix text, -- supabase: what the roles' names end in where logins are told apart by the project's ref
+    data_api_schemas text, -- supabase: what to open again on resume
     status text not null default 'reserved'
         check (status in ('reserved', 'live', 'quarantined', 'deleted')),
     archive text,
@@ -147,7 +149,8 @@ begin
     where tenant_id = p_tenant_id;
     perform catalog.record_change(
         p_tenant_id, 'tenant.state.changed.v1',
-        jsonb_build_object('from', v_from, 'to', p_state, 'reason', p_code, 'detail', p_detail),
+        jsonb_build_object('from', v_from, 'to', p_state, 'reason', case when p_code is not null
+            then jsonb_build_object('code', p_code, 'detail', p_detail) end),
         v.caused_by, v.traceparent);
 end
 $$;

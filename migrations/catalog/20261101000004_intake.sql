@@ -55,9 +55,9 @@ language sql
 as $$
     select coalesce(jsonb_agg(candidate), '[]')
     from (
-        select left(p_slug, 40) || '-' || n as candidate
+        select left(p_slug, 37) || '-' || n as candidate -- with two digits still a subdomain by the contract
         from generate_series(2, 60) n
-        where slug_is_free(left(p_slug, 40) || '-' || n)
+        where slug_is_free(left(p_slug, 37) || '-' || n)
         order by n
         limit p_count
     ) free
@@ -375,7 +375,8 @@ begin
                 coalesce(v.region, v_server.region), p_owner_login, p_app_login);
         insert into secret (tenant_id, field, generation, ring, sealed)
         select p_tenant_id, s ->> 'field', (s ->> 'generation')::int, s ->> 'ring', s ->> 'sealed'
-        from jsonb_array_elements(p_secrets) s;
+        from jsonb_array_elements(p_secrets) s
+        on conflict (tenant_id, field, generation) do nothing;
     end if;
     return saga_context(p_tenant_id);
 end
@@ -411,6 +412,8 @@ begin
         dbname = coalesce(p_facts ->> 'dbname', d.dbname),
         owner_login = coalesce(p_facts ->> 'owner_login', d.owner_login),
         app_login = coalesce(p_facts ->> 'app_login', d.app_login),
+        login_suffix = coalesce(p_facts ->> 'login_suffix', d.login_suffix),
+        data_api_schemas = coalesce(p_facts ->> 'data_api_schemas', d.data_api_schemas),
         archive = coalesce(p_facts ->> 'archive', d.archive),
         archive_sha256 = coalesce(p_facts ->> 'archive_sha256', d.archive_sha256)
     from tenant t
@@ -451,6 +454,27 @@ begin
 end
 $$;
 
+-- Quarantined projects, and the word that one is gone.
+create function provisioner.quarantined(p_driver text) returns table (tenant_id uuid, generation int, name text, project_ref text)
+language sql
+as $$
+    select tenant_id, generation, name, project_ref
+    from database
+    where driver = p_driver
+      and status = 'quarantined'
+    limit 20
+$$;
+
+create function provisioner.quarantine_ended(p_tenant_id uuid, p_generation int) returns void
+language sql
+as $$
+    update database
+    set status = 'deleted'
+    where tenant_id = p_tenant_id
+      and generation = p_generation
+      and status = 'quarantined'
+$$;
+
 create function provisioner.sync_servers(p_servers jsonb) returns void
 language sql
 as $$
@@ -477,4 +501,5 @@ $$;
 drop function provisioner.put_operation, provisioner.refuse, provisioner.slug_is_free, provisioner.free_slugs_like,
     provisioner.accept_signup, provisioner.want_access, provisioner.accept_retry, provisioner.accept_command,
     provisioner.take, provisioner.take_parked, provisioner.saga_context, provisioner.reserve, provisioner.learn,
-    provisioner.learn_backup, provisioner.forget, provisioner.sync_servers, provisioner.wake_all;
+    provisioner.learn_backup, provisioner.forget,
+    provisioner.quarantined, provisioner.quarantine_ended, provisioner.sync_servers, provisioner.wake_all;

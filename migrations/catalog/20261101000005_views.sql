@@ -126,12 +126,19 @@ as $$
     where changed_at > clock_timestamp() - p_ms * interval '1 ms'
 $$;
 
+-- encode() breaks lines, which decoders need not take.
+create function catalog.base64(p_bytes bytea) returns text
+language sql immutable parallel safe
+as $$
+    select translate(encode(p_bytes, 'base64'), chr(10), '')
+$$;
+
 create function catalog.dead_letters_to_publish(p_limit int)
 returns table (service text, id bigint, topic text, message_key text, value text, headers text, code text, field text, detail text)
 language sql security definer
 set search_path = catalog, pg_temp
 as $$
-    select 'provisioner', id, topic, encode(message_key, 'base64'), encode(value, 'base64'), headers::text, code, field, detail
+    select 'provisioner', id, topic, base64(message_key), base64(value), headers::text, code, field, detail
     from provisioner.dead_letter
     where not published
     order by id
@@ -166,7 +173,7 @@ select tenant_id, state, slug, plan, created_at, snapshot
 from catalog.tenant_snapshot;
 
 create view gateway.history as
-select tenant_id, seq, type, data, caused_by, catalog.json_time(at) as at
+select tenant_id, seq, event_id, type, data, caused_by, catalog.json_time(at) as at
 from catalog.tenant_event;
 
 create view gateway.connection as
@@ -202,8 +209,8 @@ select alert_id, cause, tenant_id, title, detail, times, catalog.json_time(first
 from catalog.alert;
 
 create view gateway.dead_letter as
-select 'provisioner' as service, id, topic, partition, at_offset, encode(message_key, 'base64') as message_key, headers,
-    encode(value, 'base64') as value, code, field, detail, catalog.json_time(at) as at
+select 'provisioner' as service, id, topic, partition, at_offset, catalog.base64(message_key) as message_key, headers,
+    catalog.base64(value) as value, code, field, detail, catalog.json_time(at) as at
 from provisioner.dead_letter;
 
 create view gateway.load as
@@ -218,4 +225,4 @@ drop view gateway.operation, gateway.tenant, gateway.history, gateway.connection
 drop view catalog.tenant_snapshot cascade;
 drop function catalog.events_to_publish, catalog.snapshots_to_publish, catalog.events_published,
     catalog.snapshots_published, catalog.snapshots_doubtful, catalog.snapshots_since, catalog.dead_letters_to_publish,
-    catalog.dead_letters_published;
+    catalog.dead_letters_published, catalog.base64;

@@ -48,6 +48,14 @@ static json_t *answer_body(const struct ingest *ingest)
                          "status_url", json_sprintf("/api/operations/%s", ingest->operation.text));
 }
 
+static void answer_accepted(struct http_request *request, const struct ingest *ingest)
+{
+        auto_free char *location = mem_printf("/api/operations/%s", ingest->operation.text);
+
+        http_answer_header(request, "Location", location);
+        http_answer_json(request, 202, answer_body(ingest));
+}
+
 static void count(const struct ingest *ingest, bool accepted)
 {
         static struct metric *results[2], *seconds;
@@ -70,18 +78,17 @@ static void outcome_told(void *context, const json_t *operation)
 
         if (request == NULL)
                 return;
-        body = answer_body(ingest);
         if (state == NULL) {
-                http_answer_json(request, 202, body);
+                answer_accepted(request, ingest);
                 return;
         }
         http_answer_header(request, "Preference-Applied", "wait");
         if (strcmp(state, "rejected") == 0) {
-                json_decref(body);
                 http_answer_problem(request, 409, json_text(operation, "code"), json_text(operation, "field"),
                                     json_text(operation, "detail"));
                 return;
         }
+        body = answer_body(ingest);
         json_object_set_new(body, "state", json_string(state));
         json_set_text(body, "code", json_text(operation, "code"));
         json_set_text(body, "detail", json_text(operation, "detail"));
@@ -91,7 +98,6 @@ static void outcome_told(void *context, const json_t *operation)
 static void event_delivered(void *context, const struct err *err)
 {
         struct ingest *ingest = context;
-        auto_free char *location = NULL;
         struct http_request *request;
 
         FAILPOINT(gateway_after_ack, NULL);
@@ -110,9 +116,7 @@ static void event_delivered(void *context, const struct err *err)
                 http_answer_error(request, &told);
                 return;
         }
-        location = mem_printf("/api/operations/%s", ingest->operation.text);
-        http_answer_header(request, "Location", location);
-        http_answer_json(request, 202, answer_body(ingest));
+        answer_accepted(request, ingest);
 }
 
 static void publish(struct ingest *ingest)

@@ -162,8 +162,8 @@ static void answer_connection(struct gateway *gateway, struct http_request *requ
                 http_answer_error(request, &err);
                 return;
         }
-        body = json_pack("{s:s, s:s?, s:s?, s:s?, s:s?, s:s, s:I}", "tenant_id", tenant, "host", pg_text(rows, 0, "host"),
-                         "port", pg_text(rows, 0, "port"), "database", pg_text(rows, 0, "dbname"), "user",
+        body = json_pack("{s:s, s:s?, s:I, s:s?, s:s?, s:s, s:I}", "tenant_id", tenant, "host", pg_text(rows, 0, "host"),
+                         "port", (json_int_t)pg_int(rows, 0, "port"), "database", pg_text(rows, 0, "dbname"), "user",
                          pg_text(rows, 0, "app_login"), "password", password, "credential_version",
                          (json_int_t)pg_int(rows, 0, "rotation_applied"));
         http_answer_json(request, 200, body);
@@ -184,8 +184,10 @@ static void answer_operation(struct gateway *gateway, struct http_request *reque
         if (pg_rows_count(rows) == 1)
                 http_answer_json(request, 200, json_column(rows, 0, "operation"));
         else if (operation_id_is_ours(http_segment(request))) /* in Kafka, on its way */
-                http_answer_json(request, 200, json_pack("{s:s, s:s}", "operation_id", http_segment(request), "state",
-                                                         "accepted"));
+                http_answer_json(request, 200,
+                                 json_pack("{s:s, s:n, s:n, s:s, s:n, s:n, s:n, s:{}, s:n, s:n}", "operation_id",
+                                           http_segment(request), "tenant_id", "kind", "state", "accepted", "code", "field",
+                                           "detail", "result", "created_at", "finished_at"));
         else
                 not_found(request, "operation");
 }

@@ -3,6 +3,7 @@
 
 #include "common/base/memory.h"
 #include "services/provisioner/dump.h"
+#include "services/provisioner/supabase_api.h"
 
 #include <string.h>
 
@@ -61,6 +62,7 @@ void activity_close(void *state)
         CHECK_MAGIC(activity, ACTIVITY_MAGIC);
         activity_disconnect(activity);
         http_client_cancel(TAKE_PTR(activity->exchange));
+        supabase_request_free(TAKE_PTR(activity->call));
         dump_abandon(TAKE_PTR(activity->dump));
         json_decref(activity->dump_done);
         json_decref(activity->facts);
@@ -180,6 +182,10 @@ static enum step_result connected_unmarked(struct saga *saga, const struct err *
         if (err == NULL)
                 return activity->then(saga);
         activity_disconnect(activity);
+        if (err->class == ERR_AUTH && activity->driver->recover_login && !json_flag(saga_data(saga), "login_recovered")) {
+                json_object_set_new(saga_data(saga), "login_recovered", json_true()); /* once */
+                return activity->driver->recover_login(saga);
+        }
         return saga_retry(saga, err);
 }
 

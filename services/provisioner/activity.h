@@ -18,6 +18,7 @@ struct activity {
         bool conn_is_admin;
         struct migration_job *migration;
         char *schema_version;        /* what the migrations came to */
+        struct supabase_request *call; /* waits for its turn or its answer, or NULL */
         struct http_exchange *exchange;
         struct dump *dump;           /* under way, or NULL */
         json_t *dump_done;           /* what the last one came to */

@@ -58,6 +58,8 @@ static const struct config_option OPTIONS[] = {
           AT(supabase_session_port), 1, 65535 },
         { "SUPABASE_REQUESTS_PER_MINUTE", CONFIG_INTEGER, 0, "110",
           "Own limit per endpoint, kept below Supabase's 120 a minute.", AT(supabase_rate), 1, 100000 },
+        { "SUPABASE_POLL", CONFIG_DURATION, 0, "5s", "How often a project that comes up is looked at.", AT(supabase_poll_ms),
+          0, 0 },
         { "SUPABASE_READY_TIMEOUT", CONFIG_DURATION, 0, "15m",
           "A project that is not ready by then is put in quarantine and replaced.", AT(supabase_ready_ms), 0, 0 },
 };

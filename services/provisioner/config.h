@@ -17,7 +17,7 @@ struct provisioner_config {
         char *alert_webhook, *alert_mail;
         char *supabase_api_url, *supabase_auth_url, *supabase_token, *supabase_organization, *supabase_region_group;
         char *supabase_prefix;
-        int64_t supabase_session_port, supabase_rate, supabase_ready_ms;
+        int64_t supabase_session_port, supabase_rate, supabase_ready_ms, supabase_poll_ms;
 };
 
 extern const struct config_table PROVISIONER_OPTIONS;

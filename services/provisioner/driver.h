@@ -29,6 +29,8 @@ struct driver {
         enum step_result (*drop)(struct saga *saga);
         /* Makes the link a person is sent to after clicking ours, and learns it with link_made. */
         enum step_result (*make_link)(struct saga *saga);
+        /* The stored owner password was refused: sets it anew at the provider. NULL where that cannot be. */
+        enum step_result (*recover_login)(struct saga *saga);
         /* Shows all that the provider has of ours, place by place: shown gets a server's name (or "") and a list of {name,
          * tenant_id?, generation?, cost?}, which it takes; or an error. */
         void (*take_inventory)(struct provisioner *provisioner,

@@ -5,6 +5,7 @@
 #include "common/base/memory.h"
 #include "common/pg/scram.h"
 #include "services/provisioner/activity.h"
+#include "services/provisioner/logins.h"
 #include "services/provisioner/servers.h"
 
 #include <string.h>
@@ -36,12 +37,6 @@ static struct pg_pool *admin_of(struct activity *activity)
 static char *mark_of(const struct activity *activity)
 {
         return mem_printf("tenantry %s %d", activity_tenant(activity, "tenant_id"), activity_generation(activity));
-}
-
-/* The app login of a rotation: two names take turns, so that the old and the new one work side by side. */
-static char *app_login(const struct activity *activity, int64_t rotation)
-{
-        return mem_printf("%s_app_%c", activity_database(activity, "name"), rotation % 2 ? 'a' : 'b');
 }
 
 static enum step_result granted(struct saga *saga, const struct pg_rows *rows, const struct err *err)
@@ -104,36 +99,40 @@ static enum step_result roles_made(struct saga *saga, const struct pg_rows *rows
         return saga_query_on(saga, admin_of(activity), sql, NO_PARAMS, database_created);
 }
 
-static enum step_result make_roles(struct saga *saga)
+static enum step_result app_login_made(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         const char *name = activity_database(activity, "name");
-        auto_secret char *owner = NULL, *app = NULL;
-        auto_free char *owner_verifier = NULL, *app_verifier = NULL, *mark = mark_of(activity), *sql = NULL;
+        auto_free char *verifier = NULL, *mark = mark_of(activity), *sql = NULL;
+        auto_secret char *password = NULL;
+        struct err failed;
+
+        (void)rows;
+        if (err != NULL)
+                return saga_retry(saga, err);
+        if (activity_secret(activity, "owner_password", activity_generation(activity), &password, &failed) < 0)
+                return saga_retry(saga, &failed);
+        verifier = scram_verifier(password);
+        sql = mem_printf("do $tenantry$ begin "
+                         "if not exists (select from pg_roles where rolname = '%1$s_owner') then create role %1$s_owner; end if; "
+                         "alter role %1$s_owner login connection limit %2$d password '%3$s'; "
+                         "comment on role %1$s_owner is '%4$s'; "
+                         "if not (select rolsuper from pg_roles where rolname = current_user) then "
+                         "execute 'grant %1$s_owner to ' || quote_ident(current_user); end if; "
+                         "end $tenantry$",
+                         name, OWNER_CONNECTIONS, verifier, mark);
+        return saga_query_on(saga, admin_of(activity), sql, NO_PARAMS, roles_made);
+}
+
+static enum step_result make_roles(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+        auto_free char *sql = NULL;
         struct err err;
 
-        if (activity_secret(activity, "owner_password", activity_generation(activity), &owner, &err) < 0 ||
-            activity_secret(activity, "app_password", 1, &app, &err) < 0)
+        if (logins_create_sql(activity, 1, false, &sql, &err) < 0)
                 return saga_retry(saga, &err);
-        owner_verifier = scram_verifier(owner);
-        app_verifier = scram_verifier(app);
-        sql = mem_printf(
-                "do $tenantry$ begin "
-                "if not exists (select from pg_roles where rolname = '%1$s_owner') then create role %1$s_owner; end if; "
-                "if not exists (select from pg_roles where rolname = '%1$s_app') then create role %1$s_app; end if; "
-                "if not exists (select from pg_roles where rolname = '%1$s_app_a') then create role %1$s_app_a; end if; "
-                "alter role %1$s_owner login connection limit %5$d password '%2$s'; "
-                "alter role %1$s_app_a nologin connection limit %6$lld password '%3$s'; "
-                "grant %1$s_app to %1$s_app_a; "
-                "comment on role %1$s_owner is '%4$s'; "
-                "comment on role %1$s_app is '%4$s'; "
-                "comment on role %1$s_app_a is '%4$s'; "
-                "if not (select rolsuper from pg_roles where rolname = current_user) then "
-                "execute 'grant %1$s_owner to ' || quote_ident(current_user); end if; "
-                "end $tenantry$",
-                name, owner_verifier, app_verifier, mark, OWNER_CONNECTIONS,
-                (long long)activity->provisioner->config->app_connections);
-        return saga_query_on(saga, admin_of(activity), sql, NO_PARAMS, roles_made);
+        return saga_query_on(saga, admin_of(activity), sql, NO_PARAMS, app_login_made);
 }
 
 static enum step_result database_looked_up(struct saga *saga, const struct pg_rows *rows, const struct err *err)
@@ -202,25 +201,9 @@ static enum step_result prepared(struct saga *saga, const struct pg_rows *rows, 
 static enum step_result prepare(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *sql = mem_printf("revoke all on schema public from public;"
-                                         "grant usage on schema public to %1$s_app;"
-                                         "revoke all on public.schema_migrations from %1$s_app;"
-                                         "alter default privileges in schema public "
-                                         "grant select, insert, update, delete on tables to %1$s_app;"
-                                         "alter default privileges in schema public grant usage, select on sequences to %1$s_app;",
-                                         activity_database(activity, "name"));
+        auto_free char *sql = logins_rights_sql(activity);
 
         return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, prepared);
-}
-
-/* Changes of logins happen in the tenant's database, in one transaction with the fence: a late duplicate does nothing. */
-static char *fenced(struct saga *saga, const char *sql)
-{
-        return mem_printf("begin; "
-                          "do $tenantry$ begin update tenantry.fence set fence = %1$s where fence <= %1$s; if not found then "
-                          "raise exception 'a newer activity has this database' using errcode = 'TN409'; end if; "
-                          "end $tenantry$; %2$s commit;",
-                          saga_fence(saga), sql);
 }
 
 static enum step_result sessions_ended(struct saga *saga, const struct pg_rows *rows, const struct err *err)
@@ -238,7 +221,7 @@ static enum step_result sessions_ended(struct saga *saga, const struct pg_rows *
 static enum step_result access_read_back(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *logins = NULL;
+        auto_free char *logins = NULL, *group = logins_group(activity);
         const char *goal = json_text(saga_data(saga), "access_goal");
         struct err wrong;
 
@@ -250,14 +233,14 @@ static enum step_result access_read_back(struct saga *saga, const struct pg_rows
         }
         if (strcmp(goal, "full") == 0)
                 return sessions_ended(saga, NULL, NULL);
-        logins = mem_printf("{%1$s_app_a,%1$s_app_b}", activity_database(activity, "name"));
+        logins = mem_printf("{%1$s_a,%1$s_b}", group);
         return saga_query_on(saga, admin_of(activity), SQL_END_SESSIONS, PARAMS(logins), sessions_ended);
 }
 
 static enum step_result access_set(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *login = app_login(activity, activity_number(activity, "rotation_applied"));
+        auto_free char *login = logins_name(activity, activity_number(activity, "rotation_applied"));
 
         (void)rows;
         if (err != NULL) {
@@ -271,22 +254,14 @@ static enum step_result access_set(struct saga *saga, const struct pg_rows *rows
 static enum step_result set_access(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *login = app_login(activity, activity_number(activity, "rotation_applied"));
-        auto_free char *other = app_login(activity, activity_number(activity, "rotation_applied") + 1);
         const char *goal = activity_tenant(activity, "access_wanted");
-        auto_free char *change = NULL, *sql = NULL;
+        auto_free char *change = logins_access_sql(activity, strcmp(goal, "full") == 0);
+        auto_free char *sql = logins_fenced(saga, change);
         struct err err;
 
         if (FAILPOINT(driver_before_access, &err) < 0)
                 return saga_retry(saga, &err);
         json_set_text(saga_data(saga), "access_goal", goal);
-        if (strcmp(goal, "full") == 0)
-                change = mem_printf("alter role %s login;", login);
-        else
-                change = mem_printf("alter role %s nologin; do $x$ begin if exists (select from pg_roles where rolname = '%s') "
-                                    "then alter role %s nologin; end if; end $x$;",
-                                    login, other, other);
-        sql = fenced(saga, change);
         return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, access_set);
 }
 
@@ -346,24 +321,14 @@ static enum step_result next_login_set(struct saga *saga, const struct pg_rows *
 static enum step_result write_next_login(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
-        int rotation = (int)activity_number(activity, "rotation_applied") + 1;
-        auto_free char *login = app_login(activity, rotation), *verifier = NULL, *change = NULL, *sql = NULL;
-        auto_free char *mark = mark_of(activity);
-        auto_secret char *password = NULL;
-        const char *open = strcmp(activity_tenant(activity, "access_applied"), "full") == 0 ? "login" : "nologin";
+        int64_t rotation = activity_number(activity, "rotation_applied") + 1;
+        auto_free char *change = NULL, *sql = NULL;
+        bool open = strcmp(activity_tenant(activity, "access_applied"), "full") == 0;
         struct err err;
 
-        if (FAILPOINT(driver_before_rotate, &err) < 0 ||
-            activity_secret(activity, "app_password", rotation, &password, &err) < 0)
+        if (FAILPOINT(driver_before_rotate, &err) < 0 || logins_create_sql(activity, rotation, open, &change, &err) < 0)
                 return saga_retry(saga, &err);
-        verifier = scram_verifier(password);
-        change = mem_printf("do $x$ begin if not exists (select from pg_roles where rolname = '%1$s') then "
-                            "create role %1$s; end if; end $x$; "
-                            "alter role %1$s %2$s connection limit %3$lld password '%4$s'; grant %5$s_app to %1$s; "
-                            "comment on role %1$s is '%6$s';",
-                            login, open, (long long)activity->provisioner->config->app_connections, verifier,
-                            activity_database(activity, "name"), mark);
-        sql = fenced(saga, change);
+        sql = logins_fenced(saga, change);
         return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, next_login_set);
 }
 
@@ -383,7 +348,7 @@ static enum step_result old_sessions_ended(struct saga *saga, const struct pg_ro
 static enum step_result old_login_closed(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *old = app_login(activity, activity_number(activity, "rotation_applied") - 1);
+        auto_free char *old = logins_name(activity, activity_number(activity, "rotation_applied") - 1);
         auto_free char *logins = mem_printf("{%s}", old);
 
         (void)rows;
@@ -397,8 +362,7 @@ static enum step_result old_login_closed(struct saga *saga, const struct pg_rows
 static enum step_result close_old_login(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *old = app_login(activity, activity_number(activity, "rotation_applied") - 1);
-        auto_free char *change = mem_printf("alter role %s nologin password null;", old), *sql = fenced(saga, change);
+        auto_free char *change = logins_retire_sql(activity), *sql = logins_fenced(saga, change);
 
         return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, old_login_closed);
 }
@@ -476,6 +440,13 @@ static enum step_result drop(struct saga *saga)
         return saga_query_on(saga, admin_of(activity), find, PARAMS(activity_database(activity, "name")), marker_arrived);
 }
 
+/* The product's own page takes the signed link itself: there is nothing to make. */
+static enum step_result make_link(struct saga *saga)
+{
+        return activity_learn(saga, json_pack("{s:I}", "link_made",
+                                              (json_int_t)activity_number(activity_of(saga), "link_wanted")));
+}
+
 /* One server's part of an inventory. */
 struct look {
         struct provisioner *provisioner;
@@ -533,7 +504,7 @@ const struct driver POSTGRES_DRIVER = {
         .set_next_login = set_next_login,
         .end_old_login = end_old_login,
         .drop = drop,
-        .make_link = at_once,
+        .make_link = make_link,
         .take_inventory = take_inventory,
         .target = target,
 };

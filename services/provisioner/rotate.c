@@ -3,6 +3,7 @@
 #include "common/base/crypto.h"
 #include "common/base/memory.h"
 #include "services/provisioner/activity.h"
+#include "services/provisioner/logins.h"
 
 #define PASSWORD_LENGTH 32
 
@@ -48,7 +49,7 @@ static enum step_result make_current(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         int64_t rotation = json_number(saga_data(saga), "rotation", 0);
-        auto_free char *login = mem_printf("%s_app_%c", activity_database(activity, "name"), rotation % 2 ? 'a' : 'b');
+        auto_free char *login = logins_user(activity, rotation);
 
         return activity_learn(saga, json_pack("{s:I, s:s, s:I}", "rotation_applied", (json_int_t)rotation, "app_login", login,
                                               "old_login_overlap_ms",

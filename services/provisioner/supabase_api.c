@@ -1,0 +1,228 @@
+/* Calls to Supabase: see supabase_api.h. */
+#include "services/provisioner/supabase_api.h"
+
+#include "common/base/memory.h"
+
+#include <string.h>
+
+#define CALL_TIMEOUT  SECONDS(15)
+#define QUOTA_DELAY   SECONDS(60)
+#define BLOCK_DEFAULT SECONDS(10)
+
+static const char SQL_TAKE[] = "select catalog.take_token($1, $2::float8, $3::float8) as wait_ms";
+
+static const char SQL_BLOCK[] = "select catalog.block_budget($1, $2::bigint)";
+
+/* A call between the wish and its answer; lives in activity->call. */
+struct supabase_request {
+        char *endpoint, *method, *path, *body;
+        bool auth;
+        saga_then then;
+};
+
+void supabase_request_free(struct supabase_request *request)
+{
+        if (request == NULL)
+                return;
+        free(request->endpoint);
+        free(request->method);
+        free(request->path);
+        mem_free_secret(request->body);
+        free(request);
+}
+
+char *supabase_auth_url(const struct activity *activity, const char *path)
+{
+        const char *pattern = activity->provisioner->config->supabase_auth_url, *hole = strstr(pattern, "{ref}");
+
+        if (hole == NULL)
+                return mem_printf("%s%s", pattern, path);
+        return mem_printf("%.*s%s%s%s", (int)(hole - pattern), pattern, activity_database(activity, "project_ref"), hole + 5,
+                          path);
+}
+
+static void block_done(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        (void)context;
+        (void)rows;
+        (void)err; /* the limit was told to us; without the catalog nobody calls anyway */
+}
+
+static char *budget_name(const char *endpoint)
+{
+        return mem_printf("supabase:%s", endpoint);
+}
+
+/* Everybody waits, not only this saga: the limit is the account's. */
+static void block_budget(struct activity *activity, const char *endpoint, int64_t ms)
+{
+        auto_free char *name = budget_name(endpoint), *text = mem_printf("%lld", (long long)ms);
+
+        pg_pool_exec(activity->provisioner->service->catalog, SECONDS(5), SQL_BLOCK, PARAMS(name, text), block_done, NULL);
+}
+
+static void reply_arrived(void *context, const struct http_reply *reply, const struct err *err)
+{
+        struct saga *saga = context;
+        struct activity *activity = activity_of(saga);
+
+        activity->exchange = NULL;
+        json_decref(activity->reply);
+        activity->reply = NULL;
+        activity->reply_status = err ? 0 : reply->status;
+        activity->reply_retry_after = err ? 0 : reply->retry_after_ms;
+        if (err == NULL && json_parse(reply->body, reply->length, &activity->reply, NULL) < 0)
+                activity->reply = NULL;
+        saga_resume(saga, err);
+}
+
+static enum step_result answered(struct saga *saga, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+        struct supabase_request *request = TAKE_PTR(activity->call);
+        saga_then then = request->then;
+        struct err limited;
+
+        if (err == NULL && activity->reply_status == 429) {
+                err_set(&limited, ERR_BUSY, "rate_limited", "Supabase limits our requests to %s", request->endpoint);
+                limited.retry_after = activity->reply_retry_after ? activity->reply_retry_after : BLOCK_DEFAULT;
+                block_budget(activity, request->endpoint, limited.retry_after);
+                supabase_request_free(request);
+                return saga_retry(saga, &limited);
+        }
+        supabase_request_free(request);
+        return then(saga, err);
+}
+
+/* sb_secret_ keys go into apikey only; the older keys are tokens as well. */
+static int auth_headers(const struct activity *activity, char **ret_apikey, char **ret_bearer, struct err *err)
+{
+        auto_secret char *key = NULL;
+        int rc = activity_secret(activity, "service_key", activity_generation(activity), &key, err);
+
+        if (rc < 0)
+                return rc;
+        *ret_apikey = mem_printf("apikey: %s", key);
+        if (strncmp(key, "sb_secret_", 10) != 0)
+                *ret_bearer = mem_printf("Authorization: Bearer %s", key);
+        return 0;
+}
+
+static enum step_result send_now(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+        struct supabase_request *request = activity->call;
+        const struct provisioner_config *config = activity->provisioner->config;
+        auto_free char *url = request->auth ? supabase_auth_url(activity, request->path)
+                                            : mem_printf("%s%s", config->supabase_api_url, request->path);
+        auto_secret char *first = NULL, *second = NULL;
+        struct err err;
+        int rc = 0;
+
+        if (request->auth)
+                rc = auth_headers(activity, &first, &second, &err);
+        else
+                first = mem_printf("Authorization: Bearer %s", config->supabase_token);
+        if (rc < 0) {
+                supabase_request_free(TAKE_PTR(activity->call));
+                return saga_retry(saga, &err);
+        }
+        activity->exchange = http_client_call(
+                activity->provisioner->service->transfers,
+                &(struct http_call){
+                        .method = request->method,
+                        .url = url,
+                        .headers = (const char *[]){ "Content-Type: application/json", "Accept: application/json", first, second,
+                                                     NULL },
+                        .body = request->body,
+                        .timeout_ms = saga_timeout(saga, CALL_TIMEOUT),
+                },
+                reply_arrived, saga);
+        return saga_await(saga, answered);
+}
+
+static enum step_result token_arrived(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+        struct supabase_request *request = activity->call;
+        json_t *data = saga_data(saga), *turns;
+        int64_t wait;
+
+        if (err != NULL) {
+                supabase_request_free(TAKE_PTR(activity->call));
+                return saga_retry(saga, err);
+        }
+        wait = pg_int(rows, 0, "wait_ms");
+        if (wait == 0)
+                return send_now(saga);
+        if (json_object_get(data, "turns") == NULL)
+                json_object_set_new(data, "turns", json_object());
+        turns = json_object_get(data, "turns");
+        json_object_set_new(turns, request->endpoint, json_true()); /* when we are back, the turn is ours */
+        supabase_request_free(TAKE_PTR(activity->call));
+        return saga_wait(saga, wait);
+}
+
+enum step_result supabase_call(struct saga *saga, const struct supabase_call *call, saga_then then)
+{
+        struct activity *activity = activity_of(saga);
+        struct supabase_request *request = NEW(struct supabase_request);
+        json_t *turns = json_object_get(saga_data(saga), "turns");
+        auto_free char *budget = budget_name(call->endpoint), *burst = NULL, *rate = NULL;
+        double per_minute = (double)activity->provisioner->config->supabase_rate;
+
+        supabase_request_free(activity->call);
+        activity->call = request;
+        request->endpoint = mem_copy_text(call->endpoint);
+        request->method = mem_copy_text(call->method);
+        request->path = call->path;
+        request->auth = call->auth;
+        request->then = then;
+        if (call->body != NULL)
+                request->body = json_print(call->body);
+        json_decref(call->body);
+        if (json_object_del(turns, call->endpoint) == 0 || call->auth)
+                return send_now(saga);
+        /* A tenth of a minute's worth at once at most: the provider counts by the minute, wherever that begins. */
+        burst = mem_printf("%.3f", MAX(1.0, per_minute / 10));
+        rate = mem_printf("%.6f", per_minute / 60);
+        return saga_query(saga, SQL_TAKE, PARAMS(budget, burst, rate), token_arrived);
+}
+
+static bool mentions(const char *text, const char *const *words)
+{
+        for (; *words != NULL; words++)
+                if (strcasestr(text, *words) != NULL)
+                        return true;
+        return false;
+}
+
+void supabase_error(const struct activity *activity, struct err *err)
+{
+        static const char *const quota[] = { "limit", "quota", "maximum", NULL }, *const capacity[] = { "capacity", NULL };
+        const char *message = json_text(activity->reply, "message");
+        int status = activity->reply_status;
+
+        if (message == NULL)
+                message = json_text(activity->reply, "msg");
+        if (message == NULL)
+                message = "no message";
+        if (status == 0 || status >= 500)
+                err_set(err, ERR_BUSY, "provider_trouble", "Supabase answers %d: %.200s", status, message);
+        else if (status == 401 || status == 403)
+                err_set(err, ERR_AUTH, "provider_auth", "Supabase refuses our token (%d): %.200s", status, message);
+        else if (status == 402)
+                err_set(err, ERR_BUSY, "provider_billing", "Supabase wants to be paid first (402): %.200s", message);
+        else if (mentions(message, capacity))
+                err_set(err, ERR_BUSY, "provider_capacity", "Supabase has no room in the region: %.200s", message);
+        else if (mentions(message, quota))
+                err_set(err, ERR_BUSY, "provider_quota", "the organization's quota is full: %.200s", message);
+        else if (status == 404)
+                err_set(err, ERR_GONE, "provider_not_found", "Supabase does not know it (404): %.200s", message);
+        else if (status == 409)
+                err_set(err, ERR_CONFLICT, "provider_conflict", "Supabase says 409: %.200s", message);
+        else
+                err_set(err, ERR_PERMANENT, "provider_refused", "Supabase refuses the request (%d): %.200s", status, message);
+        if (strcmp(err->code, "provider_quota") == 0 || strcmp(err->code, "provider_billing") == 0)
+                err->retry_after = QUOTA_DELAY;
+}

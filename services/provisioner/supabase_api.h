@@ -1,0 +1,28 @@
+/* Calls to Supabase's Management API and to the Auth API of a project, as parts of steps. Each waits for its place in the
+ * rate budget that all processes share; refusals are told apart (quota, auth, billing, capacity, validation).
+ * Source of the facts: Supabase's OpenAPI document of the Management API, and what real servers were seen to answer. */
+#pragma once
+
+#include "services/provisioner/activity.h"
+
+struct supabase_call {
+        const char *endpoint; /* names the budget: one per operation of the API */
+        const char *method;
+        char *path;           /* taken */
+        json_t *body;         /* taken; NULL = none */
+        bool auth;            /* the project's Auth API instead of the Management API */
+};
+
+/* Sends the call when its turn has come. then finds the answer in activity->reply_status (0 = no answer: whether it was
+ * carried out is unknown) and activity->reply; err is set for transport errors only. Returns STEP_PENDING; a step whose
+ * turn is later is put down meanwhile and run again from its start, and this call then goes at once. */
+enum step_result supabase_call(struct saga *saga, const struct supabase_call *call, saga_then then);
+
+struct supabase_request;
+/* For activity_close. NULL is fine. */
+void supabase_request_free(struct supabase_request *request);
+
+/* The error that an answer means, after then has dealt with the statuses it knows. Fills *err. */
+void supabase_error(const struct activity *activity, struct err *err);
+/* "BASE/path" of the project's Auth API; the caller frees. */
+char *supabase_auth_url(const struct activity *activity, const char *path);

@@ -1,0 +1,185 @@
+/* What the organization has of ours: see supabase_inventory.h. */
+#include "services/provisioner/supabase_inventory.h"
+
+#include "common/base/log.h"
+#include "common/base/memory.h"
+#include "common/net/http_client.h"
+
+#include <string.h>
+
+#define CALL_TIMEOUT   SECONDS(15)
+#define PAGE           100
+#define PAGE_LIMIT     200 /* pages: 20,000 projects */
+#define PROJECT_CENTS  1000
+
+static const char SQL_QUARANTINED[] = "select * from quarantined('supabase')";
+
+static const char SQL_ENDED[] = "select quarantine_ended($1::uuid, $2::int)";
+
+struct look {
+        struct provisioner *provisioner;
+        void (*shown)(void *context, const char *server, json_t *list, const struct err *err);
+        void *context;
+        json_t *list;
+        int page;
+};
+
+/* One quarantined project on its way out. */
+struct removal {
+        struct provisioner *provisioner;
+        char *tenant, *generation, *name, *ref;
+};
+
+static void ask_page(struct look *look);
+
+static void call_management(struct provisioner *provisioner, const char *method, const char *path, http_called_fn done,
+                            void *context)
+{
+        auto_secret char *authorization = mem_printf("Authorization: Bearer %s", provisioner->config->supabase_token);
+        auto_free char *url = mem_printf("%s%s", provisioner->config->supabase_api_url, path);
+
+        http_client_call(provisioner->service->transfers,
+                         &(struct http_call){
+                                 .method = method,
+                                 .url = url,
+                                 .headers = (const char *[]){ "Accept: application/json", authorization, NULL },
+                                 .timeout_ms = CALL_TIMEOUT,
+                         },
+                         done, context);
+}
+
+static void finish_look(struct look *look, const struct err *err)
+{
+        look->shown(look->context, "", err ? NULL : json_incref(look->list), err);
+        json_decref(look->list);
+        free(look);
+}
+
+static void page_arrived(void *context, const struct http_reply *reply, const struct err *err)
+{
+        struct look *look = context;
+        const char *prefix = look->provisioner->config->supabase_prefix;
+        auto_json *body = NULL;
+        json_t *projects, *project;
+        struct err bad;
+        size_t i;
+
+        if (err != NULL) {
+                finish_look(look, err);
+                return;
+        }
+        if (reply->status != 200 || json_parse(reply->body, reply->length, &body, NULL) < 0) {
+                err_set(&bad, ERR_BUSY, "provider_trouble", "Supabase answers %d to the list of projects", reply->status);
+                finish_look(look, &bad);
+                return;
+        }
+        projects = json_object_get(body, "projects");
+        json_array_foreach(projects, i, project)
+        {
+                const char *name = json_text(project, "name");
+
+                if (name != NULL && strncmp(name, prefix, strlen(prefix)) == 0 && !json_flag(project, "is_branch"))
+                        json_array_append_new(look->list, json_pack("{s:s, s:i}", "name", name, "cost", PROJECT_CENTS));
+        }
+        if (json_array_size(projects) == PAGE && ++look->page < PAGE_LIMIT)
+                ask_page(look);
+        else
+                finish_look(look, NULL);
+}
+
+static void ask_page(struct look *look)
+{
+        auto_free char *path = mem_printf("/v1/organizations/%s/projects?search=%s&limit=%d&offset=%d",
+                                          look->provisioner->config->supabase_organization,
+                                          look->provisioner->config->supabase_prefix, PAGE, look->page * PAGE);
+
+        call_management(look->provisioner, "GET", path, page_arrived, look);
+}
+
+static void free_removal(struct removal *removal)
+{
+        free(removal->tenant);
+        free(removal->generation);
+        free(removal->name);
+        free(removal->ref);
+        free(removal);
+}
+
+static void end_recorded(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        (void)context;
+        (void)rows;
+        if (err != NULL)
+                log_warn("the end of a quarantined project could not be recorded", "error", err->message, NULL);
+}
+
+static void project_deleted(void *context, const struct http_reply *reply, const struct err *err)
+{
+        struct removal *removal = context;
+
+        if (err == NULL && (reply->status == 200 || reply->status == 404) && !removal->provisioner->service->stopping) {
+                log_info("a quarantined project is gone", "tenant", removal->tenant, "project", removal->name, NULL);
+                pg_pool_exec(removal->provisioner->service->catalog, SECONDS(5), SQL_ENDED,
+                             PARAMS(removal->tenant, removal->generation), end_recorded, NULL);
+        }
+        free_removal(removal); /* not ready to be deleted: the next round asks again */
+}
+
+/* Deleted only when the project behind the ref still has the name we gave it. */
+static void project_seen(void *context, const struct http_reply *reply, const struct err *err)
+{
+        struct removal *removal = context;
+        auto_json *body = NULL;
+        auto_free char *path = NULL;
+
+        if (err != NULL) {
+                free_removal(removal);
+                return;
+        }
+        if (reply->status == 404) {
+                project_deleted(removal, reply, NULL);
+                return;
+        }
+        if (reply->status != 200 || json_parse(reply->body, reply->length, &body, NULL) < 0 ||
+            json_text(body, "name") == NULL || strcmp(json_text(body, "name"), removal->name) != 0) {
+                free_removal(removal);
+                return;
+        }
+        path = mem_printf("/v1/projects/%s", removal->ref);
+        call_management(removal->provisioner, "DELETE", path, project_deleted, removal);
+}
+
+static void quarantine_listed(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct provisioner *provisioner = context;
+
+        for (int row = 0; err == NULL && row < pg_rows_count(rows) && !provisioner->service->stopping; row++) {
+                struct removal *removal;
+                auto_free char *path = NULL;
+
+                if (pg_text(rows, row, "project_ref") == NULL)
+                        continue;
+                removal = NEW(struct removal);
+                removal->provisioner = provisioner;
+                removal->tenant = mem_copy_text(pg_text(rows, row, "tenant_id"));
+                removal->generation = mem_copy_text(pg_text(rows, row, "generation"));
+                removal->name = mem_copy_text(pg_text(rows, row, "name"));
+                removal->ref = mem_copy_text(pg_text(rows, row, "project_ref"));
+                path = mem_printf("/v1/projects/%s", removal->ref);
+                call_management(provisioner, "GET", path, project_seen, removal);
+        }
+}
+
+void supabase_take_inventory(struct provisioner *provisioner,
+                             void (*shown)(void *context, const char *server, json_t *list, const struct err *err),
+                             void *context)
+{
+        struct look *look = NEW(struct look);
+
+        look->provisioner = provisioner;
+        look->shown = shown;
+        look->context = context;
+        look->list = json_array();
+        ask_page(look);
+        pg_pool_exec(provisioner->service->catalog, SECONDS(5), SQL_QUARANTINED, NO_PARAMS, quarantine_listed, provisioner);
+}
