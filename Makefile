@@ -13,6 +13,10 @@ CFLAGS_clang := -O1 -g
 ifeq ($(VARIANT),clang)
 CC := clang
 endif
+ifeq ($(VARIANT),tsan)
+EXTRA_OBJECTS := $(BUILD)/tests/tsan/threads.o
+EXTRA_FLAGS := -rdynamic
+endif
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wundef
 ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DTENANTRY_VERSION='"$(VERSION)"' -I. $(WARNINGS) $(CFLAGS_$(VARIANT)) \
 	-fstack-protector-strong $(shell pkg-config --cflags $(PACKAGES))
@@ -41,16 +45,51 @@ prerequisites:
 $(BUILD)/libtenantry.a: $(COMMON_OBJECTS)
 	@rm -f $@ && ar rcs $@ $^
 
+DRIVER ?= postgres
+
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+## make demo [DRIVER=supabase]  start everything on this machine and watch signups become tenants
+demo:
+	@deploy/local/install.sh build run test
+	@$(MAKE) --no-print-directory -s -j$$(nproc) programs
+	@$(PYTHON) -m deploy.local.demo up --driver $(DRIVER)
+
+## make down                    stop what the demo started; data stays
+down:
+	@$(PYTHON) -m deploy.local.demo down
+
+## make clean-data              stop it and forget its data
+clean-data:
+	@$(PYTHON) -m deploy.local.demo forget
+
+## make test                    everything CI runs, from a bare machine
+test:
+	@scripts/test
+
+## make lint                    format, cppcheck, both compilers
+lint:
+	@scripts/lint
+
+## make format                  put C and Python into the house's format
+format:
+	@clang-format -i $(shell git ls-files '*.c' '*.h')
+
+## make clean                   remove what was built
+clean:
+	@rm -rf build
+
 define SERVICE
-$(BUILD)/tenantry-$(1): $(call objects_of,services/$(1)) $(BUILD)/libtenantry.a
+$(BUILD)/tenantry-$(1): $(call objects_of,services/$(1)) $(EXTRA_OBJECTS) $(BUILD)/libtenantry.a
 	@echo "  link $$@"
-	@$$(CC) $$(ALL_CFLAGS) -o $$@ $$^ $$(LIBS)
+	@$$(CC) $$(ALL_CFLAGS) $(EXTRA_FLAGS) -o $$@ $$^ $$(LIBS)
 endef
 $(foreach service,$(SERVICES),$(eval $(call SERVICE,$(service))))
 
-$(BUILD)/tenantry: $(call objects_of,cli) $(BUILD)/libtenantry.a
+$(BUILD)/tenantry: $(call objects_of,cli) $(EXTRA_OBJECTS) $(BUILD)/libtenantry.a
 	@echo "  link $@"
-	@$(CC) $(ALL_CFLAGS) -o $@ $^ $(LIBS)
+	@$(CC) $(ALL_CFLAGS) $(EXTRA_FLAGS) -o $@ $^ $(LIBS)
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
@@ -62,3 +101,44 @@ $(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libtenantry.a
 	@$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< $(BUILD)/libtenantry.a $(LIBS) $(shell pkg-config --libs cmocka)
 
 -include $(shell find build -name '*.d' 2>/dev/null)
+
+## make unit                    the unit tests, one line each; a failing one shows all it said
+unit: $(UNIT_PROGRAMS)
+	@for test in $^; do \
+		if $$test >$$test.log 2>&1; then \
+			printf '  ok   %s: %s tests\n' "$${test##*/}" "$$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test(s)\.$$/\1/p' $$test.log)"; \
+		else \
+			cat $$test.log; failed=1; \
+		fi; \
+	done; exit $${failed:-0}
+
+## make fuzz [FUZZ_SECONDS=60]  libFuzzer with ASan and UBSan on each target; fuzz-short takes 5 s each
+# What it finds stays in build/fuzz/.
+FUZZ_SECONDS ?= 60
+CFLAGS_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+ifeq ($(VARIANT),fuzz)
+CC := clang
+endif
+FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+
+.PHONY: fuzz fuzz-short fuzz-all $(FUZZERS)
+fuzz:
+	@$(MAKE) --no-print-directory VARIANT=fuzz BUILD=build/fuzz fuzz-all
+
+fuzz-short:
+	@$(MAKE) --no-print-directory FUZZ_SECONDS=5 fuzz
+
+fuzz-all: $(FUZZERS)
+
+$(FUZZERS): fuzz_%: $(BUILD)/fuzz/fuzz_%
+	@mkdir -p $(BUILD)/corpus/$*
+	@if $< -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=5 -rss_limit_mb=1024 -print_final_stats=1 \
+		-artifact_prefix=$(BUILD)/$@- $(BUILD)/corpus/$* tests/fuzz/corpus/$* >$<.log 2>&1; then \
+		printf '  ok   %s: %s inputs\n' $@ "$$(sed -n 's/^stat::number_of_executed_units: *//p' $<.log)"; \
+	else \
+		tail -60 $<.log; exit 1; \
+	fi
+
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(BUILD)/libtenantry.a
+	@mkdir -p $(@D)
+	@$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer -MMD -MP -o $@ $< $(BUILD)/libtenantry.a $(LIBS)

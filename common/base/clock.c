@@ -29,11 +29,12 @@ int64_t clock_ns(void)
 
 void clock_format(int64_t wall_ms, char out[25])
 {
-        time_t seconds = (time_t)(wall_ms / 1000);
+        int64_t ms = (wall_ms % 1000 + 1000) % 1000; /* towards the past before 1970 too */
+        time_t seconds = (time_t)((wall_ms - ms) / 1000);
         struct tm utc;
         char date[20];
 
         gmtime_r(&seconds, &utc);
         strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &utc);
-        snprintf(out, 25, "%.19s.%03uZ", date, (unsigned)(wall_ms % 1000) % 1000u);
+        snprintf(out, 25, "%.19s.%03uZ", date, (unsigned)ms);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define CONFIG_FILE_LIMIT (1024 * 1024)
+#define NAME_CHARACTERS   "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_"
 
 static int parse_integer(const struct config_option *option, const char *text, int64_t *ret, struct err *err)
 {
@@ -87,9 +88,13 @@ static int read_file(const char *path, char **ret, struct err *err)
 
         if (in == NULL)
                 return err_set(err, ERR_INPUT, "config_file", "cannot read %s: %s", path, strerror(errno));
-        while ((n = fread(chunk, 1, sizeof(chunk), in)) > 0 && text.length < CONFIG_FILE_LIMIT)
+        while ((n = fread(chunk, 1, sizeof(chunk), in)) > 0 && text.length <= CONFIG_FILE_LIMIT)
                 buf_add(&text, chunk, n);
         fclose(in);
+        if (text.length > CONFIG_FILE_LIMIT)
+                return err_set(err, ERR_INPUT, "config_file", "%s is larger than %d bytes", path, CONFIG_FILE_LIMIT);
+        if (text.length > 0 && memchr(text.data, '\0', text.length) != NULL)
+                return err_set(err, ERR_INPUT, "config_file", "%s has a NUL byte", path);
         *ret = buf_take(&text);
         return 0;
 }
@@ -112,8 +117,8 @@ static int load_env_file(const char *path, struct err *err)
                 line += strspn(line, " \t");
                 if (*line == '#' || *line == '\0' || *line == '\r')
                         continue;
-                equals = strchr(line, '=');
-                if (equals == NULL || equals == line)
+                equals = line + strspn(line, NAME_CHARACTERS);
+                if (*equals != '=' || equals == line)
                         return err_set(err, ERR_INPUT, "config_file", "%s line %d is not NAME=value", path, number);
                 *equals = '\0';
                 value = equals + 1;

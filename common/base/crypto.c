@@ -135,6 +135,15 @@ char *crypto_hex(const void *bytes, size_t length)
         return text;
 }
 
+static int hex_value(char c)
+{
+        if (c >= '0' && c <= '9')
+                return c - '0';
+        if (c >= 'a' && c <= 'f')
+                return c - 'a' + 10;
+        return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
 int crypto_hex_decode(const char *text, unsigned char *out)
 {
         size_t length = strlen(text);
@@ -142,12 +151,11 @@ int crypto_hex_decode(const char *text, unsigned char *out)
         if (length % 2 != 0)
                 return -1;
         for (size_t i = 0; i < length / 2; i++) {
-                static const char digits[] = "0123456789abcdef";
-                const char *high = strchr(digits, text[2 * i] | 0x20), *low = strchr(digits, text[2 * i + 1] | 0x20);
+                int high = hex_value(text[2 * i]), low = hex_value(text[2 * i + 1]);
 
-                if (high == NULL || low == NULL)
+                if (high < 0 || low < 0)
                         return -1;
-                out[i] = (unsigned char)((high - digits) << 4 | (low - digits));
+                out[i] = (unsigned char)(high << 4 | low);
         }
         return (int)(length / 2);
 }
@@ -183,11 +191,13 @@ static int base64_value(char c)
 
 int crypto_base64_decode(const char *text, unsigned char *out)
 {
+        const char *at = text;
         unsigned bits = 0;
+        size_t padding;
         int have = 0, written = 0;
 
-        for (; *text && *text != '='; text++) {
-                int value = base64_value(*text);
+        for (; *at && *at != '='; at++) {
+                int value = base64_value(*at);
 
                 if (value < 0)
                         return -1;
@@ -198,5 +208,9 @@ int crypto_base64_decode(const char *text, unsigned char *out)
                         out[written++] = (unsigned char)(bits >> have);
                 }
         }
-        return text[strspn(text, "=")] == '\0' ? written : -1;
+        padding = strspn(at, "=");
+        if (at[padding] != '\0' || padding > 2 || (padding > 0 && (size_t)(at - text + padding) % 4 != 0))
+                return -1;
+        /* One text for the same bytes: else a signature could be changed and still hold. */
+        return have < 6 && (bits & ((1u << have) - 1)) == 0 ? written : -1;
 }

@@ -3,6 +3,8 @@
 
 #include "common/base/memory.h"
 
+#include <ctype.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -38,9 +40,21 @@ static int find(const char *name)
         return -1;
 }
 
+/* A whole number of at least least, and nothing after it: a misspelt one would never fire. */
+static bool read_number(const char *text, long least, long *ret)
+{
+        char *end;
+
+        errno = 0;
+        *ret = strtol(text, &end, 10);
+        return errno == 0 && isdigit((unsigned char)*text) && *end == '\0' && *ret >= least;
+}
+
 static int arm_one(char *entry, struct err *err)
 {
         char *equals = strchr(entry, '='), *at;
+        enum action action;
+        long at_pass = 1, sleep_ms = 0;
         int point;
 
         if (equals == NULL)
@@ -49,20 +63,24 @@ static int arm_one(char *entry, struct err *err)
         point = find(entry);
         if (point < 0)
                 return err_field(err, "FAILPOINTS", "there is no failpoint \"%.60s\"", entry);
-        armed[point].at_pass = 1;
         at = strchr(equals + 1, '@');
         if (at != NULL) {
                 *at = '\0';
-                armed[point].at_pass = strtol(at + 1, NULL, 10);
+                if (!read_number(at + 1, 1, &at_pass))
+                        return err_field(err, "FAILPOINTS", "failpoint %s: \"%.40s\" is not a pass, 1 or later", entry,
+                                         at + 1);
         }
         if (strcmp(equals + 1, "crash") == 0)
-                armed[point].action = ACTION_CRASH;
+                action = ACTION_CRASH;
         else if (strcmp(equals + 1, "error") == 0)
-                armed[point].action = ACTION_ERROR;
-        else if (sscanf(equals + 1, "sleep:%ld", &armed[point].sleep_ms) == 1)
-                armed[point].action = ACTION_SLEEP;
+                action = ACTION_ERROR;
+        else if (strncmp(equals + 1, "sleep:", 6) == 0 && read_number(equals + 7, 0, &sleep_ms))
+                action = ACTION_SLEEP;
         else
                 return err_field(err, "FAILPOINTS", "failpoint %s: unknown action \"%.40s\"", entry, equals + 1);
+        armed[point].action = action;
+        armed[point].at_pass = at_pass;
+        armed[point].sleep_ms = sleep_ms;
         return 0;
 }
 

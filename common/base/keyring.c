@@ -69,7 +69,8 @@ static int add_key(struct keyring *ring, char *entry, struct err *err)
 
 int keyring_parse(const char *name, const char *text, struct keyring **ret, struct err *err)
 {
-        auto_secret char *copy = mem_copy_text(text);
+        size_t length = strlen(text);
+        auto_free char *copy = mem_copy_text(text);
         struct keyring *ring = NEW(struct keyring);
         char *rest = copy, *entry;
         int rc = 0;
@@ -80,6 +81,7 @@ int keyring_parse(const char *name, const char *text, struct keyring **ret, stru
                 if (*entry != '\0')
                         rc = add_key(ring, entry, err);
         }
+        explicit_bzero(copy, length); /* all of it: it is cut into pieces by now */
         if (rc == 0 && ring->count == 0)
                 rc = err_field(err, name, "%s holds no key: make one with `tenantry keys new`", name);
         if (rc < 0) {
@@ -145,6 +147,7 @@ int keyring_open(const struct keyring *ring, const char *tenant_id, const char *
         plain = mem_alloc((size_t)length, 1);
         rc = crypto_open(key->bytes, aad, bytes, (size_t)length, (unsigned char *)plain, err);
         if (rc < 0) {
+                explicit_bzero(plain, (size_t)length); /* OpenSSL decrypts before it knows that the seal is broken */
                 free(plain);
                 return rc;
         }

@@ -6,10 +6,13 @@
 #include "common/base/memory.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#define FORMAT       "tenantry-archive-1"
 #define CHUNK_BYTES  (64 * 1024)
 #define SEALED_BYTES (CHUNK_BYTES + CRYPTO_NONCE_BYTES + CRYPTO_TAG_BYTES)
 #define HEADER_LIMIT 4096
@@ -38,7 +41,7 @@ static int disk_error(struct err *err, const char *what)
 
 static void aad_of(char out[48], uint64_t number, bool last)
 {
-        snprintf(out, 48, "tenantry-archive-1 %llu %s", (unsigned long long)number, last ? "last" : "more");
+        snprintf(out, 48, FORMAT " %llu %s", (unsigned long long)number, last ? "last" : "more");
 }
 
 /* Length in 4 bytes, most significant first; its top bit marks the last chunk. */
@@ -58,13 +61,24 @@ static int write_chunk(struct sealed_writer *writer, bool last, struct err *err)
         return 0;
 }
 
+/* Readable for us alone, whatever the umask and whatever stood there before. */
+static FILE *create_private(const char *path)
+{
+        int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        FILE *out = fd < 0 || fchmod(fd, 0600) < 0 ? NULL : fdopen(fd, "w");
+
+        if (out == NULL && fd >= 0)
+                close(fd);
+        return out;
+}
+
 int sealed_writer_open(const char *path, const struct keyring *ring, const char *tenant_id, struct sealed_writer **ret,
                        struct err *err)
 {
         struct sealed_writer *writer;
         auto_secret char *key_text = NULL;
         auto_free char *sealed_key = NULL;
-        FILE *out = fopen(path, "we");
+        FILE *out = create_private(path);
 
         if (out == NULL)
                 return disk_error(err, "cannot create the archive");
@@ -73,7 +87,7 @@ int sealed_writer_open(const char *path, const struct keyring *ring, const char 
         crypto_random(writer->key, sizeof(writer->key));
         key_text = crypto_base64url(writer->key, sizeof(writer->key));
         sealed_key = keyring_seal(ring, tenant_id, KEY_FIELD, 1, key_text);
-        if (fprintf(out, "{\"format\":\"tenantry-archive-1\",\"tenant_id\":\"%s\",\"key\":\"%s\"}\n", tenant_id, sealed_key) < 0) {
+        if (fprintf(out, "{\"format\":\"" FORMAT "\",\"tenant_id\":\"%s\",\"key\":\"%s\"}\n", tenant_id, sealed_key) < 0) {
                 sealed_writer_abandon(writer);
                 return disk_error(err, "cannot write the archive");
         }
@@ -142,8 +156,9 @@ static int read_header(struct sealed_reader *reader, const struct keyring *ring,
 
         while (length < sizeof(line) && read_hashed(reader, line + length, 1) == 1 && line[length] != '\n')
                 length++;
-        if (length == sizeof(line) || json_parse(line, length, &header, NULL) < 0 || json_text(header, "key") == NULL ||
-            json_text(header, "tenant_id") == NULL)
+        if (length == sizeof(line) || json_parse(line, length, &header, NULL) < 0 ||
+            json_text(header, "format") == NULL || strcmp(json_text(header, "format"), FORMAT) != 0 ||
+            json_text(header, "key") == NULL || json_text(header, "tenant_id") == NULL)
                 return damaged(err);
         rc = keyring_open(ring, json_text(header, "tenant_id"), KEY_FIELD, 1, json_text(header, "key"), &key, err);
         if (rc < 0)
@@ -194,6 +209,8 @@ ssize_t sealed_reader_next(struct sealed_reader *reader, const unsigned char **r
         aad_of(aad, reader->number++, reader->ended);
         if (crypto_open(reader->key, aad, s + 4, length, reader->plain, NULL) < 0)
                 return damaged(err);
+        if (reader->ended && fgetc(reader->in) != EOF)
+                return damaged(err); /* something was appended */
         *ret = reader->plain;
         if (reader->ended && length == overhead)
                 return 0;

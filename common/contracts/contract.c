@@ -125,17 +125,34 @@ static int check_name(const struct contract_field *field, const char *text, size
                          field->max);
 }
 
+/* Two labels or more of letters, digits and inner hyphens. */
+static bool is_domain(const char *text)
+{
+        size_t labels = 0;
+
+        for (;; text++) {
+                const char *label = text;
+
+                while (isalnum((unsigned char)*text) || *text == '-')
+                        text++;
+                if (text == label || text - label > 63 || *label == '-' || text[-1] == '-')
+                        return false;
+                labels++;
+                if (*text != '.')
+                        return *text == '\0' && labels >= 2;
+        }
+}
+
 /* The plain form that mail servers accept everywhere; no comments, quotes or routes. */
 static int check_email(const struct contract_field *field, const char *text, size_t length, struct err *err)
 {
         const char *at = strchr(text, '@');
         size_t local = at ? (size_t)(at - text) : 0, domain = at ? length - local - 1 : 0;
-        bool good = length <= field->max && local >= 1 && local <= 64 && domain >= 3 && strchr(at + 1, '@') == NULL &&
-                    memchr(at + 1, '.', domain) != NULL && at[1] != '.' && text[length - 1] != '.' && text[0] != '.' &&
-                    strstr(text, "..") == NULL;
+        bool good = length <= field->max && local >= 1 && local <= 64 && domain >= 3 && text[0] != '.' &&
+                    at[-1] != '.' && strstr(text, "..") == NULL && is_domain(at + 1);
 
-        for (size_t i = 0; good && i < length; i++)
-                good = isalnum((unsigned char)text[i]) || strchr("@.!#$%&'*+/=?^_`{|}~-", text[i]) != NULL;
+        for (size_t i = 0; good && i < local; i++)
+                good = isalnum((unsigned char)text[i]) || strchr(".!#$%&'*+/=?^_`{|}~-", text[i]) != NULL;
         if (good)
                 return 0;
         return err_field(err, field->name, "%s is not a mail address", field->name);

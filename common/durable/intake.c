@@ -320,6 +320,15 @@ static void on_retry(uv_timer_t *timer)
         }
 }
 
+/* The catalog behind a new connection may be a restored one, and in a quiet hour no message would tell us so. */
+static void catalog_changed(void *context, bool up)
+{
+        struct intake *intake = context;
+
+        if (up && intake->assigned && !intake->stopped)
+                kafka_consumer_rewind(intake->consumer);
+}
+
 static void ask_parked(struct intake *intake);
 
 static void parked_taken(void *context, const struct pg_rows *rows, const struct err *err)
@@ -349,6 +358,12 @@ static void on_parked(uv_timer_t *timer)
                 ask_parked(intake);
 }
 
+static void consumer_in_trouble(void *context, const struct err *err)
+{
+        (void)context;
+        log_error("the consumer cannot go on by itself", "code", err->code, "error", err->message, NULL);
+}
+
 static void make_metrics(struct intake *intake)
 {
         static const char *const labels[] = { "result=\"new\"", "result=\"skipped\"", "result=\"dead\"",
@@ -362,7 +377,7 @@ static void make_metrics(struct intake *intake)
 
 int intake_new(struct service *service, const struct intake_settings *settings, struct intake **ret, struct err *err)
 {
-        static const struct kafka_consumer_events events = { partitions_assigned, take_message };
+        static const struct kafka_consumer_events events = { partitions_assigned, take_message, consumer_in_trouble };
         struct intake *intake = NEW(struct intake);
         int rc;
 
@@ -380,6 +395,7 @@ int intake_new(struct service *service, const struct intake_settings *settings, 
         intake->retry.data = intake->parked.data = intake;
         uv_timer_start(&intake->retry, on_retry, RETRY_DELAY, RETRY_DELAY);
         uv_timer_start(&intake->parked, on_parked, 0, PARKED_INTERVAL);
+        pg_pool_on_change(service->catalog, catalog_changed, intake);
         *ret = intake;
         return 0;
 }
@@ -416,6 +432,7 @@ void intake_free(struct intake *intake)
 
         if (intake == NULL)
                 return;
+        pg_pool_on_change(intake->service->catalog, NULL, NULL);
         while ((delivery = intake->failed) != NULL) {
                 intake->failed = delivery->next;
                 free_delivery(delivery);

@@ -4,11 +4,11 @@
 
 #include "common/base/buf.h"
 #include "common/base/clock.h"
-#include "common/base/crypto.h"
 #include "common/base/failpoint.h"
 #include "common/base/log.h"
 #include "common/base/memory.h"
 #include "common/base/metrics.h"
+#include "common/durable/dead_letter.h"
 #include "common/kafka/cloudevent.h"
 
 #include <string.h>
@@ -41,7 +41,7 @@ struct publisher {
         struct kafka_producer *producer;
         uv_timer_t tick;
         enum phase phase;
-        bool asking_lease, held, stopped, more, producer_broken;
+        bool asking_lease, held, dropping, stopped, more, producer_broken;
         int64_t lease_until, asked_at, next_lease_at, next_sweep_at, pause_until;
         /* The batch on its way: keys for the statement that marks it, and how many answers are missing. */
         struct buf keys, versions;
@@ -56,6 +56,26 @@ static bool still_leading(const struct publisher *publisher)
         return publisher->held && clock_boot_ms() < publisher->lease_until;
 }
 
+static void lease_dropped(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct publisher *publisher = context;
+
+        (void)rows;
+        (void)err; /* then it runs out by itself */
+        publisher->held = false;
+        publisher->dropping = false;
+}
+
+/* The standby need not wait for our lease to run out: but only when nothing of ours is on its way. */
+static void drop_lease(struct publisher *publisher)
+{
+        if (!publisher->held || publisher->dropping || publisher->phase != PHASE_IDLE)
+                return;
+        publisher->dropping = true;
+        pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, SQL_DROP_LEASE, PARAMS(publisher->service->instance),
+                     lease_dropped, publisher);
+}
+
 static void end_round(struct publisher *publisher)
 {
         publisher->phase = PHASE_IDLE;
@@ -65,6 +85,8 @@ static void end_round(struct publisher *publisher)
                 kafka_producer_free(TAKE_PTR(publisher->producer), 0);
                 publisher->producer_broken = false;
         }
+        if (publisher->stopped)
+                drop_lease(publisher);
 }
 
 static void marked(void *context, const struct pg_rows *rows, const struct err *err)
@@ -229,32 +251,20 @@ static void snapshots_arrived(void *context, const struct pg_rows *rows, const s
 /* The message as it came, with why it is here in headers of ours. */
 static int produce_dead_letter(struct publisher *publisher, const struct pg_rows *rows, int row)
 {
-        const char *key = pg_text(rows, row, "message_key"), *value = pg_text(rows, row, "value");
-        const char *field = pg_text(rows, row, "field");
-        auto_free unsigned char *key_bytes = key ? mem_alloc(strlen(key) + 1, 1) : NULL;
-        auto_free unsigned char *value_bytes = value ? mem_alloc(strlen(value) + 1, 1) : NULL;
         auto_free char *topic =
                 mem_printf("%s.%s.dlq", pg_text(rows, row, "topic"), pg_text(rows, row, "service"));
-        const char *const pairs[][2] = {
-                { "tenantry_code", pg_text(rows, row, "code") },
-                { "tenantry_detail", pg_text(rows, row, "detail") },
-                { "tenantry_dead_letter", pg_text(rows, row, "id") },
-                { "tenantry_field", field },
-        };
-        struct kafka_header headers[ARRAY_SIZE(pairs)];
-        struct kafka_record record = { .topic = topic, .headers = headers };
+        struct dead_letter letter;
+        int rc;
 
-        for (size_t i = 0; i < ARRAY_SIZE(pairs); i++)
-                if (pairs[i][1] != NULL)
-                        headers[record.header_count++] =
-                                (struct kafka_header){ pairs[i][0], pairs[i][1], strlen(pairs[i][1]) };
-        if (key != NULL)
-                record.key_length = (size_t)MAX(0, crypto_base64_decode(key, key_bytes));
-        if (value != NULL)
-                record.value_length = (size_t)MAX(0, crypto_base64_decode(value, value_bytes));
-        record.key = key_bytes;
-        record.value = value_bytes;
-        return kafka_produce(publisher->producer, &record, delivered, publisher, NULL);
+        dead_letter_read(rows, row, &letter);
+        letter.record.topic = topic;
+        dead_letter_add(&letter, "tenantry_code", pg_text(rows, row, "code"));
+        dead_letter_add(&letter, "tenantry_detail", pg_text(rows, row, "detail"));
+        dead_letter_add(&letter, "tenantry_dead_letter", pg_text(rows, row, "id"));
+        dead_letter_add(&letter, "tenantry_field", pg_text(rows, row, "field"));
+        rc = kafka_produce(publisher->producer, &letter.record, delivered, publisher, NULL);
+        dead_letter_release(&letter);
+        return rc;
 }
 
 static void dead_letters_arrived(void *context, const struct pg_rows *rows, const struct err *err)
@@ -342,6 +352,10 @@ static void lease_answered(void *context, const struct pg_rows *rows, const stru
         if (err != NULL)
                 return; /* what we hold runs on until its end */
         publisher->held = got;
+        if (publisher->stopped) {
+                drop_lease(publisher);
+                return;
+        }
         metric_set(publisher->leading, got);
         if (!got)
                 return;
@@ -409,27 +423,15 @@ struct publisher *publisher_new(struct service *service)
         return publisher;
 }
 
-static void lease_dropped(void *context, const struct pg_rows *rows, const struct err *err)
-{
-        struct publisher *publisher = context;
-
-        (void)rows;
-        (void)err;
-        publisher->held = false;
-}
-
-/* The standby need not wait for our lease to run out: but only when nothing of ours is on its way. */
 void publisher_stop(struct publisher *publisher)
 {
         publisher->stopped = true;
-        if (publisher->held && publisher->phase == PHASE_IDLE)
-                pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, SQL_DROP_LEASE,
-                             PARAMS(publisher->service->instance), lease_dropped, publisher);
+        drop_lease(publisher);
 }
 
 bool publisher_is_idle(const struct publisher *publisher)
 {
-        return publisher->phase == PHASE_IDLE;
+        return publisher->phase == PHASE_IDLE && !publisher->dropping && !publisher->asking_lease;
 }
 
 static void free_publisher(uv_handle_t *handle)

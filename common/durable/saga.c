@@ -425,6 +425,10 @@ static void run(struct saga *saga)
         enum step_result result;
         struct err err;
 
+        if (!still_ours(saga)) { /* frozen between the question and its answer: a step begins with a lease, or not at all */
+                drop(saga, "the lease ran out before the step");
+                return;
+        }
         if (saga->engine->stopped) {
                 put_down(saga);
                 return;

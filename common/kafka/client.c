@@ -1,6 +1,7 @@
 /* librdkafka settings and queues on our loop: see client.h. */
 #include "common/kafka/client.h"
 
+#include "common/base/log.h"
 #include "common/base/memory.h"
 
 #include <string.h>
@@ -46,6 +47,13 @@ static int set_properties(rd_kafka_conf_t *conf, const char *properties, struct 
         return 0;
 }
 
+/* @locality librdkafka's threads. log_emit makes one write per line and shares nothing. */
+static void log_line(const rd_kafka_t *rk, int level, const char *facility, const char *text)
+{
+        (void)rk;
+        log_emit(level <= 4 ? LOG_WARN : LOG_DEBUG, "librdkafka", "facility", facility, "text", text, NULL);
+}
+
 int kafka_client_conf(const struct kafka_settings *settings, rd_kafka_conf_t **ret, struct err *err)
 {
         rd_kafka_conf_t *conf = rd_kafka_conf_new();
@@ -57,6 +65,7 @@ int kafka_client_conf(const struct kafka_settings *settings, rd_kafka_conf_t **r
         kafka_client_set(conf, "reconnect.backoff.ms", "50");
         kafka_client_set(conf, "reconnect.backoff.max.ms", "500");
         kafka_client_set(conf, "log.connection.close", "false");
+        rd_kafka_conf_set_log_cb(conf, log_line);
         rc = set_properties(conf, settings->properties, err);
         if (rc < 0)
                 rd_kafka_conf_destroy(conf);
@@ -133,7 +142,7 @@ struct destroy {
 
 static void destroy_client(uv_work_t *work)
 {
-        rd_kafka_destroy_flags(CONTAINER_OF(work, struct destroy, work)->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+        rd_kafka_destroy(CONTAINER_OF(work, struct destroy, work)->rk);
 }
 
 static void client_destroyed(uv_work_t *work, int status)

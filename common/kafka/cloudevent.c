@@ -63,6 +63,11 @@ static int check_specversion(const char *text, size_t length, struct err *err)
         return err_field(err, "specversion", "specversion must be 1.0");
 }
 
+static int check_value(const struct kafka_message *message, struct err *err)
+{
+        return message->value ? 0 : err_set(err, ERR_INPUT, "no_value", "the message has no value");
+}
+
 static int decode_binary(const struct kafka_message *message, struct cloudevent *event, struct err *err)
 {
         const struct attribute attributes[] = ATTRIBUTES(event);
@@ -78,10 +83,13 @@ static int decode_binary(const struct kafka_message *message, struct cloudevent 
                         text = kafka_message_header(message, "traceparent", &length);
                 rc = take_attribute(&attributes[i], text, length, err);
         }
+        if (rc == 0)
+                rc = check_value(message, err); /* only now: the refusal shall name the event */
         if (rc < 0)
                 return rc;
         text = kafka_message_header(message, "content-type", &length);
-        if (text != NULL && (length < 16 || strncasecmp(text, "application/json", 16) != 0))
+        if (text != NULL && (length < 16 || strncasecmp(text, "application/json", 16) != 0 ||
+                             (length > 16 && text[16] != ';' && text[16] != ' ')))
                 return err_field(err, "content-type", "content-type must be application/json");
         return json_parse(message->value, message->value_length, &event->data, err);
 }
@@ -91,8 +99,10 @@ static int decode_structured(const struct kafka_message *message, struct cloudev
         const struct attribute attributes[] = ATTRIBUTES(event);
         auto_json *envelope = NULL;
         const char *text;
-        int rc = json_parse(message->value, message->value_length, &envelope, err);
+        int rc = check_value(message, err);
 
+        if (rc == 0)
+                rc = json_parse(message->value, message->value_length, &envelope, err);
         if (rc < 0)
                 return rc;
         if (!json_is_object(envelope))
@@ -118,6 +128,10 @@ static int decode_structured(const struct kafka_message *message, struct cloudev
 static int decode_bare(const struct kafka_message *message, const char *bare_type, struct cloudevent *event,
                        struct err *err)
 {
+        int rc = check_value(message, err);
+
+        if (rc < 0)
+                return rc;
         event->id = mem_printf("%s-%d-%lld", message->topic, message->partition, (long long)message->offset);
         event->source = mem_printf("/kafka/%s", message->topic);
         event->type = mem_copy_text(bare_type);
@@ -151,8 +165,6 @@ int cloudevent_decode(const struct kafka_message *message, const char *bare_type
         memset(event, 0, sizeof(*event));
         if (message->key != NULL && memchr(message->key, '\0', message->key_length) == NULL)
                 event->key = mem_copy_bytes(message->key, message->key_length);
-        if (message->value == NULL)
-                return err_set(err, ERR_INPUT, "no_value", "the message has no value");
         if (content_type != NULL && type_length >= sizeof(structured) - 1 &&
             strncasecmp(content_type, structured, sizeof(structured) - 1) == 0)
                 rc = decode_structured(message, event, err);

@@ -196,6 +196,22 @@ static void handle_rebalance(struct kafka_consumer *consumer, rd_kafka_event_t *
                 give_back(consumer);
 }
 
+static void handle_error(struct kafka_consumer *consumer, rd_kafka_event_t *event)
+{
+        rd_kafka_resp_err_t code = rd_kafka_event_error(event);
+        const char *text = rd_kafka_event_error_string(event);
+        struct err err;
+
+        if (consumer->events->trouble == NULL || code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN ||
+            code == RD_KAFKA_RESP_ERR__TRANSPORT)
+                return;
+        if (code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC)
+                err_set(&err, ERR_BUSY, "topic_missing", "a topic is missing (run: tenantry init): %.200s", text);
+        else
+                err_set(&err, ERR_BUSY, "kafka_trouble", "Kafka: %.300s", text);
+        consumer->events->trouble(consumer->context, &err);
+}
+
 static void serve(void *context)
 {
         struct kafka_consumer *consumer = context;
@@ -209,6 +225,8 @@ static void serve(void *context)
                 }
                 if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_REBALANCE)
                         handle_rebalance(consumer, event);
+                else if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR)
+                        handle_error(consumer, event);
                 rd_kafka_event_destroy(event);
         }
 }
@@ -361,9 +379,8 @@ void kafka_consumer_free(struct kafka_consumer *consumer)
         }
         if (consumer->wanted != NULL)
                 rd_kafka_topic_partition_list_destroy(consumer->wanted);
-        if (!consumer->tail)
-                rd_kafka_unsubscribe(consumer->rk);
         rd_kafka_queue_destroy(consumer->queue);
+        /* Destroying leaves the group, else its partitions would wait for the end of our session. */
         kafka_client_destroy_later(consumer->loop, consumer->rk);
         consumer->magic = 0;
         free(consumer);

@@ -8,6 +8,8 @@
 
 #define PRODUCER_MAGIC 0x6b706d31
 #define TOPIC_LIMIT    16
+#define PROBE_TIMEOUT  1000
+#define LARGEST        "4194304"
 
 struct kafka_producer {
         unsigned magic;
@@ -17,7 +19,8 @@ struct kafka_producer {
         struct kafka_wakeup *wakeup;
         rd_kafka_topic_t *topics[TOPIC_LIMIT];
         size_t topic_count, pending;
-        bool up;
+        bool up, probing, found, freed;
+        uv_work_t probe;
         void (*fatal)(void *context, const struct err *err);
         void *fatal_context;
 };
@@ -28,10 +31,13 @@ struct delivery {
         void *context;
 };
 
-static void error_of_code(rd_kafka_resp_err_t code, struct err *err)
+static void error_of_code(rd_kafka_resp_err_t code, rd_kafka_msg_status_t status, struct err *err)
 {
         if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
                 err_set(err, ERR_INPUT, "too_large", "Kafka refuses the message: it is too large");
+        else if (status == RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED)
+                err_set(err, ERR_BUSY, "outcome_unknown", "Kafka may or may not have taken the message: %s",
+                        rd_kafka_err2str(code));
         else
                 err_set(err, ERR_BUSY, "kafka_away", "Kafka did not take the message: %s", rd_kafka_err2str(code));
 }
@@ -46,7 +52,7 @@ static void answer(struct kafka_producer *producer, const rd_kafka_message_t *me
                 producer->up = true;
                 delivery->delivered(delivery->context, NULL);
         } else {
-                error_of_code(message->err, &err);
+                error_of_code(message->err, rd_kafka_message_status(message), &err);
                 delivery->delivered(delivery->context, &err);
         }
         free(delivery);
@@ -67,6 +73,45 @@ static void handle_error(struct kafka_producer *producer, rd_kafka_event_t *even
         producer->fatal(producer->fatal_context, &err);
 }
 
+static void destroy(struct kafka_producer *producer)
+{
+        for (size_t i = 0; i < producer->topic_count; i++)
+                rd_kafka_topic_destroy(producer->topics[i]);
+        rd_kafka_queue_destroy(producer->queue);
+        kafka_client_destroy_later(producer->loop, producer->rk);
+        producer->magic = 0;
+        free(producer);
+}
+
+/* Asking for metadata blocks, so a worker thread does it. */
+static void look_for_brokers(uv_work_t *work)
+{
+        struct kafka_producer *producer = CONTAINER_OF(work, struct kafka_producer, probe);
+        const struct rd_kafka_metadata *metadata = NULL;
+
+        producer->found = rd_kafka_metadata(producer->rk, 0, NULL, &metadata, PROBE_TIMEOUT) == RD_KAFKA_RESP_ERR_NO_ERROR;
+        if (metadata != NULL)
+                rd_kafka_metadata_destroy(metadata);
+}
+
+static void brokers_looked_for(uv_work_t *work, int status)
+{
+        struct kafka_producer *producer = CONTAINER_OF(work, struct kafka_producer, probe);
+
+        producer->probing = false;
+        producer->up |= status == 0 && producer->found;
+        if (producer->freed)
+                destroy(producer);
+}
+
+/* Without messages nobody would tell that the brokers are back, and who is not ready is sent no messages. */
+static void probe_if_down(struct kafka_producer *producer)
+{
+        if (producer->up || producer->probing)
+                return;
+        producer->probing = uv_queue_work(producer->loop, &producer->probe, look_for_brokers, brokers_looked_for) == 0;
+}
+
 static void serve(void *context)
 {
         struct kafka_producer *producer = context;
@@ -83,6 +128,7 @@ static void serve(void *context)
                         handle_error(producer, event);
                 rd_kafka_event_destroy(event);
         }
+        probe_if_down(producer);
 }
 
 int kafka_producer_new(uv_loop_t *loop, const struct kafka_settings *settings, int message_timeout_ms,
@@ -102,6 +148,7 @@ int kafka_producer_new(uv_loop_t *loop, const struct kafka_settings *settings, i
         kafka_client_set(conf, "partitioner", "murmur2_random");
         kafka_client_set(conf, "message.timeout.ms", timeout);
         kafka_client_set(conf, "queue.buffering.max.messages", "200000");
+        kafka_client_set(conf, "message.max.bytes", LARGEST); /* dead letters are as large as the broker let them in */
         rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
         producer = NEW(struct kafka_producer);
         producer->magic = PRODUCER_MAGIC;
@@ -140,12 +187,9 @@ void kafka_producer_free(struct kafka_producer *producer, int timeout_ms)
                         rd_kafka_flush(producer->rk, 10);
         }
         kafka_wakeup_free(producer->wakeup);
-        for (size_t i = 0; i < producer->topic_count; i++)
-                rd_kafka_topic_destroy(producer->topics[i]);
-        rd_kafka_queue_destroy(producer->queue);
-        kafka_client_destroy_later(producer->loop, producer->rk);
-        producer->magic = 0;
-        free(producer);
+        producer->freed = true;
+        if (!producer->probing)
+                destroy(producer); /* else brokers_looked_for does */
 }
 
 static rd_kafka_headers_t *copy_headers(const struct kafka_record *record)
@@ -180,7 +224,7 @@ int kafka_produce(struct kafka_producer *producer, const struct kafka_record *re
         if (headers != NULL)
                 rd_kafka_headers_destroy(headers);
         free(delivery);
-        error_of_code(code, err);
+        error_of_code(code, RD_KAFKA_MSG_STATUS_NOT_PERSISTED, err);
         return -(int)ERR_BUSY;
 }
 

@@ -24,6 +24,14 @@ static const char *skip_blanks(const char *text, const char *end)
         return text;
 }
 
+/* The carriage return of a line too. */
+static const char *skip_space(const char *text, const char *end)
+{
+        while (text < end && isspace((unsigned char)*text))
+                text++;
+        return text;
+}
+
 /* "-- migrate:up" with or without the space; *ret_rest is what follows the word. */
 static enum directive directive_of(const char *line, const char *end, const char **ret_rest)
 {
@@ -45,17 +53,16 @@ static int parse_options(const struct reader *reader, const char *text, const ch
         bool seen = false;
 
         section->transaction = true;
-        for (text = skip_blanks(text, end); text < end; text = skip_blanks(text, end)) {
+        for (text = skip_space(text, end); text < end; text = skip_space(text, end)) {
                 const char *start = text;
                 size_t length;
 
                 while (text < end && !isspace((unsigned char)*text))
                         text++;
                 length = (size_t)(text - start);
-                if (length == 0)
-                        break; /* the carriage return */
                 if (seen)
-                        return err_field(err, reader->name, "%s line %d: the option stands twice", reader->name, reader->line);
+                        return err_field(err, reader->name, "%s line %d: a second option \"%.*s\"; there is only one",
+                                         reader->name, reader->line, (int)MIN(length, 40), start);
                 if (length == 17 && strncmp(start, "transaction:false", 17) == 0)
                         section->transaction = false;
                 else if (length != 16 || strncmp(start, "transaction:true", 16) != 0)
@@ -64,8 +71,6 @@ static int parse_options(const struct reader *reader, const char *text, const ch
                                          "are known",
                                          reader->name, reader->line, (int)MIN(length, 40), start);
                 seen = true;
-                while (text < end && isspace((unsigned char)*text))
-                        text++;
         }
         return 0;
 }
@@ -247,15 +252,15 @@ size_t migration_next_statement(const char *sql)
         bool after_begin = false;
 
         while (*p) {
-                if (*p == ';' && depth == 0 && parentheses <= 0)
+                if (*p == ';' && depth == 0 && parentheses == 0)
                         return (size_t)(p + 1 - sql);
                 if (*p == '\'' || *p == '"') {
                         bool escapes = *p == '\'' && p > sql && (p[-1] == 'e' || p[-1] == 'E') &&
-                                       (p - 1 == sql || !is_word(p[-2]));
+                                       (p - 1 == sql || (!is_word(p[-2]) && p[-2] != '$'));
 
                         p = skip_quoted(p, escapes);
                 } else if (p[0] == '-' && p[1] == '-') {
-                        p += strcspn(p, "\n");
+                        p += strcspn(p, "\r\n");
                 } else if (p[0] == '/' && p[1] == '*') {
                         p = skip_block_comment(p);
                 } else if (*p == '$') {
@@ -268,7 +273,8 @@ size_t migration_next_statement(const char *sql)
                         depth = atomic_depth(word, (size_t)(p - word), depth, after_begin);
                         after_begin = p - word == 5 && strncasecmp(word, "begin", 5) == 0;
                 } else {
-                        parentheses += *p == '(' ? 1 : *p == ')' ? -1 : 0;
+                        parentheses += *p == '(' ? 1 : *p == ')' && parentheses > 0 ? -1 : 0;
+                        after_begin &= isspace((unsigned char)*p) != 0; /* "select 1 as begin, atomic" is no body */
                         p++;
                 }
         }

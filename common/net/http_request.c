@@ -105,7 +105,7 @@ void http_answer_problem(struct http_request *request, unsigned status, const ch
                 json_object_set_new(problem, "field", json_string(field));
         if (detail != NULL)
                 json_set_text(problem, "detail", detail);
-        json_object_set_new(problem, "title", json_string(code));
+        json_object_set_new(problem, "title", json_string(MHD_get_reason_phrase_for(status)));
         text = json_print(problem);
         json_decref(problem);
         http_answer(request, status, "application/problem+json", text, strlen(text));

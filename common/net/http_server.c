@@ -77,6 +77,16 @@ static void on_connection(void *context, struct MHD_Connection *connection, void
         }
 }
 
+/* A NUL would end the text for us and not for whoever stands before us: it becomes a character that fits nowhere. */
+static size_t unescape(void *context, struct MHD_Connection *connection, char *text)
+{
+        (void)context;
+        (void)connection;
+        for (char *nul = text; (nul = strstr(nul, "%00")) != NULL; nul += 3)
+                nul[2] = '1';
+        return MHD_http_unescape(text);
+}
+
 static bool match_path(const char *pattern, const char *path, char **ret_segment)
 {
         const char *hole = strstr(pattern, "{id}");
@@ -117,6 +127,11 @@ static void find_route(struct http_request *request)
                 http_answer_header(request, "Allow", allowed.data);
 }
 
+static bool is_json(const char *type)
+{
+        return type != NULL && strncasecmp(type, "application/json", 16) == 0 && strchr("; \t", type[16]) != NULL;
+}
+
 static void refuse_by_headers(struct http_request *request)
 {
         const char *length = http_header(request, "Content-Length"), *type = http_header(request, "Content-Type");
@@ -124,7 +139,7 @@ static void refuse_by_headers(struct http_request *request)
 
         if (length != NULL && strtoull(length, NULL, 10) > request->server->limits.body_bytes)
                 request->refused = 413;
-        else if (has_body && (type == NULL || strncasecmp(type, "application/json", 16) != 0) && request->route &&
+        else if (has_body && !is_json(type) && request->route &&
                  strcmp(request->route->method, "POST") == 0 && strncmp(request->path, "/api/", 5) == 0 &&
                  strncmp(request->path, "/api/webhooks/", 14) != 0)
                 request->refused = 415;
@@ -220,8 +235,11 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
 
         (void)version;
         if (request == NULL) {
-                *request_context = new_request(context, connection, url, method);
-                return MHD_YES;
+                *request_context = request = new_request(context, connection, url, method);
+                if (!request->refused || http_header(request, "Expect") == NULL)
+                        return MHD_YES;
+                dispatch(request); /* the peer asks before it sends: it need not */
+                return queue_response(request);
         }
         CHECK_MAGIC(request, HTTP_REQUEST_MAGIC);
         if (*upload_size > 0) {
@@ -297,6 +315,15 @@ void http_send(struct http_request *request, unsigned status, struct MHD_Respons
         http_run_soon(request->server);
 }
 
+/* 503 with Retry-After. */
+static void answer_busy(struct http_request *request, const char *code, const char *detail)
+{
+        struct err err;
+
+        err_set(&err, ERR_BUSY, code, "%s", detail);
+        http_answer_error(request, &err);
+}
+
 /* Slow senders, slow readers, idle connections and forgotten requests all end here. */
 static void on_sweep(uv_timer_t *timer)
 {
@@ -311,9 +338,9 @@ static void on_sweep(uv_timer_t *timer)
         DL_FOREACH_SAFE(server->requests, request, next)
         {
                 if (request->suspended && !request->answered && now > request->answer_by)
-                        http_answer_problem(request, 503, "timeout", NULL, "no answer in time; try again");
-                else if (request->answered && request->stream == NULL && request->peer != NULL &&
-                         now > request->answer_by + server->limits.read_ms)
+                        answer_busy(request, "timeout", "no answer in time; try again");
+                else if (request->answered && (request->stream == NULL || request->stream->ending) &&
+                         request->peer != NULL && now > request->answer_by + server->limits.read_ms)
                         shutdown(request->peer->fd, SHUT_RDWR);
         }
 }
@@ -382,6 +409,7 @@ int http_server_new(uv_loop_t *loop, const char *address, int port, const struct
                                           MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_MEMORY,
                                           MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,
                                           MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,
+                                          MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL,
                                           MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
         if (server->daemon == NULL) {
                 close(fd);
@@ -425,7 +453,7 @@ void http_server_free(struct http_server *server)
         DL_FOREACH_SAFE(server->requests, request, next)
         {
                 if (request->suspended && !request->answered)
-                        http_answer_problem(request, 503, "stopping", NULL, "the service is stopping; try again");
+                        answer_busy(request, "stopping", "the service is stopping; try again");
                 else if (request->stream != NULL)
                         http_stream_end(request->stream);
         }

@@ -81,6 +81,15 @@ static void drop_connection(struct pg_slot *slot)
         slot->state = SLOT_CLOSED;
 }
 
+/* Whether a connection is left: a pool that loses one of several, or may not open another, still answers. */
+static bool has_connection(const struct pg_pool *pool)
+{
+        for (size_t i = 0; i < pool->size; i++)
+                if (pool->slots[i].state == SLOT_FREE || pool->slots[i].state == SLOT_WORKING)
+                        return true;
+        return false;
+}
+
 static void connection_failed(struct pg_slot *slot, const struct err *err)
 {
         struct pg_pool *pool = slot->pool;
@@ -89,7 +98,7 @@ static void connection_failed(struct pg_slot *slot, const struct err *err)
         pool->error = *err;
         pool->backoff_ms = MIN(MAX(pool->backoff_ms * 2, BACKOFF_LEAST), BACKOFF_MOST);
         pool->retry_at = clock_boot_ms() + pool->backoff_ms;
-        set_up(pool, false);
+        set_up(pool, has_connection(pool));
 }
 
 static void connection_lost(void *context, const struct err *err)

@@ -36,17 +36,20 @@ static void close_handle(uv_handle_t *handle, void *context)
                 uv_close(handle, NULL);
 }
 
+static volatile sig_atomic_t exit_status;
+
 /* librdkafka may hold its worker thread for long when brokers are away: nothing of ours waits for it any more. */
 static void on_close_deadline(int number)
 {
         (void)number;
-        _exit(0);
+        _exit(exit_status);
 }
 
 static void close_frame(struct frame *frame)
 {
         struct service *service = &frame->service;
 
+        exit_status = frame->status;
         signal(SIGALRM, on_close_deadline);
         alarm(CLOSE_DEADLINE);
         service->definition->finish(service);

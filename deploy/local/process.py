@@ -141,7 +141,7 @@ class ServerProcess:
         self.argv = list(argv)
         self.log_path = log_path
         self.pid_path = pid_path
-        self._env = None if env is None else dict(env)
+        self._env = env  # not copied: whoever changes it before start() is heard
         self._cwd = cwd
         self._account = account
         self._death_signal = parent_death_signal if die_with_parent else None

@@ -6,6 +6,16 @@ set local check_function_bodies = off; -- the tables below are found at run time
 create sequence catalog.fence;
 grant usage on sequence catalog.fence to tenantry_provisioner, tenantry_migrator, tenantry_billing, tenantry_gateway;
 
+-- Always higher than before, also in a catalog that was restored: databases of tenants remember the fences of the time
+-- that was lost, and would refuse a lower one. So no fence is below the microseconds since 1970.
+create function catalog.next_fence() returns bigint
+language sql security definer
+set search_path = catalog, pg_temp
+as $$
+    select setval('catalog.fence',
+        greatest(nextval('catalog.fence'), (extract(epoch from clock_timestamp()) * 1000000)::bigint))
+$$;
+
 create table catalog.lease (
     name text primary key,
     holder text not null,
@@ -19,7 +29,7 @@ language sql security definer
 set search_path = catalog, pg_temp
 as $$
     insert into lease as l (name, holder, fence, until)
-    values (p_name, p_holder, nextval('catalog.fence'), clock_timestamp() + p_ms * interval '1 ms')
+    values (p_name, p_holder, catalog.next_fence(), clock_timestamp() + p_ms * interval '1 ms')
     on conflict (name) do update
         set holder = excluded.holder,
             fence = case when l.holder = excluded.holder then l.fence else excluded.fence end,
@@ -308,7 +318,7 @@ as $$
     set owner = p_owner,
         lease_until = clock_timestamp() + p_lease_ms * interval '1 ms',
         crashes = s.crashes + (s.lease_until is not null and s.owner <> p_owner)::int,
-        fence = nextval('catalog.fence')
+        fence = catalog.next_fence()
     from (
         select d.saga_id
         from saga d
@@ -495,7 +505,7 @@ revoke execute on function durable.create_tables from tenantry_provisioner, tena
 -- migrate:down
 drop function durable.create_tables, durable.take_message, durable.put_dead_letter, durable.saga_claim,
     durable.saga_check, durable.saga_renew, durable.saga_backlog, durable.saga_advance, durable.saga_park, durable.saga_end;
-drop function catalog.take_lease, catalog.drop_lease, catalog.take_token, catalog.block_budget, catalog.raise_alert,
+drop function catalog.next_fence, catalog.take_lease, catalog.drop_lease, catalog.take_token, catalog.block_budget, catalog.raise_alert,
     catalog.resolve_alert, catalog.alerts_to_deliver, catalog.alert_delivered;
 drop table catalog.lease, catalog.tenant_claim, catalog.rate_budget, catalog.alert;
 drop sequence catalog.fence;

@@ -2,6 +2,7 @@
 -- migrate:up
 set local check_function_bodies = off;
 
+-- A replayed dead letter opens its rejected operation again: an event taken before never comes here twice.
 create function provisioner.put_operation(p_event jsonb, p_tenant_id uuid, p_kind text, p_target bigint) returns void
 language sql
 as $$
@@ -9,8 +10,9 @@ as $$
     select (p_event ->> 'id')::uuid, p_tenant_id, p_kind, p_target, p_event ->> 'body_hash'
     where p_event ->> 'id' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
     on conflict (operation_id) do update
-        set target = excluded.target
-        where operation.state = 'accepted'
+        set tenant_id = excluded.tenant_id, kind = excluded.kind, target = excluded.target, state = 'accepted',
+            body_hash = excluded.body_hash, code = null, field = null, detail = null, result = '{}', finished_at = null
+        where operation.state in ('accepted', 'rejected')
 $$;
 
 -- A refusal by our rules (not by the contract): the producer is answered by event, the asker by operation.
@@ -269,7 +271,9 @@ begin
     end if;
     if p_verdict = 'dead' then
         perform durable.put_dead_letter(p_message, p_code, p_field, p_detail);
-        if p_event ->> 'id' is not null then
+        -- Another event's operation is not ours to end, though a broken message bears its id.
+        if p_event ->> 'id' is not null
+            and not exists (select from catalog.operation where operation_id::text = p_event ->> 'id') then
             perform refuse(p_event, null, 'unknown', p_code, p_field, p_detail);
         else
             perform catalog.record_rejection(p_event, p_code, p_field, p_detail);

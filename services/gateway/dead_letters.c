@@ -1,12 +1,10 @@
 /* Messages that were refused: to look at, and to send once more to where they came from. */
-#include "common/base/crypto.h"
 #include "common/base/memory.h"
+#include "common/durable/dead_letter.h"
 #include "services/gateway/pending.h"
 #include "services/gateway/reading.h"
 
 #include <string.h>
-
-#define HEADER_LIMIT 64
 
 static const char SQL_LIST[] =
         "select coalesce(jsonb_agg(to_jsonb(d) - 'value' - 'headers' order by d.id desc), '[]') as list from "
@@ -77,45 +75,17 @@ static void replayed(void *context, const struct err *err)
                 http_answer_json(request, 202, json_pack("{s:s}", "status", "sent again"));
 }
 
-/* {bytes, length} of a base64 text; NULL for null. */
-static unsigned char *decode(const char *text, size_t *ret_length)
-{
-        unsigned char *bytes = text ? mem_alloc(strlen(text) + 1, 1) : NULL;
-
-        *ret_length = text ? (size_t)MAX(0, crypto_base64_decode(text, bytes)) : 0;
-        return bytes;
-}
-
 static void send_again(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
 {
-        auto_json *list = json_column(rows, 0, "headers");
-        struct kafka_header headers[HEADER_LIMIT];
-        unsigned char *owned[2 * HEADER_LIMIT];
-        size_t owned_count = 0;
-        struct kafka_record record = { .topic = pg_text(rows, 0, "topic"), .headers = headers };
         struct replay *replay = NEW(struct replay);
+        struct dead_letter letter;
         struct err err;
-        json_t *pair;
-        size_t i, ignored;
 
-        json_array_foreach(list, i, pair)
-        {
-                if (i == HEADER_LIMIT)
-                        break;
-                headers[i].name = (char *)(owned[owned_count++] = decode(json_string_value(json_array_get(pair, 0)), &ignored));
-                headers[i].value = owned[owned_count++] =
-                        decode(json_string_value(json_array_get(pair, 1)), &headers[i].length);
-                record.header_count++;
-        }
-        record.key = decode(pg_text(rows, 0, "message_key"), &record.key_length);
-        record.value = decode(pg_text(rows, 0, "value"), &record.value_length);
+        dead_letter_read(rows, 0, &letter);
         pending_begin(&replay->pending, request, release);
-        if (kafka_produce(gateway->producer, &record, replayed, replay, &err) < 0)
+        if (kafka_produce(gateway->producer, &letter.record, replayed, replay, &err) < 0)
                 replayed(replay, &err);
-        for (i = 0; i < owned_count; i++)
-                free(owned[i]);
-        free((void *)(uintptr_t)record.key);
-        free((void *)(uintptr_t)record.value);
+        dead_letter_release(&letter);
 }
 
 static void answer_replay(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)

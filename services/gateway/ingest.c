@@ -155,6 +155,7 @@ static void known_looked_up(void *context, const struct pg_rows *rows, const str
 
         if (err == NULL && pg_rows_count(rows) == 1 && pg_text(rows, 0, "body_hash") != NULL &&
             strcmp(pg_text(rows, 0, "body_hash"), ingest->body_hash) != 0) {
+                recent_learn(ingest->gateway->recent, ingest->operation.text, pg_text(rows, 0, "body_hash"));
                 refuse_other_body(ingest);
                 return;
         }
@@ -225,7 +226,8 @@ void ingest(struct gateway *gateway, struct http_request *request, const struct 
                 http_answer_error(request, &err);
                 return;
         }
-        cloudevent_hash(ingest->contract->type, data, ingest->body_hash);
+        if (key != NULL) /* only a key can come back with another body */
+                cloudevent_hash(ingest->contract->type, data, ingest->body_hash);
         ingest->data = json_print(data);
         ingest->traceparent = traceparent_of(request);
         ingest->wait_ms = waiters_preference(request, gateway->config->max_wait_ms);

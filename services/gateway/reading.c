@@ -29,6 +29,10 @@ static void rows_arrived(void *context, const struct pg_rows *rows, const struct
 
         if (request == NULL)
                 return;
+        if (err != NULL && err->class == ERR_INPUT) { /* a value that PostgreSQL cannot read: no UTF-8, no such day */
+                http_answer_problem(request, 400, "invalid_value", NULL, "a value in the query cannot be read");
+                return;
+        }
         if (err != NULL) {
                 err_set(&away, ERR_BUSY, "catalog_away", "the catalog does not answer; try again");
                 away.retry_after = SECONDS(2);

@@ -95,15 +95,15 @@ void tenants_get(struct gateway *gateway, struct http_request *request, const ch
 {
         const char *cursor = http_query(request, "cursor"), *limit_text = http_query(request, "limit");
         auto_free char *time = NULL, *tenant = NULL;
-        char limit[16];
-        long count = limit_text ? strtol(limit_text, NULL, 10) : PAGE_DEFAULT;
+        char limit[16], *end = "";
+        long count = limit_text ? strtol(limit_text, &end, 10) : PAGE_DEFAULT;
 
         (void)caller;
         if (cursor != NULL && !parse_cursor(cursor, &time, &tenant)) {
                 http_answer_problem(request, 400, "invalid_field", "cursor", "this cursor was not given out by us");
                 return;
         }
-        if (count < 1 || count > PAGE_LIMIT) {
+        if (count < 1 || count > PAGE_LIMIT || *end != '\0') {
                 http_answer_problem(request, 400, "invalid_field", "limit", "limit must be 1 to 500");
                 return;
         }

@@ -3,6 +3,7 @@
 
 #include "common/base/memory.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <uthash.h>
 
@@ -35,6 +36,15 @@ void recent_free(struct recent *recent)
                 free(entry);
         }
         free(recent);
+}
+
+void recent_learn(struct recent *recent, const char *operation_id, const char *body_hash)
+{
+        struct entry *entry;
+
+        HASH_FIND_STR(recent->entries, operation_id, entry);
+        if (entry != NULL)
+                snprintf(entry->hash, sizeof(entry->hash), "%s", body_hash);
 }
 
 bool recent_note(struct recent *recent, const char *operation_id, const char *body_hash)

@@ -9,3 +9,5 @@ struct recent *recent_new(void);
 void recent_free(struct recent *recent);
 /* Notes the pair. Returns false where the operation was noted with another hash before. */
 bool recent_note(struct recent *recent, const char *operation_id, const char *body_hash);
+/* The catalog knows better: this is the hash that the operation was taken with. */
+void recent_learn(struct recent *recent, const char *operation_id, const char *body_hash);

@@ -10,14 +10,15 @@
 
 static bool public_signup_allowed(struct gateway *gateway, struct http_request *request)
 {
-        int64_t wait = limiter_take(gateway->public_signups, http_address(request), clock_boot_ms());
         char seconds[24];
+        int64_t wait;
 
         if (gateway->signups_in_progress >= gateway->config->signups_in_progress) {
                 http_answer_header(request, "Retry-After", "60");
                 http_answer_problem(request, 503, "too_many_signups", NULL, "too many signups are in progress; try again soon");
                 return false;
         }
+        wait = limiter_take(gateway->public_signups, http_address(request), clock_boot_ms());
         if (wait == 0)
                 return true;
         snprintf(seconds, sizeof(seconds), "%lld", (long long)(wait / 1000 + 1));

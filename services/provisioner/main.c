@@ -2,9 +2,11 @@
 #include "common/durable/intake.h"
 #include "common/durable/publisher.h"
 #include "common/base/memory.h"
+#include "services/provisioner/alerter.h"
 #include "services/provisioner/driver.h"
 #include "services/provisioner/janitor.h"
 #include "services/provisioner/provisioner.h"
+#include "services/provisioner/rewrap.h"
 #include "services/provisioner/servers.h"
 #include "services/provisioner/waker.h"
 
@@ -65,6 +67,8 @@ static int start(struct service *service, const void *config, struct err *err)
         provisioner->publisher = publisher_new(service);
         provisioner->waker = waker_new(provisioner);
         provisioner->janitor = janitor_new(provisioner);
+        provisioner->rewrap = rewrap_new(provisioner);
+        provisioner->alerter = alerter_new(provisioner);
         return intake_new(service, &intake, &provisioner->intake, err);
 }
 
@@ -76,6 +80,9 @@ static int ready(struct service *service, struct err *err)
                 return err_set(err, ERR_BUSY, "catalog_away", "%s", pg_pool_error(service->catalog)->message);
         if (!servers_are_known(provisioner->servers))
                 return err_set(err, ERR_BUSY, "starting", "the catalog does not know the servers yet");
+        if (rewrap_unknown_key(provisioner->rewrap) != NULL)
+                return err_set(err, ERR_BUSY, "key_unknown", "secrets are sealed with key %s, which is in no ring: add it",
+                               rewrap_unknown_key(provisioner->rewrap));
         if (!intake_is_ready(provisioner->intake))
                 return err_set(err, ERR_BUSY, "kafka_not_assigned", "Kafka has given this consumer no partitions yet");
         return 0;
@@ -107,6 +114,8 @@ static void finish(struct service *service)
         saga_engine_free(provisioner->sagas);
         waker_free(provisioner->waker);
         janitor_free(provisioner->janitor);
+        rewrap_free(provisioner->rewrap);
+        alerter_free(provisioner->alerter);
         servers_free(provisioner->servers);
         migration_set_free(provisioner->migrations);
         keyring_free(provisioner->control_keys);

@@ -22,6 +22,8 @@ struct provisioner {
         struct publisher *publisher;
         struct waker *waker;
         struct janitor *janitor;
+        struct rewrap *rewrap;
+        struct alerter *alerter;
 };
 
 /* The kinds of sagas, each in the file of its name. */

@@ -23,7 +23,7 @@ LEGAL_PATHS = {
 def rows(stack: Stack, sql: str) -> list[list[str]]:
     """Rows of a query on the catalog, as texts."""
     text = stack.postgres.execute(sql, CATALOG)
-    return [line.split("|") for line in text.splitlines() if line]
+    return [line.split("|") for line in text.split("\n") if line]  # splitlines() would split at U+2028 too
 
 
 def ensure_running(stack: Stack) -> None:

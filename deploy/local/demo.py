@@ -1,0 +1,178 @@
+"""`make demo`: starts everything, signs a few tenants up before your eyes, and tells what to try next."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from .process import ServerError
+from .stack import REPOSITORY, Stack
+
+RUN = REPOSITORY / ".run"
+COMPANIES = [
+    ("Acme Pharmacy", "ada@acme.test", "Ada"),
+    ("Blue Heron Chemists", "ben@heron.test", "Ben"),
+    ("Corner Drugstore", "cora@corner.test", "Cora"),
+]
+DEADLINE_SECONDS = 90.0
+BOLD, DIM, GREEN, PLAIN = ("\033[1m", "\033[2m", "\033[32m", "\033[0m") if sys.stdout.isatty() else ("", "", "", "")
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def demo_stack(driver: str) -> Stack:
+    return Stack(RUN / "demo", driver=driver, fast=False, die_with_parent=False)
+
+
+def call(stack: Stack, method: str, path: str, body: Any = None) -> Any:
+    environment = stack.client_environment()
+    request = urllib.request.Request(
+        environment["TENANTRY_URL"] + path,
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"content-type": "application/json", "authorization": f"Bearer {environment['TENANTRY_TOKEN']}"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.load(response)
+
+
+def write_environment(stack: Stack) -> None:
+    """.run/env: after `. .run/env` the CLI, curl, kcat and psql work."""
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in stack.client_environment().items()]
+    lines = [line for line in lines if "SAN_OPTIONS" not in line]
+    lines.append(f"export PATH={shlex.quote(str(stack.build))}:$PATH")
+    path = RUN / "env"
+    path.touch(mode=0o600)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def show(tenant: dict[str, Any]) -> str:
+    activity = tenant.get("activity") or {}
+    progress = 100 if tenant.get("state") == "ready" else int(activity.get("progress") or 0)
+    bar = "#" * (progress // 5) + "." * (20 - progress // 5)
+    return f"  {tenant.get('slug', ''):22} [{bar}] {tenant.get('state', ''):13} {activity.get('step') or ''}"
+
+
+def sign_up(stack: Stack) -> list[str]:
+    say(f"\n{BOLD}Three companies sign up:{PLAIN}")
+    tenants = []
+    for company, email, name in COMPANIES:
+        answer = call(stack, "POST", "/api/signups", {"company": company, "email": email, "name": name})
+        tenants.append(answer["tenant_id"])
+        say(f"  {company:22} 202 accepted, operation {DIM}{answer['operation_id']}{PLAIN}")
+    return tenants
+
+
+def watch(stack: Stack, tenants: list[str]) -> None:
+    """Prints each change until all are ready."""
+    say(f"\n{BOLD}Each becomes a database of its own:{PLAIN}")
+    shown: dict[str, str] = {}
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    ready: set[str] = set()
+    while len(ready) < len(tenants):
+        if time.monotonic() > deadline:
+            raise ServerError("the tenants did not become ready; see the logs in .run/demo/logs")
+        for tenant in tenants:
+            try:
+                seen = call(stack, "GET", f"/api/tenants/{tenant}")
+            except urllib.error.HTTPError:
+                continue  # still on its way through Kafka
+            line = show(seen)
+            if shown.get(tenant) != line:
+                shown[tenant] = line
+                say(line)
+            if seen["state"] == "ready":
+                ready.add(tenant)
+        time.sleep(0.05)
+
+
+def tell_what_next(stack: Stack, tenant: str) -> None:
+    mails = stack.root / "mail"
+    say(f"""
+{GREEN}All ready.{PLAIN} Everything runs on this machine; state is under .run/, logs under .run/demo/logs/.
+
+{BOLD}Try next{PLAIN} (in a shell here):
+  . .run/env
+  tenantry tenants                                  who is there
+  tenantry signup --company "My Shop" --email me@example.test --wait
+  tenantry watch                                    live, every change (end with Ctrl-C)
+  tenantry suspend {tenant} --wait
+  tenantry explain {tenant}
+  tenantry doctor                                   is everything as it should be?
+  curl -s -H "Authorization: Bearer $TENANTRY_TOKEN" $TENANTRY_URL/api/tenants | jq .
+  kcat -b $KAFKA_BROKERS -C -e -t tenant.status.v1 -f '%k %s\\n'
+  psql "$CATALOG_DATABASE_URL" -c 'select slug, state from provisioner.tenant'
+  ls {os.path.relpath(mails, REPOSITORY)}                            the invitations
+
+`make down` stops it, `make clean-data` forgets it.""")
+
+
+def up(driver: str) -> None:
+    stack = demo_stack(driver)
+    say(f"{BOLD}Starting PostgreSQL, Apache Kafka and the services ({driver} driver) ...{PLAIN}")
+    began = time.monotonic()
+    stack.start(gateways=1, provisioners=2)
+    write_environment(stack)
+    say(f"  up in {time.monotonic() - began:.1f} s: gateway at {stack.client_environment()['TENANTRY_URL']}")
+    tenants = sign_up(stack)
+    watch(stack, tenants)
+    tell_what_next(stack, tenants[0])
+
+
+def known_driver() -> str:
+    path = RUN / "demo" / "driver"
+    return path.read_text() if path.exists() else "postgres"
+
+
+def down(forget: bool) -> None:
+    if not (RUN / "demo" / "settings.json").exists():
+        say("nothing is running")
+        return
+    stack = demo_stack(known_driver())
+    for name, index in (("gateway", 0), ("provisioner", 0), ("provisioner", 1)):
+        stack.service(name, index)
+    stack.adopt_sandbox()
+    if forget:
+        stack.destroy()
+        shutil.rmtree(RUN / "demo", ignore_errors=True)
+        (RUN / "env").unlink(missing_ok=True)
+        say("stopped and forgotten")
+    else:
+        stack.stop()
+        say("stopped; data stays under .run/ (make clean-data forgets it)")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["up", "down", "forget"])
+    parser.add_argument("--driver", choices=["postgres", "supabase"], default="postgres")
+    given = parser.parse_args()
+    RUN.mkdir(exist_ok=True)
+    try:
+        if given.what == "up":
+            if (RUN / "demo" / "settings.json").exists() and known_driver() != given.driver:
+                say(f"the demo's data is of the {known_driver()} driver: make clean-data first")
+                return 1
+            (RUN / "demo").mkdir(exist_ok=True)
+            (RUN / "demo" / "driver").write_text(given.driver)
+            up(given.driver)
+        else:
+            down(forget=given.what == "forget")
+    except (ServerError, TimeoutError) as error:
+        say(f"error: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

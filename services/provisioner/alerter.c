@@ -1,0 +1,187 @@
+/* Alerts on their way to people: see alerter.h. */
+#include "services/provisioner/alerter.h"
+
+#include "common/base/log.h"
+#include "common/base/memory.h"
+#include "common/net/http_client.h"
+
+#define INTERVAL     SECONDS(5)
+#define CALL_TIMEOUT SECONDS(10)
+
+static const char SQL_LEASE[] = "select catalog.take_lease('alerter', $1, $2::bigint) as fence";
+
+static const char SQL_PENDING[] = "select * from catalog.alerts_to_deliver()";
+
+static const char SQL_DELIVERED[] = "select catalog.alert_delivered($1::bigint)";
+
+struct alerter {
+        struct provisioner *provisioner;
+        uv_timer_t timer;
+        size_t under_way;
+};
+
+/* One alert; done when webhook and mail are. */
+struct alert {
+        struct alerter *alerter;
+        char *id, *cause, *tenant, *title, *detail;
+        int ways;
+        bool failed;
+};
+
+static void marked(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct alerter *alerter = context;
+
+        (void)rows;
+        (void)err; /* delivered again then: better twice than never */
+        alerter->under_way--;
+}
+
+static void way_ended(struct alert *alert, const struct err *err)
+{
+        struct alerter *alerter = alert->alerter;
+
+        if (err != NULL) {
+                log_warn("an alert could not be delivered; it will be tried again", "cause", alert->cause, "error", err->message,
+                         NULL);
+                alert->failed = true;
+        }
+        if (--alert->ways > 0)
+                return;
+        if (alert->failed || alerter->provisioner->service->stopping)
+                alerter->under_way--;
+        else
+                pg_pool_exec(alerter->provisioner->service->catalog, SECONDS(5), SQL_DELIVERED, PARAMS(alert->id), marked, alerter);
+        free(alert->id);
+        free(alert->cause);
+        free(alert->tenant);
+        free(alert->title);
+        free(alert->detail);
+        free(alert);
+}
+
+static void webhook_answered(void *context, const struct http_reply *reply, const struct err *err)
+{
+        struct err refused;
+
+        if (err == NULL && (reply->status < 200 || reply->status > 299)) {
+                err_set(&refused, ERR_BUSY, "webhook_refused", "the alert webhook answers %d", reply->status);
+                err = &refused;
+        }
+        way_ended(context, err);
+}
+
+static void post_webhook(struct alert *alert)
+{
+        auto_json *body = json_pack("{s:s, s:s, s:s?, s:s, s:s}", "alert_id", alert->id, "cause", alert->cause, "tenant_id",
+                                    alert->tenant, "title", alert->title, "detail", alert->detail);
+        auto_free char *text = json_print(body);
+
+        http_client_call(alert->alerter->provisioner->service->transfers,
+                         &(struct http_call){
+                                 .method = "POST",
+                                 .url = alert->alerter->provisioner->config->alert_webhook,
+                                 .headers = (const char *[]){ "Content-Type: application/json", NULL },
+                                 .body = text,
+                                 .timeout_ms = CALL_TIMEOUT,
+                         },
+                         webhook_answered, alert);
+}
+
+static void mail_ended(void *context, const struct err *err)
+{
+        way_ended(context, err);
+}
+
+static void send_mail(struct alert *alert)
+{
+        struct provisioner *provisioner = alert->alerter->provisioner;
+        auto_free char *subject = mem_printf("Tenantry: %s", alert->title), *id = mem_printf("alert-%s@tenantry", alert->id);
+        auto_free char *text = mem_printf("%s\n\n%s\n\ncause: %s\ntenant: %s\n", alert->title, alert->detail, alert->cause,
+                                          alert->tenant ? alert->tenant : "-");
+        struct err err;
+
+        if (mail_send(provisioner->service->transfers, &provisioner->mail,
+                      &(struct mail){ .to = provisioner->config->alert_mail, .subject = subject, .text = text, .message_id = id },
+                      mail_ended, alert, &err) < 0)
+                mail_ended(alert, &err);
+}
+
+static void deliver(struct alerter *alerter, const struct pg_rows *rows, int row)
+{
+        const struct provisioner_config *config = alerter->provisioner->config;
+        struct alert *alert = NEW(struct alert);
+
+        alert->alerter = alerter;
+        alert->id = mem_copy_text(pg_text(rows, row, "alert_id"));
+        alert->cause = mem_copy_text(pg_text(rows, row, "cause"));
+        alert->tenant = mem_copy_text(pg_text(rows, row, "tenant_id"));
+        alert->title = mem_copy_text(pg_text(rows, row, "title"));
+        alert->detail = mem_copy_text(pg_text(rows, row, "detail"));
+        alert->ways = 1;
+        alerter->under_way++;
+        log_warn("alert", "cause", alert->cause, "tenant", alert->tenant, "title", alert->title, "detail", alert->detail, NULL);
+        if (config->alert_webhook != NULL) {
+                alert->ways++;
+                post_webhook(alert);
+        }
+        if (config->alert_mail != NULL) {
+                alert->ways++;
+                send_mail(alert);
+        }
+        way_ended(alert, NULL); /* the log is a way too */
+}
+
+static void pending_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct alerter *alerter = context;
+
+        alerter->under_way--;
+        for (int row = 0; err == NULL && row < pg_rows_count(rows) && !alerter->provisioner->service->stopping; row++)
+                deliver(alerter, rows, row);
+}
+
+static void lease_answered(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct alerter *alerter = context;
+
+        if (err == NULL && pg_rows_count(rows) == 1 && pg_text(rows, 0, "fence") != NULL &&
+            !alerter->provisioner->service->stopping)
+                pg_pool_exec(alerter->provisioner->service->catalog, SECONDS(5), SQL_PENDING, NO_PARAMS, pending_arrived, alerter);
+        else
+                alerter->under_way--;
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+        struct alerter *alerter = timer->data;
+        struct service *service = alerter->provisioner->service;
+        auto_free char *ms = mem_printf("%d", (int)(3 * INTERVAL));
+
+        if (alerter->under_way > 0 || service->stopping || !pg_pool_is_up(service->catalog))
+                return;
+        alerter->under_way = 1;
+        pg_pool_exec(service->catalog, SECONDS(5), SQL_LEASE, PARAMS(service->instance, ms), lease_answered, alerter);
+}
+
+struct alerter *alerter_new(struct provisioner *provisioner)
+{
+        struct alerter *alerter = NEW(struct alerter);
+
+        alerter->provisioner = provisioner;
+        uv_timer_init(&provisioner->service->loop, &alerter->timer);
+        alerter->timer.data = alerter;
+        uv_timer_start(&alerter->timer, on_timer, 1000, INTERVAL);
+        return alerter;
+}
+
+static void free_alerter(uv_handle_t *handle)
+{
+        free(handle->data);
+}
+
+void alerter_free(struct alerter *alerter)
+{
+        if (alerter != NULL)
+                uv_close((uv_handle_t *)&alerter->timer, free_alerter);
+}

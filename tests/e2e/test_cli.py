@@ -1,0 +1,408 @@
+"""The `tenantry` command as an operator and as a pipeline use it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import termios
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from deploy.local.stack import Stack
+
+from .client import Api, eventually
+from .topics import cloudevent, produce
+
+NOWHERE = "00000000-0000-4000-8000-000000000000"
+COMMANDS = [
+    "signup", "tenants", "tenant", "watch", "wait", "explain", "connection", "suspend", "resume", "rotate", "backup",
+    "resend-invite", "retry", "archive", "deprovision", "inventory", "alerts", "dlq", "events", "doctor", "init", "keys",
+    "completion",
+]  # fmt: skip
+
+
+def cli(stack: Stack, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command with something more in its environment."""
+    return subprocess.run(
+        [str(stack.build / "tenantry"), *words],
+        env={"PATH": os.environ.get("PATH", ""), **stack.client_environment(), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def answered(done: subprocess.CompletedProcess[str]) -> Any:
+    """What a --json command printed, after it worked."""
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """It ended with the code, and said so in one line that has the words."""
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("tenantry: "), done.stderr
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+@contextmanager
+def running(stack: Stack, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """The command in the background, its output line by line."""
+    process = subprocess.Popen(
+        [str(stack.build / "tenantry"), *words],
+        env={"PATH": os.environ.get("PATH", ""), **stack.client_environment()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def line_with(process: subprocess.Popen[str], word: str, seconds: float = 30) -> str:
+    """The next line of standard output that has the word."""
+    deadline = time.monotonic() + seconds
+    assert process.stdout is not None
+    while time.monotonic() < deadline:
+        line = process.stdout.readline()
+        assert line, "it ended"
+        if word in line:
+            return line
+    raise AssertionError(f"no line with {word}")
+
+
+@pytest.fixture(scope="module")
+def tenant(stack: Stack) -> str:
+    """A ready tenant, made by the command itself."""
+    made = answered(
+        stack.run_cli("signup", "--company", "Cli Shop", "--email", "cli@shop.test", "--name", "Cleo", "--wait", "--json")
+    )
+    assert made["operation"]["state"] == "succeeded"
+    return str(made["tenant_id"])
+
+
+def test_every_command_has_a_manual_page_with_examples_and_exit_codes(stack: Stack) -> None:
+    overview = stack.run_cli("--help")
+    assert overview.returncode == 0
+    for name in COMMANDS:
+        page = stack.run_cli(name, "--help")
+        assert page.returncode == 0 and page.stdout.startswith(f"Usage: tenantry {name}")
+        assert "Examples:" in page.stdout and "Exit codes:" in page.stdout
+        assert f"  {name} " in overview.stdout
+
+
+def test_a_wrong_call_says_in_one_line_where_help_is(stack: Stack) -> None:
+    refused(stack.run_cli("suspend"), 2, "tenantry suspend --help")
+    refused(stack.run_cli("tenants", "--colour"), 2, "--colour")
+    refused(stack.run_cli("tenants", "--state", "happy"), 2, "--state")
+    refused(stack.run_cli("signup", "--company", "Half"), 2, "--email")
+    refused(stack.run_cli("wait", "tenant", NOWHERE, "--state", "ready", "--timeout", "soon"), 2, "soon")
+    refused(stack.run_cli("frobnicate"), 2, "frobnicate")
+
+
+def test_a_signup_is_waited_for_until_it_is_ready(stack: Stack, tenant: str) -> None:
+    done = stack.run_cli("wait", "tenant", tenant, "--state", "ready", "--timeout", "20s")
+    assert done.returncode == 0 and "ready" in done.stdout
+    shown = stack.run_cli("tenant", "cli-shop").stdout
+    assert tenant in shown and "ready since" in shown and "last events" in shown
+    assert answered(stack.run_cli("tenant", tenant, "--json"))["slug"] == "cli-shop"
+
+
+def test_a_taken_subdomain_is_refused_with_free_ones(stack: Stack, tenant: str) -> None:
+    done = stack.run_cli("signup", "--company", "X", "--email", "x@x.test", "--subdomain", "cli-shop", "--wait")
+    assert done.returncode == 4
+    assert "cli-shop is taken" in done.stderr and "cli-shop-2" in done.stderr
+
+
+def test_the_same_key_gives_the_same_tenant_and_other_words_a_refusal(stack: Stack) -> None:
+    words = ["signup", "--email", "k@k.test", "--key", "cli-key", "--json", "--company"]
+    first, again = answered(stack.run_cli(*words, "Keyed")), answered(stack.run_cli(*words, "Keyed"))
+    assert first["tenant_id"] == again["tenant_id"]
+    refused(stack.run_cli(*words, "Other"), 4, "Idempotency-Key")
+    assert stack.run_cli("wait", "operation", first["operation_id"], "--timeout", "30s").returncode == 0
+
+
+def test_a_field_that_is_wrong_is_named(stack: Stack) -> None:
+    refused(stack.run_cli("signup", "--company", "Bad", "--email", "nobody"), 4, "email")
+
+
+def test_all_tenants_are_listed_across_pages(stack: Stack, tenant: str) -> None:
+    listed = answered(stack.run_cli("tenants", "--all", "--json"))
+    assert tenant in [each["tenant_id"] for each in listed["tenants"]] and listed["next_cursor"] is None
+    table = stack.run_cli("tenants", "--state", "ready", "--plan", "starter").stdout
+    assert table.startswith("SUBDOMAIN") and "cli-shop" in table
+    assert answered(stack.run_cli("tenants", "--plan", "no-such-plan", "--json"))["tenants"] == []
+
+
+def test_waiting_ends_with_a_code_for_each_outcome(stack: Stack, tenant: str) -> None:
+    refused(stack.run_cli("wait", "tenant", tenant, "--state", "archived", "--timeout", "300ms"), 5, "goes on")
+    refused(stack.run_cli("wait", "tenant", NOWHERE, "--state", "ready", "--timeout", "300ms"), 3, NOWHERE)
+    refused(stack.run_cli("wait", "operation", NOWHERE), 3)
+    refused(stack.run_cli("wait", "tenant", "no-such-shop", "--state", "ready"), 3, "no-such-shop")
+
+
+def test_commands_are_sent_and_waited_for(stack: Stack, api: Api, tenant: str) -> None:
+    done = stack.run_cli("suspend", "cli-shop", "--reason", "asked for by phone", "--wait")
+    assert done.returncode == 0 and "succeeded" in done.stdout
+    assert api.tenant(tenant)["access"]["applied"] == "none"
+    refused(stack.run_cli("connection", "cli-shop"), 4, "may not be used")
+    assert answered(stack.run_cli("resume", tenant, "--wait", "--json"))["operation"]["state"] == "succeeded"
+    for name in ("rotate", "backup", "resend-invite", "retry"):
+        done = stack.run_cli(name, tenant, "--wait=60s")
+        assert done.returncode == 0, (name, done.stderr)
+    refused(stack.run_cli("suspend", NOWHERE), 3, NOWHERE)
+
+
+def test_deletion_is_protected(stack: Stack, api: Api) -> None:
+    gone = api.ready_tenant("Gone Cli")
+    refused(stack.run_cli("deprovision", gone), 2, "--confirm")
+    refused(stack.run_cli("deprovision", gone, "--confirm", "other-shop", "--wait"), 4, "confirm")
+    done = stack.run_cli("deprovision", "gone-cli", "--confirm", "gone-cli", "--wait")
+    assert done.returncode == 0, done.stderr
+    refused(stack.run_cli("wait", "tenant", gone, "--state", "ready"), 1, "deprovisioned")
+    assert stack.run_cli("wait", "tenant", gone, "--state", "deprovisioned").returncode == 0
+
+
+def test_the_connection_opens_the_tenants_database(stack: Stack, tenant: str) -> None:
+    shown = answered(stack.run_cli("connection", "cli-shop", "--json"))
+    assert shown["tenant_id"] == tenant and shown["password"]
+    lines = stack.run_cli("connection", tenant, "--env").stdout.splitlines()
+    secret = dict(re.fullmatch(r"export (\w+)='(.*)'", line).groups() for line in lines)  # type: ignore[union-attr,misc]
+    asked = subprocess.run(
+        ["psql", "-XAtc", "select count(*) from branches"],
+        env={"PATH": os.environ["PATH"], **secret}, capture_output=True, text=True, timeout=20,
+    )  # fmt: skip
+    assert asked.returncode == 0, asked.stderr
+    refused(cli(stack, "connection", tenant, TENANTRY_APP_TOKEN=stack.settings["tokens"]["read"]), 4, "scope")
+
+
+def test_explain_tells_causes_rules_and_effects(stack: Stack, api: Api) -> None:
+    told = api.ready_tenant("Told Shop")
+    suspended = api.command(told, "suspend", {"reason": "unpaid"}).json["operation_id"]
+    api.wait_operation(suspended)
+    story = stack.run_cli("explain", "told-shop").stdout
+    assert story.index("signup of Told Shop") < story.index("state provisioning -> ready") < story.index("command suspend")
+    assert "because the access wanted differs from the access applied" in story and "operation suspend: succeeded" in story
+    causes = answered(stack.run_cli("explain", suspended, "--json"))["causes"]
+    assert [cause["caused_by"] for cause in causes] == [suspended]
+    assert causes[0]["effects"][0]["type"] == "tenant.command.accepted.v1" and causes[0]["effects"][0]["rule"]
+    refused(stack.run_cli("explain", NOWHERE), 3, NOWHERE)
+    no = api.command(told, "deprovision", {"confirm": "wrong"}).json["operation_id"]
+    api.wait_operation(no)
+    assert "rejected" in stack.run_cli("explain", no).stdout
+
+
+def test_inventory_and_alerts_are_told(stack: Stack, tenant: str) -> None:
+    def seen() -> bool:
+        return tenant in [item["tenant_id"] for item in answered(stack.run_cli("inventory", "--json"))["items"]]
+
+    eventually(seen, 20, "the janitor saw the tenant")
+    shown = stack.run_cli("inventory").stdout
+    assert " ours" in shown.splitlines()[0] and "a month" in shown.splitlines()[0]
+    assert isinstance(answered(stack.run_cli("alerts", "--all", "--json"))["items"], list)
+    assert stack.run_cli("alerts").returncode == 0
+
+
+def dead_letters(stack: Stack) -> list[dict[str, Any]]:
+    return list(answered(stack.run_cli("dlq", "list", "--json"))["items"])
+
+
+def test_a_dead_letter_is_listed_shown_and_sent_again_unchanged(stack: Stack) -> None:
+    company = "No address, and long enough for its base64 form to need several lines: " + "x" * 120
+    value = json.dumps({"company": company, "bell": "\x07"}).encode() + b"\x1b[31m\xff"
+    before = len(dead_letters(stack))
+    produce(
+        stack.kafka.bootstrap, "tenant.signup.v1", str(uuid.uuid4()).encode(), value,
+        cloudevent("tenant.signup.requested.v1"),
+    )  # fmt: skip
+    eventually(lambda: len(dead_letters(stack)) == before + 1, 20, "the message is refused")
+    letter = str(dead_letters(stack)[0]["id"])
+    shown = stack.run_cli("dlq", "show", letter).stdout
+    assert company in shown and "ce_type: tenant.signup.requested.v1" in shown
+    assert "\x1b" not in shown and "\\x1b[31m\\xff" in shown
+    assert letter in stack.run_cli("dlq", "list").stdout
+    assert stack.run_cli("dlq", "replay", letter).returncode == 0
+    eventually(lambda: len(dead_letters(stack)) == before + 2, 20, "it is refused again")
+    first = answered(stack.run_cli("dlq", "show", letter, "--json"))
+    again = answered(stack.run_cli("dlq", "show", str(dead_letters(stack)[0]["id"]), "--json"))
+    assert again["value"] == first["value"] and again["message_key"] == first["message_key"]
+    refused(stack.run_cli("dlq", "show", "999999"), 3)
+    refused(stack.run_cli("dlq", "replay", "one"), 2, "number")
+
+
+def test_events_are_followed_straight_from_kafka(stack: Stack, api: Api, tenant: str) -> None:
+    lines = stack.run_cli("events", "tail", "--from-beginning", "--tenant", tenant, "--count", "3").stdout.splitlines()
+    assert len(lines) == 3 and "signup of Cli Shop as cli-shop" in lines[0]
+    with running(stack, "events", "tail", "--json") as tail:
+        assert tail.stderr is not None and "following" in tail.stderr.readline()
+        told = str(api.signup("Followed Shop").json["tenant_id"])
+        raw = json.loads(line_with(tail, told))
+        assert raw["headers"]["ce_type"] == "tenant.requested.v1" and raw["key"] == told
+        assert raw["data"]["slug"] == "followed-shop" and raw["offset"] >= 0
+        tail.send_signal(signal.SIGINT)
+        assert tail.wait(10) == 0
+    api.wait_state(told, "ready")
+
+
+def test_an_archived_dump_is_opened_and_a_damaged_one_is_not(stack: Stack, api: Api) -> None:
+    kept = api.ready_tenant("Kept Shop")
+    assert stack.run_cli("archive", "kept-shop", "--wait").returncode == 0
+    path = next((stack.root / "archive" / kept).glob("*.archive"))
+    keys = {"CONTROL_KEYS": stack.settings["keys"]["control"]}
+    whole = subprocess.run(
+        [str(stack.build / "tenantry"), "archive", "cat", str(path)],
+        env={"PATH": os.environ["PATH"], "ASAN_OPTIONS": "detect_leaks=0", **keys}, capture_output=True, timeout=30,
+    )  # fmt: skip
+    assert whole.returncode == 0 and whole.stdout.startswith(b"PGDMP")
+    listed = subprocess.run(["pg_restore", "--list"], input=whole.stdout, capture_output=True, timeout=30)
+    assert b"TABLE DATA public branches" in listed.stdout
+    checked = answered(cli(stack, "archive", "check", str(path), "--json", **keys))
+    assert checked["sound"] and checked["dump_bytes"] == len(whole.stdout) and checked["bytes"] == path.stat().st_size
+    cut = stack.root / "cut.archive"
+    cut.write_bytes(path.read_bytes()[:-1])
+    refused(cli(stack, "archive", "check", str(cut), **keys), 1, "damaged")
+    refused(cli(stack, "archive", "check", str(stack.root / "none"), **keys), 3)
+    refused(stack.run_cli("archive", "cat"), 2, "archive cat FILE")
+
+
+def test_watching_goes_on_over_a_restart_of_the_gateway(stack: Stack, api: Api, tenant: str) -> None:
+    with running(stack, "watch") as watch:
+        line_with(watch, "cli-shop")
+        gateway = stack.services["gateway-0"]
+        gateway.stop()
+        gateway.start()
+        gateway.wait_until_ready()
+        told = api.ready_tenant("Watched Shop")
+        assert "watched-shop" in line_with(watch, "watched-shop  ready")
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(10) == 0
+    with running(stack, "watch", told, "--json") as watch:
+        assert json.loads(line_with(watch, told))["state"] == "ready"
+        watch.send_signal(signal.SIGTERM)
+        assert watch.wait(10) == 0
+
+
+def test_on_a_terminal_watching_draws_a_board(stack: Stack, tenant: str) -> None:
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 12, 90, 0, 0))
+    process = subprocess.Popen(
+        [str(stack.build / "tenantry"), "watch"], env={"PATH": os.environ["PATH"], **stack.client_environment()},
+        stdout=child, stderr=child,
+    )  # fmt: skip
+    os.close(child)
+    drawn = b""
+    try:
+        deadline = time.monotonic() + 20
+        while b"cli-shop" not in drawn:
+            assert time.monotonic() < deadline and process.poll() is None, drawn
+            if select.select([parent], [], [], 1)[0]:
+                drawn += os.read(parent, 65536)
+        assert b"[####################] 100 %" in drawn and b"tenants, " in drawn
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        os.close(parent)
+
+
+def test_what_a_server_sends_is_never_written_raw(stack: Stack) -> None:
+    """A signup may carry what a terminal would obey only beyond ASCII: the contract lets direction marks pass."""
+    made = answered(
+        stack.run_cli("signup", "--company", "Right \u202eLeft", "--email", "r@l.test", "--subdomain", "rtl", "--wait", "--json")
+    )
+    shown = stack.run_cli("tenants", "--all").stdout + stack.run_cli("tenant", made["tenant_id"]).stdout
+    assert "\u202e" not in shown and "\\xe2\\x80\\xae" in shown
+
+
+def test_refusals_and_absences_have_codes_of_their_own(stack: Stack) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        for words in (["tenants"], ["watch"], ["tenant", NOWHERE], ["wait", "operation", NOWHERE]):
+            refused(cli(stack, *words, TENANTRY_URL=nobody), 6, "cannot be reached")
+    refused(cli(stack, "tenants", TENANTRY_TOKEN="no-such-token"), 4, "TENANTRY_TOKEN")
+    refused(cli(stack, "inventory", TENANTRY_TOKEN=stack.settings["tokens"]["read"]), 4, "scope")
+    refused(cli(stack, "tenants", TENANTRY_TOKEN="two\nlines"), 2, "token")
+    refused(cli(stack, "tenants", TENANTRY_URL=""), 2, "TENANTRY_URL")
+    refused(stack.run_cli("tenant", NOWHERE), 3, "no such tenant")
+    told = cli(stack, "tenant", NOWHERE, "--json")
+    assert told.returncode == 3 and json.loads(told.stdout)["error"]["status"] == 404
+
+
+def doctor_environment(stack: Stack) -> dict[str, str]:
+    return {
+        "TENANTRY_OPS_URL": ",".join(service.ops_url for service in stack.services.values()),
+        "TENANT_SERVERS": json.dumps(stack.servers()),
+        "CONTROL_KEYS": stack.settings["keys"]["control"],
+        "ARCHIVE_DIRECTORY": str(stack.root / "archive"),
+    }
+
+
+def test_the_doctor_finds_a_good_stack_good(stack: Stack) -> None:
+    found = cli(stack, "doctor", "--json", **doctor_environment(stack))
+    checks = json.loads(found.stdout)["checks"]
+    assert found.returncode == 0, [check for check in checks if check["verdict"] == "bad"]
+    good = {check["name"] for check in checks if check["verdict"] == "good"}
+    assert good >= {
+        "configuration", "keys", "archive", "gateway", "service", "kafka", "topics", "catalog", "catalog mode",
+        "catalog schema", "roles", "server", "pg_dump",
+    }  # fmt: skip
+
+
+def test_the_doctor_says_what_is_bad_and_what_to_do(stack: Stack) -> None:
+    servers = [{**server, "tenant_port": "1"} for server in stack.servers()]
+    found = cli(
+        stack, "doctor",
+        **doctor_environment(stack) | {
+            "TENANTRY_TOKEN": "wrong", "KAFKA_BROKERS": "127.0.0.1:1", "CONTROL_KEYS": "k1:short",
+            "CATALOG_DATABASE_URL": "postgresql://nobody:hidden-word@127.0.0.1:1/x", "TENANT_SERVERS": json.dumps(servers),
+        },
+    )  # fmt: skip
+    assert found.returncode == 1 and "hidden-word" not in found.stdout + found.stderr
+    bad = {line.split()[1]: line for line in found.stdout.splitlines() if line.startswith("bad")}
+    assert set(bad) == {"keys", "gateway", "kafka", "catalog", "server"}
+    assert "TOKENS" in bad["gateway"] and "tenantry keys new" in bad["keys"] and "tenant_port" in bad["server"]
+
+
+def test_completion_knows_commands_and_options(stack: Stack) -> None:
+    script = stack.run_cli("completion", "bash").stdout
+    ask = 'COMP_WORDS=(tenantry "$@"); COMP_CWORD=$#; _tenantry; echo "${COMPREPLY[*]}"'
+
+    def offered(*words: str) -> list[str]:
+        done = subprocess.run(["bash", "-c", script + ask, "-", *words], capture_output=True, text=True, timeout=10)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    assert set(COMMANDS) <= set(offered(""))
+    assert "--confirm" in offered("deprovision", "--c")
+    assert {"list", "show", "replay"} <= set(offered("dlq", ""))
+    assert offered("wait", "tenant", "x", "--state", "re") == ["requested", "ready"]
+    assert "#compdef tenantry" in stack.run_cli("completion", "zsh").stdout
+
+
+def test_keys_and_init_speak_json_too(stack: Stack) -> None:
+    assert answered(stack.run_cli("keys", "new", "--id", "k9", "--json"))["key"].startswith("k9:")
+    assert answered(stack.run_cli("keys", "token", "--name", "web", "--scopes", "signup", "--json"))["token"]
+    refused(stack.run_cli("keys", "token", "--name", "web", "--scopes", "everything"), 2, "--scopes")
+    again = answered(stack.run_cli("init", "--json", admin=True))
+    assert again["topics_made"] == [] and again["catalog_version"]

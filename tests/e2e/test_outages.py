@@ -1,0 +1,226 @@
+"""Servers go away and come back, processes end and start, the catalog falls back in time: what was acknowledged stays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from deploy.local.stack import CATALOG, Service, Stack
+
+from .client import Api, eventually
+from .conftest import make_stack
+from .faults import crowded, dump_catalog, restore_catalog, stopped, terminate
+from .invariants import check_databases, rows
+from .load import Load
+
+LONG = os.environ.get("TENANTRY_LONG") == "1"
+MESSAGE_TIMEOUT = 2.0
+TIMEOUT_GRAIN = 1.0  # librdkafka looks for messages that are too old once a second
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """A gateway that gives Kafka two seconds, and a PostgreSQL that is soon full."""
+    yield from make_stack("postgres", options={"MESSAGE_TIMEOUT": "2s"}, max_connections=50)
+
+
+def tenant_databases(stack: Stack) -> set[str]:
+    return {row[0] for row in rows(stack, "select datname from pg_database where datname like 'tn\\_%'")}
+
+
+def end_by_sigterm(service: Service) -> None:
+    """Asks it to end: it does within ten seconds, and says that all is well."""
+    began = time.monotonic()
+    service.process.signal(signal.SIGTERM)
+    service.process.wait(15)
+    took = time.monotonic() - began
+    assert took < 10, f"{service.name} took {took:.1f} s to end"
+    eventually(lambda: service.process.returncode is not None, 2, "its threads have ended too")
+    assert service.process.returncode == 0
+
+
+def all_ready(stack: Stack) -> None:
+    for service in stack.services.values():
+        eventually(service.ready, 15, f"{service.name} is ready")
+
+
+def test_signups_while_kafka_is_stopped_are_refused_in_time_and_the_gateway_comes_back_by_itself(stack: Stack) -> None:
+    with Load(stack) as load:
+        load.wait_for(202, 3)
+        with stopped(stack.kafka):
+            began = time.monotonic()
+            load.wait_for(503, 4, 20)
+            if LONG:
+                eventually(lambda: time.monotonic() - began > 30, 35, "thirty seconds have passed")
+        load.wait_for(202, 5, 20)
+    refused = [each for each in load.attempts if each.status == 503]
+    assert all(each.retry_after and int(each.retry_after) >= 1 for each in refused), refused
+    slowest = max(each.seconds for each in refused)
+    assert slowest < MESSAGE_TIMEOUT + TIMEOUT_GRAIN + 0.5, f"a refusal took {slowest:.1f} s"
+    assert {each.status for each in load.attempts} == {202, 503}
+    load.wait_until_ready()
+
+
+def test_the_gateway_is_ready_again_after_kafkas_absence_though_nobody_calls(stack: Stack) -> None:
+    gateway = stack.services["gateway-0"]
+    with stopped(stack.kafka):
+        eventually(lambda: not gateway.ready(), 15, "the gateway says that Kafka is away")
+    eventually(gateway.ready, 10, "the gateway is ready again")
+
+
+def test_kafka_killed_hard_under_load_loses_nothing(stack: Stack) -> None:
+    with Load(stack) as load:
+        load.wait_for(202, 3)
+        with stack.kafka.down():
+            load.wait_for(503, 3, 20)
+        load.wait_for(202, 3, 20)
+    load.wait_until_ready()
+
+
+def test_postgresql_restarted_under_load_loses_nothing(stack: Stack) -> None:
+    with Load(stack) as load:
+        load.wait_for(202, 5)
+        stack.postgres.restart()
+        load.wait_for(202, 3)
+        stack.postgres.restart("immediate")
+        load.wait_for(202, 3)
+    assert {each.status for each in load.attempts} == {202}
+    load.wait_until_ready()
+
+
+def test_with_postgresql_stopped_signups_are_taken_and_reads_say_when_to_come_again(stack: Stack, api: Api) -> None:
+    with Load(stack) as load:
+        with stopped(stack.postgres):
+            load.wait_for(202, 8)
+            refused = api.get("/api/tenants")
+            assert refused.status == 503 and int(refused.headers["retry-after"]) >= 1, refused
+            assert refused.headers["content-type"] == "application/problem+json"
+            assert api.get("/api/stream").status == 503
+            waited = api.signup("Waiting For Nothing", prefer="wait=20")
+            assert waited.status == 202, waited
+            keyed = api.signup("Keyed Shop", idempotency_key="outage")
+            assert keyed.status == 202 and api.signup("Keyed Shop", idempotency_key="outage").json == keyed.json
+            assert api.signup("Other Shop", idempotency_key="outage").status == 409
+    assert {each.status for each in load.attempts} == {202}
+    load.wait_until_ready()
+    api.wait_state(waited.json["tenant_id"], "ready")
+    api.wait_state(keyed.json["tenant_id"], "ready")
+
+
+def test_all_our_backends_terminated_under_load_lose_nothing(stack: Stack) -> None:
+    with Load(stack) as load:
+        for _ in range(3):
+            load.wait_for(202, 4)
+            eventually(lambda: stack.postgres.terminate_backends() > 0, 5, "there was a connection to cut")
+    assert {each.status for each in load.attempts} == {202}
+    load.wait_until_ready()
+    all_ready(stack)
+
+
+def test_a_service_that_loses_one_of_its_connections_goes_on_with_the_others(stack: Stack, api: Api) -> None:
+    def connections() -> int:
+        sql = "select count(*) from pg_stat_activity where application_name = 'tenantry-provisioner'"
+        return int(rows(stack, sql)[0][0])
+
+    with Load(stack) as load:
+        load.wait_for(202, 5)
+        eventually(lambda: connections() > 1, 10, "the provisioner has several connections")
+    load.wait_until_ready()
+    eventually(lambda: terminate(stack, "tenantry-provisioner", keep=1) > 0, 5, "connections were cut")
+    eventually(stack.services["provisioner-0"].ready, 5, "the provisioner is ready")
+    with Load(stack) as load:
+        load.wait_for(202, 3)
+    load.wait_until_ready()
+    all_ready(stack)
+
+
+def test_when_postgresql_is_full_everything_waits_and_nothing_is_lost(stack: Stack, api: Api) -> None:
+    with Load(stack) as load:
+        with crowded(stack):
+            load.wait_for(202, 8)
+            assert api.get("/api/tenants").status in (200, 503)
+        load.wait_for(202, 2)
+    assert {each.status for each in load.attempts} == {202}
+    load.wait_until_ready()
+    all_ready(stack)
+
+
+def test_a_catalog_restored_under_load_reads_again_what_it_lost(stack: Stack, tmp_path: Path) -> None:
+    with Load(stack, callers=2) as load:
+        load.wait_for(202, 5)
+        dump_catalog(stack, tmp_path / "catalog")
+        load.wait_for(202, 8)
+        restore_catalog(stack, tmp_path / "catalog")
+        load.wait_for(202, 4)
+    assert {each.status for each in load.attempts} == {202}
+    load.wait_until_ready(90)
+    check_databases(stack)
+
+
+def test_a_catalog_restored_in_a_quiet_hour_reads_again_what_it_lost(
+    stack: Stack, api: Api, app: Api, tmp_path: Path
+) -> None:
+    dump_catalog(stack, tmp_path / "catalog")
+    stack.postgres.execute("select setval('catalog.fence', nextval('catalog.fence') + 1000)", CATALOG)  # a busy hour
+    tenants = [api.ready_tenant(f"Forgotten {number}") for number in range(3)]
+    sold = app.get(f"/api/tenants/{tenants[0]}/connection").json
+    stack.postgres.execute("create table sold (what text); insert into sold values ('aspirin')", sold["database"])
+    before = tenant_databases(stack)
+    restore_catalog(stack, tmp_path / "catalog")
+    for tenant in tenants:
+        api.wait_state(tenant, "ready", 60)
+    assert tenant_databases(stack) == before
+    assert stack.postgres.execute("select what from sold", sold["database"]) == "aspirin"
+    now = app.get(f"/api/tenants/{tenants[0]}/connection").json
+    psycopg.connect(
+        host=now["host"], port=now["port"], dbname=now["database"], user=now["user"], password=now["password"]
+    ).close()
+
+
+@pytest.mark.parametrize("name", ["gateway-0", "provisioner-0"])
+def test_sigterm_under_load_ends_a_service_in_time_and_loses_nothing(stack: Stack, name: str) -> None:
+    service = stack.services[name]
+    with Load(stack) as load:
+        load.wait_for(202, 5)
+        end_by_sigterm(service)
+        service.start()
+        service.wait_until_ready()
+        load.wait_for(202, 3)
+    load.wait_until_ready()
+    assert all(each.status in (0, 202, 503) for each in load.attempts)
+
+
+def test_sigterm_with_kafka_away_ends_the_gateway_in_time_and_tells_who_waits(stack: Stack) -> None:
+    gateway = stack.services["gateway-0"]
+    with Load(stack, callers=2) as load:
+        load.wait_for(202, 2)
+        with stopped(stack.kafka):
+            load.wait_for(503, 1)
+            end_by_sigterm(gateway)
+        gateway.start()
+        gateway.wait_until_ready()
+        load.wait_for(202, 2)
+    load.wait_until_ready()
+
+
+@pytest.mark.parametrize("order", ["postgres first", "kafka first"])
+def test_services_may_start_before_the_servers_they_need(stack: Stack, api: Api, order: str) -> None:
+    for service in stack.services.values():
+        assert service.stop(12), f"{service.name} did not end by itself"
+    stack.kafka.stop()
+    stack.postgres.stop()
+    for service in stack.services.values():
+        service.start()
+    if order == "postgres first":
+        stack.postgres.start()
+        stack.kafka.start()
+    else:
+        stack.kafka.start()
+        stack.postgres.start()
+    all_ready(stack)
+    api.ready_tenant(f"After The Night {order}")
