@@ -106,7 +106,7 @@ $(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libtenantry.a
 unit: $(UNIT_PROGRAMS)
 	@for test in $^; do \
 		if $$test >$$test.log 2>&1; then \
-			printf '  ok   %s: %s tests\n' "$${test##*/}" "$$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test(s)\.$$/\1/p' $$test.log)"; \
+			printf '  ok   %s: %s passed\n' "$${test##*/}" "$$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test(s)\.$$/\1/p' $$test.log)"; \
 		else \
 			cat $$test.log; failed=1; \
 		fi; \

@@ -3,6 +3,7 @@
 
 #include "common/base/json.h"
 
+#include <signal.h>
 #include <stdbool.h>
 
 /* Exit codes, the same for every command. */
@@ -17,10 +18,10 @@ enum exit_code {
 };
 
 struct command {
-        const char *name;      /* "suspend", "dlq" */
-        const char *arguments; /* "TENANT [--reason TEXT]" */
-        const char *summary;   /* one line for the overview */
-        const char *details;   /* the manual page's body */
+        const char *name;                  /* "suspend", "dlq" */
+        const char *arguments;             /* "TENANT [--reason TEXT]" */
+        const char *summary;               /* one line for the overview */
+        const char *details;               /* the manual page's body */
         int (*run)(int argc, char **argv); /* argv[0] is the command's name */
 };
 
@@ -29,11 +30,20 @@ extern const struct command COMMANDS[];
 
 /* True for --json on the command line; removed from argv by main. */
 extern bool cli_json;
+/* Set by SIGINT and SIGTERM once cli_catch_interrupt was called: what waits or follows then ends in good order. */
+extern volatile sig_atomic_t cli_interrupted;
+void cli_catch_interrupt(void);
 
 /* The value of --name VALUE (or --name=VALUE), taken out of argv; NULL where it is missing. */
 const char *cli_option(int *argc, char **argv, const char *name);
 /* True where --name stands in argv; taken out. */
 bool cli_flag(int *argc, char **argv, const char *name);
+/* For --name and --name=VALUE, where the value may be left out (then *ret stays). True where it stands in argv. */
+bool cli_optional(int *argc, char **argv, const char *name, const char **ret);
+/* "5m", "30s", "500ms"; a bare number is seconds. Complains and returns EXIT_USAGE for anything else. */
+int cli_duration(const char *option, const char *text, int64_t *ret_ms);
+/* A whole number of 1 or more. Complains and returns EXIT_USAGE for anything else. */
+int cli_count(const char *option, const char *text, int64_t *ret);
 /* Complains about words that are left over. Returns EXIT_GOOD or EXIT_USAGE. */
 int cli_expect(int argc, char **argv, int words);
 int cli_usage(const char *command, const char *complaint);
@@ -41,7 +51,24 @@ int cli_usage(const char *command, const char *complaint);
 int cli_fail(enum exit_code code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The environment's value, or complains and returns NULL. */
 const char *cli_environment(const char *name);
+/* The same without complaint; an empty value counts as none. */
+const char *cli_setting(const char *name);
 
 /* The commands, by file. */
 int run_init(int argc, char **argv);
 int run_keys(int argc, char **argv);
+int run_signup(int argc, char **argv);
+int run_tenants(int argc, char **argv);
+int run_tenant(int argc, char **argv);
+int run_connection(int argc, char **argv);
+int run_watch(int argc, char **argv);
+int run_wait(int argc, char **argv);
+int run_tenant_command(int argc, char **argv); /* suspend, resume, archive, ... by argv[0] */
+int run_explain(int argc, char **argv);
+int run_inventory(int argc, char **argv);
+int run_alerts(int argc, char **argv);
+int run_dlq(int argc, char **argv);
+int run_events(int argc, char **argv);
+int run_archive(int argc, char **argv);
+int run_doctor(int argc, char **argv);
+int run_completion(int argc, char **argv);

@@ -1,6 +1,7 @@
 /* `tenantry init`: makes or brings up to date what everything else stands on: roles, catalog, topics. The one job with
  * direct access; safe to run again at any time. */
 #include "cli/cli.h"
+#include "cli/terminal.h"
 #include "cli/topics.h"
 #include "common/base/buf.h"
 #include "common/base/memory.h"
@@ -19,6 +20,7 @@ struct init {
         uv_loop_t loop;
         struct pg_conn *conn;
         struct migration_set *migrations;
+        char *version; /* of the catalog, when it is up to date */
         int status;
 };
 
@@ -36,6 +38,7 @@ static void catalog_migrated(void *context, const char *version, const struct er
                 stop(init, cli_fail(EXIT_FAILED, "the catalog could not be brought up to date: %s", err->message));
                 return;
         }
+        init->version = mem_copy_text(version);
         if (!cli_json)
                 printf("catalog: version %s\n", version ? version : "none");
         stop(init, EXIT_GOOD);
@@ -104,7 +107,8 @@ static void connected(void *context, const struct err *err)
                 make_roles(init);
 }
 
-static int init_catalog(const char *directory)
+/* The caller frees *ret_version. */
+static int init_catalog(const char *directory, char **ret_version)
 {
         struct init init = { 0 };
         struct pg_target target = { .url = cli_environment("CATALOG_ADMIN_URL"), .application_name = "tenantry-init" };
@@ -119,20 +123,36 @@ static int init_catalog(const char *directory)
         uv_run(&init.loop, UV_RUN_DEFAULT);
         uv_loop_close(&init.loop);
         migration_set_free(init.migrations);
+        *ret_version = init.version;
         return init.status;
+}
+
+/* Complains for what is no whole number from 1. */
+static int read_count(int *argc, char **argv, const char *name, int64_t *ret)
+{
+        const char *text = cli_option(argc, argv, name);
+
+        return text ? cli_count(name, text, ret) : EXIT_GOOD;
 }
 
 int run_init(int argc, char **argv)
 {
         const char *directory = cli_option(&argc, argv, "migrations");
-        const char *partitions = cli_option(&argc, argv, "partitions");
-        const char *replication = cli_option(&argc, argv, "replication");
         bool only_catalog = cli_flag(&argc, argv, "no-topics");
-        int status = cli_expect(argc, argv, 0);
+        auto_json *made = json_array(), *whole = NULL;
+        auto_free char *version = NULL;
+        int64_t partitions = 6, replication = 1;
+        int status;
 
-        if (status == EXIT_GOOD)
-                status = init_catalog(directory ? directory : "migrations/catalog");
+        if (read_count(&argc, argv, "partitions", &partitions) != EXIT_GOOD ||
+            read_count(&argc, argv, "replication", &replication) != EXIT_GOOD || cli_expect(argc, argv, 0) != EXIT_GOOD)
+                return EXIT_USAGE;
+        status = init_catalog(directory ? directory : "migrations/catalog", &version);
         if (status == EXIT_GOOD && !only_catalog)
-                status = topics_create(partitions ? atoi(partitions) : 6, replication ? atoi(replication) : 1);
+                status = topics_create((int)partitions, (int)replication, made);
+        if (cli_json) {
+                whole = json_pack("{s:s?, s:O}", "catalog_version", version, "topics_made", made);
+                print_json(whole);
+        }
         return status;
 }

@@ -11,6 +11,24 @@
 
 #define TOKEN_LENGTH 40
 
+/* Both stand in files whose fields are parted by blanks, commas and colons. */
+static bool is_plain(const char *name)
+{
+        return *name != '\0' && strlen(name) <= 64 &&
+               strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == strlen(name);
+}
+
+static bool are_scopes(const char *list)
+{
+        auto_free char *copy = mem_copy_text(list);
+        char *rest = copy, *scope;
+
+        while ((scope = strsep(&rest, ",")) != NULL)
+                if (strcmp(scope, "signup") && strcmp(scope, "read") && strcmp(scope, "app") && strcmp(scope, "admin"))
+                        return false;
+        return true;
+}
+
 static int new_key(int argc, char **argv)
 {
         const char *id = cli_option(&argc, argv, "id");
@@ -21,10 +39,15 @@ static int new_key(int argc, char **argv)
 
         if (cli_expect(argc, argv, 1) != EXIT_GOOD)
                 return EXIT_USAGE;
+        if (id != NULL && !is_plain(id))
+                return cli_usage("keys", "--id is up to 64 letters, digits, hyphens, underscores and dots");
         gmtime_r(&now, &utc);
         strftime(today, sizeof(today), "k%Y%m%d", &utc);
         key = keyring_new_key(id ? id : today);
-        puts(key);
+        if (cli_json)
+                printf("{\"key\":\"%s\"}\n", key);
+        else
+                puts(key);
         return EXIT_GOOD;
 }
 
@@ -39,6 +62,8 @@ static int new_token(int argc, char **argv)
                 return EXIT_USAGE;
         if (name == NULL || scopes == NULL)
                 return cli_usage("keys", "a token needs --name NAME and --scopes SCOPE,SCOPE");
+        if (!is_plain(name) || !are_scopes(scopes))
+                return cli_usage("keys", "--name is one plain word, --scopes are of signup, read, app, admin");
         crypto_sha256(token, strlen(token), &digest);
         hash = crypto_hex(digest.bytes, sizeof(digest.bytes));
         if (cli_json)

@@ -1,8 +1,8 @@
 /* Our topics: see topics.h. */
 #include "cli/topics.h"
 
-#include "cli/cli.h"
-#include "common/kafka/client.h"
+#include "cli/brokers.h"
+#include "common/base/json.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -26,30 +26,6 @@ static const struct topic TOPICS[] = {
 
 #define TOPIC_COUNT (sizeof(TOPICS) / sizeof(TOPICS[0]))
 
-static rd_kafka_t *open_client(void)
-{
-        struct kafka_settings settings = {
-                .brokers = cli_environment("KAFKA_BROKERS"),
-                .properties = getenv("KAFKA_PROPERTIES"),
-                .client_id = "tenantry-cli",
-        };
-        rd_kafka_conf_t *conf;
-        char reason[256];
-        struct err err;
-        rd_kafka_t *rk;
-
-        if (settings.brokers == NULL)
-                return NULL;
-        if (kafka_client_conf(&settings, &conf, &err) < 0) {
-                cli_fail(EXIT_USAGE, "%s", err.message);
-                return NULL;
-        }
-        rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, reason, sizeof(reason));
-        if (rk == NULL)
-                cli_fail(EXIT_FAILED, "Kafka: %s", reason);
-        return rk;
-}
-
 static rd_kafka_NewTopic_t *describe(const struct topic *topic, int partitions, int replication)
 {
         char reason[256];
@@ -67,7 +43,7 @@ static rd_kafka_NewTopic_t *describe(const struct topic *topic, int partitions, 
         return new;
 }
 
-static int report(const rd_kafka_event_t *event)
+static int report(const rd_kafka_event_t *event, json_t *made)
 {
         const rd_kafka_CreateTopics_result_t *result;
         const rd_kafka_topic_result_t **topics;
@@ -84,15 +60,18 @@ static int report(const rd_kafka_event_t *event)
                 rd_kafka_resp_err_t code = rd_kafka_topic_result_error(topics[i]);
                 const char *name = rd_kafka_topic_result_name(topics[i]);
 
+                if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+                        json_array_append_new(made, json_string(name));
                 if (code == RD_KAFKA_RESP_ERR_NO_ERROR && !cli_json)
                         printf("topic %s: made\n", name);
                 else if (code != RD_KAFKA_RESP_ERR_NO_ERROR && code != RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
-                        status = cli_fail(EXIT_FAILED, "topic %s: %s", name, rd_kafka_topic_result_error_string(topics[i]));
+                        status = cli_fail(EXIT_FAILED, "topic %s: %s", name,
+                                          rd_kafka_topic_result_error_string(topics[i]));
         }
         return status;
 }
 
-int topics_create(int partitions, int replication)
+int topics_create(int partitions, int replication, json_t *made)
 {
         rd_kafka_NewTopic_t *list[TOPIC_COUNT];
         rd_kafka_queue_t *queue;
@@ -102,7 +81,7 @@ int topics_create(int partitions, int replication)
 
         if (partitions < 1 || partitions > 1000 || replication < 1 || replication > 10)
                 return cli_fail(EXIT_USAGE, "--partitions is 1 to 1000, --replication 1 to 10");
-        rk = open_client();
+        rk = brokers_open(RD_KAFKA_PRODUCER);
         if (rk == NULL)
                 return EXIT_USAGE;
         for (size_t i = 0; i < TOPIC_COUNT; i++)
@@ -110,7 +89,7 @@ int topics_create(int partitions, int replication)
         queue = rd_kafka_queue_new(rk);
         rd_kafka_CreateTopics(rk, list, TOPIC_COUNT, NULL, queue);
         event = rd_kafka_queue_poll(queue, ADMIN_TIMEOUT);
-        status = report(event);
+        status = report(event, made);
         if (event != NULL)
                 rd_kafka_event_destroy(event);
         rd_kafka_queue_destroy(queue);
@@ -119,27 +98,19 @@ int topics_create(int partitions, int replication)
         return status;
 }
 
-int topics_check(void (*visit)(const char *topic, bool present))
+int topics_check(const struct rd_kafka_metadata *metadata,
+                 void (*visit)(void *context, const char *topic, bool present), void *context)
 {
-        const struct rd_kafka_metadata *metadata;
-        rd_kafka_t *rk = open_client();
-        rd_kafka_resp_err_t code;
+        int missing = 0;
 
-        if (rk == NULL)
-                return EXIT_USAGE;
-        code = rd_kafka_metadata(rk, 1, NULL, &metadata, 5000);
-        if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
-                rd_kafka_destroy(rk);
-                return cli_fail(EXIT_AWAY, "Kafka: %s", rd_kafka_err2str(code));
-        }
         for (size_t i = 0; i < TOPIC_COUNT; i++) {
                 bool present = false;
 
                 for (int k = 0; k < metadata->topic_cnt; k++)
-                        present |= strcmp(metadata->topics[k].topic, TOPICS[i].name) == 0;
-                visit(TOPICS[i].name, present);
+                        present |= strcmp(metadata->topics[k].topic, TOPICS[i].name) == 0 &&
+                                   metadata->topics[k].err == RD_KAFKA_RESP_ERR_NO_ERROR;
+                missing += !present;
+                visit(context, TOPICS[i].name, present);
         }
-        rd_kafka_metadata_destroy(metadata);
-        rd_kafka_destroy(rk);
-        return EXIT_GOOD;
+        return missing;
 }

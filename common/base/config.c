@@ -204,8 +204,9 @@ void config_print_help(FILE *out, const struct config_table *tables, size_t coun
                         const struct config_option *o = &tables[t].options[i];
 
                         fprintf(out, "  %s (%s%s%s%s%s)\n      %s\n", o->name, type_name(o->type),
-                                o->flags & CONFIG_REQUIRED ? ", required" : "", o->flags & CONFIG_SECRET ? ", secret" : "",
-                                o->fallback ? ", default " : "", o->fallback ? o->fallback : "", o->help);
+                                o->flags & CONFIG_REQUIRED ? ", required" : "",
+                                o->flags & CONFIG_SECRET ? ", secret" : "", o->fallback ? ", default " : "",
+                                o->fallback ? o->fallback : "", o->help);
                 }
 }
 

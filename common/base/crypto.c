@@ -169,7 +169,8 @@ char *crypto_base64url(const void *bytes, size_t length)
 
         for (size_t i = 0; i < length; i += 3) {
                 unsigned left = (unsigned)MIN(length - i, 3);
-                unsigned bits = (unsigned)in[i] << 16 | (left > 1 ? (unsigned)in[i + 1] << 8 : 0) | (left > 2 ? in[i + 2] : 0);
+                unsigned bits =
+                        (unsigned)in[i] << 16 | (left > 1 ? (unsigned)in[i + 1] << 8 : 0) | (left > 2 ? in[i + 2] : 0);
 
                 for (unsigned k = 0; k <= left; k++)
                         *out++ = BASE64URL[bits >> (18 - 6 * k) & 63];

@@ -1,5 +1,5 @@
 /* Named places between any two effects where a test can make the process die, fail or hang. Armed by the environment,
- * only with SANDBOX=1:  FAILPOINTS="saga_before_commit=crash;outbox_before_produce=sleep:2000@3"
+ * only with SANDBOX=1:  FAILPOINTS="saga_before_step=crash;publisher_before_produce=sleep:2000@3"
  * Actions: crash (SIGKILL to ourselves), error, sleep:MS (the whole process); @N: from the N-th pass on, once. */
 #pragma once
 

@@ -5,7 +5,6 @@
 
 #include <jansson.h>
 
-
 static inline void json_release(json_t **value)
 {
         json_decref(*value);

@@ -138,8 +138,9 @@ int keyring_open(const struct keyring *ring, const char *tenant_id, const char *
                 return err_set(err, ERR_PERMANENT, "seal_broken", "the stored %s has no key id", field);
         key = find_key(ring, sealed, (size_t)(dot - sealed));
         if (key == NULL)
-                return err_set(err, ERR_BUSY, "key_unknown", "%s has no key \"%.*s\", which sealed the stored %s: add it",
-                               ring->name, (int)MIN(dot - sealed, KEYRING_ID_LENGTH), sealed, field);
+                return err_set(err, ERR_BUSY, "key_unknown",
+                               "%s has no key \"%.*s\", which sealed the stored %s: add it", ring->name,
+                               (int)MIN(dot - sealed, KEYRING_ID_LENGTH), sealed, field);
         bytes = mem_alloc(strlen(dot), 1);
         length = crypto_base64_decode(dot + 1, bytes);
         if (length < CRYPTO_NONCE_BYTES + CRYPTO_TAG_BYTES)
@@ -163,7 +164,8 @@ bool keyring_is_current(const struct keyring *ring, const char *sealed)
 }
 
 /* A key of its own per purpose, so that a signature never doubles as anything else made with the ring. */
-static void sign_with(const struct keyring_key *key, const char *purpose, const char *text, struct crypto_digest *digest)
+static void sign_with(const struct keyring_key *key, const char *purpose, const char *text,
+                      struct crypto_digest *digest)
 {
         struct crypto_digest derived;
 

@@ -67,8 +67,8 @@ void log_emit(enum log_level level, const char *message, ...)
         if (log_pretty) {
                 buf_printf(&line, "%.12s %-5s %-11s %s", at + 11, LEVELS[level], log_service, message);
         } else {
-                buf_printf(&line, "{\"time\":\"%s\",\"level\":\"%s\",\"service\":\"%s\",\"message\":", at, LEVELS[level],
-                           log_service);
+                buf_printf(&line, "{\"time\":\"%s\",\"level\":\"%s\",\"service\":\"%s\",\"message\":", at,
+                           LEVELS[level], log_service);
                 add_escaped(&line, message);
         }
         va_start(args, message);

@@ -7,11 +7,11 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#define ARRAY_SIZE(a)        (sizeof(a) / sizeof((a)[0]))
-#define CONTAINER_OF(p, t, m) ((t *)(void *)((char *)(p) - offsetof(t, m)))
+#define ARRAY_SIZE(a)         (sizeof(a) / sizeof((a)[0]))
+#define CONTAINER_OF(p, t, m) ((t *)(void *)((char *)(p)-offsetof(t, m)))
 
 /* auto_free char *s = ...;  frees s when the scope ends. */
-#define auto_free __attribute__((cleanup(macros_free_pointer)))
+#define auto_free                     __attribute__((cleanup(macros_free_pointer)))
 #define PRINTF(fmt_index, args_index) __attribute__((format(printf, fmt_index, args_index)))
 
 /* Takes the value out of a variable and leaves NULL behind: the reader sees who owns it now. */

@@ -1,4 +1,5 @@
-/* Counters, gauges and histograms in Prometheus text form. Base units; never a tenant id as a label. Loop thread only. */
+/* Counters, gauges and histograms in Prometheus text form. Base units; never a tenant id as a label. Loop thread only.
+ */
 #pragma once
 
 #include "common/base/buf.h"

@@ -87,7 +87,8 @@ int sealed_writer_open(const char *path, const struct keyring *ring, const char 
         crypto_random(writer->key, sizeof(writer->key));
         key_text = crypto_base64url(writer->key, sizeof(writer->key));
         sealed_key = keyring_seal(ring, tenant_id, KEY_FIELD, 1, key_text);
-        if (fprintf(out, "{\"format\":\"" FORMAT "\",\"tenant_id\":\"%s\",\"key\":\"%s\"}\n", tenant_id, sealed_key) < 0) {
+        if (fprintf(out, "{\"format\":\"" FORMAT "\",\"tenant_id\":\"%s\",\"key\":\"%s\"}\n", tenant_id, sealed_key) <
+            0) {
                 sealed_writer_abandon(writer);
                 return disk_error(err, "cannot write the archive");
         }

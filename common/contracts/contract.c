@@ -9,9 +9,9 @@
 #include <string.h>
 
 static const struct contract_field SIGNUP[] = {
-        { "tenant_id", CONTRACT_UUID, true, 36 },    { "company", CONTRACT_TEXT, true, 200 },
-        { "email", CONTRACT_EMAIL, true, 254 },      { "name", CONTRACT_TEXT, false, 200 },
-        { "subdomain", CONTRACT_LABEL, false, 40 },  { "plan", CONTRACT_NAME, false, 40 },
+        { "tenant_id", CONTRACT_UUID, true, 36 },   { "company", CONTRACT_TEXT, true, 200 },
+        { "email", CONTRACT_EMAIL, true, 254 },     { "name", CONTRACT_TEXT, false, 200 },
+        { "subdomain", CONTRACT_LABEL, false, 40 }, { "plan", CONTRACT_NAME, false, 40 },
         { "region", CONTRACT_NAME, false, 40 },
 };
 
@@ -67,17 +67,27 @@ const char *contract_only_type(const char *topic)
         return only;
 }
 
-/* Counts characters of valid UTF-8 (jansson let nothing else in); -1 for control characters, U+0080 to U+009F too. */
+/* Control characters (U+0000 to U+001F, U+007F to U+009F), and those that turn the direction of text around (U+202A to
+ * U+202E, U+2066 to U+2069), which make a name look like another one. */
+static bool is_control(const unsigned char *c)
+{
+        if (c[0] < 0x20 || c[0] == 0x7f || (c[0] == 0xc2 && c[1] < 0xa0))
+                return true;
+        return c[0] == 0xe2 &&
+               ((c[1] == 0x80 && c[2] >= 0xaa && c[2] <= 0xae) || (c[1] == 0x81 && c[2] >= 0xa6 && c[2] <= 0xa9));
+}
+
+/* Counts characters of valid UTF-8 (jansson let nothing else in); -1 where there is a control character. */
 static long count_characters(const char *text, size_t length)
 {
         long count = 0;
 
         for (size_t i = 0; i < length; i++) {
-                unsigned char c = (unsigned char)text[i];
+                const unsigned char *c = (const unsigned char *)text + i;
 
-                if (c < 0x20 || c == 0x7f || (c == 0xc2 && (unsigned char)text[i + 1] < 0xa0))
+                if (is_control(c))
                         return -1;
-                count += (c & 0xc0) != 0x80;
+                count += (*c & 0xc0) != 0x80;
         }
         return count;
 }
@@ -175,7 +185,8 @@ static int check_field(const struct contract_field *field, const json_t *value, 
         case CONTRACT_TEXT:
                 return check_text(field, text, length, err);
         case CONTRACT_UUID:
-                return id_is_valid(text) ? 0 : err_field(err, field->name, "%s is not a UUID in lower case", field->name);
+                return id_is_valid(text) ? 0
+                                         : err_field(err, field->name, "%s is not a UUID in lower case", field->name);
         case CONTRACT_EMAIL:
                 return check_email(field, text, length, err);
         case CONTRACT_LABEL:
@@ -191,8 +202,7 @@ static int refuse_unknown(const struct contract *contract, const json_t *data, s
         const char *name;
         json_t *value;
 
-        json_object_foreach((json_t *)(uintptr_t)data, name, value)
-        {
+        json_object_foreach ((json_t *)(uintptr_t)data, name, value) {
                 bool known = false;
 
                 for (size_t i = 0; i < contract->count; i++)

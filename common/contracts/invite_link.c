@@ -11,7 +11,8 @@
 
 char *invite_link_make(const struct keyring *ring, const char *tenant_id, int number, int64_t now_ms)
 {
-        auto_free char *signed_part = mem_printf("%s.%d.%lld", tenant_id, number, (long long)(now_ms + INVITE_LINK_LIFE_MS) / 1000);
+        auto_free char *signed_part =
+                mem_printf("%s.%d.%lld", tenant_id, number, (long long)(now_ms + INVITE_LINK_LIFE_MS) / 1000);
         auto_free char *signature = keyring_sign(ring, PURPOSE, signed_part);
 
         return mem_printf("%s.%s", signed_part, signature);

@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The first half names the operation, the second is derived from it; the version and variant digits stay as they are. */
+/* The first half names the operation, the second is derived from it; the version and variant digits stay as they are.
+ */
 static struct id with_check(const char *half)
 {
         struct id check = id_derive("tenantry operation", half, NULL), id;
@@ -15,7 +16,8 @@ static struct id with_check(const char *half)
 
 struct id operation_id_make(const char *caller, const char *route, const char *key)
 {
-        struct id named = key ? id_derive("operation", caller, route, key, NULL) : id_derive("operation", id_new().text, NULL);
+        struct id named =
+                key ? id_derive("operation", caller, route, key, NULL) : id_derive("operation", id_new().text, NULL);
 
         named.text[18] = '\0';
         return with_check(named.text);

@@ -31,8 +31,7 @@ void dead_letter_read(const struct pg_rows *rows, int row, struct dead_letter *r
         ret->record.value = decode(ret, pg_text(rows, row, "value"), &ret->record.value_length);
         if (text == NULL || json_parse(text, strlen(text), &list, NULL) < 0)
                 return;
-        json_array_foreach(list, i, pair)
-        {
+        json_array_foreach (list, i, pair) {
                 struct kafka_header *header = &ret->headers[ret->record.header_count];
 
                 if (i == DEAD_LETTER_HEADERS)

@@ -170,20 +170,20 @@ static json_t *headers_of(const struct kafka_message *message)
 
         if (rd_kafka_message_headers(message->native, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
                 return list;
-        for (size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &value, &length) == RD_KAFKA_RESP_ERR_NO_ERROR; i++)
-                json_array_append_new(list, json_pack("[o, o]", base64_text(name, strlen(name)),
-                                                      base64_text(value, length)));
+        for (size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &value, &length) == RD_KAFKA_RESP_ERR_NO_ERROR;
+             i++)
+                json_array_append_new(list,
+                                      json_pack("[o, o]", base64_text(name, strlen(name)), base64_text(value, length)));
         return list;
 }
 
 /* With the bytes only where the catalog may have to keep them. */
 static char *describe_message(const struct kafka_message *message)
 {
-        auto_json *object = json_pack("{s:s, s:i, s:I, s:o, s:o, s:o}", "topic", message->topic, "partition",
-                                      (int)message->partition, "offset", (json_int_t)message->offset, "key",
-                                      base64_text(message->key, message->key_length), "value",
-                                      base64_text(message->value, message->value_length), "headers",
-                                      headers_of(message));
+        auto_json *object = json_pack(
+                "{s:s, s:i, s:I, s:o, s:o, s:o}", "topic", message->topic, "partition", (int)message->partition,
+                "offset", (json_int_t)message->offset, "key", base64_text(message->key, message->key_length), "value",
+                base64_text(message->value, message->value_length), "headers", headers_of(message));
 
         return json_print(object);
 }

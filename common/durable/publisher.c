@@ -41,8 +41,9 @@ struct publisher {
         struct kafka_producer *producer;
         uv_timer_t tick;
         enum phase phase;
-        bool asking_lease, held, dropping, stopped, more, producer_broken;
+        bool asking_lease, held, takeover_wanted, dropping, stopped, more, producer_broken;
         int64_t lease_until, asked_at, next_lease_at, next_sweep_at, pause_until;
+        int64_t fence, batch_fence; /* of the lease we have, and of that under which the batch was read */
         /* The batch on its way: keys for the statement that marks it, and how many answers are missing. */
         struct buf keys, versions;
         size_t in_flight, failed, count;
@@ -72,8 +73,8 @@ static void drop_lease(struct publisher *publisher)
         if (!publisher->held || publisher->dropping || publisher->phase != PHASE_IDLE)
                 return;
         publisher->dropping = true;
-        pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, SQL_DROP_LEASE, PARAMS(publisher->service->instance),
-                     lease_dropped, publisher);
+        pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, SQL_DROP_LEASE,
+                     PARAMS(publisher->service->instance), lease_dropped, publisher);
 }
 
 static void end_round(struct publisher *publisher)
@@ -116,7 +117,8 @@ static void batch_ended(struct publisher *publisher)
         FAILPOINT(publisher_after_produce, NULL);
         close_list(&publisher->keys);
         close_list(&publisher->versions);
-        if (publisher->phase == PHASE_SNAPSHOTS && !still_leading(publisher)) {
+        if (publisher->phase == PHASE_SNAPSHOTS &&
+            (!still_leading(publisher) || publisher->fence != publisher->batch_fence)) {
                 /* A successor may have sent newer snapshots before ours arrived: have them sent once more. */
                 pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_DOUBTFUL, PARAMS(publisher->keys.data), marked, publisher);
                 return;
@@ -128,7 +130,8 @@ static void batch_ended(struct publisher *publisher)
         }
         metric_add(publisher->published[publisher->phase - PHASE_EVENTS], (double)publisher->count);
         if (publisher->phase == PHASE_EVENTS)
-                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_EVENTS_DONE, PARAMS(publisher->keys.data), marked, publisher);
+                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_EVENTS_DONE, PARAMS(publisher->keys.data), marked,
+                             publisher);
         else if (publisher->phase == PHASE_SNAPSHOTS)
                 pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_SNAPSHOTS_DONE,
                              PARAMS(publisher->keys.data, publisher->versions.data), marked, publisher);
@@ -143,7 +146,8 @@ static void delivered(void *context, const struct err *err)
 
         if (err != NULL) {
                 if (publisher->failed++ == 0)
-                        log_warn("Kafka does not take our messages; they wait in the catalog", "error", err->message, NULL);
+                        log_warn("Kafka does not take our messages; they wait in the catalog", "error", err->message,
+                                 NULL);
         }
         if (--publisher->in_flight == 0)
                 batch_ended(publisher);
@@ -154,6 +158,7 @@ static void begin_batch(struct publisher *publisher, size_t count)
         buf_reset(&publisher->keys);
         buf_reset(&publisher->versions);
         publisher->failed = 0;
+        publisher->batch_fence = publisher->fence;
         publisher->count = count;
         publisher->in_flight = 1; /* ours, until all are handed over */
         publisher->more |= count == BATCH;
@@ -251,8 +256,7 @@ static void snapshots_arrived(void *context, const struct pg_rows *rows, const s
 /* The message as it came, with why it is here in headers of ours. */
 static int produce_dead_letter(struct publisher *publisher, const struct pg_rows *rows, int row)
 {
-        auto_free char *topic =
-                mem_printf("%s.%s.dlq", pg_text(rows, row, "topic"), pg_text(rows, row, "service"));
+        auto_free char *topic = mem_printf("%s.%s.dlq", pg_text(rows, row, "topic"), pg_text(rows, row, "service"));
         struct dead_letter letter;
         int rc;
 
@@ -303,7 +307,8 @@ static void next_phase(struct publisher *publisher)
                 publisher->next_sweep_at = clock_boot_ms() + SWEEP_INTERVAL; /* a skipped sweep ends the round */
                 pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_SNAPSHOTS, PARAMS(limit), snapshots_arrived, publisher);
         } else if (publisher->phase == PHASE_DEAD_LETTERS) {
-                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_DEAD_LETTERS, PARAMS(limit), dead_letters_arrived, publisher);
+                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_DEAD_LETTERS, PARAMS(limit), dead_letters_arrived,
+                             publisher);
         } else {
                 bool more = publisher->more;
 
@@ -328,7 +333,7 @@ static void taken_over(void *context, const struct pg_rows *rows, const struct e
 
         (void)rows;
         if (err != NULL)
-                publisher->held = false; /* ask for the lease again, and do it then */
+                publisher->takeover_wanted = true; /* again at the next look */
         publisher->phase = PHASE_IDLE;
 }
 
@@ -337,6 +342,7 @@ static void take_over(struct publisher *publisher)
         char ms[24];
 
         log_info("publishing from here", NULL);
+        publisher->takeover_wanted = false;
         publisher->phase = PHASE_SNAPSHOTS; /* busy: no round begins before this is done */
         snprintf(ms, sizeof(ms), "%lld", (long long)(2 * publisher->service->config->lease_ms + 2 * MESSAGE_TIMEOUT));
         pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, SQL_TAKEOVER, PARAMS(ms), taken_over, publisher);
@@ -345,12 +351,15 @@ static void take_over(struct publisher *publisher)
 static void lease_answered(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct publisher *publisher = context;
-        bool had = publisher->held;
         bool got = err == NULL && pg_rows_count(rows) == 1 && pg_text(rows, 0, "fence") != NULL;
+        int64_t fence = got ? pg_int(rows, 0, "fence") : 0;
 
         publisher->asking_lease = false;
         if (err != NULL)
                 return; /* what we hold runs on until its end */
+        if (got &&
+            (!publisher->held || fence != publisher->fence)) /* another fence: others had it while we were frozen */
+                publisher->takeover_wanted = true;
         publisher->held = got;
         if (publisher->stopped) {
                 drop_lease(publisher);
@@ -359,9 +368,8 @@ static void lease_answered(void *context, const struct pg_rows *rows, const stru
         metric_set(publisher->leading, got);
         if (!got)
                 return;
+        publisher->fence = fence;
         publisher->lease_until = publisher->asked_at + publisher->service->config->lease_ms;
-        if (!had && publisher->phase == PHASE_IDLE)
-                take_over(publisher);
 }
 
 static void ask_lease(struct publisher *publisher)
@@ -397,8 +405,11 @@ void publisher_wake(struct publisher *publisher)
                 return;
         if (!publisher->asking_lease && now >= publisher->next_lease_at)
                 ask_lease(publisher);
-        if (publisher->phase == PHASE_IDLE && still_leading(publisher) && now >= publisher->pause_until &&
-            make_producer(publisher))
+        if (publisher->phase != PHASE_IDLE || !still_leading(publisher) || now < publisher->pause_until)
+                return;
+        if (publisher->takeover_wanted)
+                take_over(publisher);
+        else if (make_producer(publisher))
                 next_phase(publisher);
 }
 

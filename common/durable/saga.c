@@ -324,7 +324,7 @@ static void stored(void *context, const struct pg_rows *rows, const struct err *
         struct saga_engine *engine = saga->engine;
 
         CHECK_MAGIC(saga, SAGA_MAGIC);
-        if (err != NULL && err_is_transient(err) && still_ours(saga)) {
+        if (err != NULL && strcmp(err->code, "TN409") != 0 && err_is_transient(err) && still_ours(saga)) {
                 uv_timer_start(&saga->store_again, on_store_again, STORE_RETRY, 0);
                 return;
         }
@@ -389,14 +389,16 @@ static void store(struct saga *saga)
                 return;
         case SAGA_PARK:
                 snprintf(number, sizeof(number), "%lld", (long long)saga->decision.delay_ms);
-                pg_pool_exec(catalog, timeout, SQL_PARK,
-                             PARAMS(saga->id, saga->fence, data, number, failed ? "true" : "false", failed ? error : NULL),
-                             stored, saga);
+                pg_pool_exec(
+                        catalog, timeout, SQL_PARK,
+                        PARAMS(saga->id, saga->fence, data, number, failed ? "true" : "false", failed ? error : NULL),
+                        stored, saga);
                 return;
         case SAGA_END:
                 pg_pool_exec(catalog, timeout, SQL_END,
-                             PARAMS(saga->id, saga->fence, saga->kind->steps[saga->at.step].name, saga->decision.outcome,
-                                    data, strcmp(saga->decision.outcome, "done") == 0 ? NULL : error),
+                             PARAMS(saga->id, saga->fence, saga->kind->steps[saga->at.step].name,
+                                    saga->decision.outcome, data,
+                                    strcmp(saga->decision.outcome, "done") == 0 ? NULL : error),
                              stored, saga);
                 return;
         }
@@ -425,7 +427,8 @@ static void run(struct saga *saga)
         enum step_result result;
         struct err err;
 
-        if (!still_ours(saga)) { /* frozen between the question and its answer: a step begins with a lease, or not at all */
+        if (!still_ours(
+                    saga)) { /* frozen between the question and its answer: a step begins with a lease, or not at all */
                 drop(saga, "the lease ran out before the step");
                 return;
         }
@@ -550,7 +553,7 @@ static char *list_held(const struct saga_engine *engine)
         const struct saga *saga;
 
         buf_add_text(&list, "{");
-        DL_FOREACH(engine->sagas, saga)
+        DL_FOREACH (engine->sagas, saga)
                 buf_printf(&list, "%s%s", saga == engine->sagas ? "" : ",", saga->id);
         buf_add_text(&list, "}");
         return buf_take(&list);
@@ -598,8 +601,7 @@ static void renewed(void *context, const struct pg_rows *rows, const struct err 
         struct saga *saga;
 
         if (err == NULL)
-                DL_FOREACH(renewal->engine->sagas, saga)
-                {
+                DL_FOREACH (renewal->engine->sagas, saga) {
                         bool found = false;
 
                         if (strstr(renewal->held, saga->id) == NULL)
@@ -647,7 +649,8 @@ static void on_gauge(uv_timer_t *timer)
         struct saga_engine *engine = timer->data;
 
         if (!engine->stopped && pg_pool_is_up(engine->service->catalog))
-                pg_pool_exec(engine->service->catalog, STATEMENT_TIMEOUT, SQL_BACKLOG, NO_PARAMS, backlog_arrived, engine);
+                pg_pool_exec(engine->service->catalog, STATEMENT_TIMEOUT, SQL_BACKLOG, NO_PARAMS, backlog_arrived,
+                             engine);
 }
 
 static char *list_known(const struct saga_kind *const *kinds)
@@ -657,7 +660,8 @@ static char *list_known(const struct saga_kind *const *kinds)
         buf_add_text(&list, "{");
         for (; *kinds != NULL; kinds++)
                 for (size_t i = 0; i < (*kinds)->count; i++)
-                        buf_printf(&list, "%s%s/%s", list.length > 1 ? "," : "", (*kinds)->name, (*kinds)->steps[i].name);
+                        buf_printf(&list, "%s%s/%s", list.length > 1 ? "," : "", (*kinds)->name,
+                                   (*kinds)->steps[i].name);
         buf_add_text(&list, "}");
         return buf_take(&list);
 }

@@ -1,5 +1,5 @@
-/* Sagas: long work as a table of steps that reads top-down, remembered row by row in the catalog. Any process may die at
- * any instruction; another claims the row when the lease has run out and goes on with the step it stands at, so each
+/* Sagas: long work as a table of steps that reads top-down, remembered row by row in the catalog. Any process may die
+ * at any instruction; another claims the row when the lease has run out and goes on with the step it stands at, so each
  * step finds out first what is already done. */
 #pragma once
 

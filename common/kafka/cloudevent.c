@@ -196,10 +196,14 @@ int cloudevent_produce(struct kafka_producer *producer, const struct cloudevent_
         struct kafka_header headers[10];
         struct kafka_record record = { .topic = event->topic, .headers = headers };
         const char *const pairs[][2] = {
-                { "ce_specversion", "1.0" },       { "ce_id", event->id },
-                { "ce_source", event->source },    { "ce_type", event->type },
-                { "ce_time", event->time },        { "ce_partitionkey", event->key },
-                { "ce_subject", event->key },      { "ce_traceparent", event->traceparent },
+                { "ce_specversion", "1.0" },
+                { "ce_id", event->id },
+                { "ce_source", event->source },
+                { "ce_type", event->type },
+                { "ce_time", event->time },
+                { "ce_partitionkey", event->key },
+                { "ce_subject", event->key },
+                { "ce_traceparent", event->traceparent },
                 { "content-type", "application/json" },
         };
 

@@ -52,8 +52,7 @@ static void empty_lane(struct lane *lane)
 {
         struct waiting *waiting, *next;
 
-        DL_FOREACH_SAFE(lane->queue, waiting, next)
-        {
+        DL_FOREACH_SAFE (lane->queue, waiting, next) {
                 DL_DELETE(lane->queue, waiting);
                 free_waiting(waiting);
         }
@@ -85,7 +84,7 @@ static struct lane *find_lane(struct kafka_consumer *consumer, const char *topic
 {
         struct lane *lane;
 
-        LL_FOREACH(consumer->lanes, lane)
+        LL_FOREACH (consumer->lanes, lane)
                 if (!lane->dropped && lane->partition == partition && strcmp(lane->topic, topic) == 0)
                         return lane;
         return NULL;
@@ -231,6 +230,14 @@ static void serve(void *context)
         }
 }
 
+/* What KAFKA_PROPERTIES says of these, holds. */
+static void set_default(rd_kafka_conf_t *conf, const struct kafka_settings *settings, const char *name,
+                        const char *value)
+{
+        if (settings->properties == NULL || strstr(settings->properties, name) == NULL)
+                kafka_client_set(conf, name, value);
+}
+
 static int consumer_new(uv_loop_t *loop, const struct kafka_settings *settings, const char *group,
                         const struct kafka_consumer_events *events, void *context, struct kafka_consumer **ret,
                         struct err *err)
@@ -247,10 +254,10 @@ static int consumer_new(uv_loop_t *loop, const struct kafka_settings *settings, 
         kafka_client_set(conf, "auto.commit.interval.ms", "1000");
         kafka_client_set(conf, "enable.auto.offset.store", "false");
         kafka_client_set(conf, "auto.offset.reset", "earliest");
-        kafka_client_set(conf, "session.timeout.ms", "10000");
-        kafka_client_set(conf, "heartbeat.interval.ms", "1000");
-        kafka_client_set(conf, "fetch.wait.max.ms", "100");
-        kafka_client_set(conf, "queued.max.messages.kbytes", "4096");
+        set_default(conf, settings, "session.timeout.ms", "10000");
+        set_default(conf, settings, "heartbeat.interval.ms", "1000");
+        set_default(conf, settings, "fetch.wait.max.ms", "100");
+        set_default(conf, settings, "queued.max.messages.kbytes", "4096");
         rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_FETCH);
         consumer = NEW(struct kafka_consumer);
         consumer->magic = CONSUMER_MAGIC;
@@ -413,7 +420,7 @@ void kafka_consumer_done(struct kafka_consumer *consumer, struct kafka_message *
         struct waiting *waiting = CONTAINER_OF(message, struct waiting, message);
         struct lane *lane;
 
-        LL_FOREACH(consumer->lanes, lane)
+        LL_FOREACH (consumer->lanes, lane)
                 if (lane->in_hand == waiting)
                         break;
         assert(lane != NULL);

@@ -32,8 +32,8 @@ struct kafka_consumer_events {
         void (*assigned)(void *context, unsigned assignment, struct kafka_position *positions, size_t count);
         /* One message; call kafka_consumer_done when what it asks for is remembered. */
         void (*message)(void *context, struct kafka_message *message);
-        /* Something a person may have to mend (a topic is missing, no right to read it); librdkafka goes on trying. NULL is
-         * fine. */
+        /* Something a person may have to mend (a topic is missing, no right to read it); librdkafka goes on trying.
+         * NULL is fine. */
         void (*trouble)(void *context, const struct err *err);
 };
 

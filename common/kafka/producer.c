@@ -89,7 +89,8 @@ static void look_for_brokers(uv_work_t *work)
         struct kafka_producer *producer = CONTAINER_OF(work, struct kafka_producer, probe);
         const struct rd_kafka_metadata *metadata = NULL;
 
-        producer->found = rd_kafka_metadata(producer->rk, 0, NULL, &metadata, PROBE_TIMEOUT) == RD_KAFKA_RESP_ERR_NO_ERROR;
+        producer->found =
+                rd_kafka_metadata(producer->rk, 0, NULL, &metadata, PROBE_TIMEOUT) == RD_KAFKA_RESP_ERR_NO_ERROR;
         if (metadata != NULL)
                 rd_kafka_metadata_destroy(metadata);
 }
@@ -180,7 +181,8 @@ void kafka_producer_free(struct kafka_producer *producer, int timeout_ms)
         CHECK_MAGIC(producer, PRODUCER_MAGIC);
         if (producer->pending > 0)
                 rd_kafka_flush(producer->rk, timeout_ms);
-        rd_kafka_purge(producer->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
+        rd_kafka_purge(producer->rk,
+                       RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
         for (int tries = 0; producer->pending > 0 && tries < 100; tries++) {
                 serve(producer);
                 if (producer->pending > 0)

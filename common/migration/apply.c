@@ -12,27 +12,25 @@
 #define DEFAULT_STATEMENT_TIMEOUT MINUTES(10)
 #define READ_TIMEOUT              SECONDS(15)
 
-const char MIGRATION_LEDGER[] =
-        "create schema if not exists tenantry;"
-        "create table if not exists public.schema_migrations ("
-        "    version varchar(50) primary key,"
-        "    applied_at timestamptz default current_timestamp);"
-        "create table if not exists tenantry.migration ("
-        "    version text primary key,"
-        "    name text not null,"
-        "    checksum text not null,"
-        "    fence bigint not null,"
-        "    applied_at timestamptz not null default clock_timestamp());"
-        "create table if not exists tenantry.fence ("
-        "    only_row boolean primary key default true check (only_row),"
-        "    fence bigint not null);"
-        "insert into tenantry.fence (fence) values (0) on conflict do nothing;";
+const char MIGRATION_LEDGER[] = "create schema if not exists tenantry;"
+                                "create table if not exists public.schema_migrations ("
+                                "    version varchar(50) primary key,"
+                                "    applied_at timestamptz default current_timestamp);"
+                                "create table if not exists tenantry.migration ("
+                                "    version text primary key,"
+                                "    name text not null,"
+                                "    checksum text not null,"
+                                "    fence bigint not null,"
+                                "    applied_at timestamptz not null default clock_timestamp());"
+                                "create table if not exists tenantry.fence ("
+                                "    only_row boolean primary key default true check (only_row),"
+                                "    fence bigint not null);"
+                                "insert into tenantry.fence (fence) values (0) on conflict do nothing;";
 
-static const char READ_LEDGER[] =
-        "select s.version, m.checksum "
-        "from public.schema_migrations s "
-        "left join tenantry.migration m using (version) "
-        "order by s.version collate \"C\"";
+static const char READ_LEDGER[] = "select s.version, m.checksum "
+                                  "from public.schema_migrations s "
+                                  "left join tenantry.migration m using (version) "
+                                  "order by s.version collate \"C\"";
 
 struct migration_job {
         struct pg_conn *conn;
@@ -40,8 +38,8 @@ struct migration_job {
         struct migration_options options;
         migration_applied_fn applied;
         void *context;
-        size_t next;                  /* first migration not yet applied */
-        const char *statement;        /* inside one without transaction */
+        size_t next;           /* first migration not yet applied */
+        const char *statement; /* inside one without transaction */
         char *piece;
         struct err failed;
         bool reading_after_failure;
@@ -131,7 +129,8 @@ static void add_fence(struct migration_job *job, struct buf *sql)
 {
         buf_printf(sql,
                    "do $tenantry$ begin update tenantry.fence set fence = %s where fence <= %s; if not found then "
-                   "raise exception 'a newer activity has this database' using errcode = 'TN409'; end if; end $tenantry$;\n",
+                   "raise exception 'a newer activity has this database' using errcode = 'TN409'; end if; end "
+                   "$tenantry$;\n",
                    job->options.fence, job->options.fence);
 }
 
@@ -258,8 +257,8 @@ static int compare_ledger(struct migration_job *job, const struct pg_rows *rows,
                                        "the database has version %.50s where these files have %.50s", version,
                                        i < job->set->count ? job->set->items[i].version : "none");
                 if (checksum != NULL && strcmp(checksum, job->set->items[i].checksum) != 0)
-                        return err_set(err, ERR_PERMANENT, "migration_changed", "%.100s is not the file that was applied",
-                                       job->set->items[i].name);
+                        return err_set(err, ERR_PERMANENT, "migration_changed",
+                                       "%.100s is not the file that was applied", job->set->items[i].name);
         }
         job->next = applied;
         return 0;

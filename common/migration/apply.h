@@ -1,4 +1,5 @@
-/* Bringing one database to the newest version: dbmate's ledger, ours and the fence, all in the DDL's own transaction. */
+/* Bringing one database to the newest version: dbmate's ledger, ours and the fence, all in the DDL's own transaction.
+ */
 #pragma once
 
 #include "common/migration/migration.h"

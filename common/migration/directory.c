@@ -67,8 +67,8 @@ int migration_set_load(const char *directory, struct migration_set **ret, struct
         int rc = 0;
 
         if (dir == NULL)
-                return err_set(err, ERR_INPUT, "migrations_unreadable", "cannot read the migrations in %s: %s", directory,
-                               strerror(errno));
+                return err_set(err, ERR_INPUT, "migrations_unreadable", "cannot read the migrations in %s: %s",
+                               directory, strerror(errno));
         set = NEW(struct migration_set);
         while (rc == 0 && (entry = readdir(dir)) != NULL) {
                 size_t length = strlen(entry->d_name);

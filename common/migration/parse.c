@@ -66,10 +66,11 @@ static int parse_options(const struct reader *reader, const char *text, const ch
                 if (length == 17 && strncmp(start, "transaction:false", 17) == 0)
                         section->transaction = false;
                 else if (length != 16 || strncmp(start, "transaction:true", 16) != 0)
-                        return err_field(err, reader->name,
-                                         "%s line %d: unknown option \"%.*s\"; only transaction:true and transaction:false "
-                                         "are known",
-                                         reader->name, reader->line, (int)MIN(length, 40), start);
+                        return err_field(
+                                err, reader->name,
+                                "%s line %d: unknown option \"%.*s\"; only transaction:true and transaction:false "
+                                "are known",
+                                reader->name, reader->line, (int)MIN(length, 40), start);
                 seen = true;
         }
         return 0;
@@ -181,6 +182,16 @@ void migration_release(struct migration *migration)
         memset(migration, 0, sizeof(*migration));
 }
 
+/* A text goes on in quotes on a later line, and its backslashes still count; NULL where it does not. */
+static const char *continuation(const char *p)
+{
+        bool new_line = false;
+
+        for (; isspace((unsigned char)*p); p++)
+                new_line |= *p == '\n' || *p == '\r';
+        return new_line && *p == '\'' ? p : NULL;
+}
+
 /* Past a quoted piece that begins at p, or to the end of the text where it never closes. */
 static const char *skip_quoted(const char *p, bool escapes)
 {
@@ -191,6 +202,8 @@ static const char *skip_quoted(const char *p, bool escapes)
                         p++;
                 else if (*p == quote && p[1] == quote)
                         p++;
+                else if (*p == quote && escapes && continuation(p + 1) != NULL)
+                        p = continuation(p + 1);
                 else if (*p == quote)
                         return p + 1;
         }

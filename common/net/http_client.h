@@ -6,7 +6,7 @@
 #include <stddef.h>
 
 struct http_call {
-        const char *method, *url; /* all borrowed during http_client_call */
+        const char *method, *url;   /* all borrowed during http_client_call */
         const char *const *headers; /* "Name: value", ends with NULL; or NULL */
         const char *body;           /* NULL = none */
         int64_t timeout_ms;

@@ -12,10 +12,10 @@
 #include <unistd.h>
 #include <utlist.h>
 
-#define SWEEP_INTERVAL  500
-#define PATH_LIMIT      2048
-#define HEADER_MEMORY   (16 * 1024)
-#define LISTEN_BACKLOG  1024
+#define SWEEP_INTERVAL 500
+#define PATH_LIMIT     2048
+#define HEADER_MEMORY  (16 * 1024)
+#define LISTEN_BACKLOG 1024
 
 static void run(struct http_server *server);
 
@@ -139,9 +139,8 @@ static void refuse_by_headers(struct http_request *request)
 
         if (length != NULL && strtoull(length, NULL, 10) > request->server->limits.body_bytes)
                 request->refused = 413;
-        else if (has_body && !is_json(type) && request->route &&
-                 strcmp(request->route->method, "POST") == 0 && strncmp(request->path, "/api/", 5) == 0 &&
-                 strncmp(request->path, "/api/webhooks/", 14) != 0)
+        else if (has_body && !is_json(type) && request->route && strcmp(request->route->method, "POST") == 0 &&
+                 strncmp(request->path, "/api/", 5) == 0 && strncmp(request->path, "/api/webhooks/", 14) != 0)
                 request->refused = 415;
 }
 
@@ -152,14 +151,15 @@ static void read_address(struct http_request *request)
         const struct sockaddr *address = info ? info->client_addr : NULL;
 
         if (address != NULL && address->sa_family == AF_INET)
-                uv_ip4_name((const struct sockaddr_in *)(const void *)address, request->address, sizeof(request->address));
+                uv_ip4_name((const struct sockaddr_in *)(const void *)address, request->address,
+                            sizeof(request->address));
         else if (address != NULL && address->sa_family == AF_INET6)
                 uv_ip6_name((const struct sockaddr_in6 *)(const void *)address, request->address,
                             sizeof(request->address));
 }
 
-static struct http_request *new_request(struct http_server *server, struct MHD_Connection *connection,
-                                        const char *path, const char *method)
+static struct http_request *new_request(struct http_server *server, struct MHD_Connection *connection, const char *path,
+                                        const char *method)
 {
         struct http_request *request = NEW(struct http_request);
         const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
@@ -332,11 +332,10 @@ static void on_sweep(uv_timer_t *timer)
         struct http_connection *peer;
         struct http_request *request, *next;
 
-        DL_FOREACH(server->connections, peer)
+        DL_FOREACH (server->connections, peer)
                 if (!peer->busy && now - peer->since > server->limits.read_ms)
                         shutdown(peer->fd, SHUT_RDWR);
-        DL_FOREACH_SAFE(server->requests, request, next)
-        {
+        DL_FOREACH_SAFE (server->requests, request, next) {
                 if (request->suspended && !request->answered && now > request->answer_by)
                         answer_busy(request, "timeout", "no answer in time; try again");
                 else if (request->answered && (request->stream == NULL || request->stream->ending) &&
@@ -356,8 +355,9 @@ static int open_listener(const char *address, int port, struct err *err)
         fd = socket(where.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (fd >= 0)
                 setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-        if (fd < 0 || bind(fd, (struct sockaddr *)&where, where.ss_family == AF_INET ? sizeof(struct sockaddr_in)
-                                                                                     : sizeof(struct sockaddr_in6)) < 0 ||
+        if (fd < 0 ||
+            bind(fd, (struct sockaddr *)&where,
+                 where.ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6)) < 0 ||
             listen(fd, LISTEN_BACKLOG) < 0) {
                 err_set(err, ERR_INPUT, "listen", "cannot listen on %s port %d: %s", address, port, strerror(errno));
                 if (fd >= 0)
@@ -402,15 +402,12 @@ int http_server_new(uv_loop_t *loop, const char *address, int port, const struct
         server->limits = *limits;
         server->context = context;
         server->listening = true;
-        server->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL,
-                                          NULL, on_request, server, MHD_OPTION_LISTEN_SOCKET, fd,
-                                          MHD_OPTION_CONNECTION_LIMIT, limits->connections,
-                                          MHD_OPTION_PER_IP_CONNECTION_LIMIT, limits->per_address,
-                                          MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_MEMORY,
-                                          MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,
-                                          MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,
-                                          MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL,
-                                          MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+        server->daemon = MHD_start_daemon(
+                MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, server, MHD_OPTION_LISTEN_SOCKET,
+                fd, MHD_OPTION_CONNECTION_LIMIT, limits->connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+                limits->per_address, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_MEMORY,
+                MHD_OPTION_NOTIFY_CONNECTION, on_connection, server, MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,
+                MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
         if (server->daemon == NULL) {
                 close(fd);
                 free(server);
@@ -450,8 +447,7 @@ void http_server_free(struct http_server *server)
                 return;
         CHECK_MAGIC(server, HTTP_SERVER_MAGIC);
         http_server_stop_listening(server);
-        DL_FOREACH_SAFE(server->requests, request, next)
-        {
+        DL_FOREACH_SAFE (server->requests, request, next) {
                 if (request->suspended && !request->answered)
                         answer_busy(request, "stopping", "the service is stopping; try again");
                 else if (request->stream != NULL)

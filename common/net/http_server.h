@@ -17,14 +17,15 @@ struct http_route {
 };
 
 struct http_limits {
-        size_t body_bytes;      /* more is answered 413 */
-        unsigned connections;   /* in all */
-        unsigned per_address;   /* from one address */
-        int64_t read_ms;        /* a connection that has not sent a whole request by then is closed */
-        int64_t answer_ms;      /* a request without an answer by then gets 503 */
+        size_t body_bytes;    /* more is answered 413 */
+        unsigned connections; /* in all */
+        unsigned per_address; /* from one address */
+        int64_t read_ms;      /* a connection that has not sent a whole request by then is closed */
+        int64_t answer_ms;    /* a request without an answer by then gets 503 */
 };
 
-/* routes end with a NULL method and are borrowed. Returns 0 and *ret, or -ERR_INPUT (port taken). address: "0.0.0.0". */
+/* routes end with a NULL method and are borrowed. Returns 0 and *ret, or -ERR_INPUT (port taken). address: "0.0.0.0".
+ */
 int http_server_new(uv_loop_t *loop, const char *address, int port, const struct http_route *routes,
                     const struct http_limits *limits, void *context, struct http_server **ret, struct err *err);
 /* Takes no new connections; running requests go on. */
@@ -37,11 +38,11 @@ void http_server_free(struct http_server *server);
 /* All borrowed from the request, which lives until it is answered. */
 const char *http_method(const struct http_request *request);
 const char *http_path(const struct http_request *request);
-const char *http_segment(const struct http_request *request);                    /* what {id} matched, or NULL */
-const char *http_query(const struct http_request *request, const char *name);    /* NULL where missing */
-const char *http_header(const struct http_request *request, const char *name);   /* NULL where missing */
-const char *http_body(const struct http_request *request, size_t *ret_length);   /* NUL-terminated */
-const char *http_address(const struct http_request *request);                    /* the peer's address as text */
+const char *http_segment(const struct http_request *request);                  /* what {id} matched, or NULL */
+const char *http_query(const struct http_request *request, const char *name);  /* NULL where missing */
+const char *http_header(const struct http_request *request, const char *name); /* NULL where missing */
+const char *http_body(const struct http_request *request, size_t *ret_length); /* NUL-terminated */
+const char *http_address(const struct http_request *request);                  /* the peer's address as text */
 const void *http_route_extra(const struct http_request *request);
 /* Where a handler keeps its state; freed with release when the request ends, however it ends. */
 void http_keep(struct http_request *request, void *state, void (*release)(void *state));
@@ -62,7 +63,8 @@ void http_answer_problem(struct http_request *request, unsigned status, const ch
 /* The problem that err means, with Retry-After where waiting helps. */
 void http_answer_error(struct http_request *request, const struct err *err);
 
-/* Starts a text/event-stream; closed is called when the peer has gone or the server ends (then the stream is gone too). */
+/* Starts a text/event-stream; closed is called when the peer has gone or the server ends (then the stream is gone too).
+ */
 struct http_stream *http_answer_stream(struct http_request *request, void (*closed)(void *context), void *context);
 /* Copies. Returns false when the peer is so slow that more than limit bytes would wait: then end it. */
 bool http_stream_write(struct http_stream *stream, const char *text, size_t length);

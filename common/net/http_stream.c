@@ -38,7 +38,8 @@ static ssize_t read_stream(void *context, uint64_t position, char *out, size_t s
 struct http_stream *http_answer_stream(struct http_request *request, void (*closed)(void *context), void *context)
 {
         struct http_stream *stream = NEW(struct http_stream);
-        struct MHD_Response *response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 4096, read_stream, stream, NULL);
+        struct MHD_Response *response =
+                MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 4096, read_stream, stream, NULL);
 
         stream->request = request;
         stream->closed = closed;

@@ -4,10 +4,10 @@
 #include "common/net/transfers.h"
 
 struct mail_settings {
-        const char *smtp_url;       /* "smtp://host:587", "smtps://..."; NULL = write files */
+        const char *smtp_url;        /* "smtp://host:587", "smtps://..."; NULL = write files */
         const char *user, *password; /* or NULL */
-        const char *directory;      /* for .eml files when smtp_url is NULL */
-        const char *from;           /* address */
+        const char *directory;       /* for .eml files when smtp_url is NULL */
+        const char *from;            /* address */
 };
 
 struct mail {
@@ -17,8 +17,8 @@ struct mail {
 
 typedef void (*mail_sent_fn)(void *context, const struct err *err);
 
-/* All borrowed during the call. Returns 0 and calls sent once, later (for a file: at once); or -ERR_INPUT at once (an address that would
- * break out of its header). A mail cut in between may arrive twice, with the same Message-ID. */
+/* All borrowed during the call. Returns 0 and calls sent once, later (for a file: at once); or -ERR_INPUT at once (an
+ * address that would break out of its header). A mail cut in between may arrive twice, with the same Message-ID. */
 int mail_send(struct transfers *transfers, const struct mail_settings *settings, const struct mail *mail,
               mail_sent_fn sent, void *context, struct err *err);
 /* The bytes that are sent (RFC 5322, text UTF-8 in base64). The caller frees. */

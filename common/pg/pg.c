@@ -186,11 +186,11 @@ static enum err_class class_of_sqlstate(const char *state)
                 const char *prefix;
                 enum err_class class;
         } classes[] = {
-                { "08", ERR_BUSY },      { "40", ERR_BUSY },     { "53", ERR_BUSY },      { "55P03", ERR_BUSY },
-                { "55006", ERR_BUSY },   { "57014", ERR_BUSY },  { "57P", ERR_BUSY },     { "25006", ERR_BUSY },
-                { "28", ERR_AUTH },      { "3D000", ERR_GONE },  { "23505", ERR_CONFLICT }, { "42P04", ERR_CONFLICT },
-                { "42710", ERR_CONFLICT }, { "TN409", ERR_CONFLICT }, { "TN404", ERR_GONE }, { "TN400", ERR_INPUT },
-                { "22", ERR_INPUT },     { "23", ERR_INPUT },    { "42501", ERR_AUTH },
+                { "08", ERR_BUSY },        { "40", ERR_BUSY },    { "53", ERR_BUSY },        { "55P03", ERR_BUSY },
+                { "55006", ERR_BUSY },     { "57014", ERR_BUSY }, { "57P", ERR_BUSY },       { "25006", ERR_BUSY },
+                { "28", ERR_AUTH },        { "3D000", ERR_GONE }, { "23505", ERR_CONFLICT }, { "42P04", ERR_CONFLICT },
+                { "42710", ERR_CONFLICT }, { "TN409", ERR_BUSY }, { "TN404", ERR_GONE },     { "TN400", ERR_INPUT },
+                { "22", ERR_INPUT },       { "23", ERR_INPUT },   { "42501", ERR_AUTH },
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(classes); i++)
@@ -206,8 +206,8 @@ static void error_of_result(const struct pg_conn *conn, const PGresult *result, 
         char message[320];
 
         if (state == NULL || PQstatus(conn->pq) == CONNECTION_BAD) {
-                err_set(err, ERR_BUSY, "connection_lost", "the connection to PostgreSQL was lost%s%s", state ? ": " : "",
-                        state ? state : "");
+                err_set(err, ERR_BUSY, "connection_lost", "the connection to PostgreSQL was lost%s%s",
+                        state ? ": " : "", state ? state : "");
                 return;
         }
         copy_message(message, sizeof(message), text);
@@ -496,6 +496,7 @@ struct pg_conn *pg_open(uv_loop_t *loop, const struct pg_target *target, pg_open
         add_option(conn, "password", target->password);
         add_option(conn, "application_name", target->application_name);
         add_option(conn, "options", target->options);
+        add_option(conn, "sslmode", target->sslmode);
         snprintf(timeout, sizeof(timeout), "%lld",
                  (long long)(target->connect_timeout_ms ? target->connect_timeout_ms : PG_DEFAULT_CONNECT_TIMEOUT));
         add_option(conn, "connect_timeout_ms", timeout);

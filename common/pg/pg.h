@@ -13,6 +13,7 @@ struct pg_target {
         const char *url;
         const char *host, *port, *dbname, *user, *password;
         const char *application_name;
+        const char *sslmode;        /* as libpq's; NULL = the URL's, or libpq's own default */
         const char *options;        /* as in PGOPTIONS */
         int64_t connect_timeout_ms; /* 0 = 10 s */
 };

@@ -187,7 +187,7 @@ static void give_up_old_work(struct pg_pool *pool)
 
         err_set(&err, ERR_BUSY, "database_away", "the catalog is not reachable: %.300s",
                 pool->error.message[0] ? pool->error.message : "no connection became free in time");
-        DL_FOREACH_SAFE(pool->queue, work, next)
+        DL_FOREACH_SAFE (pool->queue, work, next)
                 if (work->give_up_at <= now) {
                         DL_DELETE(pool->queue, work);
                         pool->queued--;
@@ -258,8 +258,7 @@ void pg_pool_free(struct pg_pool *pool)
                 return;
         pool->closing = true;
         err_set(&err, ERR_BUSY, "pool_closed", "the service is stopping");
-        DL_FOREACH_SAFE(pool->queue, work, next)
-        {
+        DL_FOREACH_SAFE (pool->queue, work, next) {
                 DL_DELETE(pool->queue, work);
                 finish_work(work, NULL, &err);
         }

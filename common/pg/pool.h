@@ -25,5 +25,8 @@ const struct err *pg_pool_error(const struct pg_pool *pool);
 
 /* pg_pool_exec(pool, timeout, SQL, PARAMS(a, b, c), done, context) */
 #define PARAMS(...)                                                                                                    \
-        sizeof((const char *const[]){ __VA_ARGS__ }) / sizeof(const char *), (const char *const[]){ __VA_ARGS__ }
+        sizeof((const char *const[]){ __VA_ARGS__ }) / sizeof(const char *), (const char *const[])                     \
+        {                                                                                                              \
+                __VA_ARGS__                                                                                            \
+        }
 #define NO_PARAMS 0, NULL

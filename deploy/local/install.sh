@@ -14,7 +14,8 @@ cache=${TENANTRY_CACHE:-$repository/.run/cache}
 build=(gcc libc6-dev clang make pkg-config libuv1-dev libmicrohttpd-dev libcurl4-openssl-dev libpq-dev
         librdkafka-dev libjansson-dev libssl-dev uthash-dev libcmocka-dev ccache)
 run=(python3 kcat jq curl ca-certificates) # and postgresql, java, maven, which may be there by other names
-test=(python3-pytest python3-psycopg python3-aiohttp python3-confluent-kafka python3-jsonschema python3-yaml)
+test=(python3-pytest python3-psycopg python3-aiohttp python3-confluent-kafka python3-cryptography python3-jsonschema
+        python3-yaml)
 lint=(clang-format clang-tidy cppcheck)
 
 fail() {

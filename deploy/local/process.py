@@ -137,7 +137,8 @@ class ServerProcess:
         die_with_parent: bool = False,
         parent_death_signal: int = signal.SIGKILL,
     ) -> None:
-        """`die_with_parent` binds the child to the thread that calls start(): let it be the main thread."""
+        """`die_with_parent` binds the child to the thread that calls start(): let it be the main thread. `env` is
+        borrowed: what it says at the time of start() holds."""
         self.argv = list(argv)
         self.log_path = log_path
         self.pid_path = pid_path

@@ -239,6 +239,7 @@ class Stack:
             "SUPABASE_ORGANIZATION": "sandbox",
             "SUPABASE_SESSION_PORT": str(self.postgres.port),
             "SUPABASE_POLL": "200ms",
+            "TENANT_SSLMODE": "disable",
         }
 
     @property

@@ -36,7 +36,9 @@ as $$
     select to_char(p_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
 $$;
 
--- What watchers see of a tenant is numbered: each change takes the next version. published_version follows.
+-- What watchers see of a tenant is numbered: versions rise with each change, and published_version follows. They are
+-- milliseconds of the clock (or one more than the last), so that they also rise after the catalog was restored to an
+-- earlier state: watchers ignore what is lower than what they have seen.
 create table catalog.tenant_status (
     tenant_id uuid primary key,
     version bigint not null default 0,
@@ -78,9 +80,9 @@ declare
     v_version bigint;
 begin
     insert into tenant_status as s (tenant_id, version, caused_by, traceparent)
-    values (p_tenant_id, 1, p_caused_by, p_traceparent)
+    values (p_tenant_id, (extract(epoch from clock_timestamp()) * 1000)::bigint, p_caused_by, p_traceparent)
     on conflict (tenant_id) do update
-        set version = s.version + 1,
+        set version = greatest(s.version + 1, excluded.version),
             caused_by = coalesce(excluded.caused_by, s.caused_by),
             traceparent = coalesce(excluded.traceparent, s.traceparent),
             changed_at = clock_timestamp()

@@ -105,7 +105,7 @@ as $$
     where name = p_name
 $$;
 
--- What an operator must know, one open row per cause.
+-- What an operator must know, one open row per cause; one that goes on is told again every hour.
 create table catalog.alert (
     alert_id bigint generated always as identity primary key,
     cause text not null,
@@ -127,7 +127,8 @@ as $$
     insert into alert as a (cause, tenant_id, title, detail)
     values (p_cause, p_tenant_id, p_title, p_detail)
     on conflict (cause) where resolved_at is null do update
-        set times = a.times + 1, last_at = clock_timestamp(), detail = excluded.detail
+        set times = a.times + 1, last_at = clock_timestamp(), detail = excluded.detail,
+            delivered_at = case when a.delivered_at > clock_timestamp() - interval '1 hour' then a.delivered_at end
 $$;
 
 create function catalog.resolve_alert(p_cause text) returns void

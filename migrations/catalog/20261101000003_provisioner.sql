@@ -75,8 +75,6 @@ create table provisioner.database (
     data_api_schemas text, -- supabase: what to open again on resume
     status text not null default 'reserved'
         check (status in ('reserved', 'live', 'quarantined', 'deleted')),
-    archive text,
-    archive_sha256 text,
     created_at timestamptz not null default clock_timestamp(),
     primary key (tenant_id, generation)
 );
@@ -163,7 +161,7 @@ as $$
         when t.state = 'deprovisioned' then null
         when t.lifecycle_wanted = 'gone' then 'deprovision'
         when t.state = 'requested' then 'provision'
-        when t.state <> 'ready' then null
+        when t.state <> 'ready' and not (t.state = 'attention' and t.blocked is null) then null
         when t.lifecycle_wanted = 'archived' then 'archive'
         when t.access_applied <> catalog.wanted_access(t.tenant_id) then 'access'
         when t.old_login_ends_at <= clock_timestamp() then 'retire'
@@ -249,7 +247,7 @@ as $$
             when 'backup' then t.backup_done >= k.target
             when 'resend_invite' then t.invite_sent >= k.target
             when 'invite_link' then t.link_made >= k.target
-            when 'retry' then t.state in ('ready', 'archived')
+            when 'retry' then t.state in ('ready', 'archived', 'deprovisioned')
             else false
         end as reached,
         k.operation_id
@@ -299,9 +297,16 @@ begin
                 set held_until = clock_timestamp() + interval '90 days'
                 where tenant_id = v.tenant_id;
                 perform set_state(v.tenant_id, 'deprovisioned', null, null);
-            else null;
+            else
+                if (select state from tenant where tenant_id = v.tenant_id) = 'attention' then
+                    perform set_state(v.tenant_id, 'ready', null, null); -- after a retry
+                end if;
         end case;
         perform catalog.resolve_alert('tenant-attention:' || v.tenant_id);
+        perform catalog.resolve_alert('tenant-' || v.kind || ':' || v.tenant_id);
+        if v.kind = 'invite' then
+            perform catalog.resolve_alert('invitation:' || v.tenant_id);
+        end if;
     elsif v.status = 'cancelled' then
         perform set_state(v.tenant_id, 'requested', null, null);
     elsif v.kind in ('rotate', 'retire', 'backup', 'invite', 'link') then

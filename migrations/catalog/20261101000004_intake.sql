@@ -96,7 +96,8 @@ begin
         set tenant_id = excluded.tenant_id, held_until = null;
     insert into tenant (tenant_id, slug, company, email, admin_name, admin_id, plan, region, driver, caused_by,
                         traceparent)
-    values (v_tenant, v_slug, p_data ->> 'company', p_data ->> 'email', p_data ->> 'name', gen_random_uuid(),
+    values (v_tenant, v_slug, p_data ->> 'company', p_data ->> 'email', p_data ->> 'name',
+            md5('admin of ' || v_tenant)::uuid, -- the same, should the signup be taken again
             coalesce(p_data ->> 'plan', 'starter'), p_data ->> 'region', p_data ->> 'driver', p_event ->> 'id',
             p_event ->> 'traceparent');
     perform put_operation(p_event, v_tenant, 'signup', null);
@@ -139,18 +140,21 @@ declare
     v_saga saga;
 begin
     select * into v from tenant where tenant_id = p_tenant_id;
-    if v.state <> 'attention' then
-        return;
+    if v.state <> 'attention' or exists (select from catalog.tenant_claim where tenant_id = p_tenant_id) then
+        return; -- somebody is at it already: a generation must not change under a saga
     end if;
-    update tenant set blocked = null where tenant_id = p_tenant_id;
     select * into v_saga
     from saga
     where tenant_id = p_tenant_id
       and kind = v.blocked
     order by created_at desc
     limit 1;
+    update tenant set blocked = null where tenant_id = p_tenant_id;
     if v.blocked <> 'provision' then
-        perform set_state(p_tenant_id, 'ready', null, null);
+        select * into v from tenant where tenant_id = p_tenant_id;
+        if next_activity(v) is null then
+            perform set_state(p_tenant_id, 'ready', null, null);
+        end if;
     elsif v_saga.status = 'attention' then
         insert into catalog.tenant_claim (tenant_id, kind, holder)
         values (p_tenant_id, 'provision', v_saga.saga_id);
@@ -176,6 +180,11 @@ declare
     v_target bigint;
 begin
     select * into v from tenant where tenant_id = v_tenant for update;
+    if not found then
+        -- A signup that is being taken now must see what we park, or we must see its tenant.
+        perform pg_advisory_xact_lock(hashtextextended('tenantry slug', 0));
+        select * into v from tenant where tenant_id = v_tenant for update;
+    end if;
     if not found then
         insert into parked (tenant_id, reason, event, data)
         values (v_tenant, 'tenant_unknown', p_event, p_data);
@@ -417,9 +426,7 @@ begin
         owner_login = coalesce(p_facts ->> 'owner_login', d.owner_login),
         app_login = coalesce(p_facts ->> 'app_login', d.app_login),
         login_suffix = coalesce(p_facts ->> 'login_suffix', d.login_suffix),
-        data_api_schemas = coalesce(p_facts ->> 'data_api_schemas', d.data_api_schemas),
-        archive = coalesce(p_facts ->> 'archive', d.archive),
-        archive_sha256 = coalesce(p_facts ->> 'archive_sha256', d.archive_sha256)
+        data_api_schemas = coalesce(p_facts ->> 'data_api_schemas', d.data_api_schemas)
     from tenant t
     where t.tenant_id = p_tenant_id
       and d.tenant_id = p_tenant_id
@@ -482,7 +489,7 @@ $$;
 create function provisioner.sync_servers(p_servers jsonb) returns void
 language sql
 as $$
-    update server set enabled = false;
+    update server set enabled = false where jsonb_array_length(p_servers) > 0;
     insert into server (name, region, capacity, tenant_host, tenant_port)
     select s ->> 'name', s ->> 'region', (s ->> 'capacity')::int, s ->> 'tenant_host', s ->> 'tenant_port'
     from jsonb_array_elements(p_servers) s

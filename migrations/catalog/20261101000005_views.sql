@@ -213,6 +213,10 @@ select 'provisioner' as service, id, topic, partition, at_offset, catalog.base64
     catalog.base64(value) as value, code, field, detail, catalog.json_time(at) as at
 from provisioner.dead_letter;
 
+create view gateway.backup as
+select tenant_id, kind, location, bytes, sha256, objects, catalog.json_time(created_at) as created_at
+from provisioner.backup;
+
 create view gateway.load as
 select count(*) filter (where state in ('requested', 'provisioning')) as signups_in_progress
 from provisioner.tenant;
@@ -221,7 +225,8 @@ grant select on all tables in schema gateway to tenantry_gateway;
 
 -- migrate:down
 drop view gateway.operation, gateway.tenant, gateway.history, gateway.connection, gateway.invite, gateway.inventory,
-    gateway.alert, gateway.dead_letter, gateway.load;
+    gateway.alert, gateway.dead_letter, gateway.backup,
+    gateway.load;
 drop view catalog.tenant_snapshot cascade;
 drop function catalog.events_to_publish, catalog.snapshots_to_publish, catalog.events_published,
     catalog.snapshots_published, catalog.snapshots_doubtful, catalog.snapshots_since, catalog.dead_letters_to_publish,

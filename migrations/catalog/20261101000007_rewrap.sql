@@ -10,6 +10,7 @@ as $$
     from secret
     where ring = p_ring
       and split_part(sealed, '.', 1) <> p_primary
+    order by random() -- those that do not open must not hold up the others
     limit p_limit
 $$;
 

@@ -9,7 +9,8 @@ static const struct config_option OPTIONS[] = {
         { "HTTP_ADDRESS", CONFIG_TEXT, 0, "127.0.0.1", "Address of the API.", AT(address), 0, 0 },
         { "HTTP_PORT", CONFIG_INTEGER, CONFIG_REQUIRED, NULL, "Port of the API.", AT(port), 1, 65535 },
         { "TOKENS", CONFIG_TEXT, CONFIG_REQUIRED, NULL,
-          "File of bearer tokens, a line each: name, scopes with commas (signup, read, app, admin), SHA-256 of the token. "
+          "File of bearer tokens, a line each: name, scopes with commas (signup, read, app, admin), SHA-256 of the "
+          "token. "
           "Read again when it changes.",
           AT(tokens), 0, 0 },
         { "APP_KEYS", CONFIG_TEXT, CONFIG_REQUIRED | CONFIG_SECRET, NULL,
@@ -26,7 +27,8 @@ static const struct config_option OPTIONS[] = {
           1000000 },
         { "MESSAGE_TIMEOUT", CONFIG_DURATION, 0, "10s", "A request that Kafka has not taken by then is answered 503.",
           AT(message_timeout_ms), 0, 0 },
-        { "MAX_WAIT", CONFIG_DURATION, 0, "30s", "Longest wait that `Prefer: wait` is granted.", AT(max_wait_ms), 0, 0 },
+        { "MAX_WAIT", CONFIG_DURATION, 0, "30s", "Longest wait that `Prefer: wait` is granted.", AT(max_wait_ms), 0,
+          0 },
         { "READ_TIMEOUT", CONFIG_DURATION, 0, "15s",
           "A connection that has not sent a whole request by then is closed.", AT(read_timeout_ms), 0, 0 },
         { "CONNECTIONS", CONFIG_INTEGER, 0, "4000", "Connections at once.", AT(connections), 1, 100000 },

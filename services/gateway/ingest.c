@@ -62,8 +62,10 @@ static void count(const struct ingest *ingest, bool accepted)
 
         if (seconds == NULL) {
                 results[0] = metric_counter("tenantry_ingest_total", "result=\"refused\"", "Requests handed to Kafka.");
-                results[1] = metric_counter("tenantry_ingest_total", "result=\"accepted\"", "Requests handed to Kafka.");
-                seconds = metric_histogram("tenantry_ingest_seconds", NULL, "From a request to Kafka's acknowledgement.");
+                results[1] =
+                        metric_counter("tenantry_ingest_total", "result=\"accepted\"", "Requests handed to Kafka.");
+                seconds =
+                        metric_histogram("tenantry_ingest_seconds", NULL, "From a request to Kafka's acknowledgement.");
         }
         metric_add(results[accepted], 1);
         metric_observe(seconds, (double)(clock_ns() - ingest->started_ns) / 1e9);
@@ -170,7 +172,8 @@ static void check_key(struct ingest *ingest)
         if (!recent_note(ingest->gateway->recent, ingest->operation.text, ingest->body_hash))
                 refuse_other_body(ingest);
         else if (pg_pool_is_up(catalog))
-                pg_pool_exec(catalog, LOOKUP_TIMEOUT, SQL_KNOWN, PARAMS(ingest->operation.text), known_looked_up, ingest);
+                pg_pool_exec(catalog, LOOKUP_TIMEOUT, SQL_KNOWN, PARAMS(ingest->operation.text), known_looked_up,
+                             ingest);
         else
                 publish(ingest);
 }

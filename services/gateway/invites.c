@@ -17,18 +17,20 @@
 
 static const char SQL_INVITE[] = "select * from gateway.invite where tenant_id = $1::uuid";
 
-static const char PAGE[] = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">"
-                           "<meta name=\"viewport\" content=\"width=device-width\"><title>%s</title>"
-                           "<style>body{font:18px/1.5 system-ui,sans-serif;max-width:32rem;margin:20vh auto;padding:0 1rem}"
-                           "button{font:inherit;padding:.6rem 1.4rem;border:0;border-radius:.4rem;background:#1a5fb4;"
-                           "color:#fff;cursor:pointer}</style><h1>%s</h1><p>%s</p>%s</html>";
+static const char PAGE[] =
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">"
+        "<meta name=\"viewport\" content=\"width=device-width\"><title>%s</title>"
+        "<style>body{font:18px/1.5 system-ui,sans-serif;max-width:32rem;margin:20vh auto;padding:0 1rem}"
+        "button{font:inherit;padding:.6rem 1.4rem;border:0;border-radius:.4rem;background:#1a5fb4;"
+        "color:#fff;cursor:pointer}</style><h1>%s</h1><p>%s</p>%s</html>";
 
 static void answer_page(struct http_request *request, unsigned status, const char *title, const char *text,
                         const char *form)
 {
         auto_free char *page = mem_printf(PAGE, title, title, text, form);
 
-        http_answer_header(request, "Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action *");
+        http_answer_header(request, "Content-Security-Policy",
+                           "default-src 'none'; style-src 'unsafe-inline'; form-action *");
         http_answer_header(request, "Referrer-Policy", "no-referrer");
         http_answer(request, status, "text/html; charset=utf-8", page, strlen(page));
 }
@@ -112,8 +114,8 @@ static void link_made(void *context, const json_t *operation)
         struct http_request *request;
 
         if (state != NULL && strcmp(state, "succeeded") == 0) {
-                pg_pool_exec(visit->gateway->service->catalog, SECONDS(3), SQL_INVITE, PARAMS(visit->tenant.text), link_arrived,
-                             visit);
+                pg_pool_exec(visit->gateway->service->catalog, SECONDS(3), SQL_INVITE, PARAMS(visit->tenant.text),
+                             link_arrived, visit);
                 return;
         }
         request = pending_done(&visit->pending);
@@ -169,8 +171,8 @@ static void answer_visit(struct gateway *gateway, struct http_request *request, 
                 return;
         if (pg_rows_count(rows) == 0 || strcmp(pg_text(rows, 0, "state"), "ready") != 0 ||
             pg_int(rows, 0, "invite_sent") > link.number) {
-                answer_page(request, 410, "This link does not work", "A newer invitation was sent, or the workspace is closed.",
-                            "");
+                answer_page(request, 410, "This link does not work",
+                            "A newer invitation was sent, or the workspace is closed.", "");
                 return;
         }
         if (strcmp(pg_text(rows, 0, "driver"), "supabase") == 0) {
@@ -200,9 +202,10 @@ static void answer_check(struct gateway *gateway, struct http_request *request, 
                 http_answer_problem(request, 404, "link_invalid", NULL, "this invitation does not hold (any more)");
                 return;
         }
-        http_answer_json(request, 200, json_pack("{s:s, s:s, s:s, s:s}", "tenant_id", link.tenant.text, "admin_id",
-                                                 pg_text(rows, 0, "admin_id"), "subdomain", pg_text(rows, 0, "slug"), "state",
-                                                 pg_text(rows, 0, "state")));
+        http_answer_json(request, 200,
+                         json_pack("{s:s, s:s, s:s, s:s}", "tenant_id", link.tenant.text, "admin_id",
+                                   pg_text(rows, 0, "admin_id"), "subdomain", pg_text(rows, 0, "slug"), "state",
+                                   pg_text(rows, 0, "state")));
 }
 
 /* For the product's backend: whose invitation is this? */

@@ -35,8 +35,7 @@ void limiter_free(struct limiter *limiter)
 
         if (limiter == NULL)
                 return;
-        HASH_ITER(hh, limiter->buckets, bucket, next)
-        {
+        HASH_ITER (hh, limiter->buckets, bucket, next) {
                 HASH_DEL(limiter->buckets, bucket);
                 free(bucket);
         }

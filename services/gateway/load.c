@@ -27,7 +27,8 @@ static void on_timer(uv_timer_t *timer)
         struct load *load = timer->data;
         struct service *service = load->gateway->service;
 
-        if (!load->gateway->config->public_signup || load->asking || service->stopping || !pg_pool_is_up(service->catalog))
+        if (!load->gateway->config->public_signup || load->asking || service->stopping ||
+            !pg_pool_is_up(service->catalog))
                 return;
         load->asking = true;
         pg_pool_exec(service->catalog, SECONDS(2), SQL_LOAD, NO_PARAMS, load_arrived, load);

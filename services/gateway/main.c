@@ -40,8 +40,8 @@ static int start(struct service *service, const void *config, struct err *err)
         if (rc == 0)
                 rc = tokens_new(&service->loop, c->tokens, &gateway->tokens, err);
         if (rc == 0)
-                rc = kafka_producer_new(&service->loop, &service->kafka, (int)c->message_timeout_ms, TOPICS, producer_died,
-                                        gateway, &gateway->producer, err);
+                rc = kafka_producer_new(&service->loop, &service->kafka, (int)c->message_timeout_ms, TOPICS,
+                                        producer_died, gateway, &gateway->producer, err);
         if (rc < 0)
                 return rc;
         gateway->public_signups = limiter_new(c->public_signup_per_hour);
@@ -52,8 +52,8 @@ static int start(struct service *service, const void *config, struct err *err)
         gateway->streams = streams_new(gateway, err);
         if (gateway->streams == NULL)
                 return -ERR_INPUT;
-        return http_server_new(&service->loop, c->address, (int)c->port, GATEWAY_ROUTES, &limits, gateway, &gateway->server,
-                               err);
+        return http_server_new(&service->loop, c->address, (int)c->port, GATEWAY_ROUTES, &limits, gateway,
+                               &gateway->server, err);
 }
 
 /* Ingest needs Kafka only: without the catalog the gateway is ready all the same. */

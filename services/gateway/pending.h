@@ -12,6 +12,6 @@ struct pending {
 
 /* Embeds pending first in the owner's struct; release frees that struct. */
 void pending_begin(struct pending *pending, struct http_request *request, void (*release)(struct pending *pending));
-/* The owner's work is over. Returns the request if it still wants its answer (answer it at once), else NULL and pending is
- * gone. */
+/* The owner's work is over. Returns the request if it still wants its answer (answer it at once), else NULL and pending
+ * is gone. */
 struct http_request *pending_done(struct pending *pending);

@@ -25,7 +25,9 @@ static const char SQL_TENANTS[] =
 static const char SQL_TENANT[] =
         "select t.tenant_id, t.state, t.snapshot, "
         "(select coalesce(jsonb_agg(to_jsonb(h) - 'tenant_id' order by h.seq desc), '[]') from "
-        "(select * from gateway.history where tenant_id = t.tenant_id order by seq desc limit 100) h) as history "
+        "(select * from gateway.history where tenant_id = t.tenant_id order by seq desc limit 100) h) as history, "
+        "(select coalesce(jsonb_agg(to_jsonb(b) - 'tenant_id' order by b.created_at desc), '[]') from "
+        "(select * from gateway.backup where tenant_id = t.tenant_id order by created_at desc limit 20) b) as backups "
         "from gateway.tenant t where t.tenant_id = $1::uuid";
 
 static const char SQL_CONNECTION[] = "select * from gateway.connection where tenant_id = $1::uuid";
@@ -33,9 +35,9 @@ static const char SQL_CONNECTION[] = "select * from gateway.connection where ten
 static const char SQL_OPERATION[] =
         "select to_jsonb(o) - 'body_hash' as operation from gateway.operation o where operation_id = $1::uuid";
 
-static const char SQL_INVENTORY[] =
-        "select coalesce(jsonb_agg(to_jsonb(i) order by i.verdict <> 'ours' desc, i.driver, i.server, i.name), '[]') as list "
-        "from gateway.inventory i";
+static const char SQL_INVENTORY[] = "select coalesce(jsonb_agg(to_jsonb(i) order by i.verdict <> 'ours' desc, "
+                                    "i.driver, i.server, i.name), '[]') as list "
+                                    "from gateway.inventory i";
 
 static const char SQL_ALERTS[] =
         "select coalesce(jsonb_agg(to_jsonb(a) order by a.alert_id desc), '[]') as list from "
@@ -109,8 +111,8 @@ void tenants_get(struct gateway *gateway, struct http_request *request, const ch
         }
         snprintf(limit, sizeof(limit), "%ld", count);
         read_catalog(gateway, request, SQL_TENANTS,
-                     PARAMS(http_query(request, "state"), http_query(request, "subdomain"), http_query(request, "plan"), time,
-                            tenant, limit),
+                     PARAMS(http_query(request, "state"), http_query(request, "subdomain"), http_query(request, "plan"),
+                            time, tenant, limit),
                      answer_tenants);
 }
 
@@ -127,6 +129,7 @@ static void answer_tenant(struct gateway *gateway, struct http_request *request,
         if (json_is_null(body))
                 body = json_pack("{s:s, s:s}", "tenant_id", pg_text(rows, 0, "tenant_id"), "state",
                                  pg_text(rows, 0, "state"));
+        json_object_set_new(body, "backups", json_column(rows, 0, "backups"));
         json_object_set_new(body, "history", json_column(rows, 0, "history"));
         http_answer_json(request, 200, body);
 }
@@ -151,8 +154,8 @@ static void answer_connection(struct gateway *gateway, struct http_request *requ
                 not_found(request, "connection");
                 return;
         }
-        if (strcmp(pg_text(rows, 0, "state"), "ready") != 0 || strcmp(pg_text(rows, 0, "access_applied"), "full") != 0 ||
-            pg_text(rows, 0, "sealed") == NULL) {
+        if (strcmp(pg_text(rows, 0, "state"), "ready") != 0 ||
+            strcmp(pg_text(rows, 0, "access_applied"), "full") != 0 || pg_text(rows, 0, "sealed") == NULL) {
                 http_answer_problem(request, 409, "not_available", NULL,
                                     "the tenant's database may not be used now; see its state and access");
                 return;
@@ -162,10 +165,10 @@ static void answer_connection(struct gateway *gateway, struct http_request *requ
                 http_answer_error(request, &err);
                 return;
         }
-        body = json_pack("{s:s, s:s?, s:I, s:s?, s:s?, s:s, s:I}", "tenant_id", tenant, "host", pg_text(rows, 0, "host"),
-                         "port", (json_int_t)pg_int(rows, 0, "port"), "database", pg_text(rows, 0, "dbname"), "user",
-                         pg_text(rows, 0, "app_login"), "password", password, "credential_version",
-                         (json_int_t)pg_int(rows, 0, "rotation_applied"));
+        body = json_pack("{s:s, s:s?, s:I, s:s?, s:s?, s:s, s:I}", "tenant_id", tenant, "host",
+                         pg_text(rows, 0, "host"), "port", (json_int_t)pg_int(rows, 0, "port"), "database",
+                         pg_text(rows, 0, "dbname"), "user", pg_text(rows, 0, "app_login"), "password", password,
+                         "credential_version", (json_int_t)pg_int(rows, 0, "rotation_applied"));
         http_answer_json(request, 200, body);
 }
 
@@ -186,8 +189,8 @@ static void answer_operation(struct gateway *gateway, struct http_request *reque
         else if (operation_id_is_ours(http_segment(request))) /* in Kafka, on its way */
                 http_answer_json(request, 200,
                                  json_pack("{s:s, s:n, s:n, s:s, s:n, s:n, s:n, s:{}, s:n, s:n}", "operation_id",
-                                           http_segment(request), "tenant_id", "kind", "state", "accepted", "code", "field",
-                                           "detail", "result", "created_at", "finished_at"));
+                                           http_segment(request), "tenant_id", "kind", "state", "accepted", "code",
+                                           "field", "detail", "result", "created_at", "finished_at"));
         else
                 not_found(request, "operation");
 }

@@ -30,8 +30,7 @@ void recent_free(struct recent *recent)
 
         if (recent == NULL)
                 return;
-        HASH_ITER(hh, recent->entries, entry, next)
-        {
+        HASH_ITER (hh, recent->entries, entry, next) {
                 HASH_DEL(recent->entries, entry);
                 free(entry);
         }

@@ -36,8 +36,9 @@ static void guard(struct http_request *request, void *context)
         struct gateway *gateway = context;
         const struct endpoint *endpoint = http_route_extra(request);
         const char *caller = NULL;
-        bool open = endpoint->scope == SCOPE_NONE || (endpoint->scope == SCOPE_SIGNUP && gateway->config->public_signup &&
-                                                      http_header(request, "Authorization") == NULL);
+        bool open =
+                endpoint->scope == SCOPE_NONE || (endpoint->scope == SCOPE_SIGNUP && gateway->config->public_signup &&
+                                                  http_header(request, "Authorization") == NULL);
 
         if (!open) {
                 caller = authenticate(gateway, request, endpoint->scope);
@@ -49,7 +50,10 @@ static void guard(struct http_request *request, void *context)
 
 #define ROUTE(method, path, ...)                                                                                       \
         {                                                                                                              \
-                method, path, guard, &(const struct endpoint){ __VA_ARGS__ }                                           \
+                method, path, guard, &(const struct endpoint)                                                          \
+                {                                                                                                      \
+                        __VA_ARGS__                                                                                    \
+                }                                                                                                      \
         }
 #define COMMAND(path, name) ROUTE("POST", "/api/tenants/{id}/" path, SCOPE_ADMIN, command_post, name)
 

@@ -18,11 +18,10 @@
 #define HEARTBEAT_INTERVAL SECONDS(15)
 #define PAGE               500
 
-static const char SQL_STATE[] =
-        "select tenant_id, snapshot from gateway.tenant "
-        "where snapshot is not null and ($1::uuid is null or tenant_id = $1::uuid) "
-        "and ($2::uuid is null or tenant_id > $2::uuid) "
-        "order by tenant_id limit $3::int";
+static const char SQL_STATE[] = "select tenant_id, snapshot from gateway.tenant "
+                                "where snapshot is not null and ($1::uuid is null or tenant_id = $1::uuid) "
+                                "and ($2::uuid is null or tenant_id > $2::uuid) "
+                                "order by tenant_id limit $3::int";
 
 struct watcher {
         struct watcher *prev, *next;
@@ -122,7 +121,8 @@ void stream_get(struct gateway *gateway, struct http_request *request, const cha
 
         (void)caller;
         if (tenant != NULL && !id_is_valid(tenant)) {
-                http_answer_problem(request, 400, "invalid_field", "tenant_id", "tenant_id is not a UUID in lower case");
+                http_answer_problem(request, 400, "invalid_field", "tenant_id",
+                                    "tenant_id is not a UUID in lower case");
                 return;
         }
         if (!pg_pool_is_up(gateway->service->catalog) || streams->count >= STREAM_LIMIT) {
@@ -145,8 +145,7 @@ static void status_arrived(void *context, struct kafka_message *message)
         auto_free char *key = mem_copy_bytes(message->key, message->key_length);
         struct watcher *watcher, *next;
 
-        DL_FOREACH_SAFE(streams->watchers, watcher, next)
-        {
+        DL_FOREACH_SAFE (streams->watchers, watcher, next) {
                 if (watcher->tenant != NULL && strcmp(watcher->tenant, key) != 0)
                         continue;
                 if (message->value != NULL) {
@@ -174,7 +173,7 @@ static void on_heartbeat(uv_timer_t *timer)
         struct streams *streams = timer->data;
         struct watcher *watcher, *next;
 
-        DL_FOREACH_SAFE(streams->watchers, watcher, next)
+        DL_FOREACH_SAFE (streams->watchers, watcher, next)
                 if (watcher->stream != NULL && !http_stream_write(watcher->stream, ": still here\n\n", 14))
                         http_stream_end(watcher->stream);
 }

@@ -1,4 +1,5 @@
-/* Server-sent events of tenant status: the state as it is now from the catalog, then every change as Kafka brings it. */
+/* Server-sent events of tenant status: the state as it is now from the catalog, then every change as Kafka brings it.
+ */
 #pragma once
 
 #include "services/gateway/gateway.h"

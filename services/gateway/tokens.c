@@ -34,7 +34,9 @@ static int parse_scopes(char *text, unsigned *ret)
         static const struct {
                 const char *name;
                 unsigned scope;
-        } scopes[] = { { "signup", SCOPE_SIGNUP }, { "read", SCOPE_READ }, { "app", SCOPE_APP }, { "admin", SCOPE_ADMIN } };
+        } scopes[] = {
+                { "signup", SCOPE_SIGNUP }, { "read", SCOPE_READ }, { "app", SCOPE_APP }, { "admin", SCOPE_ADMIN }
+        };
         char *word;
 
         while ((word = strsep(&text, ",")) != NULL) {
@@ -95,8 +97,9 @@ static bool file_changed(struct tokens *tokens)
 {
         struct stat now;
 
-        if (stat(tokens->path, &now) < 0 || (now.st_mtim.tv_sec == tokens->changed.tv_sec &&
-                                             now.st_mtim.tv_nsec == tokens->changed.tv_nsec && now.st_size == tokens->size))
+        if (stat(tokens->path, &now) < 0 ||
+            (now.st_mtim.tv_sec == tokens->changed.tv_sec && now.st_mtim.tv_nsec == tokens->changed.tv_nsec &&
+             now.st_size == tokens->size))
                 return false;
         tokens->changed = now.st_mtim;
         tokens->size = now.st_size;

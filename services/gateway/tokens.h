@@ -9,10 +9,10 @@ enum scope { SCOPE_NONE = 0, SCOPE_SIGNUP = 1, SCOPE_READ = 2, SCOPE_APP = 4, SC
 
 struct tokens;
 
-/* Reads the file now, and again within a second whenever it changes; a file that is broken then leaves the former tokens
- * in force and says so in the log. Returns 0 and *ret, or -ERR_INPUT with the line. */
+/* Reads the file now, and again within a second whenever it changes; a file that is broken then leaves the former
+ * tokens in force and says so in the log. Returns 0 and *ret, or -ERR_INPUT with the line. */
 int tokens_new(uv_loop_t *loop, const char *path, struct tokens **ret, struct err *err);
 void tokens_free(struct tokens *tokens);
-/* The name of the token's owner and its scopes, or NULL. Every token is compared, in constant time. The name is borrowed
- * until the loop goes on. */
+/* The name of the token's owner and its scopes, or NULL. Every token is compared, in constant time. The name is
+ * borrowed until the loop goes on. */
 const char *tokens_find(const struct tokens *tokens, const char *token, unsigned *ret_scopes);

@@ -10,9 +10,8 @@
 
 #define POLL_INTERVAL 100
 
-static const char SQL_ENDED[] =
-        "select operation_id, to_jsonb(o) - 'body_hash' as operation from gateway.operation o "
-        "where operation_id = any ($1::uuid[]) and state <> 'accepted'";
+static const char SQL_ENDED[] = "select operation_id, to_jsonb(o) - 'body_hash' as operation from gateway.operation o "
+                                "where operation_id = any ($1::uuid[]) and state <> 'accepted'";
 
 struct waiter {
         struct waiter *prev, *next;
@@ -50,7 +49,7 @@ static void ended_arrived(void *context, const struct pg_rows *rows, const struc
 
                 if (json_parse(text, strlen(text), &operation, NULL) < 0)
                         continue;
-                DL_FOREACH_SAFE(waiters->list, waiter, next)
+                DL_FOREACH_SAFE (waiters->list, waiter, next)
                         if (strcmp(waiter->operation.text, pg_text(rows, row, "operation_id")) == 0)
                                 tell(waiters, waiter, operation);
         }
@@ -64,7 +63,7 @@ static void on_timer(uv_timer_t *timer)
         struct waiter *waiter, *next;
         auto_buf ids = { 0 };
 
-        DL_FOREACH_SAFE(waiters->list, waiter, next)
+        DL_FOREACH_SAFE (waiters->list, waiter, next)
                 if (waiter->until <= now || waiters->gateway->service->stopping || !pg_pool_is_up(catalog))
                         tell(waiters, waiter, NULL);
                 else
@@ -98,7 +97,8 @@ void waiters_free(struct waiters *waiters)
 
         if (waiters == NULL)
                 return;
-        DL_FOREACH_SAFE(waiters->list, waiter, next) tell(waiters, waiter, NULL);
+        DL_FOREACH_SAFE (waiters->list, waiter, next)
+                tell(waiters, waiter, NULL);
         uv_close((uv_handle_t *)&waiters->timer, free_waiters);
 }
 

@@ -15,7 +15,8 @@ static bool public_signup_allowed(struct gateway *gateway, struct http_request *
 
         if (gateway->signups_in_progress >= gateway->config->signups_in_progress) {
                 http_answer_header(request, "Retry-After", "60");
-                http_answer_problem(request, 503, "too_many_signups", NULL, "too many signups are in progress; try again soon");
+                http_answer_problem(request, 503, "too_many_signups", NULL,
+                                    "too many signups are in progress; try again soon");
                 return false;
         }
         wait = limiter_take(gateway->public_signups, http_address(request), clock_boot_ms());

@@ -102,23 +102,25 @@ int activity_secret(const struct activity *activity, const char *field, int gene
         json_t *secret;
         size_t i;
 
-        json_array_foreach(json_object_get(activity->facts, "secrets"), i, secret)
-        {
-                if (strcmp(json_text(secret, "field"), field) == 0 && json_number(secret, "generation", 0) == generation)
+        json_array_foreach (json_object_get(activity->facts, "secrets"), i, secret) {
+                if (strcmp(json_text(secret, "field"), field) == 0 &&
+                    json_number(secret, "generation", 0) == generation)
                         return keyring_open(ring_of(activity, json_text(secret, "ring")),
                                             activity_tenant(activity, "tenant_id"), field, generation,
                                             json_text(secret, "sealed"), ret, err);
         }
-        return err_set(err, ERR_PERMANENT, "secret_missing", "the catalog has no %s of generation %d", field, generation);
+        return err_set(err, ERR_PERMANENT, "secret_missing", "the catalog has no %s of generation %d", field,
+                       generation);
 }
 
 json_t *activity_seal(const struct activity *activity, const char *field, int generation, const char *ring,
                       const char *plain)
 {
-        auto_free char *sealed = keyring_seal(ring_of(activity, ring), activity_tenant(activity, "tenant_id"), field,
-                                              generation, plain);
+        auto_free char *sealed =
+                keyring_seal(ring_of(activity, ring), activity_tenant(activity, "tenant_id"), field, generation, plain);
 
-        return json_pack("{s:s, s:i, s:s, s:s}", "field", field, "generation", generation, "ring", ring, "sealed", sealed);
+        return json_pack("{s:s, s:i, s:s, s:s}", "field", field, "generation", generation, "ring", ring, "sealed",
+                         sealed);
 }
 
 static enum step_result step_is_done(struct saga *saga)
@@ -171,7 +173,8 @@ static enum step_result identity_arrived(struct saga *saga, const struct pg_rows
             pg_int(rows, 0, "generation") == activity_generation(activity))
                 return activity->then(saga);
         activity_disconnect(activity);
-        err_set(&wrong, ERR_PERMANENT, "wrong_identity", "the database reached is not this tenant's: nothing was done to it");
+        err_set(&wrong, ERR_PERMANENT, "wrong_identity",
+                "the database reached is not this tenant's: nothing was done to it");
         return saga_fail(saga, &wrong);
 }
 
@@ -182,7 +185,8 @@ static enum step_result connected_unmarked(struct saga *saga, const struct err *
         if (err == NULL)
                 return activity->then(saga);
         activity_disconnect(activity);
-        if (err->class == ERR_AUTH && activity->driver->recover_login && !json_flag(saga_data(saga), "login_recovered")) {
+        if (err->class == ERR_AUTH && activity->driver->recover_login &&
+            !json_flag(saga_data(saga), "login_recovered")) {
                 json_object_set_new(saga_data(saga), "login_recovered", json_true()); /* once */
                 return activity->driver->recover_login(saga);
         }

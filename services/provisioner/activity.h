@@ -13,16 +13,16 @@ struct activity {
         struct saga *saga;
         struct provisioner *provisioner;
         const struct driver *driver;
-        json_t *facts;               /* provisioner.saga_context, as of the last look */
-        struct pg_conn *conn;        /* to the tenant's database, or NULL */
+        json_t *facts;        /* provisioner.saga_context, as of the last look */
+        struct pg_conn *conn; /* to the tenant's database, or NULL */
         bool conn_is_admin;
         struct migration_job *migration;
-        char *schema_version;        /* what the migrations came to */
+        char *schema_version;          /* what the migrations came to */
         struct supabase_request *call; /* waits for its turn or its answer, or NULL */
         struct http_exchange *exchange;
-        struct dump *dump;           /* under way, or NULL */
-        json_t *dump_done;           /* what the last one came to */
-        int reply_status;            /* of the last HTTP call */
+        struct dump *dump; /* under way, or NULL */
+        json_t *dump_done; /* what the last one came to */
+        int reply_status;  /* of the last HTTP call */
         json_t *reply;
         int64_t reply_retry_after;
         enum step_result (*then)(struct saga *saga); /* what follows the call under way */

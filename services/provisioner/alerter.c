@@ -42,8 +42,8 @@ static void way_ended(struct alert *alert, const struct err *err)
         struct alerter *alerter = alert->alerter;
 
         if (err != NULL) {
-                log_warn("an alert could not be delivered; it will be tried again", "cause", alert->cause, "error", err->message,
-                         NULL);
+                log_warn("an alert could not be delivered; it will be tried again", "cause", alert->cause, "error",
+                         err->message, NULL);
                 alert->failed = true;
         }
         if (--alert->ways > 0)
@@ -51,7 +51,8 @@ static void way_ended(struct alert *alert, const struct err *err)
         if (alert->failed || alerter->provisioner->service->stopping)
                 alerter->under_way--;
         else
-                pg_pool_exec(alerter->provisioner->service->catalog, SECONDS(5), SQL_DELIVERED, PARAMS(alert->id), marked, alerter);
+                pg_pool_exec(alerter->provisioner->service->catalog, SECONDS(5), SQL_DELIVERED, PARAMS(alert->id),
+                             marked, alerter);
         free(alert->id);
         free(alert->cause);
         free(alert->tenant);
@@ -73,8 +74,8 @@ static void webhook_answered(void *context, const struct http_reply *reply, cons
 
 static void post_webhook(struct alert *alert)
 {
-        auto_json *body = json_pack("{s:s, s:s, s:s?, s:s, s:s}", "alert_id", alert->id, "cause", alert->cause, "tenant_id",
-                                    alert->tenant, "title", alert->title, "detail", alert->detail);
+        auto_json *body = json_pack("{s:s, s:s, s:s?, s:s, s:s}", "alert_id", alert->id, "cause", alert->cause,
+                                    "tenant_id", alert->tenant, "title", alert->title, "detail", alert->detail);
         auto_free char *text = json_print(body);
 
         http_client_call(alert->alerter->provisioner->service->transfers,
@@ -96,14 +97,17 @@ static void mail_ended(void *context, const struct err *err)
 static void send_mail(struct alert *alert)
 {
         struct provisioner *provisioner = alert->alerter->provisioner;
-        auto_free char *subject = mem_printf("Tenantry: %s", alert->title), *id = mem_printf("alert-%s@tenantry", alert->id);
-        auto_free char *text = mem_printf("%s\n\n%s\n\ncause: %s\ntenant: %s\n", alert->title, alert->detail, alert->cause,
-                                          alert->tenant ? alert->tenant : "-");
+        auto_free char *subject = mem_printf("Tenantry: %s", alert->title),
+                       *id = mem_printf("alert-%s@tenantry", alert->id);
+        auto_free char *text = mem_printf("%s\n\n%s\n\ncause: %s\ntenant: %s\n", alert->title, alert->detail,
+                                          alert->cause, alert->tenant ? alert->tenant : "-");
         struct err err;
 
-        if (mail_send(provisioner->service->transfers, &provisioner->mail,
-                      &(struct mail){ .to = provisioner->config->alert_mail, .subject = subject, .text = text, .message_id = id },
-                      mail_ended, alert, &err) < 0)
+        if (mail_send(
+                    provisioner->service->transfers, &provisioner->mail,
+                    &(struct mail){
+                            .to = provisioner->config->alert_mail, .subject = subject, .text = text, .message_id = id },
+                    mail_ended, alert, &err) < 0)
                 mail_ended(alert, &err);
 }
 
@@ -120,7 +124,8 @@ static void deliver(struct alerter *alerter, const struct pg_rows *rows, int row
         alert->detail = mem_copy_text(pg_text(rows, row, "detail"));
         alert->ways = 1;
         alerter->under_way++;
-        log_warn("alert", "cause", alert->cause, "tenant", alert->tenant, "title", alert->title, "detail", alert->detail, NULL);
+        log_warn("alert", "cause", alert->cause, "tenant", alert->tenant, "title", alert->title, "detail",
+                 alert->detail, NULL);
         if (config->alert_webhook != NULL) {
                 alert->ways++;
                 post_webhook(alert);
@@ -147,7 +152,8 @@ static void lease_answered(void *context, const struct pg_rows *rows, const stru
 
         if (err == NULL && pg_rows_count(rows) == 1 && pg_text(rows, 0, "fence") != NULL &&
             !alerter->provisioner->service->stopping)
-                pg_pool_exec(alerter->provisioner->service->catalog, SECONDS(5), SQL_PENDING, NO_PARAMS, pending_arrived, alerter);
+                pg_pool_exec(alerter->provisioner->service->catalog, SECONDS(5), SQL_PENDING, NO_PARAMS,
+                             pending_arrived, alerter);
         else
                 alerter->under_way--;
 }

@@ -12,7 +12,8 @@ static const struct config_option OPTIONS[] = {
         { "TENANT_DRIVER", CONFIG_TEXT, 0, "postgres",
           "Where new tenants live: postgres (servers you own) or supabase.", AT(driver), 0, 0 },
         { "TENANT_SERVERS", CONFIG_TEXT, CONFIG_SECRET, NULL,
-          "Servers of the postgres driver, a JSON list of {name, admin_url, tenant_host, tenant_port, capacity, region?}.",
+          "Servers of the postgres driver, a JSON list of {name, admin_url, tenant_host, tenant_port, capacity, "
+          "region?}.",
           AT(servers), 0, 0 },
         { "CONTROL_KEYS", CONFIG_TEXT, CONFIG_REQUIRED | CONFIG_SECRET, NULL,
           "Key ring for what only the control plane may read: ID:BASE64 with commas, the first one seals.",
@@ -21,15 +22,19 @@ static const struct config_option OPTIONS[] = {
           "Key ring for what the product's backend may read; the gateway has it too.", AT(app_keys), 0, 0 },
         { "TENANT_MIGRATIONS", CONFIG_TEXT, CONFIG_REQUIRED, NULL,
           "Directory of the product's migrations in dbmate's format.", AT(migrations), 0, 0 },
-        { "PUBLIC_URL", CONFIG_TEXT, CONFIG_REQUIRED, NULL, "How people reach the gateway; invitation links begin with it.",
-          AT(public_url), 0, 0 },
+        { "TENANT_SSLMODE", CONFIG_TEXT, 0, NULL,
+          "libpq's sslmode for connections to tenants' databases. Not set: prefer on own servers, require on Supabase; "
+          "verify-full (with PGSSLROOTCERT) is best.",
+          AT(tenant_sslmode), 0, 0 },
+        { "PUBLIC_URL", CONFIG_TEXT, CONFIG_REQUIRED, NULL,
+          "How people reach the gateway; invitation links begin with it.", AT(public_url), 0, 0 },
         { "PRODUCT_URL", CONFIG_TEXT, 0, "https://{slug}.example.com",
           "Where an invited person ends up; {slug} is the tenant's subdomain.", AT(product_url), 0, 0 },
         { "WORKERS", CONFIG_INTEGER, 0, "8", "Sagas in hand at once.", AT(workers), 1, 500 },
-        { "APP_CONNECTIONS", CONFIG_INTEGER, 0, "20", "Connection limit of a tenant's app login.", AT(app_connections), 1,
-          1000 },
-        { "ROTATION_OVERLAP", CONFIG_DURATION, 0, "5m",
-          "How long the old app login goes on working after a rotation.", AT(rotation_overlap_ms), 0, 0 },
+        { "APP_CONNECTIONS", CONFIG_INTEGER, 0, "20", "Connection limit of a tenant's app login.", AT(app_connections),
+          1, 1000 },
+        { "ROTATION_OVERLAP", CONFIG_DURATION, 0, "5m", "How long the old app login goes on working after a rotation.",
+          AT(rotation_overlap_ms), 0, 0 },
         { "SMTP_URL", CONFIG_TEXT, 0, NULL, "Mail server, smtp://host:port or smtps://host:port.", AT(smtp_url), 0, 0 },
         { "SMTP_USER", CONFIG_TEXT, 0, NULL, "Login at the mail server; then TLS is demanded.", AT(smtp_user), 0, 0 },
         { "SMTP_PASSWORD", CONFIG_TEXT, CONFIG_SECRET, NULL, "Its password.", AT(smtp_password), 0, 0 },
@@ -40,7 +45,8 @@ static const struct config_option OPTIONS[] = {
           AT(archive_directory), 0, 0 },
         { "JANITOR_INTERVAL", CONFIG_DURATION, 0, "5m", "How often the provider is compared with the catalog.",
           AT(janitor_interval_ms), 0, 0 },
-        { "ALERT_WEBHOOK", CONFIG_TEXT, CONFIG_SECRET, NULL, "Where alerts are posted as JSON.", AT(alert_webhook), 0, 0 },
+        { "ALERT_WEBHOOK", CONFIG_TEXT, CONFIG_SECRET, NULL, "Where alerts are posted as JSON.", AT(alert_webhook), 0,
+          0 },
         { "ALERT_MAIL", CONFIG_TEXT, 0, NULL, "Where alerts are mailed.", AT(alert_mail), 0, 0 },
         { "SUPABASE_API_URL", CONFIG_TEXT, 0, "https://api.supabase.com", "Supabase Management API.",
           AT(supabase_api_url), 0, 0 },
@@ -52,14 +58,14 @@ static const struct config_option OPTIONS[] = {
           AT(supabase_organization), 0, 0 },
         { "SUPABASE_REGION_GROUP", CONFIG_TEXT, 0, "americas",
           "Region group for tenants that ask for no region: americas, emea or apac.", AT(supabase_region_group), 0, 0 },
-        { "SUPABASE_PROJECT_PREFIX", CONFIG_TEXT, 0, "tenantry", "Project names begin with it; the janitor looks for it.",
-          AT(supabase_prefix), 0, 0 },
+        { "SUPABASE_PROJECT_PREFIX", CONFIG_TEXT, 0, "tenantry",
+          "Project names begin with it; the janitor looks for it.", AT(supabase_prefix), 0, 0 },
         { "SUPABASE_SESSION_PORT", CONFIG_INTEGER, 0, "5432", "Port of the pooler's session mode.",
           AT(supabase_session_port), 1, 65535 },
         { "SUPABASE_REQUESTS_PER_MINUTE", CONFIG_INTEGER, 0, "110",
           "Own limit per endpoint, kept below Supabase's 120 a minute.", AT(supabase_rate), 1, 100000 },
-        { "SUPABASE_POLL", CONFIG_DURATION, 0, "5s", "How often a project that comes up is looked at.", AT(supabase_poll_ms),
-          0, 0 },
+        { "SUPABASE_POLL", CONFIG_DURATION, 0, "5s", "How often a project that comes up is looked at.",
+          AT(supabase_poll_ms), 0, 0 },
         { "SUPABASE_READY_TIMEOUT", CONFIG_DURATION, 0, "15m",
           "A project that is not ready by then is put in quarantine and replaced.", AT(supabase_ready_ms), 0, 0 },
 };
@@ -86,14 +92,14 @@ static int check_servers(const struct provisioner_config *config, struct err *er
                 return err_field(err, "TENANT_SERVERS", "TENANT_DRIVER=postgres needs TENANT_SERVERS");
         if (json_parse(config->servers, strlen(config->servers), &servers, NULL) < 0 || json_array_size(servers) == 0)
                 return err_field(err, "TENANT_SERVERS", "TENANT_SERVERS is not a JSON list with at least one server");
-        json_array_foreach(servers, i, server)
-        {
+        json_array_foreach (servers, i, server) {
                 for (size_t k = 0; k < ARRAY_SIZE(needed); k++)
                         if (json_text(server, needed[k]) == NULL)
                                 return err_field(err, "TENANT_SERVERS", "TENANT_SERVERS: server %zu has no text \"%s\"",
                                                  i + 1, needed[k]);
                 if (json_number(server, "capacity", 0) < 1)
-                        return err_field(err, "TENANT_SERVERS", "TENANT_SERVERS: server %zu has no capacity above 0", i + 1);
+                        return err_field(err, "TENANT_SERVERS", "TENANT_SERVERS: server %zu has no capacity above 0",
+                                         i + 1);
         }
         return 0;
 }

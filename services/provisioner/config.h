@@ -9,6 +9,7 @@ struct provisioner_config {
         char *servers;
         char *control_keys, *app_keys;
         char *migrations;
+        char *tenant_sslmode;
         char *public_url, *product_url;
         int64_t workers, app_connections, rotation_overlap_ms;
         char *smtp_url, *smtp_user, *smtp_password, *mail_directory, *mail_from;

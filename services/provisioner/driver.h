@@ -31,14 +31,15 @@ struct driver {
         enum step_result (*make_link)(struct saga *saga);
         /* The stored owner password was refused: sets it anew at the provider. NULL where that cannot be. */
         enum step_result (*recover_login)(struct saga *saga);
-        /* Shows all that the provider has of ours, place by place: shown gets a server's name (or "") and a list of {name,
-         * tenant_id?, generation?, cost?}, which it takes; or an error. */
+        /* Shows all that the provider has of ours, place by place: shown gets a server's name (or "") and a list of
+         * {name, tenant_id?, generation?, cost?}, which it takes; or an error. */
         void (*take_inventory)(struct provisioner *provisioner,
                                void (*shown)(void *context, const char *server, json_t *list, const struct err *err),
                                void *context);
         /* Where to connect. as_admin: with rights over the whole server. Returns 0 and fills *target, whose texts live
          * in *ret_keep (wiped and freed by the caller). */
-        int (*target)(struct activity *activity, bool as_admin, struct pg_target *target, char **ret_keep, struct err *err);
+        int (*target)(struct activity *activity, bool as_admin, struct pg_target *target, char **ret_keep,
+                      struct err *err);
 };
 
 extern const struct driver POSTGRES_DRIVER, SUPABASE_DRIVER;

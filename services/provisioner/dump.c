@@ -13,9 +13,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DUMP_MAGIC   0x64756d70
-#define READ_BYTES   65536
-#define ERROR_BYTES  600
+#define DUMP_MAGIC  0x64756d70
+#define READ_BYTES  65536
+#define ERROR_BYTES 600
 
 static const char SQL_RECORD[] = "select learn_backup($1::uuid, $2::bigint, $3::uuid, $4::jsonb)";
 
@@ -24,7 +24,7 @@ struct dump {
         unsigned magic;
         struct saga *saga; /* NULL once abandoned */
         struct activity *activity;
-        const char *kind;
+        const char *kind, *sslmode;
         char *path, *partial, *password;
         uv_process_t process;
         uv_pipe_t in, out, errors;
@@ -82,7 +82,9 @@ static void stage_ended(struct dump *dump)
                 process_failed(dump);
         if (!dump->listing && dump->failed.class == ERR_NONE)
                 sealed_writer_finish(TAKE_PTR(dump->writer), &dump->failed);
-        if (dump->failed.class == ERR_NONE && !dump->listing)
+        if (!dump->listing)
+                FAILPOINT(backup_after_dump, NULL);
+        if (dump->failed.class == ERR_NONE && !dump->listing && FAILPOINT(backup_after_dump, &dump->failed) == 0)
                 start_listing(dump);
         else
                 finish(dump);
@@ -169,9 +171,15 @@ static int spawn(struct dump *dump, char **arguments, uv_read_cb on_bytes)
         uv_loop_t *loop = &saga_service(dump->saga)->loop;
         auto_secret char *password = mem_printf("PGPASSWORD=%s", dump->password);
         auto_free char *path = mem_printf("PATH=%s", getenv("PATH") ? getenv("PATH") : "/usr/bin:/bin");
-        char *environment[] = { password, path, "PGCONNECT_TIMEOUT=10", "LC_ALL=C.UTF-8", NULL };
+        auto_free char *sslmode = mem_printf("PGSSLMODE=%s", dump->sslmode);
+        const char *root = getenv("PGSSLROOTCERT");
+        auto_free char *certificate = mem_printf("PGSSLROOTCERT=%s", root ? root : "");
+        char *environment[] = {
+                password, path, sslmode, "PGCONNECT_TIMEOUT=10", "LC_ALL=C.UTF-8", root ? certificate : NULL, NULL
+        };
         uv_stdio_container_t stdio[3] = {
-                { dump->listing ? UV_CREATE_PIPE | UV_READABLE_PIPE : UV_IGNORE, { .stream = (uv_stream_t *)&dump->in } },
+                { dump->listing ? UV_CREATE_PIPE | UV_READABLE_PIPE : UV_IGNORE,
+                  { .stream = (uv_stream_t *)&dump->in } },
                 { UV_CREATE_PIPE | UV_WRITABLE_PIPE, { .stream = (uv_stream_t *)&dump->out } },
                 { UV_CREATE_PIPE | UV_WRITABLE_PIPE, { .stream = (uv_stream_t *)&dump->errors } },
         };
@@ -247,7 +255,8 @@ static void start_listing(struct dump *dump)
         dump->listing = true;
         dump->in_open = true;
         dump->at_line_start = true;
-        if (sealed_reader_open(dump->partial, dump->activity->provisioner->control_keys, &dump->reader, &dump->failed) < 0) {
+        if (sealed_reader_open(dump->partial, dump->activity->provisioner->control_keys, &dump->reader, &dump->failed) <
+            0) {
                 finish(dump);
                 return;
         }
@@ -266,10 +275,12 @@ static void finish(struct dump *dump)
                 dump->bytes = sealed_reader_bytes(dump->reader);
                 dump->checksum = sealed_reader_checksum(dump->reader);
                 if (rename(dump->partial, dump->path) < 0)
-                        err_set(&dump->failed, ERR_BUSY, "archive_disk", "cannot name the archive: %s", strerror(errno));
+                        err_set(&dump->failed, ERR_BUSY, "archive_disk", "cannot name the archive: %s",
+                                strerror(errno));
         }
-        activity->dump_done = json_pack("{s:s, s:s, s:I, s:s?, s:i}", "location", dump->path, "kind", dump->kind, "bytes",
-                                        (json_int_t)dump->bytes, "sha256", dump->checksum, "objects", dump->objects);
+        activity->dump_done =
+                json_pack("{s:s, s:s, s:I, s:s?, s:i}", "location", dump->path, "kind", dump->kind, "bytes",
+                          (json_int_t)dump->bytes, "sha256", dump->checksum, "objects", dump->objects);
         activity->dump = NULL;
         saga_resume(dump->saga, dump->failed.class == ERR_NONE ? NULL : &dump->failed);
         free_dump(dump);
@@ -309,7 +320,8 @@ static int make_paths(struct dump *dump, struct err *err)
         auto_free char *folder = mem_printf("%s/%s", directory, saga_tenant(dump->saga));
 
         if (mkdir(folder, 0700) < 0 && errno != EEXIST)
-                return err_set(err, ERR_BUSY, "archive_disk", "cannot make a folder in ARCHIVE_DIRECTORY: %s", strerror(errno));
+                return err_set(err, ERR_BUSY, "archive_disk", "cannot make a folder in ARCHIVE_DIRECTORY: %s",
+                               strerror(errno));
         dump->path = mem_printf("%s/%s.%s", folder, saga_id(dump->saga), dump->kind);
         dump->partial = mem_printf("%s.partial", dump->path);
         return 0;
@@ -331,17 +343,20 @@ static enum step_result start_dump(struct saga *saga)
         dump->saga = saga;
         dump->activity = activity;
         dump->kind = json_text(saga_data(saga), "dump");
-        if (activity->driver->target(activity, false, &target, &dump->password, &err) < 0 || make_paths(dump, &err) < 0 ||
-            sealed_writer_open(dump->partial, activity->provisioner->control_keys, saga_tenant(saga), &dump->writer, &err) < 0) {
+        if (activity->driver->target(activity, false, &target, &dump->password, &err) < 0 ||
+            make_paths(dump, &err) < 0 ||
+            sealed_writer_open(dump->partial, activity->provisioner->control_keys, saga_tenant(saga), &dump->writer,
+                               &err) < 0) {
                 free_dump(dump);
                 return saga_retry(saga, &err);
         }
+        dump->sslmode = target.sslmode ? target.sslmode : "prefer";
         activity->dump = dump;
         saga_await(saga, dumped);
         spawn(dump,
-              (char *[]){ "pg_dump", "--format=custom", "--no-password", "--host", (char *)(uintptr_t)target.host, "--port",
-                          (char *)(uintptr_t)target.port, "--username", (char *)(uintptr_t)target.user, "--dbname",
-                          (char *)(uintptr_t)target.dbname, NULL },
+              (char *[]){ "pg_dump", "--format=custom", "--no-password", "--host", (char *)(uintptr_t)target.host,
+                          "--port", (char *)(uintptr_t)target.port, "--username", (char *)(uintptr_t)target.user,
+                          "--dbname", (char *)(uintptr_t)target.dbname, NULL },
               on_dump_bytes);
         return STEP_PENDING;
 }

@@ -20,8 +20,8 @@ static enum step_result alerted(struct saga *saga, const struct pg_rows *rows, c
         (void)rows;
         if (err != NULL)
                 return saga_retry(saga, err);
-        return activity_learn(saga, json_pack("{s:I}", "invite_sent",
-                                              (json_int_t)activity_number(activity, "invite_wanted")));
+        return activity_learn(
+                saga, json_pack("{s:I}", "invite_sent", (json_int_t)activity_number(activity, "invite_wanted")));
 }
 
 static enum step_result mail_sent(struct saga *saga, const struct err *err)
@@ -33,10 +33,11 @@ static enum step_result mail_sent(struct saga *saga, const struct err *err)
                 return saga_retry(saga, err);
         if (err != NULL)
                 return saga_query(saga, SQL_ALERT,
-                                  PARAMS(cause, saga_tenant(saga), "an invitation could not be sent", err->message), alerted);
+                                  PARAMS(cause, saga_tenant(saga), "an invitation could not be sent", err->message),
+                                  alerted);
         FAILPOINT(mail_after_send, NULL);
-        return activity_learn(saga, json_pack("{s:I}", "invite_sent",
-                                              (json_int_t)activity_number(activity, "invite_wanted")));
+        return activity_learn(
+                saga, json_pack("{s:I}", "invite_sent", (json_int_t)activity_number(activity, "invite_wanted")));
 }
 
 static void on_mail_sent(void *context, const struct err *err)
@@ -71,7 +72,9 @@ enum step_result invitation_send(struct saga *saga)
         text = mail_text(activity, link);
         subject = mem_printf("%s is ready", activity_tenant(activity, "company"));
         id = mem_printf("invite-%s-%lld@tenantry", saga_tenant(saga), (long long)number);
-        mail = (struct mail){ .to = activity_tenant(activity, "email"), .subject = subject, .text = text, .message_id = id };
+        mail = (struct mail){
+                .to = activity_tenant(activity, "email"), .subject = subject, .text = text, .message_id = id
+        };
         saga_await(saga, mail_sent);
         if (mail_send(provisioner->service->transfers, &provisioner->mail, &mail, on_mail_sent, saga, &err) < 0)
                 saga_resume(saga, &err);

@@ -7,6 +7,8 @@
 
 static const char SQL_LEASE[] = "select catalog.take_lease('janitor', $1, $2::bigint) as fence";
 
+static const char SQL_PRUNE[] = "select prune()";
+
 static const char SQL_REPORT[] = "select report_inventory($1, $2, $3::jsonb)";
 
 struct janitor {
@@ -38,13 +40,23 @@ static void inventory_shown(void *context, const char *server, json_t *list, con
                              PARAMS(janitor->driver->name, server, text), reported, NULL);
 }
 
+static void pruned(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        (void)context;
+        (void)rows;
+        if (err != NULL)
+                log_warn("what is too old could not be forgotten; it will be tried again", "error", err->message, NULL);
+}
+
 static void lease_answered(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct janitor *janitor = context;
 
         if (err == NULL && pg_rows_count(rows) == 1 && pg_text(rows, 0, "fence") != NULL &&
-            !janitor->provisioner->service->stopping)
+            !janitor->provisioner->service->stopping) {
                 janitor->driver->take_inventory(janitor->provisioner, inventory_shown, janitor);
+                pg_pool_exec(janitor->provisioner->service->catalog, SECONDS(30), SQL_PRUNE, NO_PARAMS, pruned, NULL);
+        }
 }
 
 /* One of all provisioners looks; the lease also paces them. */
@@ -55,7 +67,8 @@ static void on_timer(uv_timer_t *timer)
         auto_free char *ms = mem_printf("%lld", (long long)janitor->provisioner->config->janitor_interval_ms * 2);
 
         if (!service->stopping && pg_pool_is_up(service->catalog))
-                pg_pool_exec(service->catalog, SECONDS(5), SQL_LEASE, PARAMS(service->instance, ms), lease_answered, janitor);
+                pg_pool_exec(service->catalog, SECONDS(5), SQL_LEASE, PARAMS(service->instance, ms), lease_answered,
+                             janitor);
 }
 
 struct janitor *janitor_new(struct provisioner *provisioner)

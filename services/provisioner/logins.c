@@ -6,8 +6,8 @@
 
 #include <string.h>
 
-/* On a server that many tenants share, roles are named after the database; in a project of its own they need not be, and
- * with the project's ref behind them they would be too long for PostgreSQL. */
+/* On a server that many tenants share, roles are named after the database; in a project of its own they need not be,
+ * and with the project's ref behind them they would be too long for PostgreSQL. */
 static const char *role_stem(const struct activity *activity)
 {
         return strcmp(activity->driver->name, "supabase") == 0 ? "tenantry" : activity_database(activity, "name");
@@ -49,17 +49,17 @@ int logins_create_sql(const struct activity *activity, int64_t rotation, bool op
         if (rc < 0)
                 return rc;
         verifier = scram_verifier(password);
-        *ret = mem_printf("do $tenantry$ begin "
-                          "if not exists (select from pg_roles where rolname = '%1$s') then create role \"%1$s\"; end if; "
-                          "if not exists (select from pg_roles where rolname = '%2$s') then create role \"%2$s\"; end if; "
-                          "alter role \"%2$s\" %3$s connection limit %4$lld password '%5$s'; "
-                          "grant \"%1$s\" to \"%2$s\"; "
-                          "comment on role \"%1$s\" is 'tenantry %6$s %7$d'; "
-                          "comment on role \"%2$s\" is 'tenantry %6$s %7$d'; "
-                          "end $tenantry$;",
-                          group, login, open ? "login" : "nologin",
-                          (long long)activity->provisioner->config->app_connections, verifier,
-                          activity_tenant(activity, "tenant_id"), activity_generation(activity));
+        *ret = mem_printf(
+                "do $tenantry$ begin "
+                "if not exists (select from pg_roles where rolname = '%1$s') then create role \"%1$s\"; end if; "
+                "if not exists (select from pg_roles where rolname = '%2$s') then create role \"%2$s\"; end if; "
+                "alter role \"%2$s\" %3$s connection limit %4$lld password '%5$s'; "
+                "grant \"%1$s\" to \"%2$s\"; "
+                "comment on role \"%1$s\" is 'tenantry %6$s %7$d'; "
+                "comment on role \"%2$s\" is 'tenantry %6$s %7$d'; "
+                "end $tenantry$;",
+                group, login, open ? "login" : "nologin", (long long)activity->provisioner->config->app_connections,
+                verifier, activity_tenant(activity, "tenant_id"), activity_generation(activity));
         return 0;
 }
 
@@ -67,15 +67,16 @@ char *logins_rights_sql(const struct activity *activity)
 {
         auto_free char *group = logins_group(activity);
 
-        return mem_printf("do $x$ begin execute format('grant connect, temporary on database %%I to %%I', current_database(), "
-                          "'%1$s'); end $x$;"
-                          "revoke create on schema public from public;"
-                          "grant usage on schema public to \"%1$s\";"
-                          "revoke all on public.schema_migrations from \"%1$s\";"
-                          "alter default privileges in schema public "
-                          "grant select, insert, update, delete on tables to \"%1$s\";"
-                          "alter default privileges in schema public grant usage, select on sequences to \"%1$s\";",
-                          group);
+        return mem_printf(
+                "do $x$ begin execute format('grant connect, temporary on database %%I to %%I', current_database(), "
+                "'%1$s'); end $x$;"
+                "revoke create on schema public from public;"
+                "grant usage on schema public to \"%1$s\";"
+                "revoke all on public.schema_migrations from \"%1$s\";"
+                "alter default privileges in schema public "
+                "grant select, insert, update, delete on tables to \"%1$s\";"
+                "alter default privileges in schema public grant usage, select on sequences to \"%1$s\";",
+                group);
 }
 
 char *logins_access_sql(const struct activity *activity, bool open)
@@ -85,15 +86,14 @@ char *logins_access_sql(const struct activity *activity, bool open)
 
         if (open)
                 return mem_printf("alter role \"%s\" login;", current);
-        return mem_printf("alter role \"%1$s\" nologin; do $x$ begin if exists (select from pg_roles where rolname = '%2$s') "
-                          "then alter role \"%2$s\" nologin; end if; end $x$;",
-                          current, other);
+        return mem_printf(
+                "alter role \"%1$s\" nologin; do $x$ begin if exists (select from pg_roles where rolname = '%2$s') "
+                "then alter role \"%2$s\" nologin; end if; end $x$;",
+                current, other);
 }
 
-char *logins_end_sessions_sql(const struct activity *activity)
+char *logins_end_sessions_sql(const char *a, const char *b)
 {
-        auto_free char *a = logins_name(activity, 1), *b = logins_name(activity, 2);
-
         return mem_printf("do $x$ declare r name; begin "
                           "for r in select rolname from pg_roles where rolname in ('%1$s', '%2$s') loop "
                           "execute format('grant %%I to %%I', r, current_user); end loop; end $x$;"
@@ -111,9 +111,10 @@ char *logins_retire_sql(const struct activity *activity)
 
 char *logins_fenced(struct saga *saga, const char *sql)
 {
-        return mem_printf("begin; "
-                          "do $tenantry$ begin update tenantry.fence set fence = %1$s where fence <= %1$s; if not found then "
-                          "raise exception 'a newer activity has this database' using errcode = 'TN409'; end if; "
-                          "end $tenantry$; %2$s commit;",
-                          saga_fence(saga), sql);
+        return mem_printf(
+                "begin; "
+                "do $tenantry$ begin update tenantry.fence set fence = %1$s where fence <= %1$s; if not found then "
+                "raise exception 'a newer activity has this database' using errcode = 'TN409'; end if; "
+                "end $tenantry$; %2$s commit;",
+                saga_fence(saga), sql);
 }

@@ -1,5 +1,6 @@
 /* The logins of a tenant's product: SQL that both drivers use, each on a connection that may run it. Names are ours
- * ([a-z0-9_], a project ref after a dot), so they are quoted and need no escaping. All results are freed by the caller. */
+ * ([a-z0-9_], a project ref after a dot), so they are quoted and need no escaping. All results are freed by the caller.
+ */
 #pragma once
 
 #include "services/provisioner/activity.h"
@@ -20,9 +21,9 @@ int logins_create_sql(const struct activity *activity, int64_t rotation, bool op
 char *logins_rights_sql(const struct activity *activity);
 /* Opens the current login, or closes both. */
 char *logins_access_sql(const struct activity *activity, bool open);
-/* Ends the logins' sessions in this database, on a connection of their maker's (who makes itself a member of them: only
- * members may end a role's sessions). */
-char *logins_end_sessions_sql(const struct activity *activity);
+/* Ends the sessions of two logins in this database, on a connection of their maker's (who makes itself a member of
+ * them: only members may end a role's sessions). */
+char *logins_end_sessions_sql(const char *a, const char *b);
 /* Closes the login before the current one, for good. */
 char *logins_retire_sql(const struct activity *activity);
 /* Wraps sql in a transaction that first uses up the saga's fence: a late duplicate does nothing. */

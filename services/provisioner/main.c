@@ -1,7 +1,8 @@
-/* The provisioner: turns signups into ready tenants and keeps each tenant as it is wanted. This file names its parts. */
+/* The provisioner: turns signups into ready tenants and keeps each tenant as it is wanted. This file names its parts.
+ */
+#include "common/base/memory.h"
 #include "common/durable/intake.h"
 #include "common/durable/publisher.h"
-#include "common/base/memory.h"
 #include "services/provisioner/alerter.h"
 #include "services/provisioner/driver.h"
 #include "services/provisioner/janitor.h"
@@ -81,7 +82,8 @@ static int ready(struct service *service, struct err *err)
         if (!servers_are_known(provisioner->servers))
                 return err_set(err, ERR_BUSY, "starting", "the catalog does not know the servers yet");
         if (rewrap_unknown_key(provisioner->rewrap) != NULL)
-                return err_set(err, ERR_BUSY, "key_unknown", "secrets are sealed with key %s, which is in no ring: add it",
+                return err_set(err, ERR_BUSY, "key_unknown",
+                               "secrets are sealed with key %s, which is in no ring: add it",
                                rewrap_unknown_key(provisioner->rewrap));
         if (!intake_is_ready(provisioner->intake))
                 return err_set(err, ERR_BUSY, "kafka_not_assigned", "Kafka has given this consumer no partitions yet");

@@ -10,10 +10,13 @@
 
 #include <string.h>
 
-#define ADMIN_STATEMENT  SECONDS(20)
+#define ADMIN_STATEMENT   SECONDS(20)
 #define OWNER_CONNECTIONS 10
 
-static const char SQL_FIND[] = "select shobj_description(oid, 'pg_database') as mark from pg_database where datname = $1";
+/* The marker of a database, or of its owner where the database has none yet: roles are marked when they are made. */
+static const char SQL_FIND[] = "select coalesce(shobj_description(d.oid, 'pg_database'), shobj_description(d.datdba, "
+                               "'pg_authid'), '') as mark "
+                               "from pg_database d where d.datname = $1";
 
 /* Names in the SQL made below are ours ([a-z0-9_]); verifiers are base64 with $ and : between: safe between quotes. */
 static const char SQL_END_SESSIONS[] =
@@ -66,8 +69,7 @@ static enum step_result grant_rights(struct saga *saga)
                          "comment on database %1$s is '%2$s'; "
                          "alter database %1$s connection limit %3$lld; "
                          "end $tenantry$",
-                         name, mark,
-                         (long long)activity->provisioner->config->app_connections + OWNER_CONNECTIONS);
+                         name, mark, (long long)activity->provisioner->config->app_connections + OWNER_CONNECTIONS);
         return saga_query_on(saga, admin_of(activity), sql, NO_PARAMS, granted);
 }
 
@@ -114,7 +116,8 @@ static enum step_result app_login_made(struct saga *saga, const struct pg_rows *
                 return saga_retry(saga, &failed);
         verifier = scram_verifier(password);
         sql = mem_printf("do $tenantry$ begin "
-                         "if not exists (select from pg_roles where rolname = '%1$s_owner') then create role %1$s_owner; end if; "
+                         "if not exists (select from pg_roles where rolname = '%1$s_owner') then create role "
+                         "%1$s_owner; end if; "
                          "alter role %1$s_owner login connection limit %2$d password '%3$s'; "
                          "comment on role %1$s_owner is '%4$s'; "
                          "if not (select rolsuper from pg_roles where rolname = current_user) then "
@@ -145,8 +148,8 @@ static enum step_result database_looked_up(struct saga *saga, const struct pg_ro
         if (err != NULL)
                 return saga_retry(saga, err);
         activity->reply_status = pg_rows_count(rows) == 1;
-        found = pg_rows_count(rows) == 1 ? pg_text(rows, 0, "mark") : NULL;
-        if (found != NULL && strcmp(found, mark) != 0) {
+        found = pg_rows_count(rows) == 1 ? pg_text(rows, 0, "mark") : mark;
+        if (found == NULL || strcmp(found, mark) != 0) {
                 err_set(&taken, ERR_PERMANENT, "name_taken", "the database name is used by something that is not ours");
                 return saga_fail(saga, &taken);
         }
@@ -187,6 +190,7 @@ static int target(struct activity *activity, bool as_admin, struct pg_target *ta
                 .dbname = activity_database(activity, "dbname"),
                 .user = activity_database(activity, "owner_login"),
                 .password = *ret_keep,
+                .sslmode = activity->provisioner->config->tenant_sslmode,
         };
         return rc;
 }
@@ -214,8 +218,8 @@ static enum step_result sessions_ended(struct saga *saga, const struct pg_rows *
         if (err != NULL)
                 return saga_retry(saga, err);
         FAILPOINT(driver_after_access, NULL);
-        return activity_learn(saga, json_pack("{s:s}", "access_applied",
-                                              json_text(saga_data(activity->saga), "access_goal")));
+        return activity_learn(
+                saga, json_pack("{s:s}", "access_applied", json_text(saga_data(activity->saga), "access_goal")));
 }
 
 static enum step_result access_read_back(struct saga *saga, const struct pg_rows *rows, const struct err *err)
@@ -293,12 +297,13 @@ static enum step_result write_admin(struct saga *saga)
 
         if (FAILPOINT(driver_before_admin, &err) < 0)
                 return saga_retry(saga, &err);
-        sql = mem_printf("create table if not exists tenantry.admin (id uuid primary key, email text not null, name text, "
-                         "created_at timestamptz not null default clock_timestamp());"
-                         "insert into tenantry.admin (id, email, name) values ('%1$s', %2$s, %3$s) on conflict do nothing;"
-                         "grant usage on schema tenantry to %4$s_app;"
-                         "grant select on tenantry.admin, tenantry.identity to %4$s_app;",
-                         activity_tenant(activity, "admin_id"), email, quoted, activity_database(activity, "name"));
+        sql = mem_printf(
+                "create table if not exists tenantry.admin (id uuid primary key, email text not null, name text, "
+                "created_at timestamptz not null default clock_timestamp());"
+                "insert into tenantry.admin (id, email, name) values ('%1$s', %2$s, %3$s) on conflict do nothing;"
+                "grant usage on schema tenantry to %4$s_app;"
+                "grant select on tenantry.admin, tenantry.identity to %4$s_app;",
+                activity_tenant(activity, "admin_id"), email, quoted, activity_database(activity, "name"));
         return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, admin_created);
 }
 
@@ -393,16 +398,17 @@ static enum step_result database_dropped(struct saga *saga, const struct pg_rows
         (void)rows;
         if (err != NULL && err->class != ERR_GONE)
                 return saga_retry(saga, err);
-        sql = mem_printf("do $tenantry$ declare r name; begin for r in select rolname from pg_roles "
-                         "where rolname in ('%1$s_app_a', '%1$s_app_b', '%1$s_app', '%1$s_owner') "
-                         "and coalesce(shobj_description(oid, 'pg_authid'), '%2$s') = '%2$s' "
-                         "order by length(rolname) desc loop execute format('drop role %%I', r); end loop; end $tenantry$",
-                         name, mark);
+        sql = mem_printf(
+                "do $tenantry$ declare r name; begin for r in select rolname from pg_roles "
+                "where rolname in ('%1$s_app_a', '%1$s_app_b', '%1$s_app', '%1$s_owner') "
+                "and coalesce(shobj_description(oid, 'pg_authid'), '%2$s') = '%2$s' "
+                "order by length(rolname) desc loop execute format('drop role %%I', r); end loop; end $tenantry$",
+                name, mark);
         return saga_query_on(saga, admin_of(activity), sql, NO_PARAMS, roles_dropped);
 }
 
-/* By name and marker: a database of that name without our marker is somebody else's, or not finished; the second only
- * where its owner role carries the marker. */
+/* By name and marker: a database of that name without our marker is somebody else's. Where ours was never finished that
+ * only means that there is nothing of ours to drop. */
 static enum step_result marker_arrived(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
@@ -415,6 +421,8 @@ static enum step_result marker_arrived(struct saga *saga, const struct pg_rows *
         if (pg_rows_count(rows) == 0)
                 return database_dropped(saga, NULL, NULL);
         found = pg_text(rows, 0, "mark");
+        if ((found == NULL || strcmp(found, mark) != 0) && strcmp(activity_database(activity, "status"), "live") != 0)
+                return database_dropped(saga, NULL, NULL);
         if (found == NULL || strcmp(found, mark) != 0) {
                 err_set(&foreign, ERR_PERMANENT, "not_ours", "the database carries another marker: it was not dropped");
                 return saga_fail(saga, &foreign);
@@ -427,9 +435,6 @@ static enum step_result marker_arrived(struct saga *saga, const struct pg_rows *
 
 static enum step_result drop(struct saga *saga)
 {
-        static const char find[] =
-                "select coalesce(shobj_description(d.oid, 'pg_database'), shobj_description(d.datdba, 'pg_authid')) as mark "
-                "from pg_database d where d.datname = $1";
         struct activity *activity = activity_of(saga);
 
         if (activity_database(activity, "name") == NULL)
@@ -437,14 +442,15 @@ static enum step_result drop(struct saga *saga)
         if (admin_of(activity) == NULL)
                 return no_server(saga);
         activity_disconnect(activity);
-        return saga_query_on(saga, admin_of(activity), find, PARAMS(activity_database(activity, "name")), marker_arrived);
+        return saga_query_on(saga, admin_of(activity), SQL_FIND, PARAMS(activity_database(activity, "name")),
+                             marker_arrived);
 }
 
 /* The product's own page takes the signed link itself: there is nothing to make. */
 static enum step_result make_link(struct saga *saga)
 {
-        return activity_learn(saga, json_pack("{s:I}", "link_made",
-                                              (json_int_t)activity_number(activity_of(saga), "link_wanted")));
+        return activity_learn(
+                saga, json_pack("{s:I}", "link_made", (json_int_t)activity_number(activity_of(saga), "link_wanted")));
 }
 
 /* One server's part of an inventory. */
@@ -461,8 +467,8 @@ static void databases_listed(void *context, const struct pg_rows *rows, const st
         json_t *list = err ? NULL : json_array();
 
         for (int row = 0; err == NULL && row < pg_rows_count(rows); row++)
-                json_array_append_new(list, json_pack("{s:s, s:s?, s:I}", "name", pg_text(rows, row, "name"), "tenant_id",
-                                                      pg_text(rows, row, "tenant_id"), "generation",
+                json_array_append_new(list, json_pack("{s:s, s:s?, s:I}", "name", pg_text(rows, row, "name"),
+                                                      "tenant_id", pg_text(rows, row, "tenant_id"), "generation",
                                                       (json_int_t)pg_int(rows, row, "generation")));
         look->shown(look->context, look->server, list, err);
         free(look->server);
@@ -480,8 +486,8 @@ static void look_at_server(void *context, const char *name)
 
         *look = *(const struct look *)context;
         look->server = mem_copy_text(name);
-        pg_pool_exec(servers_admin(look->provisioner->servers, name), ADMIN_STATEMENT, list, NO_PARAMS, databases_listed,
-                     look);
+        pg_pool_exec(servers_admin(look->provisioner->servers, name), ADMIN_STATEMENT, list, NO_PARAMS,
+                     databases_listed, look);
 }
 
 static void take_inventory(struct provisioner *provisioner,

@@ -26,18 +26,21 @@ static enum step_result create_admin(struct saga *saga);
 static enum step_result open_access(struct saga *saga);
 static enum step_result invite(struct saga *saga);
 
+/* clang-format off */
 static const struct saga_step STEPS[] = {
-        /* step             do               undo             limit           % */
-        { "reserve",        reserve_names,   release_names,   MINUTES(7*24*60), 0 }, /* a full fleet waits for room */
-        { "create",         create_database, delete_database, MINUTES(7*24*60), 10 }, /* so does a full quota */
-        { "await_ready",    await_ready,     NULL,            MINUTES(60),    25 },
-        { "connect",        read_connection, NULL,            MINUTES(15),    45 },
-        { "plant_identity", plant_identity,  NULL,            MINUTES(15),    55 },
-        { "migrate",        migrate,         NULL,            MINUTES(60),    65 },
-        { "create_admin",   create_admin,    NULL,            MINUTES(30),    80 }, /* the point of no return */
-        { "open_access",    open_access,     NULL,            MINUTES(30),    88 },
-        { "invite",         invite,          NULL,            MINUTES(60),    95 },
+        /* step             do               undo             limit                   % */
+        { "reserve",        reserve_names,   release_names,   MINUTES(7 * 24 * 60),  0 }, /* a full fleet waits for room */
+        { "create",         create_database, delete_database, MINUTES(7 * 24 * 60), 10 }, /* so does a full quota */
+        { "await_ready",    await_ready,     NULL,            MINUTES(60),          25 },
+        { "connect",        read_connection, NULL,            MINUTES(15),          45 },
+        { "plant_identity", plant_identity,  NULL,            MINUTES(15),          55 },
+        { "migrate",        migrate,         NULL,            MINUTES(60),          65 },
+        /* the point of no return */
+        { "create_admin",   create_admin,    NULL,            MINUTES(30),          80 },
+        { "open_access",    open_access,     NULL,            MINUTES(30),          88 },
+        { "invite",         invite,          NULL,            MINUTES(60),          95 },
 };
+/* clang-format on */
 
 #define NO_RETURN 6
 
@@ -69,7 +72,8 @@ static enum step_result reserved(struct saga *saga, const struct pg_rows *rows, 
                 return saga_retry(saga, err);
         text = pg_text(rows, 0, "facts");
         if (text == NULL) {
-                err_set(&bad, ERR_BUSY, "no_capacity", "no server has room for another tenant: add one or raise a capacity");
+                err_set(&bad, ERR_BUSY, "no_capacity",
+                        "no server has room for another tenant: add one or raise a capacity");
                 bad.retry_after = NO_CAPACITY_DELAY;
                 return saga_retry(saga, &bad);
         }
@@ -79,7 +83,8 @@ static enum step_result reserved(struct saga *saga, const struct pg_rows *rows, 
         return STEP_DONE;
 }
 
-/* Names and secrets are fixed and stored before anything is done with them: a later attempt finds what this one made. */
+/* Names and secrets are fixed and stored before anything is done with them: a later attempt finds what this one made.
+ */
 static enum step_result reserve_names(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
@@ -89,8 +94,8 @@ static enum step_result reserve_names(struct saga *saga)
         auto_free char *app = mem_printf("%s_app_a", name), *secrets_text = NULL;
         auto_json *secrets = json_array();
 
-        json_array_append_new(secrets, activity_seal(activity, "owner_password", activity_generation(activity), "control",
-                                                     owner_password));
+        json_array_append_new(secrets, activity_seal(activity, "owner_password", activity_generation(activity),
+                                                     "control", owner_password));
         json_array_append_new(secrets, activity_seal(activity, "app_password", 1, "app", app_password));
         secrets_text = json_print(secrets);
         return saga_query(saga, SQL_RESERVE,

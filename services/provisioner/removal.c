@@ -35,7 +35,9 @@ static const struct saga_step DEPROVISION_STEPS[] = {
 };
 
 const struct saga_kind BACKUP = { "backup", BACKUP_STEPS, ARRAY_SIZE(BACKUP_STEPS), 0, activity_open, activity_close };
-const struct saga_kind ARCHIVE = { "archive", ARCHIVE_STEPS, ARRAY_SIZE(ARCHIVE_STEPS), 0, activity_open, activity_close };
+const struct saga_kind ARCHIVE = {
+        "archive", ARCHIVE_STEPS, ARRAY_SIZE(ARCHIVE_STEPS), 0, activity_open, activity_close
+};
 const struct saga_kind DEPROVISION = {
         "deprovision", DEPROVISION_STEPS, ARRAY_SIZE(DEPROVISION_STEPS), 0, activity_open, activity_close,
 };
@@ -60,6 +62,9 @@ static enum step_result close_access(struct saga *saga)
 
 static enum step_result dump_database(struct saga *saga)
 {
+        /* What was asked for while the dump runs wants a dump of its own. */
+        json_object_set_new(saga_data(saga), "backup",
+                            json_integer((json_int_t)activity_number(activity_of(saga), "backup_wanted")));
         return dump_take(saga, "backup");
 }
 
@@ -70,10 +75,9 @@ static enum step_result dump_archive(struct saga *saga)
 
 static enum step_result record_backup(struct saga *saga)
 {
-        struct activity *activity = activity_of(saga);
-
-        return activity_learn(saga, json_pack("{s:I, s:s}", "backup_done",
-                                              (json_int_t)activity_number(activity, "backup_wanted"), "backup_at", "now"));
+        return activity_learn(saga,
+                              json_pack("{s:I, s:s}", "backup_done",
+                                        (json_int_t)json_number(saga_data(saga), "backup", 0), "backup_at", "now"));
 }
 
 static enum step_result record_drop(struct saga *saga)

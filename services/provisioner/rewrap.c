@@ -51,13 +51,14 @@ static void seal_anew(struct rewrap *rewrap, const struct pg_rows *rows, int row
                         snprintf(rewrap->unknown_keys[rewrap->control], sizeof(rewrap->unknown_keys[0]), "%.*s",
                                  (int)strcspn(old, "."), old);
                 else
-                        log_error("a stored secret does not open", "tenant", tenant, "field", field, "error", err.message, NULL);
+                        log_error("a stored secret does not open", "tenant", tenant, "field", field, "error",
+                                  err.message, NULL);
                 return;
         }
         sealed = keyring_seal(ring, tenant, field, atoi(generation), plain);
         rewrap->under_way++;
-        pg_pool_exec(rewrap->provisioner->service->catalog, SECONDS(5), SQL_STORE, PARAMS(tenant, field, generation, old, sealed),
-                     stored, rewrap);
+        pg_pool_exec(rewrap->provisioner->service->catalog, SECONDS(5), SQL_STORE,
+                     PARAMS(tenant, field, generation, old, sealed), stored, rewrap);
 }
 
 static void found(void *context, const struct pg_rows *rows, const struct err *err)
@@ -85,7 +86,8 @@ static void on_timer(uv_timer_t *timer)
         rewrap->under_way = 1;
         rewrap->control = !rewrap->control;
         pg_pool_exec(provisioner->service->catalog, SECONDS(5), SQL_FIND,
-                     PARAMS(rewrap->control ? "control" : "app", keyring_primary(ring_now(rewrap)), limit), found, rewrap);
+                     PARAMS(rewrap->control ? "control" : "app", keyring_primary(ring_now(rewrap)), limit), found,
+                     rewrap);
 }
 
 struct rewrap *rewrap_new(struct provisioner *provisioner)

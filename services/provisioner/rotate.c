@@ -40,9 +40,10 @@ static enum step_result set_login(struct saga *saga)
         auto_secret char *password = crypto_random_password(PASSWORD_LENGTH);
 
         json_object_set_new(saga_data(saga), "rotation", json_integer(rotation));
-        return activity_learn_then(saga, json_pack("{s:[o]}", "secrets",
-                                                   activity_seal(activity, "app_password", rotation, "app", password)),
-                                   use_stored);
+        return activity_learn_then(
+                saga,
+                json_pack("{s:[o]}", "secrets", activity_seal(activity, "app_password", rotation, "app", password)),
+                use_stored);
 }
 
 static enum step_result make_current(struct saga *saga)
@@ -51,8 +52,8 @@ static enum step_result make_current(struct saga *saga)
         int64_t rotation = json_number(saga_data(saga), "rotation", 0);
         auto_free char *login = logins_user(activity, rotation);
 
-        return activity_learn(saga, json_pack("{s:I, s:s, s:I}", "rotation_applied", (json_int_t)rotation, "app_login", login,
-                                              "old_login_overlap_ms",
+        return activity_learn(saga, json_pack("{s:I, s:s, s:I}", "rotation_applied", (json_int_t)rotation, "app_login",
+                                              login, "old_login_overlap_ms",
                                               (json_int_t)activity->provisioner->config->rotation_overlap_ms));
 }
 

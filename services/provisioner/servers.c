@@ -45,7 +45,8 @@ static void on_sync(uv_timer_t *timer)
         json_t *server;
         size_t i;
 
-        json_array_foreach(public, i, server) json_object_del(server, "admin_url");
+        json_array_foreach (public, i, server)
+                json_object_del(server, "admin_url");
         text = json_print(public);
         pg_pool_exec(servers->provisioner->service->catalog, SECONDS(5), SQL_SYNC, PARAMS(text), synced, servers);
 }
@@ -62,8 +63,7 @@ struct servers *servers_new(struct provisioner *provisioner)
                 servers->list = json_array();
         servers->count = json_array_size(servers->list);
         servers->items = mem_alloc(servers->count, sizeof(servers->items[0]));
-        json_array_foreach(servers->list, i, server)
-        {
+        json_array_foreach (servers->list, i, server) {
                 servers->items[i].name = json_text(server, "name");
                 servers->items[i].admin_url = json_text(server, "admin_url");
         }

@@ -1,6 +1,7 @@
 /* Calls to Supabase: see supabase_api.h. */
 #include "services/provisioner/supabase_api.h"
 
+#include "common/base/clock.h"
 #include "common/base/memory.h"
 
 #include <string.h>
@@ -8,6 +9,8 @@
 #define CALL_TIMEOUT  SECONDS(15)
 #define QUOTA_DELAY   SECONDS(60)
 #define BLOCK_DEFAULT SECONDS(10)
+#define TURN_KEEPS    SECONDS(5)
+#define BURST_SHARE   20
 
 static const char SQL_TAKE[] = "select catalog.take_token($1, $2::float8, $3::float8) as wait_ms";
 
@@ -37,8 +40,8 @@ char *supabase_auth_url(const struct activity *activity, const char *path)
 
         if (hole == NULL)
                 return mem_printf("%s%s", pattern, path);
-        return mem_printf("%.*s%s%s%s", (int)(hole - pattern), pattern, activity_database(activity, "project_ref"), hole + 5,
-                          path);
+        return mem_printf("%.*s%s%s%s", (int)(hole - pattern), pattern, activity_database(activity, "project_ref"),
+                          hole + 5, path);
 }
 
 static void block_done(void *context, const struct pg_rows *rows, const struct err *err)
@@ -58,7 +61,8 @@ static void block_budget(struct activity *activity, const char *endpoint, int64_
 {
         auto_free char *name = budget_name(endpoint), *text = mem_printf("%lld", (long long)ms);
 
-        pg_pool_exec(activity->provisioner->service->catalog, SECONDS(5), SQL_BLOCK, PARAMS(name, text), block_done, NULL);
+        pg_pool_exec(activity->provisioner->service->catalog, SECONDS(5), SQL_BLOCK, PARAMS(name, text), block_done,
+                     NULL);
 }
 
 static void reply_arrived(void *context, const struct http_reply *reply, const struct err *err)
@@ -127,17 +131,17 @@ static enum step_result send_now(struct saga *saga)
                 supabase_request_free(TAKE_PTR(activity->call));
                 return saga_retry(saga, &err);
         }
-        activity->exchange = http_client_call(
-                activity->provisioner->service->transfers,
-                &(struct http_call){
-                        .method = request->method,
-                        .url = url,
-                        .headers = (const char *[]){ "Content-Type: application/json", "Accept: application/json", first, second,
-                                                     NULL },
-                        .body = request->body,
-                        .timeout_ms = saga_timeout(saga, CALL_TIMEOUT),
-                },
-                reply_arrived, saga);
+        activity->exchange =
+                http_client_call(activity->provisioner->service->transfers,
+                                 &(struct http_call){
+                                         .method = request->method,
+                                         .url = url,
+                                         .headers = (const char *[]){ "Content-Type: application/json",
+                                                                      "Accept: application/json", first, second, NULL },
+                                         .body = request->body,
+                                         .timeout_ms = saga_timeout(saga, CALL_TIMEOUT),
+                                 },
+                                 reply_arrived, saga);
         return saga_await(saga, answered);
 }
 
@@ -158,9 +162,17 @@ static enum step_result token_arrived(struct saga *saga, const struct pg_rows *r
         if (json_object_get(data, "turns") == NULL)
                 json_object_set_new(data, "turns", json_object());
         turns = json_object_get(data, "turns");
-        json_object_set_new(turns, request->endpoint, json_true()); /* when we are back, the turn is ours */
+        json_object_set_new(turns, request->endpoint, json_integer(clock_wall_ms() + wait)); /* then the turn is ours */
         supabase_request_free(TAKE_PTR(activity->call));
         return saga_wait(saga, wait);
+}
+
+/* A turn that was missed by much is lost: after an outage all the missed ones would come at once. */
+static bool take_turn(json_t *turns, const char *endpoint)
+{
+        json_int_t due = json_integer_value(json_object_get(turns, endpoint));
+
+        return json_object_del(turns, endpoint) == 0 && clock_wall_ms() - due < TURN_KEEPS;
 }
 
 enum step_result supabase_call(struct saga *saga, const struct supabase_call *call, saga_then then)
@@ -170,6 +182,7 @@ enum step_result supabase_call(struct saga *saga, const struct supabase_call *ca
         json_t *turns = json_object_get(saga_data(saga), "turns");
         auto_free char *budget = budget_name(call->endpoint), *burst = NULL, *rate = NULL;
         double per_minute = (double)activity->provisioner->config->supabase_rate;
+        double at_once = MAX(1.0, per_minute / BURST_SHARE);
 
         supabase_request_free(activity->call);
         activity->call = request;
@@ -181,11 +194,12 @@ enum step_result supabase_call(struct saga *saga, const struct supabase_call *ca
         if (call->body != NULL)
                 request->body = json_print(call->body);
         json_decref(call->body);
-        if (json_object_del(turns, call->endpoint) == 0 || call->auth)
+        if (take_turn(turns, call->endpoint) || call->auth)
                 return send_now(saga);
-        /* A tenth of a minute's worth at once at most: the provider counts by the minute, wherever that begins. */
-        burst = mem_printf("%.3f", MAX(1.0, per_minute / 10));
-        rate = mem_printf("%.6f", per_minute / 60);
+        /* The provider counts by the minute, wherever that begins: what goes at once and what is refilled within a
+         * minute are together no more than the limit. */
+        burst = mem_printf("%.3f", at_once);
+        rate = mem_printf("%.6f", MAX(per_minute - at_once, per_minute / 2) / 60);
         return saga_query(saga, SQL_TAKE, PARAMS(budget, burst, rate), token_arrived);
 }
 
@@ -199,7 +213,8 @@ static bool mentions(const char *text, const char *const *words)
 
 void supabase_error(const struct activity *activity, struct err *err)
 {
-        static const char *const quota[] = { "limit", "quota", "maximum", NULL }, *const capacity[] = { "capacity", NULL };
+        static const char *const quota[] = { "limit", "quota", "maximum", NULL }, *const capacity[] = { "capacity",
+                                                                                                        NULL };
         const char *message = json_text(activity->reply, "message");
         int status = activity->reply_status;
 
@@ -222,7 +237,8 @@ void supabase_error(const struct activity *activity, struct err *err)
         else if (status == 409)
                 err_set(err, ERR_CONFLICT, "provider_conflict", "Supabase says 409: %.200s", message);
         else
-                err_set(err, ERR_PERMANENT, "provider_refused", "Supabase refuses the request (%d): %.200s", status, message);
+                err_set(err, ERR_PERMANENT, "provider_refused", "Supabase refuses the request (%d): %.200s", status,
+                        message);
         if (strcmp(err->code, "provider_quota") == 0 || strcmp(err->code, "provider_billing") == 0)
                 err->retry_after = QUOTA_DELAY;
 }

@@ -1,5 +1,5 @@
-/* Calls to Supabase's Management API and to the Auth API of a project, as parts of steps. Each waits for its place in the
- * rate budget that all processes share; refusals are told apart (quota, auth, billing, capacity, validation).
+/* Calls to Supabase's Management API and to the Auth API of a project, as parts of steps. Each waits for its place in
+ * the rate budget that all processes share; refusals are told apart (quota, auth, billing, capacity, validation).
  * Source of the facts: Supabase's OpenAPI document of the Management API, and what real servers were seen to answer. */
 #pragma once
 
@@ -8,9 +8,9 @@
 struct supabase_call {
         const char *endpoint; /* names the budget: one per operation of the API */
         const char *method;
-        char *path;           /* taken */
-        json_t *body;         /* taken; NULL = none */
-        bool auth;            /* the project's Auth API instead of the Management API */
+        char *path;   /* taken */
+        json_t *body; /* taken; NULL = none */
+        bool auth;    /* the project's Auth API instead of the Management API */
 };
 
 /* Sends the call when its turn has come. then finds the answer in activity->reply_status (0 = no answer: whether it was

@@ -63,12 +63,11 @@ static const json_t *find_by_name(const struct activity *activity)
         json_t *project;
         size_t i;
 
-        json_array_foreach(json_object_get(activity->reply, "projects"), i, project)
-        {
+        json_array_foreach (json_object_get(activity->reply, "projects"), i, project) {
                 const char *name = json_text(project, "name");
 
-                if (name != NULL && strcmp(name, activity_database(activity, "name")) == 0 && !json_flag(project, "is_branch") &&
-                    json_text(project, "ref") != NULL)
+                if (name != NULL && strcmp(name, activity_database(activity, "name")) == 0 &&
+                    !json_flag(project, "is_branch") && json_text(project, "ref") != NULL)
                         return project;
         }
         return NULL;
@@ -106,12 +105,11 @@ static enum step_result regions_listed(struct saga *saga, const struct err *err)
         if (err != NULL || activity->reply_status != 200)
                 return err ? saga_retry(saga, err) : refuse(saga);
         all = json_object_get(json_object_get(activity->reply, "all"), "specific");
-        json_array_foreach(all, i, region)
-        {
+        json_array_foreach (all, i, region) {
                 const char *code = json_text(region, "code"), *status = json_text(region, "status");
 
-                if (code == NULL || (status != NULL && strcmp(status, "capacity") == 0) || json_object_get(tried, code) != NULL ||
-                    strcmp(group_of(code), wanted_group(activity)) != 0)
+                if (code == NULL || (status != NULL && strcmp(status, "capacity") == 0) ||
+                    json_object_get(tried, code) != NULL || strcmp(group_of(code), wanted_group(activity)) != 0)
                         continue;
                 json_set_text(saga_data(saga), "region", code);
                 return saga_wait(saga, 1);
@@ -127,7 +125,8 @@ static enum step_result find_other_region(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         json_t *data = saga_data(saga);
-        const char *region = json_text(data, "region") ? json_text(data, "region") : activity_tenant(activity, "region");
+        const char *region =
+                json_text(data, "region") ? json_text(data, "region") : activity_tenant(activity, "region");
 
         if (json_object_get(data, "full_regions") == NULL)
                 json_object_set_new(data, "full_regions", json_object());
@@ -170,7 +169,8 @@ static json_t *region_selection(struct saga *saga)
                 region = activity_tenant(activity, "region");
         if (region != NULL)
                 return json_pack("{s:s, s:s}", "type", "specific", "code", region);
-        return json_pack("{s:s, s:s}", "type", "smartGroup", "code", activity->provisioner->config->supabase_region_group);
+        return json_pack("{s:s, s:s}", "type", "smartGroup", "code",
+                         activity->provisioner->config->supabase_region_group);
 }
 
 static enum step_result create_project(struct saga *saga)
@@ -182,17 +182,17 @@ static enum step_result create_project(struct saga *saga)
         if (FAILPOINT(driver_before_create, &err) < 0 ||
             activity_secret(activity, "owner_password", activity_generation(activity), &password, &err) < 0)
                 return saga_retry(saga, &err);
-        return supabase_call(saga,
-                             &(struct supabase_call){
-                                     .endpoint = "create",
-                                     .method = "POST",
-                                     .path = mem_copy_text("/v1/projects"),
-                                     .body = json_pack("{s:s, s:s, s:s, s:o}", "name", activity_database(activity, "name"),
-                                                       "organization_slug",
-                                                       activity->provisioner->config->supabase_organization, "db_pass", password,
-                                                       "region_selection", region_selection(saga)),
-                             },
-                             project_created);
+        return supabase_call(
+                saga,
+                &(struct supabase_call){
+                        .endpoint = "create",
+                        .method = "POST",
+                        .path = mem_copy_text("/v1/projects"),
+                        .body = json_pack("{s:s, s:s, s:s, s:o}", "name", activity_database(activity, "name"),
+                                          "organization_slug", activity->provisioner->config->supabase_organization,
+                                          "db_pass", password, "region_selection", region_selection(saga)),
+                },
+                project_created);
 }
 
 static enum step_result projects_listed(struct saga *saga, const struct err *err)
@@ -223,8 +223,8 @@ static enum step_result create(struct saga *saga)
 
 static bool status_is_hopeless(const char *status)
 {
-        static const char *const hopeless[] = { "INIT_FAILED", "GOING_DOWN", "REMOVED", "INACTIVE", "PAUSE_FAILED",
-                                                "RESTORE_FAILED" };
+        static const char *const hopeless[] = { "INIT_FAILED", "GOING_DOWN",   "REMOVED",
+                                                "INACTIVE",    "PAUSE_FAILED", "RESTORE_FAILED" };
 
         for (size_t i = 0; i < ARRAY_SIZE(hopeless); i++)
                 if (strcmp(hopeless[i], status) == 0)
@@ -243,7 +243,8 @@ static enum step_result next_generation(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
 
-        return activity_learn_then(saga, json_pack("{s:i}", "generation", activity_generation(activity) + 1), begin_anew);
+        return activity_learn_then(saga, json_pack("{s:i}", "generation", activity_generation(activity) + 1),
+                                   begin_anew);
 }
 
 /* Stuck or broken: the janitor deletes it when it can be deleted; the tenant gets another, elsewhere in the group. */
@@ -273,8 +274,7 @@ static enum step_result health_arrived(struct saga *saga, const struct err *err)
 
         if (err != NULL)
                 return overdue(saga) ? replace(saga) : saga_retry(saga, err);
-        json_array_foreach(activity->reply, i, service)
-        {
+        json_array_foreach (activity->reply, i, service) {
                 const char *status = json_text(service, "status");
 
                 healthy += status != NULL && strcmp(status, "ACTIVE_HEALTHY") == 0;
@@ -341,14 +341,13 @@ static enum step_result pooler_read(struct saga *saga, const struct err *err)
 
         if (err != NULL || activity->reply_status != 200)
                 return err ? saga_retry(saga, err) : refuse_for_now(saga);
-        json_array_foreach(activity->reply, i, row)
-        {
+        json_array_foreach (activity->reply, i, row) {
                 const char *type = json_text(row, "database_type");
 
                 if (type == NULL || strcmp(type, "PRIMARY") != 0 || json_text(row, "db_host") == NULL)
                         continue;
-                return activity_learn(saga, json_pack("{s:s, s:s, s:s?, s:s?}", "host", json_text(row, "db_host"), "port", port,
-                                                      "dbname", json_text(row, "db_name"), "owner_login",
+                return activity_learn(saga, json_pack("{s:s, s:s, s:s?, s:s?}", "host", json_text(row, "db_host"),
+                                                      "port", port, "dbname", json_text(row, "db_name"), "owner_login",
                                                       json_text(row, "db_user")));
         }
         err_set(&none, ERR_BUSY, "no_pooler", "Supabase shows no pooler for the project yet");
@@ -357,13 +356,14 @@ static enum step_result pooler_read(struct saga *saga, const struct err *err)
 
 static enum step_result read_pooler(struct saga *saga)
 {
-        return supabase_call(saga,
-                             &(struct supabase_call){
-                                     .endpoint = "pooler",
-                                     .method = "GET",
-                                     .path = mem_printf("/v1/projects/%s/config/database/pooler", ref_of(activity_of(saga))),
-                             },
-                             pooler_read);
+        return supabase_call(
+                saga,
+                &(struct supabase_call){
+                        .endpoint = "pooler",
+                        .method = "GET",
+                        .path = mem_printf("/v1/projects/%s/config/database/pooler", ref_of(activity_of(saga))),
+                },
+                pooler_read);
 }
 
 static const char *find_service_key(const json_t *keys)
@@ -372,9 +372,9 @@ static const char *find_service_key(const json_t *keys)
         json_t *key;
         size_t i;
 
-        json_array_foreach((json_t *)(uintptr_t)keys, i, key)
-        {
-                const char *type = json_text(key, "type"), *text = json_text(key, "api_key"), *id = json_text(key, "id");
+        json_array_foreach ((json_t *)(uintptr_t)keys, i, key) {
+                const char *type = json_text(key, "type"), *text = json_text(key, "api_key"),
+                           *id = json_text(key, "id");
                 const char *role = json_text(json_object_get(key, "secret_jwt_template"), "role");
 
                 if (type == NULL || text == NULL)
@@ -400,10 +400,11 @@ static enum step_result keys_read(struct saga *saga, const struct err *err)
                 err_set(&none, ERR_BUSY, "no_service_key", "Supabase shows no service key for the project yet");
                 return saga_retry(saga, &none);
         }
-        return activity_learn_then(saga,
-                                   json_pack("{s:[o]}", "secrets",
-                                             activity_seal(activity, "service_key", activity_generation(activity), "control", key)),
-                                   read_pooler);
+        return activity_learn_then(
+                saga,
+                json_pack("{s:[o]}", "secrets",
+                          activity_seal(activity, "service_key", activity_generation(activity), "control", key)),
+                read_pooler);
 }
 
 static enum step_result read_connection(struct saga *saga)
@@ -425,6 +426,7 @@ static enum step_result read_connection(struct saga *saga)
 static int target(struct activity *activity, bool as_admin, struct pg_target *target, char **ret_keep, struct err *err)
 {
         int rc = activity_secret(activity, "owner_password", activity_generation(activity), ret_keep, err);
+        const char *sslmode = activity->provisioner->config->tenant_sslmode;
 
         (void)as_admin; /* the owner is all the admin there is */
         *target = (struct pg_target){
@@ -433,6 +435,7 @@ static int target(struct activity *activity, bool as_admin, struct pg_target *ta
                 .dbname = activity_database(activity, "dbname"),
                 .user = activity_database(activity, "owner_login"),
                 .password = *ret_keep,
+                .sslmode = sslmode ? sslmode : "require", /* the way leads through the internet */
         };
         return rc;
 }
@@ -505,7 +508,8 @@ static enum step_result name_app_login(struct saga *saga)
         return activity_learn_then(saga, json_pack("{s:s}", "app_login", user), make_logins);
 }
 
-/* The pooler usually takes "role.ref" and logs in as "role"; where the database itself knows the long name, roles carry it. */
+/* The pooler usually takes "role.ref" and logs in as "role"; where the database itself knows the long name, roles carry
+ * it. */
 static enum step_result user_seen(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
@@ -514,9 +518,9 @@ static enum step_result user_seen(struct saga *saga, const struct pg_rows *rows,
         if (err != NULL)
                 return script_ended(saga, rows, err);
         suffix = mem_printf(".%s", ref_of(activity));
-        return activity_learn_then(saga,
-                                   json_pack("{s:s}", "login_suffix", strstr(pg_text(rows, 0, "me"), suffix) ? suffix : ""),
-                                   name_app_login);
+        return activity_learn_then(
+                saga, json_pack("{s:s}", "login_suffix", strstr(pg_text(rows, 0, "me"), suffix) ? suffix : ""),
+                name_app_login);
 }
 
 static enum step_result prepare(struct saga *saga)
@@ -535,10 +539,12 @@ static enum step_result user_looked_up(struct saga *saga, const struct err *err)
         if (err != NULL)
                 return saga_retry(saga, err);
         if (activity->reply_status == 200 && email != NULL && strcmp(email, activity_tenant(activity, "email")) == 0 &&
-            (json_object_get(activity->reply, "deleted_at") == NULL || json_is_null(json_object_get(activity->reply, "deleted_at"))))
+            (json_object_get(activity->reply, "deleted_at") == NULL ||
+             json_is_null(json_object_get(activity->reply, "deleted_at"))))
                 return STEP_DONE;
         if (activity->reply_status == 404 || activity->reply_status == 200) {
-                err_set(&taken, ERR_PERMANENT, "email_taken", "the mail address belongs to another user of the project");
+                err_set(&taken, ERR_PERMANENT, "email_taken",
+                        "the mail address belongs to another user of the project");
                 return saga_fail(saga, &taken);
         }
         return refuse(saga);
@@ -572,19 +578,20 @@ static enum step_result create_admin(struct saga *saga)
 
         if (FAILPOINT(driver_before_admin, &err) < 0)
                 return saga_retry(saga, &err);
-        return supabase_call(saga,
-                             &(struct supabase_call){
-                                     .endpoint = "user",
-                                     .method = "POST",
-                                     .path = mem_copy_text("/admin/users"),
-                                     .body = json_pack("{s:s, s:s, s:b, s:{s:s, s:s}, s:{s:s?}}", "id",
-                                                       activity_tenant(activity, "admin_id"), "email",
-                                                       activity_tenant(activity, "email"), "email_confirm", 0, "app_metadata",
-                                                       "tenant_id", saga_tenant(saga), "role", "owner", "user_metadata", "name",
-                                                       activity_tenant(activity, "admin_name")),
-                                     .auth = true,
-                             },
-                             user_created);
+        return supabase_call(
+                saga,
+                &(struct supabase_call){
+                        .endpoint = "user",
+                        .method = "POST",
+                        .path = mem_copy_text("/admin/users"),
+                        .body = json_pack("{s:s, s:s, s:b, s:{s:s, s:s}, s:{s:s?}}", "id",
+                                          activity_tenant(activity, "admin_id"), "email",
+                                          activity_tenant(activity, "email"), "email_confirm", 0, "app_metadata",
+                                          "tenant_id", saga_tenant(saga), "role", "owner", "user_metadata", "name",
+                                          activity_tenant(activity, "admin_name")),
+                        .auth = true,
+                },
+                user_created);
 }
 
 /* Access: the app login, the Data API, the administrator. All three, for each alone leaves a way in. */
@@ -690,13 +697,15 @@ static enum step_result set_login_access(struct saga *saga)
         const char *goal = activity_tenant(activity, "access_wanted");
         bool open = strcmp(goal, "full") == 0;
         auto_free char *change = logins_access_sql(activity, open), *fenced = NULL;
-        auto_free char *ended = NULL, *sql = NULL;
+        auto_free char *ended = NULL, *sql = NULL, *a = NULL, *b = NULL;
         struct err err;
 
         if (FAILPOINT(driver_before_access, &err) < 0)
                 return saga_retry(saga, &err);
         json_set_text(saga_data(saga), "access_goal", goal);
-        ended = open ? mem_copy_text("") : logins_end_sessions_sql(activity);
+        a = logins_name(activity, 1);
+        b = logins_name(activity, 2);
+        ended = open ? mem_copy_text("") : logins_end_sessions_sql(a, b);
         fenced = logins_fenced(saga, change);
         sql = mem_printf("%s %s", fenced, ended);
         return saga_script(saga, activity->conn, STATEMENT, sql, login_access_set);
@@ -731,7 +740,9 @@ static enum step_result set_next_login(struct saga *saga)
 static enum step_result close_old_login(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *change = logins_retire_sql(activity), *sql = logins_fenced(saga, change);
+        auto_free char *change = logins_retire_sql(activity), *fenced = logins_fenced(saga, change);
+        auto_free char *old = logins_name(activity, activity_number(activity, "rotation_applied") - 1);
+        auto_free char *ended = logins_end_sessions_sql(old, old), *sql = mem_printf("%s %s", fenced, ended);
 
         return saga_script(saga, activity->conn, STATEMENT, sql, script_ended);
 }
@@ -829,8 +840,8 @@ static enum step_result ask_link(struct saga *saga, const char *type)
 {
         struct activity *activity = activity_of(saga);
         const char *pattern = activity->provisioner->config->product_url, *hole = strstr(pattern, "{slug}");
-        auto_free char *url = hole ? mem_printf("%.*s%s%s", (int)(hole - pattern), pattern, activity_tenant(activity, "slug"),
-                                                hole + 6)
+        auto_free char *url = hole ? mem_printf("%.*s%s%s", (int)(hole - pattern), pattern,
+                                                activity_tenant(activity, "slug"), hole + 6)
                                    : mem_copy_text(pattern);
 
         json_set_text(saga_data(saga), "link_type", type);

@@ -7,10 +7,10 @@
 
 #include <string.h>
 
-#define CALL_TIMEOUT   SECONDS(15)
-#define PAGE           100
-#define PAGE_LIMIT     200 /* pages: 20,000 projects */
-#define PROJECT_CENTS  1000
+#define CALL_TIMEOUT  SECONDS(15)
+#define PAGE          100
+#define PAGE_LIMIT    200 /* pages: 20,000 projects */
+#define PROJECT_CENTS 1000
 
 static const char SQL_QUARANTINED[] = "select * from quarantined('supabase')";
 
@@ -69,13 +69,13 @@ static void page_arrived(void *context, const struct http_reply *reply, const st
                 return;
         }
         if (reply->status != 200 || json_parse(reply->body, reply->length, &body, NULL) < 0) {
-                err_set(&bad, ERR_BUSY, "provider_trouble", "Supabase answers %d to the list of projects", reply->status);
+                err_set(&bad, ERR_BUSY, "provider_trouble", "Supabase answers %d to the list of projects",
+                        reply->status);
                 finish_look(look, &bad);
                 return;
         }
         projects = json_object_get(body, "projects");
-        json_array_foreach(projects, i, project)
-        {
+        json_array_foreach (projects, i, project) {
                 const char *name = json_text(project, "name");
 
                 if (name != NULL && strncmp(name, prefix, strlen(prefix)) == 0 && !json_flag(project, "is_branch"))
@@ -181,5 +181,6 @@ void supabase_take_inventory(struct provisioner *provisioner,
         look->context = context;
         look->list = json_array();
         ask_page(look);
-        pg_pool_exec(provisioner->service->catalog, SECONDS(5), SQL_QUARANTINED, NO_PARAMS, quarantine_listed, provisioner);
+        pg_pool_exec(provisioner->service->catalog, SECONDS(5), SQL_QUARANTINED, NO_PARAMS, quarantine_listed,
+                     provisioner);
 }

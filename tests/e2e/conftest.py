@@ -16,12 +16,12 @@ from .client import Api
 from .invariants import check_invariants
 
 
-def make_stack(driver: str, **more: object) -> Iterator[Stack]:
+def make_stack(driver: str, gateways: int = 1, provisioners: int = 1, **more: object) -> Iterator[Stack]:
     root = Path(tempfile.mkdtemp(prefix="tenantry-e2e-", dir=os.environ.get("TENANTRY_TEST_DIR", "/var/tmp")))
     root.chmod(0o755)
     stack = Stack(root, driver=driver, **more)  # type: ignore[arg-type]
     try:
-        stack.start()
+        stack.start(gateways, provisioners)
         yield stack
         check_invariants(stack)
     finally:

@@ -86,3 +86,12 @@ def read_all(brokers: str, topic: str, seconds: float = 20) -> list[Record]:
 def latest(records: list[Record]) -> dict[str, Any]:
     """What compaction leaves: the last value of each key, None for a tombstone."""
     return {(record.key or b"").decode(): record.json for record in records}
+
+
+def topics_of(brokers: str) -> list[str]:
+    """All topics but Kafka's own."""
+    consumer = Consumer({"bootstrap.servers": brokers, "group.id": f"list-{uuid.uuid4()}"})
+    try:
+        return sorted(name for name in consumer.list_topics(timeout=10).topics if not name.startswith("__"))
+    finally:
+        consumer.close()

@@ -1,5 +1,5 @@
-/* librdkafka starts its threads with C11's thrd_create, which ThreadSanitizer does not know, and crashes on. Linked into
- * the tsan variant only, this starts them as POSIX threads, which they are in glibc anyway. */
+/* librdkafka starts its threads with C11's thrd_create, which ThreadSanitizer does not know, and crashes on. Linked
+ * into the tsan variant only, this starts them as POSIX threads, which they are in glibc anyway. */
 #include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>

@@ -1,0 +1,1 @@
+"""Benchmarks on real servers: `make bench` runs them and writes RESULTS.md."""

@@ -1,0 +1,219 @@
+/* The gateway's API: see api.h. */
+#include "cli/api.h"
+
+#include "cli/curl_handle.h"
+#include "cli/terminal.h"
+#include "common/base/buf.h"
+#include "common/base/memory.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#define ANSWER_TIMEOUT_MS 45000L
+#define PROBE_TIMEOUT_MS  10000L
+#define ANSWER_LIMIT      (64UL * 1024 * 1024)
+
+static size_t keep_bytes(char *bytes, size_t size, size_t count, void *context)
+{
+        struct buf *text = context;
+
+        if (text->length + size * count > ANSWER_LIMIT)
+                return 0;
+        buf_add(text, bytes, size * count);
+        return size * count;
+}
+
+/* What a status means to a pipeline. */
+static int exit_code_of(long status)
+{
+        if (status >= 200 && status < 300)
+                return EXIT_GOOD;
+        if (status == 404)
+                return EXIT_NOT_FOUND;
+        if (status == 0 || status == 502 || status == 503 || status == 504)
+                return EXIT_AWAY;
+        return status >= 400 && status < 500 ? EXIT_REFUSED : EXIT_FAILED;
+}
+
+static void receive(struct curl_request *curl, long timeout_ms, struct api_answer *ret)
+{
+        auto_buf text = { 0 };
+        CURLcode code;
+
+        curl_easy_setopt(curl->easy, CURLOPT_TIMEOUT_MS, timeout_ms);
+        curl_easy_setopt(curl->easy, CURLOPT_WRITEFUNCTION, keep_bytes);
+        curl_easy_setopt(curl->easy, CURLOPT_WRITEDATA, &text);
+        code = curl_easy_perform(curl->easy);
+        if (code != CURLE_OK) {
+                snprintf(ret->away, sizeof(ret->away), "%s", curl_request_reason(curl, code));
+                return;
+        }
+        curl_easy_getinfo(curl->easy, CURLINFO_RESPONSE_CODE, &ret->status);
+        if (text.length > 0 && json_parse(text.data, text.length, &ret->body, NULL) < 0)
+                ret->body = NULL;
+}
+
+int api_send(const struct api_request *request, struct api_answer *ret)
+{
+        const char *url = cli_environment("TENANTRY_URL");
+        const char *token = request->token ? request->token : cli_setting("TENANTRY_TOKEN");
+        auto_free char *body = request->body ? json_print(request->body) : NULL;
+        struct curl_request curl;
+        int status;
+
+        *ret = (struct api_answer){ 0 };
+        if (url == NULL)
+                return EXIT_USAGE;
+        status = curl_request_init(&curl, url, request->path, token);
+        if (status != EXIT_GOOD)
+                return status;
+        curl_easy_setopt(curl.easy, CURLOPT_CUSTOMREQUEST, request->method);
+        if (strcmp(request->method, "POST") == 0) {
+                curl_request_header(&curl, "Content-Type", "application/json");
+                curl_easy_setopt(curl.easy, CURLOPT_POSTFIELDS, body ? body : "");
+        }
+        if (request->idempotency_key != NULL)
+                curl_request_header(&curl, "Idempotency-Key", request->idempotency_key);
+        receive(&curl, ANSWER_TIMEOUT_MS, ret);
+        curl_request_free(&curl);
+        if (ret->status == 200 && ret->body == NULL)
+                return EXIT_FAILED;
+        return exit_code_of(ret->status);
+}
+
+void api_answer_release(struct api_answer *answer)
+{
+        json_decref(answer->body);
+        answer->body = NULL;
+}
+
+/* What a person can do about it; the problem's own detail comes first. */
+static const char *advice(const struct api_answer *answer)
+{
+        switch (answer->status) {
+        case 401:
+                return cli_setting("TENANTRY_TOKEN") ? "; TENANTRY_TOKEN is not in the gateway's TOKENS file"
+                                                     : "; set TENANTRY_TOKEN (see: tenantry keys --help)";
+        case 403:
+                return "; use a token with another scope (see: tenantry keys --help)";
+        case 429:
+        case 503:
+                return "; try again in a moment (see: tenantry doctor)";
+        default:
+                return "";
+        }
+}
+
+static void print_error(const struct api_answer *answer, int code)
+{
+        auto_json *body = json_pack("{s:{s:i, s:I, s:O?}}", "error", "exit_code", code, "status",
+                                    (json_int_t)answer->status, "problem", answer->body);
+
+        if (answer->status == 0)
+                json_object_set_new(json_object_get(body, "error"), "away", json_string(answer->away));
+        print_json(body);
+}
+
+int api_complain(const struct api_answer *answer, int code)
+{
+        auto_free char *detail = text_safe(json_text(answer->body, "detail"));
+        auto_free char *field = text_safe(json_text(answer->body, "field"));
+        bool named = *field && strstr(detail, field) == NULL;
+        const char *url = cli_setting("TENANTRY_URL");
+
+        if (code == EXIT_USAGE) /* said already */
+                return code;
+        if (cli_json)
+                print_error(answer, code);
+        if (answer->status == 0)
+                return cli_fail(code, "the gateway at %s cannot be reached: %s; does it run, is TENANTRY_URL right?",
+                                url ? url : "", answer->away);
+        if (*detail == '\0')
+                return cli_fail(code, "the gateway answered %ld%s; is TENANTRY_URL the gateway's address?",
+                                answer->status, answer->body ? "" : " without JSON");
+        return cli_fail(code, "%s%s%s%s", named ? field : "", named ? ": " : "", detail, advice(answer));
+}
+
+static int send_and_complain(const struct api_request *request, json_t **ret)
+{
+        struct api_answer answer;
+        int code = api_send(request, &answer);
+
+        if (code == EXIT_GOOD) {
+                *ret = answer.body ? TAKE_PTR(answer.body) : json_object();
+                return EXIT_GOOD;
+        }
+        api_complain(&answer, code);
+        api_answer_release(&answer);
+        return code;
+}
+
+int api_get(const char *path, json_t **ret)
+{
+        return send_and_complain(&(struct api_request){ .method = "GET", .path = path }, ret);
+}
+
+int api_post(const char *path, const json_t *body, const char *key, json_t **ret)
+{
+        return send_and_complain(
+                &(struct api_request){ .method = "POST", .path = path, .body = body, .idempotency_key = key }, ret);
+}
+
+void api_add_query(struct buf *path, const char *name, const char *value)
+{
+        static const char HEX[] = "0123456789ABCDEF";
+
+        if (value == NULL)
+                return;
+        buf_printf(path, "%c%s=", strchr(path->data, '?') ? '&' : '?', name);
+        for (const unsigned char *p = (const unsigned char *)value; *p; p++)
+                if (isalnum(*p) || strchr("-._~", *p) != NULL)
+                        buf_add(path, p, 1);
+                else
+                        buf_printf(path, "%%%c%c", HEX[*p >> 4], HEX[*p & 15]);
+}
+
+int api_find_tenant(const char *word, struct id *ret)
+{
+        auto_buf path = { 0 };
+        auto_json *answer = NULL;
+        auto_free char *shown = text_safe(word);
+        const char *id;
+        int code;
+
+        if (id_is_valid(word)) {
+                memcpy(ret->text, word, sizeof(ret->text));
+                return EXIT_GOOD;
+        }
+        buf_add_text(&path, "/api/tenants");
+        api_add_query(&path, "subdomain", word);
+        code = api_get(path.data, &answer);
+        if (code != EXIT_GOOD)
+                return code;
+        id = json_text(json_array_get(json_object_get(answer, "tenants"), 0), "tenant_id");
+        if (id == NULL || !id_is_valid(id))
+                return cli_fail(EXIT_NOT_FOUND, "there is no tenant with the subdomain %s (see: tenantry tenants)",
+                                shown);
+        memcpy(ret->text, id, sizeof(ret->text));
+        return EXIT_GOOD;
+}
+
+long api_probe(const char *url, const char *token, json_t **ret_body, char **ret_away)
+{
+        struct api_answer answer = { 0 };
+        struct curl_request curl;
+
+        *ret_body = NULL;
+        *ret_away = NULL;
+        if (curl_request_init(&curl, url, "", token) != EXIT_GOOD) {
+                *ret_away = mem_copy_text("the token cannot be sent");
+                return 0;
+        }
+        receive(&curl, PROBE_TIMEOUT_MS, &answer);
+        curl_request_free(&curl);
+        *ret_body = answer.body;
+        if (answer.status == 0)
+                *ret_away = mem_copy_text(answer.away);
+        return answer.status;
+}

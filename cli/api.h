@@ -1,0 +1,39 @@
+/* The gateway's API as the commands use it: one blocking call a time, with TENANTRY_URL and TENANTRY_TOKEN. */
+#pragma once
+
+#include "cli/cli.h"
+#include "common/base/id.h"
+
+struct api_request {
+        const char *method, *path;
+        const json_t *body;          /* borrowed; NULL = none */
+        const char *idempotency_key; /* NULL = none */
+        const char *token;           /* NULL = TENANTRY_TOKEN */
+};
+
+struct api_answer {
+        long status;    /* 0: no answer */
+        json_t *body;   /* released with api_answer_release; NULL where it is no JSON */
+        char away[256]; /* why there is no answer */
+};
+
+/* Sends and waits. Returns the exit code the answer means; says nothing. EXIT_USAGE (and says so) without TENANTRY_URL.
+ */
+int api_send(const struct api_request *request, struct api_answer *ret);
+void api_answer_release(struct api_answer *answer);
+/* Says what was wrong with an answer, in one line (with --json as {"error"} on standard output too); returns code. */
+int api_complain(const struct api_answer *answer, int code);
+
+/* GET; complains where it does not work. The caller releases *ret, which is set only on EXIT_GOOD. */
+int api_get(const char *path, json_t **ret);
+/* POST; the same. body is borrowed; key may be NULL. */
+int api_post(const char *path, const json_t *body, const char *key, json_t **ret);
+/* A tenant's id from an id or a subdomain; complains where there is none. */
+int api_find_tenant(const char *word, struct id *ret);
+/* name=value for a query, percent-encoded, with '?' or '&' before it; adds nothing for a NULL value. */
+struct buf;
+void api_add_query(struct buf *path, const char *name, const char *value);
+
+/* GET of any URL, for doctor: the status (0 = no answer, then *ret_away says why; the caller frees it). *ret_body may
+ * be NULL after it. token may be NULL. */
+long api_probe(const char *url, const char *token, json_t **ret_body, char **ret_away);

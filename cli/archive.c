@@ -1,0 +1,85 @@
+/* `tenantry archive cat` and `archive check`: opening one of our encrypted dumps. `tenantry archive TENANT` is a
+ * command to a tenant and lives in tenant_command.c. */
+#include "cli/cli.h"
+#include "cli/terminal.h"
+#include "common/base/memory.h"
+#include "common/base/sealed_file.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Reads all of it; writes it to out where that is not NULL. */
+static int read_through(struct sealed_reader *reader, FILE *out, int64_t *ret_plain)
+{
+        const unsigned char *bytes;
+        struct err err;
+        ssize_t length;
+
+        while ((length = sealed_reader_next(reader, &bytes, &err)) > 0) {
+                *ret_plain += length;
+                if (out != NULL && fwrite(bytes, 1, (size_t)length, out) != (size_t)length)
+                        return cli_fail(EXIT_FAILED, "standard output takes no more: %s", strerror(errno));
+        }
+        if (length < 0)
+                return cli_fail(EXIT_FAILED, "%s; what came before is not the whole dump", err.message);
+        return EXIT_GOOD;
+}
+
+static void report(struct sealed_reader *reader, int64_t plain)
+{
+        auto_free char *checksum = sealed_reader_checksum(reader);
+        auto_json *whole =
+                json_pack("{s:b, s:I, s:I, s:s}", "sound", 1, "bytes", (json_int_t)sealed_reader_bytes(reader),
+                          "dump_bytes", (json_int_t)plain, "sha256", checksum);
+
+        if (cli_json)
+                print_json(whole);
+        else
+                printf("sound: %lld bytes, dump of %lld bytes, SHA-256 %s\n", (long long)sealed_reader_bytes(reader),
+                       (long long)plain, checksum);
+}
+
+static int open_file(const char *path, const char *keys, FILE *out)
+{
+        struct sealed_reader *reader = NULL;
+        struct keyring *ring = NULL;
+        int64_t plain = 0;
+        struct err err;
+        int status;
+
+        if (keyring_parse("CONTROL_KEYS", keys, &ring, &err) < 0)
+                return cli_fail(EXIT_USAGE, "%s", err.message);
+        if (sealed_reader_open(path, ring, &reader, &err) < 0) {
+                keyring_free(ring);
+                return cli_fail(err.class == ERR_BUSY && strcmp(err.code, "archive_disk") == 0 ? EXIT_NOT_FOUND
+                                                                                               : EXIT_FAILED,
+                                "%s", err.message);
+        }
+        status = read_through(reader, out, &plain);
+        if (status == EXIT_GOOD && out == NULL)
+                report(reader, plain);
+        sealed_reader_free(reader);
+        keyring_free(ring);
+        return status;
+}
+
+int run_archive(int argc, char **argv)
+{
+        bool cat = argc >= 2 && strcmp(argv[1], "cat") == 0, check = argc >= 2 && strcmp(argv[1], "check") == 0;
+        const char *keys;
+
+        if (!cat && !check)
+                return run_tenant_command(argc, argv);
+        /* Never taken for a tenant of that name: a forgotten FILE must not archive anybody. */
+        if (argc != 3)
+                return cli_usage(
+                        "archive",
+                        "say `archive cat FILE` or `archive check FILE`; for a tenant of that name give its id");
+        keys = cli_environment("CONTROL_KEYS");
+        if (keys == NULL)
+                return EXIT_USAGE;
+        if (cat && (cli_json || terminal_is(stdout)))
+                return cli_usage("archive", "`archive cat` writes a binary dump: send it to a file or to pg_restore");
+        return open_file(argv[2], keys, cat ? stdout : NULL);
+}

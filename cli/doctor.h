@@ -1,0 +1,29 @@
+/* `tenantry doctor`: one line a check. */
+#pragma once
+
+#include "cli/cli.h"
+#include "common/base/macros.h"
+
+#include <libpq-fe.h>
+
+struct doctor {
+        json_t *checks; /* what was found, for --json */
+        int bad;
+        int newest_server; /* major version of the newest tenant server seen; 0 = none */
+};
+
+void doctor_good(struct doctor *doctor, const char *name, const char *format, ...) PRINTF(3, 4);
+/* advice says what to do about it. */
+void doctor_bad(struct doctor *doctor, const char *name, const char *advice, const char *format, ...) PRINTF(4, 5);
+/* What cannot be looked at from here. */
+void doctor_skip(struct doctor *doctor, const char *name, const char *format, ...) PRINTF(3, 4);
+
+/* The checks, by file. */
+void doctor_check_catalog(struct doctor *doctor);
+void doctor_check_provider(struct doctor *doctor);
+
+/* A blocking connection; NULL and *ret_why (freed by the caller, no secret in it) where it cannot be. Ended with
+ * PQfinish. */
+PGconn *doctor_connect(const char *url, char **ret_why);
+/* The first column of the first row, "" where there is none; the caller frees. NULL where the query fails. */
+char *doctor_ask(PGconn *conn, const char *sql);

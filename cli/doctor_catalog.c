@@ -1,0 +1,164 @@
+/* `tenantry doctor`: the catalog: connection, kind of connection, version, roles. */
+#include "cli/doctor.h"
+
+#include "common/base/memory.h"
+#include "common/migration/migration.h"
+
+#include <libpq-fe.h>
+#include <string.h>
+
+#define OLDEST_SERVER   150000
+#define CATALOG_FOLDER  "migrations/catalog"
+#define CONNECT_SECONDS "5"
+
+static const char SQL_VERSION[] = "select max(version) from schema_migrations";
+
+static const char SQL_PID[] = "select pg_backend_pid()";
+
+/* The roles that are missing or may not log in or connect. */
+static const char SQL_ROLES[] =
+        "select string_agg(wanted.name, ', ' order by wanted.name) "
+        "from unnest(array['tenantry_gateway', 'tenantry_provisioner', 'tenantry_migrator', 'tenantry_billing']) "
+        "as wanted (name) "
+        "left join pg_roles r on r.rolname = wanted.name "
+        "where r.oid is null or not r.rolcanlogin "
+        "or not has_database_privilege(r.oid, current_database(), 'connect')";
+
+/* libpq's sentence without its line ends. */
+static char *plain_sentence(const char *text)
+{
+        char *copy = mem_copy_text(text);
+
+        for (char *p = copy; *p; p++)
+                if (*p == '\n' || *p == '\t')
+                        *p = p[1] ? ' ' : '\0';
+        return copy;
+}
+
+PGconn *doctor_connect(const char *url, char **ret_why)
+{
+        const char *const names[] = { "dbname", "connect_timeout", "application_name", NULL };
+        const char *const values[] = { url, CONNECT_SECONDS, "tenantry-doctor", NULL };
+        PQconninfoOption *parsed = PQconninfoParse(url, NULL);
+        PGconn *conn;
+
+        *ret_why = NULL;
+        if (parsed == NULL) { /* libpq's own words would repeat the URL, password and all */
+                *ret_why = mem_copy_text("that is no connection URL");
+                return NULL;
+        }
+        PQconninfoFree(parsed);
+        conn = PQconnectdbParams(names, values, 1);
+        if (PQstatus(conn) == CONNECTION_OK)
+                return conn;
+        *ret_why = plain_sentence(PQerrorMessage(conn));
+        PQfinish(conn);
+        return NULL;
+}
+
+char *doctor_ask(PGconn *conn, const char *sql)
+{
+        PGresult *result = PQexec(conn, sql);
+        char *answer = NULL;
+
+        if (PQresultStatus(result) == PGRES_TUPLES_OK)
+                answer = mem_copy_text(PQntuples(result) > 0 && !PQgetisnull(result, 0, 0) ? PQgetvalue(result, 0, 0)
+                                                                                           : "");
+        PQclear(result);
+        return answer;
+}
+
+/* While our first session lives and is idle, a second one gets the same backend only from a pooler that lends backends
+ * by the transaction. */
+static void check_mode(struct doctor *doctor, PGconn *first, const char *url)
+{
+        auto_free char *why = NULL, *first_pid = doctor_ask(first, SQL_PID), *second_pid = NULL;
+        PGconn *second = doctor_connect(url, &why);
+        bool pooled, shared;
+
+        if (second == NULL || first_pid == NULL) {
+                doctor_bad(doctor, "catalog mode", "raise max_connections or the pool's size",
+                           "a second connection fails: %s", why ? why : "the first one is lost");
+                PQfinish(second);
+                return;
+        }
+        second_pid = doctor_ask(second, SQL_PID);
+        pooled = atoi(first_pid) != PQbackendPID(first);
+        shared = second_pid == NULL || strcmp(first_pid, second_pid) == 0;
+        if (shared)
+                doctor_bad(doctor, "catalog mode",
+                           "use a direct or a session-mode connection (Supabase: port 5432, not 6543)",
+                           "a pooler in transaction mode: leases and advisory locks do not hold there");
+        else
+                doctor_good(doctor, "catalog mode", "%s",
+                            pooled ? "through a pooler in session mode" : "direct connection");
+        PQfinish(second);
+}
+
+/* The newest file, where we stand in a checkout or an image that has them; the caller frees. */
+static char *newest_file(void)
+{
+        struct migration_set *set = NULL;
+        char *version = NULL;
+
+        if (migration_set_load(CATALOG_FOLDER, &set, NULL) < 0)
+                return NULL;
+        if (set->count > 0)
+                version = mem_copy_text(set->items[set->count - 1].version);
+        migration_set_free(set);
+        return version;
+}
+
+static void check_version(struct doctor *doctor, PGconn *conn)
+{
+        auto_free char *applied = doctor_ask(conn, SQL_VERSION), *newest = newest_file();
+
+        if (applied == NULL || *applied == '\0')
+                doctor_bad(doctor, "catalog schema", "run: tenantry init",
+                           "the catalog is not made, or this login may not see it");
+        else if (newest != NULL && strcmp(applied, newest) < 0)
+                doctor_bad(doctor, "catalog schema", "run: tenantry init", "version %s, the files have %s", applied,
+                           newest);
+        else
+                doctor_good(doctor, "catalog schema", "version %s%s", applied, newest ? ", as the files" : "");
+}
+
+static void check_roles(struct doctor *doctor, PGconn *conn)
+{
+        auto_free char *wrong = doctor_ask(conn, SQL_ROLES);
+
+        if (wrong == NULL)
+                doctor_bad(doctor, "roles", "use a login that may read pg_roles", "cannot be asked for");
+        else if (*wrong != '\0')
+                doctor_bad(doctor, "roles", "run: tenantry init", "missing, or may not log in or connect: %s", wrong);
+        else
+                doctor_good(doctor, "roles", "one login per service");
+}
+
+void doctor_check_catalog(struct doctor *doctor)
+{
+        const char *admin = cli_setting("CATALOG_ADMIN_URL"),
+                   *url = admin ? admin : cli_setting("CATALOG_DATABASE_URL");
+        auto_free char *why = NULL;
+        PGconn *conn;
+        int version;
+
+        if (url == NULL)
+                return;
+        conn = doctor_connect(url, &why);
+        if (conn == NULL) {
+                doctor_bad(doctor, "catalog", "start PostgreSQL, or mend the URL", "%s: %s",
+                           admin ? "CATALOG_ADMIN_URL" : "CATALOG_DATABASE_URL", why);
+                return;
+        }
+        version = PQserverVersion(conn);
+        if (version < OLDEST_SERVER)
+                doctor_bad(doctor, "catalog", "use PostgreSQL 15 or later", "PostgreSQL %d is too old",
+                           version / 10000);
+        else
+                doctor_good(doctor, "catalog", "PostgreSQL %d.%d answers", version / 10000, version % 10000);
+        check_mode(doctor, conn, url);
+        check_version(doctor, conn);
+        check_roles(doctor, conn);
+        PQfinish(conn);
+}

@@ -1,0 +1,210 @@
+/* `tenantry explain`: which event led by which rule to which effect, from a tenant's history. */
+#include "cli/api.h"
+#include "cli/story.h"
+#include "cli/terminal.h"
+#include "common/base/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+/* Milliseconds since 1970 of "2026-01-31T12:00:03.123Z"; 0 for anything else. */
+static int64_t moment_of(const char *text)
+{
+        struct tm utc = { 0 };
+        const char *rest = text ? strptime(text, "%Y-%m-%dT%H:%M:%S", &utc) : NULL;
+
+        if (rest == NULL)
+                return 0;
+        return (int64_t)timegm(&utc) * 1000 + (*rest == '.' ? strtol(rest + 1, NULL, 10) : 0);
+}
+
+static json_t *effect_of(const json_t *row)
+{
+        const char *type = json_text(row, "type") ?: "";
+        const json_t *data = json_object_get(row, "data");
+        auto_free char *text = story_effect(type, data);
+
+        return json_pack("{s:s?, s:s, s:s, s:s?, s:O?}", "at", json_text(row, "at"), "type", type, "effect", text,
+                         "rule", story_rule(type, data), "data", data);
+}
+
+static json_t *find_cause(json_t *causes, const char *id)
+{
+        json_t *cause;
+        size_t i;
+
+        json_array_foreach (causes, i, cause) {
+                const char *known = json_text(cause, "caused_by");
+
+                if (known == id || (known != NULL && id != NULL && strcmp(known, id) == 0))
+                        return cause;
+        }
+        cause = json_pack("{s:s?, s:[]}", "caused_by", id, "effects");
+        json_array_append_new(causes, cause);
+        return cause;
+}
+
+/* Rows come newest first; causes stand in the order in which they first had an effect. */
+static json_t *group_by_cause(const json_t *history, const char *only)
+{
+        json_t *causes = json_array();
+
+        for (size_t i = json_array_size(history); i > 0; i--) {
+                const json_t *row = json_array_get(history, i - 1);
+                const char *id = json_text(row, "caused_by");
+                json_t *cause;
+
+                if (only != NULL && (id == NULL || strcmp(id, only) != 0))
+                        continue;
+                cause = find_cause(causes, id);
+                json_array_append_new(json_object_get(cause, "effects"), effect_of(row));
+        }
+        return causes;
+}
+
+/* How the operation of a cause ended, where it is one. */
+static void add_operation(json_t *cause)
+{
+        const char *id = json_text(cause, "caused_by");
+        auto_free char *path = id != NULL && id_is_valid(id) ? mem_printf("/api/operations/%s", id) : NULL;
+        struct api_answer answer;
+
+        if (path == NULL)
+                return;
+        if (api_send(&(struct api_request){ .method = "GET", .path = path }, &answer) == EXIT_GOOD)
+                json_object_set(cause, "operation", answer.body);
+        api_answer_release(&answer);
+}
+
+static void tell_operation(const json_t *operation)
+{
+        auto_free char *detail = text_safe(json_text(operation, "detail")),
+                       *field = text_safe(json_text(operation, "field"));
+        auto_free char *kind = text_safe(json_text(operation, "kind")),
+                       *state = text_safe(json_text(operation, "state"));
+
+        if (!json_is_object(operation))
+                return;
+        printf("  => operation %s%s%s%s%s%s%s\n", kind, *kind ? ": " : "", state, *field ? ", field " : "", field,
+               *detail ? ": " : "", detail);
+}
+
+static void tell_effect(const json_t *effect, int64_t began)
+{
+        const char *at = json_text(effect, "at"), *rule = json_text(effect, "rule");
+        auto_free char *safe = text_safe(at);
+
+        printf("  %.12s  +%7.3f s  %s\n", strlen(safe) > 23 ? safe + 11 : safe, (double)(moment_of(at) - began) / 1000,
+               json_text(effect, "effect"));
+        if (rule != NULL)
+                printf("%*sbecause %s\n", 30, "", rule);
+}
+
+static void tell_cause(const json_t *cause)
+{
+        const json_t *effects = json_object_get(cause, "effects"), *first = json_array_get(effects, 0), *effect;
+        const char *source = json_text(json_object_get(first, "data"), "source");
+        auto_free char *id = text_safe(json_text(cause, "caused_by")), *from = text_safe(source);
+        auto_free char *time = text_time(json_text(first, "at"));
+        size_t i;
+
+        printf("%s UTC  event %s%s%s\n", time, *id ? id : "(none: something was due)", *from ? " from " : "", from);
+        json_array_foreach (effects, i, effect)
+                tell_effect(effect, moment_of(json_text(first, "at")));
+        tell_operation(json_object_get(cause, "operation"));
+}
+
+static int tell(const json_t *tenant, const char *only)
+{
+        const json_t *history = json_object_get(tenant, "history");
+        auto_json *causes = group_by_cause(history, only), *whole = NULL;
+        json_t *cause;
+        size_t i;
+
+        json_array_foreach (causes, i, cause)
+                add_operation(cause);
+        if (cli_json) {
+                whole = json_pack("{s:s?, s:s?, s:s?, s:O}", "tenant_id", json_text(tenant, "tenant_id"), "subdomain",
+                                  json_text(tenant, "slug"), "state", json_text(tenant, "state"), "causes", causes);
+                print_json(whole);
+                return EXIT_GOOD;
+        }
+        print_pair("tenant", json_text(tenant, "slug") ? json_text(tenant, "slug") : json_text(tenant, "tenant_id"));
+        print_pair("state", json_text(tenant, "state"));
+        if (json_array_size(history) >= 100)
+                puts("(only the last 100 events)");
+        json_array_foreach (causes, i, cause) {
+                putchar('\n');
+                tell_cause(cause);
+        }
+        return EXIT_GOOD;
+}
+
+/* An operation that has no tenant (yet): refused, or on its way. */
+static int tell_lone_operation(const json_t *operation)
+{
+        const char *state = json_text(operation, "state") ?: "";
+
+        if (cli_json) {
+                print_json(operation);
+                return EXIT_GOOD;
+        }
+        print_pair("operation", json_text(operation, "operation_id"));
+        tell_operation(operation);
+        if (strcmp(state, "accepted") == 0)
+                puts("  Kafka has it; no service has taken it up yet (see: tenantry doctor)");
+        return EXIT_GOOD;
+}
+
+static int explain_tenant(const char *tenant_id, const char *only, struct api_answer *answer)
+{
+        auto_free char *path = mem_printf("/api/tenants/%s", tenant_id);
+        int status = api_send(&(struct api_request){ .method = "GET", .path = path }, answer);
+
+        return status == EXIT_GOOD ? tell(answer->body, only) : status;
+}
+
+static int explain_operation(const char *operation_id)
+{
+        auto_free char *path = mem_printf("/api/operations/%s", operation_id);
+        auto_json *operation = NULL;
+        struct api_answer answer = { 0 };
+        const char *tenant_id;
+        int status;
+
+        if (api_send(&(struct api_request){ .method = "GET", .path = path }, &answer) != EXIT_GOOD) {
+                api_answer_release(&answer);
+                return cli_fail(EXIT_NOT_FOUND, "there is neither a tenant nor an operation %s", operation_id);
+        }
+        operation = TAKE_PTR(answer.body);
+        tenant_id = json_text(operation, "tenant_id");
+        if (tenant_id == NULL || strcmp(json_text(operation, "state") ?: "", "rejected") == 0)
+                return tell_lone_operation(operation);
+        status = explain_tenant(tenant_id, operation_id, &answer);
+        if (status == EXIT_NOT_FOUND) /* parked: its tenant has not signed up yet */
+                status = tell_lone_operation(operation);
+        else if (status != EXIT_GOOD)
+                api_complain(&answer, status);
+        api_answer_release(&answer);
+        return status;
+}
+
+int run_explain(int argc, char **argv)
+{
+        int status = cli_expect(argc, argv, 1);
+        struct api_answer answer = { 0 };
+        struct id id;
+
+        if (status == EXIT_GOOD)
+                status = api_find_tenant(argv[1], &id);
+        if (status != EXIT_GOOD)
+                return status;
+        status = explain_tenant(id.text, NULL, &answer);
+        if (status == EXIT_NOT_FOUND)
+                status = explain_operation(id.text);
+        else if (status != EXIT_GOOD)
+                api_complain(&answer, status);
+        api_answer_release(&answer);
+        return status;
+}

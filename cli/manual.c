@@ -1,0 +1,198 @@
+/* The manual pages' bodies: see manual.h. */
+#include "cli/manual.h"
+
+#define TENANT_WORD "TENANT is an id or a subdomain.\n"
+#define WAIT_WORDS                                                                                                     \
+        "  --reason TEXT       kept in the history, and shown where the effect is shown\n"                             \
+        "  --wait[=SECONDS]    wait for the outcome, 5 minutes where no time is given (30, 90s, 5m)\n"
+#define COMMAND_CODES                                                                                                  \
+        "\nWithout --wait, 0 means that Kafka has the command. With it: 0 it succeeded, 1 it failed or was overtaken " \
+        "by\n"                                                                                                         \
+        "a later command, 4 it was refused, 5 it goes on but did not end in time.\n"
+
+const char MANUAL_SIGNUP[] =
+        "The gateway checks the signup and hands it to Kafka; the provisioner makes database, schema and first admin,\n"
+        "and mails the invitation. Nothing secret is answered.\n\n"
+        "  --company COMPANY   whose it is\n"
+        "  --email EMAIL       the first admin's address; the invitation goes there\n"
+        "  --name NAME         the first admin's name\n"
+        "  --subdomain NAME    3 to 40 of a-z, 0-9 and hyphens; made from the company where it is missing\n"
+        "  --plan PLAN         starter where it is missing\n"
+        "  --region REGION     where the database is to live, as the provider calls it\n"
+        "  --wait[=SECONDS]    wait until it is ready, 5 minutes where no time is given\n"
+        "  --key KEY           Idempotency-Key: the same key and the same words give the same tenant, however often\n\n"
+        "Examples:\n"
+        "  tenantry signup --company 'Acme Pharmacy' --email ada@acme.example --wait\n"
+        "  tenantry signup --company Acme --email ada@acme.example --key order-4711 --json | jq -r .tenant_id\n\n"
+        "With --wait: 0 ready, 1 it failed, 4 refused (the subdomain is taken: free ones are shown), 5 not in time.\n";
+
+const char MANUAL_TENANTS[] =
+        "The first 100, oldest first; --all shows every one. A tenant that is gone is not listed.\n\n"
+        "  --state STATE       requested, provisioning, ready, attention or archived\n"
+        "  --plan PLAN         of this plan only\n"
+        "  --all               follow the pages to the end\n\n"
+        "DOING is the step and progress of work under way, else why the state is what it is.\n\n"
+        "Examples:\n"
+        "  tenantry tenants --state attention\n"
+        "  tenantry tenants --all --json | jq -r '.tenants[].slug'\n";
+
+const char MANUAL_TENANT[] = "Shows the snapshot that watchers get, and the last lines of the history.\n\n"
+                             "Examples:\n"
+                             "  tenantry tenant acme-pharmacy\n"
+                             "  tenantry tenant acme-pharmacy --json | jq .access\n";
+
+const char MANUAL_CONNECTION[] =
+        TENANT_WORD "Needs a token with the scope app: TENANTRY_APP_TOKEN where it is set, else TENANTRY_TOKEN. The "
+                    "answer holds a\n"
+                    "password.\n\n"
+                    "  --env               lines for the shell, so that the password is on no command line\n\n"
+                    "Examples:\n"
+                    "  eval \"$(tenantry connection acme-pharmacy --env)\" && psql\n\n"
+                    "4 means that the tenant may not be used now: it is suspended, archived or not ready.\n";
+
+const char MANUAL_WATCH[] =
+        "On a terminal a board with a progress bar for each tenant, those at work first; elsewhere a line for each\n"
+        "change; with --json each snapshot on a line of its own. First all as they are, then every change. A lost\n"
+        "connection is made again. Ctrl-C ends it with 0.\n\n"
+        "Examples:\n"
+        "  tenantry watch\n"
+        "  tenantry watch acme-pharmacy\n"
+        "  tenantry watch --json | jq -r 'select(.state == \"attention\") | .slug'\n";
+
+const char MANUAL_WAIT[] =
+        "tenant      until the tenant is in the state: requested, provisioning, ready, attention, archived or\n"
+        "            deprovisioned. An id that is not known yet is waited for up to 30 seconds.\n"
+        "operation   until what signup and the commands answered with has ended.\n\n"
+        "  --state STATE       for a tenant\n"
+        "  --timeout TIME      500ms, 30s, 5m, 1h; 5m where it is missing\n\n"
+        "Examples:\n"
+        "  id=$(tenantry signup --company Acme --email a@acme.example --json | jq -r .tenant_id)\n"
+        "  tenantry wait tenant \"$id\" --state ready --timeout 2m && ./run-smoke-test \"$id\"\n\n"
+        "0 reached; 1 it came to attention, failed, or cannot reach that state any more; 4 the operation was refused;\n"
+        "5 not in time (it goes on). A gateway that restarts meanwhile is waited for.\n";
+
+const char MANUAL_SUSPEND[] = TENANT_WORD
+        "The application's login is closed and its sessions are ended; data stays. The stricter of operator and "
+        "billing\n"
+        "wins.\n\n" WAIT_WORDS
+        "\nExamples:\n  tenantry suspend acme-pharmacy --reason 'asked for by phone' --wait\n" COMMAND_CODES;
+
+const char MANUAL_RESUME[] =
+        TENANT_WORD "Takes back a suspend. It stays closed while billing wants it closed.\n\n" WAIT_WORDS
+                    "\nExamples:\n  tenantry resume acme-pharmacy --wait\n" COMMAND_CODES;
+
+const char MANUAL_ROTATE[] =
+        TENANT_WORD "The new login and the old one work side by side for a while (ROTATION_OVERLAP), so that no "
+                    "connection breaks;\n"
+                    "then the old one is closed. `tenantry connection` shows the new one.\n\n" WAIT_WORDS
+                    "\nExamples:\n  tenantry rotate acme-pharmacy --wait\n" COMMAND_CODES;
+
+const char MANUAL_BACKUP[] = TENANT_WORD
+        "pg_dump, encrypted, into the archive directory; listed and checksummed before it counts. `tenantry tenant`\n"
+        "shows when the last one was; `tenantry archive cat` opens it.\n\n" WAIT_WORDS
+        "\nExamples:\n  tenantry backup acme-pharmacy --wait=10m\n" COMMAND_CODES;
+
+const char MANUAL_RESEND_INVITE[] =
+        TENANT_WORD "A new link goes to the first admin's address; the older ones stop working.\n\n" WAIT_WORDS
+                    "\nExamples:\n  tenantry resend-invite acme-pharmacy --wait\n" COMMAND_CODES;
+
+const char MANUAL_RETRY[] =
+        TENANT_WORD "For a tenant in state attention. A provisioning that was undone begins anew, one past its point "
+                    "of no return goes\n"
+                    "on where it stands, anything else is compared anew. First mend the cause: tenantry explain "
+                    "TENANT.\n\n" WAIT_WORDS "\nExamples:\n  tenantry retry acme-pharmacy --wait\n" COMMAND_CODES;
+
+const char MANUAL_ARCHIVE[] =
+        "archive TENANT        dumps the database, encrypted, and drops it once the dump is listed and checksummed\n"
+        "archive cat FILE      decrypts a dump of ours to standard output, with CONTROL_KEYS, for pg_restore\n"
+        "archive check FILE    decrypts it to nowhere: is it whole? Shows its size and SHA-256\n\n" WAIT_WORDS
+        "\nA backup or archive that was cut or changed is noticed when its end is not reached: heed the exit code.\n\n"
+        "Examples:\n"
+        "  tenantry archive acme-pharmacy --reason 'contract ended' --wait\n"
+        "  set -o pipefail; tenantry archive cat 20260131.archive | pg_restore --dbname acme_restored\n" COMMAND_CODES;
+
+const char MANUAL_DEPROVISION[] =
+        TENANT_WORD "Drops the database, its logins and secrets, and forgets the people's addresses. Not to be taken "
+                    "back. Archive\n"
+                    "first what must be kept.\n\n"
+                    "  --confirm SUBDOMAIN the tenant's subdomain, once more: deletion is protected\n" WAIT_WORDS
+                    "\nExamples:\n  tenantry deprovision acme-pharmacy --confirm acme-pharmacy --wait\n" COMMAND_CODES;
+
+const char MANUAL_EXPLAIN[] = "For a tenant (id or subdomain) its history, grouped by the event that caused it, with "
+                              "times, offsets, the rule\n"
+                              "by which each effect followed, and how the operation ended. For an operation only what "
+                              "it caused. The gateway\n"
+                              "keeps the last 100 rows at hand; older ones are in tenant.events.v1.\n\n"
+                              "Examples:\n"
+                              "  tenantry explain acme-pharmacy\n"
+                              "  tenantry explain 8f14e45f-ceea-867f-8a2b-0123456789ab\n"
+                              "  tenantry explain acme-pharmacy --json | jq '.causes[].effects[].rule'\n";
+
+const char MANUAL_INVENTORY[] =
+        "What the janitor saw last. Verdicts: ours; orphan (the provider has it, no tenant knows it); ghost (the\n"
+        "catalog knows it, the provider does not have it); drift (it differs); quarantined (replaced, waits to be\n"
+        "deleted). Sums the monthly cost.\n\n"
+        "Examples:\n"
+        "  tenantry inventory\n"
+        "  tenantry inventory --json | jq '[.items[] | select(.verdict != \"ours\")]'\n";
+
+const char MANUAL_ALERTS[] =
+        "Open ones, newest first; one per cause, with how often it came. --all shows resolved ones too.\n\n"
+        "Examples:\n"
+        "  tenantry alerts\n"
+        "  tenantry alerts --all --json | jq -r '.items[].cause'\n";
+
+const char MANUAL_DLQ[] =
+        "list          the last 200 dead letters: where each came from, and why it was refused\n"
+        "show ID       one with headers and payload; what is no text is shown as \\xNN\n"
+        "replay ID...  sends the same bytes to the same topic once more, after the cause was mended\n\n"
+        "Examples:\n"
+        "  tenantry dlq list\n"
+        "  tenantry dlq show 12\n"
+        "  tenantry dlq replay 12 13 14\n";
+
+const char MANUAL_EVENTS[] =
+        "Reads tenant.events.v1 on KAFKA_BROKERS, in no group; works while gateway and catalog are away. One line an "
+        "event:\n"
+        "time, tenant, what happened. With --json the event as it is: partition, offset, key, headers, data.\n\n"
+        "  --from-beginning    with all that Kafka still has, else from now on\n"
+        "  --tenant ID         of one tenant only\n"
+        "  --count N           end after N events; else Ctrl-C ends it with 0\n\n"
+        "Examples:\n"
+        "  tenantry events tail\n"
+        "  tenantry events tail --from-beginning --json | jq -r '.headers.ce_type'\n";
+
+const char MANUAL_DOCTOR[] =
+        "One line a check: good, bad (and what to do about it) or skipped (cannot be looked at from here). Run it with "
+        "the\n"
+        "services' environment, for instance by TENANTRY_ENV_FILE, and it sees as much as they do: TENANT_DRIVER,\n"
+        "TENANT_SERVERS, SUPABASE_ACCESS_TOKEN, CONTROL_KEYS, APP_KEYS, ARCHIVE_DIRECTORY. It changes nothing.\n\n"
+        "Examples:\n"
+        "  tenantry doctor\n"
+        "  TENANTRY_ENV_FILE=/etc/tenantry/provisioner.env tenantry doctor --json | jq '.checks[] | select(.verdict == "
+        "\"bad\")'\n\n"
+        "1 when a check is bad.\n";
+
+const char MANUAL_INIT[] = "Reads CATALOG_ADMIN_URL, KAFKA_BROKERS and, for each service, CATALOG_PASSWORD_GATEWAY and "
+                           "so on: where one is\n"
+                           "set, that service's login gets that password. Safe to run again at any time.\n\n"
+                           "  --migrations DIR    the catalog's migrations; migrations/catalog where it is missing\n"
+                           "  --partitions N      of new topics, 6 where it is missing\n"
+                           "  --replication N     of new topics, 1 where it is missing; from 3 on two must be in sync\n"
+                           "  --no-topics         the catalog only: something else makes the topics\n\n"
+                           "Examples:\n"
+                           "  tenantry init --replication 3\n";
+
+const char MANUAL_KEYS[] =
+        "new    prints a key for CONTROL_KEYS or APP_KEYS. To rotate: add it behind the present ones everywhere, then\n"
+        "       put it first everywhere; secrets are sealed anew as they are used.\n"
+        "token  prints a bearer token once, and the line for the gateway's TOKENS file. Scopes: signup, read, app "
+        "(the\n"
+        "       product's backend: connection details), admin (all but app).\n\n"
+        "Examples:\n"
+        "  tenantry keys new --id k2\n"
+        "  tenantry keys token --name website --scopes signup\n";
+
+const char MANUAL_COMPLETION[] = "Examples:\n"
+                                 "  . <(tenantry completion bash)\n"
+                                 "  tenantry completion zsh > \"${fpath[1]}/_tenantry\"\n";

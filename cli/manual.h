@@ -1,0 +1,24 @@
+/* The manual pages' bodies: what stands below usage and summary in `tenantry COMMAND --help`. */
+#pragma once
+
+#define MANUAL_ENVIRONMENT                                                                                             \
+        "\nEnvironment:\n"                                                                                             \
+        "  TENANTRY_URL          the gateway, as http://127.0.0.1:8080\n"                                              \
+        "  TENANTRY_TOKEN        bearer token; never given on the command line, where others could read it\n"          \
+        "  TENANTRY_APP_TOKEN    token of the product's backend, for `connection`\n"                                   \
+        "  TENANTRY_OPS_URL      services' ops ports for `doctor`, as http://host:port, with commas\n"                 \
+        "  KAFKA_BROKERS         for `init`, `events` and `doctor`; KAFKA_PROPERTIES adds librdkafka properties\n"     \
+        "  CATALOG_ADMIN_URL     for `init` and `doctor`\n"                                                            \
+        "  CONTROL_KEYS          for `archive cat` and `archive check`\n"                                              \
+        "  TENANTRY_ENV_FILE     a file of NAME=value lines, for what the environment does not set\n"                  \
+        "  NO_COLOR              no colours\n"
+
+#define MANUAL_EXIT_CODES                                                                                              \
+        "\nExit codes:\n"                                                                                              \
+        "  0 done            1 tried and failed      2 wrong call     3 no such thing\n"                               \
+        "  4 refused         5 not in time           6 gateway, Kafka or PostgreSQL cannot be reached\n"
+
+extern const char MANUAL_INIT[], MANUAL_KEYS[], MANUAL_SIGNUP[], MANUAL_TENANTS[], MANUAL_TENANT[], MANUAL_CONNECTION[],
+        MANUAL_WATCH[], MANUAL_WAIT[], MANUAL_SUSPEND[], MANUAL_RESUME[], MANUAL_ARCHIVE[], MANUAL_DEPROVISION[],
+        MANUAL_RETRY[], MANUAL_ROTATE[], MANUAL_BACKUP[], MANUAL_RESEND_INVITE[], MANUAL_EXPLAIN[], MANUAL_INVENTORY[],
+        MANUAL_ALERTS[], MANUAL_DLQ[], MANUAL_EVENTS[], MANUAL_DOCTOR[], MANUAL_COMPLETION[];

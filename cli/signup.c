@@ -1,0 +1,93 @@
+/* `tenantry signup`: asks for a new tenant, and waits for it where that is wanted. */
+#include "cli/api.h"
+#include "cli/terminal.h"
+#include "cli/wait.h"
+#include "common/base/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* What the API calls a field is what the command line calls its option. */
+static const char *const FIELDS[] = { "company", "email", "name", "subdomain", "plan", "region" };
+
+static json_t *read_fields(int *argc, char **argv)
+{
+        json_t *body = json_object();
+
+        for (size_t i = 0; i < ARRAY_SIZE(FIELDS); i++) {
+                const char *value = cli_option(argc, argv, FIELDS[i]);
+
+                if (value != NULL && json_object_set_new(body, FIELDS[i], json_string(value)) < 0) {
+                        cli_fail(EXIT_USAGE, "--%s is not valid UTF-8", FIELDS[i]);
+                        json_decref(body);
+                        return NULL;
+                }
+        }
+        return body;
+}
+
+/* A refusal by a rule may say what would do instead: free subdomains. */
+static void print_suggestions(const json_t *operation)
+{
+        const json_t *list = json_object_get(json_object_get(operation, "result"), "suggestions"), *each;
+        size_t i;
+
+        json_array_foreach (list, i, each) {
+                auto_free char *name = text_safe(json_string_value(each));
+
+                fprintf(stderr, "%s%s%s", i ? ", " : "tenantry: free: ", name,
+                        i + 1 == json_array_size(list) ? "\n" : "");
+        }
+}
+
+static int wait_until_ready(json_t *answer, int64_t wait_ms)
+{
+        const char *tenant = json_text(answer, "tenant_id"), *id = json_text(answer, "operation_id");
+        auto_json *operation = NULL;
+        int status;
+
+        if (tenant == NULL || id == NULL)
+                return cli_fail(EXIT_FAILED, "the gateway's answer has no operation_id");
+        status = wait_operation(id, tenant, wait_ms, &operation);
+        if (status == EXIT_REFUSED && !cli_json)
+                print_suggestions(operation);
+        if (operation != NULL)
+                json_object_set(answer, "operation", operation);
+        return status;
+}
+
+static int sign_up(const json_t *body, const char *key, int64_t wait_ms)
+{
+        auto_json *answer = NULL;
+        int status = api_post("/api/signups", body, key, &answer);
+
+        if (status != EXIT_GOOD)
+                return status;
+        if (!cli_json) {
+                print_pair("tenant", json_text(answer, "tenant_id"));
+                print_pair("operation", json_text(answer, "operation_id"));
+                fflush(stdout);
+        }
+        if (wait_ms > 0)
+                status = wait_until_ready(answer, wait_ms);
+        if (cli_json)
+                print_json(answer);
+        else if (wait_ms > 0 && status == EXIT_GOOD)
+                print_pair("state", "ready");
+        else if (wait_ms == 0)
+                printf("\nIt is on its way: tenantry wait tenant %s --state ready\n", json_text(answer, "tenant_id"));
+        return status;
+}
+
+int run_signup(int argc, char **argv)
+{
+        const char *key = cli_option(&argc, argv, "key");
+        auto_json *body = read_fields(&argc, argv);
+        int64_t wait_ms;
+
+        if (body == NULL || wait_option(&argc, argv, &wait_ms) != EXIT_GOOD || cli_expect(argc, argv, 0) != EXIT_GOOD)
+                return EXIT_USAGE;
+        if (json_text(body, "company") == NULL || json_text(body, "email") == NULL)
+                return cli_usage("signup", "a signup needs --company and --email");
+        return sign_up(body, key, wait_ms);
+}

@@ -1,0 +1,169 @@
+/* Events in words: see story.h. The rules are those of the catalog's functions next_activity, accept_command, set_state
+ * and saga_ended. */
+#include "cli/story.h"
+
+#include "cli/terminal.h"
+#include "common/base/buf.h"
+#include "common/base/memory.h"
+
+#include <string.h>
+
+struct rule {
+        const char *key, *rule;
+};
+
+static const struct rule ACTIVITY_RULES[] = {
+        { "provision", "its state is requested, and nobody else is at work on it" },
+        { "deprovision", "its lifecycle is wanted gone" },
+        { "archive", "its lifecycle is wanted archived" },
+        { "access", "the access wanted differs from the access applied" },
+        { "rotate", "fewer rotations are applied than wanted" },
+        { "retire", "the old login's overlap is over" },
+        { "backup", "fewer backups are done than wanted" },
+        { "invite", "fewer invitations are sent than wanted" },
+        { "link", "fewer sign-in links are made than wanted" },
+};
+
+static const struct rule COMMAND_RULES[] = {
+        { "suspend", "the operator's wanted access becomes none; the stricter of operator and billing wins" },
+        { "resume", "the operator's wanted access becomes full; the stricter of operator and billing wins" },
+        { "archive", "the wanted lifecycle becomes archived" },
+        { "deprovision", "confirm names the subdomain: the wanted lifecycle becomes gone, running work is cancelled" },
+        { "rotate_credentials", "one more rotation is wanted" },
+        { "backup", "one more backup is wanted" },
+        { "resend_invite", "one more invitation is wanted" },
+        { "invite_link", "one more sign-in link is wanted" },
+        { "retry", "what blocked it is lifted; provisioning starts anew or goes on after its point of no return" },
+};
+
+static const struct rule STATE_RULES[] = {
+        { "provisioning", "its provisioning has begun" },
+        { "ready", "what it waited for is settled: what is wanted is compared anew" },
+        { "attention", "it cannot go on by itself: it waits for retry or deprovision" },
+        { "archived", "the archive is listed and checksummed, the database dropped" },
+        { "deprovisioned", "database, logins and secrets are deleted; the name stays reserved for 90 days" },
+        { "requested", "what was made is undone; it begins again in the next generation" },
+};
+
+static const char *word(const json_t *data, const char *name)
+{
+        const char *text = json_text(data, name);
+
+        return text ? text : "?";
+}
+
+static const char *find_rule(const struct rule *rules, size_t count, const char *key)
+{
+        for (size_t i = 0; key != NULL && i < count; i++)
+                if (strcmp(rules[i].key, key) == 0)
+                        return rules[i].rule;
+        return NULL;
+}
+
+const char *story_rule(const char *type, const json_t *data)
+{
+        if (strcmp(type, "tenant.requested.v1") == 0)
+                return "the tenant id is new and the subdomain is free";
+        if (strcmp(type, "tenant.activity.started.v1") == 0)
+                return find_rule(ACTIVITY_RULES, ARRAY_SIZE(ACTIVITY_RULES), json_text(data, "activity"));
+        if (strcmp(type, "tenant.command.accepted.v1") == 0)
+                return find_rule(COMMAND_RULES, ARRAY_SIZE(COMMAND_RULES), json_text(data, "command"));
+        if (strcmp(type, "tenant.state.changed.v1") == 0 && strcmp(word(data, "from"), "provisioning") == 0 &&
+            strcmp(word(data, "to"), "ready") == 0)
+                return "every step of its provisioning is done";
+        if (strcmp(type, "tenant.state.changed.v1") == 0)
+                return find_rule(STATE_RULES, ARRAY_SIZE(STATE_RULES), json_text(data, "to"));
+        if (strcmp(type, "tenant.activity.delayed.v1") == 0)
+                return "what may pass is tried again, later each time";
+        if (strcmp(type, "tenant.activity.progressed.v1") == 0 && strcmp(word(data, "status"), "undoing") == 0)
+                return "a failure before the point of no return is undone step by step";
+        return NULL;
+}
+
+static void add_detail(struct buf *out, const json_t *error)
+{
+        if (json_text(error, "detail") != NULL)
+                buf_printf(out, ": %s", json_text(error, "detail"));
+        if (json_text(error, "code") != NULL)
+                buf_printf(out, " (%s)", json_text(error, "code"));
+}
+
+static void tell_requested(struct buf *out, const json_t *data)
+{
+        buf_printf(out, "signup of %s as %s, plan %s", word(data, "company"), word(data, "slug"), word(data, "plan"));
+}
+
+static void tell_command(struct buf *out, const json_t *data)
+{
+        buf_printf(out, "command %s accepted", word(data, "command"));
+        if (json_text(data, "reason") != NULL)
+                buf_printf(out, ": %s", json_text(data, "reason"));
+}
+
+static void tell_started(struct buf *out, const json_t *data)
+{
+        buf_printf(out, "%s begins", word(data, "activity"));
+}
+
+static void tell_progress(struct buf *out, const json_t *data)
+{
+        bool undoing = strcmp(word(data, "status"), "undoing") == 0;
+
+        buf_printf(out, "%s: %s %s (%lld %%)", word(data, "activity"), undoing ? "undoing back to" : "comes to",
+                   word(data, "step"), (long long)json_number(data, "progress", 0));
+        add_detail(out, json_object_get(data, "error"));
+}
+
+static void tell_delay(struct buf *out, const json_t *data)
+{
+        buf_printf(out, "%s: %s is delayed", word(data, "activity"), word(data, "step"));
+        add_detail(out, json_object_get(data, "error"));
+}
+
+static void tell_finished(struct buf *out, const json_t *data)
+{
+        buf_printf(out, "%s ends: %s", word(data, "activity"), word(data, "outcome"));
+        add_detail(out, json_object_get(data, "error"));
+}
+
+static void tell_state(struct buf *out, const json_t *data)
+{
+        buf_printf(out, "state %s -> %s", word(data, "from"), word(data, "to"));
+        if (json_text(data, "detail") != NULL)
+                buf_printf(out, ": %s", json_text(data, "detail"));
+        if (json_text(data, "reason") != NULL)
+                buf_printf(out, " (%s)", json_text(data, "reason"));
+}
+
+static void tell_rejection(struct buf *out, const json_t *data)
+{
+        buf_printf(out, "%s refused", word(data, "type"));
+        if (json_text(data, "field") != NULL)
+                buf_printf(out, ", field %s", json_text(data, "field"));
+        add_detail(out, data);
+}
+
+static const struct {
+        const char *type;
+        void (*tell)(struct buf *out, const json_t *data);
+} TELLERS[] = {
+        { "tenant.requested.v1", tell_requested },      { "tenant.command.accepted.v1", tell_command },
+        { "tenant.activity.started.v1", tell_started }, { "tenant.activity.progressed.v1", tell_progress },
+        { "tenant.activity.delayed.v1", tell_delay },   { "tenant.activity.finished.v1", tell_finished },
+        { "tenant.state.changed.v1", tell_state },      { "tenant.request.rejected.v1", tell_rejection },
+};
+
+char *story_effect(const char *type, const json_t *data)
+{
+        auto_free char *whole = NULL;
+        auto_buf out = { 0 };
+
+        for (size_t i = 0; i < ARRAY_SIZE(TELLERS); i++)
+                if (strcmp(TELLERS[i].type, type) == 0) {
+                        TELLERS[i].tell(&out, data);
+                        return text_safe(out.data);
+                }
+        whole = json_print(data); /* a type of a newer version: as it is */
+        buf_printf(&out, "%s %s", type, whole);
+        return text_safe(out.data);
+}

@@ -1,0 +1,252 @@
+/* `tenantry tenants`, `tenantry tenant` and `tenantry connection`: what there is. */
+#include "cli/api.h"
+#include "cli/story.h"
+#include "cli/terminal.h"
+#include "cli/wait.h"
+#include "common/base/buf.h"
+#include "common/base/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define PAGE          "100"
+#define PAGE_LIMIT    "500"
+#define HISTORY_LINES 8
+
+static void add_row(struct table *table, const json_t *tenant)
+{
+        const json_t *activity = json_object_get(tenant, "activity"), *access = json_object_get(tenant, "access");
+        const char *code = json_text(json_object_get(tenant, "reason"), "code"), *step = json_text(activity, "step");
+        auto_free char *since = text_time(json_text(tenant, "since"));
+        auto_free char *doing = NULL;
+
+        if (step != NULL)
+                doing = mem_printf("%s %lld %%", step, (long long)json_number(activity, "progress", 0));
+        table_add(table, json_text(tenant, "slug"), json_text(tenant, "state"), doing ? doing : code,
+                  json_text(access, "applied"), json_text(tenant, "plan"), since, json_text(tenant, "company"),
+                  json_text(tenant, "tenant_id"));
+}
+
+/* Appends pages to list until there are no more, or only the first. Returns an exit code. */
+static int read_pages(const char *state, const char *plan, bool all, json_t *list, char **ret_cursor)
+{
+        do {
+                auto_buf path = { 0 };
+                auto_json *page = NULL;
+                int status;
+
+                buf_printf(&path, "/api/tenants?limit=%s", all ? PAGE_LIMIT : PAGE);
+                api_add_query(&path, "state", state);
+                api_add_query(&path, "plan", plan);
+                api_add_query(&path, "cursor", *ret_cursor);
+                status = api_get(path.data, &page);
+                if (status != EXIT_GOOD)
+                        return status;
+                json_array_extend(list, json_object_get(page, "tenants"));
+                free(*ret_cursor);
+                *ret_cursor = mem_copy_text(json_text(page, "next_cursor"));
+        } while (all && *ret_cursor != NULL);
+        return EXIT_GOOD;
+}
+
+static void show_list(const json_t *list, bool more)
+{
+        struct table *table =
+                table_new("SUBDOMAIN", "STATE", "DOING", "ACCESS", "PLAN", "SINCE (UTC)", "COMPANY", "TENANT", NULL);
+        const json_t *tenant;
+        size_t i;
+
+        json_array_foreach (list, i, tenant)
+                add_row(table, tenant);
+        if (table_rows(table) == 0)
+                fputs("no tenants\n", stderr);
+        table_print(table);
+        if (more)
+                fputs("there are more: add --all\n", stderr);
+}
+
+int run_tenants(int argc, char **argv)
+{
+        const char *state = cli_option(&argc, argv, "state"), *plan = cli_option(&argc, argv, "plan");
+        bool all = cli_flag(&argc, argv, "all");
+        auto_json *list = json_array(), *answer = NULL;
+        auto_free char *cursor = NULL;
+        int status = cli_expect(argc, argv, 0);
+
+        if (status == EXIT_GOOD && state != NULL && !tenant_state_exists(state))
+                status = cli_usage("tenants", "--state is one of requested, provisioning, ready, attention, archived");
+        if (status == EXIT_GOOD)
+                status = read_pages(state, plan, all, list, &cursor);
+        if (status != EXIT_GOOD)
+                return status;
+        if (cli_json) {
+                answer = json_pack("{s:O, s:s?}", "tenants", list, "next_cursor", cursor);
+                print_json(answer);
+        } else {
+                show_list(list, cursor != NULL);
+        }
+        return EXIT_GOOD;
+}
+
+static void show_activity(const json_t *activity)
+{
+        auto_free char *text = NULL;
+        const json_t *error = json_object_get(activity, "error");
+        char bar[48];
+
+        if (!json_is_object(activity))
+                return;
+        progress_bar(bar, sizeof(bar), (int)json_number(activity, "progress", 0));
+        text = mem_printf("%s %s: %s%s", bar, json_text(activity, "kind"), json_text(activity, "step"),
+                          strcmp(json_text(activity, "status") ?: "", "undoing") == 0 ? " (undoing)" : "");
+        print_pair("doing", text);
+        print_pair("trouble", json_text(error, "detail"));
+}
+
+static void show_next(const json_t *next)
+{
+        auto_free char *at = text_time(json_text(next, "at"));
+        auto_free char *text = json_is_object(next) ? mem_printf("%s%s%s", json_text(next, "what"),
+                                                                 json_text(next, "at") ? ", not before " : "",
+                                                                 json_text(next, "at") ? at : "")
+                                                    : NULL;
+
+        print_pair("next", text);
+}
+
+static void show_access(const json_t *access)
+{
+        const char *wanted = json_text(access, "wanted"), *applied = json_text(access, "applied");
+        const char *reason = json_text(access, "reason");
+        auto_free char *text = NULL;
+
+        if (wanted == NULL || applied == NULL)
+                return;
+        text = mem_printf("%s%s%s%s%s%s", applied, strcmp(wanted, applied) ? ", wanted: " : "",
+                          strcmp(wanted, applied) ? wanted : "", reason ? " (" : "", reason ? reason : "",
+                          reason ? ")" : "");
+        print_pair("access", text);
+}
+
+/* The newest rows, oldest first. */
+static void show_history(const json_t *history)
+{
+        size_t count = MIN(json_array_size(history), HISTORY_LINES);
+
+        if (count > 0)
+                printf("\nlast events (all: tenantry explain)\n");
+        for (size_t i = count; i > 0; i--) {
+                const json_t *row = json_array_get(history, i - 1);
+                auto_free char *time = text_time(json_text(row, "at"));
+                auto_free char *effect = story_effect(json_text(row, "type") ?: "", json_object_get(row, "data"));
+
+                printf("  %s  %s\n", time, effect);
+        }
+}
+
+static void show_tenant(const json_t *tenant)
+{
+        const json_t *reason = json_object_get(tenant, "reason");
+        auto_free char *since = text_time(json_text(tenant, "since"));
+        auto_free char *created = text_time(json_text(tenant, "created_at"));
+        auto_free char *backup = text_time(json_text(json_object_get(tenant, "backup"), "at"));
+        auto_free char *state = mem_printf("%s since %s", json_text(tenant, "state"), since);
+
+        print_pair("tenant", json_text(tenant, "tenant_id"));
+        print_pair("subdomain", json_text(tenant, "slug"));
+        print_pair("company", json_text(tenant, "company"));
+        print_pair("plan", json_text(tenant, "plan"));
+        print_pair("driver", json_text(tenant, "driver"));
+        print_pair("region", json_text(tenant, "region"));
+        print_pair("state", json_text(tenant, "since") ? state : json_text(tenant, "state"));
+        print_pair("reason", json_text(reason, "detail") ? json_text(reason, "detail") : json_text(reason, "code"));
+        show_activity(json_object_get(tenant, "activity"));
+        show_next(json_object_get(tenant, "next"));
+        show_access(json_object_get(tenant, "access"));
+        print_pair("schema", json_text(json_object_get(tenant, "schema"), "version"));
+        print_pair("last backup", backup);
+        print_pair("created", created);
+        show_history(json_object_get(tenant, "history"));
+}
+
+int run_tenant(int argc, char **argv)
+{
+        int status = cli_expect(argc, argv, 1);
+        auto_free char *path = NULL;
+        auto_json *tenant = NULL;
+        struct id id;
+
+        if (status == EXIT_GOOD)
+                status = api_find_tenant(argv[1], &id);
+        if (status != EXIT_GOOD)
+                return status;
+        path = mem_printf("/api/tenants/%s", id.text);
+        status = api_get(path, &tenant);
+        if (status != EXIT_GOOD)
+                return status;
+        if (cli_json)
+                print_json(tenant);
+        else
+                show_tenant(tenant);
+        return EXIT_GOOD;
+}
+
+/* A word the shell takes as it is. */
+static void print_quoted(const char *name, const char *value)
+{
+        printf("export %s='", name);
+        for (const char *p = value ? value : ""; *p; p++)
+                if (*p == '\'')
+                        fputs("'\\''", stdout);
+                else
+                        putchar(*p);
+        fputs("'\n", stdout);
+}
+
+static void show_connection(const json_t *connection, bool exports)
+{
+        static const char *const names[][2] = { { "host", "PGHOST" },
+                                                { "port", "PGPORT" },
+                                                { "database", "PGDATABASE" },
+                                                { "user", "PGUSER" },
+                                                { "password", "PGPASSWORD" } };
+
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+                const json_t *member = json_object_get(connection, names[i][0]);
+                auto_secret char *number = json_is_integer(member) ? json_print(member) : NULL;
+                const char *value = number ? number : json_string_value(member);
+
+                if (exports)
+                        print_quoted(names[i][1], value);
+                else
+                        print_pair(names[i][0], value);
+        }
+        if (!exports)
+                printf("%-13s %lld\n", "version", (long long)json_number(connection, "credential_version", 0));
+}
+
+int run_connection(int argc, char **argv)
+{
+        bool exports = cli_flag(&argc, argv, "env");
+        int status = cli_expect(argc, argv, 1);
+        auto_free char *path = NULL;
+        struct api_answer answer;
+        struct id id;
+
+        if (status == EXIT_GOOD)
+                status = api_find_tenant(argv[1], &id);
+        if (status != EXIT_GOOD)
+                return status;
+        path = mem_printf("/api/tenants/%s/connection", id.text);
+        status = api_send(
+                &(struct api_request){ .method = "GET", .path = path, .token = cli_setting("TENANTRY_APP_TOKEN") },
+                &answer);
+        if (status != EXIT_GOOD)
+                api_complain(&answer, status);
+        else if (cli_json)
+                print_json(answer.body);
+        else
+                show_connection(answer.body, exports);
+        api_answer_release(&answer);
+        return status;
+}

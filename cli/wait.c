@@ -1,0 +1,251 @@
+/* `tenantry wait`, and what --wait does: see wait.h. */
+#include "cli/wait.h"
+
+#include "cli/api.h"
+#include "cli/terminal.h"
+#include "common/base/clock.h"
+#include "common/base/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define FIRST_PAUSE_MS   100
+#define LONGEST_PAUSE_MS 1000
+#define UNKNOWN_GRACE_MS SECONDS(30) /* a signup's tenant is known a moment after its 202 */
+
+struct waiting {
+        int64_t started, timeout_ms, pause_ms;
+        bool bar_shown, answered;
+};
+
+static void pause_a_while(struct waiting *waiting)
+{
+        int64_t left = waiting->started + waiting->timeout_ms - clock_boot_ms();
+        int64_t ms = MAX(1, MIN(waiting->pause_ms, left));
+
+        nanosleep(&(struct timespec){ ms / 1000, ms % 1000 * 1000000 }, NULL);
+        waiting->pause_ms = MIN(LONGEST_PAUSE_MS, waiting->pause_ms * 3 / 2);
+}
+
+static bool time_is_over(const struct waiting *waiting)
+{
+        return clock_boot_ms() >= waiting->started + waiting->timeout_ms;
+}
+
+static void clear_bar(struct waiting *waiting)
+{
+        if (waiting->bar_shown)
+                fputs("\r\033[K", stderr);
+        waiting->bar_shown = false;
+}
+
+/* One line on standard error that is drawn over. */
+static void show_bar(struct waiting *waiting, const json_t *tenant)
+{
+        const json_t *activity = json_object_get(tenant, "activity");
+        auto_free char *step = text_safe(json_text(activity, "step"));
+        auto_free char *error = text_safe(json_text(json_object_get(activity, "error"), "detail"));
+        char bar[48];
+
+        if (cli_json || !terminal_is(stderr) || !json_is_object(activity))
+                return;
+        progress_bar(bar, sizeof(bar), (int)json_number(activity, "progress", 0));
+        fprintf(stderr, "\r\033[K%s %s%s%.60s", bar, step, *error ? ": " : "", error);
+        fflush(stderr);
+        waiting->bar_shown = true;
+}
+
+static void look_at_tenant(struct waiting *waiting, const char *tenant_id)
+{
+        auto_free char *path = mem_printf("/api/tenants/%s", tenant_id);
+        struct api_answer answer;
+
+        if (!terminal_is(stderr) || cli_json)
+                return;
+        if (api_send(&(struct api_request){ .method = "GET", .path = path }, &answer) == EXIT_GOOD)
+                show_bar(waiting, answer.body);
+        api_answer_release(&answer);
+}
+
+/* Asks once. Returns true with *ret_code where there is no use in asking again: refused, or away from the beginning. */
+static bool ask(struct waiting *waiting, const char *path, struct api_answer *answer, int *ret_code)
+{
+        int code = api_send(&(struct api_request){ .method = "GET", .path = path }, answer);
+
+        *ret_code = code;
+        if (code == EXIT_GOOD || code == EXIT_NOT_FOUND) {
+                waiting->answered = true;
+                return false;
+        }
+        if (code == EXIT_AWAY && waiting->answered)
+                return false; /* it was there: it comes back, or our time runs out */
+        clear_bar(waiting);
+        api_complain(answer, code);
+        return true;
+}
+
+static int not_in_time(struct waiting *waiting, const char *what)
+{
+        clear_bar(waiting);
+        if (cli_interrupted)
+                return cli_fail(EXIT_TIMEOUT, "interrupted; %s goes on without us", what);
+        return cli_fail(EXIT_TIMEOUT, "%s did not end within %lld s; it goes on", what,
+                        (long long)(waiting->timeout_ms / 1000));
+}
+
+static int told(const json_t *operation)
+{
+        const char *state = json_text(operation, "state");
+        auto_free char *detail = text_safe(json_text(operation, "detail"));
+        auto_free char *kind = text_safe(json_text(operation, "kind"));
+        auto_free char *field = text_safe(json_text(operation, "field"));
+
+        if (strcmp(state, "succeeded") == 0)
+                return EXIT_GOOD;
+        if (strcmp(state, "rejected") == 0)
+                return cli_fail(EXIT_REFUSED, "%s was refused: %s%s%s", kind, field, *field ? ": " : "", detail);
+        if (strcmp(state, "superseded") == 0)
+                return cli_fail(EXIT_FAILED, "%s was overtaken by a later request", kind);
+        return cli_fail(EXIT_FAILED, "%s failed: %s", kind, *detail ? detail : "see: tenantry explain");
+}
+
+int wait_operation(const char *operation_id, const char *tenant_id, int64_t timeout_ms, json_t **ret)
+{
+        struct waiting waiting = { clock_boot_ms(), timeout_ms, FIRST_PAUSE_MS, false, false };
+        auto_free char *path = mem_printf("/api/operations/%s", operation_id);
+
+        cli_catch_interrupt();
+        for (;;) {
+                struct api_answer answer;
+                int code;
+                bool useless = ask(&waiting, path, &answer, &code);
+                auto_json *operation = TAKE_PTR(answer.body);
+                const char *state = json_text(operation, "state");
+
+                if (useless)
+                        return code;
+                if (code == EXIT_NOT_FOUND)
+                        return cli_fail(code, "there is no operation %s", operation_id);
+                if (state != NULL && code == EXIT_GOOD && ret != NULL) {
+                        json_decref(*ret);
+                        *ret = json_incref(operation);
+                }
+                if (state != NULL && code == EXIT_GOOD && strcmp(state, "accepted") != 0) {
+                        clear_bar(&waiting);
+                        return told(operation);
+                }
+                if (time_is_over(&waiting) || cli_interrupted)
+                        return not_in_time(&waiting, "the operation");
+                if (tenant_id != NULL)
+                        look_at_tenant(&waiting, tenant_id);
+                pause_a_while(&waiting);
+        }
+}
+
+/* Whether a tenant in this state will not come to the wanted one by itself. */
+static bool is_dead_end(const char *state, const char *wanted)
+{
+        if (strcmp(state, "attention") == 0 || strcmp(state, "deprovisioned") == 0)
+                return true;
+        return strcmp(state, "archived") == 0 && strcmp(wanted, "deprovisioned") != 0;
+}
+
+static int dead_end(const json_t *tenant, const char *wanted)
+{
+        const json_t *reason = json_object_get(tenant, "reason");
+        auto_free char *detail = text_safe(json_text(reason, "detail"));
+
+        return cli_fail(EXIT_FAILED, "the tenant is in state %s and does not come to %s by itself%s%s",
+                        json_text(tenant, "state"), wanted, *detail ? ": " : "", detail);
+}
+
+static int wait_tenant(const char *tenant_id, const char *wanted, int64_t timeout_ms, json_t **ret)
+{
+        struct waiting waiting = { clock_boot_ms(), timeout_ms, FIRST_PAUSE_MS, false, false };
+        auto_free char *path = mem_printf("/api/tenants/%s", tenant_id);
+
+        cli_catch_interrupt();
+        for (;;) {
+                struct api_answer answer;
+                int code;
+                bool useless = ask(&waiting, path, &answer, &code);
+                auto_json *tenant = TAKE_PTR(answer.body);
+                const char *state = code == EXIT_GOOD ? json_text(tenant, "state") : NULL;
+
+                if (useless)
+                        return code;
+                if (code == EXIT_NOT_FOUND && clock_boot_ms() - waiting.started >= MIN(timeout_ms, UNKNOWN_GRACE_MS))
+                        return cli_fail(code, "there is no tenant %s", tenant_id);
+                if (state != NULL && (strcmp(state, wanted) == 0 || is_dead_end(state, wanted))) {
+                        clear_bar(&waiting);
+                        *ret = json_incref(tenant);
+                        return strcmp(state, wanted) == 0 ? EXIT_GOOD : dead_end(tenant, wanted);
+                }
+                if (time_is_over(&waiting) || cli_interrupted)
+                        return not_in_time(&waiting, "the tenant's way to that state");
+                if (state != NULL)
+                        show_bar(&waiting, tenant);
+                pause_a_while(&waiting);
+        }
+}
+
+bool tenant_state_exists(const char *state)
+{
+        static const char *const states[] = { "requested", "provisioning", "ready",
+                                              "attention", "archived",     "deprovisioned" };
+
+        for (size_t i = 0; i < ARRAY_SIZE(states); i++)
+                if (strcmp(states[i], state) == 0)
+                        return true;
+        return false;
+}
+
+int wait_option(int *argc, char **argv, int64_t *ret_ms)
+{
+        const char *text = NULL;
+
+        *ret_ms = 0;
+        if (!cli_optional(argc, argv, "wait", &text))
+                return EXIT_GOOD;
+        *ret_ms = WAIT_DEFAULT_MS;
+        return text ? cli_duration("--wait", text, ret_ms) : EXIT_GOOD;
+}
+
+static int wait_for_tenant(char **argv, const char *state, int64_t timeout_ms, json_t **ret)
+{
+        struct id id;
+        int status;
+
+        if (state == NULL || !tenant_state_exists(state))
+                return cli_usage(
+                        "wait", "--state is one of requested, provisioning, ready, attention, archived, deprovisioned");
+        status = api_find_tenant(argv[2], &id);
+        return status == EXIT_GOOD ? wait_tenant(id.text, state, timeout_ms, ret) : status;
+}
+
+int run_wait(int argc, char **argv)
+{
+        const char *state = cli_option(&argc, argv, "state"), *timeout = cli_option(&argc, argv, "timeout");
+        int64_t timeout_ms = WAIT_DEFAULT_MS;
+        int status = cli_expect(argc, argv, 2);
+        auto_json *seen = NULL;
+
+        if (status == EXIT_GOOD && timeout != NULL)
+                status = cli_duration("--timeout", timeout, &timeout_ms);
+        if (status != EXIT_GOOD)
+                return status;
+        if (strcmp(argv[1], "tenant") == 0)
+                status = wait_for_tenant(argv, state, timeout_ms, &seen);
+        else if (strcmp(argv[1], "operation") != 0)
+                return cli_usage("wait", "say `wait tenant ID --state STATE` or `wait operation ID`");
+        else if (!id_is_valid(argv[2]))
+                return cli_fail(EXIT_NOT_FOUND, "that is no operation id");
+        else
+                status = wait_operation(argv[2], NULL, timeout_ms, &seen);
+        if (cli_json && seen != NULL)
+                print_json(seen);
+        else if (status == EXIT_GOOD && seen != NULL)
+                print_pair(argv[1], json_text(seen, "state"));
+        return status;
+}

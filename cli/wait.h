@@ -1,0 +1,16 @@
+/* Waiting for a tenant or an operation, by asking again and again; on a terminal with a progress bar. */
+#pragma once
+
+#include "cli/cli.h"
+
+#define WAIT_DEFAULT_MS (5 * 60 * 1000)
+
+/* Waits until the operation has ended and says how. Returns EXIT_GOOD (succeeded), EXIT_FAILED (failed, superseded),
+ * EXIT_REFUSED (rejected) or EXIT_TIMEOUT; EXIT_AWAY only where the first question is not answered. ret, where not
+ * NULL, gets the operation as last seen (released by the caller; NULL where never seen). tenant_id may be NULL: its
+ * progress is shown. */
+int wait_operation(const char *operation_id, const char *tenant_id, int64_t timeout_ms, json_t **ret);
+/* True for one of the six provisioning states. */
+bool tenant_state_exists(const char *state);
+/* --wait[=SECONDS]: *ret_ms is 0 where it is missing. Complains and returns EXIT_USAGE for a bad value. */
+int wait_option(int *argc, char **argv, int64_t *ret_ms);

@@ -1,0 +1,35 @@
+"""One stack for all tests of the contracts, and one run of the product's life that several of them look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from deploy.local.stack import Stack
+from tests.e2e.conftest import make_stack
+
+from .life import Life, live
+from .recording import RecordingApi
+
+
+@pytest.fixture(scope="package")
+def stack() -> Iterator[Stack]:
+    """The product with the postgres driver: one gateway, one provisioner."""
+    yield from make_stack("postgres")
+
+
+def caller(stack: Stack, scope: str | None) -> RecordingApi:
+    return RecordingApi(stack.services["gateway-0"].url, stack.settings["tokens"][scope] if scope else None)
+
+
+@pytest.fixture(scope="package")
+def api(stack: Stack) -> RecordingApi:
+    """A caller that may do everything but what only the product's backend may."""
+    return caller(stack, "admin")
+
+
+@pytest.fixture(scope="package")
+def life(stack: Stack) -> Life:
+    """What was seen of a run: every answer, every event."""
+    return live(stack, {scope or "": caller(stack, scope) for scope in (None, "signup", "read", "app", "admin")})

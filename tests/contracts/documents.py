@@ -1,0 +1,152 @@
+"""The contracts as the tests read them: JSON Schemas, OpenAPI and AsyncAPI, with their references put in place."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator, FormatChecker, ValidationError, validators
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CONTRACTS = REPOSITORY / "contracts"
+SCHEMAS = CONTRACTS / "schemas"
+
+
+def schema_path(name: str) -> Path:
+    return SCHEMAS / f"{name}.schema.json"
+
+
+def schema_names() -> list[str]:
+    return sorted(path.name.removesuffix(".schema.json") for path in SCHEMAS.glob("*.json"))
+
+
+@cache
+def document(path: Path) -> Any:
+    text = path.read_text()
+    return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+
+
+def pointed_at(path: Path, pointer: str) -> Any:
+    value = document(path)
+    for part in pointer.split("/")[1:]:
+        value = value[part.replace("~1", "/").replace("~0", "~")]
+    return value
+
+
+def inlined(value: Any, path: Path) -> Any:
+    """The value of a document at path, with every $ref replaced by what it refers to; what stands beside it wins."""
+    if isinstance(value, list):
+        return [inlined(each, path) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if isinstance(value.get("$ref"), str):
+        file, _, pointer = value["$ref"].partition("#")
+        target = (path.parent / file).resolve() if file else path
+        found = inlined(pointed_at(target, pointer), target)
+        beside = {name: inlined(each, path) for name, each in value.items() if name != "$ref"}
+        return {**found, **beside}
+    return {name: inlined(each, path) for name, each in value.items() if name not in ("$schema", "$id", "$defs")}
+
+
+@cache
+def schema(name: str) -> dict[str, Any]:
+    """A whole schema without references."""
+    made: dict[str, Any] = inlined(document(schema_path(name)), schema_path(name))
+    return made
+
+
+def closed(value: Any, part_of_whole: bool = False) -> Any:
+    """The schema with no room for members that it does not name: what we produce must be described to the last member,
+    while readers are told to ignore what they do not know."""
+    if isinstance(value, list):
+        return [closed(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    made = {
+        name: [closed(each, True) for each in inner] if name == "allOf" else closed(inner)
+        for name, inner in value.items()
+        if name not in ("examples", "const", "enum", "default")
+    }
+    made |= {name: value[name] for name in ("const", "enum") if name in value}
+    whole = isinstance(made.get("properties"), dict) or "allOf" in made
+    if whole and not part_of_whole and "additionalProperties" not in made:
+        made["unevaluatedProperties"] = False
+    return made
+
+
+def ecma_pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:
+    """JSON Schema's patterns are ECMA-262's, where $ is the end and not, as for Python, also before a last newline."""
+    if isinstance(instance, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), instance):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+Validator = validators.extend(Draft202012Validator, {"pattern": ecma_pattern})
+
+
+def complaints(instance: Any, by: Any) -> list[str]:
+    """What is wrong with the instance; nothing, if it is valid."""
+    errors = list(Validator(by, format_checker=FormatChecker()).iter_errors(instance))
+    errors += [each for error in errors for each in error.context or []]  # of a oneOf: what each of its ways says
+    return [f"{'/'.join(map(str, error.absolute_path))}: {error.message[:300]}" for error in errors]
+
+
+@cache
+def closed_schema(name: str) -> Any:
+    return closed(schema(name))
+
+
+@cache
+def openapi() -> dict[str, Any]:
+    path = CONTRACTS / "openapi.yaml"
+    made: dict[str, Any] = inlined(document(path), path)
+    return made
+
+
+@cache
+def asyncapi() -> dict[str, Any]:
+    path = CONTRACTS / "asyncapi.yaml"
+    made: dict[str, Any] = inlined(document(path), path)
+    return made
+
+
+METHODS = ("get", "post", "put", "patch", "delete")
+
+
+def operations() -> dict[tuple[str, str], dict[str, Any]]:
+    """(METHOD, path) -> operation, with the parameters of its path."""
+    found = {}
+    for path, item in openapi()["paths"].items():
+        for method in METHODS:
+            if method in item:
+                operation = dict(item[method])
+                operation["parameters"] = item.get("parameters", []) + operation.get("parameters", [])
+                found[method.upper(), path] = operation
+    return found
+
+
+def find_operation(method: str, path: str) -> tuple[str, str] | None:
+    """The operation that a request belongs to."""
+    for known_method, template in operations():
+        pattern = re.sub(r"\\\{[a-z_]+\\\}", "[^/]+", re.escape(template))
+        if known_method == method and re.fullmatch(pattern, path.partition("?")[0]):
+            return known_method, template
+    return None
+
+
+def messages(channel_address: str) -> dict[str, dict[str, Any]]:
+    """Type -> message of a topic, as asyncapi.yaml has it, with what its traits add."""
+    for channel in asyncapi()["channels"].values():
+        if channel["address"] == channel_address:
+            found = {}
+            for message in channel["messages"].values():
+                whole: dict[str, Any] = {}
+                for trait in message.get("traits", []):
+                    whole |= trait
+                found[message["name"]] = whole | message
+            return found
+    raise KeyError(channel_address)

@@ -1,0 +1,246 @@
+"""A run through everything that can be asked of the product, so that every event and every answer is seen."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from base64 import b64decode
+from dataclasses import dataclass, field
+from email import message_from_bytes
+from email.policy import default
+from typing import Any
+
+from deploy.local.stack import Stack
+from tests.e2e.client import Api, eventually
+from tests.e2e.topics import Record, cloudevent, produce, read_all
+
+from .documents import asyncapi
+from .recording import RecordingApi, read_stream
+
+OUT_TOPICS = ("tenant.events.v1", "tenant.status.v1")
+
+
+@dataclass
+class Life:
+    """What was seen. `refused`: (topic, key, value, headers) of messages that broke the contract on purpose; their
+    dead letters have numbers above `letters_before`."""
+
+    records: list[Record] = field(default_factory=list)
+    stream: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[tuple[str, bytes | None, bytes | None, dict[str, str]]] = field(default_factory=list)
+    letters_before: int = 0
+
+    def of_type(self, event_type: str) -> list[Record]:
+        return [each for each in self.records if each.headers.get("ce_type", b"").decode() == event_type]
+
+
+def live(stack: Stack, callers: dict[str, RecordingApi]) -> Life:
+    api, app = callers["admin"], callers["app"]
+    life = Life(
+        letters_before=max((each["id"] for each in api.get("/api/admin/dead-letters").json["items"]), default=0)
+    )
+    tenant = begin(api, callers[""], callers["signup"])
+    use(api, app, tenant)
+    follow_the_invitation(stack, callers[""], app, tenant)
+    be_delayed(stack, api, tenant)
+    be_wrong(stack, api, callers, tenant)
+    send_straight_to_kafka(stack, api, life)
+    look_after_dead_letters(api, life)
+    for path in ("/api/admin/inventory", "/api/admin/alerts?all=1", "/api/tenants", "/api/tenants?limit=1"):
+        assert api.get(path).status == 200
+    end(stack, api, app, tenant, life)
+    collect(stack, life)
+    return life
+
+
+def done(api: Api, tenant: str, command: str, body: Any = None) -> None:
+    answer = api.command(tenant, command, body)
+    assert answer.status == 202, answer
+    ended = api.wait_operation(answer.json["operation_id"])
+    assert ended["state"] == "succeeded", ended
+
+
+def begin(api: RecordingApi, nobody: RecordingApi, signup: RecordingApi) -> str:
+    taken = signup.signup("Lifelong Pharmacy", name="Ada", idempotency_key="life-1")
+    again = signup.signup("Lifelong Pharmacy", name="Ada", idempotency_key="life-1")
+    assert taken.status == 202 and taken.json == again.json
+    assert signup.signup("Another", idempotency_key="life-1").status == 409
+    assert nobody.signup("Nobody").status == 401
+    assert signup.get(f"/api/operations/{taken.json['operation_id']}").status == 200
+    tenant = str(taken.json["tenant_id"])
+    api.wait_state(tenant, "ready")
+    assert api.signup("Acme", subdomain="lifelong-pharmacy", prefer="wait=20").json["code"] == "slug_taken"
+    refused = api.signup("Acme", subdomain="lifelong-pharmacy").json["operation_id"]
+    assert api.wait_operation(refused)["result"]["suggestions"] == [f"lifelong-pharmacy-{n}" for n in (2, 3, 4)]
+    return tenant
+
+
+def use(api: RecordingApi, app: RecordingApi, tenant: str) -> None:
+    done(api, tenant, "suspend", {"reason": "unpaid"})
+    assert app.get(f"/api/tenants/{tenant}/connection").status == 409
+    assert api.command(tenant, "resume", prefer="wait=20").json["state"] == "succeeded"
+    assert app.get(f"/api/tenants/{tenant}/connection").json["credential_version"] == 1
+    done(api, tenant, "rotate-credentials")
+    assert app.get(f"/api/tenants/{tenant}/connection").json["credential_version"] == 2
+    done(api, tenant, "resend-invite")
+    assert api.command(tenant, "retry").status == 202
+
+
+def follow_the_invitation(stack: Stack, nobody: RecordingApi, app: RecordingApi, tenant: str) -> None:
+    mails = [message_from_bytes(path.read_bytes(), policy=default) for path in (stack.root / "mail").glob("*.eml")]
+    texts = "".join(mail.get_body(("plain",)).get_content() for mail in mails)  # type: ignore[union-attr]
+    links = re.findall(rf"/invite/({tenant}[\w.-]+)", texts)
+    newest = max(links, key=lambda link: int(link.split(".")[1]))
+    assert nobody.get(f"/invite/{newest}").status == 200
+    assert nobody.post(f"/invite/{newest}").headers["location"].endswith(f"?invite={newest}")
+    assert app.get(f"/api/invites/{newest}").json["tenant_id"] == tenant
+    assert nobody.post(f"/invite/{min(links, key=lambda link: int(link.split('.')[1]))}").status == 410
+    assert nobody.get("/invite/not-one").status == 404
+    assert app.get("/api/invites/not-one").status == 404
+
+
+def be_delayed(stack: Stack, api: RecordingApi, tenant: str) -> None:
+    """A backup that has nowhere to go waits, and goes on by itself."""
+    archive, away = stack.root / "archive", stack.root / "archive.away"
+    archive.rename(away)
+    archive.touch()
+    try:
+        operation = api.command(tenant, "backup").json["operation_id"]
+        eventually(lambda: (api.tenant(tenant).get("activity") or {}).get("error"), 20, "the backup is delayed")
+    finally:
+        archive.unlink()
+        away.rename(archive)
+    assert api.wait_operation(operation)["state"] == "succeeded"
+
+
+def be_wrong(stack: Stack, api: RecordingApi, callers: dict[str, RecordingApi], tenant: str) -> None:
+    """Every way to ask wrongly."""
+    unknown = str(uuid.uuid4())
+    assert callers["signup"].get("/api/tenants").status == 403
+    assert callers[""].get("/api/stream").status == 401
+    assert api.get(f"/api/stream?tenant_id={tenant.upper()}").status == 400
+    for path in (
+        f"/api/tenants/{unknown}",
+        f"/api/operations/{unknown}",
+        "/api/tenants/me",
+        "/api/admin/dead-letters/0",
+    ):
+        assert api.get(path).status == 404, path
+    assert callers["app"].get(f"/api/tenants/{unknown}/connection").status == 404
+    assert api.get("/api/nothing").status == 404
+    assert api.call("DELETE", f"/api/tenants/{tenant}").status == 405
+    assert api.get("/api/tenants?limit=501").status == api.get("/api/tenants?cursor=mine").status == 400
+    bodies: list[Any] = [{"company": "No Mail"}, {"company": "A", "email": "a@b.test", "sub": "x"}, []]
+    for body in bodies:
+        assert api.post("/api/signups", body).status == 400
+    assert api.call("POST", "/api/signups", raw=b"{").status == 400
+    assert api.call("POST", "/api/signups", raw=b"{}", content_type="text/plain").status == 415
+    assert api.signup("x" * 70000).status == 413
+    assert api.signup("Key", idempotency_key="k" * 256).status == 400
+    assert api.command(tenant, "deprovision").status == 400
+    assert api.command(tenant, "deprovision", {"confirm": "acme"}, prefer="wait=20").json["code"] == "not_confirmed"
+    assert api.command("me", "suspend").status == 404
+
+
+def send_straight_to_kafka(stack: Stack, api: RecordingApi, life: Life) -> None:
+    """Each mode once rightly, and what breaks the contract."""
+    brokers = stack.kafka.bootstrap
+    data = {"company": "Direct Chemist", "email": "d@chemist.test"}
+    structured = {
+        "specversion": "1.0",
+        "id": str(uuid.uuid4()),
+        "source": "/test",
+        "type": "tenant.signup.requested.v1",
+    }
+    signup = cloudevent("tenant.signup.requested.v1")
+    ways: list[tuple[Any, dict[str, str]]] = [
+        (data, signup),
+        ({**structured, "data": data}, {"content-type": "application/cloudevents+json"}),
+        (data, {}),
+    ]
+    tenants = [str(uuid.uuid4()) for _ in ways]
+    for tenant, (value, headers) in zip(tenants, ways, strict=True):
+        produce(brokers, "tenant.signup.v1", tenant.encode(), json.dumps(value).encode(), headers)
+    key = str(uuid.uuid4()).encode()
+    unlisted = b'{"company": "' + b"x" * 100 + b'", "email": "none"}'  # longer than a line of base64
+    life.refused = [
+        ("tenant.signup.v1", key, unlisted, cloudevent("tenant.signup.requested.v1")),
+        ("tenant.signup.v1", key, b"{", {}),
+        ("tenant.signup.v1", key, None, cloudevent("tenant.signup.requested.v1")),
+        ("tenant.signup.v1", None, b"{}", cloudevent("tenant.signup.requested.v1")),
+        ("tenant.signup.v1", b"Acme", json.dumps(data).encode(), {}),
+        ("tenant.signup.v1", key, b'{"email": "other@chemist.test", "company": "Other"}', signup),  # an id used again
+        ("tenant.command.v1", key, b"[]", cloudevent("tenant.suspend.requested.v1")),
+        ("tenant.command.v1", key, b"{}", {}),  # bare, where there is more than one type
+    ]
+    for topic, message_key, value, headers in life.refused:
+        produce(brokers, topic, message_key, value, headers)
+    produce(brokers, "tenant.command.v1", key, b"{}", cloudevent("tenant.dance.requested.v1"))  # not known: put aside
+    for tenant in tenants:
+        api.wait_state(tenant, "ready")
+
+
+def look_after_dead_letters(api: RecordingApi, life: Life) -> None:
+    """They are listed in the order in which they were refused; one sent again is refused again."""
+
+    def ours() -> list[int]:
+        items = api.get("/api/admin/dead-letters").json["items"]
+        return [each["id"] for each in reversed(items) if each["id"] > life.letters_before]
+
+    eventually(lambda: len(ours()) == len(life.refused), 20, "all were refused")
+    for letter in ours():
+        assert api.get(f"/api/admin/dead-letters/{letter}").status == 200
+    topic = life.refused[0][0]
+    again = next(n for n in ours() if api.get(f"/api/admin/dead-letters/{n}").json["topic"] == topic)
+    assert api.post(f"/api/admin/dead-letters/{again}/replay").status == 202
+    life.refused.append(sent(api.get(f"/api/admin/dead-letters/{again}").json))
+    eventually(lambda: len(ours()) == len(life.refused), 20, "it was refused again")
+    assert api.post("/api/admin/dead-letters/999999/replay").status == 404
+
+
+def sent(letter: dict[str, Any]) -> tuple[str, bytes | None, bytes | None, dict[str, str]]:
+    """The message that a dead letter tells of."""
+    key, value = (None if letter[name] is None else b64decode(letter[name]) for name in ("message_key", "value"))
+    headers = {b64decode(name).decode(): b64decode(text).decode() for name, text in letter["headers"]}
+    return letter["topic"], key, value, headers
+
+
+def end(stack: Stack, api: RecordingApi, app: RecordingApi, tenant: str, life: Life) -> None:
+    """Stopped, tried again, archived, deprovisioned."""
+    database = app.get(f"/api/tenants/{tenant}/connection").json["database"]
+    marker = stack.postgres.execute("delete from tenantry.identity returning tenant_id, generation", database).strip()
+    api.command(tenant, "archive")
+    assert api.wait_state(tenant, "attention")["reason"]["code"] == "wrong_identity"
+    found, generation = marker.split("\n")[0].split("|")
+    stack.postgres.execute(
+        f"insert into tenantry.identity (tenant_id, generation) values ('{found}', {generation})", database
+    )
+    api.command(tenant, "retry")
+    api.wait_state(tenant, "archived")
+    assert api.command(tenant, "suspend", prefer="wait=20").json["code"] == "tenant_archived"
+    done(api, tenant, "deprovision", {"confirm": "lifelong-pharmacy"})
+    assert api.command(tenant, "resume", prefer="wait=20").json["code"] == "tenant_gone"
+    gone = api.ready_tenant("Short Lived")
+    api.command(gone, "deprovision", {"confirm": "short-lived"})
+    life.stream = read_stream(api, "deprovisioned", gone)
+    assert api.get(f"/api/tenants/{gone}").json["state"] == "deprovisioned"
+
+
+def collect(stack: Stack, life: Life) -> None:
+    """Everything that was published, once all of it is."""
+    eventually(
+        lambda: (
+            not stack.postgres.execute(
+                "select 1 from catalog.tenant_event where not published union all "
+                "select 1 from provisioner.dead_letter where not published union all "
+                "select 1 from catalog.tenant_status where published_version < version",
+                "tenantry",
+            )
+        ),
+        20,
+        "everything is published",
+    )
+    topics = [each["address"] for each in asyncapi()["channels"].values()]
+    for topic in topics:
+        life.records += read_all(stack.kafka.bootstrap, topic)

@@ -1,0 +1,174 @@
+"""The contracts in themselves, and against the sources that they describe. No server needed."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from .documents import (
+    CONTRACTS,
+    REPOSITORY,
+    SCHEMAS,
+    Validator,
+    asyncapi,
+    closed_schema,
+    complaints,
+    document,
+    inlined,
+    messages,
+    openapi,
+    operations,
+    schema,
+    schema_names,
+    schema_path,
+)
+
+
+def source(path: str) -> str:
+    return (REPOSITORY / path).read_text()
+
+
+def all_refs(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [found for each in value for found in all_refs(each)]
+    if isinstance(value, dict):
+        own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+        return own + [found for each in value.values() for found in all_refs(each)]
+    return []
+
+
+@pytest.mark.parametrize("name", schema_names())
+def test_every_schema_is_valid_and_says_what_it_is(name: str) -> None:
+    written = document(schema_path(name))
+    assert written["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert written["$id"].endswith(f"/{name}.schema.json")
+    assert written["title"] and written["description"].endswith((".", "?"))
+    Validator.check_schema(written)
+    Validator.check_schema(schema(name))
+
+
+@pytest.mark.parametrize("name", [name for name in schema_names() if name != "definitions"])
+def test_every_example_is_valid(name: str) -> None:
+    examples = document(schema_path(name))["examples"]
+    assert examples
+    by = schema(name) if name == "cloudevent" else closed_schema(name)
+    for example in examples:
+        assert not complaints(example, by), example
+
+
+def test_a_member_that_no_schema_names_is_noticed() -> None:
+    for name in schema_names():
+        for example in schema(name).get("examples", []) if name != "cloudevent" else []:
+            assert complaints({**example, "surplus": 1}, closed_schema(name)), name
+            for field, value in example.items():
+                if isinstance(value, dict) and schema(name).get("properties", {}).get(field, {}).get("properties"):
+                    surplus = {**example, field: {**value, "surplus": 1}}
+                    assert complaints(surplus, closed_schema(name)), f"{name}: {field}"
+
+
+def test_examples_use_every_field() -> None:
+    for name in schema_names():
+        fields = set(schema(name).get("properties", {}))
+        used = {field for example in schema(name).get("examples", []) for field in example}
+        assert name == "cloudevent" or fields <= used, f"{name}: no example has {fields - used}"
+
+
+@pytest.mark.parametrize("name", ["asyncapi.yaml", "openapi.yaml"])
+def test_every_reference_leads_somewhere(name: str) -> None:
+    path = CONTRACTS / name
+    refs = all_refs(document(path))
+    assert refs and all(ref.startswith(("#/", "./schemas/")) for ref in refs)
+    inlined(document(path), path)  # raises where one does not
+
+
+def test_every_schema_is_referred_to() -> None:
+    referred = set()
+    for path in [CONTRACTS / "asyncapi.yaml", CONTRACTS / "openapi.yaml", *SCHEMAS.glob("*.json")]:
+        text = path.read_text()
+        referred |= {name for name in schema_names() if f"{name}.schema.json" in text and path != schema_path(name)}
+    assert referred == set(schema_names())
+
+
+def test_every_type_that_comes_in_has_its_schema_and_its_topic() -> None:
+    table = source("common/contracts/contract.c").partition("CONTRACTS[] = {")[2].partition("};")[0]
+    types = set(re.findall(r'\{ "([a-z_.0-9]+)", "tenant', table))
+    types |= {f"tenant.{command}.requested.v1" for command in re.findall(r'COMMAND_CONTRACT\("([a-z_]+)"\)', table)}
+    assert types == set(messages("tenant.signup.v1")) | set(messages("tenant.command.v1"))
+    assert types <= set(schema_names())
+    for each in types:
+        assert document(schema_path(each))["additionalProperties"] is False, f"{each} takes unknown fields"
+
+
+def test_every_type_that_goes_out_has_its_schema() -> None:
+    sql = "".join(path.read_text() for path in sorted((REPOSITORY / "migrations" / "catalog").glob("*.sql")))
+    types = set(re.findall(r"'(tenant\.[a-z_.]+\.v1)'", sql)) - {"tenant.signup.requested.v1"}
+    assert types == set(messages("tenant.events.v1"))
+    assert types | {"tenant.status.v1"} <= set(schema_names())
+
+
+def test_the_topics_are_those_that_init_makes() -> None:
+    table = source("cli/topics.c").partition("TOPICS[] = {")[2].partition("};")[0]
+    made = {}
+    constants = dict(re.findall(r'#define (\w+_MS) +"(\d+)"', source("cli/topics.c")))
+    for name, policy, retention, size in re.findall(r'\{ "([^"]+)", "(\w+)", (\w+), ("\d+"|NULL) \}', table):
+        wanted: dict[str, Any] = {"cleanup.policy": [policy]}
+        if retention != "NULL":
+            wanted["retention.ms"] = int(constants[retention])
+        if size != "NULL":
+            wanted["max.message.bytes"] = int(size.strip('"'))
+        made[name] = wanted
+    told = {
+        channel["address"]: channel["bindings"]["kafka"]["topicConfiguration"]
+        for channel in asyncapi()["channels"].values()
+    }
+    assert told == made
+    guide = source("docs/events.md")
+    for name in made:
+        assert f"| `{name}` |" in guide, f"docs/events.md has no row for {name}"
+
+
+def test_the_guide_names_every_type() -> None:
+    guide = source("docs/events.md")
+    for topic in ("tenant.signup.v1", "tenant.command.v1", "tenant.status.v1", "tenant.events.v1"):
+        for each in messages(topic):
+            assert f"`{each}`" in guide, f"docs/events.md does not name {each}"
+
+
+def routes() -> dict[tuple[str, str], set[str]]:
+    """(METHOD, path) -> the scopes of which one is needed; none where everybody may."""
+    table = source("services/gateway/routes.c").partition("GATEWAY_ROUTES[] = {")[2]
+    found = {}
+    for method, path, scopes in re.findall(r'ROUTE\("(\w+)", "([^"]+)", ([A-Z_ |]+)', table):
+        found[method, path] = {scope.strip().removeprefix("SCOPE_").lower() for scope in scopes.split("|")} - {"none"}
+    for path in re.findall(r'COMMAND\("([^"]+)"', table):
+        found["POST", f"/api/tenants/{{id}}/{path}"] = {"admin"}
+    return found
+
+
+def test_the_routes_and_their_scopes_are_those_of_the_gateway() -> None:
+    told = {
+        key: {scope for way in operation["security"] for scope in way.get("bearer", [])}
+        for key, operation in operations().items()
+    }
+    assert told == routes()
+
+
+def test_every_operation_has_a_name_of_its_own_and_says_which_scope_it_needs() -> None:
+    names = [operation["operationId"] for operation in operations().values()]
+    assert len(names) == len(set(names))
+    for (method, path), operation in operations().items():
+        for way in operation["security"]:
+            for scope in way.get("bearer", []):
+                assert f"`{scope}`" in operation["description"], f"{method} {path} does not name its scope {scope}"
+        assert [each["name"] for each in operation["parameters"] if each["in"] == "path"] == re.findall(
+            r"\{(\w+)\}", path
+        )
+
+
+def test_both_documents_are_of_the_versions_they_say() -> None:
+    assert openapi()["openapi"] == "3.1.0" and asyncapi()["asyncapi"] == "3.0.0"
+    for name in ("asyncapi.yaml", "openapi.yaml"):
+        assert yaml.safe_load((CONTRACTS / name).read_text())["info"]["license"]["name"] == "Apache-2.0"

@@ -1,0 +1,4 @@
+-- migrate:up transaction=false
+x;
+-- migrate:up
+-- migrate:down

@@ -1,0 +1,501 @@
+/* Migration files: dbmate's format read strictly, directories in order, and SQL cut into its statements. */
+#include "tests/unit/check.h"
+
+#include "common/base/buf.h"
+#include "common/base/crypto.h"
+#include "common/migration/migration.h"
+
+#include <sys/stat.h>
+
+#define NAME "20260105090000_branches.sql"
+
+static void assert_parses(const char *text, struct migration *migration)
+{
+        struct err err = { 0 };
+
+        if (migration_parse(NAME, text, strlen(text), migration, &err) < 0)
+                fail_msg("%s\n%s", err.message, text);
+}
+
+static void assert_refused_as(const char *name, const char *text, size_t length, const char *part)
+{
+        struct migration migration = { .version = (char *)"untouched" };
+        struct err err = { 0 };
+
+        if (migration_parse(name, text, length, &migration, &err) == 0)
+                fail_msg("taken: %s", text);
+        assert_int_equal(err.class, ERR_INPUT);
+        assert_contains(err.message, part);
+        assert_string_equal(migration.version, "untouched");
+}
+
+static void assert_refused(const char *text, const char *part)
+{
+        assert_refused_as(NAME, text, strlen(text), part);
+}
+
+static void test_a_file_has_its_version_name_and_two_sections(void **state)
+{
+        struct migration m;
+
+        (void)state;
+        assert_parses("-- migrate:up\ncreate table a ();\n\n-- migrate:down\ndrop table a;\n", &m);
+        assert_string_equal(m.version, "20260105090000");
+        assert_string_equal(m.name, NAME);
+        assert_string_equal(m.up.sql, "create table a ();\n\n");
+        assert_string_equal(m.down.sql, "drop table a;\n");
+        assert_true(m.up.transaction);
+        assert_true(m.down.transaction);
+        migration_release(&m);
+        assert_null(m.up.sql);
+        migration_release(&m); /* twice does no harm */
+}
+
+static void test_forms_that_dbmate_takes_are_taken(void **state)
+{
+        static const struct {
+                const char *text, *up, *down;
+        } cases[] = {
+                { "--migrate:up\na;\n--migrate:down\nb;", "a;\n", "b;" },
+                { "--\t migrate:up  \na;\n-- migrate:down\t\n", "a;\n", "" },
+                { "-- migrate:up\n-- migrate:down", "", "" },
+                { "\n  \n-- why\n--\n  -- more\n-- migrate:up\na;\n-- migrate:down\n", "a;\n", "" },
+                { "-- migrate:up\r\na;\r\n-- migrate:down\r\nb;\r\n", "a;\r\n", "b;\r\n" },
+                { "\r\n-- why\r\n-- migrate:up\r\na;\n-- migrate:down\r\n", "a;\n", "" },
+                { "-- migrate:up\n-- a comment about migrate:down\n-- migrate:downwards\n-- migrate:down\n",
+                  "-- a comment about migrate:down\n-- migrate:downwards\n", "" },
+                { "-- migrate:up\nselect '\n-- migrate:down\n';\n", "select '\n", "';\n" }, /* even in a literal */
+                { "-- migrate:up\n  -- migrate:up\n-- migrate:down\n", "  -- migrate:up\n", "" },
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                struct migration m;
+
+                assert_parses(cases[i].text, &m);
+                assert_string_equal(m.up.sql, cases[i].up);
+                assert_string_equal(m.down.sql, cases[i].down);
+                assert_true(m.up.transaction && m.down.transaction);
+                migration_release(&m);
+        }
+}
+
+static void test_a_section_may_go_without_a_transaction(void **state)
+{
+        static const struct {
+                const char *text;
+                bool up, down;
+        } cases[] = {
+                { "-- migrate:up transaction:false\n-- migrate:down\n", false, true },
+                { "-- migrate:up\n-- migrate:down transaction:false", true, false },
+                { "-- migrate:up transaction:true\n-- migrate:down   transaction:false  \n", true, false },
+                { "--migrate:up\ttransaction:false\r\n--migrate:down transaction:false\r\n", false, false },
+                { "-- migrate:up \r transaction:false\n-- migrate:down\f\vtransaction:false\n", false, false },
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                struct migration m;
+
+                assert_parses(cases[i].text, &m);
+                assert_int_equal(m.up.transaction, cases[i].up);
+                assert_int_equal(m.down.transaction, cases[i].down);
+                migration_release(&m);
+        }
+}
+
+static void test_options_that_dbmate_ignores_in_silence_are_refused(void **state)
+{
+        static const char *const options[] = { "transaction=false",  "transaction:maybe",    "transaction: false",
+                                               "transaction",        "transaction:",         "TRANSACTION:false",
+                                               "transaction:falsee", "transaction:FALSE",    "xtransaction:false",
+                                               "readonly:true",      "-- transaction:false", "transaction:false;" };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+                auto_free char *up = mem_printf("-- why\n-- migrate:up %s\n-- migrate:down\n", options[i]);
+                auto_free char *down = mem_printf("-- migrate:up\na;\n-- migrate:down %s\r\n", options[i]);
+
+                assert_refused(up, "line 2: unknown option");
+                assert_refused(down, "line 3: unknown option");
+        }
+        assert_refused("-- migrate:up transaction:false transaction:false\n-- migrate:down\n",
+                       "line 1: a second option");
+        assert_refused("-- migrate:up transaction:false readonly:true\n-- migrate:down\n", "\"readonly:true\"");
+}
+
+static void test_files_that_mean_something_else_are_refused(void **state)
+{
+        static const char *const cases[][2] = {
+                { "", "no migrate:up" },
+                { "-- only words\n", "no migrate:up" },
+                { "-- migrate:up\na;\n", "no migrate:down" },
+                { "-- migrate:up\na;\n -- migrate:down\n", "no migrate:down" },
+                { "-- migrate:up\na;\n-- migrate: down\n", "no migrate:down" },
+                { "-- migrate:up\na;\n-- MIGRATE:DOWN\n", "no migrate:down" },
+                { "-- migrate:up\na;\n# migrate:down\n", "no migrate:down" },
+                { "-- migrate:down\n-- migrate:up\n", "line 1: migrate:down before migrate:up" },
+                { "-- migrate:up\n-- migrate:up\n-- migrate:down\n", "line 2: a second migrate:up" },
+                { "-- migrate:up\n-- migrate:down\n-- migrate:down\n", "line 3: a second migrate:down" },
+                { "-- migrate:up\n-- migrate:down\n-- migrate:up\n-- migrate:down\n", "line 3: a second migrate:up" },
+                { "create table a ();\n-- migrate:up\n-- migrate:down\n", "line 1: only comments" },
+                { "\n\n/* no */\n-- migrate:up\n-- migrate:down\n", "line 3: only comments" },
+                { "\xef\xbb\xbf-- migrate:up\n-- migrate:down\n", "line 1: only comments" },
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+                assert_refused(cases[i][0], cases[i][1]);
+}
+
+static void test_bytes_that_no_script_has_are_refused(void **state)
+{
+        static const char nul[] = "-- migrate:up\nselect 1\0;\n-- migrate:down\n";
+        const size_t large = 4 * 1024 * 1024;
+        auto_free char *text = mem_alloc(large + 2, 1);
+
+        (void)state;
+        assert_refused_as(NAME, nul, sizeof(nul) - 1, "NUL");
+        memset(text, '\n', large + 1);
+        assert_refused_as(NAME, text, large + 1, "larger than");
+}
+
+static void test_names_begin_with_a_version_and_end_in_sql(void **state)
+{
+        static const char *const good[][2] = {
+                { "1.sql", "1" }, { "001_a.sql", "001" }, { "2026a.sql", "2026" }, { "20260105 x.up.sql", "20260105" }
+        };
+        static const char *const bad[] = {
+                "",  "a.sql", "_1.sql", "1.SQL",  "1.sql.bak",
+                "1", "1sql",  ".sql",   "-1.sql", "123456789012345678901234567890123456789012345678901.sql"
+        };
+        static const char text[] = "-- migrate:up\n-- migrate:down\n";
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+                struct migration m;
+
+                assert_int_equal(migration_parse(good[i][0], text, sizeof(text) - 1, &m, NULL), 0);
+                assert_string_equal(m.version, good[i][1]);
+                migration_release(&m);
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+                assert_refused_as(bad[i], text, sizeof(text) - 1, "begins with its version");
+}
+
+static void test_the_checksum_is_that_of_the_files_bytes(void **state)
+{
+        static const char text[] = "-- migrate:up\r\na;\n-- migrate:down\n",
+                          other[] = "-- migrate:up\na;\n-- migrate:down\n";
+        struct crypto_digest digest;
+        auto_free char *hex = NULL;
+        struct migration m, n;
+
+        (void)state;
+        crypto_sha256(text, sizeof(text) - 1, &digest);
+        hex = crypto_hex(digest.bytes, sizeof(digest.bytes));
+        assert_parses(text, &m);
+        assert_parses(other, &n);
+        assert_string_equal(m.checksum, hex);
+        assert_string_not_equal(n.checksum, hex);
+        migration_release(&m);
+        migration_release(&n);
+}
+
+static char *scratch_directory(void)
+{
+        char *path = mem_printf("%s/tenantry-unit-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+
+        assert_non_null(mkdtemp(path));
+        return path;
+}
+
+static void put(const char *directory, const char *name, const char *text)
+{
+        auto_free char *path = mem_printf("%s/%s", directory, name);
+        FILE *out = fopen(path, "we");
+
+        assert_non_null(out);
+        fputs(text, out);
+        fclose(out);
+}
+
+static void take_away(const char *directory, const char *name)
+{
+        auto_free char *path = mem_printf("%s/%s", directory, name);
+
+        assert_int_equal(unlink(path), 0);
+}
+
+static void test_a_directory_is_read_in_the_order_of_its_names(void **state)
+{
+        static const char *const names[] = { "20_b.sql",       "100_c.sql",  "003_z.sql",
+                                             "20260101_x.sql", "20_a1.sqlx", "readme.md" };
+        static const char *const order[] = { "003_z.sql", "100_c.sql", "20260101_x.sql", "20_b.sql" }; /* as strings */
+        auto_free char *directory = scratch_directory();
+        struct migration_set *set = NULL;
+        struct err err = { 0 };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+                put(directory, names[i], "-- migrate:up\n-- migrate:down\n");
+        if (migration_set_load(directory, &set, &err) < 0)
+                fail_msg("%s", err.message);
+        assert_int_equal(set->count, ARRAY_SIZE(order));
+        for (size_t i = 0; i < ARRAY_SIZE(order); i++)
+                assert_string_equal(set->items[i].name, order[i]);
+        migration_set_free(set);
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+                take_away(directory, names[i]);
+        rmdir(directory);
+}
+
+static void test_a_directory_with_one_bad_file_is_refused_by_its_name(void **state)
+{
+        auto_free char *directory = scratch_directory(), *missing = mem_printf("%s/missing", directory);
+        struct migration_set *set = NULL;
+        struct err err;
+
+        (void)state;
+        put(directory, "1_good.sql", "-- migrate:up\n-- migrate:down\n");
+        put(directory, "2_bad.sql", "drop table customers;\n");
+        assert_int_equal(migration_set_load(directory, &set, &err), -ERR_INPUT);
+        assert_contains(err.message, "2_bad.sql line 1");
+        put(directory, "2_bad.sql", "-- migrate:up\n-- migrate:down\n");
+        put(directory, "2_twin.sql", "-- migrate:up\n-- migrate:down\n");
+        assert_int_equal(migration_set_load(directory, &set, &err), -ERR_INPUT);
+        assert_contains(err.message, "2_bad.sql and 2_twin.sql have the same version");
+        take_away(directory, "2_twin.sql");
+        put(directory, "seed.sql", "select 1;");
+        assert_int_equal(migration_set_load(directory, &set, &err), -ERR_INPUT);
+        assert_contains(err.message, "seed.sql");
+        assert_int_equal(migration_set_load(missing, &set, &err), -ERR_INPUT);
+        assert_contains(err.message, missing);
+        assert_null(set);
+        take_away(directory, "seed.sql");
+        take_away(directory, "2_bad.sql");
+        take_away(directory, "1_good.sql");
+        rmdir(directory);
+}
+
+static void test_an_empty_directory_is_an_empty_set(void **state)
+{
+        auto_free char *directory = scratch_directory();
+        struct migration_set *set = NULL;
+
+        (void)state;
+        assert_int_equal(migration_set_load(directory, &set, NULL), 0);
+        assert_int_equal(set->count, 0);
+        migration_set_free(set);
+        migration_set_free(NULL);
+        rmdir(directory);
+}
+
+static void test_our_own_migrations_parse_and_split_without_loss(void **state)
+{
+        static const char *const directories[] = { "migrations/catalog", "migrations/tenant" };
+
+        (void)state;
+        for (size_t d = 0; d < ARRAY_SIZE(directories); d++) {
+                struct migration_set *set = NULL;
+                struct err err;
+
+                if (migration_set_load(directories[d], &set, &err) < 0)
+                        fail_msg("%s", err.message);
+                assert_true(set->count > 0);
+                for (size_t i = 0; i < set->count; i++) {
+                        const char *sql = set->items[i].up.sql;
+                        size_t length, total = 0, statements = 0;
+
+                        for (; (length = migration_next_statement(sql + total)) > 0; statements++)
+                                total += length;
+                        assert_int_equal(total, strlen(sql));
+                        assert_true(statements > 1);
+                }
+                migration_set_free(set);
+        }
+}
+
+/* Pieces are divided by | in expected. */
+static void assert_splits(const char *sql, const char *expected)
+{
+        auto_buf pieces = { 0 };
+        size_t length;
+
+        buf_add_text(&pieces, "");
+        for (const char *p = sql; (length = migration_next_statement(p)) > 0; p += length) {
+                if (p != sql)
+                        buf_add_text(&pieces, "|");
+                buf_add(&pieces, p, length);
+        }
+        assert_string_equal(pieces.data, expected);
+}
+
+static void test_statements_end_with_their_semicolons(void **state)
+{
+        (void)state;
+        assert_splits("", "");
+        assert_splits("select 1", "select 1");
+        assert_splits("a;b;c", "a;|b;|c");
+        assert_splits("a;\n\nb;\n", "a;|\n\nb;|\n");
+        assert_splits(";;", ";|;");
+}
+
+static void test_semicolons_in_quotes_end_nothing(void **state)
+{
+        (void)state;
+        assert_splits("select ';';b", "select ';';|b");
+        assert_splits("select 'it''s;';b", "select 'it''s;';|b");
+        assert_splits("select '';b", "select '';|b");
+        assert_splits("select '\\';b';", "select '\\';|b';"); /* a backslash is nothing special */
+        assert_splits("select \"a;b\";c", "select \"a;b\";|c");
+        assert_splits("select \"a\"\";b\";c", "select \"a\"\";b\";|c");
+        assert_splits("select \"it's;\";c", "select \"it's;\";|c");
+        assert_splits("select 'a\";b';c", "select 'a\";b';|c");
+        assert_splits("select 'never;closed", "select 'never;closed");
+}
+
+static void test_backslashes_count_in_e_strings_only(void **state)
+{
+        (void)state;
+        assert_splits("select E'\\';b';c", "select E'\\';b';|c");
+        assert_splits("select e'\\\\';c", "select e'\\\\';|c");
+        assert_splits("select E'it''s\\';';c", "select E'it''s\\';';|c");
+        assert_splits("E'\\';';c", "E'\\';';|c");
+        assert_splits("a;E'\\';';c", "a;|E'\\';';|c");
+        assert_splits("select name'\\';c';", "select name'\\';|c';"); /* a name that ends in e */
+        assert_splits("select _e'\\';c';", "select _e'\\';|c';");
+        assert_splits("select a$e'\\';c';", "select a$e'\\';|c';");
+        assert_splits("select E\"\\\";c\";", "select E\"\\\";|c\";"); /* names have no escapes */
+        assert_splits("select E'\\", "select E'\\");
+        assert_splits("select U&'\\';c';", "select U&'\\';|c';");
+        assert_splits("select E'a'\n '\\';b';c", "select E'a'\n '\\';b';|c"); /* one text on two lines */
+        assert_splits("select E'a' '\\';b';", "select E'a' '\\';|b';");
+        assert_splits("select 'a'\n'\\';b';", "select 'a'\n'\\';|b';");
+}
+
+static void test_dollar_quotes_hold_until_their_own_tag(void **state)
+{
+        (void)state;
+        assert_splits("do $$ a; 'b $$;c", "do $$ a; 'b $$;|c");
+        assert_splits("do $f$ a; $$ b; $g$ c; $f$;d", "do $f$ a; $$ b; $g$ c; $f$;|d");
+        assert_splits("do $F$ a; $f$ b; $F$;d", "do $F$ a; $f$ b; $F$;|d");
+        assert_splits("do $_1$;$_1$;d", "do $_1$;$_1$;|d");
+        assert_splits("do $caf\xc3\xa9$;$caf\xc3\xa9$;d", "do $caf\xc3\xa9$;$caf\xc3\xa9$;|d");
+        assert_splits("select $1;b$1", "select $1;|b$1");
+        assert_splits("select $1$;b", "select $1$;|b");       /* a tag does not begin with a digit */
+        assert_splits("select a$b;c$b;", "select a$b;|c$b;"); /* a name with a dollar in it */
+        assert_splits("select a$$;c", "select a$$;|c");
+        assert_splits("select $ ;b", "select $ ;|b");
+        assert_splits("do $$ never; closed", "do $$ never; closed");
+        assert_splits("do $a$$a$;b", "do $a$$a$;|b");
+        assert_splits("$$;$$;b", "$$;$$;|b");
+}
+
+static void test_semicolons_in_comments_end_nothing(void **state)
+{
+        (void)state;
+        assert_splits("a -- b; 'c\n;d", "a -- b; 'c\n;|d");
+        assert_splits("a -- b; 'c\r;d", "a -- b; 'c\r;|d");
+        assert_splits("a; -- last", "a;| -- last");
+        assert_splits("-- only; this", "-- only; this");
+        assert_splits("a - -b;c", "a - -b;|c");
+        assert_splits("a /* b; */;c", "a /* b; */;|c");
+        assert_splits("a /* b /* c; */ d; */;e", "a /* b /* c; */ d; */;|e");
+        assert_splits("a /*/ b; */;c", "a /*/ b; */;|c");
+        assert_splits("a /* /*/ b; */ c; */;d", "a /* /*/ b; */ c; */;|d");
+        assert_splits("a /**/;c", "a /**/;|c");
+        assert_splits("a /* ' */;b '", "a /* ' */;|b '");
+        assert_splits("a '/*';b", "a '/*';|b");
+        assert_splits("a '--';b", "a '--';|b");
+        assert_splits("a /* never; closed", "a /* never; closed");
+        assert_splits("a /", "a /");
+        assert_splits("a / b * c;d", "a / b * c;|d");
+}
+
+static void test_semicolons_in_parentheses_end_nothing(void **state)
+{
+        (void)state;
+        assert_splits("create rule r as on insert to t do (a; b);c", "create rule r as on insert to t do (a; b);|c");
+        assert_splits("a ((;) ;);b", "a ((;) ;);|b");
+        assert_splits("a ')' (';');b", "a ')' (';');|b");
+        assert_splits("a );b(;)", "a );|b(;)");
+        assert_splits("a )(;);b", "a )(;);|b");
+}
+
+static void test_the_body_of_a_standard_function_is_one_statement(void **state)
+{
+        static const char plain[] = "create function f() returns int begin atomic select 1; select 2; end;";
+        static const char with_case[] =
+                "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN a THEN 1 ELSE 2 END; END;";
+        static const char nested[] =
+                "create procedure p() begin /* so */ atomic\nselect case when a then case b when 1 then 2 end "
+                "end;\ninsert into t values ('end;'); end;";
+        static const char *const texts[] = { plain, with_case, nested };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+                auto_free char *sql = mem_printf("%sb;", texts[i]), *expected = mem_printf("%s|b;", texts[i]);
+
+                assert_splits(sql, expected);
+        }
+        assert_splits("begin; select 1; end;", "begin;| select 1;| end;"); /* a transaction is no body */
+        assert_splits("select case when a then 1 end;b", "select case when a then 1 end;|b");
+        assert_splits("select atomic;b", "select atomic;|b");
+        assert_splits("select 1 as begin, atomic from t;b", "select 1 as begin, atomic from t;|b");
+        assert_splits("select \"begin\" atomic;b", "select \"begin\" atomic;|b");
+        assert_splits("select begin_atomic, weekend;b", "select begin_atomic, weekend;|b");
+}
+
+static void test_random_pieces_always_add_up_to_the_whole(void **state)
+{
+        static const char *const words[] = {
+                ";",  "'",  "\"", "$$", "$a$",           "$",   "--",    "\n", "/*", "*/", "(", ")",
+                "E'", "\\", "a",  " ",  "begin atomic ", "end", "case ", "\r", "1"
+        };
+        unsigned seed = 1;
+
+        (void)state;
+        for (int round = 0; round < 20000; round++) {
+                auto_buf sql = { 0 };
+                size_t total = 0, length;
+
+                buf_add_text(&sql, "");
+                for (int i = 0; i < 12; i++) {
+                        seed = seed * 1664525u + 1013904223u;
+                        buf_add_text(&sql, words[(seed >> 16) % ARRAY_SIZE(words)]);
+                }
+                while ((length = migration_next_statement(sql.data + total)) > 0)
+                        total += length;
+                if (total != sql.length)
+                        fail_msg("%zu of %zu bytes of: %s", total, sql.length, sql.data);
+        }
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                SENTENCE(test_a_file_has_its_version_name_and_two_sections),
+                SENTENCE(test_forms_that_dbmate_takes_are_taken),
+                SENTENCE(test_a_section_may_go_without_a_transaction),
+                SENTENCE(test_options_that_dbmate_ignores_in_silence_are_refused),
+                SENTENCE(test_files_that_mean_something_else_are_refused),
+                SENTENCE(test_bytes_that_no_script_has_are_refused),
+                SENTENCE(test_names_begin_with_a_version_and_end_in_sql),
+                SENTENCE(test_the_checksum_is_that_of_the_files_bytes),
+                SENTENCE(test_a_directory_is_read_in_the_order_of_its_names),
+                SENTENCE(test_a_directory_with_one_bad_file_is_refused_by_its_name),
+                SENTENCE(test_an_empty_directory_is_an_empty_set),
+                SENTENCE(test_our_own_migrations_parse_and_split_without_loss),
+                SENTENCE(test_statements_end_with_their_semicolons),
+                SENTENCE(test_semicolons_in_quotes_end_nothing),
+                SENTENCE(test_backslashes_count_in_e_strings_only),
+                SENTENCE(test_dollar_quotes_hold_until_their_own_tag),
+                SENTENCE(test_semicolons_in_comments_end_nothing),
+                SENTENCE(test_semicolons_in_parentheses_end_nothing),
+                SENTENCE(test_the_body_of_a_standard_function_is_one_statement),
+                SENTENCE(test_random_pieces_always_add_up_to_the_whole),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
