@@ -154,11 +154,23 @@ void cloudevent_hash(const char *type, const json_t *data, char out[65])
         memcpy(out, hex, 65);
 }
 
+/* One attribute is enough to mean binary mode: leaving another out is then an error, and no bare JSON. */
+static bool has_attribute(const struct kafka_message *message)
+{
+        static const char *const headers[] = { "ce_specversion", "ce_id", "ce_source", "ce_type" };
+        size_t length;
+
+        for (size_t i = 0; i < ARRAY_SIZE(headers); i++)
+                if (kafka_message_header(message, headers[i], &length) != NULL)
+                        return true;
+        return false;
+}
+
 int cloudevent_decode(const struct kafka_message *message, const char *bare_type, struct cloudevent *event,
                       struct err *err)
 {
         static const char structured[] = "application/cloudevents+json";
-        size_t type_length = 0, version_length;
+        size_t type_length = 0;
         const char *content_type = kafka_message_header(message, "content-type", &type_length);
         int rc;
 
@@ -168,7 +180,7 @@ int cloudevent_decode(const struct kafka_message *message, const char *bare_type
         if (content_type != NULL && type_length >= sizeof(structured) - 1 &&
             strncasecmp(content_type, structured, sizeof(structured) - 1) == 0)
                 rc = decode_structured(message, event, err);
-        else if (kafka_message_header(message, "ce_specversion", &version_length) != NULL || bare_type == NULL)
+        else if (bare_type == NULL || has_attribute(message))
                 rc = decode_binary(message, event, err);
         else
                 rc = decode_bare(message, bare_type, event, err);

@@ -25,7 +25,9 @@ struct http_server {
         uv_poll_t poll;
         uv_timer_t timer, sweep;
         uv_prepare_t prepare;
+        uv_idle_t idle;
         int handles;
+        unsigned rounds;
         bool run_wanted, listening, ending;
         const struct http_route *routes;
         struct http_limits limits;

@@ -98,6 +98,12 @@ void http_answer_json(struct http_request *request, unsigned status, json_t *bod
 void http_answer_problem(struct http_request *request, unsigned status, const char *code, const char *field,
                          const char *detail)
 {
+        http_answer_problem_more(request, status, code, field, detail, NULL);
+}
+
+void http_answer_problem_more(struct http_request *request, unsigned status, const char *code, const char *field,
+                              const char *detail, json_t *more)
+{
         json_t *problem = json_pack("{s:s, s:s, s:i}", "type", "about:blank", "code", code, "status", (int)status);
         auto_free char *text = NULL;
 
@@ -106,6 +112,8 @@ void http_answer_problem(struct http_request *request, unsigned status, const ch
         if (detail != NULL)
                 json_set_text(problem, "detail", detail);
         json_object_set_new(problem, "title", json_string(MHD_get_reason_phrase_for(status)));
+        json_object_update(problem, more);
+        json_decref(more);
         text = json_print(problem);
         json_decref(problem);
         http_answer(request, status, "application/problem+json", text, strlen(text));

@@ -13,6 +13,7 @@
 #include <utlist.h>
 
 #define SWEEP_INTERVAL 500
+#define ROUNDS_LIMIT   100 /* without anything new from the network */
 #define PATH_LIMIT     2048
 #define HEADER_MEMORY  (16 * 1024)
 #define LISTEN_BACKLOG 1024
@@ -34,9 +35,17 @@ static void on_prepare(uv_prepare_t *prepare)
 
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
+        struct http_server *server = poll->data;
+
         (void)status;
         (void)events;
-        run(poll->data);
+        server->rounds = 0;
+        run(server);
+}
+
+static void on_idle(uv_idle_t *idle)
+{
+        run(idle->data);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -44,7 +53,10 @@ static void on_timer(uv_timer_t *timer)
         run(timer->data);
 }
 
-/* libmicrohttpd works in rounds and says when it wants the next one. */
+/* libmicrohttpd works in rounds and says when it wants the next one. "At once" is the loop's next turn: a timer of 0
+ * would start again inside this turn, and one connection with a chunk's size line that fits no buffer, for which
+ * libmicrohttpd wants rounds without end, would keep everybody else out. It gets a round a millisecond until it is cut.
+ */
 static void run(struct http_server *server)
 {
         MHD_UNSIGNED_LONG_LONG wait_ms;
@@ -52,10 +64,14 @@ static void run(struct http_server *server)
         CHECK_MAGIC(server, HTTP_SERVER_MAGIC);
         server->run_wanted = false;
         MHD_run(server->daemon);
-        if (MHD_get_timeout(server->daemon, &wait_ms) == MHD_YES)
-                uv_timer_start(&server->timer, on_timer, wait_ms, 0);
+        uv_timer_stop(&server->timer);
+        uv_idle_stop(&server->idle);
+        if (MHD_get_timeout(server->daemon, &wait_ms) != MHD_YES)
+                return;
+        if (wait_ms == 0 && server->rounds++ < ROUNDS_LIMIT)
+                uv_idle_start(&server->idle, on_idle);
         else
-                uv_timer_stop(&server->timer);
+                uv_timer_start(&server->timer, on_timer, MAX(wait_ms, 1), 0);
 }
 
 static void on_connection(void *context, struct MHD_Connection *connection, void **socket_context,
@@ -376,8 +392,9 @@ static void start_handles(struct http_server *server)
         uv_timer_init(loop, &server->timer);
         uv_timer_init(loop, &server->sweep);
         uv_prepare_init(loop, &server->prepare);
-        server->poll.data = server->timer.data = server->sweep.data = server->prepare.data = server;
-        server->handles = 4;
+        uv_idle_init(loop, &server->idle);
+        server->poll.data = server->timer.data = server->sweep.data = server->prepare.data = server->idle.data = server;
+        server->handles = 5;
         uv_poll_start(&server->poll, UV_READABLE, on_poll);
         uv_timer_start(&server->sweep, on_sweep, SWEEP_INTERVAL, SWEEP_INTERVAL);
         uv_prepare_start(&server->prepare, on_prepare);
@@ -385,6 +402,7 @@ static void start_handles(struct http_server *server)
         uv_unref((uv_handle_t *)&server->sweep);
         uv_unref((uv_handle_t *)&server->timer);
         uv_unref((uv_handle_t *)&server->prepare);
+        uv_unref((uv_handle_t *)&server->idle);
 }
 
 int http_server_new(uv_loop_t *loop, const char *address, int port, const struct http_route *routes,
@@ -462,4 +480,5 @@ void http_server_free(struct http_server *server)
         uv_close((uv_handle_t *)&server->timer, on_closed);
         uv_close((uv_handle_t *)&server->sweep, on_closed);
         uv_close((uv_handle_t *)&server->prepare, on_closed);
+        uv_close((uv_handle_t *)&server->idle, on_closed);
 }

@@ -58,6 +58,8 @@ void http_answer(struct http_request *request, unsigned status, const char *cont
                  size_t length);
 void http_answer_json(struct http_request *request, unsigned status, json_t *body); /* takes body */
 /* RFC 9457. field and detail may be NULL. */
+void http_answer_problem_more(struct http_request *request, unsigned status, const char *code, const char *field,
+                              const char *detail, json_t *more); /* more members; taken, may be NULL */
 void http_answer_problem(struct http_request *request, unsigned status, const char *code, const char *field,
                          const char *detail);
 /* The problem that err means, with Retry-After where waiting helps. */

@@ -32,7 +32,7 @@ select
             when g.saga_id is not null and g.next_at > clock_timestamp() + interval '1 second'
                 then jsonb_build_object('what', g.step, 'at', catalog.json_time(g.next_at))
             when g.saga_id is not null then jsonb_build_object('what', g.step, 'at', null)
-            when t.state = 'attention' then jsonb_build_object('what', 'waits for a person: retry or deprovision',
+            when t.state = 'attention' then jsonb_build_object('what', 'operator', -- to retry or to deprovision
                                                                'at', null)
         end,
         'access', jsonb_build_object(

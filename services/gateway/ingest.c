@@ -86,8 +86,10 @@ static void outcome_told(void *context, const json_t *operation)
         }
         http_answer_header(request, "Preference-Applied", "wait");
         if (strcmp(state, "rejected") == 0) {
-                http_answer_problem(request, 409, json_text(operation, "code"), json_text(operation, "field"),
-                                    json_text(operation, "detail"));
+                body = json_deep_copy(json_object_get(operation, "result")); /* such as suggestions */
+                json_object_set_new(body, "operation_id", json_string(ingest->operation.text));
+                http_answer_problem_more(request, 409, json_text(operation, "code"), json_text(operation, "field"),
+                                         json_text(operation, "detail"), body);
                 return;
         }
         body = answer_body(ingest);
