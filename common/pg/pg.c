@@ -230,6 +230,13 @@ static void error_of_connect(const struct pg_conn *conn, struct err *err)
         err_set(err, class, "connect_failed", "cannot connect to PostgreSQL: %s", message);
 }
 
+/* Notices ("already exists, skipping") are no news to anybody, and libpq would print them among our log lines. */
+static void ignore_notice(void *context, const char *text)
+{
+        (void)context;
+        (void)text;
+}
+
 static void drive_connect(struct pg_conn *conn)
 {
         struct err err;
@@ -244,6 +251,7 @@ static void drive_connect(struct pg_conn *conn)
         case PGRES_POLLING_OK:
                 stop_timer(conn);
                 PQsetnonblocking(conn->pq, 1);
+                PQsetNoticeProcessor(conn->pq, ignore_notice, NULL);
                 conn->state = PG_IDLE;
                 watch(conn, UV_READABLE);
                 report_opened(conn, NULL);

@@ -82,8 +82,6 @@ static void stage_ended(struct dump *dump)
                 process_failed(dump);
         if (!dump->listing && dump->failed.class == ERR_NONE)
                 sealed_writer_finish(TAKE_PTR(dump->writer), &dump->failed);
-        if (!dump->listing)
-                FAILPOINT(backup_after_dump, NULL);
         if (dump->failed.class == ERR_NONE && !dump->listing && FAILPOINT(backup_after_dump, &dump->failed) == 0)
                 start_listing(dump);
         else

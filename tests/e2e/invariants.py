@@ -123,7 +123,7 @@ def check_databases(stack: Stack) -> None:
 
 
 def check_admins(stack: Stack) -> None:
-    """Each ready tenant's database carries its tenant's mark, and has one first administrator: the one that was stored."""
+    """Each ready tenant's database carries its tenant's mark and has one first administrator, the one that was stored."""
     ready = rows(
         stack,
         "select t.tenant_id, t.generation, t.admin_id, d.name from provisioner.tenant t "

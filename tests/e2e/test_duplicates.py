@@ -1,4 +1,4 @@
-"""The same event again and again, two who want one thing, commands that race: each ends in the one state that was wanted."""
+"""The same event again and again, two who want one thing, commands that race: all ends in the state that was wanted."""
 
 from __future__ import annotations
 
@@ -163,7 +163,9 @@ def test_a_command_taken_in_the_same_moment_as_its_signup_is_not_forgotten(stack
         eventually(lambda: waiting_for_locks(stack) == 1, 20, "the command is half way in")
         produce_signup(stack, tenant, cloudevent(SIGNUP))
         eventually(
-            lambda: waiting_for_locks(stack) == 2 or api.tenant(tenant).get("state") == "ready", 20, "the signup came in"
+            lambda: waiting_for_locks(stack) == 2 or api.tenant(tenant).get("state") == "ready",
+            20,
+            "the signup came in",
         )
         catalog.rollback()
     assert api.wait_operation(headers["ce_id"])["state"] == "succeeded"
@@ -171,8 +173,8 @@ def test_a_command_taken_in_the_same_moment_as_its_signup_is_not_forgotten(stack
 
 
 def waiting_for_locks(stack: Stack) -> int:
-    waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and application_name like 'tenantry-%'"
-    return int(rows(stack, waiting)[0][0])
+    waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
+    return int(rows(stack, f"{waiting} and application_name like 'tenantry-%'")[0][0])
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -220,10 +222,11 @@ def test_a_name_on_the_server_that_is_somebody_elses_is_left_alone_and_retry_tak
         reason = api.wait_state(tenant, "attention")["reason"]
         assert reason["code"] == "name_taken", reason
         assert stack.postgres.execute("select n from theirs", name) == "7"
-        mark = stack.postgres.execute(
-            f"select shobj_description(oid, 'pg_database') is null and datacl is null from pg_database where datname = '{name}'"
+        untouched = stack.postgres.execute(
+            "select shobj_description(oid, 'pg_database') is null and datacl is null "
+            f"from pg_database where datname = '{name}'"
         )
-        assert mark == "t", "the other's database was changed"
+        assert untouched == "t", "the other's database was changed"
         operation = api.command(tenant, "retry").json["operation_id"]
         assert api.wait_operation(operation)["state"] == "succeeded"
         assert api.wait_state(tenant, "ready")["reason"] is None

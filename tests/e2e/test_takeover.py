@@ -144,7 +144,7 @@ def test_a_late_statement_of_the_old_owner_is_refused_inside_the_tenants_databas
 
 
 def state_of(stack: Stack, tenants: list[str]) -> dict[str, object]:
-    """All there is of these tenants: their facts, sagas and secrets in the catalog, their logins, their own databases."""
+    """All there is of these tenants: facts, sagas and secrets in the catalog, their logins, their own databases."""
     ids = ", ".join(f"'{tenant}'" for tenant in tenants)
     found: dict[str, object] = {
         table: rows(stack, f"select t.xmin, md5(t::text) from {table} t where tenant_id in ({ids}) order by 2")
@@ -185,16 +185,16 @@ def test_the_standby_publishes_when_the_publisher_freezes_and_kafka_ends_as_the_
 
 
 def test_a_publisher_that_lost_its_lease_and_has_it_again_repeats_what_may_be_stale(stack: Stack) -> None:
-    """It hangs with a snapshot in hand. Another publishes newer ones and ends; then it has the lease before Kafka has the
-    old snapshot, and must not take that for the newest."""
+    """It hangs with a snapshot in hand. Another publishes newer ones and ends; then it has the lease before Kafka has
+    the old snapshot, and must not take that for the newest."""
     old, other = provisioners(stack, 2)
     tenant = str(uuid.uuid4())
     with stopped(stack.services["gateway-0"], *provisioners(stack, 3)[1:]):
         with armed(old, f"publisher_before_produce={HANG}@2"):  # the first batch is the signup's events
             eventually(old.ready, 30, "it is ready")
             produce(
-                stack.kafka.bootstrap, "tenant.signup.v1", tenant.encode(), b'{"company": "Stale", "email": "s@s.test"}',
-                cloudevent("tenant.signup.requested.v1"),
+                stack.kafka.bootstrap, "tenant.signup.v1", tenant.encode(),
+                b'{"company": "Stale", "email": "s@s.test"}', cloudevent("tenant.signup.requested.v1"),
             )  # fmt: skip
             with frozen_in_failpoint(old):
                 with started(other):
