@@ -2,8 +2,6 @@
 #include "services/provisioner/activity.h"
 
 #include "common/base/memory.h"
-#include "services/provisioner/dump.h"
-#include "services/provisioner/supabase_api.h"
 
 #include <string.h>
 
@@ -55,16 +53,26 @@ void activity_disconnect(struct activity *activity)
         migration_job_free(TAKE_PTR(activity->migration));
 }
 
+void activity_begin_work(struct activity *activity, void *work, void (*abandon)(void *work))
+{
+        assert(activity->work == NULL);
+        activity->work = work;
+        activity->abandon = abandon;
+}
+
+void *activity_end_work(struct activity *activity)
+{
+        return TAKE_PTR(activity->work);
+}
+
 void activity_close(void *state)
 {
         struct activity *activity = state;
 
         CHECK_MAGIC(activity, ACTIVITY_MAGIC);
         activity_disconnect(activity);
-        http_client_cancel(TAKE_PTR(activity->exchange));
-        supabase_request_free(TAKE_PTR(activity->call));
-        dump_abandon(TAKE_PTR(activity->dump));
-        json_decref(activity->dump_done);
+        if (activity->work != NULL)
+                activity->abandon(activity_end_work(activity));
         json_decref(activity->facts);
         json_decref(activity->reply);
         free(activity->schema_version);

@@ -17,12 +17,10 @@ struct activity {
         struct pg_conn *conn; /* to the tenant's database, or NULL */
         bool conn_is_admin;
         struct migration_job *migration;
-        char *schema_version;          /* what the migrations came to */
-        struct supabase_request *call; /* waits for its turn or its answer, or NULL */
-        struct http_exchange *exchange;
-        struct dump *dump; /* under way, or NULL */
-        json_t *dump_done; /* what the last one came to */
-        int reply_status;  /* of the last HTTP call */
+        char *schema_version; /* what the migrations came to */
+        void *work;           /* under way outside (a call, a dump), or NULL; abandon ends it when the saga is let go */
+        void (*abandon)(void *work);
+        int reply_status; /* of the last HTTP call */
         json_t *reply;
         int64_t reply_retry_after;
         enum step_result (*then)(struct saga *saga); /* what follows the call under way */
@@ -34,6 +32,10 @@ struct activity *activity_of(struct saga *saga);
 /* For the saga kinds' open and close. */
 int activity_open(struct saga *saga, const json_t *context, void **ret_state, struct err *err);
 void activity_close(void *state);
+
+/* What is under way outside begins, and has ended: its owner frees it. */
+void activity_begin_work(struct activity *activity, void *work, void (*abandon)(void *work));
+void *activity_end_work(struct activity *activity);
 
 /* Facts by name; texts borrowed until the next look. NULL and 0 for null. */
 const char *activity_tenant(const struct activity *activity, const char *name);

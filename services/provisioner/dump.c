@@ -276,18 +276,19 @@ static void finish(struct dump *dump)
                         err_set(&dump->failed, ERR_BUSY, "archive_disk", "cannot name the archive: %s",
                                 strerror(errno));
         }
-        activity->dump_done =
-                json_pack("{s:s, s:s, s:I, s:s?, s:i}", "location", dump->path, "kind", dump->kind, "bytes",
-                          (json_int_t)dump->bytes, "sha256", dump->checksum, "objects", dump->objects);
-        activity->dump = NULL;
+        json_decref(activity->reply);
+        activity->reply = json_pack("{s:s, s:s, s:I, s:s?, s:i}", "location", dump->path, "kind", dump->kind, "bytes",
+                                    (json_int_t)dump->bytes, "sha256", dump->checksum, "objects", dump->objects);
+        activity_end_work(activity);
         saga_resume(dump->saga, dump->failed.class == ERR_NONE ? NULL : &dump->failed);
         free_dump(dump);
 }
 
-void dump_abandon(struct dump *dump)
+/* The saga is let go: kills the process; what is left ends when its pipes do. */
+static void abandon(void *work)
 {
-        if (dump == NULL)
-                return;
+        struct dump *dump = work;
+
         CHECK_MAGIC(dump, DUMP_MAGIC);
         dump->saga = NULL;
         if (!uv_is_closing((uv_handle_t *)&dump->process))
@@ -303,7 +304,7 @@ static enum step_result recorded(struct saga *saga, const struct pg_rows *rows, 
 static enum step_result dumped(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        auto_json *done = TAKE_PTR(activity->dump_done);
+        auto_json *done = TAKE_PTR(activity->reply);
         auto_free char *text = json_print(done);
 
         if (err != NULL)
@@ -349,7 +350,7 @@ static enum step_result start_dump(struct saga *saga)
                 return saga_retry(saga, &err);
         }
         dump->sslmode = target.sslmode ? target.sslmode : "prefer";
-        activity->dump = dump;
+        activity_begin_work(activity, dump, abandon);
         saga_await(saga, dumped);
         spawn(dump,
               (char *[]){ "pg_dump", "--format=custom", "--no-password", "--host", (char *)(uintptr_t)target.host,

@@ -6,6 +6,3 @@
 /* As a step: dumps to ARCHIVE_DIRECTORY/TENANT/SAGA.KIND, lists it, records it in the catalog. kind: "backup" or
  * "archive". Run again it writes the same file anew. */
 enum step_result dump_take(struct saga *saga, const char *kind);
-/* Kills the processes of a dump under way. NULL is fine. */
-struct dump;
-void dump_abandon(struct dump *dump);

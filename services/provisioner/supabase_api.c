@@ -10,23 +10,25 @@
 #define QUOTA_DELAY   SECONDS(60)
 #define BLOCK_DEFAULT SECONDS(10)
 #define TURN_KEEPS    SECONDS(5)
-#define BURST_SHARE   20
+#define AT_ONCE       5.0
 
 static const char SQL_TAKE[] = "select catalog.take_token($1, $2::float8, $3::float8) as wait_ms";
 
 static const char SQL_BLOCK[] = "select catalog.block_budget($1, $2::bigint)";
 
-/* A call between the wish and its answer; lives in activity->call. */
+/* A call between the wish and its answer: the activity's work. */
 struct supabase_request {
         char *endpoint, *method, *path, *body;
         bool auth;
         saga_then then;
+        struct http_exchange *exchange; /* sent, or NULL */
 };
 
-void supabase_request_free(struct supabase_request *request)
+static void free_request(void *work)
 {
-        if (request == NULL)
-                return;
+        struct supabase_request *request = work;
+
+        http_client_cancel(request->exchange);
         free(request->endpoint);
         free(request->method);
         free(request->path);
@@ -70,7 +72,7 @@ static void reply_arrived(void *context, const struct http_reply *reply, const s
         struct saga *saga = context;
         struct activity *activity = activity_of(saga);
 
-        activity->exchange = NULL;
+        ((struct supabase_request *)activity->work)->exchange = NULL;
         json_decref(activity->reply);
         activity->reply = NULL;
         activity->reply_status = err ? 0 : reply->status;
@@ -83,7 +85,7 @@ static void reply_arrived(void *context, const struct http_reply *reply, const s
 static enum step_result answered(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        struct supabase_request *request = TAKE_PTR(activity->call);
+        struct supabase_request *request = activity_end_work(activity);
         saga_then then = request->then;
         struct err limited;
 
@@ -91,10 +93,10 @@ static enum step_result answered(struct saga *saga, const struct err *err)
                 err_set(&limited, ERR_BUSY, "rate_limited", "Supabase limits our requests to %s", request->endpoint);
                 limited.retry_after = activity->reply_retry_after ? activity->reply_retry_after : BLOCK_DEFAULT;
                 block_budget(activity, request->endpoint, limited.retry_after);
-                supabase_request_free(request);
+                free_request(request);
                 return saga_retry(saga, &limited);
         }
-        supabase_request_free(request);
+        free_request(request);
         return then(saga, err);
 }
 
@@ -115,7 +117,7 @@ static int auth_headers(const struct activity *activity, char **ret_apikey, char
 static enum step_result send_now(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
-        struct supabase_request *request = activity->call;
+        struct supabase_request *request = activity->work;
         const struct provisioner_config *config = activity->provisioner->config;
         auto_free char *url = request->auth ? supabase_auth_url(activity, request->path)
                                             : mem_printf("%s%s", config->supabase_api_url, request->path);
@@ -128,10 +130,10 @@ static enum step_result send_now(struct saga *saga)
         else
                 first = mem_printf("Authorization: Bearer %s", config->supabase_token);
         if (rc < 0) {
-                supabase_request_free(TAKE_PTR(activity->call));
+                free_request(activity_end_work(activity));
                 return saga_retry(saga, &err);
         }
-        activity->exchange =
+        request->exchange =
                 http_client_call(activity->provisioner->service->transfers,
                                  &(struct http_call){
                                          .method = request->method,
@@ -148,12 +150,12 @@ static enum step_result send_now(struct saga *saga)
 static enum step_result token_arrived(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        struct supabase_request *request = activity->call;
+        struct supabase_request *request = activity->work;
         json_t *data = saga_data(saga), *turns;
         int64_t wait;
 
         if (err != NULL) {
-                supabase_request_free(TAKE_PTR(activity->call));
+                free_request(activity_end_work(activity));
                 return saga_retry(saga, err);
         }
         wait = pg_int(rows, 0, "wait_ms");
@@ -163,7 +165,7 @@ static enum step_result token_arrived(struct saga *saga, const struct pg_rows *r
                 json_object_set_new(data, "turns", json_object());
         turns = json_object_get(data, "turns");
         json_object_set_new(turns, request->endpoint, json_integer(clock_wall_ms() + wait)); /* then the turn is ours */
-        supabase_request_free(TAKE_PTR(activity->call));
+        free_request(activity_end_work(activity));
         return saga_wait(saga, wait);
 }
 
@@ -182,10 +184,9 @@ enum step_result supabase_call(struct saga *saga, const struct supabase_call *ca
         json_t *turns = json_object_get(saga_data(saga), "turns");
         auto_free char *budget = budget_name(call->endpoint), *burst = NULL, *rate = NULL;
         double per_minute = (double)activity->provisioner->config->supabase_rate;
-        double at_once = MAX(1.0, per_minute / BURST_SHARE);
+        double at_once = MAX(1.0, MIN(AT_ONCE, per_minute / 2));
 
-        supabase_request_free(activity->call);
-        activity->call = request;
+        activity_begin_work(activity, request, free_request);
         request->endpoint = mem_copy_text(call->endpoint);
         request->method = mem_copy_text(call->method);
         request->path = call->path;
@@ -194,7 +195,7 @@ enum step_result supabase_call(struct saga *saga, const struct supabase_call *ca
         if (call->body != NULL)
                 request->body = json_print(call->body);
         json_decref(call->body);
-        if (take_turn(turns, call->endpoint) || call->auth)
+        if (call->auth || call->covered || take_turn(turns, call->endpoint))
                 return send_now(saga);
         /* The provider counts by the minute, wherever that begins: what goes at once and what is refilled within a
          * minute are together no more than the limit. */
@@ -241,4 +242,17 @@ void supabase_error(const struct activity *activity, struct err *err)
                         message);
         if (strcmp(err->code, "provider_quota") == 0 || strcmp(err->code, "provider_billing") == 0)
                 err->retry_after = QUOTA_DELAY;
+}
+
+enum step_result supabase_refuse(struct saga *saga)
+{
+        struct err err;
+
+        supabase_error(activity_of(saga), &err);
+        return saga_retry(saga, &err);
+}
+
+const char *supabase_ref(const struct activity *activity)
+{
+        return activity_database(activity, "project_ref");
 }

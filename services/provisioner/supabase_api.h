@@ -11,6 +11,7 @@ struct supabase_call {
         char *path;   /* taken */
         json_t *body; /* taken; NULL = none */
         bool auth;    /* the project's Auth API instead of the Management API */
+        bool covered; /* the call just before it in this step took the turn for both */
 };
 
 /* Sends the call when its turn has come. then finds the answer in activity->reply_status (0 = no answer: whether it was
@@ -18,11 +19,11 @@ struct supabase_call {
  * turn is later is put down meanwhile and run again from its start, and this call then goes at once. */
 enum step_result supabase_call(struct saga *saga, const struct supabase_call *call, saga_then then);
 
-struct supabase_request;
-/* For activity_close. NULL is fine. */
-void supabase_request_free(struct supabase_request *request);
-
 /* The error that an answer means, after then has dealt with the statuses it knows. Fills *err. */
 void supabase_error(const struct activity *activity, struct err *err);
+/* The step is tried again, or fails, as the answer means. */
+enum step_result supabase_refuse(struct saga *saga);
+/* The project's ref, or NULL while none is known. */
+const char *supabase_ref(const struct activity *activity);
 /* "BASE/path" of the project's Auth API; the caller frees. */
 char *supabase_auth_url(const struct activity *activity, const char *path);

@@ -1,33 +1,18 @@
-/* Tenants as Supabase projects: found by their name, adopted or created once, replaced when they never come up. */
+/* Tenants as Supabase projects: found by their name, adopted or created once, replaced when they never come up. What
+ * acts inside a project is in supabase_access.c. */
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
 #include "services/provisioner/activity.h"
-#include "services/provisioner/logins.h"
+#include "services/provisioner/supabase_access.h"
 #include "services/provisioner/supabase_api.h"
 #include "services/provisioner/supabase_inventory.h"
 
 #include <string.h>
 
-#define STATEMENT      SECONDS(20)
 #define CONFLICT_DELAY SECONDS(3)
 #define HEALTH_DELAY   SECONDS(3)
 #define PASSWORD_DELAY SECONDS(5)
 #define DELETE_DELAY   SECONDS(30)
-#define BAN_FOREVER    "876000h"
-#define DATA_API_OPEN  "public,graphql_public"
-
-static const char *ref_of(const struct activity *activity)
-{
-        return activity_database(activity, "project_ref");
-}
-
-static enum step_result refuse(struct saga *saga)
-{
-        struct err err;
-
-        supabase_error(activity_of(saga), &err);
-        return saga_retry(saga, &err);
-}
 
 /* Right after creation some parts of a project are "not found" for a while. */
 static enum step_result refuse_for_now(struct saga *saga)
@@ -40,7 +25,8 @@ static enum step_result refuse_for_now(struct saga *saga)
         return saga_retry(saga, &err);
 }
 
-/* Create: look the name up, adopt what is there, create what is not. */
+/* Create: look the name up, adopt what is there, create what is not. One turn is for both calls: put down between them,
+ * a saga would have to look again, at the end of the queue, and younger ones would pass it. */
 
 static enum step_result list_by_name(struct saga *saga, saga_then then)
 {
@@ -103,7 +89,7 @@ static enum step_result regions_listed(struct saga *saga, const struct err *err)
         struct err full;
 
         if (err != NULL || activity->reply_status != 200)
-                return err ? saga_retry(saga, err) : refuse(saga);
+                return err ? saga_retry(saga, err) : supabase_refuse(saga);
         all = json_object_get(json_object_get(activity->reply, "all"), "specific");
         json_array_foreach (all, i, region) {
                 const char *code = json_text(region, "code"), *status = json_text(region, "status");
@@ -185,7 +171,8 @@ static enum step_result create_project(struct saga *saga)
         return supabase_call(
                 saga,
                 &(struct supabase_call){
-                        .endpoint = "create",
+                        .endpoint = "find",
+                        .covered = true,
                         .method = "POST",
                         .path = mem_copy_text("/v1/projects"),
                         .body = json_pack("{s:s, s:s, s:s, s:o}", "name", activity_database(activity, "name"),
@@ -201,7 +188,7 @@ static enum step_result projects_listed(struct saga *saga, const struct err *err
         const json_t *project;
 
         if (err != NULL || activity->reply_status != 200)
-                return err ? saga_retry(saga, err) : refuse(saga);
+                return err ? saga_retry(saga, err) : supabase_refuse(saga);
         project = find_by_name(activity);
         if (project != NULL)
                 return adopt(saga, json_text(project, "ref"), json_text(project, "region"));
@@ -210,7 +197,7 @@ static enum step_result projects_listed(struct saga *saga, const struct err *err
 
 static enum step_result create(struct saga *saga)
 {
-        if (ref_of(activity_of(saga)) != NULL)
+        if (supabase_ref(activity_of(saga)) != NULL)
                 return STEP_DONE;
         if (json_flag(saga_data(saga), "elsewhere")) { /* the project before this one never came up in its region */
                 json_object_del(saga_data(saga), "elsewhere");
@@ -283,7 +270,7 @@ static enum step_result health_arrived(struct saga *saga, const struct err *err)
                 return STEP_DONE;
         if (overdue(saga))
                 return replace(saga);
-        return activity->reply_status == 200 ? saga_wait(saga, HEALTH_DELAY) : refuse(saga);
+        return activity->reply_status == 200 ? saga_wait(saga, HEALTH_DELAY) : supabase_refuse(saga);
 }
 
 static enum step_result state_arrived(struct saga *saga, const struct err *err)
@@ -296,7 +283,7 @@ static enum step_result state_arrived(struct saga *saga, const struct err *err)
         if (activity->reply_status == 404)
                 return replace(saga);
         if (activity->reply_status != 200 || status == NULL)
-                return overdue(saga) ? replace(saga) : refuse(saga);
+                return overdue(saga) ? replace(saga) : supabase_refuse(saga);
         if (strcmp(status, "ACTIVE_HEALTHY") == 0) {
                 json_object_set_new(saga_data(saga), "active", json_true());
                 return saga_wait(saga, 1);
@@ -315,7 +302,7 @@ static enum step_result await_ready(struct saga *saga)
                                      &(struct supabase_call){
                                              .endpoint = "state",
                                              .method = "GET",
-                                             .path = mem_printf("/v1/projects/%s", ref_of(activity)),
+                                             .path = mem_printf("/v1/projects/%s", supabase_ref(activity)),
                                      },
                                      state_arrived);
         return supabase_call(saga,
@@ -324,7 +311,7 @@ static enum step_result await_ready(struct saga *saga)
                                      .method = "GET",
                                      .path = mem_printf("/v1/projects/%s/health?services=db&services=db_postgres_user"
                                                         "&services=pooler&services=auth&timeout_ms=3000",
-                                                        ref_of(activity)),
+                                                        supabase_ref(activity)),
                              },
                              health_arrived);
 }
@@ -361,7 +348,7 @@ static enum step_result read_pooler(struct saga *saga)
                 &(struct supabase_call){
                         .endpoint = "pooler",
                         .method = "GET",
-                        .path = mem_printf("/v1/projects/%s/config/database/pooler", ref_of(activity_of(saga))),
+                        .path = mem_printf("/v1/projects/%s/config/database/pooler", supabase_ref(activity_of(saga))),
                 },
                 pooler_read);
 }
@@ -418,7 +405,7 @@ static enum step_result read_connection(struct saga *saga)
                              &(struct supabase_call){
                                      .endpoint = "keys",
                                      .method = "GET",
-                                     .path = mem_printf("/v1/projects/%s/api-keys?reveal=true", ref_of(activity)),
+                                     .path = mem_printf("/v1/projects/%s/api-keys?reveal=true", supabase_ref(activity)),
                              },
                              keys_read);
 }
@@ -444,7 +431,7 @@ static int target(struct activity *activity, bool as_admin, struct pg_target *ta
 static enum step_result password_set(struct saga *saga, const struct err *err)
 {
         if (err != NULL || activity_of(saga)->reply_status != 200)
-                return err ? saga_retry(saga, err) : refuse(saga);
+                return err ? saga_retry(saga, err) : supabase_refuse(saga);
         return saga_wait(saga, PASSWORD_DELAY); /* a wrong password too often gets our address banned */
 }
 
@@ -460,296 +447,10 @@ static enum step_result recover_login(struct saga *saga)
                              &(struct supabase_call){
                                      .endpoint = "password",
                                      .method = "PATCH",
-                                     .path = mem_printf("/v1/projects/%s/database/password", ref_of(activity)),
+                                     .path = mem_printf("/v1/projects/%s/database/password", supabase_ref(activity)),
                                      .body = json_pack("{s:s}", "password", password),
                              },
                              password_set);
-}
-
-/* Logins of the product. */
-
-static enum step_result script_ended(struct saga *saga, const struct pg_rows *rows, const struct err *err)
-{
-        (void)rows;
-        if (err == NULL)
-                return STEP_DONE;
-        activity_disconnect(activity_of(saga));
-        return saga_retry(saga, err);
-}
-
-static enum step_result logins_made(struct saga *saga, const struct pg_rows *rows, const struct err *err)
-{
-        struct activity *activity = activity_of(saga);
-        auto_free char *sql = NULL;
-
-        if (err != NULL)
-                return script_ended(saga, rows, err);
-        FAILPOINT(driver_after_grant, NULL);
-        sql = logins_rights_sql(activity);
-        return saga_script(saga, activity->conn, STATEMENT, sql, script_ended);
-}
-
-static enum step_result make_logins(struct saga *saga)
-{
-        struct activity *activity = activity_of(saga);
-        auto_free char *sql = NULL;
-        struct err err;
-
-        if (FAILPOINT(driver_before_grant, &err) < 0 || logins_create_sql(activity, 1, false, &sql, &err) < 0)
-                return saga_retry(saga, &err);
-        return saga_script(saga, activity->conn, STATEMENT, sql, logins_made);
-}
-
-static enum step_result name_app_login(struct saga *saga)
-{
-        struct activity *activity = activity_of(saga);
-        auto_free char *user = logins_user(activity, 1);
-
-        return activity_learn_then(saga, json_pack("{s:s}", "app_login", user), make_logins);
-}
-
-/* The pooler usually takes "role.ref" and logs in as "role"; where the database itself knows the long name, roles carry
- * it. */
-static enum step_result user_seen(struct saga *saga, const struct pg_rows *rows, const struct err *err)
-{
-        struct activity *activity = activity_of(saga);
-        auto_free char *suffix = NULL;
-
-        if (err != NULL)
-                return script_ended(saga, rows, err);
-        suffix = mem_printf(".%s", ref_of(activity));
-        return activity_learn_then(
-                saga, json_pack("{s:s}", "login_suffix", strstr(pg_text(rows, 0, "me"), suffix) ? suffix : ""),
-                name_app_login);
-}
-
-static enum step_result prepare(struct saga *saga)
-{
-        return saga_script(saga, activity_of(saga)->conn, STATEMENT, "select current_user as me", user_seen);
-}
-
-/* The first administrator, by our uuid: whatever the answer was, asking for that uuid decides. */
-
-static enum step_result user_looked_up(struct saga *saga, const struct err *err)
-{
-        struct activity *activity = activity_of(saga);
-        const char *email = err ? NULL : json_text(activity->reply, "email");
-        struct err taken;
-
-        if (err != NULL)
-                return saga_retry(saga, err);
-        if (activity->reply_status == 200 && email != NULL && strcmp(email, activity_tenant(activity, "email")) == 0 &&
-            (json_object_get(activity->reply, "deleted_at") == NULL ||
-             json_is_null(json_object_get(activity->reply, "deleted_at"))))
-                return STEP_DONE;
-        if (activity->reply_status == 404 || activity->reply_status == 200) {
-                err_set(&taken, ERR_PERMANENT, "email_taken",
-                        "the mail address belongs to another user of the project");
-                return saga_fail(saga, &taken);
-        }
-        return refuse(saga);
-}
-
-static enum step_result user_created(struct saga *saga, const struct err *err)
-{
-        struct activity *activity = activity_of(saga);
-
-        FAILPOINT(driver_after_admin, NULL);
-        if (err != NULL)
-                return saga_retry(saga, err);
-        if (activity->reply_status == 200 || activity->reply_status == 201)
-                return STEP_DONE;
-        if (activity->reply_status != 422 && activity->reply_status != 500)
-                return refuse(saga);
-        return supabase_call(saga,
-                             &(struct supabase_call){
-                                     .endpoint = "user",
-                                     .method = "GET",
-                                     .path = mem_printf("/admin/users/%s", activity_tenant(activity, "admin_id")),
-                                     .auth = true,
-                             },
-                             user_looked_up);
-}
-
-static enum step_result create_admin(struct saga *saga)
-{
-        struct activity *activity = activity_of(saga);
-        struct err err;
-
-        if (FAILPOINT(driver_before_admin, &err) < 0)
-                return saga_retry(saga, &err);
-        return supabase_call(
-                saga,
-                &(struct supabase_call){
-                        .endpoint = "user",
-                        .method = "POST",
-                        .path = mem_copy_text("/admin/users"),
-                        .body = json_pack("{s:s, s:s, s:b, s:{s:s, s:s}, s:{s:s?}}", "id",
-                                          activity_tenant(activity, "admin_id"), "email",
-                                          activity_tenant(activity, "email"), "email_confirm", 0, "app_metadata",
-                                          "tenant_id", saga_tenant(saga), "role", "owner", "user_metadata", "name",
-                                          activity_tenant(activity, "admin_name")),
-                        .auth = true,
-                },
-                user_created);
-}
-
-/* Access: the app login, the Data API, the administrator. All three, for each alone leaves a way in. */
-
-static const char *goal_of(struct saga *saga)
-{
-        return json_text(saga_data(saga), "access_goal");
-}
-
-static enum step_result ban_set(struct saga *saga, const struct err *err)
-{
-        struct activity *activity = activity_of(saga);
-
-        if (err != NULL)
-                return saga_retry(saga, err);
-        if (activity->reply_status != 200 && activity->reply_status != 404) /* 404: the product deleted that user */
-                return refuse(saga);
-        FAILPOINT(driver_after_access, NULL);
-        return activity_learn(saga, json_pack("{s:s}", "access_applied", goal_of(saga)));
-}
-
-static enum step_result set_ban(struct saga *saga)
-{
-        struct activity *activity = activity_of(saga);
-
-        return supabase_call(saga,
-                             &(struct supabase_call){
-                                     .endpoint = "user",
-                                     .method = "PUT",
-                                     .path = mem_printf("/admin/users/%s", activity_tenant(activity, "admin_id")),
-                                     .body = json_pack("{s:s}", "ban_duration",
-                                                       strcmp(goal_of(saga), "full") == 0 ? "none" : BAN_FOREVER),
-                                     .auth = true,
-                             },
-                             ban_set);
-}
-
-static enum step_result data_api_set(struct saga *saga, const struct err *err)
-{
-        struct activity *activity = activity_of(saga);
-        const char *schemas = err ? NULL : json_text(activity->reply, "db_schema");
-        struct err wrong;
-
-        if (err != NULL || activity->reply_status != 200)
-                return err ? saga_retry(saga, err) : refuse(saga);
-        if (schemas == NULL || (*schemas != '\0') != (strcmp(goal_of(saga), "full") == 0)) {
-                err_set(&wrong, ERR_BUSY, "access_not_applied", "the Data API is not as it was set a moment ago");
-                return saga_retry(saga, &wrong);
-        }
-        return set_ban(saga);
-}
-
-static enum step_result set_data_api(struct saga *saga)
-{
-        struct activity *activity = activity_of(saga);
-        const char *known = activity_database(activity, "data_api_schemas");
-        const char *schemas = strcmp(goal_of(saga), "full") == 0 ? (known ? known : DATA_API_OPEN) : "";
-
-        return supabase_call(saga,
-                             &(struct supabase_call){
-                                     .endpoint = "postgrest",
-                                     .method = "PATCH",
-                                     .path = mem_printf("/v1/projects/%s/postgrest", ref_of(activity)),
-                                     .body = json_pack("{s:s}", "db_schema", schemas),
-                             },
-                             data_api_set);
-}
-
-/* What was open is what will be opened again. */
-static enum step_result data_api_seen(struct saga *saga, const struct err *err)
-{
-        struct activity *activity = activity_of(saga);
-        const char *schemas = err ? NULL : json_text(activity->reply, "db_schema");
-
-        if (err != NULL || activity->reply_status != 200)
-                return err ? saga_retry(saga, err) : refuse(saga);
-        if (strcmp(goal_of(saga), "full") == 0) {
-                if (schemas != NULL && *schemas != '\0')
-                        return set_ban(saga); /* it is open */
-                return set_data_api(saga);
-        }
-        if (schemas == NULL || *schemas == '\0')
-                return set_ban(saga); /* it is closed */
-        return activity_learn_then(saga, json_pack("{s:s}", "data_api_schemas", schemas), set_data_api);
-}
-
-static enum step_result login_access_set(struct saga *saga, const struct pg_rows *rows, const struct err *err)
-{
-        if (err != NULL)
-                return script_ended(saga, rows, err);
-        return supabase_call(saga,
-                             &(struct supabase_call){
-                                     .endpoint = "postgrest-read",
-                                     .method = "GET",
-                                     .path = mem_printf("/v1/projects/%s/postgrest", ref_of(activity_of(saga))),
-                             },
-                             data_api_seen);
-}
-
-static enum step_result set_login_access(struct saga *saga)
-{
-        struct activity *activity = activity_of(saga);
-        const char *goal = activity_tenant(activity, "access_wanted");
-        bool open = strcmp(goal, "full") == 0;
-        auto_free char *change = logins_access_sql(activity, open), *fenced = NULL;
-        auto_free char *ended = NULL, *sql = NULL, *a = NULL, *b = NULL;
-        struct err err;
-
-        if (FAILPOINT(driver_before_access, &err) < 0)
-                return saga_retry(saga, &err);
-        json_set_text(saga_data(saga), "access_goal", goal);
-        a = logins_name(activity, 1);
-        b = logins_name(activity, 2);
-        ended = open ? mem_copy_text("") : logins_end_sessions_sql(a, b);
-        fenced = logins_fenced(saga, change);
-        sql = mem_printf("%s %s", fenced, ended);
-        return saga_script(saga, activity->conn, STATEMENT, sql, login_access_set);
-}
-
-static enum step_result apply_access(struct saga *saga)
-{
-        return activity_connect(saga, true, false, set_login_access);
-}
-
-/* Rotation. */
-
-static enum step_result write_next_login(struct saga *saga)
-{
-        struct activity *activity = activity_of(saga);
-        bool open = strcmp(activity_tenant(activity, "access_applied"), "full") == 0;
-        auto_free char *change = NULL, *sql = NULL;
-        struct err err;
-
-        if (FAILPOINT(driver_before_rotate, &err) < 0 ||
-            logins_create_sql(activity, activity_number(activity, "rotation_applied") + 1, open, &change, &err) < 0)
-                return saga_retry(saga, &err);
-        sql = logins_fenced(saga, change);
-        return saga_script(saga, activity->conn, STATEMENT, sql, script_ended);
-}
-
-static enum step_result set_next_login(struct saga *saga)
-{
-        return activity_connect(saga, true, false, write_next_login);
-}
-
-static enum step_result close_old_login(struct saga *saga)
-{
-        struct activity *activity = activity_of(saga);
-        auto_free char *change = logins_retire_sql(activity), *fenced = logins_fenced(saga, change);
-        auto_free char *old = logins_name(activity, activity_number(activity, "rotation_applied") - 1);
-        auto_free char *ended = logins_end_sessions_sql(old, old), *sql = mem_printf("%s %s", fenced, ended);
-
-        return saga_script(saga, activity->conn, STATEMENT, sql, script_ended);
-}
-
-static enum step_result end_old_login(struct saga *saga)
-{
-        return activity_connect(saga, true, false, close_old_login);
 }
 
 /* Deletion: by ref, after its name was seen to be ours. */
@@ -764,7 +465,8 @@ static enum step_result project_deleted(struct saga *saga, const struct err *err
                 FAILPOINT(driver_after_delete, NULL);
                 return STEP_DONE;
         }
-        return activity->reply_status == 400 ? saga_wait(saga, DELETE_DELAY) : refuse(saga); /* 400: still coming up */
+        return activity->reply_status == 400 ? saga_wait(saga, DELETE_DELAY)
+                                             : supabase_refuse(saga); /* 400: still coming up */
 }
 
 static enum step_result name_proved(struct saga *saga, const struct err *err)
@@ -778,7 +480,7 @@ static enum step_result name_proved(struct saga *saga, const struct err *err)
         if (activity->reply_status == 404)
                 return STEP_DONE;
         if (activity->reply_status != 200)
-                return refuse(saga);
+                return supabase_refuse(saga);
         if (name == NULL || strcmp(name, activity_database(activity, "name")) != 0) {
                 err_set(&foreign, ERR_PERMANENT, "not_ours", "the project has another name: it was not deleted");
                 return saga_fail(saga, &foreign);
@@ -789,7 +491,7 @@ static enum step_result name_proved(struct saga *saga, const struct err *err)
                              &(struct supabase_call){
                                      .endpoint = "delete",
                                      .method = "DELETE",
-                                     .path = mem_printf("/v1/projects/%s", ref_of(activity)),
+                                     .path = mem_printf("/v1/projects/%s", supabase_ref(activity)),
                              },
                              project_deleted);
 }
@@ -801,7 +503,7 @@ static enum step_result lost_project_found(struct saga *saga, const struct err *
         const json_t *project;
 
         if (err != NULL || activity->reply_status != 200)
-                return err ? saga_retry(saga, err) : refuse(saga);
+                return err ? saga_retry(saga, err) : supabase_refuse(saga);
         project = find_by_name(activity);
         if (project == NULL)
                 return STEP_DONE;
@@ -821,61 +523,15 @@ static enum step_result drop(struct saga *saga)
         if (activity_database(activity, "name") == NULL)
                 return STEP_DONE;
         activity_disconnect(activity);
-        if (ref_of(activity) == NULL)
+        if (supabase_ref(activity) == NULL)
                 return list_by_name(saga, lost_project_found);
         return supabase_call(saga,
                              &(struct supabase_call){
                                      .endpoint = "state",
                                      .method = "GET",
-                                     .path = mem_printf("/v1/projects/%s", ref_of(activity)),
+                                     .path = mem_printf("/v1/projects/%s", supabase_ref(activity)),
                              },
                              name_proved);
-}
-
-/* The link, when the person has clicked ours. */
-
-static enum step_result link_arrived(struct saga *saga, const struct err *err);
-
-static enum step_result ask_link(struct saga *saga, const char *type)
-{
-        struct activity *activity = activity_of(saga);
-        const char *pattern = activity->provisioner->config->product_url, *hole = strstr(pattern, "{slug}");
-        auto_free char *url = hole ? mem_printf("%.*s%s%s", (int)(hole - pattern), pattern,
-                                                activity_tenant(activity, "slug"), hole + 6)
-                                   : mem_copy_text(pattern);
-
-        json_set_text(saga_data(saga), "link_type", type);
-        return supabase_call(saga,
-                             &(struct supabase_call){
-                                     .endpoint = "link",
-                                     .method = "POST",
-                                     .path = mem_copy_text("/admin/generate_link"),
-                                     .body = json_pack("{s:s, s:s, s:s}", "type", type, "email",
-                                                       activity_tenant(activity, "email"), "redirect_to", url),
-                                     .auth = true,
-                             },
-                             link_arrived);
-}
-
-static enum step_result link_arrived(struct saga *saga, const struct err *err)
-{
-        struct activity *activity = activity_of(saga);
-        const char *link = err ? NULL : json_text(activity->reply, "action_link");
-        int number = (int)activity_number(activity, "link_wanted");
-
-        if (err != NULL)
-                return saga_retry(saga, err);
-        if (activity->reply_status == 422 && strcmp(json_text(saga_data(saga), "link_type"), "invite") == 0)
-                return ask_link(saga, "recovery"); /* the address is confirmed already */
-        if (activity->reply_status != 200 || link == NULL)
-                return refuse(saga);
-        return activity_learn(saga, json_pack("{s:i, s:[o]}", "link_made", number, "secrets",
-                                              activity_seal(activity, "invite_link", number, "app", link)));
-}
-
-static enum step_result make_link(struct saga *saga)
-{
-        return ask_link(saga, "invite");
 }
 
 const struct driver SUPABASE_DRIVER = {
@@ -883,13 +539,13 @@ const struct driver SUPABASE_DRIVER = {
         .create = create,
         .await_ready = await_ready,
         .read_connection = read_connection,
-        .prepare = prepare,
-        .create_admin = create_admin,
-        .apply_access = apply_access,
-        .set_next_login = set_next_login,
-        .end_old_login = end_old_login,
+        .prepare = supabase_prepare,
+        .create_admin = supabase_create_admin,
+        .apply_access = supabase_apply_access,
+        .set_next_login = supabase_set_next_login,
+        .end_old_login = supabase_end_old_login,
         .drop = drop,
-        .make_link = make_link,
+        .make_link = supabase_make_link,
         .take_inventory = supabase_take_inventory,
         .recover_login = recover_login,
         .target = target,

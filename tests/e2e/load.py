@@ -46,7 +46,7 @@ class Load:
 
     numbers = itertools.count(1)
 
-    def __init__(self, stack: Stack, callers: int = 2, pause: float = 0.3, gateway: str = "gateway-0") -> None:
+    def __init__(self, stack: Stack, callers: int = 2, pause: float = 0.5, gateway: str = "gateway-0") -> None:
         self.stack = stack
         self.port = stack.services[gateway].http_port or 0
         self.pause = pause

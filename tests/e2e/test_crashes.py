@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from deploy.local.postgres import postgres_programs
-from deploy.local.stack import CATALOG, REPOSITORY, Stack
+from deploy.local.stack import SANITIZERS, CATALOG, REPOSITORY, Stack
 
 from .client import Answer, Api, eventually
 from .conftest import make_stack
@@ -81,7 +81,7 @@ class Aftermath:
 
 def failpoints(service: str) -> list[str]:
     program = BUILD / f"tenantry-{service}"
-    done = subprocess.run([program, "--failpoints"], capture_output=True, text=True, check=True)
+    done = subprocess.run([program, "--failpoints"], capture_output=True, text=True, check=True, env=SANITIZERS)
     return [name for name in done.stdout.split() if not name.startswith(tuple(NEVER[service]))]
 
 

@@ -1,4 +1,4 @@
-"""Callers that break the rules of HTTP, or of good manners: the gateway lives on, and answers everybody else at once."""
+"""Callers that break the rules of HTTP, or of good manners: the gateway lives on, and answers all others at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deploy.local.stack import Service, Stack
 from .client import Api, eventually
 from .conftest import make_stack
 
-READ_TIMEOUT = 2.0
+READ_TIMEOUT = 1.0
 ANSWER_TIMEOUT = 2.0 + 1.0 + 5.0  # MESSAGE_TIMEOUT, MAX_WAIT and five seconds more
 SWEEP_GRAIN = 1.0
 RSS_GROWTH_KIB = 16 * 1024
@@ -29,7 +29,7 @@ def stack() -> Iterator[Stack]:
     """A gateway with little patience and room for many from one address."""
     yield from make_stack(
         "postgres",
-        options={"READ_TIMEOUT": "2s", "MESSAGE_TIMEOUT": "2s", "MAX_WAIT": "1s", "CONNECTIONS_PER_ADDRESS": "2500"},
+        options={"READ_TIMEOUT": "1s", "MESSAGE_TIMEOUT": "2s", "MAX_WAIT": "1s", "CONNECTIONS_PER_ADDRESS": "2500"},
     )
 
 
@@ -250,7 +250,9 @@ def test_a_body_cut_short_makes_nothing(gateway: Service, head: Callable[..., by
     assert api.get("/api/tenants?subdomain=cut-short").json["tenants"] == []
 
 
-def test_callers_that_leave_while_they_wait_take_nothing_along(gateway: Service, head: Callable[..., bytes], api: Api) -> None:
+def test_callers_that_leave_while_they_wait_take_nothing_along(
+    gateway: Service, head: Callable[..., bytes], api: Api
+) -> None:
     company = b'{"company": "Impatient", "email": "i@shop.test", "subdomain": "impatient"}'
     for _ in range(50):
         with Raw(gateway) as raw:
@@ -311,7 +313,8 @@ def test_more_connections_than_allowed_are_turned_away_and_room_comes_back(stack
 @pytest.mark.parametrize(
     "sent",
     [
-        b"\r\n\r\n\r\n", b"GET\r\n\r\n", b"GET / \r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"HELLO\r\n", b"\x16\x03\x01\x02\x00\x01\x00",
+        b"\r\n\r\n\r\n", b"GET\r\n\r\n", b"GET / \r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"HELLO\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
         b"GET /api/tenants HTTP/1.1\r\n\r\n", b"GET  /api/tenants  HTTP/1.1\r\nHost: x\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x00" * 1000, b"\xff" * 100_000, b"A" * 100_000,
         b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -332,7 +335,8 @@ def test_what_is_no_request_is_never_carried_out(gateway: Service, sent: bytes) 
 
 def test_huge_headers_are_refused(gateway: Service, head: Callable[..., bytes]) -> None:
     with Raw(gateway) as raw:
-        statuses = raw.send(head("X-Huge: " + "h" * 1_000_000, method="GET", path="/api/tenants")).answers_until_closed()
+        raw.send(head("X-Huge: " + "h" * 1_000_000, method="GET", path="/api/tenants"))
+        statuses = raw.answers_until_closed()
     assert statuses in ([], [431], [413], [400]), statuses
 
 
@@ -379,7 +383,6 @@ SMUGGLED = b"GET /api/admin/alerts HTTP/1.1\r\nHost: x\r\n\r\n"
         ("Content-Length: 99999999999999999999999",), ("Transfer-Encoding: chunked, identity",),
         ("Transfer-Encoding: xchunked",), ("Transfer-Encoding : chunked",), ("Transfer-Encoding: \x0bchunked",),
         ("Transfer-Encoding: chunked", "Transfer-Encoding: identity"), ("Transfer-Encoding: identity, chunked",),
-        ("X: y\nTransfer-Encoding: chunked",),
     ],
     ids=lambda lines: " | ".join(lines).encode("unicode_escape").decode(),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Servers go away and come back, processes end and start, the catalog falls back in time: what was acknowledged stays."""
+"""Servers go and come back, processes end and start, the catalog falls back in time: what was acknowledged stays."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def test_signups_while_kafka_is_stopped_are_refused_in_time_and_the_gateway_come
         load.wait_for(202, 3)
         with stopped(stack.kafka):
             began = time.monotonic()
-            load.wait_for(503, 4, 20)
+            load.wait_for(503, 2, 20)
             if LONG:
                 eventually(lambda: time.monotonic() - began > 30, 35, "thirty seconds have passed")
-        load.wait_for(202, 5, 20)
+        load.wait_for(202, 3, 20)
     refused = [each for each in load.attempts if each.status == 503]
     assert all(each.retry_after and int(each.retry_after) >= 1 for each in refused), refused
     slowest = max(each.seconds for each in refused)
@@ -77,14 +77,14 @@ def test_kafka_killed_hard_under_load_loses_nothing(stack: Stack) -> None:
     with Load(stack) as load:
         load.wait_for(202, 3)
         with stack.kafka.down():
-            load.wait_for(503, 3, 20)
+            load.wait_for(503, 2, 20)
         load.wait_for(202, 3, 20)
     load.wait_until_ready()
 
 
 def test_postgresql_restarted_under_load_loses_nothing(stack: Stack) -> None:
     with Load(stack) as load:
-        load.wait_for(202, 5)
+        load.wait_for(202, 4)
         stack.postgres.restart()
         load.wait_for(202, 3)
         stack.postgres.restart("immediate")
@@ -96,7 +96,7 @@ def test_postgresql_restarted_under_load_loses_nothing(stack: Stack) -> None:
 def test_with_postgresql_stopped_signups_are_taken_and_reads_say_when_to_come_again(stack: Stack, api: Api) -> None:
     with Load(stack) as load:
         with stopped(stack.postgres):
-            load.wait_for(202, 8)
+            load.wait_for(202, 4)
             refused = api.get("/api/tenants")
             assert refused.status == 503 and int(refused.headers["retry-after"]) >= 1, refused
             assert refused.headers["content-type"] == "application/problem+json"
@@ -128,7 +128,7 @@ def test_a_service_that_loses_one_of_its_connections_goes_on_with_the_others(sta
         return int(rows(stack, sql)[0][0])
 
     with Load(stack) as load:
-        load.wait_for(202, 5)
+        load.wait_for(202, 4)
         eventually(lambda: connections() > 1, 10, "the provisioner has several connections")
     load.wait_until_ready()
     eventually(lambda: terminate(stack, "tenantry-provisioner", keep=1) > 0, 5, "connections were cut")
@@ -142,7 +142,7 @@ def test_a_service_that_loses_one_of_its_connections_goes_on_with_the_others(sta
 def test_when_postgresql_is_full_everything_waits_and_nothing_is_lost(stack: Stack, api: Api) -> None:
     with Load(stack) as load:
         with crowded(stack):
-            load.wait_for(202, 8)
+            load.wait_for(202, 4)
             assert api.get("/api/tenants").status in (200, 503)
         load.wait_for(202, 2)
     assert {each.status for each in load.attempts} == {202}
@@ -152,9 +152,9 @@ def test_when_postgresql_is_full_everything_waits_and_nothing_is_lost(stack: Sta
 
 def test_a_catalog_restored_under_load_reads_again_what_it_lost(stack: Stack, tmp_path: Path) -> None:
     with Load(stack, callers=2) as load:
-        load.wait_for(202, 5)
+        load.wait_for(202, 4)
         dump_catalog(stack, tmp_path / "catalog")
-        load.wait_for(202, 8)
+        load.wait_for(202, 4)
         restore_catalog(stack, tmp_path / "catalog")
         load.wait_for(202, 4)
     assert {each.status for each in load.attempts} == {202}
@@ -186,7 +186,7 @@ def test_a_catalog_restored_in_a_quiet_hour_reads_again_what_it_lost(
 def test_sigterm_under_load_ends_a_service_in_time_and_loses_nothing(stack: Stack, name: str) -> None:
     service = stack.services[name]
     with Load(stack) as load:
-        load.wait_for(202, 5)
+        load.wait_for(202, 4)
         end_by_sigterm(service)
         service.start()
         service.wait_until_ready()

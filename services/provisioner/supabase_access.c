@@ -1,0 +1,347 @@
+/* Who may use a project, and how: the product's logins, the first administrator, the Data API, rotation, the link. See
+ * supabase_access.h. */
+#include "services/provisioner/supabase_access.h"
+
+#include "common/base/failpoint.h"
+#include "common/base/memory.h"
+#include "services/provisioner/activity.h"
+#include "services/provisioner/logins.h"
+#include "services/provisioner/supabase_api.h"
+
+#include <string.h>
+
+#define STATEMENT     SECONDS(20)
+#define BAN_FOREVER   "876000h"
+#define DATA_API_OPEN "public,graphql_public"
+
+/* Logins of the product. */
+
+static enum step_result script_ended(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        (void)rows;
+        if (err == NULL)
+                return STEP_DONE;
+        activity_disconnect(activity_of(saga));
+        return saga_retry(saga, err);
+}
+
+static enum step_result logins_made(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+        auto_free char *sql = NULL;
+
+        if (err != NULL)
+                return script_ended(saga, rows, err);
+        FAILPOINT(driver_after_grant, NULL);
+        sql = logins_rights_sql(activity);
+        return saga_script(saga, activity->conn, STATEMENT, sql, script_ended);
+}
+
+static enum step_result make_logins(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+        auto_free char *sql = NULL;
+        struct err err;
+
+        if (FAILPOINT(driver_before_grant, &err) < 0 || logins_create_sql(activity, 1, false, &sql, &err) < 0)
+                return saga_retry(saga, &err);
+        return saga_script(saga, activity->conn, STATEMENT, sql, logins_made);
+}
+
+static enum step_result name_app_login(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+        auto_free char *user = logins_user(activity, 1);
+
+        return activity_learn_then(saga, json_pack("{s:s}", "app_login", user), make_logins);
+}
+
+/* The pooler usually takes "role.ref" and logs in as "role"; where the database itself knows the long name, roles carry
+ * it. */
+static enum step_result user_seen(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+        auto_free char *suffix = NULL;
+
+        if (err != NULL)
+                return script_ended(saga, rows, err);
+        suffix = mem_printf(".%s", supabase_ref(activity));
+        return activity_learn_then(
+                saga, json_pack("{s:s}", "login_suffix", strstr(pg_text(rows, 0, "me"), suffix) ? suffix : ""),
+                name_app_login);
+}
+
+enum step_result supabase_prepare(struct saga *saga)
+{
+        return saga_script(saga, activity_of(saga)->conn, STATEMENT, "select current_user as me", user_seen);
+}
+
+/* The first administrator, by our uuid: whatever the answer was, asking for that uuid decides. */
+
+static enum step_result user_looked_up(struct saga *saga, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+        const char *email = err ? NULL : json_text(activity->reply, "email");
+        struct err taken;
+
+        if (err != NULL)
+                return saga_retry(saga, err);
+        if (activity->reply_status == 200 && email != NULL && strcmp(email, activity_tenant(activity, "email")) == 0 &&
+            (json_object_get(activity->reply, "deleted_at") == NULL ||
+             json_is_null(json_object_get(activity->reply, "deleted_at"))))
+                return STEP_DONE;
+        if (activity->reply_status == 404 || activity->reply_status == 200) {
+                err_set(&taken, ERR_PERMANENT, "email_taken",
+                        "the mail address belongs to another user of the project");
+                return saga_fail(saga, &taken);
+        }
+        return supabase_refuse(saga);
+}
+
+static enum step_result user_created(struct saga *saga, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+
+        FAILPOINT(driver_after_admin, NULL);
+        if (err != NULL)
+                return saga_retry(saga, err);
+        if (activity->reply_status == 200 || activity->reply_status == 201)
+                return STEP_DONE;
+        if (activity->reply_status != 422 && activity->reply_status != 500)
+                return supabase_refuse(saga);
+        return supabase_call(saga,
+                             &(struct supabase_call){
+                                     .endpoint = "user",
+                                     .method = "GET",
+                                     .path = mem_printf("/admin/users/%s", activity_tenant(activity, "admin_id")),
+                                     .auth = true,
+                             },
+                             user_looked_up);
+}
+
+enum step_result supabase_create_admin(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+        struct err err;
+
+        if (FAILPOINT(driver_before_admin, &err) < 0)
+                return saga_retry(saga, &err);
+        return supabase_call(
+                saga,
+                &(struct supabase_call){
+                        .endpoint = "user",
+                        .method = "POST",
+                        .path = mem_copy_text("/admin/users"),
+                        .body = json_pack("{s:s, s:s, s:b, s:{s:s, s:s}, s:{s:s?}}", "id",
+                                          activity_tenant(activity, "admin_id"), "email",
+                                          activity_tenant(activity, "email"), "email_confirm", 0, "app_metadata",
+                                          "tenant_id", saga_tenant(saga), "role", "owner", "user_metadata", "name",
+                                          activity_tenant(activity, "admin_name")),
+                        .auth = true,
+                },
+                user_created);
+}
+
+/* Access: the app login, the Data API, the administrator. All three, for each alone leaves a way in. */
+
+static const char *goal_of(struct saga *saga)
+{
+        return json_text(saga_data(saga), "access_goal");
+}
+
+static enum step_result ban_set(struct saga *saga, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+
+        if (err != NULL)
+                return saga_retry(saga, err);
+        if (activity->reply_status != 200 && activity->reply_status != 404) /* 404: the product deleted that user */
+                return supabase_refuse(saga);
+        FAILPOINT(driver_after_access, NULL);
+        return activity_learn(saga, json_pack("{s:s}", "access_applied", goal_of(saga)));
+}
+
+static enum step_result set_ban(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+
+        return supabase_call(saga,
+                             &(struct supabase_call){
+                                     .endpoint = "user",
+                                     .method = "PUT",
+                                     .path = mem_printf("/admin/users/%s", activity_tenant(activity, "admin_id")),
+                                     .body = json_pack("{s:s}", "ban_duration",
+                                                       strcmp(goal_of(saga), "full") == 0 ? "none" : BAN_FOREVER),
+                                     .auth = true,
+                             },
+                             ban_set);
+}
+
+static enum step_result data_api_set(struct saga *saga, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+        const char *schemas = err ? NULL : json_text(activity->reply, "db_schema");
+        struct err wrong;
+
+        if (err != NULL || activity->reply_status != 200)
+                return err ? saga_retry(saga, err) : supabase_refuse(saga);
+        if (schemas == NULL || (*schemas != '\0') != (strcmp(goal_of(saga), "full") == 0)) {
+                err_set(&wrong, ERR_BUSY, "access_not_applied", "the Data API is not as it was set a moment ago");
+                return saga_retry(saga, &wrong);
+        }
+        return set_ban(saga);
+}
+
+static enum step_result set_data_api(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+        const char *known = activity_database(activity, "data_api_schemas");
+        const char *schemas = strcmp(goal_of(saga), "full") == 0 ? (known ? known : DATA_API_OPEN) : "";
+
+        return supabase_call(saga,
+                             &(struct supabase_call){
+                                     .endpoint = "postgrest",
+                                     .method = "PATCH",
+                                     .path = mem_printf("/v1/projects/%s/postgrest", supabase_ref(activity)),
+                                     .body = json_pack("{s:s}", "db_schema", schemas),
+                             },
+                             data_api_set);
+}
+
+/* What was open is what will be opened again. */
+static enum step_result data_api_seen(struct saga *saga, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+        const char *schemas = err ? NULL : json_text(activity->reply, "db_schema");
+
+        if (err != NULL || activity->reply_status != 200)
+                return err ? saga_retry(saga, err) : supabase_refuse(saga);
+        if (strcmp(goal_of(saga), "full") == 0) {
+                if (schemas != NULL && *schemas != '\0')
+                        return set_ban(saga); /* it is open */
+                return set_data_api(saga);
+        }
+        if (schemas == NULL || *schemas == '\0')
+                return set_ban(saga); /* it is closed */
+        return activity_learn_then(saga, json_pack("{s:s}", "data_api_schemas", schemas), set_data_api);
+}
+
+static enum step_result login_access_set(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        if (err != NULL)
+                return script_ended(saga, rows, err);
+        return supabase_call(saga,
+                             &(struct supabase_call){
+                                     .endpoint = "postgrest-read",
+                                     .method = "GET",
+                                     .path = mem_printf("/v1/projects/%s/postgrest", supabase_ref(activity_of(saga))),
+                             },
+                             data_api_seen);
+}
+
+static enum step_result set_login_access(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+        const char *goal = activity_tenant(activity, "access_wanted");
+        bool open = strcmp(goal, "full") == 0;
+        auto_free char *change = logins_access_sql(activity, open), *fenced = NULL;
+        auto_free char *ended = NULL, *sql = NULL, *a = NULL, *b = NULL;
+        struct err err;
+
+        if (FAILPOINT(driver_before_access, &err) < 0)
+                return saga_retry(saga, &err);
+        json_set_text(saga_data(saga), "access_goal", goal);
+        a = logins_name(activity, 1);
+        b = logins_name(activity, 2);
+        ended = open ? mem_copy_text("") : logins_end_sessions_sql(a, b);
+        fenced = logins_fenced(saga, change);
+        sql = mem_printf("%s %s", fenced, ended);
+        return saga_script(saga, activity->conn, STATEMENT, sql, login_access_set);
+}
+
+enum step_result supabase_apply_access(struct saga *saga)
+{
+        return activity_connect(saga, true, false, set_login_access);
+}
+
+/* Rotation. */
+
+static enum step_result write_next_login(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+        bool open = strcmp(activity_tenant(activity, "access_applied"), "full") == 0;
+        auto_free char *change = NULL, *sql = NULL;
+        struct err err;
+
+        if (FAILPOINT(driver_before_rotate, &err) < 0 ||
+            logins_create_sql(activity, activity_number(activity, "rotation_applied") + 1, open, &change, &err) < 0)
+                return saga_retry(saga, &err);
+        sql = logins_fenced(saga, change);
+        return saga_script(saga, activity->conn, STATEMENT, sql, script_ended);
+}
+
+enum step_result supabase_set_next_login(struct saga *saga)
+{
+        return activity_connect(saga, true, false, write_next_login);
+}
+
+static enum step_result close_old_login(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+        auto_free char *change = logins_retire_sql(activity), *fenced = logins_fenced(saga, change);
+        auto_free char *old = logins_name(activity, activity_number(activity, "rotation_applied") - 1);
+        auto_free char *ended = logins_end_sessions_sql(old, old), *sql = mem_printf("%s %s", fenced, ended);
+
+        return saga_script(saga, activity->conn, STATEMENT, sql, script_ended);
+}
+
+enum step_result supabase_end_old_login(struct saga *saga)
+{
+        return activity_connect(saga, true, false, close_old_login);
+}
+
+/* The link, when the person has clicked ours. */
+
+static enum step_result link_arrived(struct saga *saga, const struct err *err);
+
+static enum step_result ask_link(struct saga *saga, const char *type)
+{
+        struct activity *activity = activity_of(saga);
+        const char *pattern = activity->provisioner->config->product_url, *hole = strstr(pattern, "{slug}");
+        auto_free char *url = hole ? mem_printf("%.*s%s%s", (int)(hole - pattern), pattern,
+                                                activity_tenant(activity, "slug"), hole + 6)
+                                   : mem_copy_text(pattern);
+
+        json_set_text(saga_data(saga), "link_type", type);
+        return supabase_call(saga,
+                             &(struct supabase_call){
+                                     .endpoint = "link",
+                                     .method = "POST",
+                                     .path = mem_copy_text("/admin/generate_link"),
+                                     .body = json_pack("{s:s, s:s, s:s}", "type", type, "email",
+                                                       activity_tenant(activity, "email"), "redirect_to", url),
+                                     .auth = true,
+                             },
+                             link_arrived);
+}
+
+static enum step_result link_arrived(struct saga *saga, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+        const char *link = err ? NULL : json_text(activity->reply, "action_link");
+        int number = (int)activity_number(activity, "link_wanted");
+
+        if (err != NULL)
+                return saga_retry(saga, err);
+        if (activity->reply_status == 422 && strcmp(json_text(saga_data(saga), "link_type"), "invite") == 0)
+                return ask_link(saga, "recovery"); /* the address is confirmed already */
+        if (activity->reply_status != 200 || link == NULL)
+                return supabase_refuse(saga);
+        return activity_learn(saga, json_pack("{s:i, s:[o]}", "link_made", number, "secrets",
+                                              activity_seal(activity, "invite_link", number, "app", link)));
+}
+
+enum step_result supabase_make_link(struct saga *saga)
+{
+        return ask_link(saga, "invite");
+}
