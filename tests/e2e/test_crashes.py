@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from deploy.local.postgres import postgres_programs
-from deploy.local.stack import SANITIZERS, CATALOG, REPOSITORY, Stack
+from deploy.local.stack import CATALOG, REPOSITORY, SANITIZERS, Stack
 
 from .client import Answer, Api, eventually
 from .conftest import make_stack
