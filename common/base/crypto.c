@@ -7,6 +7,7 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/rand.h>
+#include <pthread.h>
 #include <string.h>
 
 struct crypto_hash {
@@ -41,12 +42,29 @@ char *crypto_random_password(size_t length)
         return password;
 }
 
+static EVP_MD *sha256_fetched;
+
+static void fetch_sha256(void)
+{
+        sha256_fetched = EVP_MD_fetch(NULL, "SHA256", NULL);
+        must(sha256_fetched != NULL);
+}
+
+/* Fetched once: EVP_sha256() makes OpenSSL search for the algorithm, under locks, at each use. */
+static const EVP_MD *sha256(void)
+{
+        static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+        pthread_once(&once, fetch_sha256);
+        return sha256_fetched;
+}
+
 struct crypto_hash *crypto_hash_new(void)
 {
         struct crypto_hash *hash = NEW(struct crypto_hash);
 
         hash->context = EVP_MD_CTX_new();
-        must(hash->context && EVP_DigestInit_ex(hash->context, EVP_sha256(), NULL) == 1);
+        must(hash->context && EVP_DigestInit_ex(hash->context, sha256(), NULL) == 1);
         return hash;
 }
 
@@ -64,7 +82,7 @@ void crypto_hash_finish(struct crypto_hash *hash, struct crypto_digest *digest)
 
 void crypto_sha256(const void *bytes, size_t length, struct crypto_digest *digest)
 {
-        must(EVP_Digest(bytes, length, digest->bytes, NULL, EVP_sha256(), NULL) == 1);
+        must(EVP_Digest(bytes, length, digest->bytes, NULL, sha256(), NULL) == 1);
 }
 
 void crypto_hmac_sha256(const void *key, size_t key_length, const void *bytes, size_t length,

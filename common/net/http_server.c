@@ -13,7 +13,7 @@
 #include <utlist.h>
 
 #define SWEEP_INTERVAL 500
-#define ROUNDS_LIMIT   100 /* without anything new from the network */
+#define ROUNDS_LIMIT   100 /* without a new request or anything from the network */
 #define PATH_LIMIT     2048
 #define HEADER_MEMORY  (16 * 1024)
 #define LISTEN_BACKLOG 1024
@@ -143,6 +143,28 @@ static void find_route(struct http_request *request)
                 http_answer_header(request, "Allow", allowed.data);
 }
 
+static enum MHD_Result count_framing(void *context, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+        unsigned *count = context;
+
+        (void)kind;
+        (void)value;
+        *count += strcasecmp(name, "Content-Length") == 0 || strcasecmp(name, "Transfer-Encoding") == 0;
+        return MHD_YES;
+}
+
+/* A body whose length is told twice may end elsewhere for a proxy before us: nothing behind it is read as a request. */
+static void refuse_ambiguous_length(struct http_request *request)
+{
+        unsigned count = 0;
+
+        MHD_get_connection_values(request->connection, MHD_HEADER_KIND, count_framing, &count);
+        if (count <= 1)
+                return;
+        request->refused = 400;
+        http_answer_header(request, "Connection", "close");
+}
+
 static bool is_json(const char *type)
 {
         return type != NULL && strncasecmp(type, "application/json", 16) == 0 && strchr("; \t", type[16]) != NULL;
@@ -189,11 +211,13 @@ static struct http_request *new_request(struct http_server *server, struct MHD_C
         read_address(request);
         DL_APPEND(server->requests, request);
         server->waiting++;
+        server->rounds = 0;
         find_route(request);
         if (strlen(path) > PATH_LIMIT)
                 request->refused = 414;
         if (!request->refused)
                 refuse_by_headers(request);
+        refuse_ambiguous_length(request);
         return request;
 }
 
@@ -203,6 +227,7 @@ static void answer_refused(struct http_request *request)
                 unsigned status;
                 const char *code, *detail;
         } refusals[] = {
+                { 400, "ambiguous_length", "the length of the body is told more than once" },
                 { 404, "not_found", "there is nothing at this path" },
                 { 405, "method_not_allowed", "this path takes other methods; see the Allow header" },
                 { 413, "body_too_large", "the body is larger than this path takes" },

@@ -39,6 +39,7 @@ struct streams {
         size_t count;
         uv_timer_t heartbeat;
         struct metric *open;
+        bool following; /* the tail is on its partitions: from here on no change is missed */
 };
 
 static void free_watcher(struct watcher *watcher)
@@ -125,7 +126,7 @@ void stream_get(struct gateway *gateway, struct http_request *request, const cha
                                     "tenant_id is not a UUID in lower case");
                 return;
         }
-        if (!pg_pool_is_up(gateway->service->catalog) || streams->count >= STREAM_LIMIT) {
+        if (!streams->following || !pg_pool_is_up(gateway->service->catalog) || streams->count >= STREAM_LIMIT) {
                 http_answer_header(request, "Retry-After", "2");
                 http_answer_problem(request, 503, "not_now", NULL, "no stream can be opened now; try again");
                 return;
@@ -166,6 +167,7 @@ static void tail_assigned(void *context, unsigned assignment, struct kafka_posit
         for (size_t i = 0; i < count; i++)
                 positions[i].offset = KAFKA_FROM_END;
         kafka_consumer_start(streams->tail, assignment, positions, count);
+        streams->following = true;
 }
 
 static void on_heartbeat(uv_timer_t *timer)
