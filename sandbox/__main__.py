@@ -24,9 +24,7 @@ def port_or_same(text: str) -> int | None:
 
 def arguments(given: list[str]) -> Settings:
     default = Settings(database_url="")
-    parser = argparse.ArgumentParser(
-        prog="sandbox", description="A stand-in for Supabase with fault injection."
-    )
+    parser = argparse.ArgumentParser(prog="sandbox", description="A stand-in for Supabase with fault injection.")
     add = parser.add_argument
     add("--port", type=int, default=default.port, help="HTTP port (%(default)s)")
     add("--auth-port", type=port_or_same, help="a second port for the Auth API, or: same (the default)")
@@ -108,9 +106,7 @@ async def stop(sandbox: Sandbox, runner: web.AppRunner) -> None:
 
 
 def main() -> int:
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s sandbox %(levelname)s %(message)s"
-    )
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s sandbox %(levelname)s %(message)s")
     try:
         asyncio.run(serve(arguments(sys.argv[1:])))
     except (psycopg.Error, OSError) as problem:

@@ -85,9 +85,7 @@ class Sandbox:
         app.add_routes(self.management.routes())
         app.add_routes(self.auth.routes())
         app.add_routes(self.control.routes())
-        app.add_routes(
-            [web.get("/rest/{ref}/v1/", self.rest_probe), web.get("/rest/{ref}/v1", self.rest_probe)]
-        )
+        app.add_routes([web.get("/rest/{ref}/v1/", self.rest_probe), web.get("/rest/{ref}/v1", self.rest_probe)])
         return app
 
     async def rest_probe(self, request: web.Request) -> web.Response:

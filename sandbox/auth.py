@@ -106,14 +106,10 @@ class Auth:
         body = await read_body(request)
         kind = body.get("type")
         if kind not in PURPOSE:
-            raise auth_error(
-                request, 400, "validation_failed", f"Invalid email action link type requested: {kind}"
-            )
+            raise auth_error(request, 400, "validation_failed", f"Invalid email action link type requested: {kind}")
         email = self._email(request, body)
         if email is None:
-            raise auth_error(
-                request, 400, "validation_failed", "Unable to validate email address: invalid format"
-            )
+            raise auth_error(request, 400, "validation_failed", "Unable to validate email address: invalid format")
         user, kind = await self._linked_user(request, project, kind, email, body)
         token = await self._users.make_link(user, PURPOSE[kind], LINK_SECONDS)
         redirect_to = self._gate.allowed_redirect(body.get("redirect_to"))
@@ -166,9 +162,7 @@ class Auth:
             session = await self._session(project, {**user, "document": document})
             session.pop("user")
             return redirect(target, {**session, "type": kind})
-        return redirect(
-            target, {"error": "access_denied", "error_code": problem[0], "error_description": problem[1]}
-        )
+        return redirect(target, {"error": "access_denied", "error_code": problem[0], "error_description": problem[1]})
 
     async def token(self, request: web.Request) -> Answer:
         project = await self._gate.anyone_with_key(request)
@@ -276,12 +270,8 @@ class Auth:
 
     def _email(self, request: web.Request, body: dict[str, Any]) -> str | None:
         email = body.get("email") or None
-        if email is not None and (
-            not isinstance(email, str) or len(email) > 255 or not EMAIL.fullmatch(email)
-        ):
-            raise auth_error(
-                request, 400, "validation_failed", "Unable to validate email address: invalid format"
-            )
+        if email is not None and (not isinstance(email, str) or len(email) > 255 or not EMAIL.fullmatch(email)):
+            raise auth_error(request, 400, "validation_failed", "Unable to validate email address: invalid format")
         return None if email is None else email.lower()
 
     def _password(self, request: web.Request, body: dict[str, Any]) -> str | None:
@@ -294,9 +284,7 @@ class Auth:
 def database_conflict(violation: psycopg.Error) -> Refusal:
     """Two records that cannot both be: the real service passes PostgreSQL's own error on, as a 500."""
     primary, detail = violation.diag.message_primary or "", violation.diag.message_detail or ""
-    message = primary.replace("auth_user_pkey", "users_pkey").replace(
-        "auth_user_email", "users_email_partial_key"
-    )
+    message = primary.replace("auth_user_pkey", "users_pkey").replace("auth_user_email", "users_email_partial_key")
     return Refusal(500, body={"code": "23505", "message": message, "detail": detail})
 
 

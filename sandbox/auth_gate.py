@@ -36,9 +36,7 @@ async def read_body(request: web.Request) -> dict[str, Any]:
         if not isinstance(body, dict):
             raise ValueError("not an object")
     except ValueError as problem:
-        raise auth_error(
-            request, 400, "bad_json", f"Could not parse request body as JSON: {problem}"
-        ) from None
+        raise auth_error(request, 400, "bad_json", f"Could not parse request body as JSON: {problem}") from None
     return body
 
 
@@ -69,10 +67,7 @@ class AuthGate:
         status = self._projects.status(project)
         if status == "INACTIVE":
             raise Refusal(540, "Project paused")
-        if (
-            self._projects.service_status(project, "auth")[0] != "ACTIVE_HEALTHY"
-            and status != "ACTIVE_UNHEALTHY"
-        ):
+        if self._projects.service_status(project, "auth")[0] != "ACTIVE_HEALTHY" and status != "ACTIVE_UNHEALTHY":
             raise Refusal(503, "name resolution failed")
         return project
 
@@ -141,6 +136,4 @@ def require_api_key(request: web.Request, keys: Keys) -> None:
 
 
 def unknown_key(message: str) -> Refusal:
-    return Refusal(
-        401, body={"message": message, "hint": "Double check the key against your project's API keys."}
-    )
+    return Refusal(401, body={"message": message, "hint": "Double check the key against your project's API keys."})

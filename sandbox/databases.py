@@ -74,9 +74,7 @@ class Databases:
 
     async def set_password(self, project: Row, verifier: str) -> None:
         owner = sql.Identifier(project["owner_login"])
-        await self._cluster(
-            "alter role {owner} password {verifier}", owner=owner, verifier=sql.Literal(verifier)
-        )
+        await self._cluster("alter role {owner} password {verifier}", owner=owner, verifier=sql.Literal(verifier))
 
     async def close_database(self, project: Row) -> None:
         await self._connection_limit(project["database_name"], 0)

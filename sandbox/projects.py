@@ -117,9 +117,7 @@ class Projects:
         return await self._state.rows("select * from organization order by slug")
 
     async def keep_organization(self, slug: str, name: str, plan: str, max_projects: int) -> Row:
-        kept = await self._state.row(
-            KEEP_ORGANIZATION, slug=slug, name=name, plan=plan, max_projects=max_projects
-        )
+        kept = await self._state.row(KEEP_ORGANIZATION, slug=slug, name=name, plan=plan, max_projects=max_projects)
         assert kept is not None
         return kept
 
@@ -130,9 +128,7 @@ class Projects:
             await self.keep_organization(told.organization, "Sandbox", told.plan, told.max_projects)
 
     async def find(self, ref: str) -> Row | None:
-        return await self._state.row(
-            "select * from project where ref = %(ref)s and deleted_at is null", ref=ref
-        )
+        return await self._state.row("select * from project where ref = %(ref)s and deleted_at is null", ref=ref)
 
     async def get(self, ref: str) -> Row:
         found = await self.find(ref)
@@ -151,9 +147,7 @@ class Projects:
             search=search,
             limit=limit,
             offset=offset,
-            seen_until=self._clock.now() - timedelta(seconds=lag_seconds)
-            if lag_seconds
-            else self._clock.later(1),
+            seen_until=self._clock.now() - timedelta(seconds=lag_seconds) if lag_seconds else self._clock.later(1),
         )
         if not rows and offset:
             # A page past the end has no row that could carry the count.
@@ -301,9 +295,7 @@ class Projects:
         return bool(self._settings.lazy_databases or project["database_ready"])
 
     def _is_stuck(self, project: Row, now: datetime) -> bool:
-        return project["stuck_by"] is not None and (
-            project["stuck_until"] is None or now < project["stuck_until"]
-        )
+        return project["stuck_by"] is not None and (project["stuck_until"] is None or now < project["stuck_until"])
 
     def _build_if_due(self, project: Row) -> None:
         if not self._has_database(project) and not self._is_stuck(project, self._clock.now()):

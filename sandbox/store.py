@@ -193,9 +193,7 @@ class Store:
 
     async def open(self) -> None:
         """Creates the sandbox's own database and its tables where they are missing."""
-        found = await self.cluster.row(
-            "select 1 from pg_database where datname = %(name)s", name=self.database
-        )
+        found = await self.cluster.row("select 1 from pg_database where datname = %(name)s", name=self.database)
         if found is None:
             create = sql.SQL("create database {} template template0").format(sql.Identifier(self.database))
             with suppress(psycopg.errors.DuplicateDatabase):

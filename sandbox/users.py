@@ -81,9 +81,7 @@ class Users:
         self._clock = clock
 
     async def by_id(self, ref: str, user_id: str) -> Row | None:
-        return await self._state.row(
-            "select * from auth_user where ref = %(ref)s and id = %(id)s", ref=ref, id=user_id
-        )
+        return await self._state.row("select * from auth_user where ref = %(ref)s and id = %(id)s", ref=ref, id=user_id)
 
     async def by_email(self, ref: str, email: str) -> Row | None:
         return await self._state.row(
@@ -95,9 +93,7 @@ class Users:
     async def of_project(self, ref: str) -> list[Row]:
         return await self._state.rows(OF_PROJECT, ref=ref)
 
-    async def create(
-        self, ref: str, user_id: str | None, email: str | None, password: str | None, **facts: Any
-    ) -> Row:
+    async def create(self, ref: str, user_id: str | None, email: str | None, password: str | None, **facts: Any) -> Row:
         """Inserts a user; a unique violation is left to the caller, as by the real service."""
         now = stamp(self._clock.now())
         document = {

@@ -10,7 +10,6 @@ import shutil
 import sys
 import time
 import urllib.request
-from pathlib import Path
 from typing import Any
 
 from .process import ServerError

@@ -79,9 +79,7 @@ class Service:
         """Name with labels -> value, of all that the service counts."""
         with urllib.request.urlopen(f"{self.ops_url}/metrics", timeout=5) as response:
             lines = response.read().decode().splitlines()
-        return {
-            line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")
-        }
+        return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
 
     def stop(self, seconds: float = 12) -> bool:
         return self.process.stop(seconds)

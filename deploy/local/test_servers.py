@@ -83,9 +83,7 @@ def produce(server: KafkaBroker, topic: str, *values: str) -> None:
         if error is not None:
             failures.append(error)
 
-    producer = Producer(
-        {"bootstrap.servers": server.bootstrap, "linger.ms": 1, "message.max.bytes": 9_000_000}
-    )
+    producer = Producer({"bootstrap.servers": server.bootstrap, "linger.ms": 1, "message.max.bytes": 9_000_000})
     for value in values:
         producer.produce(topic, value, on_delivery=delivered)
     assert producer.flush(SECONDS) == 0
@@ -93,9 +91,7 @@ def produce(server: KafkaBroker, topic: str, *values: str) -> None:
 
 
 def read_topic(server: KafkaBroker, topic: str, count: int) -> list[str]:
-    consumer = Consumer(
-        {"bootstrap.servers": server.bootstrap, "group.id": "test", "enable.auto.commit": False}
-    )
+    consumer = Consumer({"bootstrap.servers": server.bootstrap, "group.id": "test", "enable.auto.commit": False})
     consumer.assign([TopicPartition(topic, 0, 0)])
     values: list[str] = []
     try:
@@ -260,9 +256,7 @@ def test_postgres_writes_no_statement_and_no_password_into_its_log(postgres: Pos
             except psycopg.errors.DuplicateObject:
                 pass
         with pytest.raises(psycopg.errors.InvalidTextRepresentation):
-            connection.execute(
-                "select %s::text || (1 / (length(%s::text) - 11))::int || 'x'::int", ["open-sesame"] * 2
-            )
+            connection.execute("select %s::text || (1 / (length(%s::text) - 11))::int || 'x'::int", ["open-sesame"] * 2)
     log = postgres.log_path.read_text()
     assert "already exists" in log
     assert "open-sesame" not in log and postgres.password not in log
@@ -390,26 +384,19 @@ def test_two_of_each_run_beside_each_other_and_twice_in_a_row(
     place: Path, record_property: Callable[[str, object], None]
 ) -> None:
     ports = reserve_ports(6)
-    databases = [
-        PostgresServer(place / f"postgres{n}", ports[n], fast=True, die_with_parent=True) for n in range(2)
-    ]
-    brokers = [
-        KafkaBroker(place / f"kafka{n}", ports[2 + n], ports[4 + n], die_with_parent=True) for n in range(2)
-    ]
+    databases = [PostgresServer(place / f"postgres{n}", ports[n], fast=True, die_with_parent=True) for n in range(2)]
+    brokers = [KafkaBroker(place / f"kafka{n}", ports[2 + n], ports[4 + n], die_with_parent=True) for n in range(2)]
     try:
         for turn in range(2):
             for server in [*databases, *brokers]:
                 begin = time.monotonic()
                 server.start()
-                record_property(
-                    f"{server.data_dir.name}, start {turn + 1}", f"{time.monotonic() - begin:.2f} s"
-                )
+                record_property(f"{server.data_dir.name}, start {turn + 1}", f"{time.monotonic() - begin:.2f} s")
             assert len({broker.cluster_id for broker in brokers}) == 2
             for number, database in enumerate(databases):
                 database.execute(f"create table if not exists only_in_{number} ()")
                 assert (
-                    database.execute("select relname from pg_class where relname ~ '^only_in'")
-                    == f"only_in_{number}"
+                    database.execute("select relname from pg_class where relname ~ '^only_in'") == f"only_in_{number}"
                 )
             for server in [*databases, *brokers]:
                 server.stop()

@@ -18,9 +18,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def shared_sandbox(cluster: Cluster) -> Iterator[Sandbox]:
-    started = Sandbox(
-        cluster, "--coming-up-seconds", "0.1", "--services-lag-seconds", "0.05", "--rate-limit", "5000"
-    )
+    started = Sandbox(cluster, "--coming-up-seconds", "0.1", "--services-lag-seconds", "0.05", "--rate-limit", "5000")
     yield started
     started.stop()
 

@@ -29,9 +29,7 @@ class Auth:
         return self.sandbox.ask(method, f"/auth/{self.ref}/v1{path}", body, headers=sent, token=None)
 
     def create(self, user_id: str = ID, email: str = "Ada@Example.com", **extra: Any) -> Answer:
-        return self.ask(
-            "POST", "/admin/users", {"id": user_id, "email": email, "email_confirm": True, **extra}
-        )
+        return self.ask("POST", "/admin/users", {"id": user_id, "email": email, "email_confirm": True, **extra})
 
     def link(self, kind: str, email: str = "ada@example.com", **extra: Any) -> Answer:
         return self.ask("POST", "/admin/generate_link", {"type": kind, "email": email, **extra})

@@ -192,9 +192,7 @@ def test_the_log_of_requests_holds_no_password(sandbox: Sandbox) -> None:
 
 
 def test_a_lazy_database_is_made_when_its_pooler_is_read(cluster: Any) -> None:
-    sandbox = Sandbox(
-        cluster, "--no-databases", "--coming-up-seconds", "0", "--state-database", "sandbox_lazy"
-    )
+    sandbox = Sandbox(cluster, "--no-databases", "--coming-up-seconds", "0", "--state-database", "sandbox_lazy")
     try:
         ref = sandbox.project("lazy", "pass-word")
         exists = "select count(*) from pg_database where datname = %s"

@@ -102,9 +102,7 @@ def test_the_hidden_secret_key_shows_its_beginning_only(sandbox: Sandbox) -> Non
         ("PATCH", "/v1/projects/{ref}", "", {"name": "renamed"}),
     ],
 )
-def test_an_answer_fits_the_document(
-    sandbox: Sandbox, method: str, template: str, query: str, body: Any
-) -> None:
+def test_an_answer_fits_the_document(sandbox: Sandbox, method: str, template: str, query: str, body: Any) -> None:
     path = template.format(ref=sandbox.project(), slug="sandbox")
     answer = sandbox.ask(method, f"{path}?{query}", body)
     assert answer.status == 200, answer.text

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
+
 from deploy.local.postgres import postgres_programs
 from deploy.local.process import ServerError
 from deploy.local.server import Server

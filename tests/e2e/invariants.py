@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import psycopg
+
 from deploy.local.stack import CATALOG, Stack
 
 from .client import eventually
@@ -43,10 +44,12 @@ def check_invariants(stack: Stack) -> None:
         "no saga is under way",
     )
     eventually(
-        lambda: not rows(
-            stack,
-            "select 1 from catalog.tenant_event where not published union all "
-            "select 1 from catalog.tenant_status where published_version < version limit 1",
+        lambda: (
+            not rows(
+                stack,
+                "select 1 from catalog.tenant_event where not published union all "
+                "select 1 from catalog.tenant_status where published_version < version limit 1",
+            )
         ),
         30,
         "everything is published",
@@ -94,7 +97,9 @@ def check_snapshots(stack: Stack) -> None:
                 if value is not None:
                     found.append(f"{tenant} is gone and has no tombstone")
             elif value is None or value["version"] != int(version) or value["state"] != state:
-                found.append(f"{tenant}: catalog {version} {state}, Kafka {value and (value['version'], value['state'])}")
+                found.append(
+                    f"{tenant}: catalog {version} {state}, Kafka {value and (value['version'], value['state'])}"
+                )
         return found
 
     last: list[str] = []

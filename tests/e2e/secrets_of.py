@@ -6,6 +6,7 @@ import base64
 from email import message_from_bytes
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from deploy.local.stack import Stack
 
 from .invariants import rows

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+
 from deploy.local.stack import Stack
 
 from .client import Api, eventually

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
 from deploy.local.postgres import postgres_programs
 from deploy.local.stack import CATALOG, REPOSITORY, SANITIZERS, Stack
 

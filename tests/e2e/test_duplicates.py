@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+
 from deploy.local.ports import release_port, reserve_port
 from deploy.local.stack import CATALOG, Stack
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from deploy.local.stack import Service, Stack
 
 from .client import Api, eventually

@@ -18,6 +18,7 @@ from typing import Any
 
 import psycopg
 import pytest
+
 from deploy.local.stack import Service, Stack
 
 from .client import Answer, Api, eventually
@@ -87,9 +88,7 @@ def second(stack: Stack) -> Service:
 @pytest.fixture(scope="module")
 def public(stack: Stack) -> Iterator[Service]:
     """A gateway that takes signups from anybody."""
-    gateway = stack.start_service(
-        "gateway", 2, PUBLIC_SIGNUP="1", PUBLIC_SIGNUPS_PER_HOUR="3", SIGNUPS_IN_PROGRESS="1"
-    )
+    gateway = stack.start_service("gateway", 2, PUBLIC_SIGNUP="1", PUBLIC_SIGNUPS_PER_HOUR="3", SIGNUPS_IN_PROGRESS="1")
     yield gateway
     assert gateway.stop()
 

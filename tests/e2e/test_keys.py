@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+
 from deploy.local.ports import reserve_port
 from deploy.local.stack import Stack, new_key
 
@@ -18,7 +19,10 @@ from .invariants import rows
 
 
 def keys_in_use(stack: Stack) -> set[str]:
-    return {row[0] for row in rows(stack, "select distinct ring || ':' || split_part(sealed, '.', 1) from provisioner.secret")}
+    return {
+        row[0]
+        for row in rows(stack, "select distinct ring || ':' || split_part(sealed, '.', 1) from provisioner.secret")
+    }
 
 
 def restart(stack: Stack, name: str, **more: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
 from deploy.local.stack import CATALOG, Service, Stack
 
 from .client import Api, eventually

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Message, Producer
+
 from deploy.local.stack import Stack
 
 from .client import Api, eventually
@@ -144,8 +145,12 @@ class Sender:
 
     def __init__(self, brokers: str) -> None:
         self._producer = Producer(
-            {"bootstrap.servers": brokers, "partitioner": "murmur2_random", "message.max.bytes": 1_190_000,
-             "linger.ms": 0}
+            {
+                "bootstrap.servers": brokers,
+                "partitioner": "murmur2_random",
+                "message.max.bytes": 1_190_000,
+                "linger.ms": 0,
+            }
         )
 
     def send(
@@ -246,9 +251,7 @@ def test_a_bad_message_is_answered_and_kept_and_the_next_goes_through(
     assert dead.topic == f"{poison.topic}.provisioner.dlq"
     assert (dead.key, dead.value) == (key, poison.value)
     assert dead.headers["tenantry_code"] == poison.code.encode()
-    as_it_came = {
-        name: value.encode() if isinstance(value, str) else value for name, value in poison.headers.items()
-    }
+    as_it_came = {name: value.encode() if isinstance(value, str) else value for name, value in poison.headers.items()}
     assert {name: dead.headers.get(name) for name in as_it_came} == as_it_came
 
     def is_the_answer(record: Record) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 
 import psycopg
+
 from deploy.local.stack import Stack
 
 from .client import Api, eventually

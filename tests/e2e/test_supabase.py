@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+
 from deploy.local.stack import Stack
 
 from .client import Api, eventually
@@ -90,8 +91,9 @@ def test_a_fault_of_the_provider_is_lived_through(
 
 
 def test_a_list_that_lags_makes_no_second_project(stack: Stack, api: Api) -> None:
-    with fault(stack, "POST", "^/v1/projects$", {"kind": "cut_after"}), fault(
-        stack, "GET", "^/v1/organizations/", {"kind": "lagging_list", "seconds": 4}, times=50
+    with (
+        fault(stack, "POST", "^/v1/projects$", {"kind": "cut_after"}),
+        fault(stack, "GET", "^/v1/organizations/", {"kind": "lagging_list", "seconds": 4}, times=50),
     ):
         tenant = api.signup("Lagging Shop").json["tenant_id"]
         api.wait_state(tenant, "ready", 60)
@@ -124,7 +126,9 @@ def test_a_project_that_never_comes_up_is_replaced_and_the_stuck_one_deleted(sta
         move_clock(stack, "16 minutes")
         api.wait_state(tenant, "ready", 60)
     eventually(lambda: len(projects_of(stack, tenant)) == 1, 60, "the stuck project is gone")
-    statuses = rows(stack, f"select generation, status from provisioner.database where tenant_id = '{tenant}' order by 1")
+    statuses = rows(
+        stack, f"select generation, status from provisioner.database where tenant_id = '{tenant}' order by 1"
+    )
     assert [status for _, status in statuses] == ["deleted", "live"]
 
 

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+
 from deploy.local.stack import Service, Stack
 
 from .client import Api, eventually
