@@ -1,4 +1,4 @@
-"""What must hold after every end-to-end test, whatever it did: nothing half done, nothing made twice, all told truly."""
+"""What must hold after every end-to-end test, whatever it did: nothing half done or made twice, all told truly."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def check_databases(stack: Stack) -> None:
 
 
 def check_admins(stack: Stack) -> None:
-    """Each ready tenant's database carries its tenant's mark and has one first administrator, the one that was stored."""
+    """Each ready tenant's database carries its mark and has one first administrator, the one that was stored."""
     ready = rows(
         stack,
         "select t.tenant_id, t.generation, t.admin_id, d.name from provisioner.tenant t "
