@@ -7,7 +7,7 @@
 
 static const char SQL_LEASE[] = "select catalog.take_lease('janitor', $1, $2::bigint) as fence";
 
-static const char SQL_PRUNE[] = "select prune()";
+static const char SQL_KEEP_HOUSE[] = "select prune(), watch_stuck()";
 
 static const char SQL_REPORT[] = "select report_inventory($1, $2, $3::jsonb)";
 
@@ -40,12 +40,13 @@ static void inventory_shown(void *context, const char *server, json_t *list, con
                              PARAMS(janitor->driver->name, server, text), reported, NULL);
 }
 
-static void pruned(void *context, const struct pg_rows *rows, const struct err *err)
+static void house_kept(void *context, const struct pg_rows *rows, const struct err *err)
 {
         (void)context;
         (void)rows;
         if (err != NULL)
-                log_warn("what is too old could not be forgotten; it will be tried again", "error", err->message, NULL);
+                log_warn("old rows and stuck tenants could not be looked after; it will be tried again", "error",
+                         err->message, NULL);
 }
 
 static void lease_answered(void *context, const struct pg_rows *rows, const struct err *err)
@@ -55,7 +56,8 @@ static void lease_answered(void *context, const struct pg_rows *rows, const stru
         if (err == NULL && pg_rows_count(rows) == 1 && pg_text(rows, 0, "fence") != NULL &&
             !janitor->provisioner->service->stopping) {
                 janitor->driver->take_inventory(janitor->provisioner, inventory_shown, janitor);
-                pg_pool_exec(janitor->provisioner->service->catalog, SECONDS(30), SQL_PRUNE, NO_PARAMS, pruned, NULL);
+                pg_pool_exec(janitor->provisioner->service->catalog, SECONDS(30), SQL_KEEP_HOUSE, NO_PARAMS, house_kept,
+                             NULL);
         }
 }
 

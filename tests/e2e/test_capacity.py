@@ -30,6 +30,10 @@ def use_servers(stack: Stack, *capacities: int) -> None:
     service.wait_until_ready()
 
 
+def open_alerts(api: Api) -> list[str]:
+    return [alert["cause"] for alert in api.get("/api/admin/alerts").json["items"]]
+
+
 def test_tenants_spread_over_servers_and_wait_for_room(stack: Stack, api: Api) -> None:
     use_servers(stack, 1, 1)
     first, second = api.ready_tenant("First Placed"), api.ready_tenant("Second Placed")
@@ -41,8 +45,12 @@ def test_tenants_spread_over_servers_and_wait_for_room(stack: Stack, api: Api) -
     )
     assert waiting["activity"]["error"]["code"] == "no_capacity"
     assert waiting["state"] == "provisioning"
+    stack.postgres.execute("update catalog.business_clock set ahead = interval '1 hour'", "tenantry")
+    stuck = f"tenant-stuck:{third}"
+    eventually(lambda: stuck in open_alerts(api), 20, "somebody is told that it does not come forward")
     use_servers(stack, 1, 2)
     stack.postgres.execute("update provisioner.saga set next_at = now() where status = 'running'", "tenantry")
     api.wait_state(third, "ready")
+    eventually(lambda: stuck not in open_alerts(api), 20, "the alert is over")
     for tenant in (first, second):
         assert api.tenant(tenant)["state"] == "ready"
