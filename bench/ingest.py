@@ -1,4 +1,4 @@
-"""Signups into Kafka through the gateway, beside the bare cost of the same messages; and the gateway's memory over time."""
+"""Signups into Kafka through the gateway, beside the bare cost of the same messages; the gateway's memory over time."""
 
 from __future__ import annotations
 
@@ -130,13 +130,13 @@ def _measured(
     return Ingest(result, used, rss_mb(gateway) if gateway is not None else 0.0)
 
 
-def soak(stack: Stack, programs: Path, minutes: float, say: Callable[[str], None]) -> tuple[list[tuple[int, float]], Any]:
+def soak(
+    stack: Stack, programs: Path, minutes: float, say: Callable[[str], None]
+) -> tuple[list[tuple[int, float]], dict[str, Any]]:
     """The gateway's memory at a moderate rate: [(second, MB)], every ten seconds, and the generator's result."""
     gateway = _pids(stack)["gateway"]
     seconds = max(20, int(minutes * 60))
-    command, environment = _load(
-        stack, programs, "--warmup", "0", "--seconds", str(seconds), "--rate", str(SOAK_RATE)
-    )
+    command, environment = _load(stack, programs, "--warmup", "0", "--seconds", str(seconds), "--rate", str(SOAK_RATE))
     samples: list[tuple[int, float]] = []
 
     def sample(_: int) -> None:

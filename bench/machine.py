@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deploy.local.java import find_java
 from deploy.local.kafka import kafka_jars
 from deploy.local.postgres import postgres_programs
 
@@ -94,7 +95,7 @@ def facts() -> list[tuple[str, str]]:
         ("system", _os_name()),
         ("PostgreSQL", _first_line([str(postgres_programs() / "postgres"), "--version"])),
         ("Kafka", _kafka_version()),
-        ("Java", _first_line(["java", "-version"])),
+        ("Java", _first_line([str(find_java()), "--version"])),
         *((name, _package(package)) for name, package in _PACKAGES),
         ("gcc", _first_line(["gcc", "--version"])),
     ]

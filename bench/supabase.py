@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+
 from deploy.local.stack import CATALOG, Stack
 
 from .machine import peak_rss_mb, rss_mb
@@ -19,9 +20,12 @@ from .tenants import READY, sign_up
 
 PROVIDER_LIMIT = 120  # requests a minute and endpoint, as Supabase says
 OWN_LIMIT = 110  # SUPABASE_REQUESTS_PER_MINUTE's default
+AT_ONCE = 5  # of these may go at once; the rest are spread over the minute
 POLL_SECONDS = 5  # SUPABASE_POLL's default
 COMING_UP_SECONDS = 60
 WAIT_SECONDS = 2400.0
+
+QUEUED = "select tenant_id::text from provisioner.saga where kind = 'provision' order by created_at"
 
 
 class SandboxStack(Stack):
@@ -53,7 +57,9 @@ class Wave:
     rss_peak_mb: float
     rss_end_mb: float
     stats: dict[str, Any]
-    displaced: list[int]  # for each create in its turn: places away from its signup's place
+    queue_displaced: list[int]  # for each create: places away from its place in the catalog's queue of work
+    overtaken_seconds: list[float]  # for each create: how much younger the youngest signup was that came before it
+    signups_seconds: float  # from the first signup to the last
 
     @property
     def limited(self) -> int:
@@ -65,12 +71,13 @@ class Wave:
 
 
 def measure_wave(root: Path, count: int, rate: int, say: Callable[[str], None]) -> Wave:
-    """Signups as fast as they are taken, then until all are ready; the clock of the provider runs `rate` times faster."""
+    """Signups as fast as they are taken, then until all are ready; the provider's clock runs `rate` times faster."""
     stack = SandboxStack(
         root,
         driver="supabase",
         options={
-            "SUPABASE_REQUESTS_PER_MINUTE": str(OWN_LIMIT * rate),
+            # So that a minute of the provider's sees as many as a real one: what may go at once does not scale.
+            "SUPABASE_REQUESTS_PER_MINUTE": str((OWN_LIMIT - AT_ONCE) * rate + AT_ONCE),
             "SUPABASE_POLL": f"{POLL_SECONDS * 1000 // rate}ms",
             "JANITOR_INTERVAL": "5m",
         },
@@ -90,13 +97,15 @@ def _measure(stack: SandboxStack, count: int, rate: int, say: Callable[[str], No
     assert provisioner is not None
     rss_start = rss_mb(provisioner)
     began = time.monotonic()
-    tenants = sign_up(stack, count, "Wave")
+    times: list[float] = []
+    tenants = sign_up(stack, count, "Wave", times)
     ready = _wait(stack, tenants, began, say)
     seconds = time.monotonic() - began
-    created = stack.control("GET", f"requests?method=POST&path=^/v1/projects$&limit={count * 4}")
+    created = _created(tenants, stack.control("GET", f"requests?method=POST&path=^/v1/projects$&limit={count * 4}"))
     return Wave(
         count, rate, seconds, ready, rss_start, peak_rss_mb(provisioner), rss_mb(provisioner),
-        stack.control("GET", "stats"), _displaced(tenants, created),
+        stack.control("GET", "stats"), _displaced(_queued(stack), created),
+        _overtaken(dict(zip(tenants, times, strict=True)), created), times[-1] - times[0],
     )  # fmt: skip
 
 
@@ -115,13 +124,32 @@ def _wait(stack: Stack, tenants: list[str], began: float, say: Callable[[str], N
             time.sleep(0.25)
 
 
-def _displaced(tenants: list[str], requests: Any) -> list[int]:
-    """The creates that were done, in the order of their arrival, against the order of the signups."""
+def _created(tenants: list[str], requests: Any) -> list[str]:
+    """The tenants in the order in which the provider took their creates."""
     listed = requests["requests"] if isinstance(requests, dict) else requests
-    place = {tenant.replace("-", ""): number for number, tenant in enumerate(tenants)}
-    order: list[int] = []
+    by_name = {tenant.replace("-", ""): tenant for tenant in tenants}
+    order: list[str] = []
     for request in listed:
         found = re.search(r"[0-9a-f]{32}", str((request["body"] or {}).get("name", "")))
-        if request["status"] == 201 and found is not None and found[0] in place:
-            order.append(place[found[0]])
-    return [abs(number - turn) for turn, number in enumerate(order)]
+        if request["status"] == 201 and found is not None and found[0] in by_name:
+            order.append(by_name[found[0]])
+    return order
+
+
+def _queued(stack: Stack) -> list[str]:
+    """The tenants in the order in which the catalog learned of them: partitions of a topic are read one by one."""
+    with psycopg.connect(stack.postgres.url(CATALOG)) as catalog:
+        return [str(row[0]) for row in catalog.execute(QUEUED).fetchall()]
+
+
+def _displaced(queued: list[str], created: list[str]) -> list[int]:
+    place = {tenant: number for number, tenant in enumerate(queued)}
+    return [abs(place[tenant] - turn) for turn, tenant in enumerate(created) if tenant in place]
+
+
+def _overtaken(sent: dict[str, float], created: list[str]) -> list[float]:
+    youngest, overtaken = 0.0, []
+    for tenant in created:
+        youngest = max(youngest, sent[tenant])
+        overtaken.append(youngest - sent[tenant])
+    return overtaken

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+
 from deploy.local.postgres import postgres_programs
 from deploy.local.process import wait_until
 from deploy.local.stack import CATALOG, REPOSITORY, Stack
@@ -76,7 +77,7 @@ class Round:
 @contextmanager
 def tenant_stack(root: Path) -> Iterator[Stack]:
     """Everything with fsync on, one provisioner."""
-    stack = Stack(root, fast=False)
+    stack = Stack(root, fast=False, options={"JANITOR_INTERVAL": "5m"})  # the default; tests look every two seconds
     try:
         stack.start(gateways=1, provisioners=1)
         yield stack
@@ -84,13 +85,16 @@ def tenant_stack(root: Path) -> Iterator[Stack]:
         stack.destroy()
 
 
-def sign_up(stack: Stack, count: int, what: str) -> list[str]:
-    """So many signups one after the other over one connection; returns the tenants' ids in this order."""
+def sign_up(stack: Stack, count: int, what: str, times: list[float] | None = None) -> list[str]:
+    """So many signups one after the other over one connection; returns the tenants' ids in this order, and when each
+    was sent."""
     gateway = http.client.HTTPConnection("127.0.0.1", stack.services["gateway-0"].http_port or 0, timeout=30)
     headers = {"authorization": f"Bearer {stack.settings['tokens']['signup']}", "content-type": "application/json"}
     tenants = []
     for number in range(count):
         body = json.dumps({"company": f"{what} Pharmacy {number}", "email": f"owner{number}@bench.example"})
+        if times is not None:
+            times.append(time.monotonic())
         gateway.request("POST", "/api/signups", body, headers)
         answer = gateway.getresponse()
         told = json.load(answer)
@@ -105,7 +109,7 @@ def wait_until_ready(stack: Stack, tenants: list[str], seconds: float = WAIT_SEC
     with psycopg.connect(stack.postgres.url(CATALOG), autocommit=True) as catalog:
 
         def all_ready() -> bool:
-            time.sleep(0.1)
+            time.sleep(0.25)
             row = catalog.execute(READY, (tenants,)).fetchone()
             return row is not None and int(row[0]) == len(tenants)
 
@@ -113,7 +117,7 @@ def wait_until_ready(stack: Stack, tenants: list[str], seconds: float = WAIT_SEC
 
 
 def _steps_of(stack: Stack, tenants: list[str]) -> tuple[float, dict[str, list[float]]]:
-    """When the last tenant was ready, and how long each step took: from the event that told its beginning to the next."""
+    """When the last tenant was ready, and how long each step took: from the event of its beginning to the next."""
     with psycopg.connect(stack.postgres.url(CATALOG)) as catalog:
         told = catalog.execute(TOLD, (tenants,)).fetchall()
     steps: dict[str, list[float]] = {}
@@ -130,7 +134,8 @@ def _steps_of(stack: Stack, tenants: list[str]) -> tuple[float, dict[str, list[f
 
 
 def _meter(stack: Stack, provisioners: int) -> CpuMeter:
-    pids = {"postgres": stack.postgres.pid, "broker": stack.kafka.pid, "gateway": stack.services["gateway-0"].process.pid}
+    pids = {"postgres": stack.postgres.pid, "broker": stack.kafka.pid}
+    pids["gateway"] = stack.services["gateway-0"].process.pid
     pids |= {f"provisioner-{i}": stack.services[f"provisioner-{i}"].process.pid for i in range(provisioners)}
     meter = CpuMeter({name: pid for name, pid in pids.items() if pid is not None}, frozenset({"postgres"}))
     meter.start()

@@ -1,0 +1,134 @@
+"""`make bench`: measures, prints the tables, writes bench/RESULTS.md. A benchmark, not a test: no figure fails it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from . import ingest, report, supabase, tenants
+from .machine import CORES, facts
+
+HERE = Path(__file__).resolve().parent
+SECTIONS = ("ingest", "tenants", "supabase")
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A directory on a real disk that PostgreSQL's user can reach; gone afterwards."""
+    root = Path(tempfile.mkdtemp(prefix="tenantry-bench-", dir=os.environ.get("TENANTRY_BENCH_DIR", "/var/tmp")))
+    root.chmod(0o755)
+    try:
+        yield root
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def run_ingest(given: argparse.Namespace) -> str:
+    say(f"ingest: {given.runs} runs of {given.seconds} s, gateway and bare producer in turn")
+    gateway, bare = [], []
+    with scratch() as root, ingest.ingest_stack(root) as stack:
+        ingest.measure_bare(stack, given.programs, 0, 10)  # until the broker's code is compiled
+        for _ in range(given.runs):
+            gateway.append(ingest.measure_gateway(stack, given.programs, 3, given.seconds))
+            bare.append(ingest.measure_bare(stack, given.programs, 3, given.seconds))
+            for name, each in (("gateway", gateway[-1]), ("bare", bare[-1])):
+                say(f"  {name}: {each.per_second:,.0f}/s, p99 {each.result['p99_us'] / 1000:.2f} ms")
+        text = report.ingest_section(gateway, bare)
+        return text + "\n" + report.soak_section(*ingest.soak(stack, given.programs, given.soak_minutes, say))
+
+
+def run_tenants(given: argparse.Namespace) -> str:
+    say(f"tenants: {given.runs} runs of {given.tenants} with 1 and with 2 provisioners, ours and psql in turn")
+    ours: dict[int, list[tenants.Round]] = {1: [], 2: []}
+    bare: dict[int, list[tenants.Round]] = {1: [], 2: []}
+    alone: list[tenants.Round] = []
+    for run in range(given.runs):
+        with scratch() as root, tenants.tenant_stack(root) as stack:
+            tenants.measure_bare(stack, 8, 4, f"warm{run}")
+            tenants.wait_until_ready(stack, tenants.sign_up(stack, 8, f"Warm {run}"))
+            if run == 0:
+                alone.append(tenants.measure_alone(stack, 10))
+            for provisioners in ours:
+                if provisioners == 2:
+                    stack.start_service("provisioner", 1)
+                for turn in (0, 1):
+                    what = f"r{run}p{provisioners}"
+                    if (turn + run) % 2 == 0:
+                        bare[provisioners].append(
+                            tenants.measure_bare(stack, given.tenants, tenants.WORKERS * provisioners, what)
+                        )
+                    else:
+                        ours[provisioners].append(tenants.measure_tenants(stack, given.tenants, provisioners, what))
+                say(
+                    f"  {provisioners} provisioner(s): {ours[provisioners][-1].per_minute:.0f}/min, "
+                    f"psql {bare[provisioners][-1].per_minute:.0f}/min"
+                )
+    return report.tenants_section(ours, bare, alone)
+
+
+def run_supabase(given: argparse.Namespace) -> str:
+    say(f"supabase: {given.signups} signups, the provider's clock {given.rate} times faster")
+    with scratch() as root:
+        return report.supabase_section(supabase.measure_wave(root, given.signups, given.rate, say))
+
+
+def header() -> str:
+    load = os.getloadavg()[0]
+    machine = report.table(["", ""], facts())
+    return f"""# Benchmark results
+
+Taken by `make bench` on {time.strftime("%Y-%m-%d")}. Load generator, broker, PostgreSQL and services share the {CORES}
+cores of this machine; the load average before the start was {load:.1f}. Figures taken while others use the machine
+("others" in the tables) are lower than what it can do.
+
+{machine}
+"""
+
+
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python3 -m bench.run", description=__doc__)
+    parser.add_argument("sections", nargs="*", help=f"any of {', '.join(SECTIONS)}; all unless given")
+    parser.add_argument("--long", action="store_true", help="a soak of 5 minutes, 1,000 Supabase signups")
+    parser.add_argument("--runs", type=int, default=3, help="runs that medians are taken of (%(default)s)")
+    parser.add_argument("--seconds", type=int, default=15, help="length of a run of ingest (%(default)s)")
+    parser.add_argument("--soak-minutes", type=float, help="1, or 5 with --long")
+    parser.add_argument("--tenants", type=int, default=100, help="tenants of a run (%(default)s)")
+    parser.add_argument("--signups", type=int, help="Supabase signups: 200, or 1,000 with --long")
+    parser.add_argument("--rate", type=int, default=5, help="how much faster the provider's clock runs (%(default)s)")
+    parser.add_argument("--programs", type=Path, required=True, help="directory of load and produce")
+    parser.add_argument("--output", type=Path, default=HERE / "RESULTS.md", help="where the tables go (%(default)s)")
+    given = parser.parse_args()
+    unknown = set(given.sections) - set(SECTIONS)
+    if unknown:
+        parser.error(f"there is no section {', '.join(sorted(unknown))}")
+    given.sections = given.sections or list(SECTIONS)
+    given.soak_minutes = given.soak_minutes or (5 if given.long else 1)
+    given.signups = given.signups or (1000 if given.long else 200)
+    return given
+
+
+def main() -> int:
+    given = read_options()
+    parts = [header()]
+    runners = {"ingest": run_ingest, "tenants": run_tenants, "supabase": run_supabase}
+    for section in given.sections:
+        parts.append(runners[section](given))
+        say("\n" + parts[-1])
+    given.output.write_text("\n".join(parts))
+    say(f"written to {given.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
