@@ -33,7 +33,7 @@ objects_of = $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(1)/*.c))
 
 PYTHON := /usr/bin/python3
 
-.PHONY: all help demo down clean-data clean test unit e2e lint format bench programs prerequisites
+.PHONY: all help demo down clean-data clean test unit lint format bench programs prerequisites
 all: prerequisites
 	@$(MAKE) --no-print-directory -j$$(nproc) programs
 
@@ -52,6 +52,7 @@ help:
 
 ## make demo [DRIVER=supabase]  start everything on this machine and watch signups become tenants
 demo:
+	@case "$(DRIVER)" in postgres|supabase) ;; *) echo "DRIVER is postgres or supabase"; exit 2 ;; esac
 	@deploy/local/install.sh build run test
 	@$(MAKE) --no-print-directory -s -j$$(nproc) programs
 	@$(PYTHON) -m deploy.local.demo up --driver $(DRIVER)
@@ -68,11 +69,11 @@ clean-data:
 test:
 	@scripts/test
 
-## make lint                    format, cppcheck, both compilers
+## make lint                    format, cppcheck, Python's syntax
 lint:
 	@scripts/lint
 
-## make format                  put C and Python into the house's format
+## make format                  put C into the house's format
 format:
 	@clang-format -i $(shell git ls-files '*.c' '*.h')
 

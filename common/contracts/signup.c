@@ -8,14 +8,64 @@
 
 #define SLUG_MOST 32
 
-/* ASCII letters and digits stay, everything else becomes one hyphen. A name in another script becomes "tenant". */
+/* What Latin letters beyond ASCII become (U+00C0 to U+017F, as pairs of UTF-8 and ASCII); other letters become a
+ * hyphen. */
+static const char *const FOLDED[][2] = {
+        { "àáâãåāăąÀÁÂÃÅĀĂĄ", "a" },
+        { "äæÄÆ", "ae" },
+        { "çćĉċčÇĆĈĊČ", "c" },
+        { "ďđðĎĐÐ", "d" },
+        { "èéêëēĕėęěÈÉÊËĒĔĖĘĚ", "e" },
+        { "ĝğġģĜĞĠĢ", "g" },
+        { "ĥħĤĦ", "h" },
+        { "ìíîïĩīĭįıÌÍÎÏĨĪĬĮİ", "i" },
+        { "ĵĴ", "j" },
+        { "ķĸĶ", "k" },
+        { "ĺļľŀłĹĻĽĿŁ", "l" },
+        { "ñńņňŉŋÑŃŅŇŊ", "n" },
+        { "òóôõōŏőÒÓÔÕŌŎŐ", "o" },
+        { "öøœÖØŒ", "oe" },
+        { "ŕŗřŔŖŘ", "r" },
+        { "śŝşšŚŜŞŠ", "s" },
+        { "ß", "ss" },
+        { "ţťŧŢŤŦ", "t" },
+        { "þÞ", "th" },
+        { "ùúûũūŭůűųÙÚÛŨŪŬŮŰŲ", "u" },
+        { "üÜ", "ue" },
+        { "ŵŴ", "w" },
+        { "ýÿŷÝŶŸ", "y" },
+        { "źżžŹŻŽ", "z" },
+};
+
+static const char *fold(const char *letter)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(FOLDED); i++)
+                for (const char *p = FOLDED[i][0]; *p; p += 2) /* each takes two bytes */
+                        if (p[0] == letter[0] && p[1] == letter[1])
+                                return FOLDED[i][1];
+        return NULL;
+}
+
+static size_t add_folded(char *slug, size_t length, const char *ascii)
+{
+        for (; *ascii && length < SLUG_MOST; ascii++)
+                slug[length++] = *ascii;
+        return length;
+}
+
+/* Letters and digits stay, Latin letters lose their marks, everything else becomes one hyphen. Where too little is left
+ * (a name in another script) it is "tenant". */
 static void slug_of(const char *company, char slug[SLUG_MOST + 1])
 {
         size_t length = 0;
 
         for (; *company && length < SLUG_MOST; company++) {
-                if (isalnum((unsigned char)*company))
+                const char *ascii = (unsigned char)*company >= 0xc0 ? fold(company) : NULL;
+
+                if (isalnum((unsigned char)*company) && (unsigned char)*company < 0x80)
                         slug[length++] = (char)tolower((unsigned char)*company);
+                else if (ascii != NULL)
+                        length = add_folded(slug, length, ascii), company++;
                 else if (length > 0 && slug[length - 1] != '-')
                         slug[length++] = '-';
         }

@@ -33,13 +33,16 @@ def demo_stack(driver: str) -> Stack:
     return Stack(RUN / "demo", driver=driver, fast=False, die_with_parent=False)
 
 
-def call(stack: Stack, method: str, path: str, body: Any = None) -> Any:
+def call(stack: Stack, method: str, path: str, body: Any = None, key: str | None = None) -> Any:
     environment = stack.client_environment()
+    headers = {"content-type": "application/json", "authorization": f"Bearer {environment['TENANTRY_TOKEN']}"}
+    if key is not None:
+        headers["idempotency-key"] = key
     request = urllib.request.Request(
         environment["TENANTRY_URL"] + path,
         method=method,
         data=None if body is None else json.dumps(body).encode(),
-        headers={"content-type": "application/json", "authorization": f"Bearer {environment['TENANTRY_TOKEN']}"},
+        headers=headers,
     )
     with urllib.request.urlopen(request, timeout=30) as response:
         return json.load(response)
@@ -47,7 +50,8 @@ def call(stack: Stack, method: str, path: str, body: Any = None) -> Any:
 
 def write_environment(stack: Stack) -> None:
     """.run/env: after `. .run/env` the CLI, curl, kcat and psql work."""
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in stack.client_environment().items()]
+    known = {**stack.client_environment(), **stack.operator_environment()}
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in known.items()]
     lines = [line for line in lines if "SAN_OPTIONS" not in line]
     lines.append(f"export PATH={shlex.quote(str(stack.build))}:$PATH")
     path = RUN / "env"
@@ -66,7 +70,8 @@ def sign_up(stack: Stack) -> list[str]:
     say(f"\n{BOLD}Three companies sign up:{PLAIN}")
     tenants = []
     for company, email, name in COMPANIES:
-        answer = call(stack, "POST", "/api/signups", {"company": company, "email": email, "name": name})
+        body = {"company": company, "email": email, "name": name}
+        answer = call(stack, "POST", "/api/signups", body, key=f"demo {company}")  # once, however often the demo runs
         tenants.append(answer["tenant_id"])
         say(f"  {company:22} 202 accepted, operation {DIM}{answer['operation_id']}{PLAIN}")
     return tenants
@@ -95,7 +100,7 @@ def watch(stack: Stack, tenants: list[str]) -> None:
         time.sleep(0.05)
 
 
-def tell_what_next(stack: Stack, tenant: str) -> None:
+def tell_what_next(stack: Stack) -> None:
     mails = stack.root / "mail"
     say(f"""
 {GREEN}All ready.{PLAIN} Everything runs on this machine; state is under .run/, logs under .run/demo/logs/.
@@ -105,19 +110,24 @@ def tell_what_next(stack: Stack, tenant: str) -> None:
   tenantry tenants                                  who is there
   tenantry signup --company "My Shop" --email me@example.test --wait
   tenantry watch                                    live, every change (end with Ctrl-C)
-  tenantry suspend {tenant} --wait
-  tenantry explain {tenant}
+  tenantry suspend acme-pharmacy --wait
+  tenantry explain acme-pharmacy
   tenantry doctor                                   is everything as it should be?
   curl -s -H "Authorization: Bearer $TENANTRY_TOKEN" $TENANTRY_URL/api/tenants | jq .
   kcat -b $KAFKA_BROKERS -C -e -t tenant.status.v1 -f '%k %s\\n'
   psql "$CATALOG_DATABASE_URL" -c 'select slug, state from provisioner.tenant'
-  ls {os.path.relpath(mails, REPOSITORY)}                            the invitations
+  for m in {os.path.relpath(mails, REPOSITORY)}/*; do sed '1,/^\\r*$/d' "$m" | base64 -di; done    the invitations
 
 `make down` stops it, `make clean-data` forgets it.""")
 
 
 def up(driver: str) -> None:
     stack = demo_stack(driver)
+    if stack.service("gateway", 0).process.running:
+        write_environment(stack)
+        say(f"The demo runs already: gateway at {stack.client_environment()['TENANTRY_URL']}.")
+        say("`. .run/env` to use it, `make down` to stop it.")
+        return
     say(f"{BOLD}Starting PostgreSQL, Apache Kafka and the services ({driver} driver) ...{PLAIN}")
     began = time.monotonic()
     stack.start(gateways=1, provisioners=2)
@@ -125,7 +135,7 @@ def up(driver: str) -> None:
     say(f"  up in {time.monotonic() - began:.1f} s: gateway at {stack.client_environment()['TENANTRY_URL']}")
     tenants = sign_up(stack)
     watch(stack, tenants)
-    tell_what_next(stack, tenants[0])
+    tell_what_next(stack)
 
 
 def known_driver() -> str:
@@ -170,6 +180,9 @@ def main() -> int:
     except (ServerError, TimeoutError) as error:
         say(f"error: {error}")
         return 1
+    except KeyboardInterrupt:
+        say("\ninterrupted; `make down` stops what was started")
+        return 130
     return 0
 
 

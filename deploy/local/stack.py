@@ -354,6 +354,15 @@ class Stack:
             [str(self.build / "tenantry"), *words], env=environment, capture_output=True, text=True, timeout=timeout
         )
 
+    def operator_environment(self) -> dict[str, str]:
+        """What an operator has beside: enough for `tenantry init`, `doctor` and `archive cat`."""
+        provisioner = self.environment("provisioner", 0)
+        names = ("CONTROL_KEYS", "TENANT_DRIVER", "TENANT_SERVERS", "SUPABASE_ACCESS_TOKEN", "SUPABASE_ORGANIZATION")
+        made = {name: provisioner[name] for name in names if name in provisioner}
+        made["CATALOG_ADMIN_URL"] = self.postgres.url(CATALOG)
+        made["TENANTRY_OPS_URL"] = ",".join(service.ops_url for service in self.services.values())
+        return made
+
     def client_environment(self) -> dict[str, str]:
         """What .run/env holds: enough for the CLI, curl, kcat and psql."""
         tokens = self.settings["tokens"]

@@ -328,11 +328,11 @@ def test_on_a_terminal_watching_draws_a_board(stack: Stack, tenant: str) -> None
 
 
 def test_what_a_server_sends_is_never_written_raw(stack: Stack) -> None:
-    """A signup may carry what a terminal would obey only beyond ASCII: the contract lets direction marks pass."""
-    words = ["--company", "Right \u202eLeft", "--email", "r@l.test", "--subdomain", "rtl", "--wait", "--json"]
+    """A signup may carry what a terminal would obey only beyond ASCII: the contract lets some marks pass."""
+    words = ["--company", "Right \u200fLeft", "--email", "r@l.test", "--subdomain", "rtl", "--wait", "--json"]
     made = answered(stack.run_cli("signup", *words))
     shown = stack.run_cli("tenants", "--all").stdout + stack.run_cli("tenant", made["tenant_id"]).stdout
-    assert "\u202e" not in shown and "\\xe2\\x80\\xae" in shown
+    assert "\u200f" not in shown and "\\xe2\\x80\\x8f" in shown
 
 
 def test_refusals_and_absences_have_codes_of_their_own(stack: Stack) -> None:

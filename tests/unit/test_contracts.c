@@ -401,7 +401,14 @@ static void test_slugs_are_made_of_what_a_name_has(void **state)
                 { "Corner Pharmacy", "corner-pharmacy" },
                 { "  --Corner--  Pharmacy!! ", "corner-pharmacy" },
                 { "O'Neill & Sons", "o-neill-sons" },
-                { "Caf\xc3\xa9 Noir", "caf-noir" },
+                { "Caf\xc3\xa9 Noir", "cafe-noir" },
+                { "B\xc3\xa4"
+                  "ckerei M\xc3\xbcller",
+                  "baeckerei-mueller" },
+                { "\xc5\x81\xc3\xb3"
+                  "d\xc5\xba Stra\xc3\x9f"
+                  "e",
+                  "lodz-strasse" },
                 { "\xd8\xb5\xd9\x8a\xd8\xaf\xd9\x84\xd9\x8a\xd8\xa9", "tenant" },
                 { "AB", "tenant" },
                 { "A-B", "a-b" },
