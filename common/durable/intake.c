@@ -20,7 +20,9 @@ static const char SQL_POSITIONS[] = "select topic, partition, next_offset from c
 
 static const char SQL_TAKE[] = "select take($1::jsonb, $2::bigint, $3, $4::jsonb, $5::jsonb, $6, $7, $8) as taken";
 
-static const char SQL_TAKE_PARKED[] = "select take_parked($1::text[]) as more";
+static const char SQL_PARKED_NEXT[] = "select id, event, data from parked_next($1::text[], $2::bigint)";
+
+static const char SQL_TAKE_PARKED[] = "select take_parked($1::bigint, $2::jsonb, $3, $4, $5)";
 
 struct intake {
         struct service *service;
@@ -30,6 +32,7 @@ struct intake {
         struct kafka_position *positions;
         size_t position_count;
         unsigned assignment;
+        char parked_after[24]; /* the last parked event that was looked at in this round */
         bool assigned, stopped, asking;
         struct delivery *failed; /* messages that wait for PostgreSQL */
         struct metric *results[5], *seconds;
@@ -335,8 +338,38 @@ static void parked_taken(void *context, const struct pg_rows *rows, const struct
 {
         struct intake *intake = context;
 
-        if (err == NULL && pg_bool(rows, 0, "more") && !intake->stopped)
-                ask_parked(intake);
+        (void)rows;
+        if (err != NULL)
+                log_error("a parked event cannot be taken; it stays parked", "error", err->message, NULL);
+        if (!intake->stopped && (err == NULL || !err_is_transient(err)))
+                ask_parked(intake); /* the next one, whatever became of this */
+}
+
+/* The contract is asked as for any event: when it was parked, nobody knew it. */
+static void parked_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct intake *intake = context;
+        auto_json *described = NULL, *given = NULL, *data = NULL;
+        auto_free char *text = NULL;
+        const struct contract *contract;
+        struct err refused = { 0 };
+
+        if (err != NULL || pg_rows_count(rows) == 0 || intake->stopped)
+                return;
+        snprintf(intake->parked_after, sizeof(intake->parked_after), "%s", pg_text(rows, 0, "id"));
+        if (json_parse(pg_text(rows, 0, "event"), strlen(pg_text(rows, 0, "event")), &described, &refused) == 0 &&
+            json_parse(pg_text(rows, 0, "data"), strlen(pg_text(rows, 0, "data")), &given, &refused) == 0) {
+                contract = contract_find(json_text(described, "type"));
+                if (contract != NULL &&
+                    contract_check(contract, json_text(described, "key"), given, &data, &refused) == 0 &&
+                    intake->settings.enrich != NULL)
+                        intake->settings.enrich(intake->settings.context, data);
+        }
+        text = data ? json_print(data) : NULL;
+        pg_pool_exec(intake->service->catalog, STATEMENT_TIMEOUT, SQL_TAKE_PARKED,
+                     PARAMS(intake->parked_after, text, refused.class ? refused.code : NULL,
+                            refused.field[0] ? refused.field : NULL, refused.class ? refused.message : NULL),
+                     parked_taken, intake);
 }
 
 static void ask_parked(struct intake *intake)
@@ -346,14 +379,15 @@ static void ask_parked(struct intake *intake)
         for (const struct contract *c = CONTRACTS; c->type != NULL; c++)
                 buf_printf(&types, "%s%s", types.length ? "," : "{", c->type);
         buf_add_text(&types, "}");
-        pg_pool_exec(intake->service->catalog, STATEMENT_TIMEOUT, SQL_TAKE_PARKED, PARAMS(types.data), parked_taken,
-                     intake);
+        pg_pool_exec(intake->service->catalog, STATEMENT_TIMEOUT, SQL_PARKED_NEXT,
+                     PARAMS(types.data, intake->parked_after), parked_arrived, intake);
 }
 
 static void on_parked(uv_timer_t *timer)
 {
         struct intake *intake = timer->data;
 
+        snprintf(intake->parked_after, sizeof(intake->parked_after), "0");
         if (!intake->stopped)
                 ask_parked(intake);
 }

@@ -36,6 +36,15 @@ static const char *const TOPICS[] = { "tenant.events.v1", "tenant.status.v1", NU
 
 enum phase { PHASE_IDLE, PHASE_EVENTS, PHASE_SNAPSHOTS, PHASE_DEAD_LETTERS };
 
+enum outcome { OUTCOME_WAITING, OUTCOME_SENT, OUTCOME_REFUSED, OUTCOME_FAILED };
+
+/* One row of the batch on its way. */
+struct row {
+        struct publisher *publisher;
+        char *key, *version; /* for the statement that marks it; version may be NULL */
+        enum outcome outcome;
+};
+
 struct publisher {
         struct service *service;
         struct kafka_producer *producer;
@@ -44,9 +53,8 @@ struct publisher {
         bool asking_lease, held, takeover_wanted, dropping, stopped, more, producer_broken;
         int64_t lease_until, asked_at, next_lease_at, next_sweep_at, pause_until;
         int64_t fence, batch_fence; /* of the lease we have, and of that under which the batch was read */
-        /* The batch on its way: keys for the statement that marks it, and how many answers are missing. */
-        struct buf keys, versions;
-        size_t in_flight, failed, count;
+        struct row *rows;           /* the batch on its way */
+        size_t count, in_flight;
         struct metric *published[3], *leading;
 };
 
@@ -80,12 +88,6 @@ static void drop_lease(struct publisher *publisher)
 static void end_round(struct publisher *publisher)
 {
         publisher->phase = PHASE_IDLE;
-        buf_reset(&publisher->keys);
-        buf_reset(&publisher->versions);
-        if (publisher->producer_broken && publisher->in_flight == 0) {
-                kafka_producer_free(TAKE_PTR(publisher->producer), 0);
-                publisher->producer_broken = false;
-        }
         if (publisher->stopped)
                 drop_lease(publisher);
 }
@@ -95,92 +97,127 @@ static void marked(void *context, const struct pg_rows *rows, const struct err *
         struct publisher *publisher = context;
 
         (void)rows;
-        if (err != NULL) {
+        if (err != NULL)
                 log_warn("published rows could not be marked; they will be sent again", "error", err->message, NULL);
+        else
+                FAILPOINT(publisher_after_mark, NULL);
+        if (err != NULL || publisher->pause_until > clock_boot_ms())
                 end_round(publisher);
-                return;
-        }
-        FAILPOINT(publisher_after_mark, NULL);
-        next_phase(publisher);
+        else
+                next_phase(publisher);
 }
 
-static void close_list(struct buf *list)
+static void free_rows(struct publisher *publisher)
 {
-        buf_add_text(list, list->length ? "}" : "{}");
+        for (size_t i = 0; i < publisher->count; i++) {
+                free(publisher->rows[i].key);
+                free(publisher->rows[i].version);
+        }
+        free(TAKE_PTR(publisher->rows));
+        publisher->count = 0;
+}
+
+/* Keys and versions of the rows that Kafka has, or can never have; of all of them where that is asked for. */
+static void list_rows(const struct publisher *publisher, bool all, struct buf *keys, struct buf *versions)
+{
+        for (size_t i = 0; i < publisher->count; i++) {
+                const struct row *row = &publisher->rows[i];
+
+                if (!all && row->outcome == OUTCOME_FAILED)
+                        continue;
+                buf_printf(keys, "%s%s", keys->length ? "," : "{", row->key);
+                if (row->version != NULL)
+                        buf_printf(versions, "%s%s", versions->length ? "," : "{", row->version);
+        }
+        buf_add_text(keys, keys->length ? "}" : "{}");
+        buf_add_text(versions, versions->length ? "}" : "{}");
+}
+
+static void mark_rows(struct publisher *publisher, const char *keys, const char *versions)
+{
+        struct pg_pool *catalog = publisher->service->catalog;
+
+        if (publisher->phase == PHASE_EVENTS)
+                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_EVENTS_DONE, PARAMS(keys), marked, publisher);
+        else if (publisher->phase == PHASE_SNAPSHOTS)
+                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_SNAPSHOTS_DONE, PARAMS(keys, versions), marked, publisher);
+        else
+                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_DEAD_LETTERS_DONE, PARAMS(keys), marked, publisher);
 }
 
 /* All answers of the batch are there. */
 static void batch_ended(struct publisher *publisher)
 {
-        struct pg_pool *catalog = publisher->service->catalog;
+        auto_buf keys = { 0 }, versions = { 0 };
+        bool doubtful = publisher->phase == PHASE_SNAPSHOTS &&
+                        (!still_leading(publisher) || publisher->fence != publisher->batch_fence);
+        size_t failed = 0;
 
         FAILPOINT(publisher_after_produce, NULL);
-        close_list(&publisher->keys);
-        close_list(&publisher->versions);
-        if (publisher->phase == PHASE_SNAPSHOTS &&
-            (!still_leading(publisher) || publisher->fence != publisher->batch_fence)) {
-                /* A successor may have sent newer snapshots before ours arrived: have them sent once more. */
-                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_DOUBTFUL, PARAMS(publisher->keys.data), marked, publisher);
-                return;
-        }
-        if (publisher->failed > 0) {
+        for (size_t i = 0; i < publisher->count; i++)
+                failed += publisher->rows[i].outcome == OUTCOME_FAILED;
+        metric_add(publisher->published[publisher->phase - PHASE_EVENTS], (double)(publisher->count - failed));
+        if (failed > 0)
                 publisher->pause_until = clock_boot_ms() + FAILURE_PAUSE;
-                end_round(publisher);
-                return;
-        }
-        metric_add(publisher->published[publisher->phase - PHASE_EVENTS], (double)publisher->count);
-        if (publisher->phase == PHASE_EVENTS)
-                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_EVENTS_DONE, PARAMS(publisher->keys.data), marked,
+        list_rows(publisher, doubtful, &keys, &versions);
+        free_rows(publisher);
+        if (doubtful) /* a successor may have sent newer snapshots before ours arrived: have them sent once more */
+                pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, SQL_DOUBTFUL, PARAMS(keys.data), marked,
                              publisher);
-        else if (publisher->phase == PHASE_SNAPSHOTS)
-                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_SNAPSHOTS_DONE,
-                             PARAMS(publisher->keys.data, publisher->versions.data), marked, publisher);
         else
-                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_DEAD_LETTERS_DONE, PARAMS(publisher->keys.data), marked,
-                             publisher);
+                mark_rows(publisher, keys.data, versions.data);
 }
 
-static void delivered(void *context, const struct err *err)
+/* What Kafka will never take is set aside, loudly: everything behind it must go on. */
+static void note_outcome(struct row *row, const struct err *err)
 {
-        struct publisher *publisher = context;
+        row->outcome = err == NULL ? OUTCOME_SENT : err->class == ERR_INPUT ? OUTCOME_REFUSED : OUTCOME_FAILED;
+        if (row->outcome == OUTCOME_REFUSED)
+                log_error("Kafka refuses a message for good; it is not published", "row", row->key, "error",
+                          err->message, NULL);
+        else if (row->outcome == OUTCOME_FAILED && row == row->publisher->rows)
+                log_warn("Kafka does not take our messages; they wait in the catalog", "error", err->message, NULL);
+}
 
-        if (err != NULL) {
-                if (publisher->failed++ == 0)
-                        log_warn("Kafka does not take our messages; they wait in the catalog", "error", err->message,
-                                 NULL);
-        }
+static void batch_part_ended(struct publisher *publisher)
+{
         if (--publisher->in_flight == 0)
                 batch_ended(publisher);
 }
 
+static void delivered(void *context, const struct err *err)
+{
+        struct row *row = context;
+
+        note_outcome(row, err);
+        batch_part_ended(row->publisher);
+}
+
 static void begin_batch(struct publisher *publisher, size_t count)
 {
-        buf_reset(&publisher->keys);
-        buf_reset(&publisher->versions);
-        publisher->failed = 0;
+        publisher->rows = mem_alloc(count, sizeof(publisher->rows[0]));
         publisher->batch_fence = publisher->fence;
-        publisher->count = count;
         publisher->in_flight = 1; /* ours, until all are handed over */
         publisher->more |= count == BATCH;
         FAILPOINT(publisher_before_produce, NULL);
 }
 
-static void end_batch(struct publisher *publisher)
+static struct row *add_row(struct publisher *publisher, const char *key, const char *version)
 {
-        delivered(publisher, NULL);
+        struct row *row = &publisher->rows[publisher->count++];
+
+        row->publisher = publisher;
+        row->key = mem_copy_text(key);
+        row->version = mem_copy_text(version);
+        publisher->in_flight++;
+        return row;
 }
 
-static void add_key(struct buf *list, const char *key)
+/* Handed over; where that failed, the answer is there at once. */
+static void note_sent(struct row *row, int rc, const struct err *err)
 {
-        buf_printf(list, "%s%s", list->length ? "," : "{", key);
-}
-
-static void note_sent(struct publisher *publisher, int rc)
-{
-        if (rc == 0)
-                publisher->in_flight++;
-        else
-                publisher->failed++;
+        if (rc < 0)
+                delivered(row, err);
 }
 
 static void events_arrived(void *context, const struct pg_rows *rows, const struct err *err)
@@ -211,10 +248,12 @@ static void events_arrived(void *context, const struct pg_rows *rows, const stru
                         .data = pg_text(rows, row, "data"),
                 };
 
-                add_key(&publisher->keys, pg_text(rows, row, "seq"));
-                note_sent(publisher, cloudevent_produce(publisher->producer, &event, delivered, publisher, NULL));
+                struct row *sent = add_row(publisher, pg_text(rows, row, "seq"), NULL);
+                struct err refused;
+
+                note_sent(sent, cloudevent_produce(publisher->producer, &event, delivered, sent, &refused), &refused);
         }
-        end_batch(publisher);
+        batch_part_ended(publisher);
 }
 
 static void snapshots_arrived(void *context, const struct pg_rows *rows, const struct err *err)
@@ -246,19 +285,21 @@ static void snapshots_arrived(void *context, const struct pg_rows *rows, const s
                         .data = pg_text(rows, row, "snapshot"),
                 };
 
-                add_key(&publisher->keys, tenant);
-                add_key(&publisher->versions, version);
-                note_sent(publisher, cloudevent_produce(publisher->producer, &event, delivered, publisher, NULL));
+                struct row *sent = add_row(publisher, tenant, version);
+                struct err refused;
+
+                note_sent(sent, cloudevent_produce(publisher->producer, &event, delivered, sent, &refused), &refused);
         }
-        end_batch(publisher);
+        batch_part_ended(publisher);
 }
 
 /* The message as it came, with why it is here in headers of ours. */
-static int produce_dead_letter(struct publisher *publisher, const struct pg_rows *rows, int row)
+static void produce_dead_letter(struct publisher *publisher, const struct pg_rows *rows, int row)
 {
+        struct row *sent = add_row(publisher, pg_text(rows, row, "id"), NULL);
         auto_free char *topic = mem_printf("%s.%s.dlq", pg_text(rows, row, "topic"), pg_text(rows, row, "service"));
         struct dead_letter letter;
-        int rc;
+        struct err refused;
 
         dead_letter_read(rows, row, &letter);
         letter.record.topic = topic;
@@ -266,9 +307,8 @@ static int produce_dead_letter(struct publisher *publisher, const struct pg_rows
         dead_letter_add(&letter, "tenantry_detail", pg_text(rows, row, "detail"));
         dead_letter_add(&letter, "tenantry_dead_letter", pg_text(rows, row, "id"));
         dead_letter_add(&letter, "tenantry_field", pg_text(rows, row, "field"));
-        rc = kafka_produce(publisher->producer, &letter.record, delivered, publisher, NULL);
+        note_sent(sent, kafka_produce(publisher->producer, &letter.record, delivered, sent, &refused), &refused);
         dead_letter_release(&letter);
-        return rc;
 }
 
 static void dead_letters_arrived(void *context, const struct pg_rows *rows, const struct err *err)
@@ -286,11 +326,9 @@ static void dead_letters_arrived(void *context, const struct pg_rows *rows, cons
                 return;
         }
         begin_batch(publisher, (size_t)count);
-        for (int row = 0; row < count; row++) {
-                add_key(&publisher->keys, pg_text(rows, row, "id"));
-                note_sent(publisher, produce_dead_letter(publisher, rows, row));
-        }
-        end_batch(publisher);
+        for (int row = 0; row < count; row++)
+                produce_dead_letter(publisher, rows, row);
+        batch_part_ended(publisher);
 }
 
 /* Events first, then the snapshots they changed, then dead letters; then the next round. */
@@ -384,10 +422,15 @@ static void ask_lease(struct publisher *publisher)
                      PARAMS(publisher->service->instance, ms), lease_answered, publisher);
 }
 
+/* Called from the timer and never from a callback of the producer that is freed here. */
 static bool make_producer(struct publisher *publisher)
 {
         struct err err;
 
+        if (publisher->producer_broken) {
+                kafka_producer_free(TAKE_PTR(publisher->producer), 0);
+                publisher->producer_broken = false;
+        }
         if (publisher->producer != NULL)
                 return true;
         if (kafka_producer_new(&publisher->service->loop, &publisher->service->kafka, MESSAGE_TIMEOUT, TOPICS,
@@ -449,8 +492,7 @@ static void free_publisher(uv_handle_t *handle)
 {
         struct publisher *publisher = handle->data;
 
-        buf_free(&publisher->keys);
-        buf_free(&publisher->versions);
+        free_rows(publisher);
         free(publisher);
 }
 

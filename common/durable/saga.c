@@ -378,6 +378,8 @@ static void store(struct saga *saga)
         }
         if (saga->at.cancelled)
                 json_object_set_new(saga->data, "cancelled", json_true());
+        if (saga->decision.move == SAGA_END && saga->at.undoing) /* a retry goes on backwards */
+                json_object_set_new(saga->data, "undoing", json_true());
         data = json_print(saga->data);
         switch (saga->decision.move) {
         case SAGA_ADVANCE:

@@ -175,7 +175,8 @@ int cloudevent_decode(const struct kafka_message *message, const char *bare_type
         int rc;
 
         memset(event, 0, sizeof(*event));
-        if (message->key != NULL && memchr(message->key, '\0', message->key_length) == NULL)
+        if (message->key != NULL && message->key_length <= ATTRIBUTE_LIMIT &&
+            memchr(message->key, '\0', message->key_length) == NULL)
                 event->key = mem_copy_bytes(message->key, message->key_length);
         if (content_type != NULL && type_length >= sizeof(structured) - 1 &&
             strncasecmp(content_type, structured, sizeof(structured) - 1) == 0)

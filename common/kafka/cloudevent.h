@@ -7,7 +7,7 @@
 
 struct cloudevent {
         char *id, *source, *type, *subject, *time, *traceparent; /* subject, time and traceparent may be NULL */
-        char *key;                                               /* the message key as text, or NULL */
+        char *key; /* the message key as text; NULL where it is none, or too long */
         json_t *data;
         char body_hash[65]; /* SHA-256 of type and data, to tell the same event from another one under its id */
 };

@@ -67,6 +67,19 @@ static void free_lane(struct kafka_consumer *consumer, struct lane *lane)
         free(lane);
 }
 
+static void pause_lane(struct kafka_consumer *consumer, struct lane *lane, bool pause)
+{
+        rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+
+        rd_kafka_topic_partition_list_add(list, lane->topic, lane->partition);
+        if (pause)
+                rd_kafka_pause_partitions(consumer->rk, list);
+        else
+                rd_kafka_resume_partitions(consumer->rk, list);
+        rd_kafka_topic_partition_list_destroy(list);
+        lane->paused = pause;
+}
+
 static void drop_lanes(struct kafka_consumer *consumer)
 {
         struct lane *lane, *next;
@@ -74,6 +87,8 @@ static void drop_lanes(struct kafka_consumer *consumer)
         LL_FOREACH_SAFE(consumer->lanes, lane, next)
         {
                 empty_lane(lane);
+                if (lane->paused) /* librdkafka would remember it beyond the next assignment */
+                        pause_lane(consumer, lane, false);
                 lane->dropped = true;
                 if (lane->in_hand == NULL)
                         free_lane(consumer, lane);
@@ -88,19 +103,6 @@ static struct lane *find_lane(struct kafka_consumer *consumer, const char *topic
                 if (!lane->dropped && lane->partition == partition && strcmp(lane->topic, topic) == 0)
                         return lane;
         return NULL;
-}
-
-static void pause_lane(struct kafka_consumer *consumer, struct lane *lane, bool pause)
-{
-        rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-
-        rd_kafka_topic_partition_list_add(list, lane->topic, lane->partition);
-        if (pause)
-                rd_kafka_pause_partitions(consumer->rk, list);
-        else
-                rd_kafka_resume_partitions(consumer->rk, list);
-        rd_kafka_topic_partition_list_destroy(list);
-        lane->paused = pause;
 }
 
 static void go_on(struct kafka_consumer *consumer, struct lane *lane)
@@ -412,6 +414,7 @@ void kafka_consumer_start(struct kafka_consumer *consumer, unsigned assignment, 
                 rd_kafka_topic_partition_list_add(list, lane->topic, lane->partition)->offset = positions[i].offset;
         }
         rd_kafka_assign(consumer->rk, list);
+        rd_kafka_resume_partitions(consumer->rk, list);
         rd_kafka_topic_partition_list_destroy(list);
 }
 

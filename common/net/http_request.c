@@ -49,6 +49,8 @@ const void *http_route_extra(const struct http_request *request)
 
 void http_keep(struct http_request *request, void *state, void (*release)(void *state))
 {
+        if (request->release != NULL)
+                request->release(request->kept);
         request->kept = state;
         request->release = release;
 }

@@ -151,8 +151,8 @@ static void start_work(struct pg_slot *slot)
         pool->working++;
         slot->work = work;
         slot->state = SLOT_WORKING;
-        pg_exec(slot->conn, work->timeout_ms, work->sql, work->count, (const char *const *)work->params, statement_done,
-                slot);
+        pg_exec(slot->conn, MAX(1, work->give_up_at - clock_boot_ms()), work->sql, work->count,
+                (const char *const *)work->params, statement_done, slot);
 }
 
 static size_t opening(const struct pg_pool *pool)
@@ -252,20 +252,18 @@ static void free_pool(uv_handle_t *handle)
 void pg_pool_free(struct pg_pool *pool)
 {
         struct pg_work *work, *next;
-        struct err err;
 
         if (pool == NULL)
                 return;
         pool->closing = true;
-        err_set(&err, ERR_BUSY, "pool_closed", "the service is stopping");
         DL_FOREACH_SAFE (pool->queue, work, next) {
                 DL_DELETE(pool->queue, work);
-                finish_work(work, NULL, &err);
+                free_work(work);
         }
         for (size_t i = 0; i < pool->size; i++) {
                 pg_close(TAKE_PTR(pool->slots[i].conn));
                 if (pool->slots[i].work != NULL)
-                        finish_work(TAKE_PTR(pool->slots[i].work), NULL, &err);
+                        free_work(TAKE_PTR(pool->slots[i].work));
         }
         uv_close((uv_handle_t *)&pool->sweep, free_pool);
 }

@@ -7,11 +7,12 @@ struct pg_pool;
 
 /* target's texts are copied. */
 struct pg_pool *pg_pool_new(uv_loop_t *loop, const struct pg_target *target, size_t size);
-/* Ends all connections; statements not yet answered get ERR_BUSY "pool_closed". */
+/* Ends all connections. Statements not yet answered are forgotten: nobody is called back, for the parts that asked may
+ * be gone already. */
 void pg_pool_free(struct pg_pool *pool);
 
 /* As pg_exec, on the next free connection; sql and params are copied. Waits at
- * most timeout_ms for a connection (then ERR_BUSY "database_away"), and as long again for the answer. */
+ * most timeout_ms for a connection (then ERR_BUSY "database_away"); what is left of it is the time for the answer. */
 void pg_pool_exec(struct pg_pool *pool, int64_t timeout_ms, const char *sql, size_t count, const char *const *params,
                   pg_done_fn done, void *context);
 /* True while the last thing heard from the database was good. */

@@ -325,8 +325,8 @@ as $$
         from saga d
         where d.status in ('running', 'undoing')
           and d.next_at <= clock_timestamp()
-          and (d.lease_until is null or d.lease_until < clock_timestamp()
-               or (d.owner = p_owner and not d.saga_id = any (p_held)))
+          and not d.saga_id = any (p_held)
+          and (d.lease_until is null or d.lease_until < clock_timestamp() or d.owner = p_owner)
           and d.kind || '/' || d.step = any (p_kinds)
         order by d.next_at
         limit p_limit
@@ -477,6 +477,7 @@ as $$
 declare
     v saga;
 begin
+    perform lock_tenant((select tenant_id from saga where saga_id = p_saga_id)); -- first, as commands do
     update saga
     set status = p_status,
         data = p_data,

@@ -153,6 +153,13 @@ begin
 end
 $$;
 
+-- Whoever changes several things of a tenant takes its row first, so that no two wait for each other.
+create function provisioner.lock_tenant(p_tenant_id uuid) returns void
+language sql
+as $$
+    select from tenant where tenant_id = p_tenant_id for update
+$$;
+
 -- What is to be done next for a tenant: a pure function of its facts. Null when it is as it should be.
 create function provisioner.next_activity(t provisioner.tenant) returns text
 language sql stable
@@ -329,8 +336,10 @@ begin
     else
         update tenant set blocked = v.kind where tenant_id = v.tenant_id;
         perform set_state(v.tenant_id, 'attention', v_code, v_detail);
-        perform fail_operations(v.tenant_id, array['signup', 'suspend', 'resume', 'archive', 'deprovision', 'retry'],
-            v_code, v_detail);
+        perform fail_operations(v.tenant_id, case v.kind
+            when 'provision' then array['signup', 'retry']
+            when 'access' then array['suspend', 'resume', 'retry']
+            else array[v.kind, 'retry'] end, v_code, v_detail);
         perform catalog.raise_alert('tenant-attention:' || v.tenant_id, v.tenant_id,
             format('%s needs a person', v.kind), coalesce(v_detail, v.status));
     end if;
@@ -344,5 +353,5 @@ drop table provisioner.inventory, provisioner.backup, provisioner.secret, provis
     provisioner.slug, provisioner.saga, provisioner.parked, provisioner.dead_letter, provisioner.consumer_offset,
     provisioner.inbox cascade;
 drop table provisioner.tenant cascade;
-drop function provisioner.set_state, provisioner.first_step, provisioner.wake, provisioner.settle_operations,
+drop function provisioner.lock_tenant, provisioner.set_state, provisioner.first_step, provisioner.wake, provisioner.settle_operations,
     provisioner.fail_operations, provisioner.saga_ended;

@@ -159,7 +159,8 @@ begin
         insert into catalog.tenant_claim (tenant_id, kind, holder)
         values (p_tenant_id, 'provision', v_saga.saga_id);
         update saga
-        set status = 'running', attempt = 0, crashes = 0, next_at = clock_timestamp(),
+        set status = case when v_saga.data ->> 'undoing' = 'true' then 'undoing' else 'running' end,
+            attempt = 0, crashes = 0, next_at = clock_timestamp(),
             step_since = catalog.business_now(), finished_at = null
         where saga_id = v_saga.saga_id;
         perform set_state(p_tenant_id, 'provisioning', null, null);
@@ -305,31 +306,39 @@ begin
 end
 $$;
 
--- What a newer version can take up again: parked events of types it knows. Called at start, one row at a time.
-create function provisioner.take_parked(p_types text[]) returns boolean
+-- What a newer version can take up again: the oldest parked event of a type it knows.
+create function provisioner.parked_next(p_types text[], p_after bigint) returns table (id bigint, event jsonb, data jsonb)
+language sql
+as $$
+    select id, event, data
+    from parked
+    where reason = 'type_unknown'
+      and event ->> 'type' = any (p_types)
+      and id > p_after
+    order by id
+    limit 1
+$$;
+
+-- Takes it with the verdict of its contract, as take() does with what comes from Kafka.
+create function provisioner.take_parked(p_id bigint, p_data jsonb, p_code text, p_field text, p_detail text) returns void
 language plpgsql
 as $$
 declare
     v parked;
 begin
     delete from parked
-    where id = (
-        select id from parked
-        where reason = 'type_unknown'
-          and event ->> 'type' = any (p_types)
-        order by id
-        limit 1
-        for update skip locked)
+    where id = p_id
     returning * into v;
     if not found then
-        return false;
+        return;
     end if;
-    if v.event ->> 'type' = 'tenant.signup.requested.v1' then
-        perform accept_signup(v.event, v.data);
+    if p_code is not null then
+        perform refuse(v.event, null, split_part(v.event ->> 'type', '.', 2), p_code, p_field, p_detail);
+    elsif v.event ->> 'type' = 'tenant.signup.requested.v1' then
+        perform accept_signup(v.event, p_data);
     else
-        perform accept_command(v.event, v.data);
+        perform accept_command(v.event, p_data);
     end if;
-    return true;
 end
 $$;
 
@@ -363,6 +372,7 @@ declare
     v tenant;
     v_server server;
 begin
+    perform lock_tenant(p_tenant_id);
     perform durable.saga_check(p_saga_id, p_fence);
     select * into v from tenant where tenant_id = p_tenant_id for update;
     if not exists (select from database where tenant_id = p_tenant_id and generation = v.generation) then
@@ -400,6 +410,7 @@ create function provisioner.learn(p_saga_id uuid, p_fence bigint, p_tenant_id uu
 language plpgsql
 as $$
 begin
+    perform lock_tenant(p_tenant_id);
     perform durable.saga_check(p_saga_id, p_fence);
     update tenant t
     set access_applied = coalesce(p_facts ->> 'access_applied', t.access_applied),
@@ -444,6 +455,7 @@ returns void
 language plpgsql
 as $$
 begin
+    perform lock_tenant(p_tenant_id);
     perform durable.saga_check(p_saga_id, p_fence);
     insert into backup (tenant_id, location, kind, bytes, sha256, objects)
     values (p_tenant_id, p_backup ->> 'location', p_backup ->> 'kind', (p_backup ->> 'bytes')::bigint,
@@ -458,9 +470,10 @@ create function provisioner.forget(p_saga_id uuid, p_fence bigint, p_tenant_id u
 language plpgsql
 as $$
 begin
+    perform lock_tenant(p_tenant_id);
     perform durable.saga_check(p_saga_id, p_fence);
     delete from secret where tenant_id = p_tenant_id;
-    update database set status = 'deleted' where tenant_id = p_tenant_id;
+    update database set status = 'deleted' where tenant_id = p_tenant_id and status <> 'quarantined';
     update tenant set email = '', admin_name = null where tenant_id = p_tenant_id;
 end
 $$;
@@ -469,10 +482,12 @@ $$;
 create function provisioner.quarantined(p_driver text) returns table (tenant_id uuid, generation int, name text, project_ref text)
 language sql
 as $$
-    select tenant_id, generation, name, project_ref
-    from database
-    where driver = p_driver
-      and status = 'quarantined'
+    select d.tenant_id, d.generation, d.name, d.project_ref
+    from database d
+    join tenant t using (tenant_id)
+    where d.driver = p_driver
+      and d.status = 'quarantined'
+      and d.generation <> t.generation -- what a tenant uses now is never deleted from here
     limit 20
 $$;
 
@@ -511,6 +526,6 @@ $$;
 -- migrate:down
 drop function provisioner.put_operation, provisioner.refuse, provisioner.slug_is_free, provisioner.free_slugs_like,
     provisioner.accept_signup, provisioner.want_access, provisioner.accept_retry, provisioner.accept_command,
-    provisioner.take, provisioner.take_parked, provisioner.saga_context, provisioner.reserve, provisioner.learn,
+    provisioner.take, provisioner.parked_next, provisioner.take_parked, provisioner.saga_context, provisioner.reserve, provisioner.learn,
     provisioner.learn_backup, provisioner.forget,
     provisioner.quarantined, provisioner.quarantine_ended, provisioner.sync_servers, provisioner.wake_all;

@@ -7,6 +7,7 @@
 #include "services/provisioner/activity.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -262,6 +263,24 @@ static void start_listing(struct dump *dump)
                 write_next(dump);
 }
 
+/* The name too must outlive a power cut: the database may be dropped next. */
+static bool make_name_durable(const struct dump *dump)
+{
+        const char *base = dump->activity->provisioner->config->archive_directory;
+        auto_free char *folder = mem_copy_bytes(dump->path, (size_t)(strrchr(dump->path, '/') - dump->path));
+        const char *const folders[] = { folder, base };
+        bool durable = true;
+
+        for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
+                int fd = open(folders[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+                durable = fd >= 0 && fsync(fd) == 0 && durable;
+                if (fd >= 0)
+                        close(fd);
+        }
+        return durable;
+}
+
 /* The file counts only now: complete, durable, readable. */
 static void finish(struct dump *dump)
 {
@@ -272,7 +291,7 @@ static void finish(struct dump *dump)
         if (dump->failed.class == ERR_NONE) {
                 dump->bytes = sealed_reader_bytes(dump->reader);
                 dump->checksum = sealed_reader_checksum(dump->reader);
-                if (rename(dump->partial, dump->path) < 0)
+                if (rename(dump->partial, dump->path) < 0 || !make_name_durable(dump))
                         err_set(&dump->failed, ERR_BUSY, "archive_disk", "cannot name the archive: %s",
                                 strerror(errno));
         }
@@ -321,7 +340,7 @@ static int make_paths(struct dump *dump, struct err *err)
         if (mkdir(folder, 0700) < 0 && errno != EEXIST)
                 return err_set(err, ERR_BUSY, "archive_disk", "cannot make a folder in ARCHIVE_DIRECTORY: %s",
                                strerror(errno));
-        dump->path = mem_printf("%s/%s.%s", folder, saga_id(dump->saga), dump->kind);
+        dump->path = mem_printf("%s/%s-%s.%s", folder, saga_id(dump->saga), saga_fence(dump->saga), dump->kind);
         dump->partial = mem_printf("%s.partial", dump->path);
         return 0;
 }

@@ -226,17 +226,10 @@ static enum step_result begin_anew(struct saga *saga)
         return STEP_RESTART;
 }
 
-static enum step_result next_generation(struct saga *saga)
-{
-        struct activity *activity = activity_of(saga);
-
-        return activity_learn_then(saga, json_pack("{s:i}", "generation", activity_generation(activity) + 1),
-                                   begin_anew);
-}
-
 /* Stuck or broken: the janitor deletes it when it can be deleted; the tenant gets another, elsewhere in the group. */
 static enum step_result replace(struct saga *saga)
 {
+        int generation = activity_generation(activity_of(saga));
         const char *region = activity_database(activity_of(saga), "region");
         json_t *data = saga_data(saga);
 
@@ -245,7 +238,10 @@ static enum step_result replace(struct saga *saga)
         if (region != NULL)
                 json_object_set_new(json_object_get(data, "full_regions"), region, json_true());
         json_object_set_new(data, "elsewhere", json_true());
-        return activity_learn_then(saga, json_pack("{s:s}", "database_status", "quarantined"), next_generation);
+        return activity_learn_then(saga,
+                                   json_pack("{s:i, s:s, s:i}", "of_generation", generation, "database_status",
+                                             "quarantined", "generation", generation + 1),
+                                   begin_anew);
 }
 
 static bool overdue(struct saga *saga)
@@ -297,6 +293,8 @@ static enum step_result await_ready(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
 
+        if (supabase_ref(activity) == NULL)
+                return begin_anew(saga); /* replaced a moment ago; the names of the next one are not reserved yet */
         if (!json_flag(saga_data(saga), "active"))
                 return supabase_call(saga,
                                      &(struct supabase_call){

@@ -1,0 +1,65 @@
+"""What waits in Kafka or in the catalog is dealt with to the end: long queues, oversized keys, events parked for later."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+from confluent_kafka import Producer
+
+from deploy.local.stack import Stack
+
+from .client import Api, eventually
+from .invariants import rows
+from .topics import cloudevent, produce, read_all
+
+MANY = 1200  # over six partitions: far more than a lane holds before it pauses its partition
+
+
+def test_a_long_queue_is_read_to_its_end_after_the_catalog_was_away(stack: Stack, api: Api) -> None:
+    stack.postgres.stop()
+    try:
+        producer = Producer({"bootstrap.servers": stack.kafka.bootstrap, "partitioner": "murmur2_random"})
+        for _ in range(MANY):
+            producer.produce("tenant.signup.v1", b"not JSON", str(uuid.uuid4()).encode())
+        assert producer.flush(20) == 0
+    finally:
+        stack.postgres.start()
+    eventually(
+        lambda: rows(stack, "select count(*) from provisioner.dead_letter")[0][0] == str(MANY), 40, "all are refused"
+    )
+    api.ready_tenant("Behind The Queue")
+
+
+def test_a_huge_key_stops_nobody(stack: Stack, api: Api) -> None:
+    produce(stack.kafka.bootstrap, "tenant.signup.v1", b"k" * 400_000, b"{}", cloudevent("tenant.signup.requested.v1"))
+    tenant = api.ready_tenant("After The Key")
+    eventually(
+        lambda: any(record.key == tenant.encode() for record in read_all(stack.kafka.bootstrap, "tenant.events.v1")),
+        20,
+        "what came later is published",
+    )
+
+
+def test_parked_events_are_taken_up_with_their_contract(stack: Stack, api: Api) -> None:
+    good, bad = str(uuid.uuid4()), str(uuid.uuid4())
+    for event_id, key, data in (
+        (bad, str(uuid.uuid4()), {"company": "No Address"}),
+        (good, str(uuid.uuid4()), {"company": "Parked Shop", "email": "P@parked.test"}),
+    ):
+        event = {"id": event_id, "source": "/test", "type": "tenant.signup.requested.v1", "key": key, "body_hash": "x"}
+        stack.postgres.execute(
+            "insert into provisioner.parked (reason, event, data) values ('type_unknown', :'event', :'data')",
+            "tenantry",
+            event=json.dumps(event),
+            data=json.dumps(data),
+        )
+        if event_id == good:
+            tenant = key
+    service = stack.services["provisioner-0"]
+    assert service.stop()
+    service.start()
+    service.wait_until_ready()
+    assert api.wait_state(tenant, "ready")["slug"] == "parked-shop"
+    refused = api.wait_operation(bad)
+    assert (refused["state"], refused["field"]) == ("rejected", "email")
