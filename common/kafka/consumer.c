@@ -6,9 +6,10 @@
 #include <string.h>
 #include <utlist.h>
 
-#define CONSUMER_MAGIC 0x6b636f6e
-#define LANE_LIMIT     64 /* messages waiting in a lane before its partition is paused */
-#define LANE_RESUME    16
+#define CONSUMER_MAGIC   0x6b636f6e
+#define LANE_LIMIT       64 /* messages waiting in a lane before its partition is paused */
+#define LANE_RESUME      16
+#define METADATA_TIMEOUT 2000
 
 struct waiting {
         struct waiting *prev, *next;
@@ -153,6 +154,7 @@ static void add_message(struct kafka_consumer *consumer, rd_kafka_event_t *event
         go_on(consumer, lane);
 }
 
+/* What a group assigns has no offsets of its own; the ends that a tail has found are kept. */
 static struct kafka_position *copy_positions(const rd_kafka_topic_partition_list_t *list)
 {
         struct kafka_position *positions = mem_alloc((size_t)list->cnt, sizeof(*positions));
@@ -161,7 +163,7 @@ static struct kafka_position *copy_positions(const rd_kafka_topic_partition_list
                 positions[i] = (struct kafka_position){
                         .topic = list->elems[i].topic,
                         .partition = list->elems[i].partition,
-                        .offset = KAFKA_FROM_BEGINNING,
+                        .offset = list->elems[i].offset >= 0 ? list->elems[i].offset : KAFKA_FROM_BEGINNING,
                 };
         return positions;
 }
@@ -306,20 +308,42 @@ struct tail_start {
         struct kafka_consumer *consumer;
         rd_kafka_t *rk;
         char *topic;
-        int partitions;
+        rd_kafka_topic_partition_list_t
+                *found; /* with the offsets where the partitions end now; NULL = not all known */
 };
+
+/* The end as an offset, not as "the end": that would be looked up some time later, and what came before be missed. */
+static rd_kafka_topic_partition_list_t *find_ends(rd_kafka_t *rk, const char *topic, int partitions)
+{
+        rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
+
+        for (int i = 0; i < partitions; i++) {
+                int64_t low, high;
+
+                if (rd_kafka_query_watermark_offsets(rk, topic, i, &low, &high, METADATA_TIMEOUT) !=
+                    RD_KAFKA_RESP_ERR_NO_ERROR) {
+                        rd_kafka_topic_partition_list_destroy(list);
+                        return NULL;
+                }
+                rd_kafka_topic_partition_list_add(list, topic, i)->offset = high;
+        }
+        return list;
+}
 
 static void find_partitions(uv_work_t *work)
 {
         struct tail_start *start = CONTAINER_OF(work, struct tail_start, work);
         rd_kafka_topic_t *topic = rd_kafka_topic_new(start->rk, start->topic, NULL);
         const struct rd_kafka_metadata *metadata = NULL;
+        int partitions = 0;
 
-        if (rd_kafka_metadata(start->rk, 0, topic, &metadata, 2000) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        if (rd_kafka_metadata(start->rk, 0, topic, &metadata, METADATA_TIMEOUT) == RD_KAFKA_RESP_ERR_NO_ERROR) {
                 if (metadata->topic_cnt == 1 && metadata->topics[0].err == RD_KAFKA_RESP_ERR_NO_ERROR)
-                        start->partitions = metadata->topics[0].partition_cnt;
+                        partitions = metadata->topics[0].partition_cnt;
                 rd_kafka_metadata_destroy(metadata);
         }
+        if (partitions > 0)
+                start->found = find_ends(start->rk, start->topic, partitions);
         rd_kafka_topic_destroy(topic);
 }
 
@@ -331,19 +355,19 @@ static void partitions_found(uv_work_t *work, int status)
         (void)status;
         consumer->tail_start = NULL;
         if (consumer->freed) {
+                if (start->found != NULL)
+                        rd_kafka_topic_partition_list_destroy(start->found);
                 free(start->topic);
                 free(start);
                 kafka_consumer_free(consumer);
                 return;
         }
-        if (start->partitions == 0) { /* the brokers are away: again */
+        if (start->found == NULL) { /* the brokers are away: again */
                 consumer->tail_start = start;
                 uv_queue_work(consumer->loop, &start->work, find_partitions, partitions_found);
                 return;
         }
-        consumer->wanted = rd_kafka_topic_partition_list_new(start->partitions);
-        for (int i = 0; i < start->partitions; i++)
-                rd_kafka_topic_partition_list_add(consumer->wanted, start->topic, i);
+        consumer->wanted = start->found;
         free(start->topic);
         free(start);
         ask_for_positions(consumer);

@@ -20,11 +20,10 @@ struct kafka_message {
 struct kafka_position {
         char *topic;
         int32_t partition;
-        int64_t offset; /* next to read; KAFKA_FROM_BEGINNING where nothing is known */
+        int64_t offset; /* next to read; KAFKA_FROM_BEGINNING where nothing is known, a tail's end where it is found */
 };
 
 #define KAFKA_FROM_BEGINNING (-2)
-#define KAFKA_FROM_END       (-1)
 
 struct kafka_consumer_events {
         /* These partitions are ours. Fill in the offsets and call kafka_consumer_start with the same assignment, now or
@@ -41,7 +40,7 @@ struct kafka_consumer_events {
 int kafka_consumer_new(uv_loop_t *loop, const struct kafka_settings *settings, const char *group,
                        const char *const *topics, const struct kafka_consumer_events *events, void *context,
                        struct kafka_consumer **ret, struct err *err);
-/* Follows all partitions of one topic from their end, in no group: for watching. */
+/* Follows all partitions of one topic from where they end now, in no group: for watching. assigned gets these ends. */
 int kafka_consumer_tail(uv_loop_t *loop, const struct kafka_settings *settings, const char *topic,
                         const struct kafka_consumer_events *events, void *context, struct kafka_consumer **ret,
                         struct err *err);

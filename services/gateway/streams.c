@@ -164,8 +164,6 @@ static void tail_assigned(void *context, unsigned assignment, struct kafka_posit
 {
         struct streams *streams = context;
 
-        for (size_t i = 0; i < count; i++)
-                positions[i].offset = KAFKA_FROM_END;
         kafka_consumer_start(streams->tail, assignment, positions, count);
         streams->following = true;
 }

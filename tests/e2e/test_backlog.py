@@ -1,4 +1,4 @@
-"""What waits in Kafka or in the catalog is dealt with to the end: long queues, oversized keys, events parked for later."""
+"""What waits in Kafka or in the catalog is dealt with to the end: long queues, oversized keys, parked events."""
 
 from __future__ import annotations
 
