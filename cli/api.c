@@ -105,34 +105,39 @@ static const char *advice(const struct api_answer *answer)
         }
 }
 
-static void print_error(const struct api_answer *answer, int code)
+/* What is more to be said of it to a machine. The caller releases it. */
+static json_t *error_members(const struct api_answer *answer)
 {
-        auto_json *body = json_pack("{s:{s:i, s:I, s:O?}}", "error", "exit_code", code, "status",
-                                    (json_int_t)answer->status, "problem", answer->body);
+        json_t *members = json_pack("{s:I, s:O?}", "status", (json_int_t)answer->status, "problem", answer->body);
+        const char *code = json_text(answer->body, "code"), *field = json_text(answer->body, "field");
 
+        if (code != NULL)
+                json_set_text(members, "code", code);
+        if (field != NULL)
+                json_set_text(members, "field", field);
         if (answer->status == 0)
-                json_object_set_new(json_object_get(body, "error"), "away", json_string(answer->away));
-        print_json(body);
+                json_set_text(members, "away", answer->away);
+        return members;
 }
 
 int api_complain(const struct api_answer *answer, int code)
 {
-        auto_free char *detail = text_safe(json_text(answer->body, "detail"));
-        auto_free char *field = text_safe(json_text(answer->body, "field"));
-        bool named = *field && strstr(detail, field) == NULL;
-        const char *url = cli_setting("TENANTRY_URL");
+        auto_free char *detail = text_refusal(json_text(answer->body, "field"), json_text(answer->body, "detail"));
+        auto_free char *url = text_safe(cli_setting("TENANTRY_URL"));
+        auto_json *members = NULL;
 
         if (code == EXIT_USAGE) /* said already */
                 return code;
-        if (cli_json)
-                print_error(answer, code);
+        members = error_members(answer);
         if (answer->status == 0)
-                return cli_fail(code, "the gateway at %s cannot be reached: %s; does it run, is TENANTRY_URL right?",
-                                url ? url : "", answer->away);
-        if (*detail == '\0')
-                return cli_fail(code, "the gateway answered %ld%s; is TENANTRY_URL the gateway's address?",
-                                answer->status, answer->body ? "" : " without JSON");
-        return cli_fail(code, "%s%s%s%s", named ? field : "", named ? ": " : "", detail, advice(answer));
+                return cli_fail_with(code, members,
+                                     "the gateway at %s cannot be reached: %s; does it run, is TENANTRY_URL right?",
+                                     url, answer->away);
+        if (json_text(answer->body, "detail") == NULL)
+                return cli_fail_with(code, members,
+                                     "the gateway answered %ld%s; is TENANTRY_URL the gateway's address?",
+                                     answer->status, answer->body ? "" : " without JSON");
+        return cli_fail_with(code, members, "%s%s", detail, advice(answer));
 }
 
 static int send_and_complain(const struct api_request *request, json_t **ret)
@@ -174,20 +179,16 @@ void api_add_query(struct buf *path, const char *name, const char *value)
                         buf_printf(path, "%%%c%c", HEX[*p >> 4], HEX[*p & 15]);
 }
 
-int api_find_tenant(const char *word, struct id *ret)
+static int find_by_subdomain(const char *subdomain, struct id *ret)
 {
         auto_buf path = { 0 };
         auto_json *answer = NULL;
-        auto_free char *shown = text_safe(word);
+        auto_free char *shown = text_safe(subdomain);
         const char *id;
         int code;
 
-        if (id_is_valid(word)) {
-                memcpy(ret->text, word, sizeof(ret->text));
-                return EXIT_GOOD;
-        }
         buf_add_text(&path, "/api/tenants");
-        api_add_query(&path, "subdomain", word);
+        api_add_query(&path, "subdomain", subdomain);
         code = api_get(path.data, &answer);
         if (code != EXIT_GOOD)
                 return code;
@@ -196,6 +197,19 @@ int api_find_tenant(const char *word, struct id *ret)
                 return cli_fail(EXIT_NOT_FOUND, "there is no tenant with the subdomain %s (see: tenantry tenants)",
                                 shown);
         memcpy(ret->text, id, sizeof(ret->text));
+        return EXIT_GOOD;
+}
+
+int api_find_tenant(const char *word, struct id *ret)
+{
+        auto_free char *small = mem_copy_text(word);
+
+        if (*word == '\0') /* an empty filter would find anybody */
+                return cli_fail(EXIT_USAGE, "a tenant is named by its id or its subdomain, not by an empty word");
+        cli_lower_case(small);
+        if (!id_is_valid(small))
+                return find_by_subdomain(small, ret);
+        memcpy(ret->text, small, sizeof(ret->text));
         return EXIT_GOOD;
 }
 

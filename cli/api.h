@@ -21,7 +21,7 @@ struct api_answer {
  */
 int api_send(const struct api_request *request, struct api_answer *ret);
 void api_answer_release(struct api_answer *answer);
-/* Says what was wrong with an answer, in one line (with --json as {"error"} on standard output too); returns code. */
+/* Says what was wrong with an answer, in one line with what a machine may want of it; returns code. */
 int api_complain(const struct api_answer *answer, int code);
 
 /* GET; complains where it does not work. The caller releases *ret, which is set only on EXIT_GOOD. */

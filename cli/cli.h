@@ -27,6 +27,8 @@ struct command {
 
 /* Ends with a NULL name. */
 extern const struct command COMMANDS[];
+/* NULL where there is none of that name. */
+const struct command *cli_find_command(const char *name);
 
 /* True for --json on the command line; removed from argv by main. */
 extern bool cli_json;
@@ -47,8 +49,22 @@ int cli_count(const char *option, const char *text, int64_t *ret);
 /* Complains about words that are left over. Returns EXIT_GOOD or EXIT_USAGE. */
 int cli_expect(int argc, char **argv, int words);
 int cli_usage(const char *command, const char *complaint);
-/* "tenantry: MESSAGE" on standard error; returns code. */
-int cli_fail(enum exit_code code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* EXIT_USAGE, after complaining, where an option that takes a value has none or one that begins with --. */
+int cli_check_values(const struct command *command, int argc, char **argv);
+/* ASCII letters, in place: ids and subdomains have small ones only. */
+void cli_lower_case(char *word);
+
+/* "tenantry: MESSAGE" on standard error, and with --json the first of a call is kept as its error; returns code. */
+int cli_fail(enum exit_code code, const char *format, ...) PRINTF(2, 3);
+/* The same; more (borrowed, may be NULL) has further members of the error: "code", "field". */
+int cli_fail_with(enum exit_code code, const json_t *more, const char *format, ...) PRINTF(3, 4);
+/* Keeps the error without a word on standard error, in place of one that is kept already. */
+int cli_blame(enum exit_code code, const char *message);
+/* Prints an object (borrowed), with --json's "error" in it where something failed. */
+void cli_print_answer(const json_t *answer);
+/* Prints {"error": ...} where a --json call failed and no answer had it. */
+void cli_print_failure(int code);
+
 /* The environment's value, or complains and returns NULL. */
 const char *cli_environment(const char *name);
 /* The same without complaint; an empty value counts as none. */

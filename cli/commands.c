@@ -2,12 +2,12 @@
 #include "cli/cli.h"
 #include "cli/manual.h"
 
-#define COMMAND_OPTIONS "TENANT [--reason TEXT] [--wait[=SECONDS]]"
+#define COMMAND_OPTIONS "TENANT [--reason TEXT] [--wait[=TIME]]"
 
 const struct command COMMANDS[] = {
         { "signup",
           "--company COMPANY --email EMAIL [--name NAME] [--subdomain SUBDOMAIN] [--plan PLAN] [--region REGION] "
-          "[--wait[=SECONDS]] [--key IDEMPOTENCY_KEY]",
+          "[--wait[=TIME]] [--key IDEMPOTENCY_KEY]",
           "ask for a new tenant", MANUAL_SIGNUP, run_signup },
         { "tenants", "[--state STATE] [--plan PLAN] [--all]", "list tenants", MANUAL_TENANTS, run_tenants },
         { "tenant", "ID|SUBDOMAIN", "show one tenant: state, progress, access, what comes next", MANUAL_TENANT,
@@ -29,7 +29,7 @@ const struct command COMMANDS[] = {
         { "retry", COMMAND_OPTIONS, "try again what waits for a person", MANUAL_RETRY, run_tenant_command },
         { "archive", COMMAND_OPTIONS " | cat FILE | check FILE",
           "dump a tenant and drop its database; open such a dump", MANUAL_ARCHIVE, run_archive },
-        { "deprovision", "TENANT --confirm SUBDOMAIN [--reason TEXT] [--wait[=SECONDS]]", "delete a tenant for good",
+        { "deprovision", "TENANT --confirm SUBDOMAIN [--reason TEXT] [--wait[=TIME]]", "delete a tenant for good",
           MANUAL_DEPROVISION, run_tenant_command },
         { "inventory", "", "hold what the provider has against what the catalog knows", MANUAL_INVENTORY,
           run_inventory },

@@ -1,14 +1,24 @@
 /* `tenantry completion bash|zsh`: made from the table of commands, so it knows what they know. */
 #include "cli/cli.h"
 #include "common/base/buf.h"
+#include "common/base/memory.h"
 
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
+static void add_once(struct buf *out, const char *word, int length)
+{
+        auto_free char *framed = mem_printf(" %.*s ", length, word);
+
+        if (strstr(out->data, framed) == NULL)
+                buf_add_text(out, framed + 1);
+}
+
 /* The words of a command's arguments that are typed as they stand: --options, and sub-commands in lower case. */
 static void add_words(struct buf *out, const char *arguments)
 {
+        buf_add_text(out, " ");
         const char *p = arguments;
 
         while (*p) {
@@ -17,15 +27,18 @@ static void add_words(struct buf *out, const char *arguments)
                 while (*p && (isalnum((unsigned char)*p) || *p == '-'))
                         p++;
                 if (p - start > 2 && strncmp(start, "--", 2) == 0)
-                        buf_printf(out, "%.*s ", (int)(p - start), start);
+                        add_once(out, start, (int)(p - start));
                 else if (p - start > 1 && islower((unsigned char)*start) &&
                          (start == arguments || strchr(" |", start[-1])))
-                        buf_printf(out, "%.*s ", (int)(p - start), start);
+                        add_once(out, start, (int)(p - start));
                 if (p == start)
                         p++;
         }
         buf_add_text(out, "--json --help");
 }
+
+/* What a tenant that is listed may be in; only `wait` knows deprovisioned. */
+#define LISTED_STATES "requested provisioning ready attention archived"
 
 static const char BASH_BEGIN[] = "# bash completion for tenantry: tenantry completion bash > "
                                  "/etc/bash_completion.d/tenantry\n"
@@ -33,8 +46,9 @@ static const char BASH_BEGIN[] = "# bash completion for tenantry: tenantry compl
                                  "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=\n"
                                  "    COMPREPLY=()\n"
                                  "    if [ \"$prev\" = --state ]; then\n"
-                                 "        COMPREPLY=($(compgen -W 'requested provisioning ready attention archived "
-                                 "deprovisioned' -- \"$cur\"))\n"
+                                 "        words='" LISTED_STATES "'\n"
+                                 "        [ \"${COMP_WORDS[1]}\" = wait ] && words+=' deprovisioned'\n"
+                                 "        COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
                                  "        return\n"
                                  "    fi\n";
 
@@ -54,7 +68,7 @@ static void print_bash(void)
                 auto_buf words = { 0 };
 
                 add_words(&words, c->arguments);
-                printf("    %s) words='%s' ;;\n", c->name, words.data);
+                printf("    %s) words='%s' ;;\n", c->name, words.data + 1);
         }
         fputs(BASH_END, stdout);
 }
@@ -80,14 +94,15 @@ static void print_zsh(void)
                 print_described(c);
         fputs("    )\n    if (( CURRENT == 2 )); then\n        _describe 'command' commands\n        return\n    fi\n"
               "    if [[ ${words[CURRENT-1]} == --state ]]; then\n"
-              "        compadd requested provisioning ready attention archived deprovisioned\n        return\n    fi\n"
+              "        compadd " LISTED_STATES "\n"
+              "        [[ ${words[2]} == wait ]] && compadd deprovisioned\n        return\n    fi\n"
               "    case ${words[2]} in\n",
               stdout);
         for (const struct command *c = COMMANDS; c->name != NULL; c++) {
                 auto_buf words = { 0 };
 
                 add_words(&words, c->arguments);
-                printf("        %s) words_here=(%s) ;;\n", c->name, words.data);
+                printf("        %s) words_here=(%s) ;;\n", c->name, words.data + 1);
         }
         fputs("    esac\n    compadd -- $words_here\n    _files\n}\n"
               "if [ \"$funcstack[1]\" = _tenantry ]; then _tenantry \"$@\"; else compdef _tenantry tenantry; fi\n",

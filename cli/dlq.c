@@ -138,7 +138,7 @@ static int replay_letters(int argc, char **argv)
         }
         whole = json_pack("{s:O}", "replayed", results);
         if (cli_json && argc >= 3)
-                print_json(whole);
+                cli_print_answer(whole);
         return worst;
 }
 

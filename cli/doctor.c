@@ -17,9 +17,10 @@ static void note(struct doctor *doctor, const char *name, const char *verdict, c
 {
         const char *colour = colour_of(verdict);
         auto_free char *safe = NULL;
-        char found[600];
+        auto_free char *found = NULL;
 
-        vsnprintf(found, sizeof(found), format, args);
+        if (vasprintf(&found, format, args) < 0)
+                abort();
         safe = text_safe(found);
         json_array_append_new(doctor->checks, json_pack("{s:s, s:s, s:s, s:s?}", "name", name, "verdict", verdict,
                                                         "found", safe, "advice", advice));
@@ -210,6 +211,7 @@ int run_doctor(int argc, char **argv)
 {
         struct doctor doctor = { 0 };
         auto_json *whole = NULL;
+        auto_free char *summary = NULL;
 
         if (cli_expect(argc, argv, 0) != EXIT_GOOD)
                 return EXIT_USAGE;
@@ -221,9 +223,12 @@ int run_doctor(int argc, char **argv)
         doctor_check_catalog(&doctor);
         doctor_check_provider(&doctor);
         whole = json_pack("{s:b, s:i, s:o}", "good", doctor.bad == 0, "bad_count", doctor.bad, "checks", doctor.checks);
+        summary = mem_printf("%d to mend", doctor.bad);
+        if (doctor.bad > 0)
+                cli_blame(EXIT_FAILED, summary);
         if (cli_json)
-                print_json(whole);
+                cli_print_answer(whole);
         else if (doctor.bad > 0)
-                printf("\n%d to mend\n", doctor.bad);
+                printf("\n%s\n", summary);
         return doctor.bad == 0 ? EXIT_GOOD : EXIT_FAILED;
 }

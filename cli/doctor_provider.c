@@ -154,12 +154,14 @@ static void check_pg_dump(struct doctor *doctor)
 void doctor_check_provider(struct doctor *doctor)
 {
         const char *driver = cli_setting("TENANT_DRIVER");
+        bool postgres = driver != NULL && strcmp(driver, "postgres") == 0;
+        bool supabase = driver != NULL && strcmp(driver, "supabase") == 0;
 
-        if (driver != NULL && strcmp(driver, "postgres") != 0 && strcmp(driver, "supabase") != 0)
+        if (driver != NULL && !postgres && !supabase)
                 doctor_bad(doctor, "driver", "set it to postgres or supabase", "TENANT_DRIVER=%s is unknown", driver);
-        if (driver == NULL || strcmp(driver, "supabase") != 0 || cli_setting("TENANT_SERVERS") != NULL)
+        if (!supabase)
                 check_servers(doctor);
-        if ((driver != NULL && strcmp(driver, "supabase") == 0) || cli_setting("SUPABASE_ACCESS_TOKEN") != NULL)
+        if (supabase || (!postgres && cli_setting("SUPABASE_ACCESS_TOKEN") != NULL))
                 check_supabase(doctor);
         check_pg_dump(doctor);
 }

@@ -118,7 +118,7 @@ static int positions(rd_kafka_t *rk, bool from_beginning, rd_kafka_topic_partiti
 static void note_error(struct tail *tail, const rd_kafka_message_t *message)
 {
         if (message->err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && !tail->away)
-                cli_fail(EXIT_AWAY, "Kafka is away; waiting for it");
+                fputs("tenantry: Kafka is away; waiting for it\n", stderr);
         tail->away = true;
 }
 
@@ -163,7 +163,8 @@ static int tail_events(struct tail *tail, bool from_beginning)
 int run_events(int argc, char **argv)
 {
         const char *count = cli_option(&argc, argv, "count");
-        struct tail tail = { .tenant = cli_option(&argc, argv, "tenant"), .left = -1 };
+        auto_free char *tenant = mem_copy_text(cli_option(&argc, argv, "tenant"));
+        struct tail tail = { .tenant = tenant, .left = -1 };
         bool from_beginning = cli_flag(&argc, argv, "from-beginning");
 
         if (argc < 2 || strcmp(argv[1], "tail") != 0)
@@ -171,6 +172,8 @@ int run_events(int argc, char **argv)
         if (cli_expect(argc, argv, 1) != EXIT_GOOD ||
             (count != NULL && cli_count("--count", count, &tail.left) != EXIT_GOOD))
                 return EXIT_USAGE;
+        if (tenant != NULL)
+                cli_lower_case(tenant);
         if (tail.tenant != NULL && !id_is_valid(tail.tenant))
                 return cli_usage("events", "--tenant is a tenant's id, as `tenantry tenants` shows it");
         cli_catch_interrupt();

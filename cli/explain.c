@@ -19,11 +19,12 @@ static int64_t moment_of(const char *text)
         return (int64_t)timegm(&utc) * 1000 + (*rest == '.' ? strtol(rest + 1, NULL, 10) : 0);
 }
 
-static json_t *effect_of(const json_t *row)
+static json_t *effect_of(const json_t *history, size_t at)
 {
+        const json_t *row = json_array_get(history, at);
         const char *type = json_text(row, "type") ?: "";
         const json_t *data = json_object_get(row, "data");
-        auto_free char *text = story_effect(type, data);
+        auto_free char *text = story_row(history, at);
 
         return json_pack("{s:s?, s:s, s:s, s:s?, s:O?}", "at", json_text(row, "at"), "type", type, "effect", text,
                          "rule", story_rule(type, data), "data", data);
@@ -45,20 +46,27 @@ static json_t *find_cause(json_t *causes, const char *id)
         return cause;
 }
 
+/* The rows that one event caused; all of them where only is NULL. */
+static json_t *rows_of(const json_t *history, const char *only)
+{
+        json_t *rows = json_array(), *row;
+        size_t i;
+
+        json_array_foreach (history, i, row)
+                if (only == NULL || strcmp(json_text(row, "caused_by") ?: "", only) == 0)
+                        json_array_append(rows, row);
+        return rows;
+}
+
 /* Rows come newest first; causes stand in the order in which they first had an effect. */
-static json_t *group_by_cause(const json_t *history, const char *only)
+static json_t *group_by_cause(const json_t *history)
 {
         json_t *causes = json_array();
 
         for (size_t i = json_array_size(history); i > 0; i--) {
-                const json_t *row = json_array_get(history, i - 1);
-                const char *id = json_text(row, "caused_by");
-                json_t *cause;
+                json_t *cause = find_cause(causes, json_text(json_array_get(history, i - 1), "caused_by"));
 
-                if (only != NULL && (id == NULL || strcmp(id, only) != 0))
-                        continue;
-                cause = find_cause(causes, id);
-                json_array_append_new(json_object_get(cause, "effects"), effect_of(row));
+                json_array_append_new(json_object_get(cause, "effects"), effect_of(history, i - 1));
         }
         return causes;
 }
@@ -77,17 +85,18 @@ static void add_operation(json_t *cause)
         api_answer_release(&answer);
 }
 
-static void tell_operation(const json_t *operation)
+/* rows: what is told besides, so that a long detail is not told again. */
+static void tell_operation(const json_t *operation, const json_t *rows)
 {
-        auto_free char *detail = text_safe(json_text(operation, "detail")),
-                       *field = text_safe(json_text(operation, "field"));
+        const char *code = json_text(operation, "code"), *detail = json_text(operation, "detail");
+        bool again = story_tells(rows, json_array_size(rows), code, detail);
+        auto_free char *why = again ? text_safe(code) : text_refusal(json_text(operation, "field"), detail);
         auto_free char *kind = text_safe(json_text(operation, "kind")),
                        *state = text_safe(json_text(operation, "state"));
 
         if (!json_is_object(operation))
                 return;
-        printf("  => operation %s%s%s%s%s%s%s\n", kind, *kind ? ": " : "", state, *field ? ", field " : "", field,
-               *detail ? ": " : "", detail);
+        printf("  => operation %s%s%s%s%s\n", kind, *kind ? ": " : "", state, *why ? ": " : "", why);
 }
 
 static void tell_effect(const json_t *effect, int64_t began)
@@ -101,7 +110,7 @@ static void tell_effect(const json_t *effect, int64_t began)
                 printf("%*sbecause %s\n", 30, "", rule);
 }
 
-static void tell_cause(const json_t *cause)
+static void tell_cause(const json_t *cause, const json_t *rows)
 {
         const json_t *effects = json_object_get(cause, "effects"), *first = json_array_get(effects, 0), *effect;
         const char *source = json_text(json_object_get(first, "data"), "source");
@@ -112,13 +121,13 @@ static void tell_cause(const json_t *cause)
         printf("%s UTC  event %s%s%s\n", time, *id ? id : "(none: something was due)", *from ? " from " : "", from);
         json_array_foreach (effects, i, effect)
                 tell_effect(effect, moment_of(json_text(first, "at")));
-        tell_operation(json_object_get(cause, "operation"));
+        tell_operation(json_object_get(cause, "operation"), rows);
 }
 
 static int tell(const json_t *tenant, const char *only)
 {
         const json_t *history = json_object_get(tenant, "history");
-        auto_json *causes = group_by_cause(history, only), *whole = NULL;
+        auto_json *rows = rows_of(history, only), *causes = group_by_cause(rows), *whole = NULL;
         json_t *cause;
         size_t i;
 
@@ -136,7 +145,7 @@ static int tell(const json_t *tenant, const char *only)
                 puts("(only the last 100 events)");
         json_array_foreach (causes, i, cause) {
                 putchar('\n');
-                tell_cause(cause);
+                tell_cause(cause, rows);
         }
         return EXIT_GOOD;
 }
@@ -151,7 +160,7 @@ static int tell_lone_operation(const json_t *operation)
                 return EXIT_GOOD;
         }
         print_pair("operation", json_text(operation, "operation_id"));
-        tell_operation(operation);
+        tell_operation(operation, NULL);
         if (strcmp(state, "accepted") == 0)
                 puts("  Kafka has it; no service has taken it up yet (see: tenantry doctor)");
         return EXIT_GOOD;

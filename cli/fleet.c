@@ -27,14 +27,15 @@ static void print_verdicts(const json_t *items)
         }
         json_array_foreach (items, i, item)
                 cents += json_number(item, "monthly_cost_cents", 0);
-        printf("%s%lld.%02lld a month\n\n", *separator ? "; " : "nothing seen yet; ", (long long)cents / 100,
+        printf("%s%lld.%02lld USD a month\n\n", *separator ? "; " : "nothing seen yet; ", (long long)cents / 100,
                (long long)cents % 100);
 }
 
 static void add_item(struct table *table, const json_t *item)
 {
         int64_t cents = json_number(item, "monthly_cost_cents", 0);
-        auto_free char *cost = cents ? mem_printf("%lld.%02lld", (long long)cents / 100, (long long)cents % 100) : NULL;
+        auto_free char *cost =
+                cents ? mem_printf("%lld.%02lld USD", (long long)cents / 100, (long long)cents % 100) : NULL;
         auto_free char *seen = text_time(json_text(item, "seen_at"));
 
         table_add(table, json_text(item, "verdict"), json_text(item, "driver"), json_text(item, "server"),
@@ -73,10 +74,11 @@ static void show_alert(const json_t *alert)
         auto_free char *first = text_time(json_text(alert, "first_at")), *last = text_time(json_text(alert, "last_at"));
         auto_free char *title = text_safe(json_text(alert, "title")), *detail = text_safe(json_text(alert, "detail"));
         auto_free char *cause = text_safe(json_text(alert, "cause"));
+        long long times = json_number(alert, "times", 1);
         bool resolved = json_text(alert, "resolved_at") != NULL;
 
-        printf("%s  %s%s\n  %s\n  %s, %lld times, last %s\n", first, title, resolved ? " (resolved)" : "", detail,
-               cause, (long long)json_number(alert, "times", 1), last);
+        printf("%s  %s%s\n  %s\n  %s, %lld time%s, last %s\n", first, title, resolved ? " (resolved)" : "", detail,
+               cause, times, times == 1 ? "" : "s", last);
 }
 
 int run_alerts(int argc, char **argv)

@@ -10,6 +10,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define STATEMENT_TIMEOUT SECONDS(30)
 
@@ -116,6 +117,9 @@ static int init_catalog(const char *directory, char **ret_version)
 
         if (target.url == NULL)
                 return EXIT_USAGE;
+        if (access(directory, R_OK | X_OK) != 0)
+                return cli_fail(EXIT_FAILED, "cannot read the migrations in %s; name them with --migrations DIR",
+                                directory);
         if (migration_set_load(directory, &init.migrations, &err) < 0)
                 return cli_fail(EXIT_FAILED, "%s", err.message);
         uv_loop_init(&init.loop);
@@ -152,7 +156,7 @@ int run_init(int argc, char **argv)
                 status = topics_create((int)partitions, (int)replication, made);
         if (cli_json) {
                 whole = json_pack("{s:s?, s:O}", "catalog_version", version, "topics_made", made);
-                print_json(whole);
+                cli_print_answer(whole);
         }
         return status;
 }

@@ -2,16 +2,17 @@
 #include "cli/cli.h"
 #include "cli/manual.h"
 #include "common/base/config.h"
-#include "common/base/memory.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 
+#define WORD_LIMIT 32 /* of a command's name */
+
 bool cli_json;
 volatile sig_atomic_t cli_interrupted;
+static const char *command_name = "";
 
 static void on_interrupt(int number)
 {
@@ -27,108 +28,6 @@ void cli_catch_interrupt(void)
         sigaction(SIGTERM, &action, NULL);
 }
 
-static void remove_word(int *argc, char **argv, int at, int count)
-{
-        for (int i = at; i + count <= *argc; i++)
-                argv[i] = argv[i + count];
-        *argc -= count;
-}
-
-const char *cli_option(int *argc, char **argv, const char *name)
-{
-        size_t length = strlen(name);
-
-        for (int i = 1; i < *argc; i++) {
-                const char *word = argv[i], *value;
-
-                if (strncmp(word, "--", 2) != 0 || strncmp(word + 2, name, length) != 0)
-                        continue;
-                if (word[2 + length] == '=') {
-                        value = word + 3 + length;
-                        remove_word(argc, argv, i, 1);
-                        return value;
-                }
-                if (word[2 + length] == '\0' && i + 1 < *argc) {
-                        value = argv[i + 1];
-                        remove_word(argc, argv, i, 2);
-                        return value;
-                }
-        }
-        return NULL;
-}
-
-bool cli_flag(int *argc, char **argv, const char *name)
-{
-        for (int i = 1; i < *argc; i++)
-                if (strncmp(argv[i], "--", 2) == 0 && strcmp(argv[i] + 2, name) == 0) {
-                        remove_word(argc, argv, i, 1);
-                        return true;
-                }
-        return false;
-}
-
-bool cli_optional(int *argc, char **argv, const char *name, const char **ret)
-{
-        size_t length = strlen(name);
-
-        for (int i = 1; i < *argc; i++)
-                if (strncmp(argv[i], "--", 2) == 0 && strncmp(argv[i] + 2, name, length) == 0 &&
-                    argv[i][2 + length] == '=') {
-                        *ret = argv[i] + 3 + length;
-                        remove_word(argc, argv, i, 1);
-                        return true;
-                }
-        return cli_flag(argc, argv, name);
-}
-
-int cli_duration(const char *option, const char *text, int64_t *ret_ms)
-{
-        const struct config_option described = { .name = option, .type = CONFIG_DURATION };
-        auto_free char *seconds = strspn(text, "0123456789") == strlen(text) ? mem_printf("%ss", text) : NULL;
-        struct err err;
-
-        if (config_parse(&described, seconds ? seconds : text, ret_ms, &err) < 0)
-                return cli_fail(EXIT_USAGE, "%s", err.message);
-        return EXIT_GOOD;
-}
-
-int cli_count(const char *option, const char *text, int64_t *ret)
-{
-        const struct config_option described = { .name = option, .type = CONFIG_INTEGER, .min = 1, .max = INT32_MAX };
-        struct err err;
-
-        if (config_parse(&described, text, ret, &err) < 0)
-                return cli_fail(EXIT_USAGE, "%s", err.message);
-        return EXIT_GOOD;
-}
-
-int cli_fail(enum exit_code code, const char *format, ...)
-{
-        va_list args;
-
-        fputs("tenantry: ", stderr);
-        va_start(args, format);
-        vfprintf(stderr, format, args);
-        va_end(args);
-        fputc('\n', stderr);
-        return code;
-}
-
-int cli_usage(const char *command, const char *complaint)
-{
-        return cli_fail(EXIT_USAGE, "%s (see: tenantry %s --help)", complaint, command);
-}
-
-int cli_expect(int argc, char **argv, int words)
-{
-        if (argc - 1 < words)
-                return cli_usage(argv[0], "something is missing");
-        if (argc - 1 > words)
-                return cli_fail(EXIT_USAGE, "unexpected word \"%s\" (see: tenantry %s --help)", argv[words + 1],
-                                argv[0]);
-        return EXIT_GOOD;
-}
-
 const char *cli_setting(const char *name)
 {
         const char *value = getenv(name);
@@ -136,13 +35,28 @@ const char *cli_setting(const char *name)
         return value != NULL && *value != '\0' ? value : NULL;
 }
 
+/* What .run/env has once the demo runs. */
+static bool demo_exports(const char *name)
+{
+        static const char *const names[] = {
+                "TENANTRY_URL",         "TENANTRY_TOKEN", "TENANTRY_APP_TOKEN",    "KAFKA_BROKERS",
+                "CATALOG_DATABASE_URL", "CONTROL_KEYS",   "CATALOG_ADMIN_URL",     "TENANTRY_OPS_URL",
+                "TENANT_DRIVER",        "TENANT_SERVERS", "SUPABASE_ACCESS_TOKEN", "SUPABASE_ORGANIZATION",
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+                if (strcmp(names[i], name) == 0)
+                        return true;
+        return false;
+}
+
 const char *cli_environment(const char *name)
 {
         const char *value = cli_setting(name);
 
         if (value == NULL)
-                cli_fail(EXIT_USAGE, "%s is not set: export it (after `make demo`: . .run/env; see: tenantry --help)",
-                         name);
+                cli_fail(EXIT_USAGE, "%s is not set%s (see: tenantry %s --help)", name,
+                         demo_exports(name) ? ": export it, after `make demo` with: . .run/env" : "", command_name);
         return value;
 }
 
@@ -161,13 +75,14 @@ static void print_overview(FILE *out)
 
 static void print_help(const struct command *command)
 {
-        printf("Usage: tenantry %s %s\n\n%c%s.\n\n%s" MANUAL_EXIT_CODES, command->name, command->arguments,
-               command->summary[0] >= 'a' && command->summary[0] <= 'z' ? command->summary[0] - 32
-                                                                        : command->summary[0],
-               command->summary + 1, command->details);
+        char first = command->summary[0];
+
+        printf("Usage: tenantry %s%s%s\n\n%c%s.\n\n%s" MANUAL_EXIT_CODES, command->name, *command->arguments ? " " : "",
+               command->arguments, first >= 'a' && first <= 'z' ? first - 32 : first, command->summary + 1,
+               command->details);
 }
 
-static const struct command *find(const char *name)
+const struct command *cli_find_command(const char *name)
 {
         for (const struct command *c = COMMANDS; c->name != NULL; c++)
                 if (strcmp(c->name, name) == 0)
@@ -175,34 +90,117 @@ static const struct command *find(const char *name)
         return NULL;
 }
 
-int main(int argc, char **argv)
+/* How many letters must be put in, left out or changed to make one word the other. */
+static size_t distance(const char *a, const char *b)
 {
-        const struct command *command;
-        struct err err;
+        size_t row[WORD_LIMIT + 1], length = strlen(b);
+
+        for (size_t k = 0; k <= length; k++)
+                row[k] = k;
+        for (size_t i = 1; a[i - 1]; i++) {
+                size_t before = row[0];
+
+                row[0] = i;
+                for (size_t k = 1; k <= length; k++) {
+                        size_t change = before + (a[i - 1] != b[k - 1]);
+
+                        before = row[k];
+                        row[k] = MIN(change, MIN(row[k], row[k - 1]) + 1);
+                }
+        }
+        return row[length];
+}
+
+static int no_such_command(const char *word)
+{
+        const char *nearest = NULL;
+        size_t least = WORD_LIMIT;
+
+        for (const struct command *c = COMMANDS; c->name != NULL; c++) {
+                size_t steps = distance(word, c->name);
+
+                if (steps < least && steps <= 2 && steps * 2 < strlen(c->name)) {
+                        nearest = c->name;
+                        least = steps;
+                }
+        }
+        if (nearest != NULL)
+                return cli_fail(EXIT_USAGE, "there is no command %s; did you mean %s?", word, nearest);
+        return cli_fail(EXIT_USAGE, "there is no command %s (see: tenantry --help)", word);
+}
+
+/* `tenantry help COMMAND` */
+static int help_with(const char *word)
+{
+        const struct command *command = cli_find_command(word);
+
+        if (command == NULL)
+                return no_such_command(word);
+        print_help(command);
+        return EXIT_GOOD;
+}
+
+/* Whether the call asks for help; then it is no command's. */
+static bool wants_overview(int argc, char **argv)
+{
+        bool help = argc >= 2 && strcmp(argv[1], "help") == 0;
+
+        return argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || (help && argc < 3);
+}
+
+static bool wants_help(int argc, char **argv)
+{
+        for (int i = 1; i < argc; i++)
+                if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+                        return true;
+        return false;
+}
+
+static int run_command(int argc, char **argv)
+{
+        const struct command *command = cli_find_command(argv[0]);
         int status;
 
-        prctl(PR_SET_DUMPABLE, 0);
+        if (command == NULL)
+                return no_such_command(argv[0]);
+        command_name = command->name;
+        if (wants_help(argc, argv)) {
+                print_help(command);
+                return EXIT_GOOD;
+        }
+        status = cli_check_values(command, argc, argv);
+        return status == EXIT_GOOD ? command->run(argc, argv) : status;
+}
+
+static int run(int argc, char **argv)
+{
+        struct err err;
+
         if (config_load(NULL, NULL, 0, &err) < 0) /* TENANTRY_ENV_FILE */
                 return cli_fail(EXIT_USAGE, "%s", err.message);
-        cli_json = cli_flag(&argc, argv, "json");
-        if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        if (argc < 2 && cli_json)
+                return cli_fail(EXIT_USAGE, "say a command (see: tenantry --help)");
+        if (wants_overview(argc, argv)) {
                 print_overview(argc < 2 ? stderr : stdout);
                 return argc < 2 ? EXIT_USAGE : EXIT_GOOD;
         }
+        if (strcmp(argv[1], "help") == 0)
+                return help_with(argv[2]);
         if (strcmp(argv[1], "--version") == 0) {
                 puts("tenantry " TENANTRY_VERSION);
                 return EXIT_GOOD;
         }
-        command = find(argv[1]);
-        if (command == NULL)
-                return cli_fail(EXIT_USAGE, "there is no command %s (see: tenantry --help)", argv[1]);
-        argc--;
-        argv++;
-        if (cli_flag(&argc, argv, "help")) {
-                print_help(command);
-                return EXIT_GOOD;
-        }
-        status = command->run(argc, argv);
+        return run_command(argc - 1, argv + 1);
+}
+
+int main(int argc, char **argv)
+{
+        int status;
+
+        prctl(PR_SET_DUMPABLE, 0);
+        cli_json = cli_flag(&argc, argv, "json");
+        status = run(argc, argv);
+        cli_print_failure(status);
         if (fflush(stdout) != 0 || ferror(stdout))
                 return cli_fail(EXIT_FAILED, "standard output takes no more");
         return status;

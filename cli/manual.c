@@ -4,7 +4,7 @@
 #define TENANT_WORD "TENANT is an id or a subdomain.\n"
 #define WAIT_WORDS                                                                                                     \
         "  --reason TEXT       kept in the history, and shown where the effect is shown\n"                             \
-        "  --wait[=SECONDS]    wait for the outcome, 5 minutes where no time is given (30, 90s, 5m)\n"
+        "  --wait[=TIME]       wait for the outcome, 5 minutes where no time is given (90s, 10m)\n"
 #define COMMAND_CODES                                                                                                  \
         "\nWithout --wait, 0 means that Kafka has the command. With it: 0 it succeeded, 1 it failed or was overtaken " \
         "by\n"                                                                                                         \
@@ -19,7 +19,7 @@ const char MANUAL_SIGNUP[] =
         "  --subdomain NAME    3 to 40 of a-z, 0-9 and hyphens; made from the company where it is missing\n"
         "  --plan PLAN         starter where it is missing\n"
         "  --region REGION     where the database is to live, as the provider calls it\n"
-        "  --wait[=SECONDS]    wait until it is ready, 5 minutes where no time is given\n"
+        "  --wait[=TIME]       wait until it is ready, 5 minutes where no time is given (90s, 10m)\n"
         "  --key KEY           Idempotency-Key: the same key and the same words give the same tenant, however often\n\n"
         "Examples:\n"
         "  tenantry signup --company 'Acme Pharmacy' --email ada@acme.example --wait\n"
@@ -119,7 +119,7 @@ const char MANUAL_DEPROVISION[] =
                     "\nExamples:\n  tenantry deprovision acme-pharmacy --confirm acme-pharmacy --wait\n" COMMAND_CODES;
 
 const char MANUAL_EXPLAIN[] = "For a tenant (id or subdomain) its history, grouped by the event that caused it, with "
-                              "times, offsets, the rule\n"
+                              "times, the rule\n"
                               "by which each effect followed, and how the operation ended. For an operation only what "
                               "it caused. The gateway\n"
                               "keeps the last 100 rows at hand; older ones are in tenant.events.v1.\n\n"
@@ -185,7 +185,7 @@ const char MANUAL_INIT[] = "Reads CATALOG_ADMIN_URL, KAFKA_BROKERS and, for each
 
 const char MANUAL_KEYS[] =
         "new    prints a key for CONTROL_KEYS or APP_KEYS. To rotate: add it behind the present ones everywhere, then\n"
-        "       put it first everywhere; secrets are sealed anew as they are used.\n"
+        "       put it first everywhere; the provisioners then seal what is stored anew.\n"
         "token  prints a bearer token once, and the line for the gateway's TOKENS file. Scopes: signup, read, app "
         "(the\n"
         "       product's backend: connection details), admin (all but app).\n\n"

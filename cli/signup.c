@@ -40,6 +40,18 @@ static void print_suggestions(const json_t *operation)
         }
 }
 
+/* Which subdomain it was given: the wanted one, or one made from the company. */
+static void add_subdomain(json_t *answer, const char *tenant_id)
+{
+        auto_free char *path = mem_printf("/api/tenants/%s", tenant_id);
+        struct api_answer tenant;
+
+        if (api_send(&(struct api_request){ .method = "GET", .path = path }, &tenant) == EXIT_GOOD &&
+            json_text(tenant.body, "slug") != NULL)
+                json_set_text(answer, "subdomain", json_text(tenant.body, "slug"));
+        api_answer_release(&tenant);
+}
+
 static int wait_until_ready(json_t *answer, int64_t wait_ms)
 {
         const char *tenant = json_text(answer, "tenant_id"), *id = json_text(answer, "operation_id");
@@ -53,7 +65,19 @@ static int wait_until_ready(json_t *answer, int64_t wait_ms)
                 print_suggestions(operation);
         if (operation != NULL)
                 json_object_set(answer, "operation", operation);
+        if (operation != NULL && status != EXIT_REFUSED)
+                add_subdomain(answer, tenant);
         return status;
+}
+
+static void show_outcome(const json_t *answer, bool waited, int status)
+{
+        const char *state = json_text(json_object_get(answer, "operation"), "state");
+
+        print_pair("subdomain", json_text(answer, "subdomain"));
+        print_pair("state", waited && status == EXIT_GOOD ? "ready" : state ? state : "accepted");
+        if (!waited)
+                wait_hint(json_text(answer, "operation_id"));
 }
 
 static int sign_up(const json_t *body, const char *key, int64_t wait_ms)
@@ -71,11 +95,9 @@ static int sign_up(const json_t *body, const char *key, int64_t wait_ms)
         if (wait_ms > 0)
                 status = wait_until_ready(answer, wait_ms);
         if (cli_json)
-                print_json(answer);
-        else if (wait_ms > 0 && status == EXIT_GOOD)
-                print_pair("state", "ready");
-        else if (wait_ms == 0)
-                printf("\nIt is on its way: tenantry wait tenant %s --state ready\n", json_text(answer, "tenant_id"));
+                cli_print_answer(answer);
+        else
+                show_outcome(answer, wait_ms > 0, status);
         return status;
 }
 

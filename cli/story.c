@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+#define LONG_DETAIL 60 /* characters that may stand more than once */
+
 struct rule {
         const char *key, *rule;
 };
@@ -80,12 +82,19 @@ const char *story_rule(const char *type, const json_t *data)
         return NULL;
 }
 
+static void add_words(struct buf *out, const char *detail, const char *code)
+{
+        auto_free char *said = text_detail(detail);
+
+        if (detail != NULL)
+                buf_printf(out, ": %s", said);
+        if (code != NULL)
+                buf_printf(out, detail ? " (%s)" : ": %s", code);
+}
+
 static void add_detail(struct buf *out, const json_t *error)
 {
-        if (json_text(error, "detail") != NULL)
-                buf_printf(out, ": %s", json_text(error, "detail"));
-        if (json_text(error, "code") != NULL)
-                buf_printf(out, " (%s)", json_text(error, "code"));
+        add_words(out, json_text(error, "detail"), json_text(error, "code"));
 }
 
 static void tell_requested(struct buf *out, const json_t *data)
@@ -129,18 +138,15 @@ static void tell_finished(struct buf *out, const json_t *data)
 static void tell_state(struct buf *out, const json_t *data)
 {
         buf_printf(out, "state %s -> %s", word(data, "from"), word(data, "to"));
-        if (json_text(data, "detail") != NULL)
-                buf_printf(out, ": %s", json_text(data, "detail"));
-        if (json_text(data, "reason") != NULL)
-                buf_printf(out, " (%s)", json_text(data, "reason"));
+        add_words(out, json_text(data, "detail"), json_text(data, "reason"));
 }
 
 static void tell_rejection(struct buf *out, const json_t *data)
 {
+        auto_free char *detail = text_refusal(json_text(data, "field"), json_text(data, "detail"));
+
         buf_printf(out, "%s refused", word(data, "type"));
-        if (json_text(data, "field") != NULL)
-                buf_printf(out, ", field %s", json_text(data, "field"));
-        add_detail(out, data);
+        add_words(out, *detail ? detail : NULL, json_text(data, "code"));
 }
 
 static const struct {
@@ -166,4 +172,70 @@ char *story_effect(const char *type, const json_t *data)
         whole = json_print(data); /* a type of a newer version: as it is */
         buf_printf(&out, "%s %s", type, whole);
         return text_safe(out.data);
+}
+
+/* The object that has a row's error: the error of an activity, or the reason of a state. */
+static const json_t *trouble_of(const json_t *row)
+{
+        const json_t *data = json_object_get(row, "data"), *error = json_object_get(data, "error");
+
+        return error != NULL ? error : data;
+}
+
+static bool ends_activity(const json_t *row)
+{
+        return strcmp(json_text(row, "type") ?: "", "tenant.activity.finished.v1") == 0;
+}
+
+static bool is_same(const char *a, const char *b)
+{
+        return a != NULL && b != NULL && strcmp(a, b) == 0;
+}
+
+static bool is_long(const char *detail)
+{
+        return detail != NULL && text_width(detail) > LONG_DETAIL;
+}
+
+bool story_tells(const json_t *history, size_t count, const char *code, const char *detail)
+{
+        for (size_t i = 0; is_long(detail) && i < count; i++) {
+                const json_t *row = json_array_get(history, i), *trouble = trouble_of(row);
+                bool ends = ends_activity(row) && is_same(json_text(trouble, "code"), code);
+
+                if (json_text(trouble, "detail") != NULL && (ends || is_same(json_text(trouble, "detail"), detail)))
+                        return true;
+        }
+        return false;
+}
+
+/* Whether another row tells it: one that ends an activity, or a newer one. */
+static bool told_elsewhere(const json_t *history, size_t at, const char *code, const char *detail)
+{
+        for (size_t i = 0; i < json_array_size(history); i++) {
+                const json_t *row = json_array_get(history, i), *trouble = trouble_of(row);
+
+                if (i == at || json_text(trouble, "detail") == NULL)
+                        continue;
+                if (ends_activity(row) && is_same(json_text(trouble, "code"), code))
+                        return true;
+                if (i < at && is_same(json_text(trouble, "detail"), detail))
+                        return true;
+        }
+        return false;
+}
+
+char *story_row(const json_t *history, size_t at)
+{
+        const json_t *row = json_array_get(history, at), *data = json_object_get(row, "data");
+        const char *type = json_text(row, "type") ?: "", *detail = json_text(trouble_of(row), "detail");
+        const char *code = json_text(trouble_of(row), "code") ?: json_text(data, "reason");
+        auto_json *brief = NULL;
+
+        if (ends_activity(row) || code == NULL || !is_long(detail) || !told_elsewhere(history, at, code, detail))
+                return story_effect(type, data);
+        brief = json_deep_copy(data);
+        json_object_del(brief, "detail");
+        json_object_del(json_object_get(brief, "error"), "detail");
+        return story_effect(type, brief);
 }

@@ -45,17 +45,22 @@ static int carry_out(const char *name, const char *tenant_id, const json_t *body
         if (status != EXIT_GOOD)
                 return status;
         id = json_text(answer, "operation_id");
+        if (!cli_json) {
+                print_pair("tenant", tenant_id);
+                print_pair("operation", id);
+                fflush(stdout);
+        }
         if (wait_ms > 0 && id != NULL)
                 status = wait_operation(id, tenant_id, wait_ms, &operation);
         if (operation != NULL)
                 json_object_set(answer, "operation", operation);
         if (cli_json) {
-                print_json(answer);
+                cli_print_answer(answer);
                 return status;
         }
-        print_pair("tenant", tenant_id);
-        print_pair("operation", id);
-        print_pair(name, wait_ms == 0 ? "accepted" : json_text(operation, "state"));
+        print_pair("state", operation ? json_text(operation, "state") : "accepted");
+        if (wait_ms == 0)
+                wait_hint(id);
         return status;
 }
 

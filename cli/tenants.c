@@ -73,7 +73,8 @@ int run_tenants(int argc, char **argv)
         auto_free char *cursor = NULL;
         int status = cli_expect(argc, argv, 0);
 
-        if (status == EXIT_GOOD && state != NULL && !tenant_state_exists(state))
+        if (status == EXIT_GOOD && state != NULL &&
+            (!tenant_state_exists(state) || strcmp(state, "deprovisioned") == 0))
                 status = cli_usage("tenants", "--state is one of requested, provisioning, ready, attention, archived");
         if (status == EXIT_GOOD)
                 status = read_pages(state, plan, all, list, &cursor);
@@ -88,10 +89,20 @@ int run_tenants(int argc, char **argv)
         return EXIT_GOOD;
 }
 
-static void show_activity(const json_t *activity)
+/* The detail, or only its code where the history below tells it. */
+static void show_trouble(const char *name, const json_t *trouble, const json_t *history)
+{
+        const char *detail = json_text(trouble, "detail"), *code = json_text(trouble, "code");
+        size_t count = MIN(json_array_size(history), HISTORY_LINES);
+        auto_free char *shown = text_detail(detail);
+        bool below = code != NULL && story_tells(history, count, code, detail);
+
+        print_pair(name, detail == NULL || below ? code : shown);
+}
+
+static void show_activity(const json_t *activity, const json_t *history)
 {
         auto_free char *text = NULL;
-        const json_t *error = json_object_get(activity, "error");
         char bar[48];
 
         if (!json_is_object(activity))
@@ -100,7 +111,7 @@ static void show_activity(const json_t *activity)
         text = mem_printf("%s %s: %s%s", bar, json_text(activity, "kind"), json_text(activity, "step"),
                           strcmp(json_text(activity, "status") ?: "", "undoing") == 0 ? " (undoing)" : "");
         print_pair("doing", text);
-        print_pair("trouble", json_text(error, "detail"));
+        show_trouble("trouble", json_object_get(activity, "error"), history);
 }
 
 static void show_next(const json_t *next)
@@ -132,13 +143,15 @@ static void show_access(const json_t *access)
 static void show_history(const json_t *history)
 {
         size_t count = MIN(json_array_size(history), HISTORY_LINES);
+        auto_json *shown = json_array();
 
+        for (size_t i = 0; i < count; i++)
+                json_array_append(shown, json_array_get(history, i));
         if (count > 0)
                 printf("\nlast events (all: tenantry explain)\n");
         for (size_t i = count; i > 0; i--) {
-                const json_t *row = json_array_get(history, i - 1);
-                auto_free char *time = text_time(json_text(row, "at"));
-                auto_free char *effect = story_effect(json_text(row, "type") ?: "", json_object_get(row, "data"));
+                auto_free char *time = text_time(json_text(json_array_get(shown, i - 1), "at"));
+                auto_free char *effect = story_row(shown, i - 1);
 
                 printf("  %s  %s\n", time, effect);
         }
@@ -146,7 +159,7 @@ static void show_history(const json_t *history)
 
 static void show_tenant(const json_t *tenant)
 {
-        const json_t *reason = json_object_get(tenant, "reason");
+        const json_t *history = json_object_get(tenant, "history");
         auto_free char *since = text_time(json_text(tenant, "since"));
         auto_free char *created = text_time(json_text(tenant, "created_at"));
         auto_free char *backup = text_time(json_text(json_object_get(tenant, "backup"), "at"));
@@ -159,14 +172,14 @@ static void show_tenant(const json_t *tenant)
         print_pair("driver", json_text(tenant, "driver"));
         print_pair("region", json_text(tenant, "region"));
         print_pair("state", json_text(tenant, "since") ? state : json_text(tenant, "state"));
-        print_pair("reason", json_text(reason, "detail") ? json_text(reason, "detail") : json_text(reason, "code"));
-        show_activity(json_object_get(tenant, "activity"));
+        show_trouble("reason", json_object_get(tenant, "reason"), history);
+        show_activity(json_object_get(tenant, "activity"), history);
         show_next(json_object_get(tenant, "next"));
         show_access(json_object_get(tenant, "access"));
         print_pair("schema", json_text(json_object_get(tenant, "schema"), "version"));
         print_pair("last backup", backup);
         print_pair("created", created);
-        show_history(json_object_get(tenant, "history"));
+        show_history(history);
 }
 
 int run_tenant(int argc, char **argv)

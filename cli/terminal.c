@@ -12,6 +12,7 @@
 #define BAR_WIDTH     20
 #define COLUMN_LIMIT  12
 #define DEFAULT_WIDTH 100
+#define ELLIPSIS      "\u2026"
 
 bool terminal_is(FILE *stream)
 {
@@ -100,6 +101,35 @@ size_t text_width(const char *text)
         for (; *text; text++)
                 width += ((unsigned char)*text & 0xc0) != 0x80;
         return width;
+}
+
+char *text_cut(const char *text, int width)
+{
+        const char *end = text;
+
+        if (text_width(text) <= (size_t)MAX(width, 0))
+                return mem_copy_text(text);
+        for (int i = 1; i < width; i++)
+                do
+                        end++;
+                while (((unsigned char)*end & 0xc0) == 0x80);
+        return mem_printf("%.*s%s", (int)(end - text), text, width > 0 ? ELLIPSIS : "");
+}
+
+char *text_detail(const char *detail)
+{
+        auto_free char *safe = text_safe(detail);
+        bool full = detail != NULL && strlen(detail) == sizeof(((struct err *)NULL)->message) - 1;
+
+        return mem_printf("%s%s", safe, full ? ELLIPSIS : "");
+}
+
+char *text_refusal(const char *field, const char *detail)
+{
+        auto_free char *safe = text_safe(field), *said = text_detail(detail);
+        bool named = *safe == '\0' || strcasestr(said, safe) != NULL;
+
+        return mem_printf("%s%s%s", named ? "" : safe, named ? "" : ": ", said);
 }
 
 char *text_time(const char *time)

@@ -16,6 +16,12 @@ char *text_safe(const char *text);
 char *text_safe_bytes(const void *bytes, size_t length, bool lines);
 /* Characters a safe text takes on a terminal (wide ones count as one). */
 size_t text_width(const char *text);
+/* As much of a safe text as width characters hold; what was cut ends with an ellipsis. The caller frees. */
+char *text_cut(const char *text, int width);
+/* An error's detail, safe; one that was cut where it was made ends with an ellipsis. The caller frees. */
+char *text_detail(const char *detail);
+/* The same as "FIELD: DETAIL", without the field (NULL: none) where the detail names it already. */
+char *text_refusal(const char *field, const char *detail);
 /* "2026-01-31 12:00:03" of "2026-01-31T12:00:03.123Z"; "-" for NULL. The caller frees. */
 char *text_time(const char *time);
 

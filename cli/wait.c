@@ -12,6 +12,7 @@
 
 #define FIRST_PAUSE_MS   100
 #define LONGEST_PAUSE_MS 1000
+#define BAR_ERROR_WIDTH  60
 #define UNKNOWN_GRACE_MS SECONDS(30) /* a signup's tenant is known a moment after its 202 */
 
 struct waiting {
@@ -45,13 +46,14 @@ static void show_bar(struct waiting *waiting, const json_t *tenant)
 {
         const json_t *activity = json_object_get(tenant, "activity");
         auto_free char *step = text_safe(json_text(activity, "step"));
-        auto_free char *error = text_safe(json_text(json_object_get(activity, "error"), "detail"));
+        auto_free char *error = text_detail(json_text(json_object_get(activity, "error"), "detail"));
+        auto_free char *shown = text_cut(error, BAR_ERROR_WIDTH);
         char bar[48];
 
         if (cli_json || !terminal_is(stderr) || !json_is_object(activity))
                 return;
         progress_bar(bar, sizeof(bar), (int)json_number(activity, "progress", 0));
-        fprintf(stderr, "\r\033[K%s %s%s%.60s", bar, step, *error ? ": " : "", error);
+        fprintf(stderr, "\r\033[K%s %s%s%s", bar, step, *shown ? ": " : "", shown);
         fflush(stderr);
         waiting->bar_shown = true;
 }
@@ -97,17 +99,28 @@ static int not_in_time(struct waiting *waiting, const char *what)
 static int told(const json_t *operation)
 {
         const char *state = json_text(operation, "state");
-        auto_free char *detail = text_safe(json_text(operation, "detail"));
+        const char *field = json_text(operation, "field");
+        auto_free char *detail = text_refusal(field, json_text(operation, "detail"));
         auto_free char *kind = text_safe(json_text(operation, "kind"));
-        auto_free char *field = text_safe(json_text(operation, "field"));
+        auto_json *members = json_object();
 
         if (strcmp(state, "succeeded") == 0)
                 return EXIT_GOOD;
+        if (json_text(operation, "code") != NULL)
+                json_set_text(members, "code", json_text(operation, "code"));
+        if (field != NULL)
+                json_set_text(members, "field", field);
         if (strcmp(state, "rejected") == 0)
-                return cli_fail(EXIT_REFUSED, "%s was refused: %s%s%s", kind, field, *field ? ": " : "", detail);
+                return cli_fail_with(EXIT_REFUSED, members, "%s was refused: %s", kind, detail);
         if (strcmp(state, "superseded") == 0)
-                return cli_fail(EXIT_FAILED, "%s was overtaken by a later request", kind);
-        return cli_fail(EXIT_FAILED, "%s failed: %s", kind, *detail ? detail : "see: tenantry explain");
+                return cli_fail_with(EXIT_FAILED, members, "%s was overtaken by a later request", kind);
+        return cli_fail_with(EXIT_FAILED, members, "%s failed: %s", kind, *detail ? detail : "see: tenantry explain");
+}
+
+void wait_hint(const char *operation_id)
+{
+        if (operation_id != NULL)
+                printf("\nIt is on its way: tenantry wait operation %s\n", operation_id);
 }
 
 int wait_operation(const char *operation_id, const char *tenant_id, int64_t timeout_ms, json_t **ret)
@@ -154,10 +167,13 @@ static bool is_dead_end(const char *state, const char *wanted)
 static int dead_end(const json_t *tenant, const char *wanted)
 {
         const json_t *reason = json_object_get(tenant, "reason");
-        auto_free char *detail = text_safe(json_text(reason, "detail"));
+        auto_free char *detail = text_detail(json_text(reason, "detail"));
+        auto_json *members = json_object();
 
-        return cli_fail(EXIT_FAILED, "the tenant is in state %s and does not come to %s by itself%s%s",
-                        json_text(tenant, "state"), wanted, *detail ? ": " : "", detail);
+        if (json_text(reason, "code") != NULL)
+                json_set_text(members, "code", json_text(reason, "code"));
+        return cli_fail_with(EXIT_FAILED, members, "the tenant is in state %s and does not come to %s by itself%s%s",
+                             json_text(tenant, "state"), wanted, *detail ? ": " : "", detail);
 }
 
 static int wait_tenant(const char *tenant_id, const char *wanted, int64_t timeout_ms, json_t **ret)
@@ -212,6 +228,15 @@ int wait_option(int *argc, char **argv, int64_t *ret_ms)
         return text ? cli_duration("--wait", text, ret_ms) : EXIT_GOOD;
 }
 
+/* The same lines in the same order for a tenant and for an operation; what one of them has not is left out. */
+static void show_seen(const json_t *seen)
+{
+        print_pair("tenant", json_text(seen, "tenant_id"));
+        print_pair("operation", json_text(seen, "operation_id"));
+        print_pair("subdomain", json_text(seen, "slug"));
+        print_pair("state", json_text(seen, "state"));
+}
+
 static int wait_for_tenant(char **argv, const char *state, int64_t timeout_ms, json_t **ret)
 {
         struct id id;
@@ -222,6 +247,14 @@ static int wait_for_tenant(char **argv, const char *state, int64_t timeout_ms, j
                         "wait", "--state is one of requested, provisioning, ready, attention, archived, deprovisioned");
         status = api_find_tenant(argv[2], &id);
         return status == EXIT_GOOD ? wait_tenant(id.text, state, timeout_ms, ret) : status;
+}
+
+static int wait_for_operation(char *id, int64_t timeout_ms, json_t **ret)
+{
+        cli_lower_case(id);
+        if (!id_is_valid(id))
+                return cli_fail(EXIT_NOT_FOUND, "that is no operation id");
+        return wait_operation(id, NULL, timeout_ms, ret);
 }
 
 int run_wait(int argc, char **argv)
@@ -237,15 +270,13 @@ int run_wait(int argc, char **argv)
                 return status;
         if (strcmp(argv[1], "tenant") == 0)
                 status = wait_for_tenant(argv, state, timeout_ms, &seen);
-        else if (strcmp(argv[1], "operation") != 0)
-                return cli_usage("wait", "say `wait tenant ID --state STATE` or `wait operation ID`");
-        else if (!id_is_valid(argv[2]))
-                return cli_fail(EXIT_NOT_FOUND, "that is no operation id");
+        else if (strcmp(argv[1], "operation") == 0)
+                status = wait_for_operation(argv[2], timeout_ms, &seen);
         else
-                status = wait_operation(argv[2], NULL, timeout_ms, &seen);
+                return cli_usage("wait", "say `wait tenant ID --state STATE` or `wait operation ID`");
         if (cli_json && seen != NULL)
-                print_json(seen);
-        else if (status == EXIT_GOOD && seen != NULL)
-                print_pair(argv[1], json_text(seen, "state"));
+                cli_print_answer(seen);
+        else if (seen != NULL)
+                show_seen(seen);
         return status;
 }

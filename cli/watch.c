@@ -12,6 +12,8 @@
 
 #define DRAW_INTERVAL_MS 50
 #define NAME_WIDTH       24
+#define LEAST_NAME_WIDTH 8
+#define FULL_WIDTH       80 /* from here on names have all their width */
 
 struct watched {
         char id[ID_LENGTH + 1];
@@ -70,15 +72,10 @@ static void print_line(const json_t *snapshot)
         fflush(stdout);
 }
 
-/* Cuts a safe text to what a terminal line holds, never inside a character. */
-static void print_cut(const char *text, int width)
+/* On a narrow terminal the name gives way first: what the tenant is doing is what is watched. */
+static int name_width(int width)
 {
-        while (*text && width > 0) {
-                do
-                        putchar(*text++);
-                while (((unsigned char)*text & 0xc0) == 0x80);
-                width--;
-        }
+        return MAX(LEAST_NAME_WIDTH, MIN(NAME_WIDTH, NAME_WIDTH - (FULL_WIDTH - width)));
 }
 
 static void draw_tenant(const struct watched *tenant, int width)
@@ -87,14 +84,14 @@ static void draw_tenant(const struct watched *tenant, int width)
         const char *state = json_text(tenant->snapshot, "state"),
                    *colour = is_closed(tenant->snapshot) ? "" : colour_of(state);
         auto_free char *name = text_safe(name_of(tenant->snapshot)), *text = describe(tenant->snapshot);
-        auto_free char *line = NULL;
+        auto_free char *short_name = text_cut(name, name_width(width)), *line = NULL, *shown = NULL;
+        int padding = name_width(width) - (int)text_width(short_name);
         char bar[48];
 
         progress_bar(bar, sizeof(bar), json_is_object(activity) ? (int)json_number(activity, "progress", 0) : 100);
-        line = mem_printf("%-*.*s %s  %s", NAME_WIDTH, NAME_WIDTH, name, bar, text);
-        fputs(colour, stdout);
-        print_cut(line, width - 1);
-        printf("%s\033[K\n", *colour ? colour_end() : "");
+        line = mem_printf("%s%*s %s  %s", short_name, padding, "", bar, text);
+        shown = text_cut(line, width - 1);
+        printf("%s%s%s\033[K\n", colour, shown, *colour ? colour_end() : "");
 }
 
 /* Those at work first, then those that changed last. */
@@ -183,7 +180,7 @@ static void changed(void *context, const char *why)
         struct watch *watch = context;
 
         if (!watch->board && why != NULL && !watch->lost)
-                cli_fail(EXIT_AWAY, "%s; trying again", why);
+                fprintf(stderr, "tenantry: %s; trying again\n", why);
         else if (!watch->board && why == NULL && watch->lost)
                 fputs("tenantry: connected again\n", stderr);
         watch->lost = why != NULL;

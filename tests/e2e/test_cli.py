@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import queue
 import re
 import select
 import signal
@@ -13,10 +14,12 @@ import socket
 import struct
 import subprocess
 import termios
+import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,14 +83,23 @@ def running(stack: Stack, *words: str) -> Iterator[subprocess.Popen[str]]:
 
 def line_with(process: subprocess.Popen[str], word: str, seconds: float = 30) -> str:
     """The next line of standard output that has the word."""
-    deadline = time.monotonic() + seconds
-    assert process.stdout is not None
-    while time.monotonic() < deadline:
-        line = process.stdout.readline()
-        assert line, "it ended"
-        if word in line:
-            return line
-    raise AssertionError(f"no line with {word}")
+    found: queue.Queue[str] = queue.Queue()
+
+    def read() -> None:  # readline knows no deadline; who waits for it does
+        assert process.stdout is not None
+        for line in process.stdout:
+            if word in line:
+                found.put(line)
+                return
+        found.put("")
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        line = found.get(timeout=seconds)
+    except queue.Empty:
+        raise AssertionError(f"no line with {word} in {seconds:g} s") from None
+    assert line, f"it ended without a line with {word}"
+    return line
 
 
 @pytest.fixture(scope="module")
@@ -111,12 +123,62 @@ def test_every_command_has_a_manual_page_with_examples_and_exit_codes(stack: Sta
 
 
 def test_a_wrong_call_says_in_one_line_where_help_is(stack: Stack) -> None:
-    refused(stack.run_cli("suspend"), 2, "tenantry suspend --help")
+    refused(stack.run_cli("suspend"), 2, "usage: tenantry suspend TENANT [--reason TEXT]")
+    refused(stack.run_cli("suspend", "x", "--reason"), 2, "--reason needs a value", "tenantry suspend --help")
+    refused(stack.run_cli("suspend", "x", "--reason", "--wait"), 2, "--reason needs a value")
+    refused(stack.run_cli("suspend", "no-such-shop", "--reason=--x"), 3, "no-such-shop")
     refused(stack.run_cli("tenants", "--colour"), 2, "--colour")
     refused(stack.run_cli("tenants", "--state", "happy"), 2, "--state")
     refused(stack.run_cli("signup", "--company", "Half"), 2, "--email")
     refused(stack.run_cli("wait", "tenant", NOWHERE, "--state", "ready", "--timeout", "soon"), 2, "soon")
     refused(stack.run_cli("frobnicate"), 2, "frobnicate")
+    refused(stack.run_cli("tennants"), 2, "there is no command tennants; did you mean tenants?")
+    refused(stack.run_cli("tenant", ""), 2, "empty word")
+
+
+def test_help_is_found_in_each_usual_way(stack: Stack) -> None:
+    page = stack.run_cli("suspend", "--help").stdout
+    assert stack.run_cli("help", "suspend").stdout == page == stack.run_cli("suspend", "-h").stdout
+    assert "--wait[=TIME]" in page
+    for name in COMMANDS:
+        assert not stack.run_cli(name, "-h").stdout.splitlines()[0].endswith(" ")
+    refused(stack.run_cli("help", "supend"), 2, "did you mean suspend?")
+
+
+def failed(done: subprocess.CompletedProcess[str], code: int) -> dict[str, Any]:
+    """The error object of a --json call, after it ended with the code and wrote one document."""
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    error = json.loads(done.stdout)["error"]
+    assert error["exit_code"] == code and error["message"]
+    return dict(error)
+
+
+def test_every_failure_of_a_json_call_is_an_object(stack: Stack, tenant: str) -> None:
+    for words in (["tennants"], ["suspend"], ["wait", "tenant", tenant], ["keys", "token"], ["archive", "cat"], []):
+        failed(stack.run_cli(*words, "--json"), 2)
+    assert failed(stack.run_cli("signup", "--company", "X", "--email", "nobody", "--json"), 4)["field"] == "email"
+    failed(stack.run_cli("tenant", "no-such-shop", "--json"), 3)
+    failed(stack.run_cli("wait", "tenant", tenant, "--state", "archived", "--timeout", "300ms", "--json"), 5)
+    words = ["signup", "--company", "X", "--email", "x@x.test", "--subdomain", "cli-shop", "--wait", "--json"]
+    done = stack.run_cli(*words)
+    assert failed(done, 4)["code"] and json.loads(done.stdout)["operation"]["state"] == "rejected"
+    assert failed(cli(stack, "doctor", "--json", TENANTRY_TOKEN="wrong"), 1)["message"].endswith("to mend")
+
+
+def test_a_signup_tells_its_subdomain_or_how_to_wait_for_it(stack: Stack) -> None:
+    words = ["signup", "--company", "Cli Store", "--email", "d@shop.test"]
+    assert stack.run_cli(*words, "--wait").returncode == 0
+    done = stack.run_cli(*words, "--wait")
+    shown = [line.split() for line in done.stdout.splitlines()]
+    assert [line[0] for line in shown] == ["tenant", "operation", "subdomain", "state"], done.stdout
+    assert shown[2][1].startswith("cli-store-") and shown[3][1] == "ready"
+    assert answered(stack.run_cli("tenant", shown[0][1].upper(), "--json"))["slug"] == shown[2][1]
+    lines = stack.run_cli("suspend", shown[2][1].upper()).stdout.splitlines()
+    operation = lines[1].split()[1]
+    assert lines[-1] == f"It is on its way: tenantry wait operation {operation}"
+    done = stack.run_cli("wait", "operation", operation.upper())
+    assert done.stdout.splitlines()[-1].split() == ["state", "succeeded"], done.stderr
+    assert answered(stack.run_cli(*words[:2], "Json Shop", *words[3:], "--wait", "--json"))["subdomain"] == "json-shop"
 
 
 def test_a_signup_is_waited_for_until_it_is_ready(stack: Stack, tenant: str) -> None:
@@ -142,7 +204,9 @@ def test_the_same_key_gives_the_same_tenant_and_other_words_a_refusal(stack: Sta
 
 
 def test_a_field_that_is_wrong_is_named(stack: Stack) -> None:
-    refused(stack.run_cli("signup", "--company", "Bad", "--email", "nobody"), 4, "email")
+    done = stack.run_cli("signup", "--company", "Bad", "--email", "nobody")
+    refused(done, 4, "email")
+    assert not done.stderr.startswith("tenantry: email: email")
 
 
 def test_all_tenants_are_listed_across_pages(stack: Stack, tenant: str) -> None:
@@ -218,7 +282,7 @@ def test_inventory_and_alerts_are_told(stack: Stack, tenant: str) -> None:
 
     eventually(seen, 20, "the janitor saw the tenant")
     shown = stack.run_cli("inventory").stdout
-    assert " ours" in shown.splitlines()[0] and "a month" in shown.splitlines()[0]
+    assert " ours" in shown.splitlines()[0] and "USD a month" in shown.splitlines()[0]
     assert isinstance(answered(stack.run_cli("alerts", "--all", "--json"))["items"], list)
     assert stack.run_cli("alerts").returncode == 0
 
@@ -302,9 +366,10 @@ def test_watching_goes_on_over_a_restart_of_the_gateway(stack: Stack, api: Api, 
         assert watch.wait(10) == 0
 
 
-def test_on_a_terminal_watching_draws_a_board(stack: Stack, tenant: str) -> None:
+@pytest.mark.parametrize("width", [90, 44])
+def test_on_a_terminal_watching_draws_a_board(stack: Stack, tenant: str, width: int) -> None:
     parent, child = pty.openpty()
-    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 12, 90, 0, 0))
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 12, width, 0, 0))
     process = subprocess.Popen(
         [str(stack.build / "tenantry"), "watch"], env={"PATH": os.environ["PATH"], **stack.client_environment()},
         stdout=child, stderr=child,
@@ -344,7 +409,7 @@ def test_refusals_and_absences_have_codes_of_their_own(stack: Stack) -> None:
     refused(cli(stack, "tenants", TENANTRY_TOKEN="no-such-token"), 4, "TENANTRY_TOKEN")
     refused(cli(stack, "inventory", TENANTRY_TOKEN=stack.settings["tokens"]["read"]), 4, "scope")
     refused(cli(stack, "tenants", TENANTRY_TOKEN="two\nlines"), 2, "token")
-    refused(cli(stack, "tenants", TENANTRY_URL=""), 2, "TENANTRY_URL")
+    refused(cli(stack, "tenants", TENANTRY_URL=""), 2, "TENANTRY_URL", ". .run/env", "tenantry tenants --help")
     refused(stack.run_cli("tenant", NOWHERE), 3, "no such tenant")
     told = cli(stack, "tenant", NOWHERE, "--json")
     assert told.returncode == 3 and json.loads(told.stdout)["error"]["status"] == 404
@@ -386,6 +451,15 @@ def test_the_doctor_says_what_is_bad_and_what_to_do(stack: Stack) -> None:
     assert "TOKENS" in bad["gateway"] and "tenantry keys new" in bad["keys"] and "tenant_port" in bad["server"]
 
 
+def test_the_doctor_looks_only_at_the_driver_in_use(stack: Stack) -> None:
+    def checked(driver: str) -> set[str]:
+        found = cli(stack, "doctor", "--json", TENANT_DRIVER=driver)
+        return {check["name"] for check in json.loads(found.stdout)["checks"]}
+
+    assert "server" in checked("postgres") and "supabase" not in checked("postgres")
+    assert "supabase" in checked("supabase") and "server" not in checked("supabase")
+
+
 def test_completion_knows_commands_and_options(stack: Stack) -> None:
     script = stack.run_cli("completion", "bash").stdout
     ask = 'COMP_WORDS=(tenantry "$@"); COMP_CWORD=$#; _tenantry; echo "${COMPREPLY[*]}"'
@@ -399,6 +473,10 @@ def test_completion_knows_commands_and_options(stack: Stack) -> None:
     assert "--confirm" in offered("deprovision", "--c")
     assert {"list", "show", "replay"} <= set(offered("dlq", ""))
     assert offered("wait", "tenant", "x", "--state", "re") == ["requested", "ready"]
+    assert "deprovisioned" in offered("wait", "tenant", "x", "--state", "")
+    assert "deprovisioned" not in offered("tenants", "--state", "")
+    for name in COMMANDS:
+        assert len(offered(name, "")) == len(set(offered(name, ""))), name
     assert "#compdef tenantry" in stack.run_cli("completion", "zsh").stdout
 
 
@@ -408,3 +486,11 @@ def test_keys_and_init_speak_json_too(stack: Stack) -> None:
     refused(stack.run_cli("keys", "token", "--name", "web", "--scopes", "everything"), 2, "--scopes")
     again = answered(stack.run_cli("init", "--json", admin=True))
     assert again["topics_made"] == [] and again["catalog_version"]
+
+
+def test_init_away_from_the_checkout_says_what_it_needs(stack: Stack, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(stack.build / "tenantry"), "init"], cwd=tmp_path,
+        env={"CATALOG_ADMIN_URL": "postgresql://nobody@127.0.0.1:1/x"}, capture_output=True, text=True, timeout=20,
+    )  # fmt: skip
+    refused(done, 1, "cannot read the migrations in migrations/catalog; name them with --migrations DIR")

@@ -1,0 +1,129 @@
+/* The words of a call: options taken out of argv, and their values read. */
+#include "cli/cli.h"
+#include "common/base/config.h"
+#include "common/base/memory.h"
+
+#include <string.h>
+
+static void remove_word(int *argc, char **argv, int at, int count)
+{
+        for (int i = at; i + count <= *argc; i++)
+                argv[i] = argv[i + count];
+        *argc -= count;
+}
+
+/* What follows --name in a word: "" or "=VALUE"; NULL where the word is another one. */
+static const char *after_name(const char *word, const char *name)
+{
+        size_t length = strlen(name);
+
+        if (strncmp(word, "--", 2) != 0 || strncmp(word + 2, name, length) != 0)
+                return NULL;
+        return word[2 + length] == '\0' || word[2 + length] == '=' ? word + 2 + length : NULL;
+}
+
+const char *cli_option(int *argc, char **argv, const char *name)
+{
+        for (int i = 1; i < *argc; i++) {
+                const char *rest = after_name(argv[i], name), *value;
+
+                if (rest == NULL || (*rest == '\0' && i + 1 == *argc))
+                        continue;
+                value = *rest == '=' ? rest + 1 : argv[i + 1];
+                remove_word(argc, argv, i, *rest == '=' ? 1 : 2);
+                return value;
+        }
+        return NULL;
+}
+
+bool cli_flag(int *argc, char **argv, const char *name)
+{
+        for (int i = 1; i < *argc; i++) {
+                const char *rest = after_name(argv[i], name);
+
+                if (rest != NULL && *rest == '\0') {
+                        remove_word(argc, argv, i, 1);
+                        return true;
+                }
+        }
+        return false;
+}
+
+bool cli_optional(int *argc, char **argv, const char *name, const char **ret)
+{
+        for (int i = 1; i < *argc; i++) {
+                const char *rest = after_name(argv[i], name);
+
+                if (rest == NULL)
+                        continue;
+                if (*rest == '=')
+                        *ret = rest + 1;
+                remove_word(argc, argv, i, 1);
+                return true;
+        }
+        return false;
+}
+
+/* Whether a command's arguments have this --option with a value: "--reason TEXT", yet neither "--all]" nor "--wait[=".
+ */
+static bool takes_value(const char *arguments, const char *option)
+{
+        size_t length = strlen(option);
+
+        for (const char *p = strstr(arguments, option); p != NULL; p = strstr(p + 1, option))
+                if (p[length] == ' ' && strchr("[|", p[length + 1]) == NULL)
+                        return true;
+        return false;
+}
+
+int cli_check_values(const struct command *command, int argc, char **argv)
+{
+        for (int i = 1; i < argc; i++) {
+                if (strncmp(argv[i], "--", 2) != 0 || !takes_value(command->arguments, argv[i]))
+                        continue;
+                if (i + 1 == argc || strncmp(argv[i + 1], "--", 2) == 0)
+                        return cli_fail(EXIT_USAGE, "%s needs a value (see: tenantry %s --help)", argv[i],
+                                        command->name);
+                i++;
+        }
+        return EXIT_GOOD;
+}
+
+int cli_duration(const char *option, const char *text, int64_t *ret_ms)
+{
+        const struct config_option described = { .name = option, .type = CONFIG_DURATION };
+        auto_free char *seconds = strspn(text, "0123456789") == strlen(text) ? mem_printf("%ss", text) : NULL;
+        struct err err;
+
+        if (config_parse(&described, seconds ? seconds : text, ret_ms, &err) < 0)
+                return cli_fail(EXIT_USAGE, "%s", err.message);
+        return EXIT_GOOD;
+}
+
+int cli_count(const char *option, const char *text, int64_t *ret)
+{
+        const struct config_option described = { .name = option, .type = CONFIG_INTEGER, .min = 1, .max = INT32_MAX };
+        struct err err;
+
+        if (config_parse(&described, text, ret, &err) < 0)
+                return cli_fail(EXIT_USAGE, "%s", err.message);
+        return EXIT_GOOD;
+}
+
+int cli_expect(int argc, char **argv, int words)
+{
+        const struct command *command = cli_find_command(argv[0]);
+
+        if (argc - 1 < words)
+                return cli_fail(EXIT_USAGE, "usage: tenantry %s %s", command->name, command->arguments);
+        if (argc - 1 > words)
+                return cli_fail(EXIT_USAGE, "unexpected word \"%s\" (see: tenantry %s --help)", argv[words + 1],
+                                argv[0]);
+        return EXIT_GOOD;
+}
+
+void cli_lower_case(char *word)
+{
+        for (; *word; word++)
+                *word = (char)(*word >= 'A' && *word <= 'Z' ? *word + 32 : *word);
+}
