@@ -164,6 +164,38 @@ static size_t opening(const struct pg_pool *pool)
         return count;
 }
 
+/* A statement whose time is over is not sent any more: whoever asked may have lost the right to it meanwhile. */
+static void give_up(struct pg_pool *pool, struct pg_work *work)
+{
+        struct err err;
+
+        err_set(&err, ERR_BUSY, "database_away", "the database is not reachable: %.300s",
+                pool->error.message[0] ? pool->error.message : "no connection became free in time");
+        DL_DELETE(pool->queue, work);
+        pool->queued--;
+        finish_work(work, NULL, &err);
+}
+
+static struct pg_work *find_expired(const struct pg_pool *pool)
+{
+        int64_t now = clock_boot_ms();
+        struct pg_work *work;
+
+        DL_FOREACH (pool->queue, work)
+                if (work->give_up_at <= now)
+                        return work;
+        return NULL;
+}
+
+/* Looks from the front each time: who is called back may ask for something else, and change the queue. */
+static void give_up_old_work(struct pg_pool *pool)
+{
+        struct pg_work *work;
+
+        while ((work = find_expired(pool)) != NULL)
+                give_up(pool, work);
+}
+
 /* Gives queued statements to free connections, and opens as many more as the queue wants. */
 static void serve(struct pg_pool *pool)
 {
@@ -171,28 +203,14 @@ static void serve(struct pg_pool *pool)
 
         if (pool->closing)
                 return;
+        while (pool->queue != NULL && pool->queue->give_up_at <= clock_boot_ms()) /* after a freeze, all of them */
+                give_up(pool, pool->queue);
         for (size_t i = 0; i < pool->size && pool->queue != NULL; i++)
                 if (pool->slots[i].state == SLOT_FREE)
                         start_work(&pool->slots[i]);
         for (size_t i = 0; i < pool->size && may_open && pool->queued > opening(pool); i++)
                 if (pool->slots[i].state == SLOT_CLOSED)
                         open_connection(&pool->slots[i]);
-}
-
-static void give_up_old_work(struct pg_pool *pool)
-{
-        struct pg_work *work, *next;
-        int64_t now = clock_boot_ms();
-        struct err err;
-
-        err_set(&err, ERR_BUSY, "database_away", "the catalog is not reachable: %.300s",
-                pool->error.message[0] ? pool->error.message : "no connection became free in time");
-        DL_FOREACH_SAFE (pool->queue, work, next)
-                if (work->give_up_at <= now) {
-                        DL_DELETE(pool->queue, work);
-                        pool->queued--;
-                        finish_work(work, NULL, &err);
-                }
 }
 
 /* A pool that is down tries one connection by itself, so that readiness comes back without a request. */
@@ -285,7 +303,8 @@ void pg_pool_exec(struct pg_pool *pool, int64_t timeout_ms, const char *sql, siz
         work->done = done;
         work->context = context;
         if (pool->queued >= POOL_QUEUE_LIMIT)
-                work->give_up_at = 0; /* refused at the next sweep: done is never called before we return */
+                work->give_up_at =
+                        clock_boot_ms() + 1; /* refused at the next sweep: done is never called before we return */
         DL_APPEND(pool->queue, work);
         pool->queued++;
         serve(pool);
