@@ -201,6 +201,8 @@ int main(int argc, char **argv)
         cli_json = cli_flag(&argc, argv, "json");
         status = run(argc, argv);
         cli_print_failure(status);
+        if (cli_interrupted)
+                clearerr(stdout); /* the signal may have cut a write short; that is no failure of ours */
         if (fflush(stdout) != 0 || ferror(stdout))
                 return cli_fail(EXIT_FAILED, "standard output takes no more");
         return status;

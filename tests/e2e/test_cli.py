@@ -384,7 +384,7 @@ def test_on_a_terminal_watching_draws_a_board(stack: Stack, tenant: str, width: 
                 drawn += os.read(parent, 65536)
         assert b"[####################] 100 %" in drawn and b"tenants, " in drawn
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(10) == 0, os.read(parent, 65536)
     finally:
         if process.poll() is None:
             process.kill()
