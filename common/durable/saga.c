@@ -214,10 +214,28 @@ static void rows_arrived(void *context, const struct pg_rows *rows, const struct
         settle(saga, result);
 }
 
+bool saga_is_ours(const struct saga *saga)
+{
+        return still_ours(saga);
+}
+
+/* Frozen inside a step, a worker may come back to the line that sends: then nothing is sent, and settle drops the saga.
+ */
+static bool is_too_late(struct saga *saga)
+{
+        if (still_ours(saga))
+                return false;
+        assert(saga->in_step);
+        saga->resumed = true;
+        return true;
+}
+
 enum step_result saga_query_on(struct saga *saga, struct pg_pool *pool, const char *sql, size_t count,
                                const char *const *params, saga_rows_then then)
 {
         CHECK_MAGIC(saga, SAGA_MAGIC);
+        if (is_too_late(saga))
+                return STEP_PENDING;
         saga->rows_then = then;
         pg_pool_exec(pool, saga_timeout(saga, STATEMENT_TIMEOUT), sql, count, params, rows_arrived, saga);
         return STEP_PENDING;
@@ -233,6 +251,8 @@ enum step_result saga_script(struct saga *saga, struct pg_conn *conn, int64_t ti
                              saga_rows_then then)
 {
         CHECK_MAGIC(saga, SAGA_MAGIC);
+        if (is_too_late(saga))
+                return STEP_PENDING;
         saga->rows_then = then;
         pg_script(conn, saga_timeout(saga, timeout_ms), sql, rows_arrived, saga);
         return STEP_PENDING;

@@ -60,6 +60,10 @@ struct service *saga_service(const struct saga *saga);
 /* What the saga remembers from step to step; stored when the step ends. Borrowed. */
 json_t *saga_data(const struct saga *saga);
 
+/* False once the lease has run out: then no outside call may be started any more (saga_query and saga_script see to it
+ * themselves). */
+bool saga_is_ours(const struct saga *saga);
+
 /* The longest an outside call started now may take: wanted, or what is left of the lease if that is less. */
 int64_t saga_timeout(const struct saga *saga, int64_t wanted_ms);
 

@@ -129,9 +129,9 @@ static enum step_result send_now(struct saga *saga)
                 rc = auth_headers(activity, &first, &second, &err);
         else
                 first = mem_printf("Authorization: Bearer %s", config->supabase_token);
-        if (rc < 0) {
+        if (rc < 0 || !saga_is_ours(saga)) {
                 free_request(activity_end_work(activity));
-                return saga_retry(saga, &err);
+                return rc < 0 ? saga_retry(saga, &err) : saga_wait(saga, 1);
         }
         request->exchange =
                 http_client_call(activity->provisioner->service->transfers,
