@@ -234,8 +234,3 @@ bool kafka_producer_is_up(const struct kafka_producer *producer)
 {
         return producer->up;
 }
-
-size_t kafka_producer_pending(const struct kafka_producer *producer)
-{
-        return producer->pending;
-}

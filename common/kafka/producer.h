@@ -38,5 +38,3 @@ int kafka_produce(struct kafka_producer *producer, const struct kafka_record *re
                   void *context, struct err *err);
 /* False from the moment all brokers are known to be away until one is back. */
 bool kafka_producer_is_up(const struct kafka_producer *producer);
-/* Messages not yet answered. */
-size_t kafka_producer_pending(const struct kafka_producer *producer);

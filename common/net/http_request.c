@@ -6,16 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-const char *http_method(const struct http_request *request)
-{
-        return request->method;
-}
-
-const char *http_path(const struct http_request *request)
-{
-        return request->path;
-}
-
 const char *http_segment(const struct http_request *request)
 {
         return request->segment;
@@ -53,11 +43,6 @@ void http_keep(struct http_request *request, void *state, void (*release)(void *
                 request->release(request->kept);
         request->kept = state;
         request->release = release;
-}
-
-void *http_kept(const struct http_request *request)
-{
-        return request->kept;
 }
 
 bool http_is_answered(const struct http_request *request)

@@ -36,8 +36,6 @@ size_t http_server_waiting(const struct http_server *server);
 void http_server_free(struct http_server *server);
 
 /* All borrowed from the request, which lives until it is answered. */
-const char *http_method(const struct http_request *request);
-const char *http_path(const struct http_request *request);
 const char *http_segment(const struct http_request *request);                  /* what {id} matched, or NULL */
 const char *http_query(const struct http_request *request, const char *name);  /* NULL where missing */
 const char *http_header(const struct http_request *request, const char *name); /* NULL where missing */
@@ -46,7 +44,6 @@ const char *http_address(const struct http_request *request);                  /
 const void *http_route_extra(const struct http_request *request);
 /* Where a handler keeps its state; freed with release when the request ends, however it ends. */
 void http_keep(struct http_request *request, void *state, void (*release)(void *state));
-void *http_kept(const struct http_request *request);
 
 /* True once it has its answer (the server gives one itself when ours is late); only its release is still to come. */
 bool http_is_answered(const struct http_request *request);

@@ -581,24 +581,9 @@ char *pg_quote_literal(struct pg_conn *conn, const char *text)
         return copy_and_free(PQescapeLiteral(conn->pq, text, strlen(text)));
 }
 
-char *pg_quote_name(struct pg_conn *conn, const char *text)
-{
-        return copy_and_free(PQescapeIdentifier(conn->pq, text, strlen(text)));
-}
-
-int pg_server_version(const struct pg_conn *conn)
-{
-        return PQserverVersion(conn->pq);
-}
-
 int pg_rows_count(const struct pg_rows *rows)
 {
         return PQntuples(rows->result);
-}
-
-int64_t pg_rows_affected(const struct pg_rows *rows)
-{
-        return strtoll(PQcmdTuples((PGresult *)(uintptr_t)rows->result), NULL, 10);
 }
 
 const char *pg_text(const struct pg_rows *rows, int row, const char *column)

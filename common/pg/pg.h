@@ -38,14 +38,10 @@ void pg_exec(struct pg_conn *conn, int64_t timeout_ms, const char *sql, size_t c
 /* Several statements in one round trip (simple protocol), in one transaction unless they say otherwise. rows is the
  * last result. */
 void pg_script(struct pg_conn *conn, int64_t timeout_ms, const char *sql, pg_done_fn done, void *context);
-/* As SQL literal or identifier; the caller frees. */
+/* As SQL literal; the caller frees. */
 char *pg_quote_literal(struct pg_conn *conn, const char *text);
-char *pg_quote_name(struct pg_conn *conn, const char *text);
-/* Version as 150004. */
-int pg_server_version(const struct pg_conn *conn);
 
 int pg_rows_count(const struct pg_rows *rows);
-int64_t pg_rows_affected(const struct pg_rows *rows);
 /* Values by column name; the texts are borrowed during the callback. A column that is not there is a defect. */
 const char *pg_text(const struct pg_rows *rows, int row, const char *column); /* NULL for null */
 int64_t pg_int(const struct pg_rows *rows, int row, const char *column);      /* 0 for null */
