@@ -97,9 +97,14 @@ $(BUILD)/%.o: %.c
 	@echo "  cc   $<"
 	@$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
+# The simulation puts its own clock, timers and catalog under the saga engine: tests/unit/simulated_process.h.
+comma := ,
+$(BUILD)/tests/test_simulation: LINK_FLAGS := $(addprefix -Wl$(comma)--wrap=,clock_boot_ms crypto_random uv_timer_init \
+	uv_timer_start uv_timer_stop uv_close pg_pool_exec pg_pool_is_up pg_rows_count pg_text pg_int pg_bool)
+
 $(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libtenantry.a
 	@mkdir -p $(@D)
-	@$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< $(BUILD)/libtenantry.a $(LIBS) $(shell pkg-config --libs cmocka)
+	@$(CC) $(ALL_CFLAGS) $(LINK_FLAGS) -MMD -MP -o $@ $< $(BUILD)/libtenantry.a $(LIBS) $(shell pkg-config --libs cmocka)
 
 -include $(shell find build -name '*.d' 2>/dev/null)
 

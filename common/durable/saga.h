@@ -51,7 +51,6 @@ void saga_engine_free(struct saga_engine *engine);
 const char *saga_id(const struct saga *saga);
 const char *saga_tenant(const struct saga *saga);
 const char *saga_fence(const struct saga *saga); /* as decimal text, for statements */
-const char *saga_cause(const struct saga *saga); /* may be NULL */
 void *saga_state(const struct saga *saga);
 int saga_attempt(const struct saga *saga);
 /* Business milliseconds since the step was first begun. */

@@ -3,7 +3,7 @@
  * change, what must hold whatever the schedule. Times are milliseconds of a clock that the simulation moves. */
 #pragma once
 
-#include "common/durable/saga_rules.h"
+#include "common/durable/saga.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -37,8 +37,20 @@ struct row {
         int64_t next_at, step_since, lease_until; /* lease_until 0: nobody has it */
         unsigned owner;
         uint64_t fence;
-        bool cancel_wanted, past_return, may_fail; /* may_fail: a worker has had a reason to give up */
+        bool cancel_wanted, past_return, refused; /* refused: the outside has said no for good */
         struct facts facts;
+        char code[24]; /* of the last error */
+};
+
+/* What a worker asks the catalog to write: the parameters of saga_advance, saga_park and saga_end. */
+struct writing {
+        uint64_t fence;
+        size_t from, to;
+        enum status status;
+        struct facts facts;
+        int64_t delay_ms;
+        bool failed;
+        char code[24];
 };
 
 struct thing {
@@ -105,8 +117,8 @@ static inline bool catalog_claim(struct simulated *s, int saga, unsigned owner, 
 {
         struct row *row = &s->rows[saga];
 
-        if (!is_active(row) || row->next_at > s->now ||
-            !(row->lease_until == 0 || row->lease_until < s->now || (row->owner == owner && blind)))
+        if (!is_active(row) || row->next_at > s->now || !blind ||
+            !(row->lease_until == 0 || row->lease_until < s->now || row->owner == owner))
                 return false;
         if (row->lease_until != 0 && row->owner != owner) {
                 row->crashes++;
@@ -152,78 +164,87 @@ static inline bool is_taken_over(struct simulated *s, const struct row *row, uin
         return true;
 }
 
+/* Giving up needs a reason, and the reason must be true. */
+static inline bool has_reason(const struct simulated *s, const struct row *row, const char *code)
+{
+        if (strcmp(code, "cancelled") == 0)
+                return row->cancel_wanted;
+        if (strcmp(code, "keeps_crashing") == 0)
+                return row->crashes >= 10;
+        if (strcmp(code, "step_timeout") == 0)
+                return s->now - row->step_since >= s->plan->steps[row->step].limit_ms;
+        return strcmp(code, "refused") == 0 && row->refused;
+}
+
 /* The three that write: false = TN409, and nothing was changed. */
-static inline bool catalog_advance(struct simulated *s, int saga, uint64_t fence, size_t from,
-                                   const struct saga_decision *decision, struct facts facts, int64_t lease_ms)
+static inline bool catalog_advance(struct simulated *s, int saga, const struct writing *w, int64_t lease_ms)
 {
         struct row *row = &s->rows[saga];
-        enum status status = decision->move == SAGA_UNDO ? UNDOING : RUNNING;
-        bool again = row->status == UNDOING && status == UNDOING && row->step == decision->to; /* its answer was lost */
+        bool again = row->status == UNDOING && w->status == UNDOING && row->step == w->to; /* its answer was lost */
         const struct thing *thing = &s->things[saga][row->facts.generation][row->step];
 
-        if (is_taken_over(s, row, fence, row->step == from))
+        if (is_taken_over(s, row, w->fence, row->step == w->from))
                 return false;
-        MUST(s, again || is_legal(s->plan, row, status, decision->to), "saga %d: from %s %zu to %s %zu", saga,
-             row->status == UNDOING ? "undoing" : "running", from, status == UNDOING ? "undoing" : "running",
-             decision->to);
-        if (status == RUNNING && decision->to == from + 1)
-                MUST(s, s->plan->deeds[from] == DEED_WAIT || thing->there || thing->sent > 0,
-                     "saga %d left step %zu without having done it", saga, from);
-        if (status == UNDOING && row->status == RUNNING)
-                MUST(s, row->may_fail || row->cancel_wanted, "saga %d turned back without a reason", saga);
-        if (status == RUNNING && decision->to == 0)
+        MUST(s, again || is_legal(s->plan, row, w->status, w->to), "saga %d: from %s %zu to %s %zu", saga,
+             row->status == UNDOING ? "undoing" : "running", w->from, w->status == UNDOING ? "undoing" : "running",
+             w->to);
+        if (w->status == RUNNING && w->to == w->from + 1)
+                MUST(s, s->plan->deeds[w->from] == DEED_WAIT || thing->there || thing->sent > 0,
+                     "saga %d left step %zu without having done it", saga, w->from);
+        if (w->status == UNDOING && row->status == RUNNING)
+                MUST(s, has_reason(s, row, w->code), "saga %d turned back because of %s", saga, w->code);
+        if (w->status == RUNNING && w->to == 0)
                 s->counts.restarts++;
-        NOTE(s, "saga %d: %s %s", saga, status == UNDOING ? "undoing" : "running", s->plan->steps[decision->to].name);
-        row->status = status;
-        row->step = decision->to;
-        row->past_return |= status == RUNNING && row->step >= s->plan->kind.no_return;
-        row->facts = facts;
+        NOTE(s, "saga %d: %s %s", saga, w->status == UNDOING ? "undoing" : "running", s->plan->steps[w->to].name);
+        row->status = w->status;
+        row->step = w->to;
+        row->past_return |= w->status == RUNNING && row->step >= s->plan->kind.no_return;
+        row->facts = w->facts;
+        memcpy(row->code, w->code, sizeof(row->code));
         row->attempt = row->crashes = 0;
+        row->refused = false;
         row->step_since = s->now;
         row->lease_until = s->now + lease_ms;
         return true;
 }
 
-static inline bool catalog_park(struct simulated *s, int saga, uint64_t fence, const struct saga_decision *decision,
-                                struct facts facts, bool failed)
+static inline bool catalog_park(struct simulated *s, int saga, const struct writing *w)
 {
         struct row *row = &s->rows[saga];
 
-        if (is_taken_over(s, row, fence, true))
+        if (is_taken_over(s, row, w->fence, true))
                 return false;
         row->owner = 0;
         row->lease_until = 0;
-        row->facts = facts;
-        row->attempt += failed;
-        row->next_at = s->now + decision->delay_ms;
+        row->facts = w->facts;
+        row->attempt += w->failed;
+        row->next_at = s->now + w->delay_ms;
+        if (w->code[0] != '\0')
+                memcpy(row->code, w->code, sizeof(row->code));
         return true;
 }
 
-static inline bool catalog_end(struct simulated *s, int saga, uint64_t fence, size_t from, const char *outcome,
-                               struct facts facts)
+static inline bool catalog_end(struct simulated *s, int saga, const struct writing *w)
 {
-        static const char *const names[] = { "running", "undoing", "done", "failed", "cancelled", "attention" };
         struct row *row = &s->rows[saga];
         enum status before = row->status;
 
-        if (is_taken_over(s, row, fence, row->step == from))
+        if (is_taken_over(s, row, w->fence, row->step == w->from))
                 return false;
-        NOTE(s, "saga %d: ends %s at %s", saga, outcome, s->plan->steps[from].name);
-        for (row->status = DONE; strcmp(names[row->status], outcome) != 0;)
-                if (row->status++ == ATTENTION)
-                        abort();
-        row->facts = facts;
+        NOTE(s, "saga %d: ends at %s (%s)", saga, s->plan->steps[w->from].name, w->code);
+        MUST(s, w->status != DONE || (before == RUNNING && w->from + 1 == s->plan->kind.count),
+             "saga %d is done too early", saga);
+        MUST(s, w->status == DONE || (w->status != ATTENTION && before == UNDOING) || has_reason(s, row, w->code),
+             "saga %d gave up because of %s", saga, w->code);
+        MUST(s, (w->status != FAILED && w->status != CANCELLED) || !row->past_return,
+             "saga %d gave up behind its point of no return", saga);
+        MUST(s, w->status != CANCELLED || row->cancel_wanted, "saga %d was cancelled by nobody", saga);
+        MUST(s, w->status != ATTENTION || before == UNDOING || w->from >= s->plan->kind.no_return,
+             "saga %d needs attention where it could have turned back", saga);
+        row->status = w->status;
+        row->facts = w->facts;
         row->owner = 0;
         row->lease_until = 0;
-        MUST(s, row->status != DONE || (before == RUNNING && from + 1 == s->plan->kind.count),
-             "saga %d is done too early", saga);
-        MUST(s, row->status == DONE || row->status == CANCELLED || row->may_fail, "saga %d ended %s without a reason",
-             saga, outcome);
-        MUST(s, (row->status != FAILED && row->status != CANCELLED) || !row->past_return,
-             "saga %d gave up behind its point of no return", saga);
-        MUST(s, row->status != CANCELLED || row->cancel_wanted, "saga %d was cancelled by nobody", saga);
-        MUST(s, row->status != ATTENTION || before == UNDOING || from >= s->plan->kind.no_return,
-             "saga %d needs attention where it could have turned back", saga);
         return true;
 }
 

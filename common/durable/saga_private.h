@@ -1,0 +1,52 @@
+/* What saga_engine.c (who works on which saga), saga.c (the life of one in hand) and saga_step.c (what its steps may
+ * ask for) share with nobody else. */
+#pragma once
+
+#include "common/base/metrics.h"
+#include "common/durable/saga_rules.h"
+
+#define SAGA_MAGIC             0x73616761
+#define SAGA_STATEMENT_TIMEOUT SECONDS(10)
+
+struct saga_engine {
+        struct service *service;
+        const struct saga_kind *const *kinds;
+        size_t limit, held;
+        struct saga *sagas;
+        char *known; /* kind/step of all we can run, as an SQL array */
+        uv_timer_t poll, renew, gauge;
+        bool claiming, claim_again, stopped;
+        int64_t claim_lease; /* counts from before the claim was asked for: never longer than the catalog's */
+        struct metric *in_hand, *due, *oldest, *lost;
+};
+
+struct saga {
+        unsigned magic;
+        struct saga *prev, *next;
+        struct saga_engine *engine;
+        const struct saga_kind *kind;
+        char *id, *tenant, *fence;
+        struct saga_position at;
+        int crashes;
+        bool cancel_wanted;
+        json_t *data, *error;
+        void *state;
+        int64_t lease_until, step_began;
+        bool lost, attempt_failed, in_step, resumed, resumed_well, opened;
+        struct err resumed_err;
+        saga_then then;
+        saga_rows_then rows_then;
+        int64_t wait_ms;
+        struct saga_decision decision;
+        int64_t next_lease;
+        uv_timer_t store_again;
+};
+
+/* A claimed row becomes a saga in hand, and its step begins. */
+void saga_begin(struct saga_engine *engine, const struct pg_rows *rows, int row, int64_t lease_until);
+/* A step came to result: it is stored, unless the step waits for an outside call. */
+void saga_settle(struct saga *saga, enum step_result result);
+/* The outside call that its step waited for has ended: the step goes on. */
+void saga_go_on(struct saga *saga);
+/* Gone from memory, with nothing stored: the row is somebody else's, or soon will be. */
+void saga_drop(struct saga *saga, const char *why);

@@ -1,0 +1,176 @@
+/* What the steps of a saga may ask for: who they are, how long they have, calls, statements, their own end. */
+#include "common/base/clock.h"
+#include "common/durable/saga_private.h"
+
+#include <string.h>
+
+#define LEASE_MARGIN 250 /* an effect must be over this long before the lease is */
+
+const char *saga_id(const struct saga *saga)
+{
+        return saga->id;
+}
+
+const char *saga_tenant(const struct saga *saga)
+{
+        return saga->tenant;
+}
+
+const char *saga_fence(const struct saga *saga)
+{
+        return saga->fence;
+}
+
+void *saga_state(const struct saga *saga)
+{
+        return saga->state;
+}
+
+int saga_attempt(const struct saga *saga)
+{
+        return saga->at.attempt;
+}
+
+int64_t saga_step_age(const struct saga *saga)
+{
+        return saga->at.step_age_ms;
+}
+
+struct service *saga_service(const struct saga *saga)
+{
+        return saga->engine->service;
+}
+
+json_t *saga_data(const struct saga *saga)
+{
+        return saga->data;
+}
+
+int64_t saga_timeout(const struct saga *saga, int64_t wanted_ms)
+{
+        int64_t left = saga->lease_until - LEASE_MARGIN - clock_boot_ms();
+
+        return MAX(1, MIN(wanted_ms, left));
+}
+
+bool saga_is_ours(const struct saga *saga)
+{
+        return !saga->lost && clock_boot_ms() < saga->lease_until - LEASE_MARGIN;
+}
+
+enum step_result saga_await(struct saga *saga, saga_then then)
+{
+        CHECK_MAGIC(saga, SAGA_MAGIC);
+        saga->then = then;
+        return STEP_PENDING;
+}
+
+void saga_go_on(struct saga *saga)
+{
+        enum step_result result;
+
+        if (!saga_is_ours(saga)) {
+                saga_drop(saga, "the lease ran out during a call");
+                return;
+        }
+        saga->in_step = true;
+        result = saga->then(saga, saga->resumed_well ? NULL : &saga->resumed_err);
+        saga->in_step = false;
+        saga_settle(saga, result);
+}
+
+void saga_resume(struct saga *saga, const struct err *err)
+{
+        CHECK_MAGIC(saga, SAGA_MAGIC);
+        saga->resumed = true;
+        saga->resumed_well = err == NULL;
+        if (err != NULL)
+                saga->resumed_err = *err;
+        if (saga->in_step)
+                return; /* saga_settle goes on when the step function has returned */
+        saga->resumed = false;
+        saga_go_on(saga);
+}
+
+static void rows_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct saga *saga = context;
+        enum step_result result;
+
+        CHECK_MAGIC(saga, SAGA_MAGIC);
+        if (!saga_is_ours(saga) || (err != NULL && strcmp(err->code, "TN409") == 0)) {
+                saga_drop(saga, "it was taken over");
+                return;
+        }
+        saga->in_step = true;
+        result = saga->rows_then(saga, rows, err);
+        saga->in_step = false;
+        saga_settle(saga, result);
+}
+
+/* Frozen inside a step, a worker may come back to the line that sends: then nothing is sent, and saga_settle drops the
+ * saga. */
+static bool is_too_late(struct saga *saga)
+{
+        if (saga_is_ours(saga))
+                return false;
+        assert(saga->in_step);
+        saga->resumed = true;
+        return true;
+}
+
+enum step_result saga_query_on(struct saga *saga, struct pg_pool *pool, const char *sql, size_t count,
+                               const char *const *params, saga_rows_then then)
+{
+        CHECK_MAGIC(saga, SAGA_MAGIC);
+        if (is_too_late(saga))
+                return STEP_PENDING;
+        saga->rows_then = then;
+        pg_pool_exec(pool, saga_timeout(saga, SAGA_STATEMENT_TIMEOUT), sql, count, params, rows_arrived, saga);
+        return STEP_PENDING;
+}
+
+enum step_result saga_query(struct saga *saga, const char *sql, size_t count, const char *const *params,
+                            saga_rows_then then)
+{
+        return saga_query_on(saga, saga->engine->service->catalog, sql, count, params, then);
+}
+
+enum step_result saga_script(struct saga *saga, struct pg_conn *conn, int64_t timeout_ms, const char *sql,
+                             saga_rows_then then)
+{
+        CHECK_MAGIC(saga, SAGA_MAGIC);
+        if (is_too_late(saga))
+                return STEP_PENDING;
+        saga->rows_then = then;
+        pg_script(conn, saga_timeout(saga, timeout_ms), sql, rows_arrived, saga);
+        return STEP_PENDING;
+}
+
+static void set_error(struct saga *saga, const struct err *err)
+{
+        json_decref(saga->error);
+        saga->error = json_pack("{s:s, s:s, s:s}", "code", err->code, "detail", err->message, "class",
+                                err_class_name(err->class));
+}
+
+enum step_result saga_wait(struct saga *saga, int64_t ms)
+{
+        saga->wait_ms = ms;
+        return STEP_WAIT;
+}
+
+enum step_result saga_retry(struct saga *saga, const struct err *err)
+{
+        if (!err_is_transient(err))
+                return saga_fail(saga, err);
+        set_error(saga, err);
+        saga->wait_ms = err->retry_after;
+        return STEP_RETRY;
+}
+
+enum step_result saga_fail(struct saga *saga, const struct err *err)
+{
+        set_error(saga, err);
+        return STEP_FAIL;
+}
