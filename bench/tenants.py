@@ -171,12 +171,13 @@ def measure_alone(stack: Stack, count: int) -> Round:
 
 
 def migration_script() -> str:
-    """The up parts of the tenant migrations, each in a transaction with its line in the ledger."""
+    """The up parts of the tenant migrations with their lines in the ledger, in a transaction each where one may be."""
     parts = []
     for path in sorted((REPOSITORY / "migrations" / "tenant").glob("*.sql")):
-        up = path.read_text().split("-- migrate:up", 1)[1].split("-- migrate:down", 1)[0]
+        options, up = path.read_text().split("-- migrate:up", 1)[1].split("-- migrate:down", 1)[0].split("\n", 1)
         version = path.name.split("_", 1)[0]
-        parts.append(f"begin;\ninsert into public.schema_migrations (version) values ('{version}');\n{up}\ncommit;\n")
+        script = f"insert into public.schema_migrations (version) values ('{version}');\n{up}\n"
+        parts.append(script if "transaction:false" in options else f"begin;\n{script}commit;\n")
     return "".join(parts)
 
 

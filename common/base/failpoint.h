@@ -32,6 +32,7 @@
         POINT(driver_after_admin)                                                                                      \
         POINT(identity_after_plant)                                                                                    \
         POINT(migration_before_apply)                                                                                  \
+        POINT(migration_after_statement)                                                                               \
         POINT(migration_after_apply)                                                                                   \
         POINT(backup_before_dump)                                                                                      \
         POINT(backup_after_dump)                                                                                       \

@@ -42,6 +42,7 @@ static void let_go(struct saga *saga)
 
         DL_DELETE(engine->sagas, saga);
         engine->held--;
+        engine->held_background -= saga->background;
         metric_set(engine->in_hand, (double)engine->held);
         if (saga->opened)
                 saga->kind->close(saga->state);
@@ -53,6 +54,53 @@ void saga_drop(struct saga *saga, const char *why)
         log_warn("a saga is not ours any more", "tenant", saga->tenant, "saga", saga->id, "why", why, NULL);
         metric_add(saga->engine->lost, 1);
         let_go(saga);
+}
+
+static void count_time(struct saga *saga)
+{
+        saga->at.step_age_ms += clock_boot_ms() - saga->step_began;
+        saga->step_began = clock_boot_ms();
+}
+
+static enum step_result fail_with(struct saga *saga, const char *code, const char *detail)
+{
+        struct err err;
+        const char *last = json_text(saga->error, "detail");
+
+        err_set(&err, ERR_PERMANENT, code, "%s%s%.250s", detail, last ? "; last: " : "", last ? last : "");
+        return saga_fail(saga, &err);
+}
+
+static bool must_turn_back(const struct saga *saga)
+{
+        return saga->cancel_wanted && saga_may_cancel(saga->kind, &saga->at);
+}
+
+static enum step_result turn_back(struct saga *saga)
+{
+        saga->at.cancelled = true;
+        return fail_with(saga, "cancelled", "it was cancelled by a later command");
+}
+
+/* The step is not done: before it is put down, is there a reason not to take it up again? Only an attempt tells that it
+ * is overdue: the time may have gone by while nobody could work on it. */
+static enum step_result turn_back_or(struct saga *saga, enum step_result result)
+{
+        count_time(saga);
+        if (must_turn_back(saga))
+                return turn_back(saga);
+        if (saga_is_overdue(saga->kind, &saga->at))
+                return fail_with(saga, "step_timeout", "the step did not come to an end in its time");
+        return result;
+}
+
+void saga_want_cancelled(struct saga *saga)
+{
+        if (saga->cancel_wanted)
+                return;
+        saga->cancel_wanted = true;
+        if (saga->opened && must_turn_back(saga) && saga->kind->interrupt != NULL)
+                saga->kind->interrupt(saga->state);
 }
 
 static void log_result(const struct saga *saga, enum step_result result)
@@ -78,6 +126,8 @@ void saga_settle(struct saga *saga, enum step_result result)
         }
         if (result == STEP_PENDING)
                 return;
+        if (saga->opened && (result == STEP_WAIT || result == STEP_RETRY))
+                result = turn_back_or(saga, result);
         log_result(saga, result);
         crypto_random(&saga->at.random, sizeof(saga->at.random));
         saga->decision = saga_decide(saga->kind, &saga->at, result, saga->wait_ms);
@@ -202,15 +252,6 @@ static void put_down(struct saga *saga)
         store(saga);
 }
 
-static enum step_result fail_with(struct saga *saga, const char *code, const char *detail)
-{
-        struct err err;
-        const char *last = json_text(saga->error, "detail");
-
-        err_set(&err, ERR_PERMANENT, code, "%s%s%.250s", detail, last ? "; last: " : "", last ? last : "");
-        return saga_fail(saga, &err);
-}
-
 /* Runs the step the saga stands at, unless there is a reason to turn back. */
 static void run(struct saga *saga)
 {
@@ -227,15 +268,11 @@ static void run(struct saga *saga)
                 put_down(saga);
                 return;
         }
-        saga->at.step_age_ms += clock_boot_ms() - saga->step_began;
-        saga->step_began = clock_boot_ms();
-        if (saga->cancel_wanted && saga_may_cancel(saga->kind, &saga->at)) {
-                saga->at.cancelled = true;
-                result = fail_with(saga, "cancelled", "it was cancelled by a later command");
+        count_time(saga);
+        if (must_turn_back(saga)) {
+                result = turn_back(saga);
         } else if (saga->crashes >= CRASH_LIMIT) {
                 result = fail_with(saga, "keeps_crashing", "its workers died ten times at this step");
-        } else if (saga_is_overdue(saga->kind, &saga->at)) {
-                result = fail_with(saga, "step_timeout", "the step did not come to an end in its time");
         } else if (FAILPOINT(saga_before_step, &err) < 0) {
                 result = saga_retry(saga, &err);
         } else {
@@ -281,6 +318,7 @@ static struct saga *new_saga(struct saga_engine *engine, const struct pg_rows *r
         saga->fence = mem_copy_text(pg_text(rows, row, "fence"));
         saga->crashes = (int)pg_int(rows, row, "crashes");
         saga->cancel_wanted = pg_bool(rows, row, "cancel_wanted");
+        saga->background = pg_bool(rows, row, "background");
         if (json_parse(data, strlen(data), &saga->data, NULL) < 0)
                 saga->data = json_object();
         if (error != NULL && json_parse(error, strlen(error), &saga->error, NULL) < 0)
@@ -289,6 +327,7 @@ static struct saga *new_saga(struct saga_engine *engine, const struct pg_rows *r
                 .step = find_step(saga->kind, pg_text(rows, row, "step")),
                 .undoing = strcmp(pg_text(rows, row, "status"), "undoing") == 0,
                 .cancelled = json_flag(saga->data, "cancelled"),
+                .kept = json_flag(saga->data, "kept"),
                 .attempt = (int)pg_int(rows, row, "attempt"),
                 .step_age_ms = pg_int(rows, row, "step_age_ms"),
         };
@@ -297,6 +336,7 @@ static struct saga *new_saga(struct saga_engine *engine, const struct pg_rows *r
         saga->store_again.data = saga;
         DL_APPEND(engine->sagas, saga);
         engine->held++;
+        engine->held_background += saga->background;
         metric_set(engine->in_hand, (double)engine->held);
         return saga;
 }
@@ -316,5 +356,6 @@ void saga_begin(struct saga_engine *engine, const struct pg_rows *rows, int row,
                 run(saga);
                 return;
         }
+        err.class = ERR_BUSY; /* without what its steps share a saga can only be put down */
         saga_settle(saga, saga_retry(saga, &err));
 }

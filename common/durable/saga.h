@@ -35,11 +35,14 @@ struct saga_kind {
          * 0 or a negative error (then the saga is put down and tried again). */
         int (*open)(struct saga *saga, const json_t *context, void **ret_state, struct err *err);
         void (*close)(void *state);
+        /* Somebody wants the saga gone while it waits for an outside call: ends what can be ended early, so that the
+         * call comes back soon. NULL = nothing can. */
+        void (*interrupt)(void *state);
 };
 
 struct saga_engine;
 
-/* kinds end with NULL and are borrowed. limit: sagas in hand at once. */
+/* kinds end with NULL and are borrowed. limit: sagas in hand at once, half of them long and patient ones at most. */
 struct saga_engine *saga_engine_new(struct service *service, const struct saga_kind *const *kinds, size_t limit);
 /* Work may be due: look soon. */
 void saga_engine_wake(struct saga_engine *engine);
@@ -81,8 +84,16 @@ enum step_result saga_query(struct saga *saga, const char *sql, size_t count, co
 /* The same on another pool, and several statements on a connection of the saga's own. */
 enum step_result saga_query_on(struct saga *saga, struct pg_pool *pool, const char *sql, size_t count,
                                const char *const *params, saga_rows_then then);
+/* With more time than the usual ten seconds; the lease must be longer. */
+enum step_result saga_query_for(struct saga *saga, struct pg_pool *pool, int64_t timeout_ms, const char *sql,
+                                size_t count, const char *const *params, saga_rows_then then);
 enum step_result saga_script(struct saga *saga, struct pg_conn *conn, int64_t timeout_ms, const char *sql,
                              saga_rows_then then);
+
+/* What the saga works on was there before it and is not its own to remove: from now on a failure undoes nothing and
+ * waits for a person, as behind the point of no return. Stored when the step ends. */
+void saga_keep(struct saga *saga);
+bool saga_is_kept(const struct saga *saga);
 
 /* How a step ends when it is not done. saga_retry fails for good by itself where the class of err says so. */
 enum step_result saga_wait(struct saga *saga, int64_t ms);

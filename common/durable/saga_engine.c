@@ -11,9 +11,9 @@
 #define POLL_INTERVAL  200
 #define GAUGE_INTERVAL SECONDS(5)
 
-static const char SQL_CLAIM[] = "select * from saga_claim($1, $2::text[], $3::uuid[], $4::bigint, $5::int)";
+static const char SQL_CLAIM[] = "select * from saga_claim($1, $2::text[], $3::uuid[], $4::bigint, $5::int, $6::int)";
 
-static const char SQL_RENEW[] = "select saga_renew($1, $2::uuid[], $3::bigint) as saga_id";
+static const char SQL_RENEW[] = "select * from saga_renew($1, $2::uuid[], $3::bigint)";
 
 static const char SQL_BACKLOG[] = "select due, oldest_seconds from saga_backlog()";
 
@@ -50,7 +50,7 @@ static char *list_held(const struct saga_engine *engine)
 
 static void claim(struct saga_engine *engine)
 {
-        char lease[24], limit[24];
+        char lease[24], limit[24], background[24];
         auto_free char *held = NULL;
 
         if (engine->claiming || engine->stopped || engine->held >= engine->limit ||
@@ -62,9 +62,11 @@ static void claim(struct saga_engine *engine)
         engine->claim_lease = clock_boot_ms() + engine->service->config->lease_ms;
         snprintf(lease, sizeof(lease), "%lld", (long long)engine->service->config->lease_ms);
         snprintf(limit, sizeof(limit), "%zu", engine->limit - engine->held);
+        snprintf(background, sizeof(background), "%zu",
+                 engine->background_limit - MIN(engine->background_limit, engine->held_background));
         held = list_held(engine);
         pg_pool_exec(engine->service->catalog, SAGA_STATEMENT_TIMEOUT, SQL_CLAIM,
-                     PARAMS(engine->service->instance, engine->known, held, lease, limit), claimed, engine);
+                     PARAMS(engine->service->instance, engine->known, held, lease, limit, background), claimed, engine);
 }
 
 void saga_engine_wake(struct saga_engine *engine)
@@ -84,6 +86,15 @@ struct renewal {
         char *held;
 };
 
+static int find_row(const struct pg_rows *rows, const struct saga *saga)
+{
+        int row = pg_rows_count(rows) - 1;
+
+        while (row >= 0 && strcmp(pg_text(rows, row, "saga_id"), saga->id) != 0)
+                row--;
+        return row;
+}
+
 static void renewed(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct renewal *renewal = context;
@@ -91,16 +102,17 @@ static void renewed(void *context, const struct pg_rows *rows, const struct err 
 
         if (err == NULL)
                 DL_FOREACH (renewal->engine->sagas, saga) {
-                        bool found = false;
+                        int row = find_row(rows, saga);
 
                         if (strstr(renewal->held, saga->id) == NULL)
                                 continue; /* claimed after we asked */
-                        for (int row = 0; row < pg_rows_count(rows); row++)
-                                found |= strcmp(pg_text(rows, row, "saga_id"), saga->id) == 0;
-                        if (found)
-                                saga->lease_until = MAX(saga->lease_until, renewal->lease_until);
-                        else
+                        if (row < 0) {
                                 saga->lost = true;
+                                continue;
+                        }
+                        saga->lease_until = MAX(saga->lease_until, renewal->lease_until);
+                        if (pg_bool(rows, row, "cancel_wanted"))
+                                saga_want_cancelled(saga);
                 }
         free(renewal->held);
         free(renewal);
@@ -169,6 +181,7 @@ struct saga_engine *saga_engine_new(struct service *service, const struct saga_k
         engine->service = service;
         engine->kinds = kinds;
         engine->limit = limit;
+        engine->background_limit = MAX(1, limit / 2);
         engine->known = list_known(kinds);
         engine->in_hand = metric_gauge("tenantry_sagas_in_hand", NULL, "Sagas this process works on.");
         engine->due = metric_gauge("tenantry_sagas_due", NULL, "Sagas that wait for a worker: scale on this.");

@@ -11,7 +11,7 @@
 struct saga_engine {
         struct service *service;
         const struct saga_kind *const *kinds;
-        size_t limit, held;
+        size_t limit, held, background_limit, held_background;
         struct saga *sagas;
         char *known; /* kind/step of all we can run, as an SQL array */
         uv_timer_t poll, renew, gauge;
@@ -28,7 +28,7 @@ struct saga {
         char *id, *tenant, *fence;
         struct saga_position at;
         int crashes;
-        bool cancel_wanted;
+        bool cancel_wanted, background;
         json_t *data, *error;
         void *state;
         int64_t lease_until, step_began;
@@ -48,5 +48,7 @@ void saga_begin(struct saga_engine *engine, const struct pg_rows *rows, int row,
 void saga_settle(struct saga *saga, enum step_result result);
 /* The outside call that its step waited for has ended: the step goes on. */
 void saga_go_on(struct saga *saga);
+/* Somebody wants it gone: where it can turn back it does, at the end of the call under way. */
+void saga_want_cancelled(struct saga *saga);
 /* Gone from memory, with nothing stored: the row is somebody else's, or soon will be. */
 void saga_drop(struct saga *saga, const char *why);

@@ -119,15 +119,21 @@ static bool is_too_late(struct saga *saga)
         return true;
 }
 
-enum step_result saga_query_on(struct saga *saga, struct pg_pool *pool, const char *sql, size_t count,
-                               const char *const *params, saga_rows_then then)
+enum step_result saga_query_for(struct saga *saga, struct pg_pool *pool, int64_t timeout_ms, const char *sql,
+                                size_t count, const char *const *params, saga_rows_then then)
 {
         CHECK_MAGIC(saga, SAGA_MAGIC);
         if (is_too_late(saga))
                 return STEP_PENDING;
         saga->rows_then = then;
-        pg_pool_exec(pool, saga_timeout(saga, SAGA_STATEMENT_TIMEOUT), sql, count, params, rows_arrived, saga);
+        pg_pool_exec(pool, saga_timeout(saga, timeout_ms), sql, count, params, rows_arrived, saga);
         return STEP_PENDING;
+}
+
+enum step_result saga_query_on(struct saga *saga, struct pg_pool *pool, const char *sql, size_t count,
+                               const char *const *params, saga_rows_then then)
+{
+        return saga_query_for(saga, pool, SAGA_STATEMENT_TIMEOUT, sql, count, params, then);
 }
 
 enum step_result saga_query(struct saga *saga, const char *sql, size_t count, const char *const *params,
@@ -145,6 +151,17 @@ enum step_result saga_script(struct saga *saga, struct pg_conn *conn, int64_t ti
         saga->rows_then = then;
         pg_script(conn, saga_timeout(saga, timeout_ms), sql, rows_arrived, saga);
         return STEP_PENDING;
+}
+
+void saga_keep(struct saga *saga)
+{
+        saga->at.kept = true;
+        json_object_set_new(saga->data, "kept", json_true());
+}
+
+bool saga_is_kept(const struct saga *saga)
+{
+        return saga->at.kept;
 }
 
 static void set_error(struct saga *saga, const struct err *err)

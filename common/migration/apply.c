@@ -1,16 +1,14 @@
 /* Bringing one database to the newest version: see apply.h. */
 #include "common/migration/apply.h"
 
-#include "common/base/buf.h"
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
+#include "common/migration/apply_private.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define DEFAULT_LOCK_TIMEOUT      SECONDS(2)
-#define DEFAULT_STATEMENT_TIMEOUT MINUTES(10)
-#define READ_TIMEOUT              SECONDS(15)
+#define LOCK_TIMEOUT SECONDS(2)
 
 const char MIGRATION_LEDGER[] = "create schema if not exists tenantry;"
                                 "create table if not exists public.schema_migrations ("
@@ -25,28 +23,18 @@ const char MIGRATION_LEDGER[] = "create schema if not exists tenantry;"
                                 "create table if not exists tenantry.fence ("
                                 "    only_row boolean primary key default true check (only_row),"
                                 "    fence bigint not null);"
-                                "insert into tenantry.fence (fence) values (0) on conflict do nothing;";
+                                "insert into tenantry.fence (fence) values (0) on conflict do nothing;"
+                                "create table if not exists tenantry.migration_progress ("
+                                "    version text primary key,"
+                                "    statements int not null,"
+                                "    attempts int not null);";
 
 static const char READ_LEDGER[] = "select s.version, m.checksum "
                                   "from public.schema_migrations s "
                                   "left join tenantry.migration m using (version) "
                                   "order by s.version collate \"C\"";
 
-struct migration_job {
-        struct pg_conn *conn;
-        const struct migration_set *set;
-        struct migration_options options;
-        migration_applied_fn applied;
-        void *context;
-        size_t next;           /* first migration not yet applied */
-        const char *statement; /* inside one without transaction */
-        char *piece;
-        struct err failed;
-        bool reading_after_failure;
-};
-
 static void read_ledger(struct migration_job *job);
-static void apply_pending(struct migration_job *job);
 
 static void finish(struct migration_job *job, const struct err *err)
 {
@@ -77,20 +65,32 @@ static void rolled_back(void *context, const struct pg_rows *rows, const struct 
         read_ledger(job);
 }
 
-static void fail(struct migration_job *job, const struct err *err)
+void migration_fail(struct migration_job *job, const char *undo, const struct err *err)
 {
         job->failed = *err;
         if (!pg_is_usable(job->conn)) {
                 finish(job, &job->failed);
                 return;
         }
-        pg_script(job->conn, READ_TIMEOUT, "rollback", rolled_back, job);
+        pg_script(job->conn, MIGRATION_READ_TIMEOUT, undo ? undo : "rollback", rolled_back, job);
+}
+
+/* A script is parsed as a whole: one by one, the file with the bad syntax is found, and those before it are applied. */
+static bool is_worth_another_try(const struct migration_job *job)
+{
+        return !job->one_by_one && strcmp(job->failed.code, "42601") == 0 && job->batch_end > job->next + 1;
 }
 
 static void name_failure(struct migration_job *job)
 {
         struct err named = job->failed;
 
+        if (is_worth_another_try(job)) {
+                job->one_by_one = true;
+                job->reading_after_failure = false;
+                migration_apply_pending(job);
+                return;
+        }
         if (job->next < job->set->count && named.class != ERR_BUSY)
                 err_set(&named, job->failed.class, job->failed.code, "migration %.100s: %.280s",
                         job->set->items[job->next].name, job->failed.message);
@@ -103,29 +103,28 @@ static void batch_applied(void *context, const struct pg_rows *rows, const struc
 
         (void)rows;
         if (err != NULL) {
-                fail(job, err);
+                migration_fail(job, NULL, err);
                 return;
         }
         FAILPOINT(migration_after_apply, NULL);
-        while (job->next < job->set->count && job->set->items[job->next].up.transaction)
-                job->next++;
-        apply_pending(job);
+        job->next = job->batch_end;
+        migration_apply_pending(job);
 }
 
-static int64_t or_default(int64_t given, int64_t fallback)
+int64_t migration_statement_timeout(const struct migration_job *job)
 {
-        return given ? given : fallback;
+        return job->options.statement_timeout_ms ? job->options.statement_timeout_ms : MINUTES(10);
 }
 
-static void add_timeouts(struct migration_job *job, struct buf *sql, const char *how)
+void migration_add_timeouts(struct migration_job *job, struct buf *sql, const char *how)
 {
         buf_printf(sql, "set %s lock_timeout = '%lldms'; set %s statement_timeout = '%lldms';\n", how,
-                   (long long)or_default(job->options.lock_timeout_ms, DEFAULT_LOCK_TIMEOUT), how,
-                   (long long)or_default(job->options.statement_timeout_ms, DEFAULT_STATEMENT_TIMEOUT));
+                   (long long)(job->options.lock_timeout_ms ? job->options.lock_timeout_ms : LOCK_TIMEOUT), how,
+                   (long long)migration_statement_timeout(job));
 }
 
 /* Whoever is late finds its fence used up, and does nothing. */
-static void add_fence(struct migration_job *job, struct buf *sql)
+void migration_add_fence(struct migration_job *job, struct buf *sql)
 {
         buf_printf(sql,
                    "do $tenantry$ begin update tenantry.fence set fence = %s where fence <= %s; if not found then "
@@ -134,7 +133,7 @@ static void add_fence(struct migration_job *job, struct buf *sql)
                    job->options.fence, job->options.fence);
 }
 
-static void add_ledger_rows(struct migration_job *job, struct buf *sql, const struct migration *m)
+void migration_add_ledger_rows(struct migration_job *job, struct buf *sql, const struct migration *m)
 {
         auto_free char *name = pg_quote_literal(job->conn, m->name);
 
@@ -149,86 +148,22 @@ static void apply_batch(struct migration_job *job)
 {
         auto_buf sql = { 0 };
 
-        for (size_t i = job->next; i < job->set->count && job->set->items[i].up.transaction; i++) {
-                const struct migration *m = &job->set->items[i];
+        job->batch_end = job->next;
+        while (job->batch_end < job->set->count && job->set->items[job->batch_end].up.transaction &&
+               !(job->one_by_one && job->batch_end > job->next)) {
+                const struct migration *m = &job->set->items[job->batch_end++];
 
-                buf_add_text(&sql, "begin;\n");
-                add_timeouts(job, &sql, "local");
-                add_fence(job, &sql);
-                add_ledger_rows(job, &sql, m); /* before the DDL: two at once meet here, not half way */
+                buf_add_text(&sql, "begin; reset role; reset all;\n"); /* what a file before it has left behind */
+                migration_add_timeouts(job, &sql, "local");
+                migration_add_fence(job, &sql);
+                migration_add_ledger_rows(job, &sql, m); /* before the DDL: two at once meet here, not half way */
                 buf_add_text(&sql, m->up.sql);
                 buf_add_text(&sql, "\n;commit;\n");
         }
-        pg_script(job->conn, or_default(job->options.statement_timeout_ms, DEFAULT_STATEMENT_TIMEOUT), sql.data,
-                  batch_applied, job);
+        pg_script(job->conn, migration_statement_timeout(job), sql.data, batch_applied, job);
 }
 
-static void apply_statement(struct migration_job *job);
-
-static void single_recorded(void *context, const struct pg_rows *rows, const struct err *err)
-{
-        struct migration_job *job = context;
-
-        (void)rows;
-        if (err != NULL) {
-                fail(job, err);
-                return;
-        }
-        FAILPOINT(migration_after_apply, NULL);
-        job->statement = NULL;
-        job->next++;
-        apply_pending(job);
-}
-
-static void statement_applied(void *context, const struct pg_rows *rows, const struct err *err)
-{
-        struct migration_job *job = context;
-
-        (void)rows;
-        if (err != NULL)
-                fail(job, err);
-        else
-                apply_statement(job);
-}
-
-static void record_single(struct migration_job *job)
-{
-        auto_buf sql = { 0 };
-
-        buf_add_text(&sql, "begin;");
-        add_fence(job, &sql);
-        add_ledger_rows(job, &sql, &job->set->items[job->next]);
-        buf_add_text(&sql, "commit;");
-        pg_script(job->conn, READ_TIMEOUT, sql.data, single_recorded, job);
-}
-
-/* One statement of a migration without transaction, alone, for some refuse company (create index concurrently). */
-static void apply_statement(struct migration_job *job)
-{
-        size_t length = migration_next_statement(job->statement);
-
-        if (length == 0 || job->statement[strspn(job->statement, " \t\r\n;")] == '\0') {
-                record_single(job);
-                return;
-        }
-        free(job->piece);
-        job->piece = mem_copy_bytes(job->statement, length);
-        job->statement += length;
-        pg_script(job->conn, or_default(job->options.statement_timeout_ms, DEFAULT_STATEMENT_TIMEOUT), job->piece,
-                  statement_applied, job);
-}
-
-static void apply_single(struct migration_job *job)
-{
-        auto_buf sql = { 0 };
-
-        job->statement = job->set->items[job->next].up.sql;
-        add_timeouts(job, &sql, "session");
-        add_fence(job, &sql);
-        pg_script(job->conn, READ_TIMEOUT, sql.data, statement_applied, job);
-}
-
-static void apply_pending(struct migration_job *job)
+void migration_apply_pending(struct migration_job *job)
 {
         struct err err;
 
@@ -239,7 +174,7 @@ static void apply_pending(struct migration_job *job)
         } else if (job->set->items[job->next].up.transaction) {
                 apply_batch(job);
         } else {
-                apply_single(job);
+                migration_apply_alone(job);
         }
 }
 
@@ -276,13 +211,13 @@ static void ledger_arrived(void *context, const struct pg_rows *rows, const stru
         } else if (job->reading_after_failure) {
                 name_failure(job);
         } else {
-                apply_pending(job);
+                migration_apply_pending(job);
         }
 }
 
 static void read_ledger(struct migration_job *job)
 {
-        pg_exec(job->conn, READ_TIMEOUT, READ_LEDGER, 0, NULL, ledger_arrived, job);
+        pg_exec(job->conn, MIGRATION_READ_TIMEOUT, READ_LEDGER, 0, NULL, ledger_arrived, job);
 }
 
 struct migration_job *migration_apply(struct pg_conn *conn, const struct migration_set *set,

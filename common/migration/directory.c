@@ -44,9 +44,13 @@ static int add_file(struct migration_set *set, const char *directory, const char
         return rc;
 }
 
-static int by_name(const void *a, const void *b)
+/* As dbmate's ledger sorts them: by version, as text. */
+static int by_version(const void *a, const void *b)
 {
-        return strcmp(((const struct migration *)a)->name, ((const struct migration *)b)->name);
+        const struct migration *one = a, *other = b;
+        int order = strcmp(one->version, other->version);
+
+        return order ? order : strcmp(one->name, other->name);
 }
 
 static int refuse_twins(const struct migration_set *set, struct err *err)
@@ -78,7 +82,7 @@ int migration_set_load(const char *directory, struct migration_set **ret, struct
         }
         closedir(dir);
         if (rc == 0 && set->count > 0)
-                qsort(set->items, set->count, sizeof(set->items[0]), by_name);
+                qsort(set->items, set->count, sizeof(set->items[0]), by_version);
         if (rc == 0)
                 rc = refuse_twins(set, err);
         if (rc < 0)

@@ -17,7 +17,7 @@ struct migration {
 };
 
 struct migration_set {
-        struct migration *items; /* sorted by file name */
+        struct migration *items; /* sorted by version, as text */
         size_t count;
 };
 
@@ -33,3 +33,7 @@ void migration_set_free(struct migration_set *set);
 /* Splits SQL into its statements as psql would: quotes, dollar quotes, comments and parentheses of BEGIN ATOMIC aside.
  * Returns the length of the first statement of sql, its semicolon included; 0 at the end. */
 size_t migration_next_statement(const char *sql);
+/* What a migration may not hold: a transaction's begin or end (it is one itself; what comes after its end would run, or
+ * not, without ledger and fence), unless it goes without one; and COPY from or to the client, for a file has no place
+ * for the data. Returns what is wrong with the statement, for a person, or NULL. */
+const char *migration_statement_wrong(const char *statement, size_t length, bool transaction);

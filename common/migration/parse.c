@@ -144,6 +144,28 @@ static int parse_name(const char *name, struct migration *migration, struct err 
         return 0;
 }
 
+void migration_release(struct migration *migration)
+{
+        free(migration->version);
+        free(migration->name);
+        free(migration->up.sql);
+        free(migration->down.sql);
+        memset(migration, 0, sizeof(*migration));
+}
+
+static int check_statements(const char *name, const struct migration_section *section, struct err *err)
+{
+        const char *at = section->sql, *wrong;
+        size_t length;
+
+        for (; (length = migration_next_statement(at)) > 0; at += length)
+                if ((wrong = migration_statement_wrong(at, length, section->transaction)) != NULL)
+                        return err_field(err, name, "%s: \"%.*s\": %s", name,
+                                         (int)MIN(strcspn(at + strspn(at, " \t\r\n"), "\r\n;"), 60),
+                                         at + strspn(at, " \t\r\n"), wrong);
+        return 0;
+}
+
 int migration_parse(const char *name, const char *bytes, size_t length, struct migration *ret, struct err *err)
 {
         struct reader reader = { .name = name, .at = bytes, .end = bytes + length };
@@ -162,6 +184,10 @@ int migration_parse(const char *name, const char *bytes, size_t length, struct m
                 rc = err_field(err, name, "%s has no migrate:up", name);
         if (rc == 0 && migration.down.sql == NULL)
                 rc = err_field(err, name, "%s has no migrate:down (it may be empty)", name);
+        if (rc == 0)
+                rc = check_statements(name, &migration.up, err);
+        if (rc == 0)
+                rc = check_statements(name, &migration.down, err);
         if (rc < 0) {
                 migration_release(&migration);
                 return rc;
@@ -171,125 +197,4 @@ int migration_parse(const char *name, const char *bytes, size_t length, struct m
         memcpy(migration.checksum, hex, sizeof(migration.checksum));
         *ret = migration;
         return 0;
-}
-
-void migration_release(struct migration *migration)
-{
-        free(migration->version);
-        free(migration->name);
-        free(migration->up.sql);
-        free(migration->down.sql);
-        memset(migration, 0, sizeof(*migration));
-}
-
-/* A text goes on in quotes on a later line, and its backslashes still count; NULL where it does not. */
-static const char *continuation(const char *p)
-{
-        bool new_line = false;
-
-        for (; isspace((unsigned char)*p); p++)
-                new_line |= *p == '\n' || *p == '\r';
-        return new_line && *p == '\'' ? p : NULL;
-}
-
-/* Past a quoted piece that begins at p, or to the end of the text where it never closes. */
-static const char *skip_quoted(const char *p, bool escapes)
-{
-        char quote = *p++;
-
-        for (; *p; p++) {
-                if (escapes && *p == '\\' && p[1])
-                        p++;
-                else if (*p == quote && p[1] == quote)
-                        p++;
-                else if (*p == quote && escapes && continuation(p + 1) != NULL)
-                        p = continuation(p + 1);
-                else if (*p == quote)
-                        return p + 1;
-        }
-        return p;
-}
-
-static const char *skip_block_comment(const char *p)
-{
-        int depth = 0;
-
-        do {
-                if (p[0] == '/' && p[1] == '*')
-                        depth++, p += 2;
-                else if (p[0] == '*' && p[1] == '/')
-                        depth--, p += 2;
-                else
-                        p++;
-        } while (*p && depth > 0);
-        return p;
-}
-
-/* $tag$ ... $tag$; a $ that opens nothing is passed by. */
-static const char *skip_dollar_quoted(const char *p)
-{
-        const char *tag_end = p + 1;
-        auto_free char *tag = NULL;
-        const char *close;
-
-        while (isalnum((unsigned char)*tag_end) || *tag_end == '_' || (unsigned char)*tag_end >= 0x80)
-                tag_end++;
-        if (*tag_end != '$' || isdigit((unsigned char)p[1]))
-                return p + 1;
-        tag = mem_copy_bytes(p, (size_t)(tag_end - p + 1));
-        close = strstr(tag_end + 1, tag);
-        return close ? close + strlen(tag) : tag_end + strlen(tag_end);
-}
-
-static bool is_word(char c)
-{
-        return isalnum((unsigned char)c) || c == '_' || (unsigned char)c >= 0x80;
-}
-
-/* The words of a SQL-standard function body, whose statements end with semicolons of their own. */
-static int atomic_depth(const char *word, size_t length, int depth, bool after_begin)
-{
-        if (after_begin && length == 6 && strncasecmp(word, "atomic", 6) == 0)
-                return depth + 1;
-        if (depth > 0 && length == 4 && strncasecmp(word, "case", 4) == 0)
-                return depth + 1;
-        if (depth > 0 && length == 3 && strncasecmp(word, "end", 3) == 0)
-                return depth - 1;
-        return depth;
-}
-
-size_t migration_next_statement(const char *sql)
-{
-        const char *p = sql;
-        int depth = 0, parentheses = 0;
-        bool after_begin = false;
-
-        while (*p) {
-                if (*p == ';' && depth == 0 && parentheses == 0)
-                        return (size_t)(p + 1 - sql);
-                if (*p == '\'' || *p == '"') {
-                        bool escapes = *p == '\'' && p > sql && (p[-1] == 'e' || p[-1] == 'E') &&
-                                       (p - 1 == sql || (!is_word(p[-2]) && p[-2] != '$'));
-
-                        p = skip_quoted(p, escapes);
-                } else if (p[0] == '-' && p[1] == '-') {
-                        p += strcspn(p, "\r\n");
-                } else if (p[0] == '/' && p[1] == '*') {
-                        p = skip_block_comment(p);
-                } else if (*p == '$') {
-                        p = skip_dollar_quoted(p);
-                } else if (is_word(*p)) {
-                        const char *word = p;
-
-                        while (is_word(*p) || *p == '$')
-                                p++;
-                        depth = atomic_depth(word, (size_t)(p - word), depth, after_begin);
-                        after_begin = p - word == 5 && strncasecmp(word, "begin", 5) == 0;
-                } else {
-                        parentheses += *p == '(' ? 1 : *p == ')' && parentheses > 0 ? -1 : 0;
-                        after_begin &= isspace((unsigned char)*p) != 0; /* "select 1 as begin, atomic" is no body */
-                        p++;
-                }
-        }
-        return (size_t)(p - sql);
 }

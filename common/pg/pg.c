@@ -180,6 +180,23 @@ static void copy_message(char *out, size_t size, const char *message)
                         *p = ' ';
 }
 
+void pg_hide_names(char *message)
+{
+        static const char *const words[] = { "user \"", "role \"", "database \"", "host name \"", "host \"" };
+        char *from, *to;
+
+        while ((from = strstr(message, "connection to server ")) != NULL && (to = strstr(from, " failed: ")) != NULL)
+                memmove(from, to + strlen(" failed: "), strlen(to + strlen(" failed: ")) + 1);
+        for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+                for (from = message;
+                     (from = strstr(from, words[i])) != NULL && (to = strchr(from + strlen(words[i]), '"'));
+                     from = to) {
+                        from += strlen(words[i]);
+                        memmove(from, to, strlen(to) + 1);
+                        to = from;
+                }
+}
+
 static enum err_class class_of_sqlstate(const char *state)
 {
         static const struct {
@@ -222,6 +239,7 @@ static void error_of_connect(const struct pg_conn *conn, struct err *err)
         enum err_class class = ERR_BUSY;
 
         copy_message(message, sizeof(message), text);
+        pg_hide_names(message);
         if (strstr(text, "password authentication failed") || strstr(text, "no pg_hba.conf entry") ||
             strstr(text, "is not permitted to log in") || strstr(text, "permission denied for database"))
                 class = ERR_AUTH;
@@ -312,6 +330,25 @@ static void keep_result(struct pg_conn *conn, PGresult *result)
         conn->last = result;
 }
 
+static bool is_copy(const PGresult *result)
+{
+        ExecStatusType status = PQresultStatus(result);
+
+        return status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH;
+}
+
+/* COPY ... from stdin waits for data that nobody has, and libpq would show the same result for ever. */
+static void refuse_copy(struct pg_conn *conn, PGresult *result)
+{
+        struct err err;
+
+        err_set(&err, ERR_PERMANENT, "copy_refused", "copy from stdin and copy to stdout are not possible here");
+        PQclear(result);
+        PQclear(TAKE_PTR(conn->last));
+        break_off(conn);
+        report_done(conn, NULL, &err);
+}
+
 static void drive_statement(struct pg_conn *conn)
 {
         PGresult *result;
@@ -331,6 +368,10 @@ static void drive_statement(struct pg_conn *conn)
                                 lose(conn);
                         else
                                 finish_statement(conn);
+                        return;
+                }
+                if (is_copy(result)) {
+                        refuse_copy(conn, result);
                         return;
                 }
                 keep_result(conn, result);

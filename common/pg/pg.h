@@ -38,6 +38,9 @@ void pg_exec(struct pg_conn *conn, int64_t timeout_ms, const char *sql, size_t c
 /* Several statements in one round trip (simple protocol), in one transaction unless they say otherwise. rows is the
  * last result. */
 void pg_script(struct pg_conn *conn, int64_t timeout_ms, const char *sql, pg_done_fn done, void *context);
+/* Takes hosts, ports, users and databases out of a message of libpq or its tools, in place: who reads errors (events, a
+ * tenant's history) need not be who may connect. */
+void pg_hide_names(char *message);
 /* As SQL literal; the caller frees. */
 char *pg_quote_literal(struct pg_conn *conn, const char *text);
 

@@ -94,7 +94,15 @@ def _read_stat(pid: int) -> tuple[Identity, int] | None:
         return None
     fields = text[text.rindex(")") + 2 :].split()  # the name before may hold spaces and brackets
     state, parent, started = fields[0], int(fields[1]), int(fields[19])
-    return None if state in "ZX" else (Identity(pid, started), parent)
+    return None if state in "ZX" and not _has_other_threads(pid) else (Identity(pid, started), parent)
+
+
+def _has_other_threads(pid: int) -> bool:
+    """Whether threads outlive the first one: as long as they are not gone, neither are the process's open files."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/task")) > 1
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -147,6 +155,7 @@ class ServerProcess:
         self._account = account
         self._death_signal = parent_death_signal if die_with_parent else None
         self._child: subprocess.Popen[bytes] | None = None
+        self._children: list[subprocess.Popen[bytes]] = []
         self._identity = self._read_pid_file()
 
     @property
@@ -163,6 +172,12 @@ class ServerProcess:
     def returncode(self) -> int | None:
         """How the child ended, as subprocess tells it; None while it runs, or if it is not our child."""
         return None if self._child is None else self._child.poll()
+
+    @property
+    def endings(self) -> list[int]:
+        """How all children so far have ended, in the order of their starts."""
+        codes = [child.poll() for child in self._children]
+        return [code for code in codes if code is not None]
 
     def start(self) -> None:
         """Starts the child. Raises ServerError when it runs already."""
@@ -184,6 +199,7 @@ class ServerProcess:
                 extra_groups=None if account is None else account.groups(),
                 preexec_fn=self._die_with_parent() if self._death_signal is not None else None,
             )
+        self._children.append(self._child)
         self._identity = identity_of(self._child.pid)
         if self._identity is not None:
             self._write_pid_file(self._identity)

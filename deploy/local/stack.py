@@ -26,7 +26,7 @@ SERVICES = ("gateway", "provisioner")
 CATALOG = "tenantry"
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
-    "TSAN_OPTIONS": "ignore_noninstrumented_modules=1",  # librdkafka synchronizes by atomics that are not seen
+    "TSAN_OPTIONS": "ignore_noninstrumented_modules=1:halt_on_error=1",  # librdkafka synchronizes by atomics that are not seen
 }
 
 
@@ -49,6 +49,7 @@ class Service:
     http_port: int | None
     log_path: Path
     environment: dict[str, str]
+    may_end_with: set[int] = field(default_factory=set)  # beside 0 and SIGKILL, where a test wants it
 
     @property
     def url(self) -> str:

@@ -36,6 +36,25 @@ as $$
     select to_char(p_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
 $$;
 
+-- The id another system gave its event, where it is a uuid.
+create function catalog.read_uuid(p_text text) returns uuid
+language sql immutable parallel safe
+as $$
+    select case when p_text ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' then p_text::uuid end
+$$;
+
+-- A time another system wrote; null where it is none.
+create function catalog.read_time(p_text text) returns timestamptz
+language plpgsql stable
+as $$
+begin
+    return p_text::timestamptz;
+exception
+    when invalid_datetime_format or datetime_field_overflow then
+        return null;
+end
+$$;
+
 -- What watchers see of a tenant is numbered: versions rise with each change, and published_version follows. They are
 -- milliseconds of the clock (or one more than the last), so that they also rise after the catalog was restored to an
 -- earlier state: watchers ignore what is lower than what they have seen.
@@ -64,6 +83,7 @@ create table catalog.tenant_event (
 );
 create index tenant_event_unpublished on catalog.tenant_event (seq) where not published;
 create index tenant_event_of_tenant on catalog.tenant_event (tenant_id, seq);
+create index tenant_event_age on catalog.tenant_event using brin (at);
 
 -- Every change of anything a tenant's watchers may see goes through here: one version, one event.
 create function catalog.record_change(
@@ -117,6 +137,7 @@ $$;
 -- One row per request that somebody may ask about. Rows are written by the service that carries the request out.
 create table catalog.operation (
     operation_id uuid primary key,
+    source text not null, -- of the event whose id it bears
     tenant_id uuid,
     kind text not null,
     state text not null default 'accepted'
@@ -131,6 +152,7 @@ create table catalog.operation (
     finished_at timestamptz
 );
 create index operation_open on catalog.operation (tenant_id) where state = 'accepted';
+create index operation_age on catalog.operation (finished_at) where finished_at is not null;
 
 grant select, insert, update on catalog.operation to tenantry_provisioner, tenantry_migrator, tenantry_billing;
 grant select on catalog.tenant_status, catalog.tenant_event to public;
@@ -150,6 +172,13 @@ create table catalog.access_wanted (
 );
 grant select on catalog.access_wanted to public;
 grant insert, update on catalog.access_wanted to tenantry_provisioner, tenantry_billing;
+-- Each writer has its own rows: billing cannot lift what an operator closed.
+alter table catalog.access_wanted enable row level security;
+create policy everybody_reads on catalog.access_wanted for select using (true);
+create policy operators_by_provisioner on catalog.access_wanted to tenantry_provisioner
+    using (source = 'operator') with check (source = 'operator');
+create policy billing_by_billing on catalog.access_wanted to tenantry_billing
+    using (source = 'billing') with check (source = 'billing');
 
 create function catalog.wanted_access(p_tenant_id uuid) returns text
 language sql stable

@@ -29,7 +29,8 @@ language sql security definer
 set search_path = catalog, pg_temp
 as $$
     insert into lease as l (name, holder, fence, until)
-    values (p_name, p_holder, catalog.next_fence(), clock_timestamp() + p_ms * interval '1 ms')
+    select p_name, p_holder, catalog.next_fence(), clock_timestamp() + least(p_ms, 3600000) * interval '1 ms'
+    where session_user <> 'tenantry_gateway' or p_name = 'publisher' -- the one thing a gateway leads in
     on conflict (name) do update
         set holder = excluded.holder,
             fence = case when l.holder = excluded.holder then l.fence else excluded.fence end,
@@ -86,9 +87,11 @@ begin
 
     select * into v from rate_budget where name = p_name for update;
     v_now := greatest(clock_timestamp(), v.blocked_until);
+    -- The clock went back: nothing would be refilled until it has caught up.
+    v.refilled_at := least(v.refilled_at, v_now + p_capacity / p_per_second * interval '1 second');
     v_tokens := least(p_capacity, v.tokens + greatest(0, extract(epoch from v_now - v.refilled_at)) * p_per_second) - 1;
     update rate_budget
-    set tokens = v_tokens, capacity = p_capacity, per_second = p_per_second, refilled_at = greatest(v_now, refilled_at)
+    set tokens = v_tokens, capacity = p_capacity, per_second = p_per_second, refilled_at = greatest(v_now, v.refilled_at)
     where name = p_name;
     return greatest(0, ceil(extract(epoch from v_now - clock_timestamp()) * 1000)
                        + case when v_tokens < 0 then ceil(-v_tokens / p_per_second * 1000) else 0 end);
@@ -115,7 +118,11 @@ create table catalog.alert (
     times bigint not null default 1,
     first_at timestamptz not null default clock_timestamp(),
     last_at timestamptz not null default clock_timestamp(),
-    delivered_at timestamptz,
+    log_at timestamptz,     -- when each channel was last told; a channel that refuses holds up no other
+    webhook_at timestamptz,
+    mail_at timestamptz,
+    failures int not null default 0,
+    next_at timestamptz not null default clock_timestamp(),
     resolved_at timestamptz
 );
 create unique index alert_open on catalog.alert (cause) where resolved_at is null;
@@ -127,8 +134,7 @@ as $$
     insert into alert as a (cause, tenant_id, title, detail)
     values (p_cause, p_tenant_id, p_title, p_detail)
     on conflict (cause) where resolved_at is null do update
-        set times = a.times + 1, last_at = clock_timestamp(), detail = excluded.detail,
-            delivered_at = case when a.delivered_at > clock_timestamp() - interval '1 hour' then a.delivered_at end
+        set times = a.times + 1, last_at = clock_timestamp(), detail = excluded.detail
 $$;
 
 create function catalog.resolve_alert(p_cause text) returns void
@@ -141,24 +147,39 @@ as $$
       and resolved_at is null
 $$;
 
--- Undelivered alerts, marked as delivered when delivery worked.
-create function catalog.alerts_to_deliver() returns table (alert_id bigint, cause text, tenant_id uuid, title text, detail text)
+-- Open alerts that one of these channels (log, webhook, mail) was not told of, or not within the last hour while they go
+-- on; channels: those that are due. A refused one is tried again later and later, up to an hour.
+create function catalog.alerts_to_deliver(p_channels text[])
+returns table (alert_id bigint, cause text, tenant_id uuid, title text, detail text, channels text[])
 language sql security definer
 set search_path = catalog, pg_temp
 as $$
-    select alert_id, cause, tenant_id, title, detail
-    from alert
-    where delivered_at is null
-    order by alert_id
+    select a.alert_id, a.cause, a.tenant_id, a.title, a.detail, d.channels
+    from alert a,
+        lateral (
+            select array_agg(c.channel) as channels
+            from unnest(array['log', 'webhook', 'mail'], array[a.log_at, a.webhook_at, a.mail_at]) c (channel, told_at)
+            where c.channel = any (p_channels)
+              and (c.told_at is null or (c.told_at < a.last_at and c.told_at < clock_timestamp() - interval '1 hour'))
+        ) d
+    where a.resolved_at is null
+      and a.next_at <= clock_timestamp()
+      and d.channels is not null
+    order by a.next_at
     limit 20
 $$;
 
-create function catalog.alert_delivered(p_alert_id bigint) returns void
+create function catalog.alert_told(p_alert_id bigint, p_channels text[], p_all boolean) returns void
 language sql security definer
 set search_path = catalog, pg_temp
 as $$
     update alert
-    set delivered_at = clock_timestamp()
+    set log_at = case when 'log' = any (p_channels) then clock_timestamp() else log_at end,
+        webhook_at = case when 'webhook' = any (p_channels) then clock_timestamp() else webhook_at end,
+        mail_at = case when 'mail' = any (p_channels) then clock_timestamp() else mail_at end,
+        failures = case when p_all then 0 else failures + 1 end,
+        next_at = clock_timestamp()
+            + case when p_all then interval '0' else least(interval '5 seconds' * 2 ^ least(failures, 10), '1 hour') end
     where alert_id = p_alert_id
 $$;
 
@@ -201,6 +222,8 @@ begin
             published boolean not null default false
         );
         create index dead_letter_unpublished on %1$I.dead_letter (id) where not published;
+        create index dead_letter_age on %1$I.dead_letter using brin (at);
+        create index inbox_age on %1$I.inbox using brin (taken_at);
         create table %1$I.parked (
             id bigint generated always as identity primary key,
             tenant_id uuid,
@@ -221,6 +244,7 @@ begin
             crashes int not null default 0,
             progress int not null default 0,
             cancel_wanted boolean not null default false,
+            background boolean not null default false, -- long and patient: gives way to what somebody waits for
             next_at timestamptz not null default clock_timestamp(),
             step_since timestamptz not null default catalog.business_now(),
             owner text,
@@ -233,7 +257,8 @@ begin
             created_at timestamptz not null default clock_timestamp(),
             finished_at timestamptz
         );
-        create index saga_due on %1$I.saga (next_at) where status in ('running', 'undoing');
+        create index saga_due on %1$I.saga (background, next_at) where status in ('running', 'undoing');
+        create index saga_age on %1$I.saga (finished_at) where finished_at is not null;
         create index saga_of_tenant on %1$I.saga (tenant_id, created_at);
         grant select, insert, update, delete on %1$I.inbox, %1$I.consumer_offset, %1$I.dead_letter, %1$I.parked,
             %1$I.saga to %2$I;
@@ -248,6 +273,8 @@ $do$;
 --   conflict   another event was taken under this id: quarantine
 --   seen       this offset was dealt with by another process: skip
 --   behind     the catalog stands before what the reader believes (it was restored): nothing was changed, seek back
+-- A message below the offset that was asked for is the first of a log that began anew (a topic or a cluster made again):
+-- offsets are counted from there, and the inbox knows what was taken in the log's former life.
 create function durable.take_message(
     p_topic text,
     p_partition int,
@@ -272,7 +299,11 @@ begin
     if p_previous >= 0 and coalesce(v_next, -1) < p_previous then
         return 'behind';
     end if;
-    if v_next > p_offset then
+    if p_offset < p_previous then
+        perform catalog.raise_alert('log-began-anew:' || p_topic, null, 'a topic began anew',
+            format('%s/%s stands at offset %s where %s was expected: topic or cluster was made again; messages that '
+                   'were lost with it must be sent again', p_topic, p_partition, p_offset, p_previous));
+    elsif v_next > p_offset then
         return 'seen';
     end if;
     insert into consumer_offset (topic, partition, next_offset)
@@ -308,22 +339,26 @@ $$;
 
 -- Work that is due, oldest first, for a worker that knows these kinds and steps. A saga whose owner's lease ran out
 -- counts a crash. A worker takes its own back at once when it has lost sight of it (p_held is what it still sees).
-create function durable.saga_claim(p_owner text, p_kinds text[], p_held uuid[], p_lease_ms bigint, p_limit int)
+-- p_limit: how many in all; p_background: how many of these may be long and patient ones.
+create function durable.saga_claim(
+    p_owner text,
+    p_kinds text[],
+    p_held uuid[],
+    p_lease_ms bigint,
+    p_limit int,
+    p_background int
+)
 returns table (
     saga_id uuid, tenant_id uuid, kind text, step text, status text, attempt int, crashes int, fence bigint, data jsonb,
-    step_age_ms bigint, cancel_wanted boolean, traceparent text, caused_by text, error jsonb, context jsonb
+    step_age_ms bigint, cancel_wanted boolean, background boolean, error jsonb, context jsonb
 )
 language sql
 as $$
-    update saga s
-    set owner = p_owner,
-        lease_until = clock_timestamp() + p_lease_ms * interval '1 ms',
-        crashes = s.crashes + (s.lease_until is not null and s.owner <> p_owner)::int,
-        fence = catalog.next_fence()
-    from (
+    with prompt as (
         select d.saga_id
         from saga d
         where d.status in ('running', 'undoing')
+          and not d.background
           and d.next_at <= clock_timestamp()
           and not d.saga_id = any (p_held)
           and (d.lease_until is null or d.lease_until < clock_timestamp() or d.owner = p_owner)
@@ -331,11 +366,29 @@ as $$
         order by d.next_at
         limit p_limit
         for update skip locked
-    ) due
+    ), patient as (
+        select d.saga_id
+        from saga d
+        where d.status in ('running', 'undoing')
+          and d.background
+          and d.next_at <= clock_timestamp()
+          and not d.saga_id = any (p_held)
+          and (d.lease_until is null or d.lease_until < clock_timestamp() or d.owner = p_owner)
+          and d.kind || '/' || d.step = any (p_kinds)
+        order by d.next_at
+        limit greatest(0, least(p_background, p_limit - (select count(*) from prompt)))
+        for update skip locked
+    )
+    update saga s
+    set owner = p_owner,
+        lease_until = clock_timestamp() + p_lease_ms * interval '1 ms',
+        crashes = s.crashes + (s.lease_until is not null and s.owner <> p_owner)::int,
+        fence = catalog.next_fence()
+    from (select saga_id from prompt union all select saga_id from patient) due
     where s.saga_id = due.saga_id
     returning s.saga_id, s.tenant_id, s.kind, s.step, s.status, s.attempt, s.crashes, s.fence, s.data,
-        (extract(epoch from catalog.business_now() - s.step_since) * 1000)::bigint, s.cancel_wanted, s.traceparent,
-        s.caused_by, s.error, saga_context(s.tenant_id)
+        (extract(epoch from catalog.business_now() - s.step_since) * 1000)::bigint, s.cancel_wanted, s.background, s.error,
+        saga_context(s.tenant_id)
 $$;
 
 -- Raises TN409 when the saga is not the caller's any more: whoever was frozen or late stops here.
@@ -355,14 +408,15 @@ end
 $$;
 
 -- Renews what a worker holds; a saga that is missing from the answer was taken over.
-create function durable.saga_renew(p_owner text, p_held uuid[], p_lease_ms bigint) returns setof uuid
+create function durable.saga_renew(p_owner text, p_held uuid[], p_lease_ms bigint)
+returns table (saga_id uuid, cancel_wanted boolean)
 language sql
 as $$
-    update saga
+    update saga s
     set lease_until = clock_timestamp() + p_lease_ms * interval '1 ms'
-    where owner = p_owner
-      and saga_id = any (p_held)
-    returning saga_id
+    where s.owner = p_owner
+      and s.saga_id = any (p_held)
+    returning s.saga_id, s.cancel_wanted
 $$;
 
 -- The backlog, for gauges and autoscalers.
@@ -508,6 +562,6 @@ revoke execute on function durable.create_tables from tenantry_provisioner, tena
 drop function durable.create_tables, durable.take_message, durable.put_dead_letter, durable.saga_claim,
     durable.saga_check, durable.saga_renew, durable.saga_backlog, durable.saga_advance, durable.saga_park, durable.saga_end;
 drop function catalog.next_fence, catalog.take_lease, catalog.drop_lease, catalog.take_token, catalog.block_budget, catalog.raise_alert,
-    catalog.resolve_alert, catalog.alerts_to_deliver, catalog.alert_delivered;
+    catalog.resolve_alert, catalog.alerts_to_deliver, catalog.alert_told;
 drop table catalog.lease, catalog.tenant_claim, catalog.rate_budget, catalog.alert;
 drop sequence catalog.fence;

@@ -75,6 +75,8 @@ create table provisioner.database (
     data_api_schemas text, -- supabase: what to open again on resume
     status text not null default 'reserved'
         check (status in ('reserved', 'live', 'quarantined', 'deleted')),
+    reservation uuid not null default gen_random_uuid(), -- what we make bears it; what bears another was there before
+    adopted boolean not null default false, -- it was there before: never removed because a provisioning fails
     created_at timestamptz not null default clock_timestamp(),
     primary key (tenant_id, generation)
 );
@@ -172,8 +174,7 @@ as $$
         when t.lifecycle_wanted = 'archived' then 'archive'
         when t.access_applied <> catalog.wanted_access(t.tenant_id) then 'access'
         when t.old_login_ends_at <= clock_timestamp() then 'retire'
-        when t.rotation_applied < t.rotation_wanted then case when t.old_login_ends_at is null then 'rotate'
-                                                              else 'retire' end
+        when t.rotation_applied < t.rotation_wanted and t.old_login_ends_at is null then 'rotate' -- else when it ended
         when t.backup_done < t.backup_wanted then 'backup'
         when t.invite_sent < t.invite_wanted then 'invite'
         when t.link_made < t.link_wanted then 'link'
@@ -215,10 +216,19 @@ begin
     values (p_tenant_id, v_activity, v_saga)
     on conflict do nothing;
     if not found then
+        -- What the tenant can do without for now gives way to what must not wait; it is begun again afterwards.
+        update saga
+        set cancel_wanted = true, next_at = least(next_at, clock_timestamp())
+        where tenant_id = p_tenant_id
+          and status = 'running'
+          and not cancel_wanted
+          and v_activity in ('access', 'archive', 'deprovision')
+          and kind in ('backup', 'invite', 'rotate', 'retire', 'link');
         return;
     end if;
-    insert into saga (saga_id, tenant_id, kind, step, caused_by, traceparent)
-    values (v_saga, p_tenant_id, v_activity, first_step(v_activity), v.caused_by, v.traceparent);
+    insert into saga (saga_id, tenant_id, kind, step, background, caused_by, traceparent)
+    values (v_saga, p_tenant_id, v_activity, first_step(v_activity), v_activity in ('backup', 'archive'), v.caused_by,
+            v.traceparent);
     perform catalog.record_change(
         p_tenant_id, 'tenant.activity.started.v1',
         jsonb_build_object('activity', v_activity), v.caused_by, v.traceparent);
@@ -314,8 +324,10 @@ begin
         if v.kind = 'invite' then
             perform catalog.resolve_alert('invitation:' || v.tenant_id);
         end if;
-    elsif v.status = 'cancelled' then
+    elsif v.status = 'cancelled' and v.kind = 'provision' then
         perform set_state(v.tenant_id, 'requested', null, null);
+    elsif v.status = 'cancelled' then
+        null; -- it gave way; the wish stands
     elsif v.kind in ('rotate', 'retire', 'backup', 'invite', 'link') then
         -- The tenant works as before: say so, and do not try for ever.
         update tenant
@@ -333,6 +345,9 @@ begin
             else v.kind end], v_code, v_detail);
         perform catalog.raise_alert('tenant-' || v.kind || ':' || v.tenant_id, v.tenant_id,
             format('%s failed', v.kind), coalesce(v_detail, v.status));
+        if exists (select from tenant where tenant_id = v.tenant_id and state = 'attention' and blocked is null) then
+            perform set_state(v.tenant_id, 'ready', null, null); -- what blocked it was retried, and this was all that followed
+        end if;
     else
         update tenant set blocked = v.kind where tenant_id = v.tenant_id;
         perform set_state(v.tenant_id, 'attention', v_code, v_detail);

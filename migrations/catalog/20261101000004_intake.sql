@@ -6,13 +6,14 @@ set local check_function_bodies = off;
 create function provisioner.put_operation(p_event jsonb, p_tenant_id uuid, p_kind text, p_target bigint) returns void
 language sql
 as $$
-    insert into catalog.operation (operation_id, tenant_id, kind, target, body_hash)
-    select (p_event ->> 'id')::uuid, p_tenant_id, p_kind, p_target, p_event ->> 'body_hash'
+    insert into catalog.operation (operation_id, source, tenant_id, kind, target, body_hash)
+    select (p_event ->> 'id')::uuid, coalesce(p_event ->> 'source', ''), p_tenant_id, p_kind, p_target, p_event ->> 'body_hash'
     where p_event ->> 'id' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
     on conflict (operation_id) do update
         set tenant_id = excluded.tenant_id, kind = excluded.kind, target = excluded.target, state = 'accepted',
             body_hash = excluded.body_hash, code = null, field = null, detail = null, result = '{}', finished_at = null
         where operation.state in ('accepted', 'rejected')
+          and operation.source = excluded.source -- another system may number its events alike: not its operation
 $$;
 
 -- A refusal by our rules (not by the contract): the producer is answered by event, the asker by operation.
@@ -32,7 +33,8 @@ begin
     update catalog.operation
     set state = 'rejected', code = p_code, field = p_field, detail = p_detail, result = p_more,
         finished_at = clock_timestamp()
-    where operation_id::text = p_event ->> 'id'
+    where operation_id = catalog.read_uuid(p_event ->> 'id')
+      and source = coalesce(p_event ->> 'source', '')
       and state = 'accepted';
     perform catalog.record_rejection(p_event, p_code, p_field, p_detail, p_more);
 end
@@ -150,12 +152,7 @@ begin
     order by created_at desc
     limit 1;
     update tenant set blocked = null where tenant_id = p_tenant_id;
-    if v.blocked <> 'provision' then
-        select * into v from tenant where tenant_id = p_tenant_id;
-        if next_activity(v) is null then
-            perform set_state(p_tenant_id, 'ready', null, null);
-        end if;
-    elsif v_saga.status = 'attention' then
+    if v.blocked = 'provision' and v_saga.status = 'attention' then
         insert into catalog.tenant_claim (tenant_id, kind, holder)
         values (p_tenant_id, 'provision', v_saga.saga_id);
         update saga
@@ -164,9 +161,14 @@ begin
             step_since = catalog.business_now(), finished_at = null
         where saga_id = v_saga.saga_id;
         perform set_state(p_tenant_id, 'provisioning', null, null);
-    else
+    elsif v.blocked = 'provision' then -- it was undone
         update tenant set generation = generation + 1 where tenant_id = p_tenant_id;
         perform set_state(p_tenant_id, 'requested', null, null);
+    else -- it has its database, and keeps it
+        select * into v from tenant where tenant_id = p_tenant_id;
+        if next_activity(v) is null then
+            perform set_state(p_tenant_id, 'ready', null, null);
+        end if;
     end if;
 end
 $$;
@@ -283,7 +285,7 @@ begin
         perform durable.put_dead_letter(p_message, p_code, p_field, p_detail);
         -- Another event's operation is not ours to end, though a broken message bears its id.
         if p_event ->> 'id' is not null
-            and not exists (select from catalog.operation where operation_id::text = p_event ->> 'id') then
+            and not exists (select from catalog.operation where operation_id = catalog.read_uuid(p_event ->> 'id')) then
             perform refuse(p_event, null, 'unknown', p_code, p_field, p_detail);
         else
             perform catalog.record_rejection(p_event, p_code, p_field, p_detail);
@@ -350,6 +352,9 @@ as $$
         'access_wanted', catalog.wanted_access(t.tenant_id),
         'database', (select to_jsonb(d) from database d
                      where d.tenant_id = t.tenant_id and d.generation = t.generation),
+        -- Where a project of this tenant never came up: the next one is made elsewhere if it can.
+        'stuck_regions', (select coalesce(jsonb_object_agg(q.region, true), '{}') from database q
+                          where q.tenant_id = t.tenant_id and q.status = 'quarantined' and q.region is not null),
         'secrets', (select coalesce(jsonb_agg(to_jsonb(s)), '[]') from secret s where s.tenant_id = t.tenant_id))
     from tenant t
     where t.tenant_id = p_tenant_id
@@ -431,6 +436,11 @@ begin
     set status = coalesce(p_facts ->> 'database_status', d.status),
         project_ref = coalesce(p_facts ->> 'project_ref', d.project_ref),
         region = coalesce(p_facts ->> 'region', d.region),
+        -- A project without a birthday, or one older than our wish for it, is not this provisioning's own.
+        adopted = d.adopted or coalesce((p_facts ->> 'adopted')::boolean, false) or case
+            when p_facts ? 'project_created_at'
+                then coalesce(catalog.read_time(p_facts ->> 'project_created_at') < d.created_at, true)
+            else false end,
         host = coalesce(p_facts ->> 'host', d.host),
         port = coalesce(p_facts ->> 'port', d.port),
         dbname = coalesce(p_facts ->> 'dbname', d.dbname),
@@ -519,7 +529,18 @@ language sql
 as $$
     select count(wake(t.tenant_id))
     from tenant t
-    where next_activity(t) is not null
+    left join (select distinct a.tenant_id from catalog.access_wanted a where a.wanted = 'none') closed using (tenant_id)
+    where t.state <> 'deprovisioned'
+      -- Cheap questions first: thousands of tenants are as they should be.
+      and (t.state = 'requested'
+           or t.lifecycle_wanted <> 'live'
+           or (t.access_applied = 'full') <> (closed.tenant_id is null)
+           or t.old_login_ends_at <= clock_timestamp()
+           or t.rotation_applied < t.rotation_wanted
+           or t.backup_done < t.backup_wanted
+           or t.invite_sent < t.invite_wanted
+           or t.link_made < t.link_wanted)
+      and next_activity(t) is not null
       and not exists (select from catalog.tenant_claim c where c.tenant_id = t.tenant_id)
 $$;
 

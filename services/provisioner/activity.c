@@ -58,6 +58,7 @@ void activity_begin_work(struct activity *activity, void *work, void (*abandon)(
         assert(activity->work == NULL);
         activity->work = work;
         activity->abandon = abandon;
+        activity->interrupt = NULL;
 }
 
 void *activity_end_work(struct activity *activity)
@@ -78,6 +79,15 @@ void activity_close(void *state)
         free(activity->schema_version);
         activity->magic = 0;
         free(activity);
+}
+
+void activity_interrupt(void *state)
+{
+        struct activity *activity = state;
+
+        CHECK_MAGIC(activity, ACTIVITY_MAGIC);
+        if (activity->work != NULL && activity->interrupt != NULL)
+                activity->interrupt(activity->work);
 }
 
 const char *activity_tenant(const struct activity *activity, const char *name)
@@ -208,6 +218,8 @@ static enum step_result connected(struct saga *saga, const struct err *err)
         if (err == NULL)
                 return saga_script(saga, activity->conn, PROOF_TIMEOUT, SQL_IDENTITY, identity_arrived);
         activity_disconnect(activity);
+        if (err->class == ERR_GONE && activity->gone_is_done)
+                return STEP_DONE;
         return saga_retry(saga, err);
 }
 

@@ -16,11 +16,13 @@ struct activity {
         json_t *facts;        /* provisioner.saga_context, as of the last look */
         struct pg_conn *conn; /* to the tenant's database, or NULL */
         bool conn_is_admin;
+        bool gone_is_done; /* for a step that only closes: a database that is not there is closed */
         struct migration_job *migration;
         char *schema_version; /* what the migrations came to */
         void *work;           /* under way outside (a call, a dump), or NULL; abandon ends it when the saga is let go */
         void (*abandon)(void *work);
-        int reply_status; /* of the last HTTP call */
+        void (*interrupt)(void *work); /* ends it early, with a failure; NULL = it ends soon by itself */
+        int reply_status;              /* of the last HTTP call */
         json_t *reply;
         int64_t reply_retry_after;
         enum step_result (*then)(struct saga *saga); /* what follows the call under way */
@@ -29,9 +31,10 @@ struct activity {
 /* Checks the magic. */
 struct activity *activity_of(struct saga *saga);
 
-/* For the saga kinds' open and close. */
+/* For the saga kinds' open, close and interrupt. */
 int activity_open(struct saga *saga, const json_t *context, void **ret_state, struct err *err);
 void activity_close(void *state);
+void activity_interrupt(void *state);
 
 /* What is under way outside begins, and has ended: its owner frees it. */
 void activity_begin_work(struct activity *activity, void *work, void (*abandon)(void *work));

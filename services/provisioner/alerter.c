@@ -1,18 +1,21 @@
 /* Alerts on their way to people: see alerter.h. */
 #include "services/provisioner/alerter.h"
 
+#include "common/base/buf.h"
 #include "common/base/log.h"
 #include "common/base/memory.h"
 #include "common/net/http_client.h"
+
+#include <string.h>
 
 #define INTERVAL     SECONDS(5)
 #define CALL_TIMEOUT SECONDS(10)
 
 static const char SQL_LEASE[] = "select catalog.take_lease('alerter', $1, $2::bigint) as fence";
 
-static const char SQL_PENDING[] = "select * from catalog.alerts_to_deliver()";
+static const char SQL_PENDING[] = "select * from catalog.alerts_to_deliver($1::text[])";
 
-static const char SQL_DELIVERED[] = "select catalog.alert_delivered($1::bigint)";
+static const char SQL_TOLD[] = "select catalog.alert_told($1::bigint, $2::text[], $3::boolean)";
 
 struct alerter {
         struct provisioner *provisioner;
@@ -20,12 +23,25 @@ struct alerter {
         size_t under_way;
 };
 
-/* One alert; done when webhook and mail are. */
+struct alert;
+
+/* One way to tell people; channels[] of an alert says which of them are due. */
+struct channel {
+        struct alert *alert;
+        const char *name;
+        bool due, told;
+};
+
+enum { LOG, WEBHOOK, MAIL, CHANNELS };
+
+static const char *const NAMES[CHANNELS] = { "log", "webhook", "mail" };
+
+/* One alert; done when all its channels have answered. */
 struct alert {
         struct alerter *alerter;
         char *id, *cause, *tenant, *title, *detail;
-        int ways;
-        bool failed;
+        struct channel channels[CHANNELS];
+        int waiting;
 };
 
 static void marked(void *context, const struct pg_rows *rows, const struct err *err)
@@ -37,28 +53,48 @@ static void marked(void *context, const struct pg_rows *rows, const struct err *
         alerter->under_way--;
 }
 
-static void way_ended(struct alert *alert, const struct err *err)
+static void forget_alert(struct alert *alert)
 {
-        struct alerter *alerter = alert->alerter;
-
-        if (err != NULL) {
-                log_warn("an alert could not be delivered; it will be tried again", "cause", alert->cause, "error",
-                         err->message, NULL);
-                alert->failed = true;
-        }
-        if (--alert->ways > 0)
-                return;
-        if (alert->failed || alerter->provisioner->service->stopping)
-                alerter->under_way--;
-        else
-                pg_pool_exec(alerter->provisioner->service->catalog, SECONDS(5), SQL_DELIVERED, PARAMS(alert->id),
-                             marked, alerter);
         free(alert->id);
         free(alert->cause);
         free(alert->tenant);
         free(alert->title);
         free(alert->detail);
         free(alert);
+}
+
+/* What was told is not told again, though another channel refused. */
+static void record(struct alert *alert)
+{
+        struct alerter *alerter = alert->alerter;
+        auto_buf told = { 0 };
+        bool all = true;
+
+        buf_add_text(&told, "{");
+        for (int i = 0; i < CHANNELS; i++) {
+                all &= !alert->channels[i].due || alert->channels[i].told;
+                if (alert->channels[i].told)
+                        buf_printf(&told, "%s%s", told.length > 1 ? "," : "", NAMES[i]);
+        }
+        buf_add_text(&told, "}");
+        if (alerter->provisioner->service->stopping)
+                alerter->under_way--;
+        else
+                pg_pool_exec(alerter->provisioner->service->catalog, SECONDS(5), SQL_TOLD,
+                             PARAMS(alert->id, told.data, all ? "true" : "false"), marked, alerter);
+        forget_alert(alert);
+}
+
+static void channel_ended(struct channel *channel, const struct err *err)
+{
+        struct alert *alert = channel->alert;
+
+        channel->told = err == NULL;
+        if (err != NULL)
+                log_warn("an alert could not be delivered; it will be tried again", "cause", alert->cause, "channel",
+                         channel->name, "error", err->message, NULL);
+        if (--alert->waiting == 0)
+                record(alert);
 }
 
 static void webhook_answered(void *context, const struct http_reply *reply, const struct err *err)
@@ -69,7 +105,7 @@ static void webhook_answered(void *context, const struct http_reply *reply, cons
                 err_set(&refused, ERR_BUSY, "webhook_refused", "the alert webhook answers %d", reply->status);
                 err = &refused;
         }
-        way_ended(context, err);
+        channel_ended(context, err);
 }
 
 static void post_webhook(struct alert *alert)
@@ -86,12 +122,12 @@ static void post_webhook(struct alert *alert)
                                  .body = text,
                                  .timeout_ms = CALL_TIMEOUT,
                          },
-                         webhook_answered, alert);
+                         webhook_answered, &alert->channels[WEBHOOK]);
 }
 
 static void mail_ended(void *context, const struct err *err)
 {
-        way_ended(context, err);
+        channel_ended(context, err);
 }
 
 static void send_mail(struct alert *alert)
@@ -107,13 +143,20 @@ static void send_mail(struct alert *alert)
                     provisioner->service->transfers, &provisioner->mail,
                     &(struct mail){
                             .to = provisioner->config->alert_mail, .subject = subject, .text = text, .message_id = id },
-                    mail_ended, alert, &err) < 0)
-                mail_ended(alert, &err);
+                    mail_ended, &alert->channels[MAIL], &err) < 0)
+                mail_ended(&alert->channels[MAIL], &err);
+}
+
+static void write_log(struct alert *alert)
+{
+        log_warn("alert", "cause", alert->cause, "tenant", alert->tenant, "title", alert->title, "detail",
+                 alert->detail, NULL);
+        channel_ended(&alert->channels[LOG], NULL);
 }
 
 static void deliver(struct alerter *alerter, const struct pg_rows *rows, int row)
 {
-        const struct provisioner_config *config = alerter->provisioner->config;
+        static void (*const tell[CHANNELS])(struct alert * alert) = { write_log, post_webhook, send_mail };
         struct alert *alert = NEW(struct alert);
 
         alert->alerter = alerter;
@@ -122,19 +165,19 @@ static void deliver(struct alerter *alerter, const struct pg_rows *rows, int row
         alert->tenant = mem_copy_text(pg_text(rows, row, "tenant_id"));
         alert->title = mem_copy_text(pg_text(rows, row, "title"));
         alert->detail = mem_copy_text(pg_text(rows, row, "detail"));
-        alert->ways = 1;
+        for (int i = 0; i < CHANNELS; i++) {
+                bool due = strstr(pg_text(rows, row, "channels"), NAMES[i]) != NULL;
+
+                alert->channels[i] = (struct channel){ .alert = alert, .name = NAMES[i], .due = due };
+                alert->waiting += due;
+        }
         alerter->under_way++;
-        log_warn("alert", "cause", alert->cause, "tenant", alert->tenant, "title", alert->title, "detail",
-                 alert->detail, NULL);
-        if (config->alert_webhook != NULL) {
-                alert->ways++;
-                post_webhook(alert);
-        }
-        if (config->alert_mail != NULL) {
-                alert->ways++;
-                send_mail(alert);
-        }
-        way_ended(alert, NULL); /* the log is a way too */
+        alert->waiting++; /* for us, until all are sent off */
+        for (int i = 0; i < CHANNELS; i++)
+                if (alert->channels[i].due)
+                        tell[i](alert);
+        if (--alert->waiting == 0)
+                record(alert);
 }
 
 static void pending_arrived(void *context, const struct pg_rows *rows, const struct err *err)
@@ -149,10 +192,13 @@ static void pending_arrived(void *context, const struct pg_rows *rows, const str
 static void lease_answered(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct alerter *alerter = context;
+        const struct provisioner_config *config = alerter->provisioner->config;
+        auto_free char *channels =
+                mem_printf("{log%s%s}", config->alert_webhook ? ",webhook" : "", config->alert_mail ? ",mail" : "");
 
         if (err == NULL && pg_rows_count(rows) == 1 && pg_text(rows, 0, "fence") != NULL &&
             !alerter->provisioner->service->stopping)
-                pg_pool_exec(alerter->provisioner->service->catalog, SECONDS(5), SQL_PENDING, NO_PARAMS,
+                pg_pool_exec(alerter->provisioner->service->catalog, SECONDS(5), SQL_PENDING, PARAMS(channels),
                              pending_arrived, alerter);
         else
                 alerter->under_way--;

@@ -14,9 +14,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DUMP_MAGIC  0x64756d70
-#define READ_BYTES  65536
-#define ERROR_BYTES 600
+#define DUMP_MAGIC    0x64756d70
+#define READ_BYTES    65536
+#define ERROR_BYTES   600
+#define FAILED_DELAY  MINUTES(5) /* a dump is too much work to be tried again every minute */
+#define PIECES_A_TURN 32         /* of 64 KiB, read back at a time: the loop has other work */
 
 static const char SQL_RECORD[] = "select learn_backup($1::uuid, $2::bigint, $3::uuid, $4::jsonb)";
 
@@ -29,6 +31,7 @@ struct dump {
         char *path, *partial, *password;
         uv_process_t process;
         uv_pipe_t in, out, errors;
+        uv_timer_t turn; /* between two turns of reading back */
         int handles;
         int64_t exit_status;
         bool listing, in_open;
@@ -67,8 +70,10 @@ static void process_failed(struct dump *dump)
         for (char *p = dump->error_text; *p; p++)
                 if ((unsigned char)*p < 0x20)
                         *p = ' ';
+        pg_hide_names(dump->error_text);
         err_set(&dump->failed, ERR_BUSY, "dump_failed", "%s ended with %lld: %.250s",
                 dump->listing ? "pg_restore" : "pg_dump", (long long)dump->exit_status, dump->error_text);
+        dump->failed.retry_after = FAILED_DELAY;
 }
 
 /* Process and all pipes are closed: what came of it? */
@@ -195,8 +200,9 @@ static int spawn(struct dump *dump, char **arguments, uv_read_cb on_bytes)
         uv_pipe_init(loop, &dump->in, 0);
         uv_pipe_init(loop, &dump->out, 0);
         uv_pipe_init(loop, &dump->errors, 0);
-        dump->in.data = dump->out.data = dump->errors.data = dump->process.data = dump;
-        dump->handles = 4;
+        uv_timer_init(loop, &dump->turn);
+        dump->in.data = dump->out.data = dump->errors.data = dump->process.data = dump->turn.data = dump;
+        dump->handles = 5;
         dump->error_length = 0;
         rc = uv_spawn(loop, &dump->process, &options);
         if (rc < 0) {
@@ -206,12 +212,15 @@ static int spawn(struct dump *dump, char **arguments, uv_read_cb on_bytes)
                 close_pipe(&dump->out);
                 close_pipe(&dump->errors);
                 close_pipe(&dump->in);
+                uv_close((uv_handle_t *)&dump->turn, on_closed);
                 return rc;
         }
         uv_read_start((uv_stream_t *)&dump->out, lend_buffer, on_bytes);
         uv_read_start((uv_stream_t *)&dump->errors, lend_buffer, on_error_text);
-        if (!dump->listing)
+        if (!dump->listing) {
                 close_pipe(&dump->in);
+                uv_close((uv_handle_t *)&dump->turn, on_closed);
+        }
         return 0;
 }
 
@@ -226,17 +235,33 @@ static void on_written(uv_write_t *write, int status)
         write_next(dump);
 }
 
+static void on_next_turn(uv_timer_t *timer)
+{
+        struct dump *dump = timer->data;
+
+        CHECK_MAGIC(dump, DUMP_MAGIC);
+        write_next(dump);
+}
+
 static void write_next(struct dump *dump)
 {
         const unsigned char *piece;
         ssize_t length;
         uv_buf_t buffer;
+        int pieces = 0;
 
         do {
-                length = dump->saga ? sealed_reader_next(dump->reader, &piece, &dump->failed) : 0;
+                if (pieces++ == PIECES_A_TURN) {
+                        uv_timer_start(&dump->turn, on_next_turn, 0, 0);
+                        return;
+                }
+                length = dump->saga && dump->failed.class == ERR_NONE
+                                 ? sealed_reader_next(dump->reader, &piece, &dump->failed)
+                                 : 0;
         } while (length > 0 && !dump->in_open);
         if (length <= 0) {
                 close_pipe(&dump->in);
+                uv_close((uv_handle_t *)&dump->turn, on_closed);
                 return;
         }
         buffer = uv_buf_init((char *)(uintptr_t)piece, (unsigned)length);
@@ -299,6 +324,8 @@ static void finish(struct dump *dump)
         activity->reply = json_pack("{s:s, s:s, s:I, s:s?, s:i}", "location", dump->path, "kind", dump->kind, "bytes",
                                     (json_int_t)dump->bytes, "sha256", dump->checksum, "objects", dump->objects);
         activity_end_work(activity);
+        if (dump->failed.class != ERR_NONE)
+                unlink(dump->partial); /* the next attempt writes a file of its own, and the disk is everybody's */
         saga_resume(dump->saga, dump->failed.class == ERR_NONE ? NULL : &dump->failed);
         free_dump(dump);
 }
@@ -312,6 +339,18 @@ static void abandon(void *work)
         dump->saga = NULL;
         if (!uv_is_closing((uv_handle_t *)&dump->process))
                 uv_process_kill(&dump->process, SIGKILL);
+}
+
+/* Something more urgent is wanted of the tenant: the dump ends, as a failure. */
+static void interrupt(void *work)
+{
+        struct dump *dump = work;
+
+        CHECK_MAGIC(dump, DUMP_MAGIC);
+        if (!uv_is_closing((uv_handle_t *)&dump->process))
+                uv_process_kill(&dump->process, SIGTERM);
+        else
+                err_set(&dump->failed, ERR_BUSY, "interrupted", "the dump was interrupted");
 }
 
 static enum step_result recorded(struct saga *saga, const struct pg_rows *rows, const struct err *err)
@@ -370,6 +409,7 @@ static enum step_result start_dump(struct saga *saga)
         }
         dump->sslmode = target.sslmode ? target.sslmode : "prefer";
         activity_begin_work(activity, dump, abandon);
+        activity->interrupt = interrupt;
         saga_await(saga, dumped);
         spawn(dump,
               (char *[]){ "pg_dump", "--format=custom", "--no-password", "--host", (char *)(uintptr_t)target.host,

@@ -7,7 +7,9 @@
 
 static const char SQL_LEASE[] = "select catalog.take_lease('janitor', $1, $2::bigint) as fence";
 
-static const char SQL_KEEP_HOUSE[] = "select prune(), watch_stuck()";
+static const char SQL_PRUNE[] = "select prune()";
+
+static const char SQL_WATCH[] = "select watch_stuck()";
 
 static const char SQL_REPORT[] = "select report_inventory($1, $2, $3::jsonb)";
 
@@ -56,7 +58,9 @@ static void lease_answered(void *context, const struct pg_rows *rows, const stru
         if (err == NULL && pg_rows_count(rows) == 1 && pg_text(rows, 0, "fence") != NULL &&
             !janitor->provisioner->service->stopping) {
                 janitor->driver->take_inventory(janitor->provisioner, inventory_shown, janitor);
-                pg_pool_exec(janitor->provisioner->service->catalog, SECONDS(30), SQL_KEEP_HOUSE, NO_PARAMS, house_kept,
+                pg_pool_exec(janitor->provisioner->service->catalog, SECONDS(10), SQL_WATCH, NO_PARAMS, house_kept,
+                             NULL);
+                pg_pool_exec(janitor->provisioner->service->catalog, SECONDS(30), SQL_PRUNE, NO_PARAMS, house_kept,
                              NULL);
         }
 }

@@ -10,4 +10,6 @@ static const struct saga_step STEPS[] = {
         { "make", make, NULL, MINUTES(5), 10 },
 };
 
-const struct saga_kind LINK = { "link", STEPS, ARRAY_SIZE(STEPS), 0, activity_open, activity_close };
+const struct saga_kind LINK = {
+        "link", STEPS, ARRAY_SIZE(STEPS), 1, activity_open, activity_close, activity_interrupt
+};

@@ -40,9 +40,23 @@ char *logins_user(const struct activity *activity, int64_t rotation)
         return mem_printf("%s.%s", role, ref);
 }
 
+/* Who dumps must read what the app made itself, large objects: a dump would fail otherwise, and the tenant would have
+ * the means to prevent its own archiving. The first login on a server of ours is older than its owner: see
+ * postgres_driver.c.
+ */
+static char *let_owner_read(const struct activity *activity, const char *login)
+{
+        if (strcmp(activity->driver->name, "supabase") == 0)
+                return mem_printf("grant \"%s\" to current_user; ", login);
+        return mem_printf("if exists (select from pg_roles where rolname = '%1$s_owner') then "
+                          "grant \"%2$s\" to \"%1$s_owner\"; end if; ",
+                          activity_database(activity, "name"), login);
+}
+
 int logins_create_sql(const struct activity *activity, int64_t rotation, bool open, char **ret, struct err *err)
 {
         auto_free char *group = logins_group(activity), *login = logins_name(activity, rotation), *verifier = NULL;
+        auto_free char *owned = let_owner_read(activity, login);
         auto_secret char *password = NULL;
         int rc = activity_secret(activity, "app_password", (int)rotation, &password, err);
 
@@ -55,11 +69,12 @@ int logins_create_sql(const struct activity *activity, int64_t rotation, bool op
                 "if not exists (select from pg_roles where rolname = '%2$s') then create role \"%2$s\"; end if; "
                 "alter role \"%2$s\" %3$s connection limit %4$lld password '%5$s'; "
                 "grant \"%1$s\" to \"%2$s\"; "
+                "%8$s"
                 "comment on role \"%1$s\" is 'tenantry %6$s %7$d'; "
                 "comment on role \"%2$s\" is 'tenantry %6$s %7$d'; "
                 "end $tenantry$;",
                 group, login, open ? "login" : "nologin", (long long)activity->provisioner->config->app_connections,
-                verifier, activity_tenant(activity, "tenant_id"), activity_generation(activity));
+                verifier, activity_tenant(activity, "tenant_id"), activity_generation(activity), owned);
         return 0;
 }
 
@@ -73,6 +88,11 @@ char *logins_rights_sql(const struct activity *activity)
                 "revoke create on schema public from public;"
                 "grant usage on schema public to \"%1$s\";"
                 "revoke all on public.schema_migrations from \"%1$s\";"
+                "alter table public.schema_migrations enable row level security;"
+                /* Supabase's Data API: its roles get rights on whatever is made in public. */
+                "do $x$ declare r name; begin for r in select rolname from pg_roles where rolname in "
+                "('anon', 'authenticated', 'service_role') loop "
+                "execute format('revoke all on public.schema_migrations from %%I', r); end loop; end $x$;"
                 "alter default privileges in schema public "
                 "grant select, insert, update, delete on tables to \"%1$s\";"
                 "alter default privileges in schema public grant usage, select on sequences to \"%1$s\";",

@@ -1,5 +1,6 @@
 /* Tenants on PostgreSQL servers you own: a database, an owner login and an app login each. Roles and database carry a
- * comment "tenantry TENANT GENERATION"; nothing without it is ever adopted or dropped. */
+ * comment "tenantry TENANT GENERATION"; nothing without it is ever adopted or dropped. Behind it the database names its
+ * reservation: one that is not ours tells of a life before the catalog was restored, and of a customer's data. */
 #include "common/base/buf.h"
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
@@ -11,6 +12,7 @@
 #include <string.h>
 
 #define ADMIN_STATEMENT   SECONDS(20)
+#define FILES_STATEMENT   SECONDS(25) /* creating and dropping a database copies and removes files */
 #define OWNER_CONNECTIONS 10
 
 /* The marker of a database, or of its owner where the database has none yet: roles are marked when they are made. */
@@ -42,15 +44,20 @@ static char *mark_of(const struct activity *activity)
         return mem_printf("tenantry %s %d", activity_tenant(activity, "tenant_id"), activity_generation(activity));
 }
 
+/* Whether the comment found is this tenant's and generation's, by whichever reservation. */
+static bool is_ours(const char *found, const char *mark)
+{
+        size_t length = strlen(mark);
+
+        return found != NULL && strncmp(found, mark, length) == 0 && (found[length] == ' ' || found[length] == '\0');
+}
+
 static enum step_result granted(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
-        struct activity *activity = activity_of(saga);
-
         (void)rows;
         if (err != NULL)
                 return saga_retry(saga, err);
         FAILPOINT(driver_after_grant, NULL);
-        (void)activity;
         return STEP_DONE;
 }
 
@@ -66,17 +73,20 @@ static enum step_result grant_rights(struct saga *saga)
         sql = mem_printf("do $tenantry$ begin "
                          "revoke all on database %1$s from public; "
                          "grant connect, temporary on database %1$s to %1$s_app; "
-                         "comment on database %1$s is '%2$s'; "
+                         "if (select shobj_description(oid, 'pg_database') is null from pg_database "
+                         "where datname = '%1$s') then comment on database %1$s is '%2$s %4$s'; end if; "
                          "alter database %1$s connection limit %3$lld; "
                          "end $tenantry$",
-                         name, mark, (long long)activity->provisioner->config->app_connections + OWNER_CONNECTIONS);
+                         name, mark, 2 * (long long)activity->provisioner->config->app_connections + OWNER_CONNECTIONS,
+                         activity_database(activity, "reservation"));
         return saga_query_on(saga, admin_of(activity), sql, NO_PARAMS, granted);
 }
 
 static enum step_result database_created(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;
-        if (err != NULL && strcmp(err->code, "42P04") != 0) /* an earlier attempt of ours: roles_made proved the name */
+        /* An earlier attempt of ours, finished or in the very act: database_looked_up proved the name. */
+        if (err != NULL && strcmp(err->code, "42P04") != 0 && strcmp(err->code, "23505") != 0)
                 return saga_retry(saga, err);
         FAILPOINT(driver_after_create, NULL);
         return grant_rights(saga);
@@ -98,7 +108,7 @@ static enum step_result roles_made(struct saga *saga, const struct pg_rows *rows
                 return saga_retry(saga, &failed);
         /* Nobody but the owner gets in while public rights are not revoked yet. */
         sql = mem_printf("create database %1$s template template0 owner %1$s_owner connection limit 0", name);
-        return saga_query_on(saga, admin_of(activity), sql, NO_PARAMS, database_created);
+        return saga_query_for(saga, admin_of(activity), FILES_STATEMENT, sql, NO_PARAMS, database_created);
 }
 
 static enum step_result app_login_made(struct saga *saga, const struct pg_rows *rows, const struct err *err)
@@ -120,6 +130,7 @@ static enum step_result app_login_made(struct saga *saga, const struct pg_rows *
                          "%1$s_owner; end if; "
                          "alter role %1$s_owner login connection limit %2$d password '%3$s'; "
                          "comment on role %1$s_owner is '%4$s'; "
+                         "grant %1$s_app_a to %1$s_owner; " /* who dumps must read what the app made: large objects */
                          "if not (select rolsuper from pg_roles where rolname = current_user) then "
                          "execute 'grant %1$s_owner to ' || quote_ident(current_user); end if; "
                          "end $tenantry$",
@@ -142,18 +153,24 @@ static enum step_result database_looked_up(struct saga *saga, const struct pg_ro
 {
         struct activity *activity = activity_of(saga);
         auto_free char *mark = mark_of(activity);
-        const char *found;
+        const char *found, *reservation;
         struct err taken;
 
         if (err != NULL)
                 return saga_retry(saga, err);
         activity->reply_status = pg_rows_count(rows) == 1;
-        found = pg_rows_count(rows) == 1 ? pg_text(rows, 0, "mark") : mark;
-        if (found == NULL || strcmp(found, mark) != 0) {
+        if (pg_rows_count(rows) == 0)
+                return make_roles(saga);
+        found = pg_text(rows, 0, "mark");
+        if (!is_ours(found, mark)) {
                 err_set(&taken, ERR_PERMANENT, "name_taken", "the database name is used by something that is not ours");
                 return saga_fail(saga, &taken);
         }
-        return make_roles(saga);
+        reservation = activity_database(activity, "reservation");
+        if (strcmp(found, mark) == 0 || strstr(found, reservation) != NULL)
+                return make_roles(saga);
+        saga_keep(saga);
+        return activity_learn_then(saga, json_pack("{s:b}", "adopted", 1), make_roles);
 }
 
 static enum step_result create(struct saga *saga)
@@ -402,7 +419,11 @@ static enum step_result database_dropped(struct saga *saga, const struct pg_rows
                 "do $tenantry$ declare r name; begin for r in select rolname from pg_roles "
                 "where rolname in ('%1$s_app_a', '%1$s_app_b', '%1$s_app', '%1$s_owner') "
                 "and coalesce(shobj_description(oid, 'pg_authid'), '%2$s') = '%2$s' "
-                "order by length(rolname) desc loop execute format('drop role %%I', r); end loop; end $tenantry$",
+                "order by length(rolname) desc loop "
+                "if not (select rolsuper from pg_roles where rolname = current_user) then "
+                "execute format('grant %%I to %%I', r, current_user); end if; "
+                "execute format('drop owned by %%I', r); " /* what it made in the database everybody may open */
+                "execute format('drop role %%I', r); end loop; end $tenantry$",
                 name, mark);
         return saga_query_on(saga, admin_of(activity), sql, NO_PARAMS, roles_dropped);
 }
@@ -421,16 +442,16 @@ static enum step_result marker_arrived(struct saga *saga, const struct pg_rows *
         if (pg_rows_count(rows) == 0)
                 return database_dropped(saga, NULL, NULL);
         found = pg_text(rows, 0, "mark");
-        if ((found == NULL || strcmp(found, mark) != 0) && strcmp(activity_database(activity, "status"), "live") != 0)
+        if (!is_ours(found, mark) && strcmp(activity_database(activity, "status"), "live") != 0)
                 return database_dropped(saga, NULL, NULL);
-        if (found == NULL || strcmp(found, mark) != 0) {
+        if (!is_ours(found, mark)) {
                 err_set(&foreign, ERR_PERMANENT, "not_ours", "the database carries another marker: it was not dropped");
                 return saga_fail(saga, &foreign);
         }
         if (FAILPOINT(driver_before_delete, &foreign) < 0)
                 return saga_retry(saga, &foreign);
         sql = mem_printf("drop database if exists %s with (force)", activity_database(activity, "name"));
-        return saga_query_on(saga, admin_of(activity), sql, NO_PARAMS, database_dropped);
+        return saga_query_for(saga, admin_of(activity), FILES_STATEMENT, sql, NO_PARAMS, database_dropped);
 }
 
 static enum step_result drop(struct saga *saga)
@@ -479,7 +500,7 @@ static void look_at_server(void *context, const char *name)
 {
         static const char list[] =
                 "select datname as name, substring(mark from '^tenantry ([0-9a-f-]{36}) ') as tenant_id, "
-                "substring(mark from '([0-9]+)$')::int as generation "
+                "substring(mark from '^tenantry [0-9a-f-]{36} ([0-9]+)')::int as generation "
                 "from (select datname, shobj_description(oid, 'pg_database') as mark from pg_database) d "
                 "where mark like 'tenantry %' or datname like 'tn\\_%'";
         struct look *look = NEW(struct look);

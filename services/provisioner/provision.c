@@ -31,7 +31,7 @@ static const struct saga_step STEPS[] = {
         /* step             do               undo             limit                   % */
         { "reserve",        reserve_names,   release_names,   MINUTES(7 * 24 * 60),  0 }, /* a full fleet waits for room */
         { "create",         create_database, delete_database, MINUTES(7 * 24 * 60), 10 }, /* so does a full quota */
-        { "await_ready",    await_ready,     NULL,            MINUTES(60),          25 },
+        { "await_ready",    await_ready,     NULL,            MINUTES(24 * 60),     25 }, /* an outage of the provider */
         { "connect",        read_connection, NULL,            MINUTES(15),          45 },
         { "plant_identity", plant_identity,  NULL,            MINUTES(15),          55 },
         { "migrate",        migrate,         NULL,            MINUTES(60),          65 },
@@ -44,7 +44,8 @@ static const struct saga_step STEPS[] = {
 
 #define NO_RETURN 6
 
-const struct saga_kind PROVISION = { "provision", STEPS, ARRAY_SIZE(STEPS), NO_RETURN, activity_open, activity_close };
+const struct saga_kind PROVISION = { "provision",   STEPS,          ARRAY_SIZE(STEPS), NO_RETURN,
+                                     activity_open, activity_close, activity_interrupt };
 
 /* Database and logins are named after tenant and generation: whoever finds one knows whose it is. */
 static char *database_name(const struct activity *activity)

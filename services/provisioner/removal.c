@@ -8,6 +8,7 @@
 static const char SQL_FORGET[] = "select forget($1::uuid, $2::bigint, $3::uuid)";
 
 static enum step_result close_access(struct saga *saga);
+static enum step_result close_if_there(struct saga *saga);
 static enum step_result dump_database(struct saga *saga);
 static enum step_result dump_archive(struct saga *saga);
 static enum step_result record_backup(struct saga *saga);
@@ -28,18 +29,19 @@ static const struct saga_step ARCHIVE_STEPS[] = {
 };
 
 static const struct saga_step DEPROVISION_STEPS[] = {
-        { "close", close_access, NULL, MINUTES(60), 5 },
+        { "close", close_if_there, NULL, MINUTES(60), 5 },
         { "drop", drop_database, NULL, MINUTES(24 * 60), 20 },
         { "dropped", record_drop, NULL, MINUTES(60), 80 },
         { "forget", forget, NULL, MINUTES(60), 90 },
 };
 
-const struct saga_kind BACKUP = { "backup", BACKUP_STEPS, ARRAY_SIZE(BACKUP_STEPS), 0, activity_open, activity_close };
-const struct saga_kind ARCHIVE = {
-        "archive", ARCHIVE_STEPS, ARRAY_SIZE(ARCHIVE_STEPS), 0, activity_open, activity_close
-};
+const struct saga_kind BACKUP = { "backup",      BACKUP_STEPS,   ARRAY_SIZE(BACKUP_STEPS), 1,
+                                  activity_open, activity_close, activity_interrupt };
+const struct saga_kind ARCHIVE = { "archive",     ARCHIVE_STEPS,  ARRAY_SIZE(ARCHIVE_STEPS), 0,
+                                   activity_open, activity_close, activity_interrupt };
 const struct saga_kind DEPROVISION = {
-        "deprovision", DEPROVISION_STEPS, ARRAY_SIZE(DEPROVISION_STEPS), 0, activity_open, activity_close,
+        "deprovision",  DEPROVISION_STEPS, ARRAY_SIZE(DEPROVISION_STEPS), 0, activity_open,
+        activity_close, activity_interrupt
 };
 
 static bool has_database(const struct activity *activity)
@@ -58,6 +60,13 @@ static enum step_result close_access(struct saga *saga)
                 return STEP_DONE;
         json_object_set_new(activity->facts, "access_wanted", json_string("none"));
         return activity->driver->apply_access(saga);
+}
+
+/* What is deleted next need not be there: whoever deleted it by hand must still be able to deprovision the tenant. */
+static enum step_result close_if_there(struct saga *saga)
+{
+        activity_of(saga)->gone_is_done = true;
+        return close_access(saga);
 }
 
 static enum step_result dump_database(struct saga *saga)

@@ -17,7 +17,8 @@ static const struct saga_step STEPS[] = {
         { "current", make_current, NULL, MINUTES(60), 60 },
 };
 
-const struct saga_kind ROTATE = { "rotate", STEPS, ARRAY_SIZE(STEPS), 0, activity_open, activity_close };
+const struct saga_kind ROTATE = { "rotate",      STEPS,          ARRAY_SIZE(STEPS), 1,
+                                  activity_open, activity_close, activity_interrupt };
 
 /* A saga of its own, started when the overlap is over: meanwhile a suspension need not wait. */
 static const struct saga_step RETIRE_STEPS[] = {
@@ -25,7 +26,8 @@ static const struct saga_step RETIRE_STEPS[] = {
         { "forget_old", forget_old, NULL, MINUTES(60), 90 },
 };
 
-const struct saga_kind RETIRE = { "retire", RETIRE_STEPS, ARRAY_SIZE(RETIRE_STEPS), 0, activity_open, activity_close };
+const struct saga_kind RETIRE = { "retire",      RETIRE_STEPS,   ARRAY_SIZE(RETIRE_STEPS), 1,
+                                  activity_open, activity_close, activity_interrupt };
 
 static enum step_result use_stored(struct saga *saga)
 {

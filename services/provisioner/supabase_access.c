@@ -90,12 +90,23 @@ static enum step_result user_looked_up(struct saga *saga, const struct err *err)
             (json_object_get(activity->reply, "deleted_at") == NULL ||
              json_is_null(json_object_get(activity->reply, "deleted_at"))))
                 return STEP_DONE;
+        if (activity->reply_status == 404 && json_flag(saga_data(saga), "admin_trouble")) {
+                err_set(&taken, ERR_BUSY, "provider_trouble", "Supabase Auth could not make the user; it tries again");
+                return saga_retry(saga, &taken);
+        }
         if (activity->reply_status == 404 || activity->reply_status == 200) {
                 err_set(&taken, ERR_PERMANENT, "email_taken",
                         "the mail address belongs to another user of the project");
                 return saga_fail(saga, &taken);
         }
         return supabase_refuse(saga);
+}
+
+static bool is_duplicate(const json_t *reply)
+{
+        const char *code = json_text(reply, "code");
+
+        return (code != NULL && strcmp(code, "23505") == 0) || json_number(reply, "code", 0) == 23505;
 }
 
 static enum step_result user_created(struct saga *saga, const struct err *err)
@@ -109,6 +120,11 @@ static enum step_result user_created(struct saga *saga, const struct err *err)
                 return STEP_DONE;
         if (activity->reply_status != 422 && activity->reply_status != 500)
                 return supabase_refuse(saga);
+        /* 500 with the code of a broken uniqueness is the same as 422; any other is just trouble. */
+        if (activity->reply_status == 500 && !is_duplicate(activity->reply))
+                json_object_set_new(saga_data(saga), "admin_trouble", json_true());
+        else
+                json_object_del(saga_data(saga), "admin_trouble");
         return supabase_call(saga,
                              &(struct supabase_call){
                                      .endpoint = "user",
@@ -214,14 +230,11 @@ static enum step_result data_api_seen(struct saga *saga, const struct err *err)
         struct activity *activity = activity_of(saga);
         const char *schemas = err ? NULL : json_text(activity->reply, "db_schema");
 
-        if (err != NULL || activity->reply_status != 200)
+        if (err != NULL || activity->reply_status != 200 || schemas == NULL)
                 return err ? saga_retry(saga, err) : supabase_refuse(saga);
-        if (strcmp(goal_of(saga), "full") == 0) {
-                if (schemas != NULL && *schemas != '\0')
-                        return set_ban(saga); /* it is open */
-                return set_data_api(saga);
-        }
-        if (schemas == NULL || *schemas == '\0')
+        if (strcmp(goal_of(saga), "full") == 0)
+                return *schemas != '\0' ? set_ban(saga) : set_data_api(saga);
+        if (*schemas == '\0')
                 return set_ban(saga); /* it is closed */
         return activity_learn_then(saga, json_pack("{s:s}", "data_api_schemas", schemas), set_data_api);
 }

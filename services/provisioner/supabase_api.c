@@ -223,7 +223,9 @@ void supabase_error(const struct activity *activity, struct err *err)
                 message = json_text(activity->reply, "msg");
         if (message == NULL)
                 message = "no message";
-        if (status == 0 || status >= 500)
+        if (status >= 200 && status < 300) /* something between us and Supabase, or a change of their API */
+                err_set(err, ERR_BUSY, "provider_answer", "Supabase's answer (%d) is not as documented", status);
+        else if (status == 0 || status >= 500)
                 err_set(err, ERR_BUSY, "provider_trouble", "Supabase answers %d: %.200s", status, message);
         else if (status == 401 || status == 403)
                 err_set(err, ERR_AUTH, "provider_auth", "Supabase refuses our token (%d): %.200s", status, message);

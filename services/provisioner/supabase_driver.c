@@ -13,6 +13,7 @@
 #define HEALTH_DELAY   SECONDS(3)
 #define PASSWORD_DELAY SECONDS(5)
 #define DELETE_DELAY   SECONDS(30)
+#define ABSENT_LOOKS   4 /* the list of projects lags: what was asked for may show up late */
 
 /* Right after creation some parts of a project are "not found" for a while. */
 static enum step_result refuse_for_now(struct saga *saga)
@@ -59,10 +60,33 @@ static const json_t *find_by_name(const struct activity *activity)
         return NULL;
 }
 
-static enum step_result adopt(struct saga *saga, const char *ref, const char *region)
+static enum step_result project_known(struct saga *saga)
 {
+        if (json_flag(json_object_get(activity_of(saga)->facts, "database"), "adopted"))
+                saga_keep(saga);
+        return STEP_DONE;
+}
+
+static enum step_result take_created(struct saga *saga)
+{
+        const json_t *project = activity_of(saga)->reply;
+
         json_object_del(saga_data(saga), "turns");
-        return activity_learn(saga, json_pack("{s:s, s:s?}", "project_ref", ref, "region", region));
+        return activity_learn(saga, json_pack("{s:s, s:s?}", "project_ref", json_text(project, "ref"), "region",
+                                              json_text(project, "region")));
+}
+
+/* Found by its name: an earlier attempt's, or one from a life before the catalog was restored. Its birthday tells, and
+ * the catalog compares; one with a customer's data in it is never replaced or deleted from here. */
+static enum step_result adopt(struct saga *saga, const json_t *project)
+{
+        const char *born = json_text(project, "inserted_at");
+
+        json_object_del(saga_data(saga), "turns");
+        return activity_learn_then(saga,
+                                   json_pack("{s:s, s:s?, s:s}", "project_ref", json_text(project, "ref"), "region",
+                                             json_text(project, "region"), "project_created_at", born ? born : ""),
+                                   project_known);
 }
 
 /* Supabase's smart groups are by continent, as the first letters of the regions are. */
@@ -80,23 +104,45 @@ static const char *wanted_group(const struct activity *activity)
         return region ? group_of(region) : activity->provisioner->config->supabase_region_group;
 }
 
-/* A full region: the next one of the same group. */
-static enum step_result regions_listed(struct saga *saga, const struct err *err)
+/* Regions where a project of this tenant never came up. */
+static const json_t *stuck_regions(const struct activity *activity)
+{
+        return json_object_get(activity->facts, "stuck_regions");
+}
+
+/* The first region of the group that has room, is not known to be full, and is not in avoided. NULL: there is none. */
+static const char *choose_region(struct saga *saga, const json_t *avoided)
 {
         struct activity *activity = activity_of(saga);
-        json_t *tried = json_object_get(saga_data(saga), "full_regions"), *region, *all;
+        json_t *full = json_object_get(saga_data(saga), "full_regions"), *region, *all;
         size_t i;
-        struct err full;
 
-        if (err != NULL || activity->reply_status != 200)
-                return err ? saga_retry(saga, err) : supabase_refuse(saga);
         all = json_object_get(json_object_get(activity->reply, "all"), "specific");
         json_array_foreach (all, i, region) {
                 const char *code = json_text(region, "code"), *status = json_text(region, "status");
 
-                if (code == NULL || (status != NULL && strcmp(status, "capacity") == 0) ||
-                    json_object_get(tried, code) != NULL || strcmp(group_of(code), wanted_group(activity)) != 0)
-                        continue;
+                if (code != NULL && (status == NULL || strcmp(status, "capacity") != 0) &&
+                    json_object_get(full, code) == NULL && json_object_get(avoided, code) == NULL &&
+                    strcmp(group_of(code), wanted_group(activity)) == 0)
+                        return code;
+        }
+        return NULL;
+}
+
+/* A full region, or one where a project got stuck: the next one of the same group; where all others are full, a region
+ * where one got stuck is better than none. */
+static enum step_result regions_listed(struct saga *saga, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+        const char *code;
+        struct err full;
+
+        if (err != NULL || activity->reply_status != 200)
+                return err ? saga_retry(saga, err) : supabase_refuse(saga);
+        code = choose_region(saga, stuck_regions(activity));
+        if (code == NULL)
+                code = choose_region(saga, NULL);
+        if (code != NULL) {
                 json_set_text(saga_data(saga), "region", code);
                 return saga_wait(saga, 1);
         }
@@ -107,17 +153,10 @@ static enum step_result regions_listed(struct saga *saga, const struct err *err)
         return saga_retry(saga, &full);
 }
 
-static enum step_result find_other_region(struct saga *saga)
+static enum step_result list_regions(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
-        json_t *data = saga_data(saga);
-        const char *region =
-                json_text(data, "region") ? json_text(data, "region") : activity_tenant(activity, "region");
 
-        if (json_object_get(data, "full_regions") == NULL)
-                json_object_set_new(data, "full_regions", json_object());
-        if (region != NULL)
-                json_object_set_new(json_object_get(data, "full_regions"), region, json_true());
         return supabase_call(saga,
                              &(struct supabase_call){
                                      .endpoint = "regions",
@@ -126,6 +165,19 @@ static enum step_result find_other_region(struct saga *saga)
                                                         activity->provisioner->config->supabase_organization),
                              },
                              regions_listed);
+}
+
+static enum step_result find_other_region(struct saga *saga)
+{
+        json_t *data = saga_data(saga);
+        const char *region =
+                json_text(data, "region") ? json_text(data, "region") : activity_tenant(activity_of(saga), "region");
+
+        if (json_object_get(data, "full_regions") == NULL)
+                json_object_set_new(data, "full_regions", json_object());
+        if (region != NULL)
+                json_object_set_new(json_object_get(data, "full_regions"), region, json_true());
+        return list_regions(saga);
 }
 
 static enum step_result project_created(struct saga *saga, const struct err *err)
@@ -137,7 +189,7 @@ static enum step_result project_created(struct saga *saga, const struct err *err
         if (err != NULL)
                 return saga_retry(saga, err); /* it may have been created: the next attempt looks */
         if (activity->reply_status == 201 && json_text(activity->reply, "ref") != NULL)
-                return adopt(saga, json_text(activity->reply, "ref"), json_text(activity->reply, "region"));
+                return take_created(saga);
         if (activity->reply_status == 409)
                 return saga_wait(saga, CONFLICT_DELAY); /* it is there, and the list does not show it yet */
         supabase_error(activity, &refused);
@@ -191,18 +243,16 @@ static enum step_result projects_listed(struct saga *saga, const struct err *err
                 return err ? saga_retry(saga, err) : supabase_refuse(saga);
         project = find_by_name(activity);
         if (project != NULL)
-                return adopt(saga, json_text(project, "ref"), json_text(project, "region"));
+                return adopt(saga, project);
         return create_project(saga);
 }
 
 static enum step_result create(struct saga *saga)
 {
         if (supabase_ref(activity_of(saga)) != NULL)
-                return STEP_DONE;
-        if (json_flag(saga_data(saga), "elsewhere")) { /* the project before this one never came up in its region */
-                json_object_del(saga_data(saga), "elsewhere");
-                return find_other_region(saga);
-        }
+                return project_known(saga);
+        if (json_text(saga_data(saga), "region") == NULL && json_object_size(stuck_regions(activity_of(saga))) > 0)
+                return list_regions(saga); /* the project before this one never came up in its region */
         return list_by_name(saga, projects_listed);
 }
 
@@ -223,6 +273,7 @@ static enum step_result begin_anew(struct saga *saga)
 {
         json_object_del(saga_data(saga), "active");
         json_object_del(saga_data(saga), "turns");
+        json_object_del(saga_data(saga), "region");
         return STEP_RESTART;
 }
 
@@ -230,14 +281,13 @@ static enum step_result begin_anew(struct saga *saga)
 static enum step_result replace(struct saga *saga)
 {
         int generation = activity_generation(activity_of(saga));
-        const char *region = activity_database(activity_of(saga), "region");
-        json_t *data = saga_data(saga);
+        struct err err;
 
-        if (json_object_get(data, "full_regions") == NULL)
-                json_object_set_new(data, "full_regions", json_object());
-        if (region != NULL)
-                json_object_set_new(json_object_get(data, "full_regions"), region, json_true());
-        json_object_set_new(data, "elsewhere", json_true());
+        if (saga_is_kept(saga)) {
+                err_set(&err, ERR_BUSY, "project_not_healthy",
+                        "the project was there before this signup, so it is not replaced; it must become healthy");
+                return saga_retry(saga, &err);
+        }
         return activity_learn_then(saga,
                                    json_pack("{s:i, s:s, s:i}", "of_generation", generation, "database_status",
                                              "quarantined", "generation", generation + 1),
@@ -255,18 +305,16 @@ static enum step_result health_arrived(struct saga *saga, const struct err *err)
         json_t *service;
         size_t i, healthy = 0;
 
-        if (err != NULL)
-                return overdue(saga) ? replace(saga) : saga_retry(saga, err);
+        if (err != NULL || activity->reply_status != 200) /* no answer says nothing about the project */
+                return err ? saga_retry(saga, err) : supabase_refuse(saga);
         json_array_foreach (activity->reply, i, service) {
                 const char *status = json_text(service, "status");
 
                 healthy += status != NULL && strcmp(status, "ACTIVE_HEALTHY") == 0;
         }
-        if (activity->reply_status == 200 && healthy > 0 && healthy == json_array_size(activity->reply))
+        if (healthy > 0 && healthy == json_array_size(activity->reply))
                 return STEP_DONE;
-        if (overdue(saga))
-                return replace(saga);
-        return activity->reply_status == 200 ? saga_wait(saga, HEALTH_DELAY) : supabase_refuse(saga);
+        return overdue(saga) ? replace(saga) : saga_wait(saga, HEALTH_DELAY);
 }
 
 static enum step_result state_arrived(struct saga *saga, const struct err *err)
@@ -275,11 +323,11 @@ static enum step_result state_arrived(struct saga *saga, const struct err *err)
         const char *status = err ? NULL : json_text(activity->reply, "status");
 
         if (err != NULL)
-                return overdue(saga) ? replace(saga) : saga_retry(saga, err);
+                return saga_retry(saga, err);
         if (activity->reply_status == 404)
-                return replace(saga);
+                return overdue(saga) ? replace(saga) : refuse_for_now(saga);
         if (activity->reply_status != 200 || status == NULL)
-                return overdue(saga) ? replace(saga) : supabase_refuse(saga);
+                return supabase_refuse(saga); /* an outage of the provider says nothing about the project */
         if (strcmp(status, "ACTIVE_HEALTHY") == 0) {
                 json_object_set_new(saga_data(saga), "active", json_true());
                 return saga_wait(saga, 1);
@@ -503,8 +551,13 @@ static enum step_result lost_project_found(struct saga *saga, const struct err *
         if (err != NULL || activity->reply_status != 200)
                 return err ? saga_retry(saga, err) : supabase_refuse(saga);
         project = find_by_name(activity);
-        if (project == NULL)
-                return STEP_DONE;
+        if (project == NULL) {
+                json_int_t looks = json_number(saga_data(saga), "absent", 0) + 1;
+
+                json_object_set_new(saga_data(saga), "absent", json_integer(looks));
+                return looks < ABSENT_LOOKS ? saga_wait(saga, activity->provisioner->config->supabase_poll_ms)
+                                            : STEP_DONE;
+        }
         return supabase_call(saga,
                              &(struct supabase_call){
                                      .endpoint = "delete",

@@ -13,7 +13,7 @@ import pytest
 from deploy.local.stack import Stack
 
 from .client import Api
-from .invariants import check_invariants
+from .invariants import check_endings, check_invariants
 
 
 def make_stack(driver: str, gateways: int = 1, provisioners: int = 1, **more: object) -> Iterator[Stack]:
@@ -24,6 +24,8 @@ def make_stack(driver: str, gateways: int = 1, provisioners: int = 1, **more: ob
         stack.start(gateways, provisioners)
         yield stack
         check_invariants(stack)
+        stack.stop()
+        check_endings(stack)
     finally:
         stack.destroy()
         if os.environ.get("TENANTRY_KEEP") is None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 from typing import Any
 
 import psycopg
 
+from deploy.local.process import log_tail
 from deploy.local.stack import CATALOG, Stack
 
 from .client import eventually
 from .topics import latest, read_all
 
+REPORT = re.compile(r"Sanitizer|runtime error: |Assertion .* failed")
 LEGAL_PATHS = {
     ("requested", "provisioning"), ("requested", "deprovisioned"), ("requested", "attention"),
     ("provisioning", "ready"), ("provisioning", "attention"), ("provisioning", "requested"),
@@ -59,6 +63,15 @@ def check_invariants(stack: Stack) -> None:
     check_snapshots(stack)
     if stack.driver == "postgres":
         check_databases(stack)
+
+
+def check_endings(stack: Stack) -> None:
+    """Each process of ours ended in an orderly way, or because a test or a failpoint killed it; no sanitizer spoke."""
+    for name, service in stack.services.items():
+        wrong = [code for code in service.process.endings if code not in (0, -signal.SIGKILL, *service.may_end_with)]
+        assert not wrong, f"{name} ended with {wrong}:\n{log_tail(service.log_path, 60)}"
+        reports = [line for line in service.log_path.read_text(errors="replace").splitlines() if REPORT.search(line)]
+        assert not reports, f"{name}: {reports[:5]}"
 
 
 def check_operations(stack: Stack) -> None:

@@ -408,7 +408,7 @@ static void put_claimed(struct pg_rows *rows, const struct row *row, int64_t ste
         put_number(rows, "crashes", row->crashes);
         put_number(rows, "fence", (int64_t)row->fence);
         put_number(rows, "step_age_ms", step_age);
-        put_text(rows, "cancel_wanted", row->cancel_wanted ? "t" : "f");
+        put_text(rows, "background", "f");
         snprintf(text, sizeof(text), "{\"generation\":%d,\"cancelled\":%s}", row->facts.generation,
                  row->facts.cancelled ? "true" : "false");
         put_text(rows, "data", text);
@@ -428,6 +428,7 @@ static struct pg_rows print_answer(const struct event *event)
                                 continue;
                         name_saga(name, saga);
                         put_text(&rows, "saga_id", name);
+                        put_text(&rows, "cancel_wanted", event->rows[saga].cancel_wanted ? "t" : "f");
                         if (event->verb == VERB_CLAIM)
                                 put_claimed(&rows, &event->rows[saga], event->step_age[saga]);
                         rows.count++;

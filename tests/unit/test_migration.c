@@ -148,6 +148,61 @@ static void test_files_that_mean_something_else_are_refused(void **state)
                 assert_refused(cases[i][0], cases[i][1]);
 }
 
+static void test_statements_that_would_leave_the_ledger_behind_are_refused(void **state)
+{
+        static const char *const ends[] = { "commit",
+                                            "COMMIT AND CHAIN",
+                                            "begin",
+                                            "Begin isolation level serializable",
+                                            "start transaction",
+                                            "end",
+                                            "abort",
+                                            "rollback",
+                                            "rollback work",
+                                            "/* no /* really */ */ rollback -- all of it",
+                                            "prepare transaction 'x'",
+                                            "copy t from stdin",
+                                            "copy t (a, b) to STDOUT with (format csv)",
+                                            "select 1; commit" };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
+                auto_free char *up =
+                        mem_printf("-- migrate:up\ncreate table t (a int);\n%s;\n-- migrate:down\n", ends[i]);
+                auto_free char *down = mem_printf("-- migrate:up\na;\n-- migrate:down\n%s\n", ends[i]);
+
+                assert_refused(up, strstr(ends[i], "std") || strstr(ends[i], "STD") ? "copy from stdin"
+                                                                                    : "one transaction");
+                assert_refused(down, NAME);
+        }
+        assert_refused("-- migrate:up transaction:false\ncopy t from stdin;\n-- migrate:down\n", "copy from stdin");
+}
+
+static void test_statements_that_only_look_like_that_are_taken(void **state)
+{
+        static const char *const fine[] = { "savepoint a; rollback to savepoint a; release a",
+                                            "rollback work to a",
+                                            "prepare find as select 1",
+                                            "copy t from '/tmp/stdin.csv'",
+                                            "select 'commit;', \"commit\"",
+                                            "do $$ begin commit; end $$",
+                                            "create function f() returns int begin atomic select 1; end",
+                                            "insert into t values ('copy x from stdin')",
+                                            "-- commit;\nselect 1",
+                                            "commit_log" };
+        struct migration m;
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(fine); i++) {
+                auto_free char *text = mem_printf("-- migrate:up\n%s;\n-- migrate:down\n", fine[i]);
+
+                assert_parses(text, &m);
+                migration_release(&m);
+        }
+        assert_parses("-- migrate:up transaction:false\nbegin; a; commit;\n-- migrate:down\n", &m);
+        migration_release(&m);
+}
+
 static void test_bytes_that_no_script_has_are_refused(void **state)
 {
         static const char nul[] = "-- migrate:up\nselect 1\0;\n-- migrate:down\n";
@@ -227,11 +282,11 @@ static void take_away(const char *directory, const char *name)
         assert_int_equal(unlink(path), 0);
 }
 
-static void test_a_directory_is_read_in_the_order_of_its_names(void **state)
+static void test_a_directory_is_read_in_the_order_of_the_ledger(void **state)
 {
         static const char *const names[] = { "20_b.sql",       "100_c.sql",  "003_z.sql",
                                              "20260101_x.sql", "20_a1.sqlx", "readme.md" };
-        static const char *const order[] = { "003_z.sql", "100_c.sql", "20260101_x.sql", "20_b.sql" }; /* as strings */
+        static const char *const order[] = { "003_z.sql", "100_c.sql", "20_b.sql", "20260101_x.sql" }; /* as text */
         auto_free char *directory = scratch_directory();
         struct migration_set *set = NULL;
         struct err err = { 0 };
@@ -480,10 +535,12 @@ int main(void)
                 SENTENCE(test_a_section_may_go_without_a_transaction),
                 SENTENCE(test_options_that_dbmate_ignores_in_silence_are_refused),
                 SENTENCE(test_files_that_mean_something_else_are_refused),
+                SENTENCE(test_statements_that_would_leave_the_ledger_behind_are_refused),
+                SENTENCE(test_statements_that_only_look_like_that_are_taken),
                 SENTENCE(test_bytes_that_no_script_has_are_refused),
                 SENTENCE(test_names_begin_with_a_version_and_end_in_sql),
                 SENTENCE(test_the_checksum_is_that_of_the_files_bytes),
-                SENTENCE(test_a_directory_is_read_in_the_order_of_its_names),
+                SENTENCE(test_a_directory_is_read_in_the_order_of_the_ledger),
                 SENTENCE(test_a_directory_with_one_bad_file_is_refused_by_its_name),
                 SENTENCE(test_an_empty_directory_is_an_empty_set),
                 SENTENCE(test_our_own_migrations_parse_and_split_without_loss),
