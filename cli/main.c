@@ -2,11 +2,13 @@
 #include "cli/cli.h"
 #include "cli/manual.h"
 #include "common/base/config.h"
+#include "common/base/memory.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #define WORD_LIMIT 32 /* of a command's name */
 
@@ -28,11 +30,31 @@ void cli_catch_interrupt(void)
         sigaction(SIGTERM, &action, NULL);
 }
 
+/* What a NAME_FILE said, kept for the life of the process. */
+static struct kept {
+        struct kept *next;
+        const char *name;
+        char *value;
+} * kept;
+
 const char *cli_setting(const char *name)
 {
         const char *value = getenv(name);
+        struct kept *found;
+        struct err err;
 
-        return value != NULL && *value != '\0' ? value : NULL;
+        if (value != NULL && *value != '\0')
+                return value;
+        for (found = kept; found != NULL; found = found->next)
+                if (strcmp(found->name, name) == 0)
+                        return found->value;
+        found = NEW(struct kept);
+        found->name = name;
+        if (config_read(name, &found->value, &err) < 0)
+                cli_fail(EXIT_USAGE, "%s", err.message);
+        found->next = kept;
+        kept = found;
+        return found->value;
 }
 
 /* What .run/env has once the demo runs. */
@@ -44,7 +66,7 @@ static bool demo_exports(const char *name)
                 "TENANT_DRIVER",        "TENANT_SERVERS", "SUPABASE_ACCESS_TOKEN", "SUPABASE_ORGANIZATION",
         };
 
-        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        for (size_t i = 0; access(".run/env", F_OK) == 0 && i < ARRAY_SIZE(names); i++)
                 if (strcmp(names[i], name) == 0)
                         return true;
         return false;
@@ -56,7 +78,7 @@ const char *cli_environment(const char *name)
 
         if (value == NULL)
                 cli_fail(EXIT_USAGE, "%s is not set%s (see: tenantry %s --help)", name,
-                         demo_exports(name) ? ": export it, after `make demo` with: . .run/env" : "", command_name);
+                         demo_exports(name) ? ": export it with: . .run/env" : "", command_name);
         return value;
 }
 

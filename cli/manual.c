@@ -103,7 +103,10 @@ const char MANUAL_RETRY[] =
                     "TENANT.\n\n" WAIT_WORDS "\nExamples:\n  tenantry retry acme-pharmacy --wait\n" COMMAND_CODES;
 
 const char MANUAL_ARCHIVE[] =
-        "archive TENANT        dumps the database, encrypted, and drops it once the dump is listed and checksummed\n"
+        "archive TENANT        dumps the database, encrypted, and drops it once the dump is listed and checksummed. "
+        "No\n"
+        "                      command brings it back (docs/operations.md tells how by hand); for a copy alone: "
+        "backup\n"
         "archive cat FILE      decrypts a dump of ours to standard output, with CONTROL_KEYS, for pg_restore\n"
         "archive check FILE    decrypts it to nowhere: is it whole? Shows its size and SHA-256\n\n" WAIT_WORDS
         "\nA backup or archive that was cut or changed is noticed when its end is not reached: heed the exit code.\n\n"
@@ -130,7 +133,8 @@ const char MANUAL_EXPLAIN[] = "For a tenant (id or subdomain) its history, group
 
 const char MANUAL_INVENTORY[] =
         "What the janitor saw last. Verdicts: ours; orphan (the provider has it, no tenant knows it); ghost (the\n"
-        "catalog knows it, the provider does not have it); drift (it differs); quarantined (replaced, waits to be\n"
+        "catalog knows it, the provider does not have it); drift (what it is differs from what was applied: a closed\n"
+        "login is open, a project is paused, it stands on another server); quarantined (replaced, waits to be\n"
         "deleted). Sums the monthly cost.\n\n"
         "Examples:\n"
         "  tenantry inventory\n"

@@ -7,6 +7,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define CONFIG_FILE_LIMIT (1024 * 1024)
 #define NAME_CHARACTERS   "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_"
@@ -42,7 +43,10 @@ static int parse_duration(const struct config_option *option, const char *text, 
                 for (size_t i = 0; i < ARRAY_SIZE(units); i++)
                         if (strcmp(end, units[i].unit) == 0) {
                                 *ret = value * units[i].ms;
-                                return 0;
+                                if (option->max == 0 || (*ret >= option->min && *ret <= option->max))
+                                        return 0;
+                                return err_field(err, option->name, "%s: %.40s is not between %lld ms and %lld ms",
+                                                 option->name, text, (long long)option->min, (long long)option->max);
                         }
         return err_field(err, option->name, "%s: \"%.40s\" is not a duration such as 500ms, 30s, 15m, 24h or 14d",
                          option->name, text);
@@ -134,28 +138,76 @@ static int load_env_file(const char *path, struct err *err)
         return 0;
 }
 
-static int find_value(const struct config_option *option, char **ret, struct err *err)
+int config_read(const char *name, char **ret, struct err *err)
 {
-        const char *text = getenv(option->name);
-        auto_free char *file_name = mem_printf("%s_FILE", option->name);
+        const char *text = getenv(name);
+        auto_free char *file_name = mem_printf("%s_FILE", name);
         const char *path = getenv(file_name);
         size_t length;
         int rc;
 
         *ret = NULL;
         if (text != NULL && path != NULL)
-                return err_field(err, option->name, "both %s and %s are set: keep one", option->name, file_name);
+                return err_field(err, name, "both %s and %s are set: keep one", name, file_name);
         if (path == NULL) {
-                *ret = mem_copy_text(text && *text ? text : option->fallback);
+                *ret = mem_copy_text(text && *text ? text : NULL);
                 return 0;
         }
         rc = read_file(path, ret, err);
         if (rc < 0)
-                return err_field(err, option->name, "%s: cannot read the file it names", file_name);
+                return err_field(err, name, "%s: cannot read the file it names", file_name);
         length = strlen(*ret);
         while (length > 0 && isspace((unsigned char)(*ret)[length - 1]))
                 (*ret)[--length] = '\0';
+        if (length == 0)
+                free(TAKE_PTR(*ret)); /* an empty file says nothing */
         return 0;
+}
+
+static int find_value(const struct config_option *option, char **ret, struct err *err)
+{
+        int rc = config_read(option->name, ret, err);
+
+        if (rc == 0 && *ret == NULL)
+                *ret = mem_copy_text(option->fallback);
+        return rc;
+}
+
+int config_check_choice(const char *name, const char *value, const char *choices, struct err *err)
+{
+        size_t length = value ? strlen(value) : 0;
+
+        for (const char *p = choices; value != NULL;) {
+                const char *end = strchrnul(p, '|');
+
+                if ((size_t)(end - p) == length && strncmp(p, value, length) == 0)
+                        return 0;
+                if (*end == '\0')
+                        return err_field(err, name, "%s: \"%.40s\" is not one of %s", name, value, choices);
+                p = end + 1;
+        }
+        return 0;
+}
+
+int config_check_url(const char *name, const char *value, struct err *err)
+{
+        const char *rest = value == NULL                        ? "x"
+                           : strncmp(value, "https://", 8) == 0 ? value + 8
+                           : strncmp(value, "http://", 7) == 0  ? value + 7
+                                                                : "";
+
+        if (*rest == '\0' || *rest == '/' || strpbrk(rest, " \t\r\n\"<>") != NULL)
+                return err_field(err, name, "%s is not a URL that begins with https:// or http://", name);
+        return 0;
+}
+
+int config_check_directory(const char *name, const char *value, struct err *err)
+{
+        struct stat found;
+
+        if (value == NULL || (stat(value, &found) == 0 && S_ISDIR(found.st_mode)))
+                return 0;
+        return err_field(err, name, "%s: there is no directory %.200s", name, value);
 }
 
 static int load_option(void *target, const struct config_option *option, struct err *err)

@@ -22,7 +22,7 @@ struct config_option {
         const char *fallback; /* parsed like a given value; NULL = unset */
         const char *help;     /* one sentence for the reference */
         size_t offset;        /* of the field in the service's struct */
-        int64_t min, max;     /* CONFIG_INTEGER; max 0 = no limits */
+        int64_t min, max;     /* CONFIG_INTEGER, CONFIG_DURATION (milliseconds); max 0 = no limits */
 };
 
 struct config_table {
@@ -34,6 +34,13 @@ struct config_table {
  * fallbacks. Texts belong to *target and live as long as the process. Returns 0 or -ERR_INPUT with the variable named.
  * count tables describe the same struct. */
 int config_load(void *target, const struct config_table *tables, size_t count, struct err *err);
+/* What a type cannot say; NULL values are fine. choices: "a|b|c". Each returns 0 or -ERR_INPUT naming the variable. */
+int config_check_choice(const char *name, const char *value, const char *choices, struct err *err);
+int config_check_url(const char *name, const char *value, struct err *err);
+int config_check_directory(const char *name, const char *value, struct err *err);
+/* The value of NAME, or what the file says that NAME_FILE names, for programs without a table. The caller frees *ret
+ * (mem_free_secret); NULL where neither is set. Returns 0 or -ERR_INPUT. */
+int config_read(const char *name, char **ret, struct err *err);
 /* One value as config_load would parse it; for tests and fuzzing. Returns 0 or -ERR_INPUT. */
 int config_parse(const struct config_option *option, const char *text, void *target, struct err *err);
 void config_print_help(FILE *out, const struct config_table *tables, size_t count);

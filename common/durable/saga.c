@@ -99,8 +99,16 @@ void saga_want_cancelled(struct saga *saga)
         if (saga->cancel_wanted)
                 return;
         saga->cancel_wanted = true;
-        if (saga->opened && must_turn_back(saga) && saga->kind->interrupt != NULL)
-                saga->kind->interrupt(saga->state);
+        if (must_turn_back(saga))
+                saga_interrupt(saga);
+}
+
+void saga_interrupt(struct saga *saga)
+{
+        if (!saga->opened || saga->kind->interrupt == NULL)
+                return;
+        saga->interrupted = true;
+        saga->kind->interrupt(saga->state);
 }
 
 static void log_result(const struct saga *saga, enum step_result result)
@@ -133,6 +141,11 @@ void saga_settle(struct saga *saga, enum step_result result)
         saga->decision = saga_decide(saga->kind, &saga->at, result, saga->wait_ms);
         saga->attempt_failed = result == STEP_RETRY;
         saga->wait_ms = 0;
+        if (saga->interrupted && saga->decision.move == SAGA_PARK) { /* we are stopping: another goes on at once */
+                saga->decision.delay_ms = 0;
+                saga->attempt_failed = false;
+        }
+        saga->interrupted = false;
         if (!saga_is_ours(saga)) {
                 saga_drop(saga, "the lease ran out");
                 return;

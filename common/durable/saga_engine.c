@@ -195,8 +195,12 @@ struct saga_engine *saga_engine_new(struct service *service, const struct saga_k
 
 void saga_engine_stop(struct saga_engine *engine)
 {
+        struct saga *saga;
+
         engine->stopped = true;
         uv_timer_stop(&engine->poll);
+        DL_FOREACH (engine->sagas, saga)
+                saga_interrupt(saga);
 }
 
 bool saga_engine_is_idle(const struct saga_engine *engine)

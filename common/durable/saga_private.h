@@ -32,6 +32,7 @@ struct saga {
         json_t *data, *error;
         void *state;
         int64_t lease_until, step_began;
+        bool interrupted; /* its call was ended early: what comes of it is no failure */
         bool lost, attempt_failed, in_step, resumed, resumed_well, opened;
         struct err resumed_err;
         saga_then then;
@@ -48,6 +49,8 @@ void saga_begin(struct saga_engine *engine, const struct pg_rows *rows, int row,
 void saga_settle(struct saga *saga, enum step_result result);
 /* The outside call that its step waited for has ended: the step goes on. */
 void saga_go_on(struct saga *saga);
+/* Its outside call ends early, where its kind knows how. */
+void saga_interrupt(struct saga *saga);
 /* Somebody wants it gone: where it can turn back it does, at the end of the call under way. */
 void saga_want_cancelled(struct saga *saga);
 /* Gone from memory, with nothing stored: the row is somebody else's, or soon will be. */

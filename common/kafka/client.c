@@ -28,23 +28,49 @@ void kafka_client_set(rd_kafka_conf_t *conf, const char *name, const char *value
         (void)result;
 }
 
+/* Up to the next semicolon; "\\;" is one that belongs to the value. */
+static char *take_entry(char **rest)
+{
+        char *entry = *rest, *out = entry, *in = entry;
+
+        for (; *in != '\0' && *in != ';'; in++) {
+                if (in[0] == '\\' && in[1] == ';')
+                        in++;
+                *out++ = *in;
+        }
+        *rest = *in == ';' ? in + 1 : in;
+        *out = '\0';
+        return entry;
+}
+
+/* An error names the entry by its number: what is no name may be a part of a password. */
+static int set_property(rd_kafka_conf_t *conf, char *entry, int number, struct err *err)
+{
+        char *equals = strchr(entry, '='), reason[256];
+
+        if (*entry == '\0')
+                return 0;
+        if (equals == NULL)
+                return err_field(err, "KAFKA_PROPERTIES",
+                                 "entry %d is not name=value (a semicolon inside a value is written \\;)", number);
+        *equals = '\0';
+        if (rd_kafka_conf_set(conf, entry, equals + 1, reason, sizeof(reason)) != RD_KAFKA_CONF_OK)
+                return err_field(err, "KAFKA_PROPERTIES", "librdkafka refuses entry %d or its value", number);
+        return 0;
+}
+
 static int set_properties(rd_kafka_conf_t *conf, const char *properties, struct err *err)
 {
-        auto_secret char *copy = mem_copy_text(properties);
-        char *rest = copy, *entry, reason[256];
+        size_t length = properties ? strlen(properties) : 0;
+        char *copy = mem_copy_text(properties), *rest = copy;
+        int number = 0, rc = 0;
 
-        while (rest != NULL && (entry = strsep(&rest, ";")) != NULL) {
-                char *equals = strchr(entry, '=');
-
-                if (*entry == '\0')
-                        continue;
-                if (equals == NULL)
-                        return err_field(err, "KAFKA_PROPERTIES", "\"%.40s\" is not name=value", entry);
-                *equals = '\0';
-                if (rd_kafka_conf_set(conf, entry, equals + 1, reason, sizeof(reason)) != RD_KAFKA_CONF_OK)
-                        return err_field(err, "KAFKA_PROPERTIES", "librdkafka refuses property %.60s", entry);
-        }
-        return 0;
+        while (rc == 0 && rest != NULL && *rest != '\0')
+                rc = set_property(conf, take_entry(&rest), ++number, err);
+        if (copy != NULL)
+                explicit_bzero(copy, length);
+        free(copy);
+        return rc;
 }
 
 /* @locality librdkafka's threads. log_emit makes one write per line and shares nothing. */

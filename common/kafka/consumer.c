@@ -10,6 +10,7 @@
 #define LANE_LIMIT       64 /* messages waiting in a lane before its partition is paused */
 #define LANE_RESUME      16
 #define METADATA_TIMEOUT 2000
+#define TAIL_RETRY       SECONDS(1)
 
 struct waiting {
         struct waiting *prev, *next;
@@ -310,6 +311,8 @@ struct tail_start {
         char *topic;
         rd_kafka_topic_partition_list_t
                 *found; /* with the offsets where the partitions end now; NULL = not all known */
+        uv_timer_t again;
+        bool waiting, told;
 };
 
 /* The end as an offset, not as "the end": that would be looked up some time later, and what came before be missed. */
@@ -347,6 +350,40 @@ static void find_partitions(uv_work_t *work)
         rd_kafka_topic_destroy(topic);
 }
 
+static void partitions_found(uv_work_t *work, int status);
+
+static void look_again(uv_timer_t *timer)
+{
+        struct tail_start *start = timer->data;
+
+        start->waiting = false;
+        uv_queue_work(start->consumer->loop, &start->work, find_partitions, partitions_found);
+}
+
+/* The brokers are away, or the topic is not made yet: said once, tried every second. */
+static void look_again_later(struct tail_start *start)
+{
+        struct kafka_consumer *consumer = start->consumer;
+        struct err err;
+
+        if (!start->told && consumer->events->trouble != NULL) {
+                err_set(&err, ERR_BUSY, "topic_missing", "%s cannot be found (brokers away, or run: tenantry init)",
+                        start->topic);
+                consumer->events->trouble(consumer->context, &err);
+        }
+        start->told = start->waiting = true;
+        consumer->tail_start = start;
+        uv_timer_start(&start->again, look_again, TAIL_RETRY, 0);
+}
+
+static void tail_start_closed(uv_handle_t *handle)
+{
+        struct tail_start *start = handle->data;
+
+        free(start->topic);
+        free(start);
+}
+
 static void partitions_found(uv_work_t *work, int status)
 {
         struct tail_start *start = CONTAINER_OF(work, struct tail_start, work);
@@ -357,19 +394,16 @@ static void partitions_found(uv_work_t *work, int status)
         if (consumer->freed) {
                 if (start->found != NULL)
                         rd_kafka_topic_partition_list_destroy(start->found);
-                free(start->topic);
-                free(start);
+                uv_close((uv_handle_t *)&start->again, tail_start_closed);
                 kafka_consumer_free(consumer);
                 return;
         }
-        if (start->found == NULL) { /* the brokers are away: again */
-                consumer->tail_start = start;
-                uv_queue_work(consumer->loop, &start->work, find_partitions, partitions_found);
+        if (start->found == NULL) {
+                look_again_later(start);
                 return;
         }
         consumer->wanted = start->found;
-        free(start->topic);
-        free(start);
+        uv_close((uv_handle_t *)&start->again, tail_start_closed);
         ask_for_positions(consumer);
 }
 
@@ -386,6 +420,8 @@ int kafka_consumer_tail(uv_loop_t *loop, const struct kafka_settings *settings, 
         start->consumer = *ret;
         start->rk = (*ret)->rk;
         start->topic = mem_copy_text(topic);
+        uv_timer_init(loop, &start->again);
+        start->again.data = start;
         (*ret)->tail = true;
         (*ret)->tail_start = start;
         uv_queue_work(loop, &start->work, find_partitions, partitions_found);
@@ -402,8 +438,10 @@ void kafka_consumer_free(struct kafka_consumer *consumer)
         if (consumer->wakeup != NULL)
                 kafka_wakeup_free(TAKE_PTR(consumer->wakeup));
         consumer->freed = true;
-        if (consumer->tail_start != NULL)
+        if (consumer->tail_start != NULL && !consumer->tail_start->waiting)
                 return; /* partitions_found ends it */
+        if (consumer->tail_start != NULL)
+                uv_close((uv_handle_t *)&TAKE_PTR(consumer->tail_start)->again, tail_start_closed);
         LL_FOREACH_SAFE(consumer->lanes, lane, next)
         {
                 if (lane->in_hand != NULL)

@@ -1,6 +1,7 @@
 /* An idempotent Kafka producer: see producer.h. */
 #include "common/kafka/producer.h"
 
+#include "common/base/clock.h"
 #include "common/base/memory.h"
 
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #define PRODUCER_MAGIC 0x6b706d31
 #define TOPIC_LIMIT    16
 #define PROBE_TIMEOUT  1000
+#define PURGE_TIMEOUT  500
 #define LARGEST        "4194304"
 
 struct kafka_producer {
@@ -113,23 +115,40 @@ static void probe_if_down(struct kafka_producer *producer)
         producer->probing = uv_queue_work(producer->loop, &producer->probe, look_for_brokers, brokers_looked_for) == 0;
 }
 
+/* Takes the event. */
+static void handle(struct kafka_producer *producer, rd_kafka_event_t *event)
+{
+        const rd_kafka_message_t *message;
+
+        if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_DR)
+                while ((message = rd_kafka_event_message_next(event)) != NULL)
+                        answer(producer, message);
+        else if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR)
+                handle_error(producer, event);
+        rd_kafka_event_destroy(event);
+}
+
 static void serve(void *context)
 {
         struct kafka_producer *producer = context;
         rd_kafka_event_t *event;
 
         CHECK_MAGIC(producer, PRODUCER_MAGIC);
-        while ((event = rd_kafka_queue_poll(producer->queue, 0)) != NULL) {
-                const rd_kafka_message_t *message;
-
-                if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_DR)
-                        while ((message = rd_kafka_event_message_next(event)) != NULL)
-                                answer(producer, message);
-                else if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR)
-                        handle_error(producer, event);
-                rd_kafka_event_destroy(event);
-        }
+        while ((event = rd_kafka_queue_poll(producer->queue, 0)) != NULL)
+                handle(producer, event);
         probe_if_down(producer);
+}
+
+/* At the end, off the loop: each answer is given as it comes. rd_kafka_flush would wait for answers that only we take.
+ */
+static void answer_for(struct kafka_producer *producer, int64_t ms)
+{
+        int64_t until = clock_boot_ms() + ms;
+        rd_kafka_event_t *event;
+
+        while (producer->pending > 0 && clock_boot_ms() < until)
+                if ((event = rd_kafka_queue_poll(producer->queue, 20)) != NULL)
+                        handle(producer, event);
 }
 
 int kafka_producer_new(uv_loop_t *loop, const struct kafka_settings *settings, int message_timeout_ms,
@@ -179,15 +198,10 @@ void kafka_producer_free(struct kafka_producer *producer, int timeout_ms)
         if (producer == NULL)
                 return;
         CHECK_MAGIC(producer, PRODUCER_MAGIC);
-        if (producer->pending > 0)
-                rd_kafka_flush(producer->rk, timeout_ms);
+        answer_for(producer, timeout_ms);
         rd_kafka_purge(producer->rk,
                        RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
-        for (int tries = 0; producer->pending > 0 && tries < 100; tries++) {
-                serve(producer);
-                if (producer->pending > 0)
-                        rd_kafka_flush(producer->rk, 10);
-        }
+        answer_for(producer, PURGE_TIMEOUT);
         kafka_wakeup_free(producer->wakeup);
         producer->freed = true;
         if (!producer->probing)

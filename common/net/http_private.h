@@ -9,6 +9,7 @@
 #define HTTP_SERVER_MAGIC  0x68747031
 #define HTTP_REQUEST_MAGIC 0x68747271
 #define HTTP_STREAM_LIMIT  (1024 * 1024)
+#define HTTP_STREAM_LOW    (64 * 1024)
 
 /* One TCP connection, watched for peers that send or read too slowly. */
 struct http_connection {
@@ -28,7 +29,7 @@ struct http_server {
         uv_idle_t idle;
         int handles;
         unsigned rounds;
-        bool run_wanted, listening, ending;
+        bool run_wanted, listening, ending; /* ending: nothing new reaches a handler */
         const struct http_route *routes;
         struct http_limits limits;
         void *context;
@@ -63,6 +64,7 @@ struct http_stream {
         size_t sent;
         bool suspended, ending;
         void (*closed)(void *context);
+        void (*drained)(void *context); /* NULL = nobody waits for room */
         void *context;
 };
 

@@ -6,6 +6,7 @@
 #include "common/net/http_private.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -143,6 +144,16 @@ static void find_route(struct http_request *request)
                 http_answer_header(request, "Allow", allowed.data);
 }
 
+/* RFC 9110 5.6.2: what a header's name is made of. */
+static bool is_token(const char *name)
+{
+        const char *p = name;
+
+        while (isalnum((unsigned char)*p) || (*p != '\0' && strchr("!#$%&'*+-.^_`|~", *p) != NULL))
+                p++;
+        return p > name && *p == '\0';
+}
+
 static enum MHD_Result count_framing(void *context, enum MHD_ValueKind kind, const char *name, const char *value)
 {
         unsigned *count = context;
@@ -150,6 +161,8 @@ static enum MHD_Result count_framing(void *context, enum MHD_ValueKind kind, con
         (void)kind;
         (void)value;
         *count += strcasecmp(name, "Content-Length") == 0 || strcasecmp(name, "Transfer-Encoding") == 0;
+        if (!is_token(name)) /* "Content-Length :" is one for some and none for others */
+                *count += 2;
         return MHD_YES;
 }
 
@@ -162,6 +175,16 @@ static void refuse_ambiguous_length(struct http_request *request)
         if (count <= 1)
                 return;
         request->refused = 400;
+        http_answer_header(request, "Connection", "close");
+}
+
+/* Who keeps a connection open learns at its next request that we go. */
+static void refuse_when_stopping(struct http_request *request)
+{
+        if (request->server->listening)
+                return;
+        request->refused = 503;
+        http_answer_header(request, "Retry-After", "2");
         http_answer_header(request, "Connection", "close");
 }
 
@@ -218,6 +241,10 @@ static struct http_request *new_request(struct http_server *server, struct MHD_C
         if (!request->refused)
                 refuse_by_headers(request);
         refuse_ambiguous_length(request);
+        if (!request->refused)
+                refuse_when_stopping(request);
+        if (request->peer != NULL)
+                request->peer->since = clock_boot_ms(); /* the time for its body; idle time before it does not count */
         return request;
 }
 
@@ -227,12 +254,13 @@ static void answer_refused(struct http_request *request)
                 unsigned status;
                 const char *code, *detail;
         } refusals[] = {
-                { 400, "ambiguous_length", "the length of the body is told more than once" },
+                { 400, "ambiguous_length", "the length of the body is told more than once, or a header has no name" },
                 { 404, "not_found", "there is nothing at this path" },
                 { 405, "method_not_allowed", "this path takes other methods; see the Allow header" },
                 { 413, "body_too_large", "the body is larger than this path takes" },
                 { 414, "path_too_long", "the path is too long" },
                 { 415, "not_json", "the body must be application/json" },
+                { 503, "stopping", "the service is stopping; try again" },
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(refusals); i++)
@@ -247,6 +275,8 @@ static void dispatch(struct http_request *request)
         request->answer_by = clock_boot_ms() + request->server->limits.answer_ms;
         if (request->peer != NULL)
                 request->peer->busy = true;
+        if (request->server->ending && !request->refused) /* its body came too late */
+                request->refused = 503;
         if (request->refused)
                 answer_refused(request);
         else
@@ -490,6 +520,7 @@ void http_server_free(struct http_server *server)
                 return;
         CHECK_MAGIC(server, HTTP_SERVER_MAGIC);
         http_server_stop_listening(server);
+        server->ending = true;
         DL_FOREACH_SAFE (server->requests, request, next) {
                 if (request->suspended && !request->answered)
                         answer_busy(request, "stopping", "the service is stopping; try again");

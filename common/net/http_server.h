@@ -28,7 +28,7 @@ struct http_limits {
  */
 int http_server_new(uv_loop_t *loop, const char *address, int port, const struct http_route *routes,
                     const struct http_limits *limits, void *context, struct http_server **ret, struct err *err);
-/* Takes no new connections; running requests go on. */
+/* Takes no new connections and no new requests (503, close); running requests go on. */
 void http_server_stop_listening(struct http_server *server);
 /* Requests that still wait for their answer, without streams. */
 size_t http_server_waiting(const struct http_server *server);
@@ -65,7 +65,11 @@ void http_answer_error(struct http_request *request, const struct err *err);
 /* Starts a text/event-stream; closed is called when the peer has gone or the server ends (then the stream is gone too).
  */
 struct http_stream *http_answer_stream(struct http_request *request, void (*closed)(void *context), void *context);
-/* Copies. Returns false when the peer is so slow that more than limit bytes would wait: then end it. */
+/* Copies. Returns false when the peer is so slow that more than a megabyte would wait (then end it), or when it was
+ * ended. */
 bool http_stream_write(struct http_stream *stream, const char *text, size_t length);
+/* drained is called once, at once or later, when little waits for the peer: for whoever has much to write. It gets the
+ * stream's context, and is not called any more once closed was. */
+void http_stream_when_drained(struct http_stream *stream, void (*drained)(void *context));
 /* Ends the stream; closed is still called, later. */
 void http_stream_end(struct http_stream *stream);

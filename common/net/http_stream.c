@@ -13,19 +13,38 @@ static void wake(struct http_stream *stream)
         http_run_soon(stream->request->server);
 }
 
+static size_t waiting(const struct http_stream *stream)
+{
+        return stream->pending.length - stream->sent;
+}
+
+/* What was sent is dropped once it is the larger half: so each byte is moved once, and a peer that is always a little
+ * behind costs no more than what waits for it. */
+static void give_room(struct http_stream *stream)
+{
+        void (*drained)(void *context) = stream->drained;
+
+        if (stream->sent > waiting(stream)) {
+                memmove(stream->pending.data, stream->pending.data + stream->sent, waiting(stream));
+                stream->pending.length -= stream->sent;
+                stream->sent = 0;
+        }
+        if (drained != NULL && waiting(stream) <= HTTP_STREAM_LOW) {
+                stream->drained = NULL;
+                drained(stream->context);
+        }
+}
+
 static ssize_t read_stream(void *context, uint64_t position, char *out, size_t size)
 {
         struct http_stream *stream = context;
-        size_t length = MIN(size, stream->pending.length - stream->sent);
+        size_t length = MIN(size, waiting(stream));
 
         (void)position;
         if (length > 0) {
                 memcpy(out, stream->pending.data + stream->sent, length);
                 stream->sent += length;
-                if (stream->sent == stream->pending.length) {
-                        buf_reset(&stream->pending);
-                        stream->sent = 0;
-                }
+                give_room(stream);
                 return (ssize_t)length;
         }
         if (stream->ending)
@@ -54,11 +73,19 @@ struct http_stream *http_answer_stream(struct http_request *request, void (*clos
 
 bool http_stream_write(struct http_stream *stream, const char *text, size_t length)
 {
-        if (stream->pending.length - stream->sent + length > HTTP_STREAM_LIMIT)
+        if (stream->ending || waiting(stream) + length > HTTP_STREAM_LIMIT)
                 return false;
         buf_add(&stream->pending, text, length);
         wake(stream);
         return true;
+}
+
+void http_stream_when_drained(struct http_stream *stream, void (*drained)(void *context))
+{
+        if (waiting(stream) <= HTTP_STREAM_LOW)
+                drained(stream->context);
+        else
+                stream->drained = drained;
 }
 
 void http_stream_end(struct http_stream *stream)

@@ -13,6 +13,8 @@
 
 #define MAIL_TIMEOUT_MS 20000L
 #define BASE64_LINE     76
+#define WORD_BYTES      45 /* of UTF-8 in one encoded word: 60 characters of base64 */
+#define SUBJECT_PLAIN   60
 
 struct sending {
         CURL *easy;
@@ -23,9 +25,9 @@ struct sending {
         void *context;
 };
 
-static void add_base64(struct buf *out, const char *text, size_t line)
+static void add_base64(struct buf *out, const char *text, size_t bytes, size_t line)
 {
-        auto_free char *encoded = crypto_base64url(text, strlen(text));
+        auto_free char *encoded = crypto_base64url(text, bytes);
         size_t length = strlen(encoded), padded = (length + 3) / 4 * 4;
 
         for (size_t i = 0; i < padded; i++) {
@@ -38,6 +40,34 @@ static void add_base64(struct buf *out, const char *text, size_t line)
         }
 }
 
+static bool is_plain(const char *text)
+{
+        size_t length = 0;
+
+        for (; text[length] >= 0x20 && text[length] < 0x7f; length++)
+                ;
+        return length <= SUBJECT_PLAIN && text[length] == '\0' && strstr(text, "=?") == NULL;
+}
+
+/* RFC 2047: encoded words of 75 characters at most, cut between characters, a line each. */
+static void add_subject(struct buf *out, const char *text)
+{
+        if (is_plain(text)) {
+                buf_add_text(out, text);
+                return;
+        }
+        while (*text != '\0') {
+                size_t length = MIN(strlen(text), WORD_BYTES);
+
+                while (length > 1 && ((unsigned char)text[length] & 0xc0) == 0x80)
+                        length--;
+                buf_add_text(out, "=?UTF-8?B?");
+                add_base64(out, text, length, 0);
+                text += length;
+                buf_add_text(out, *text ? "?=\r\n " : "?=");
+        }
+}
+
 char *mail_format(const struct mail_settings *settings, const struct mail *mail)
 {
         auto_buf out = { 0 };
@@ -47,13 +77,13 @@ char *mail_format(const struct mail_settings *settings, const struct mail *mail)
 
         gmtime_r(&now, &utc);
         strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S +0000", &utc);
-        buf_printf(&out, "From: <%s>\r\nTo: <%s>\r\nSubject: =?UTF-8?B?", settings->from, mail->to);
-        add_base64(&out, mail->subject, 0);
+        buf_printf(&out, "From: <%s>\r\nTo: <%s>\r\nSubject: ", settings->from, mail->to);
+        add_subject(&out, mail->subject);
         buf_printf(&out,
-                   "?=\r\nDate: %s\r\nMessage-ID: <%s>\r\nMIME-Version: 1.0\r\nAuto-Submitted: auto-generated\r\n"
+                   "\r\nDate: %s\r\nMessage-ID: <%s>\r\nMIME-Version: 1.0\r\nAuto-Submitted: auto-generated\r\n"
                    "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n",
                    date, mail->message_id);
-        add_base64(&out, mail->text, BASE64_LINE);
+        add_base64(&out, mail->text, strlen(mail->text), BASE64_LINE);
         buf_add_text(&out, "\r\n");
         return buf_take(&out);
 }

@@ -18,12 +18,15 @@ static const struct config_option OPTIONS[] = {
         { "KAFKA_BROKERS", CONFIG_TEXT, CONFIG_REQUIRED, NULL, "Kafka bootstrap servers, host:port with commas.",
           AT(kafka_brokers), 0, 0 },
         { "KAFKA_PROPERTIES", CONFIG_TEXT, CONFIG_SECRET, NULL,
-          "More librdkafka properties, name=value with semicolons: TLS and SASL go here.", AT(kafka_properties), 0, 0 },
+          "More librdkafka properties, name=value with semicolons: TLS and SASL go here. A semicolon inside a value is "
+          "written \\;.",
+          AT(kafka_properties), 0, 0 },
         { "CATALOG_DATABASE_URL", CONFIG_TEXT, CONFIG_REQUIRED | CONFIG_SECRET, NULL,
           "The catalog, a direct or session-mode connection with this service's own login.", AT(catalog_url), 0, 0 },
         { "CATALOG_POOL_SIZE", CONFIG_INTEGER, 0, "4", "Connections to the catalog.", AT(catalog_pool_size), 1, 100 },
         { "LEASE", CONFIG_DURATION, 0, "30s",
-          "How long work in hand stays reserved for a process that is not heard of.", AT(lease_ms), 0, 0 },
+          "How long work in hand stays reserved for a process that is not heard of.", AT(lease_ms), SECONDS(2),
+          MINUTES(60) },
 };
 
 const struct config_table SERVICE_OPTIONS = { OPTIONS, ARRAY_SIZE(OPTIONS) };

@@ -12,11 +12,12 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define STOP_DEADLINE  SECONDS(8)
-#define CLOSE_DEADLINE 1 /* seconds */
+#define STOP_DEADLINE  SECONDS(7)
+#define CLOSE_DEADLINE 2 /* seconds: together under the ten that orchestrators give */
 #define STOP_INTERVAL  20
 
 /* The one service of this process, for the handlers below that get no context. */
@@ -139,12 +140,18 @@ static int start_frame(struct frame *frame, const void *config, struct err *err)
         return service->definition->start(service, config, err);
 }
 
-/* Core dumps and /proc/PID/mem would show secrets. */
+/* Core dumps and /proc/PID/mem would show secrets. Files: as many as we may have. */
 static void protect_process(void)
 {
+        struct rlimit files;
+
         prctl(PR_SET_DUMPABLE, 0);
         signal(SIGPIPE, SIG_IGN);
         umask(077);
+        if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+                files.rlim_cur = files.rlim_max;
+                setrlimit(RLIMIT_NOFILE, &files);
+        }
 }
 
 static int print_and_leave(const struct service_definition *definition, const char *what,
@@ -181,8 +188,8 @@ static int load(const struct service_definition *definition, const struct config
                 rc = err_field(err, "FAILPOINTS", "FAILPOINTS needs SANDBOX=1");
         if (rc == 0 && common->failpoints != NULL)
                 rc = failpoint_arm(common->failpoints, err);
-        if (rc == 0 && common->lease_ms < SECONDS(2))
-                rc = err_field(err, "LEASE", "LEASE must be 2s or more");
+        if (rc == 0)
+                rc = config_check_choice("LOG_LEVEL", common->log_level, "debug|info|warn|error", err);
         if (rc == 0 && definition->check != NULL)
                 rc = definition->check(config, err);
         return rc;
@@ -218,7 +225,7 @@ int service_main(int argc, char **argv, const struct service_definition *definit
         log_set_level(common->log_level);
         if (start_frame(frame, config, &err) < 0) {
                 log_error("cannot start", "code", err.code, "error", err.message, NULL);
-                return 1;
+                return err.class == ERR_INPUT ? 2 : 1; /* 2: starting again will not help */
         }
         log_info("started", "version", TENANTRY_VERSION, NULL);
         run_until_stopped(frame);

@@ -196,6 +196,7 @@ class Stack:
             "OPS_PORT": str(self._port(f"{name}-{index}-ops")),
             "APP_KEYS": self.settings["keys"]["app"],
             "PUBLIC_URL": f"http://127.0.0.1:{self._port('gateway-0')}",
+            "PRODUCT_URL": "https://{slug}.example.com",
         }
         if name == "gateway":
             own = {
@@ -210,6 +211,7 @@ class Stack:
                 "TENANT_MIGRATIONS": str(REPOSITORY / "migrations" / "tenant"),
                 "TENANT_SERVERS": json.dumps(self.servers()),
                 "MAIL_DIRECTORY": str(self.root / "mail"),
+                "MAIL_FROM": "tenantry@example.com",
                 "ARCHIVE_DIRECTORY": str(self.root / "archive"),
                 "JANITOR_INTERVAL": "2s",
                 **self._supabase_environment(),

@@ -21,6 +21,7 @@ create table provisioner.tenant (
     reason_code text,
     reason_detail text,
     generation int not null default 1,
+    home_server text, -- where its database was found; else it is placed where there is room
     lifecycle_wanted text not null default 'live' check (lifecycle_wanted in ('live', 'archived', 'gone')),
     access_applied text not null default 'none' check (access_applied in ('full', 'none')),
     rotation_wanted int not null default 1,

@@ -388,11 +388,15 @@ begin
                 lateral (select count(*) as used from database d
                          where d.server = s.name and d.status <> 'deleted') n
             where s.enabled
-              and n.used < s.capacity
-              and (v.region is null or s.region is null or s.region = v.region)
+              and case when v.home_server is not null then s.name = v.home_server else n.used < s.capacity end
+              and (v.region is null or s.region is null or s.region = v.region or s.name = v.home_server)
             order by n.used::float / s.capacity, s.name
             limit 1;
-            if not found then
+            if not found and v.region is not null
+                and not exists (select from server s where s.enabled and (s.region is null or s.region = v.region)) then
+                return jsonb_build_object('unknown_region', v.region, 'regions',
+                    (select coalesce(string_agg(distinct s.region, ', '), 'none') from server s where s.enabled));
+            elsif not found then
                 return null;
             end if;
         end if;
@@ -430,7 +434,8 @@ begin
         invite_sent = coalesce((p_facts ->> 'invite_sent')::int, t.invite_sent),
         link_made = coalesce((p_facts ->> 'link_made')::int, t.link_made),
         schema_version = coalesce(p_facts ->> 'schema_version', t.schema_version),
-        generation = coalesce((p_facts ->> 'generation')::int, t.generation)
+        generation = coalesce((p_facts ->> 'generation')::int, t.generation),
+        home_server = coalesce(p_facts ->> 'home_server', t.home_server)
     where t.tenant_id = p_tenant_id;
     update database d
     set status = coalesce(p_facts ->> 'database_status', d.status),
@@ -456,6 +461,14 @@ begin
     select p_tenant_id, s ->> 'field', (s ->> 'generation')::int, s ->> 'ring', s ->> 'sealed'
     from jsonb_array_elements(p_facts -> 'secrets') s
     on conflict (tenant_id, field, generation) do nothing;
+    if p_facts ? 'old_login_ended' then -- nobody needs its password any more
+        delete from secret s
+        using tenant t
+        where t.tenant_id = p_tenant_id
+          and s.tenant_id = p_tenant_id
+          and s.field = 'app_password'
+          and s.generation < t.rotation_applied;
+    end if;
     return saga_context(p_tenant_id);
 end
 $$;
@@ -520,7 +533,14 @@ as $$
     from jsonb_array_elements(p_servers) s
     on conflict (name) do update
         set region = excluded.region, capacity = excluded.capacity, tenant_host = excluded.tenant_host,
-            tenant_port = excluded.tenant_port, enabled = true
+            tenant_port = excluded.tenant_port, enabled = true;
+    -- A server that moved (or its standby that took over) takes its tenants along.
+    update database d
+    set host = s.tenant_host, port = s.tenant_port
+    from server s
+    where d.server = s.name
+      and d.status <> 'deleted'
+      and (d.host, d.port) is distinct from (s.tenant_host, s.tenant_port);
 $$;
 
 -- Level-triggered safety net: whoever should have been woken and was not is woken now.

@@ -16,8 +16,9 @@ static const struct config_option OPTIONS[] = {
         { "APP_KEYS", CONFIG_TEXT, CONFIG_REQUIRED | CONFIG_SECRET, NULL,
           "Key ring for what the product's backend may read; the provisioner has the same.", AT(app_keys), 0, 0 },
         { "PUBLIC_URL", CONFIG_TEXT, CONFIG_REQUIRED, NULL, "How people reach this gateway.", AT(public_url), 0, 0 },
-        { "PRODUCT_URL", CONFIG_TEXT, 0, "https://{slug}.example.com",
-          "Where an invited person ends up; {slug} is the tenant's subdomain.", AT(product_url), 0, 0 },
+        { "PRODUCT_URL", CONFIG_TEXT, CONFIG_REQUIRED, NULL,
+          "Where an invited person ends up, such as https://{slug}.example.com; {slug} is the tenant's subdomain.",
+          AT(product_url), 0, 0 },
         { "PUBLIC_SIGNUP", CONFIG_BOOL, 0, "0", "Takes signups without a token, limited by the two options below.",
           AT(public_signup), 0, 0 },
         { "PUBLIC_SIGNUPS_PER_HOUR", CONFIG_INTEGER, 0, "10", "Public signups an hour from one address.",
@@ -26,11 +27,12 @@ static const struct config_option OPTIONS[] = {
           "Public signups are refused (503) while this many tenants are not ready yet.", AT(signups_in_progress), 1,
           1000000 },
         { "MESSAGE_TIMEOUT", CONFIG_DURATION, 0, "10s", "A request that Kafka has not taken by then is answered 503.",
-          AT(message_timeout_ms), 0, 0 },
+          AT(message_timeout_ms), SECONDS(1), MINUTES(5) },
         { "MAX_WAIT", CONFIG_DURATION, 0, "30s", "Longest wait that `Prefer: wait` is granted.", AT(max_wait_ms), 0,
-          0 },
+          MINUTES(10) },
         { "READ_TIMEOUT", CONFIG_DURATION, 0, "15s",
-          "A connection that has not sent a whole request by then is closed.", AT(read_timeout_ms), 0, 0 },
+          "A connection that has not sent a whole request by then is closed.", AT(read_timeout_ms), SECONDS(1),
+          MINUTES(10) },
         { "CONNECTIONS", CONFIG_INTEGER, 0, "4000", "Connections at once.", AT(connections), 1, 100000 },
         { "CONNECTIONS_PER_ADDRESS", CONFIG_INTEGER, 0, "1000", "Connections at once from one address.",
           AT(connections_per_address), 1, 100000 },
@@ -45,7 +47,9 @@ int gateway_config_check(const void *given, struct err *err)
         int rc = keyring_parse("APP_KEYS", config->app_keys, &ring, err);
 
         keyring_free(ring);
-        if (rc == 0 && config->message_timeout_ms < 1000)
-                rc = err_field(err, "MESSAGE_TIMEOUT", "MESSAGE_TIMEOUT must be 1s or more");
+        if (rc == 0)
+                rc = config_check_url("PUBLIC_URL", config->public_url, err);
+        if (rc == 0)
+                rc = config_check_url("PRODUCT_URL", config->product_url, err);
         return rc;
 }

@@ -112,7 +112,8 @@ static void event_delivered(void *context, const struct err *err)
 
         FAILPOINT(gateway_after_ack, NULL);
         count(ingest, err == NULL);
-        if (err == NULL && ingest->wait_ms > 0 && ingest->pending.request != NULL) {
+        if (err == NULL && ingest->wait_ms > 0 && ingest->pending.request != NULL &&
+            !ingest->gateway->service->stopping) {
                 waiters_add(ingest->gateway->waiters, ingest->operation.text, ingest->wait_ms, outcome_told, ingest);
                 return;
         }
@@ -213,13 +214,13 @@ static bool key_is_usable(struct http_request *request, const char *key)
 }
 
 /* The request's own bytes with the tenant put in front: printing the parsed data again would cost as much as parsing
- * it. A body that names the tenant itself is printed, for no name may stand twice. */
-static char *event_data(const struct http_request *request, const json_t *data, const char *tenant_id, bool named)
+ * it. The body does not name the tenant itself: no name may stand twice. */
+static char *event_data(const struct http_request *request, const json_t *data, const char *tenant_id)
 {
         size_t length;
         const char *text = http_body(request, &length), *brace = strchr(text, '{');
 
-        if (named || brace == NULL || json_object_size(data) == 1)
+        if (brace == NULL || json_object_size(data) == 1)
                 return json_print(data);
         return mem_printf("{\"tenant_id\":\"%s\",%s", tenant_id, brace + 1);
 }
@@ -228,7 +229,6 @@ void ingest(struct gateway *gateway, struct http_request *request, const struct 
 {
         auto_json *data = given, *checked = NULL;
         const char *key = http_header(request, "Idempotency-Key");
-        bool named = json_object_get(data, "tenant_id") != NULL;
         struct ingest *ingest;
         struct err err;
 
@@ -252,7 +252,7 @@ void ingest(struct gateway *gateway, struct http_request *request, const struct 
         }
         if (key != NULL) /* only a key can come back with another body */
                 cloudevent_hash(ingest->contract->type, data, ingest->body_hash);
-        ingest->data = event_data(request, data, ingest->tenant.text, named);
+        ingest->data = event_data(request, data, ingest->tenant.text);
         ingest->traceparent = traceparent_of(request);
         ingest->wait_ms = waiters_preference(request, gateway->config->max_wait_ms);
         pending_begin(&ingest->pending, request, release);

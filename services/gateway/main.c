@@ -1,5 +1,6 @@
 /* The gateway: authenticates, checks, publishes, answers; reads from the catalog; holds no state. This file names its
  * parts. */
+#include "common/base/log.h"
 #include "common/base/memory.h"
 #include "common/durable/publisher.h"
 #include "services/gateway/gateway.h"
@@ -9,7 +10,10 @@
 #include "services/gateway/streams.h"
 #include "services/gateway/waiters.h"
 
+#include <sys/resource.h>
+
 #define BODY_LIMIT (64 * 1024)
+#define OWN_FILES  200
 
 static const char *const TOPICS[] = { "tenant.signup.v1", "tenant.command.v1", NULL };
 
@@ -19,6 +23,22 @@ static void producer_died(void *context, const struct err *err)
         struct gateway *gateway = context;
 
         service_give_up(gateway->service, err);
+}
+
+/* Peers must not take the descriptors that Kafka, PostgreSQL and log files need. The frame has raised our limit as far
+ * as it may go. */
+static void leave_files_for_ourselves(struct http_limits *limits)
+{
+        struct rlimit files;
+        auto_free char *most = NULL;
+
+        if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur >= limits->connections + OWN_FILES)
+                return;
+        limits->connections = (unsigned)MAX(files.rlim_cur, 2 * OWN_FILES) - OWN_FILES;
+        limits->per_address = MIN(limits->per_address, limits->connections);
+        most = mem_printf("%u", limits->connections);
+        log_warn("fewer connections than CONNECTIONS says: the process may not open more files (ulimit -n)",
+                 "connections", most, NULL);
 }
 
 static int start(struct service *service, const void *config, struct err *err)
@@ -36,6 +56,7 @@ static int start(struct service *service, const void *config, struct err *err)
 
         service->state = gateway;
         gateway->service = service;
+        leave_files_for_ourselves(&limits);
         rc = keyring_parse("APP_KEYS", c->app_keys, &gateway->app_keys, err);
         if (rc == 0)
                 rc = tokens_new(&service->loop, c->tokens, &gateway->tokens, err);
@@ -85,8 +106,8 @@ static void finish(struct service *service)
 {
         struct gateway *gateway = service->state;
 
+        kafka_producer_free(TAKE_PTR(gateway->producer), 700); /* what Kafka took meanwhile is answered 202 */
         waiters_free(gateway->waiters);
-        kafka_producer_free(TAKE_PTR(gateway->producer), 1000);
         http_server_free(gateway->server);
         publisher_free(gateway->publisher);
         streams_free(gateway->streams);

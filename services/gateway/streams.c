@@ -27,6 +27,7 @@ struct watcher {
         struct watcher *prev, *next;
         struct streams *streams;
         struct http_stream *stream; /* NULL once the peer has gone */
+        char *caller;               /* the name of its token */
         char *tenant;               /* NULL = all */
         char *after;                /* the last tenant of the first state that was sent */
         bool reading;
@@ -47,6 +48,7 @@ static void free_watcher(struct watcher *watcher)
         DL_DELETE(watcher->streams->watchers, watcher);
         watcher->streams->count--;
         metric_set(watcher->streams->open, (double)watcher->streams->count);
+        free(watcher->caller);
         free(watcher->tenant);
         free(watcher->after);
         free(watcher);
@@ -61,20 +63,23 @@ static void stream_closed(void *context)
                 free_watcher(watcher);
 }
 
-static void write_event(struct watcher *watcher, const char *name, const char *data, size_t length)
+/* False: too slow, or gone; it comes back and gets a fresh state. */
+static bool write_event(struct watcher *watcher, const char *name, const char *data, size_t length)
 {
         auto_buf text = { 0 };
 
         if (watcher->stream == NULL)
-                return;
+                return false;
         buf_printf(&text, "event: %s\ndata: ", name);
         buf_add(&text, data, length);
         buf_add_text(&text, "\n\n");
-        if (!http_stream_write(watcher->stream, text.data, text.length))
-                http_stream_end(watcher->stream); /* too slow: it comes back and gets a fresh state */
+        if (http_stream_write(watcher->stream, text.data, text.length))
+                return true;
+        http_stream_end(watcher->stream);
+        return false;
 }
 
-static void read_state(struct watcher *watcher);
+static void read_state(void *context);
 
 static void state_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
@@ -93,19 +98,21 @@ static void state_arrived(void *context, const struct pg_rows *rows, const struc
         for (int row = 0; row < count; row++) {
                 const char *snapshot = pg_text(rows, row, "snapshot");
 
-                write_event(watcher, "status", snapshot, strlen(snapshot));
+                if (!write_event(watcher, "status", snapshot, strlen(snapshot)))
+                        return;
         }
-        if (count == PAGE) {
+        if (count == PAGE) { /* the next page when the peer has read most of this one */
                 free(watcher->after);
                 watcher->after = mem_copy_text(pg_text(rows, count - 1, "tenant_id"));
-                read_state(watcher);
+                http_stream_when_drained(watcher->stream, read_state);
                 return;
         }
         write_event(watcher, "live", "{}", 2); /* from here on: changes */
 }
 
-static void read_state(struct watcher *watcher)
+static void read_state(void *context)
 {
+        struct watcher *watcher = context;
         char limit[8];
 
         snprintf(limit, sizeof(limit), "%d", PAGE);
@@ -120,7 +127,6 @@ void stream_get(struct gateway *gateway, struct http_request *request, const cha
         const char *tenant = http_query(request, "tenant_id");
         struct watcher *watcher;
 
-        (void)caller;
         if (tenant != NULL && !id_is_valid(tenant)) {
                 http_answer_problem(request, 400, "invalid_field", "tenant_id",
                                     "tenant_id is not a UUID in lower case");
@@ -133,6 +139,7 @@ void stream_get(struct gateway *gateway, struct http_request *request, const cha
         }
         watcher = NEW(struct watcher);
         watcher->streams = streams;
+        watcher->caller = mem_copy_text(caller);
         watcher->tenant = mem_copy_text(tenant);
         DL_APPEND(streams->watchers, watcher);
         metric_set(streams->open, (double)++streams->count);
@@ -168,6 +175,23 @@ static void tail_assigned(void *context, unsigned assignment, struct kafka_posit
         streams->following = true;
 }
 
+/* A token that was taken away ends what was opened with it. */
+static void tokens_changed(void *context)
+{
+        struct streams *streams = context;
+        struct watcher *watcher, *next;
+
+        DL_FOREACH_SAFE (streams->watchers, watcher, next)
+                if (watcher->stream != NULL && !tokens_allow(streams->gateway->tokens, watcher->caller, SCOPE_READ))
+                        http_stream_end(watcher->stream);
+}
+
+static void kafka_in_trouble(void *context, const struct err *err)
+{
+        (void)context;
+        log_warn("status changes cannot be followed", "code", err->code, "error", err->message, NULL);
+}
+
 static void on_heartbeat(uv_timer_t *timer)
 {
         struct streams *streams = timer->data;
@@ -180,7 +204,7 @@ static void on_heartbeat(uv_timer_t *timer)
 
 struct streams *streams_new(struct gateway *gateway, struct err *err)
 {
-        static const struct kafka_consumer_events events = { tail_assigned, status_arrived, NULL };
+        static const struct kafka_consumer_events events = { tail_assigned, status_arrived, kafka_in_trouble };
         struct streams *streams = NEW(struct streams);
 
         streams->gateway = gateway;
@@ -190,6 +214,7 @@ struct streams *streams_new(struct gateway *gateway, struct err *err)
                 free(streams);
                 return NULL;
         }
+        tokens_on_change(gateway->tokens, tokens_changed, streams);
         uv_timer_init(&gateway->service->loop, &streams->heartbeat);
         streams->heartbeat.data = streams;
         uv_timer_start(&streams->heartbeat, on_heartbeat, HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);

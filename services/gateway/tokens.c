@@ -27,6 +27,8 @@ struct tokens {
         struct timespec changed;
         off_t size;
         uv_timer_t timer;
+        void (*listener)(void *context);
+        void *listener_context;
 };
 
 static int parse_scopes(char *text, unsigned *ret)
@@ -123,6 +125,22 @@ static void on_check(uv_timer_t *timer)
         tokens->items = items;
         tokens->count = count;
         log_info("tokens read again", NULL);
+        if (tokens->listener != NULL)
+                tokens->listener(tokens->listener_context);
+}
+
+void tokens_on_change(struct tokens *tokens, void (*changed)(void *context), void *context)
+{
+        tokens->listener = changed;
+        tokens->listener_context = context;
+}
+
+bool tokens_allow(const struct tokens *tokens, const char *name, unsigned scope)
+{
+        for (size_t i = 0; i < tokens->count; i++)
+                if (strcmp(tokens->items[i].name, name) == 0 && (tokens->items[i].scopes & scope) != 0)
+                        return true;
+        return false;
 }
 
 int tokens_new(uv_loop_t *loop, const char *path, struct tokens **ret, struct err *err)

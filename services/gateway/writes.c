@@ -28,6 +28,18 @@ static bool public_signup_allowed(struct gateway *gateway, struct http_request *
         return false;
 }
 
+/* The contract knows tenant_id; over HTTP it is ours to give, or stands in the path. */
+static json_t *body_without_tenant(struct http_request *request)
+{
+        json_t *body = ingest_body(request);
+
+        if (body == NULL || json_object_get(body, "tenant_id") == NULL)
+                return body;
+        json_decref(body);
+        http_answer_problem(request, 400, "invalid_field", "tenant_id", "tenant_id is not a field of this request");
+        return NULL;
+}
+
 void signup_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
         struct ingest_wish wish = { .caller = caller, .route = "signup", .type = "tenant.signup.requested.v1" };
@@ -37,15 +49,9 @@ void signup_post(struct gateway *gateway, struct http_request *request, const ch
                 return;
         if (caller == NULL)
                 wish.caller = http_address(request);
-        body = ingest_body(request);
-        if (body == NULL)
-                return;
-        if (json_object_get(body, "tenant_id") != NULL) { /* the contract knows it; here it is ours to give */
-                json_decref(body);
-                http_answer_problem(request, 400, "invalid_field", "tenant_id", "tenant_id is not a field of a signup");
-                return;
-        }
-        ingest(gateway, request, &wish, body);
+        body = body_without_tenant(request);
+        if (body != NULL)
+                ingest(gateway, request, &wish, body);
 }
 
 void command_post(struct gateway *gateway, struct http_request *request, const char *caller)
@@ -61,7 +67,7 @@ void command_post(struct gateway *gateway, struct http_request *request, const c
                 http_answer_problem(request, 404, "not_found", NULL, "there is no such tenant");
                 return;
         }
-        body = ingest_body(request);
+        body = body_without_tenant(request);
         if (body != NULL)
                 ingest(gateway, request, &wish, body);
 }

@@ -19,6 +19,7 @@ struct activity {
         bool gone_is_done; /* for a step that only closes: a database that is not there is closed */
         struct migration_job *migration;
         char *schema_version; /* what the migrations came to */
+        size_t looked_at;     /* servers asked for a former life of the tenant */
         void *work;           /* under way outside (a call, a dump), or NULL; abandon ends it when the saga is let go */
         void (*abandon)(void *work);
         void (*interrupt)(void *work); /* ends it early, with a failure; NULL = it ends soon by itself */

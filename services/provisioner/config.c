@@ -28,23 +28,25 @@ static const struct config_option OPTIONS[] = {
           AT(tenant_sslmode), 0, 0 },
         { "PUBLIC_URL", CONFIG_TEXT, CONFIG_REQUIRED, NULL,
           "How people reach the gateway; invitation links begin with it.", AT(public_url), 0, 0 },
-        { "PRODUCT_URL", CONFIG_TEXT, 0, "https://{slug}.example.com",
-          "Where an invited person ends up; {slug} is the tenant's subdomain.", AT(product_url), 0, 0 },
+        { "PRODUCT_URL", CONFIG_TEXT, CONFIG_REQUIRED, NULL,
+          "Where an invited person ends up, such as https://{slug}.example.com; {slug} is the tenant's subdomain.",
+          AT(product_url), 0, 0 },
         { "WORKERS", CONFIG_INTEGER, 0, "8", "Sagas in hand at once.", AT(workers), 1, 500 },
         { "APP_CONNECTIONS", CONFIG_INTEGER, 0, "20", "Connection limit of a tenant's app login.", AT(app_connections),
           1, 1000 },
         { "ROTATION_OVERLAP", CONFIG_DURATION, 0, "5m", "How long the old app login goes on working after a rotation.",
-          AT(rotation_overlap_ms), 0, 0 },
+          AT(rotation_overlap_ms), 0, 30 * MINUTES(24 * 60) },
         { "SMTP_URL", CONFIG_TEXT, 0, NULL, "Mail server, smtp://host:port or smtps://host:port.", AT(smtp_url), 0, 0 },
         { "SMTP_USER", CONFIG_TEXT, 0, NULL, "Login at the mail server; then TLS is demanded.", AT(smtp_user), 0, 0 },
         { "SMTP_PASSWORD", CONFIG_TEXT, CONFIG_SECRET, NULL, "Its password.", AT(smtp_password), 0, 0 },
         { "MAIL_DIRECTORY", CONFIG_TEXT, 0, NULL, "Where mails are written as .eml files when SMTP_URL is not set.",
           AT(mail_directory), 0, 0 },
-        { "MAIL_FROM", CONFIG_TEXT, 0, "tenantry@localhost.localdomain", "Sender of mails.", AT(mail_from), 0, 0 },
+        { "MAIL_FROM", CONFIG_TEXT, CONFIG_REQUIRED, NULL, "Sender of mails: an address of yours.", AT(mail_from), 0,
+          0 },
         { "ARCHIVE_DIRECTORY", CONFIG_TEXT, CONFIG_REQUIRED, NULL, "Where encrypted backups and archives are written.",
           AT(archive_directory), 0, 0 },
         { "JANITOR_INTERVAL", CONFIG_DURATION, 0, "5m", "How often the provider is compared with the catalog.",
-          AT(janitor_interval_ms), 0, 0 },
+          AT(janitor_interval_ms), SECONDS(1), MINUTES(24 * 60) },
         { "ALERT_WEBHOOK", CONFIG_TEXT, CONFIG_SECRET, NULL, "Where alerts are posted as JSON.", AT(alert_webhook), 0,
           0 },
         { "ALERT_MAIL", CONFIG_TEXT, 0, NULL, "Where alerts are mailed.", AT(alert_mail), 0, 0 },
@@ -65,9 +67,10 @@ static const struct config_option OPTIONS[] = {
         { "SUPABASE_REQUESTS_PER_MINUTE", CONFIG_INTEGER, 0, "110",
           "Own limit per endpoint, kept below Supabase's 120 a minute.", AT(supabase_rate), 1, 100000 },
         { "SUPABASE_POLL", CONFIG_DURATION, 0, "5s", "How often a project that comes up is looked at.",
-          AT(supabase_poll_ms), 0, 0 },
+          AT(supabase_poll_ms), 100, MINUTES(10) },
         { "SUPABASE_READY_TIMEOUT", CONFIG_DURATION, 0, "15m",
-          "A project that is not ready by then is put in quarantine and replaced.", AT(supabase_ready_ms), 0, 0 },
+          "A project that is not ready by then is put in quarantine and replaced.", AT(supabase_ready_ms), SECONDS(1),
+          MINUTES(24 * 60) },
 };
 
 const struct config_table PROVISIONER_OPTIONS = { OPTIONS, ARRAY_SIZE(OPTIONS) };
@@ -97,11 +100,39 @@ static int check_servers(const struct provisioner_config *config, struct err *er
                         if (json_text(server, needed[k]) == NULL)
                                 return err_field(err, "TENANT_SERVERS", "TENANT_SERVERS: server %zu has no text \"%s\"",
                                                  i + 1, needed[k]);
-                if (json_number(server, "capacity", 0) < 1)
-                        return err_field(err, "TENANT_SERVERS", "TENANT_SERVERS: server %zu has no capacity above 0",
+                if (json_number(server, "capacity", -1) < 0)
+                        return err_field(err, "TENANT_SERVERS",
+                                         "TENANT_SERVERS: server %zu has no capacity (0 = it takes no new tenants)",
                                          i + 1);
         }
         return 0;
+}
+
+static int check_places(const struct provisioner_config *config, struct err *err)
+{
+        int rc = config_check_url("PUBLIC_URL", config->public_url, err);
+
+        if (rc == 0)
+                rc = config_check_url("PRODUCT_URL", config->product_url, err);
+        if (rc == 0)
+                rc = config_check_url("SUPABASE_API_URL", config->supabase_api_url, err);
+        if (rc == 0)
+                rc = config_check_url("SUPABASE_AUTH_URL", config->supabase_auth_url, err);
+        if (rc == 0)
+                rc = config_check_url("ALERT_WEBHOOK", config->alert_webhook, err);
+        if (rc == 0)
+                rc = config_check_choice("SUPABASE_REGION_GROUP", config->supabase_region_group, "americas|emea|apac",
+                                         err);
+        if (rc == 0)
+                rc = config_check_choice("TENANT_SSLMODE", config->tenant_sslmode,
+                                         "disable|allow|prefer|require|verify-ca|verify-full", err);
+        if (rc == 0)
+                rc = config_check_directory("ARCHIVE_DIRECTORY", config->archive_directory, err);
+        if (rc == 0)
+                rc = config_check_directory("MAIL_DIRECTORY", config->mail_directory, err);
+        if (rc == 0)
+                rc = config_check_directory("TENANT_MIGRATIONS", config->migrations, err);
+        return rc;
 }
 
 int provisioner_config_check(const void *given, struct err *err)
@@ -111,6 +142,8 @@ int provisioner_config_check(const void *given, struct err *err)
 
         if (rc == 0)
                 rc = check_ring("APP_KEYS", config->app_keys, err);
+        if (rc == 0)
+                rc = check_places(config, err);
         if (rc < 0)
                 return rc;
         if (config->smtp_url == NULL && config->mail_directory == NULL)

@@ -32,7 +32,8 @@ struct driver {
         /* The stored owner password was refused: sets it anew at the provider. NULL where that cannot be. */
         enum step_result (*recover_login)(struct saga *saga);
         /* Shows all that the provider has of ours, place by place: shown gets a server's name (or "") and a list of
-         * {name, tenant_id?, generation?, cost?}, which it takes; or an error. */
+         * {name, tenant_id?, generation?, cost?, open?, status?}, which it takes; or an error. open: the app can log
+         * in; status: the provider's word, where it is not a healthy one. */
         void (*take_inventory)(struct provisioner *provisioner,
                                void (*shown)(void *context, const char *server, json_t *list, const struct err *err),
                                void *context);

@@ -6,6 +6,7 @@
 #include "common/base/sealed_file.h"
 #include "services/provisioner/activity.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -14,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define PARTIAL       ".partial"
 #define DUMP_MAGIC    0x64756d70
 #define READ_BYTES    65536
 #define ERROR_BYTES   600
@@ -371,6 +373,24 @@ static enum step_result dumped(struct saga *saga, const struct err *err)
         return saga_query(saga, SQL_RECORD, PARAMS(saga_id(saga), saga_fence(saga), saga_tenant(saga), text), recorded);
 }
 
+/* Of attempts that died. One that is only late writes into a file without a name, and finds that it cannot give it one.
+ */
+static void remove_leftovers(const char *folder, const char *saga)
+{
+        DIR *directory = opendir(folder);
+        struct dirent *entry;
+
+        while (directory != NULL && (entry = readdir(directory)) != NULL) {
+                size_t length = strlen(entry->d_name);
+
+                if (strncmp(entry->d_name, saga, strlen(saga)) == 0 && length > strlen(PARTIAL) &&
+                    strcmp(entry->d_name + length - strlen(PARTIAL), PARTIAL) == 0)
+                        unlinkat(dirfd(directory), entry->d_name, 0);
+        }
+        if (directory != NULL)
+                closedir(directory);
+}
+
 static int make_paths(struct dump *dump, struct err *err)
 {
         const char *directory = dump->activity->provisioner->config->archive_directory;
@@ -379,8 +399,9 @@ static int make_paths(struct dump *dump, struct err *err)
         if (mkdir(folder, 0700) < 0 && errno != EEXIST)
                 return err_set(err, ERR_BUSY, "archive_disk", "cannot make a folder in ARCHIVE_DIRECTORY: %s",
                                strerror(errno));
+        remove_leftovers(folder, saga_id(dump->saga));
         dump->path = mem_printf("%s/%s-%s.%s", folder, saga_id(dump->saga), saga_fence(dump->saga), dump->kind);
-        dump->partial = mem_printf("%s.partial", dump->path);
+        dump->partial = mem_printf("%s" PARTIAL, dump->path);
         return 0;
 }
 

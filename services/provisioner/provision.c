@@ -66,6 +66,7 @@ static char *database_name(const struct activity *activity)
 static enum step_result reserved(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
+        auto_json *facts = NULL;
         const char *text;
         struct err bad;
 
@@ -78,9 +79,15 @@ static enum step_result reserved(struct saga *saga, const struct pg_rows *rows, 
                 bad.retry_after = NO_CAPACITY_DELAY;
                 return saga_retry(saga, &bad);
         }
-        json_decref(TAKE_PTR(activity->facts));
-        if (json_parse(text, strlen(text), &activity->facts, &bad) < 0)
+        if (json_parse(text, strlen(text), &facts, &bad) < 0)
                 return saga_retry(saga, &bad);
+        if (json_text(facts, "unknown_region") != NULL) {
+                err_set(&bad, ERR_PERMANENT, "unknown_region", "no server is in the region %.60s; there are: %.200s",
+                        json_text(facts, "unknown_region"), json_text(facts, "regions"));
+                return saga_fail(saga, &bad);
+        }
+        json_decref(activity->facts);
+        activity->facts = TAKE_PTR(facts);
         return STEP_DONE;
 }
 

@@ -129,6 +129,11 @@ struct pg_pool *servers_admin(struct servers *servers, const char *name)
         return server->admin;
 }
 
+const char *servers_name(const struct servers *servers, size_t number)
+{
+        return number < servers->count ? servers->items[number].name : NULL;
+}
+
 void servers_each(struct servers *servers, void (*visit)(void *context, const char *name), void *context)
 {
         for (size_t i = 0; i < servers->count; i++)

@@ -15,5 +15,7 @@ bool servers_are_known(const struct servers *servers);
 const char *servers_admin_url(const struct servers *servers, const char *name);
 /* A small pool to the server's own database, made at first use. NULL as above. */
 struct pg_pool *servers_admin(struct servers *servers, const char *name);
+/* By number from 0; NULL behind the last. Borrowed. */
+const char *servers_name(const struct servers *servers, size_t number);
 /* Calls visit with each server's name. */
 void servers_each(struct servers *servers, void (*visit)(void *context, const char *name), void *context);

@@ -254,6 +254,16 @@ enum step_result supabase_refuse(struct saga *saga)
         return saga_retry(saga, &err);
 }
 
+enum step_result supabase_refuse_for_now(struct saga *saga)
+{
+        struct err err;
+
+        supabase_error(activity_of(saga), &err);
+        if (err.class == ERR_GONE)
+                err.class = ERR_BUSY;
+        return saga_retry(saga, &err);
+}
+
 const char *supabase_ref(const struct activity *activity)
 {
         return activity_database(activity, "project_ref");

@@ -23,6 +23,8 @@ enum step_result supabase_call(struct saga *saga, const struct supabase_call *ca
 void supabase_error(const struct activity *activity, struct err *err);
 /* The step is tried again, or fails, as the answer means. */
 enum step_result supabase_refuse(struct saga *saga);
+/* The same, but "not found" is not for good: right after creation some parts of a project are not there for a while. */
+enum step_result supabase_refuse_for_now(struct saga *saga);
 /* The project's ref, or NULL while none is known. */
 const char *supabase_ref(const struct activity *activity);
 /* "BASE/path" of the project's Auth API; the caller frees. */

@@ -55,6 +55,18 @@ static void finish_look(struct look *look, const struct err *err)
         free(look);
 }
 
+/* Not on its way up or through a change of its own: somebody must look. NULL where all is well. */
+static const char *sick_status(const json_t *project)
+{
+        static const char *const sick[] = { "INACTIVE", "INIT_FAILED", "PAUSE_FAILED", "PAUSING", "RESTORE_FAILED" };
+        const char *status = json_text(project, "status");
+
+        for (size_t i = 0; status != NULL && i < ARRAY_SIZE(sick); i++)
+                if (strcmp(sick[i], status) == 0)
+                        return status;
+        return NULL;
+}
+
 static void page_arrived(void *context, const struct http_reply *reply, const struct err *err)
 {
         struct look *look = context;
@@ -79,7 +91,8 @@ static void page_arrived(void *context, const struct http_reply *reply, const st
                 const char *name = json_text(project, "name");
 
                 if (name != NULL && strncmp(name, prefix, strlen(prefix)) == 0 && !json_flag(project, "is_branch"))
-                        json_array_append_new(look->list, json_pack("{s:s, s:i}", "name", name, "cost", PROJECT_CENTS));
+                        json_array_append_new(look->list, json_pack("{s:s, s:i, s:s?}", "name", name, "cost",
+                                                                    PROJECT_CENTS, "status", sick_status(project)));
         }
         if (json_array_size(projects) == PAGE && ++look->page < PAGE_LIMIT)
                 ask_page(look);

@@ -1,0 +1,17 @@
+/* The postgres driver's part that acts on logins and inside databases: see driver.h for what each does. */
+#pragma once
+
+#include "common/pg/pool.h"
+#include "services/provisioner/driver.h"
+
+/* To the server's own database; NULL where the tenant's server is not configured. Borrowed. */
+struct pg_pool *postgres_admin(struct activity *activity);
+/* Then: waits for the server to be configured. */
+enum step_result postgres_no_server(struct saga *saga);
+
+enum step_result postgres_prepare(struct saga *saga);
+enum step_result postgres_create_admin(struct saga *saga);
+enum step_result postgres_apply_access(struct saga *saga);
+enum step_result postgres_set_next_login(struct saga *saga);
+enum step_result postgres_end_old_login(struct saga *saga);
+enum step_result postgres_make_link(struct saga *saga);

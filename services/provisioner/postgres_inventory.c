@@ -1,0 +1,57 @@
+/* What our servers have of tenants' databases: see postgres_inventory.h. */
+#include "services/provisioner/postgres_inventory.h"
+
+#include "common/base/memory.h"
+#include "services/provisioner/provisioner.h"
+#include "services/provisioner/servers.h"
+
+#define STATEMENT SECONDS(20)
+
+/* One server's part of an inventory. */
+struct look {
+        struct provisioner *provisioner;
+        char *server;
+        void (*shown)(void *context, const char *server, json_t *list, const struct err *err);
+        void *context;
+};
+
+static void databases_listed(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct look *look = context;
+        json_t *list = err ? NULL : json_array();
+
+        for (int row = 0; err == NULL && row < pg_rows_count(rows); row++)
+                json_array_append_new(list, json_pack("{s:s, s:s?, s:I, s:b}", "name", pg_text(rows, row, "name"),
+                                                      "tenant_id", pg_text(rows, row, "tenant_id"), "generation",
+                                                      (json_int_t)pg_int(rows, row, "generation"), "open",
+                                                      pg_bool(rows, row, "open")));
+        look->shown(look->context, look->server, list, err);
+        free(look->server);
+        free(look);
+}
+
+static void look_at_server(void *context, const char *name)
+{
+        static const char list[] =
+                "select datname as name, substring(mark from '^tenantry ([0-9a-f-]{36}) ') as tenant_id, "
+                "substring(mark from '^tenantry [0-9a-f-]{36} ([0-9]+)')::int as generation, "
+                "exists (select from pg_roles r where r.rolcanlogin "
+                "and r.rolname in (d.datname || '_app_a', d.datname || '_app_b')) as open "
+                "from (select datname, shobj_description(oid, 'pg_database') as mark from pg_database) d "
+                "where mark like 'tenantry %' or datname like 'tn\\_%'";
+        struct look *look = NEW(struct look);
+
+        *look = *(const struct look *)context;
+        look->server = mem_copy_text(name);
+        pg_pool_exec(servers_admin(look->provisioner->servers, name), STATEMENT, list, NO_PARAMS, databases_listed,
+                     look);
+}
+
+void postgres_take_inventory(struct provisioner *provisioner,
+                             void (*shown)(void *context, const char *server, json_t *list, const struct err *err),
+                             void *context)
+{
+        struct look look = { .provisioner = provisioner, .shown = shown, .context = context };
+
+        servers_each(provisioner->servers, look_at_server, &look);
+}

@@ -1,0 +1,147 @@
+/* The way to a project's database: keys by type and role, never by name; the pooler's host is read, never composed. See
+ * supabase_connection.h. */
+#include "services/provisioner/supabase_connection.h"
+
+#include "common/base/memory.h"
+#include "services/provisioner/activity.h"
+#include "services/provisioner/supabase_api.h"
+
+#include <string.h>
+
+#define PASSWORD_DELAY SECONDS(5)
+
+static enum step_result pooler_read(struct saga *saga, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+        auto_free char *port = mem_printf("%lld", (long long)activity->provisioner->config->supabase_session_port);
+        json_t *row;
+        size_t i;
+        struct err none;
+
+        if (err != NULL || activity->reply_status != 200)
+                return err ? saga_retry(saga, err) : supabase_refuse_for_now(saga);
+        json_array_foreach (activity->reply, i, row) {
+                const char *type = json_text(row, "database_type");
+
+                if (type == NULL || strcmp(type, "PRIMARY") != 0 || json_text(row, "db_host") == NULL)
+                        continue;
+                return activity_learn(saga, json_pack("{s:s, s:s, s:s?, s:s?}", "host", json_text(row, "db_host"),
+                                                      "port", port, "dbname", json_text(row, "db_name"), "owner_login",
+                                                      json_text(row, "db_user")));
+        }
+        err_set(&none, ERR_BUSY, "no_pooler", "Supabase shows no pooler for the project yet");
+        return saga_retry(saga, &none);
+}
+
+static enum step_result read_pooler(struct saga *saga)
+{
+        return supabase_call(
+                saga,
+                &(struct supabase_call){
+                        .endpoint = "pooler",
+                        .method = "GET",
+                        .path = mem_printf("/v1/projects/%s/config/database/pooler", supabase_ref(activity_of(saga))),
+                },
+                pooler_read);
+}
+
+static const char *find_service_key(const json_t *keys)
+{
+        const char *legacy = NULL;
+        json_t *key;
+        size_t i;
+
+        json_array_foreach ((json_t *)(uintptr_t)keys, i, key) {
+                const char *type = json_text(key, "type"), *text = json_text(key, "api_key"),
+                           *id = json_text(key, "id");
+                const char *role = json_text(json_object_get(key, "secret_jwt_template"), "role");
+
+                if (type == NULL || text == NULL)
+                        continue;
+                if (strcmp(type, "secret") == 0 && role != NULL && strcmp(role, "service_role") == 0)
+                        return text;
+                if (strcmp(type, "legacy") == 0 && id != NULL && strcmp(id, "service_role") == 0)
+                        legacy = text;
+        }
+        return legacy;
+}
+
+static enum step_result keys_read(struct saga *saga, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+        const char *key;
+        struct err none;
+
+        if (err != NULL || activity->reply_status != 200)
+                return err ? saga_retry(saga, err) : supabase_refuse_for_now(saga);
+        key = find_service_key(activity->reply);
+        if (key == NULL) {
+                err_set(&none, ERR_BUSY, "no_service_key", "Supabase shows no service key for the project yet");
+                return saga_retry(saga, &none);
+        }
+        return activity_learn_then(
+                saga,
+                json_pack("{s:[o]}", "secrets",
+                          activity_seal(activity, "service_key", activity_generation(activity), "control", key)),
+                read_pooler);
+}
+
+enum step_result supabase_read_connection(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+        auto_secret char *known = NULL;
+
+        if (activity_secret(activity, "service_key", activity_generation(activity), &known, NULL) == 0)
+                return read_pooler(saga);
+        return supabase_call(saga,
+                             &(struct supabase_call){
+                                     .endpoint = "keys",
+                                     .method = "GET",
+                                     .path = mem_printf("/v1/projects/%s/api-keys?reveal=true", supabase_ref(activity)),
+                             },
+                             keys_read);
+}
+
+int supabase_target(struct activity *activity, bool as_admin, struct pg_target *target, char **ret_keep,
+                    struct err *err)
+{
+        int rc = activity_secret(activity, "owner_password", activity_generation(activity), ret_keep, err);
+        const char *sslmode = activity->provisioner->config->tenant_sslmode;
+
+        (void)as_admin; /* the owner is all the admin there is */
+        *target = (struct pg_target){
+                .host = activity_database(activity, "host"),
+                .port = activity_database(activity, "port"),
+                .dbname = activity_database(activity, "dbname"),
+                .user = activity_database(activity, "owner_login"),
+                .password = *ret_keep,
+                .sslmode = sslmode ? sslmode : "require", /* the way leads through the internet */
+        };
+        return rc;
+}
+
+/* A catalog that was restored has lost the password of a project that is ours by its name. */
+static enum step_result password_set(struct saga *saga, const struct err *err)
+{
+        if (err != NULL || activity_of(saga)->reply_status != 200)
+                return err ? saga_retry(saga, err) : supabase_refuse(saga);
+        return saga_wait(saga, PASSWORD_DELAY); /* a wrong password too often gets our address banned */
+}
+
+enum step_result supabase_recover_login(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+        auto_secret char *password = NULL;
+        struct err err;
+
+        if (activity_secret(activity, "owner_password", activity_generation(activity), &password, &err) < 0)
+                return saga_retry(saga, &err);
+        return supabase_call(saga,
+                             &(struct supabase_call){
+                                     .endpoint = "password",
+                                     .method = "PATCH",
+                                     .path = mem_printf("/v1/projects/%s/database/password", supabase_ref(activity)),
+                                     .body = json_pack("{s:s}", "password", password),
+                             },
+                             password_set);
+}

@@ -1,0 +1,9 @@
+/* The supabase driver's part that finds the way to a project's database: see driver.h for what each does. */
+#pragma once
+
+#include "services/provisioner/driver.h"
+
+enum step_result supabase_read_connection(struct saga *saga);
+enum step_result supabase_recover_login(struct saga *saga);
+int supabase_target(struct activity *activity, bool as_admin, struct pg_target *target, char **ret_keep,
+                    struct err *err);

@@ -1,0 +1,221 @@
+"""What a fleet needs over the years: rotation with its overlap, backups that give way, the janitor, alerts, and tenants
+that were changed by hand."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from deploy.local.ports import reserve_port
+from deploy.local.stack import CATALOG, Stack
+
+from .client import Api, eventually
+from .conftest import make_stack
+from .invariants import rows
+from .service_faults import told
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    yield from make_stack("postgres", options={"LEASE": "2s", "ROTATION_OVERLAP": "3s", "JANITOR_INTERVAL": "1s"})
+
+
+def done(api: Api, tenant: str, command: str, body: Any = None, seconds: float = 30) -> None:
+    operation = api.command(tenant, command, body).json["operation_id"]
+    ended = api.wait_operation(operation, seconds)
+    assert ended["state"] == "succeeded", ended
+
+
+def parts_of(connection: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "host": connection["host"], "port": connection["port"], "dbname": connection["database"],
+        "user": connection["user"], "password": connection["password"],
+    }  # fmt: skip
+
+
+def is_open(connection: dict[str, Any]) -> bool:
+    try:
+        psycopg.connect(**parts_of(connection)).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def inventory(api: Api, name: str) -> tuple[str, str]:
+    """Verdict and detail of one database in the janitor's last report."""
+    found = [item for item in api.get("/api/admin/inventory").json["items"] if item["name"] == name]
+    return (found[0]["verdict"], found[0]["detail"]) if found else ("", "")
+
+
+def open_alerts(api: Api) -> dict[str, dict[str, Any]]:
+    return {alert["cause"]: alert for alert in api.get("/api/admin/alerts").json["items"]}
+
+
+def test_after_a_rotation_both_logins_work_until_the_overlap_is_over(stack: Stack, api: Api, app: Api) -> None:
+    tenant = api.ready_tenant("Rotating Shop")
+    old = app.get(f"/api/tenants/{tenant}/connection").json
+    session = psycopg.connect(**parts_of(old))
+    done(api, tenant, "rotate-credentials")
+    new = app.get(f"/api/tenants/{tenant}/connection").json
+    assert new["user"] != old["user"] and new["password"] != old["password"]
+    assert is_open(old) and is_open(new), "both work for a while"
+    eventually(lambda: not is_open(old), 20, "the old login ends with the overlap")
+    with pytest.raises(psycopg.OperationalError):
+        session.execute("select 1")  # its session too
+    assert is_open(new)
+    stored = rows(stack, f"select generation from provisioner.secret where tenant_id = '{tenant}' "
+                  "and field = 'app_password'")  # fmt: skip
+    assert stored == [["2"]], "the old password is forgotten"
+
+
+def test_a_second_rotation_waits_for_the_first_ones_overlap(stack: Stack, api: Api, app: Api) -> None:
+    tenant = api.ready_tenant("Hasty Shop")
+    first = app.get(f"/api/tenants/{tenant}/connection").json
+    done(api, tenant, "rotate-credentials")
+    second = app.get(f"/api/tenants/{tenant}/connection").json
+    operation = api.command(tenant, "rotate-credentials").json["operation_id"]
+    ends = rows(stack, f"select old_login_ends_at > clock_timestamp() from provisioner.tenant "
+                f"where tenant_id = '{tenant}'")  # fmt: skip
+    assert ends == [["t"]] and is_open(first), "the first one's old login still works"
+    assert api.wait_operation(operation, 20)["state"] == "succeeded"
+    third = app.get(f"/api/tenants/{tenant}/connection").json
+    assert not is_open(first) and is_open(second) and is_open(third)
+
+
+def test_a_suspension_during_the_overlap_closes_both_logins(stack: Stack, api: Api, app: Api) -> None:
+    tenant = api.ready_tenant("Overlapping Shop")
+    old = app.get(f"/api/tenants/{tenant}/connection").json
+    done(api, tenant, "rotate-credentials")
+    new = app.get(f"/api/tenants/{tenant}/connection").json
+    done(api, tenant, "suspend")
+    assert not is_open(old) and not is_open(new)
+    done(api, tenant, "resume")
+    assert is_open(new)
+
+
+@contextmanager
+def hanging_pg_dump(stack: Stack, folder: Path) -> Iterator[Path]:
+    """The provisioner finds a pg_dump that says it has begun and does nothing more."""
+    program, begun = folder / "pg_dump", folder / "begun"
+    program.write_text(f"#!/bin/sh\ntouch {begun}\nexec sleep 600\n")
+    program.chmod(0o755)
+    with told(stack.services["provisioner-0"], PATH=f"{folder}:{os.environ['PATH']}"):
+        yield begun
+
+
+@pytest.mark.parametrize("urgent", ["suspend", "deprovision"])
+def test_a_backup_under_way_gives_way(stack: Stack, api: Api, tmp_path: Path, urgent: str) -> None:
+    tenant = api.ready_tenant(f"Patient {urgent}")
+    tmp_path.chmod(0o755)
+    with hanging_pg_dump(stack, tmp_path) as begun:
+        backup = api.command(tenant, "backup").json["operation_id"]
+        eventually(begun.exists, 20, "the dump has begun")
+        done(api, tenant, urgent, {"confirm": api.tenant(tenant)["slug"]} if urgent == "deprovision" else None, 20)
+    ended = api.wait_operation(backup, 60)["state"]
+    assert ended == ("succeeded" if urgent == "suspend" else "superseded"), "the backup is made afterwards, if it can be"
+    assert not list((stack.root / "archive" / tenant).glob("*.partial")), "what was begun is cleared away"
+
+
+def test_what_the_app_makes_itself_is_in_the_backup(stack: Stack, api: Api, app: Api) -> None:
+    tenant = api.ready_tenant("Large Shop")
+    for _ in range(2):
+        connection = app.get(f"/api/tenants/{tenant}/connection").json
+        with psycopg.connect(**parts_of(connection)) as database:
+            database.execute("select lo_from_bytea(0, 'a scanned prescription')")
+        done(api, tenant, "backup")
+        done(api, tenant, "rotate-credentials")
+
+
+def test_a_tenant_whose_database_was_dropped_by_hand_is_a_ghost_and_can_be_deprovisioned(
+    stack: Stack, api: Api
+) -> None:
+    tenant = api.ready_tenant("Ghostly Shop")
+    name = f"tn_{tenant.replace('-', '')}_g1"
+    eventually(lambda: inventory(api, name)[0] == "ours", 20, "the janitor has seen it")
+    stack.postgres.execute(f"drop database {name} with (force)")
+    eventually(lambda: inventory(api, name)[0] == "ghost", 20, "the janitor misses it")
+    eventually(lambda: "inventory:postgres:local" in open_alerts(api), 20, "somebody is told")
+    done(api, tenant, "deprovision", {"confirm": "ghostly-shop"})
+    assert not rows(stack, f"select rolname from pg_roles where starts_with(rolname, '{name}')")
+    eventually(lambda: "inventory:postgres:local" not in open_alerts(api), 20, "the alert is over")
+
+
+def test_a_database_that_no_tenant_knows_is_an_orphan(stack: Stack, api: Api) -> None:
+    stack.postgres.execute("create database tn_0123456789abcdef0123456789abcdef_g1")
+    eventually(lambda: inventory(api, "tn_0123456789abcdef0123456789abcdef_g1")[0] == "orphan", 20, "it is seen")
+    stack.postgres.execute("drop database tn_0123456789abcdef0123456789abcdef_g1")
+    eventually(lambda: inventory(api, "tn_0123456789abcdef0123456789abcdef_g1")[0] == "", 20, "it is gone")
+
+
+def test_a_suspended_tenants_login_that_somebody_opened_is_drift(stack: Stack, api: Api) -> None:
+    tenant = api.ready_tenant("Drifting Shop")
+    name = f"tn_{tenant.replace('-', '')}_g1"
+    done(api, tenant, "suspend")
+    stack.postgres.execute(f"alter role {name}_app_a login")
+    verdict = eventually(lambda: (seen := inventory(api, name))[0] == "drift" and seen, 40, "the janitor sees it")
+    assert "open" in verdict[1]
+    stack.postgres.execute(f"alter role {name}_app_a nologin")
+    eventually(lambda: inventory(api, name)[0] == "ours", 20, "all is well again")
+
+
+def test_retrying_twice_never_replaces_a_tenants_database(stack: Stack, api: Api) -> None:
+    """A suspension that failed left the tenant in attention; what was asked for meanwhile failed as well."""
+    tenant = api.ready_tenant("Stubborn Shop")
+    stack.postgres.execute(
+        f"select provisioner.set_state('{tenant}', 'attention', 'test', 'by hand') "
+        "from set_config('search_path', 'provisioner,durable,catalog', false)",
+        CATALOG,
+    )
+    for _ in range(2):
+        assert api.wait_operation(api.command(tenant, "retry").json["operation_id"])["state"] == "succeeded"
+        assert api.wait_state(tenant, "ready")["state"] == "ready"
+    assert rows(stack, f"select generation from provisioner.tenant where tenant_id = '{tenant}'") == [["1"]]
+
+
+class Webhook(http.server.BaseHTTPRequestHandler):
+    """Remembers what is posted."""
+
+    posted: list[dict[str, Any]] = []
+
+    def do_POST(self) -> None:
+        self.posted.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_a_dead_alert_channel_holds_up_no_other_and_floods_none(stack: Stack, api: Api) -> None:
+    port = reserve_port()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Webhook)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with told(
+            stack.services["provisioner-0"], ALERT_WEBHOOK=f"http://127.0.0.1:{port}/", ALERT_MAIL="not an address"
+        ):
+            for number in range(3):
+                stack.postgres.execute(f"select catalog.raise_alert('test:{number}', null, 'a test', 'as asked')", CATALOG)
+
+            def told_of(number: int) -> int:
+                return sum(1 for each in Webhook.posted if each["cause"] == f"test:{number}")
+
+            eventually(lambda: all(told_of(number) for number in range(3)), 30, "the webhook has all three")
+            failures = eventually(
+                lambda: [row for row in rows(stack, "select failures from catalog.alert where cause like 'test:%'")
+                         if int(row[0]) >= 2], 40, "the mails were tried again",
+            )  # fmt: skip
+            assert failures
+            assert [told_of(number) for number in range(3)] == [1, 1, 1], "and the webhook was left in peace"
+    finally:
+        server.shutdown()
+        stack.postgres.execute("update catalog.alert set resolved_at = now() where cause like 'test:%'", CATALOG)
