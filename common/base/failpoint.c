@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum action { ACTION_NONE, ACTION_CRASH, ACTION_ERROR, ACTION_SLEEP };
+enum action { ACTION_NONE, ACTION_CRASH, ACTION_ERROR, ACTION_SLEEP, ACTION_STOP };
 
 static struct {
         enum action action;
@@ -74,6 +74,8 @@ static int arm_one(char *entry, struct err *err)
                 action = ACTION_CRASH;
         else if (strcmp(equals + 1, "error") == 0)
                 action = ACTION_ERROR;
+        else if (strcmp(equals + 1, "stop") == 0)
+                action = ACTION_STOP;
         else if (strncmp(equals + 1, "sleep:", 6) == 0 && read_number(equals + 7, 0, &sleep_ms))
                 action = ACTION_SLEEP;
         else
@@ -109,6 +111,9 @@ int failpoint_pass(enum failpoint point, struct err *err)
         case ACTION_SLEEP:
                 pause = (struct timespec){ armed[point].sleep_ms / 1000, armed[point].sleep_ms % 1000 * 1000000 };
                 nanosleep(&pause, NULL);
+                return 0;
+        case ACTION_STOP:
+                kill(getpid(), SIGSTOP); /* goes on from here at SIGCONT */
                 return 0;
         case ACTION_ERROR:
                 return err_set(err, ERR_BUSY, "failpoint", "failpoint %s", failpoint_name(point));

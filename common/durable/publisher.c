@@ -21,6 +21,8 @@
 #define FAILURE_PAUSE     500
 #define DLQ_TOPIC_LIMIT   200
 
+static const char SQL_LOSS[] = "select catalog.message_lost($1)";
+
 static const char SQL_TAKE_LEASE[] = "select catalog.take_lease('publisher', $1, $2::bigint) as fence";
 static const char SQL_DROP_LEASE[] = "select catalog.drop_lease('publisher', $1)";
 static const char SQL_TAKEOVER[] = "select catalog.snapshots_since($1::bigint)";
@@ -35,6 +37,8 @@ static const char SQL_DEAD_LETTERS_DONE[] = "select catalog.dead_letters_publish
 static const char *const TOPICS[] = { "tenant.events.v1", "tenant.status.v1", NULL };
 
 enum phase { PHASE_IDLE, PHASE_EVENTS, PHASE_SNAPSHOTS, PHASE_DEAD_LETTERS };
+
+static const char *const PHASE_NAMES[] = { "nothing", "event", "snapshot", "dead letter" };
 
 enum outcome { OUTCOME_WAITING, OUTCOME_SENT, OUTCOME_REFUSED, OUTCOME_FAILED };
 
@@ -168,13 +172,30 @@ static void batch_ended(struct publisher *publisher)
                 mark_rows(publisher, keys.data, versions.data);
 }
 
+static void loss_told(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        (void)context;
+        (void)rows;
+        if (err != NULL)
+                log_warn("an alert could not be raised", "cause", "lost-message", "error", err->message, NULL);
+}
+
+static void tell_of_loss(const struct row *row, const struct err *err)
+{
+        auto_free char *detail =
+                mem_printf("%s, row %s: %.200s", PHASE_NAMES[row->publisher->phase], row->key, err->message);
+
+        log_error("Kafka refuses a message for good; it is not published", "row", row->key, "error", err->message,
+                  NULL);
+        pg_pool_exec(row->publisher->service->catalog, STATEMENT_TIMEOUT, SQL_LOSS, PARAMS(detail), loss_told, NULL);
+}
+
 /* What Kafka will never take is set aside, loudly: everything behind it must go on. */
 static void note_outcome(struct row *row, const struct err *err)
 {
         row->outcome = err == NULL ? OUTCOME_SENT : err->class == ERR_INPUT ? OUTCOME_REFUSED : OUTCOME_FAILED;
         if (row->outcome == OUTCOME_REFUSED)
-                log_error("Kafka refuses a message for good; it is not published", "row", row->key, "error",
-                          err->message, NULL);
+                tell_of_loss(row, err);
         else if (row->outcome == OUTCOME_FAILED && row == row->publisher->rows)
                 log_warn("Kafka does not take our messages; they wait in the catalog", "error", err->message, NULL);
 }

@@ -6,6 +6,7 @@
 #include "common/base/id.h"
 #include "common/base/log.h"
 #include "common/base/memory.h"
+#include "common/service/catalog_mode.h"
 #include "common/service/ops.h"
 #include "common/service/options.h"
 
@@ -20,10 +21,14 @@
 #define CLOSE_DEADLINE 2 /* seconds: together under the ten that orchestrators give */
 #define STOP_INTERVAL  20
 
+#define EXIT_FAILED        1 /* starting again may help */
+#define EXIT_CONFIGURATION 2 /* it will not */
+
 /* The one service of this process, for the handlers below that get no context. */
 struct frame {
         struct service service;
         struct http_server *ops;
+        struct catalog_mode *mode;
         uv_signal_t term, interrupt;
         uv_timer_t stop_timer;
         int64_t stop_by;
@@ -54,6 +59,7 @@ static void close_frame(struct frame *frame)
         signal(SIGALRM, on_close_deadline);
         alarm(CLOSE_DEADLINE);
         service->definition->finish(service);
+        catalog_mode_free(TAKE_PTR(frame->mode));
         pg_pool_free(TAKE_PTR(service->catalog));
         http_server_free(TAKE_PTR(frame->ops));
         transfers_free(TAKE_PTR(service->transfers));
@@ -93,12 +99,13 @@ void service_give_up(struct service *service, const struct err *err)
         struct frame *frame = CONTAINER_OF(service, struct frame, service);
 
         log_error("giving up", "error", err->message, "code", err->code, NULL);
-        frame->status = 1;
+        frame->status = err->class == ERR_INPUT ? EXIT_CONFIGURATION : EXIT_FAILED;
         begin_stop(frame);
 }
 
-static void open_catalog(struct service *service)
+static void open_catalog(struct frame *frame)
 {
+        struct service *service = &frame->service;
         auto_free char *options = mem_printf("-c search_path=%s,durable,catalog -c statement_timeout=30s "
                                              "-c idle_in_transaction_session_timeout=60s",
                                              service->definition->schema);
@@ -111,6 +118,7 @@ static void open_catalog(struct service *service)
         };
 
         service->catalog = pg_pool_new(&service->loop, &target, (size_t)service->config->catalog_pool_size);
+        frame->mode = catalog_mode_new(service, &target);
 }
 
 static int start_frame(struct frame *frame, const void *config, struct err *err)
@@ -136,7 +144,7 @@ static int start_frame(struct frame *frame, const void *config, struct err *err)
         if (rc < 0)
                 return rc;
         service->transfers = transfers_new(&service->loop);
-        open_catalog(service);
+        open_catalog(frame);
         return service->definition->start(service, config, err);
 }
 
@@ -173,7 +181,7 @@ static int print_and_leave(const struct service_definition *definition, const ch
                 config_print_markdown(stdout, tables, 2);
         } else {
                 fprintf(stderr, "tenantry-%s: unknown argument %s; see --help\n", definition->name, what);
-                return 2;
+                return EXIT_CONFIGURATION;
         }
         return 0;
 }
@@ -216,7 +224,7 @@ int service_main(int argc, char **argv, const struct service_definition *definit
         log_init(definition->name, "info");
         if (load(definition, tables, config, &err) < 0) {
                 log_error("the configuration is wrong", "field", err.field, "error", err.message, NULL);
-                return 2;
+                return EXIT_CONFIGURATION;
         }
         if (argc > 1) {
                 puts("the configuration is good");
@@ -225,7 +233,7 @@ int service_main(int argc, char **argv, const struct service_definition *definit
         log_set_level(common->log_level);
         if (start_frame(frame, config, &err) < 0) {
                 log_error("cannot start", "code", err.code, "error", err.message, NULL);
-                return err.class == ERR_INPUT ? 2 : 1; /* 2: starting again will not help */
+                return err.class == ERR_INPUT ? EXIT_CONFIGURATION : EXIT_FAILED;
         }
         log_info("started", "version", TENANTRY_VERSION, NULL);
         run_until_stopped(frame);

@@ -59,5 +59,5 @@ struct service_definition {
 
 /* The whole life of the process; returns its exit status. */
 int service_main(int argc, char **argv, const struct service_definition *definition);
-/* Stops the process in an orderly way with an error: for what only a restart mends. */
+/* Stops the process in an orderly way with an error: 2 for ERR_INPUT, which somebody must mend first, else 1. */
 void service_give_up(struct service *service, const struct err *err);

@@ -26,7 +26,7 @@ SERVICES = ("gateway", "provisioner")
 CATALOG = "tenantry"
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
-    "TSAN_OPTIONS": "ignore_noninstrumented_modules=1:halt_on_error=1",  # librdkafka synchronizes by atomics that are not seen
+    "TSAN_OPTIONS": "ignore_noninstrumented_modules=1:halt_on_error=1",  # librdkafka's atomics are not seen
 }
 
 
@@ -146,6 +146,7 @@ class Stack:
         )
         self.tokens = Tokens(self.root / "tokens", self.settings["tokens"])
         self.services: dict[str, Service] = {}
+        self.history_seen = 0  # the last row of history that tests have looked at
         self.sandbox: ServerProcess | None = None
 
     # What must stay the same when the stack is started again: ports, keys, passwords, tokens.

@@ -98,6 +98,17 @@ begin
 end
 $$;
 
+-- A token that was taken earlier and may be used now, unless the provider has said "not before" meanwhile: how long then.
+create function catalog.blocked_for(p_name text) returns bigint
+language sql security definer
+set search_path = catalog, pg_temp
+as $$
+    select coalesce((
+        select greatest(0, ceil(extract(epoch from blocked_until - clock_timestamp()) * 1000))::bigint
+        from rate_budget
+        where name = p_name), 0)
+$$;
+
 -- The provider said "not before": everybody waits.
 create function catalog.block_budget(p_name text, p_ms bigint) returns void
 language sql security definer
@@ -561,7 +572,7 @@ revoke execute on function durable.create_tables from tenantry_provisioner, tena
 -- migrate:down
 drop function durable.create_tables, durable.take_message, durable.put_dead_letter, durable.saga_claim,
     durable.saga_check, durable.saga_renew, durable.saga_backlog, durable.saga_advance, durable.saga_park, durable.saga_end;
-drop function catalog.next_fence, catalog.take_lease, catalog.drop_lease, catalog.take_token, catalog.block_budget, catalog.raise_alert,
+drop function catalog.next_fence, catalog.take_lease, catalog.drop_lease, catalog.take_token, catalog.blocked_for, catalog.block_budget, catalog.raise_alert,
     catalog.resolve_alert, catalog.alerts_to_deliver, catalog.alert_told;
 drop table catalog.lease, catalog.tenant_claim, catalog.rate_budget, catalog.alert;
 drop sequence catalog.fence;

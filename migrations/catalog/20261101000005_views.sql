@@ -106,6 +106,14 @@ as $$
     where s.tenant_id = p.tenant_id
 $$;
 
+-- What Kafka will never take: somebody must know, for nobody will see it on the topic.
+create function catalog.message_lost(p_detail text) returns void
+language sql security definer
+set search_path = catalog, pg_temp
+as $$
+    select raise_alert('lost-message', null, 'a message could not be published', p_detail)
+$$;
+
 -- A publisher that lost its lease with messages on the way has its successor send these tenants again.
 create function catalog.snapshots_doubtful(p_tenants uuid[]) returns void
 language sql security definer
@@ -154,10 +162,10 @@ as $$
     where id = any (p_ids)
 $$;
 
-revoke execute on function catalog.events_to_publish, catalog.snapshots_to_publish, catalog.events_published,
+revoke execute on function catalog.events_to_publish, catalog.snapshots_to_publish, catalog.events_published, catalog.message_lost,
     catalog.snapshots_published, catalog.snapshots_doubtful, catalog.snapshots_since, catalog.dead_letters_to_publish,
     catalog.dead_letters_published from public;
-grant execute on function catalog.events_to_publish, catalog.snapshots_to_publish, catalog.events_published,
+grant execute on function catalog.events_to_publish, catalog.snapshots_to_publish, catalog.events_published, catalog.message_lost,
     catalog.snapshots_published, catalog.snapshots_doubtful, catalog.snapshots_since, catalog.dead_letters_to_publish,
     catalog.dead_letters_published
     to tenantry_gateway, tenantry_provisioner, tenantry_migrator, tenantry_billing;
@@ -228,6 +236,6 @@ drop view gateway.operation, gateway.tenant, gateway.history, gateway.connection
     gateway.alert, gateway.dead_letter, gateway.backup,
     gateway.load;
 drop view catalog.tenant_snapshot cascade;
-drop function catalog.events_to_publish, catalog.snapshots_to_publish, catalog.events_published,
+drop function catalog.events_to_publish, catalog.snapshots_to_publish, catalog.events_published, catalog.message_lost,
     catalog.snapshots_published, catalog.snapshots_doubtful, catalog.snapshots_since, catalog.dead_letters_to_publish,
     catalog.dead_letters_published, catalog.base64;

@@ -5,6 +5,7 @@
 #include "common/durable/publisher.h"
 #include "services/provisioner/alerter.h"
 #include "services/provisioner/driver.h"
+#include "services/provisioner/dump_tools.h"
 #include "services/provisioner/janitor.h"
 #include "services/provisioner/provisioner.h"
 #include "services/provisioner/rewrap.h"
@@ -70,6 +71,7 @@ static int start(struct service *service, const void *config, struct err *err)
         provisioner->janitor = janitor_new(provisioner);
         provisioner->rewrap = rewrap_new(provisioner);
         provisioner->alerter = alerter_new(provisioner);
+        provisioner->dump_tools = dump_tools_new(provisioner);
         return intake_new(service, &intake, &provisioner->intake, err);
 }
 
@@ -118,6 +120,7 @@ static void finish(struct service *service)
         janitor_free(provisioner->janitor);
         rewrap_free(provisioner->rewrap);
         alerter_free(provisioner->alerter);
+        dump_tools_free(provisioner->dump_tools);
         servers_free(provisioner->servers);
         migration_set_free(provisioner->migrations);
         keyring_free(provisioner->control_keys);

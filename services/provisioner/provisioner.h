@@ -24,6 +24,7 @@ struct provisioner {
         struct janitor *janitor;
         struct rewrap *rewrap;
         struct alerter *alerter;
+        struct dump_tools *dump_tools;
 };
 
 /* The kinds of sagas, each in the file of its name. */

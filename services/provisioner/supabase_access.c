@@ -279,6 +279,12 @@ enum step_result supabase_apply_access(struct saga *saga)
 
 /* Rotation. */
 
+static enum step_result next_login_set(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        FAILPOINT(driver_after_rotate, NULL);
+        return script_ended(saga, rows, err);
+}
+
 static enum step_result write_next_login(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
@@ -290,7 +296,7 @@ static enum step_result write_next_login(struct saga *saga)
             logins_create_sql(activity, activity_number(activity, "rotation_applied") + 1, open, &change, &err) < 0)
                 return saga_retry(saga, &err);
         sql = logins_fenced(saga, change);
-        return saga_script(saga, activity->conn, STATEMENT, sql, script_ended);
+        return saga_script(saga, activity->conn, STATEMENT, sql, next_login_set);
 }
 
 enum step_result supabase_set_next_login(struct saga *saga)

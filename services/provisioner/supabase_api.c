@@ -14,6 +14,8 @@
 
 static const char SQL_TAKE[] = "select catalog.take_token($1, $2::float8, $3::float8) as wait_ms";
 
+static const char SQL_BLOCKED[] = "select catalog.blocked_for($1) as wait_ms";
+
 static const char SQL_BLOCK[] = "select catalog.block_budget($1, $2::bigint)";
 
 /* A call between the wish and its answer: the activity's work. */
@@ -195,8 +197,10 @@ enum step_result supabase_call(struct saga *saga, const struct supabase_call *ca
         if (call->body != NULL)
                 request->body = json_print(call->body);
         json_decref(call->body);
-        if (call->auth || call->covered || take_turn(turns, call->endpoint))
+        if (call->auth || call->covered)
                 return send_now(saga);
+        if (take_turn(turns, call->endpoint)) /* handed out before a 429, it may be too early now */
+                return saga_query(saga, SQL_BLOCKED, PARAMS(budget), token_arrived);
         /* The provider counts by the minute, wherever that begins: what goes at once and what is refilled within a
          * minute are together no more than the limit. */
         burst = mem_printf("%.3f", at_once);

@@ -13,7 +13,7 @@ import pytest
 from deploy.local.stack import Stack
 
 from .client import Api
-from .invariants import check_endings, check_invariants
+from .invariants import check_endings, check_history, check_invariants
 
 
 def make_stack(driver: str, gateways: int = 1, provisioners: int = 1, **more: object) -> Iterator[Stack]:
@@ -42,6 +42,16 @@ def stack() -> Iterator[Stack]:
 def supabase_stack() -> Iterator[Stack]:
     """The product with the supabase driver on the sandbox."""
     yield from make_stack("supabase")
+
+
+@pytest.fixture(autouse=True)
+def lawful(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After every test that had a stack: what its tenants did since the last look was legal. The rest of what must hold
+    is looked at when the module is over and nothing is under way any more."""
+    yield
+    stack = request.node.funcargs.get("stack")
+    if isinstance(stack, Stack):
+        stack.history_seen = check_history(stack, stack.history_seen)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 from typing import Any
@@ -12,7 +11,7 @@ import psycopg
 from deploy.local.process import log_tail
 from deploy.local.stack import CATALOG, Stack
 
-from .client import eventually
+from .client import Api, eventually
 from .topics import latest, read_all
 
 REPORT = re.compile(r"Sanitizer|runtime error: |Assertion .* failed")
@@ -30,6 +29,12 @@ def rows(stack: Stack, sql: str) -> list[list[str]]:
     """Rows of a query on the catalog, as texts."""
     text = stack.postgres.execute(sql, CATALOG)
     return [line.split("|") for line in text.split("\n") if line]  # splitlines() would split at U+2028 too
+
+
+def values(stack: Stack, sql: str) -> list[tuple[Any, ...]]:
+    """Rows of a query on the catalog, as Python's values: JSON too."""
+    with psycopg.connect(stack.postgres.url(CATALOG)) as catalog:
+        return catalog.execute(sql).fetchall()  # type: ignore[arg-type]
 
 
 def ensure_running(stack: Stack) -> None:
@@ -60,7 +65,9 @@ def check_invariants(stack: Stack) -> None:
     )
     check_operations(stack)
     check_history(stack)
+    check_published_history(stack)
     check_snapshots(stack)
+    check_inventory(stack)
     if stack.driver == "postgres":
         check_databases(stack)
 
@@ -85,17 +92,55 @@ def check_operations(stack: Stack) -> None:
     assert not left, f"operations never ended: {left}"
 
 
-def check_history(stack: Stack) -> None:
-    """Versions rise, states change along legal paths."""
+def check_history(stack: Stack, after: int = 0) -> int:
+    """Versions rise, states change along legal paths, each from where the last one led to. Only what comes behind the
+    row `after`; returns the last row's number."""
     versions: dict[str, int] = {}
-    for tenant, kind, data_text in rows(
-        stack, "select tenant_id, type, data from catalog.tenant_event where tenant_id is not null order by seq"
+    states: dict[str, str] = {}
+    last = after
+    for last, tenant, kind, data in values(  # noqa: B007
+        stack,
+        "select seq, tenant_id::text, type, data from catalog.tenant_event "
+        f"where tenant_id is not null and seq > {after} order by seq",
     ):
-        data: dict[str, Any] = json.loads(data_text)
         assert data["version"] > versions.get(tenant, 0), f"versions of {tenant} do not rise"
         versions[tenant] = data["version"]
         if kind == "tenant.state.changed.v1":
             assert (data["from"], data["to"]) in LEGAL_PATHS, f"{tenant} went from {data['from']} to {data['to']}"
+            assert states.get(tenant, data["from"]) == data["from"], (
+                f"{tenant} was {states[tenant]}, not {data['from']}"
+            )
+            states[tenant] = data["to"]
+    return last
+
+
+def check_published_history(stack: Stack) -> None:
+    """What watchers read rises too; what a publisher repeats after a takeover bears the id it had before."""
+    seen: set[bytes] = set()
+    versions: dict[bytes, int] = {}
+    for record in read_all(stack.kafka.bootstrap, "tenant.events.v1"):
+        if record.key is None or record.headers["ce_id"] in seen or "version" not in record.json:
+            continue
+        seen.add(record.headers["ce_id"])
+        assert record.json["version"] > versions.get(record.key, 0), f"versions of {record.key!r} do not rise"
+        versions[record.key] = record.json["version"]
+
+
+def check_inventory(stack: Stack) -> None:
+    """The janitor finds no difference between what the provider has and what the catalog knows."""
+    api = Api(stack.services["gateway-0"].url, stack.settings["tokens"]["admin"])
+    last: list[Any] = []
+
+    def no_difference() -> bool:
+        items = api.get("/api/admin/inventory").json["items"]
+        last[:] = [item for item in items if item["verdict"] in ("orphan", "ghost", "drift")]
+        live = {row[0] for row in rows(stack, "select name from provisioner.database where status = 'live'")}
+        return not last and live <= {item["name"] for item in items}
+
+    try:
+        eventually(no_difference, 40, "the inventory shows no difference")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {last}") from error
 
 
 def check_snapshots(stack: Stack) -> None:
@@ -104,15 +149,15 @@ def check_snapshots(stack: Stack) -> None:
     def differences() -> list[str]:
         published = latest(read_all(stack.kafka.bootstrap, "tenant.status.v1"))
         found = []
-        for tenant, version, state in rows(stack, "select tenant_id, version, state from catalog.tenant_snapshot"):
-            value = published.get(tenant)
+        known = values(stack, "select tenant_id::text, state, snapshot from catalog.tenant_snapshot")
+        for tenant, state, snapshot in known:
+            value = published.pop(tenant, None)
             if state == "deprovisioned":
                 if value is not None:
                     found.append(f"{tenant} is gone and has no tombstone")
-            elif value is None or value["version"] != int(version) or value["state"] != state:
-                found.append(
-                    f"{tenant}: catalog {version} {state}, Kafka {value and (value['version'], value['state'])}"
-                )
+            elif value != snapshot:
+                found.append(f"{tenant}: catalog {snapshot}, Kafka {value}")
+        found += [f"{tenant}: only Kafka knows it" for tenant, value in published.items() if value is not None]
         return found
 
     last: list[str] = []

@@ -18,6 +18,8 @@ def secrets_of(stack: Stack) -> dict[str, bytes]:
     """Name -> bytes of what the services were told: keys in each form, tokens, passwords."""
     found = {f"token {scope}": token.encode() for scope, token in stack.settings["tokens"].items()}
     found |= {f"password of {name}": word.encode() for name, word in stack.settings["passwords"].items()}
+    if stack.driver == "supabase":
+        found["access token"] = b"sbp_sandbox"
     found["password of the server"] = stack.postgres.password.encode()
     for ring, text in stack.settings["keys"].items():
         encoded = text.partition(":")[2]

@@ -409,7 +409,7 @@ def test_refusals_and_absences_have_codes_of_their_own(stack: Stack) -> None:
     refused(cli(stack, "tenants", TENANTRY_TOKEN="no-such-token"), 4, "TENANTRY_TOKEN")
     refused(cli(stack, "inventory", TENANTRY_TOKEN=stack.settings["tokens"]["read"]), 4, "scope")
     refused(cli(stack, "tenants", TENANTRY_TOKEN="two\nlines"), 2, "token")
-    refused(cli(stack, "tenants", TENANTRY_URL=""), 2, "TENANTRY_URL", ". .run/env", "tenantry tenants --help")
+    refused(cli(stack, "tenants", TENANTRY_URL=""), 2, "TENANTRY_URL", "tenantry tenants --help")
     refused(stack.run_cli("tenant", NOWHERE), 3, "no such tenant")
     told = cli(stack, "tenant", NOWHERE, "--json")
     assert told.returncode == 3 and json.loads(told.stdout)["error"]["status"] == 404

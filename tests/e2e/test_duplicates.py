@@ -159,7 +159,9 @@ def test_a_command_taken_in_the_same_moment_as_its_signup_is_not_forgotten(stack
     tenant = str(uuid.uuid4())
     headers = cloudevent("tenant.suspend.requested.v1")
     with psycopg.connect(stack.postgres.url(CATALOG)) as catalog:
-        catalog.execute("insert into catalog.operation (operation_id, source, kind) values (%s, '', 'x')", [headers["ce_id"]])
+        catalog.execute(
+            "insert into catalog.operation (operation_id, source, kind) values (%s, '', 'x')", [headers["ce_id"]]
+        )
         produce(stack.kafka.bootstrap, "tenant.command.v1", tenant.encode(), b'{"reason": "soon"}', headers)
         eventually(lambda: waiting_for_locks(stack) == 1, 20, "the command is half way in")
         produce_signup(stack, tenant, cloudevent(SIGNUP))

@@ -118,9 +118,7 @@ def test_a_file_without_transaction_goes_on_where_its_worker_died(stack: Stack, 
     assert api.wait_operation(operation)["state"] == "succeeded"
 
 
-def test_a_build_that_failed_half_way_is_cleared_away_and_done_again(
-    stack: Stack, api: Api, directory: Path
-) -> None:
+def test_a_build_that_failed_half_way_is_cleared_away_and_done_again(stack: Stack, api: Api, directory: Path) -> None:
     put(directory, "20270101000000_plain.sql", "create table doubled (a int);\ninsert into doubled values (1), (1);")
     put(directory, "20270102000000_unique.sql",
         "select 1;\ncreate unique index concurrently doubled_once on doubled (a);", " transaction:false")  # fmt: skip
@@ -158,9 +156,7 @@ def forget_tenants(stack: Stack) -> None:
     )
 
 
-def test_a_database_that_was_there_before_survives_a_signup_that_fails(
-    stack: Stack, api: Api, directory: Path
-) -> None:
+def test_a_database_that_was_there_before_survives_a_signup_that_fails(stack: Stack, api: Api, directory: Path) -> None:
     """The catalog was restored, the signup is read again, its database is found; then the migrations fail."""
     provisioner = stack.services["provisioner-0"]
     tenant = api.ready_tenant("Treasure Shop")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import uuid
 
 import psycopg
+import pytest
 
 from deploy.local.stack import Stack
 
 from .client import Api, eventually
+from .secrets_of import tenant_passwords
 from .topics import cloudevent, produce
 
 
@@ -30,15 +32,68 @@ def test_no_tenants_login_opens_another_tenants_database(stack: Stack, api: Api,
     first, second = api.ready_tenant("First Shop"), api.ready_tenant("Second Shop")
     mine = app.get(f"/api/tenants/{first}/connection").json
     theirs = app.get(f"/api/tenants/{second}/connection").json
-    for database in (theirs["database"], "tenantry"):
-        try:
-            psycopg.connect(
-                host=mine["host"], port=mine["port"], dbname=database, user=mine["user"], password=mine["password"]
-            ).close()
-        except psycopg.OperationalError as refused:
-            assert "permission denied" in str(refused) or "not currently accepting" in str(refused)
-        else:
-            raise AssertionError(f"{mine['user']} got into {database}")
+    owner = f"{mine['database']}_owner"
+    passwords = tenant_passwords(stack)
+    logins = {mine["user"]: mine["password"], owner: passwords[f"owner_password 1 of {first}"].decode()}
+    for role in ("gateway", "provisioner", "migrator", "billing"):  # whoever owns one of our services' passwords
+        logins[f"tenantry_{role}"] = stack.settings["passwords"][role]
+    for user, password in logins.items():
+        for database in (theirs["database"], "tenantry"):
+            if user.startswith("tenantry_") and database == "tenantry":
+                continue
+            with pytest.raises(psycopg.OperationalError, match="permission denied"):
+                psycopg.connect(
+                    host=mine["host"], port=mine["port"], dbname=database, user=user, password=password
+                ).close()
+
+
+def test_a_tenants_login_has_no_more_rights_than_it_needs(stack: Stack, api: Api, app: Api) -> None:
+    tenant = api.ready_tenant("Modest Shop")
+    mine = app.get(f"/api/tenants/{tenant}/connection").json
+    with psycopg.connect(
+        host=mine["host"], port=mine["port"], dbname=mine["database"], user=mine["user"], password=mine["password"],
+        autocommit=True,
+    ) as database:  # fmt: skip
+        for forbidden in (
+            "create table mine (a int)", "create schema mine", "drop table branches", "truncate branches",
+            "create role mine", "create database mine", "select * from tenantry.fence",
+            "delete from schema_migrations",
+            "update tenantry.identity set generation = 2", "alter role current_user superuser",
+            "create extension dblink",
+            "copy branches to '/tmp/x'", "select pg_read_file('/etc/passwd')", f"set role {mine['database']}_owner",
+        ):  # fmt: skip
+            with pytest.raises(psycopg.Error) as refused:
+                database.execute(forbidden)  # type: ignore[arg-type]
+            assert refused.value.sqlstate in ("42501", "0LP01"), f"{forbidden}: {refused.value}"
+        database.execute("insert into roles (code, name) values ('tester', 'Tester')")
+
+
+def test_each_service_may_write_only_what_is_its_own(stack: Stack) -> None:
+    attempts = {
+        "gateway": [
+            "update provisioner.tenant set state = 'ready'", "select * from provisioner.secret",
+            "insert into catalog.access_wanted values (gen_random_uuid(), 'operator', 'none', null)",
+            "select catalog.raise_alert('x', null, 'x', 'x')", "delete from catalog.tenant_event",
+        ],
+        "billing": [
+            "update provisioner.tenant set state = 'ready'", "select * from provisioner.secret",
+            "insert into catalog.access_wanted values (gen_random_uuid(), 'operator', 'none', null)",
+            "delete from catalog.tenant_event",
+        ],
+        "migrator": ["update provisioner.tenant set state = 'ready'", "delete from catalog.operation"],
+        "provisioner": [
+            "insert into catalog.access_wanted values (gen_random_uuid(), 'billing', 'none', null)",
+            "delete from catalog.tenant_event", "update catalog.tenant_status set version = 0",
+        ],
+    }  # fmt: skip
+    for role, statements in attempts.items():
+        with psycopg.connect(stack.catalog_url(role), autocommit=True) as catalog:
+            for statement in statements:
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    catalog.execute(statement)  # type: ignore[arg-type]
+            lease = catalog.execute("select catalog.take_lease('a test', 'a stranger', 100000000000)").fetchone()
+            assert (lease == (None,)) == (role == "gateway"), "a gateway leads in nothing but publishing"
+            catalog.execute("select catalog.drop_lease('a test', 'a stranger')")
 
 
 def test_a_signup_produced_straight_to_kafka_is_worth_as_much(stack: Stack, api: Api) -> None:

@@ -2,55 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import re
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 import pytest
 
+from deploy.local.ports import reserve_port
 from deploy.local.stack import Stack
 
 from .client import Api, eventually
 from .invariants import rows
+from .sandbox_control import control, fault, projects_of, users_of
+from .service_faults import stopped, told
 
 
 @pytest.fixture(scope="module")
 def stack(supabase_stack: Stack) -> Stack:
     return supabase_stack
-
-
-def control(stack: Stack, method: str, path: str, body: Any = None) -> Any:
-    """Calls the sandbox's own interface."""
-    request = urllib.request.Request(
-        f"{stack.sandbox_url}/_sandbox/{path}",
-        method=method,
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"content-type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=20) as response:
-        text = response.read().decode()
-    return json.loads(text) if text else None
-
-
-@contextmanager
-def fault(stack: Stack, method: str, path: str, what: dict[str, Any], times: int = 1, **more: Any) -> Iterator[None]:
-    """While it lasts, the provider fails these calls so many times."""
-    rule = {"match": {"method": method, "path": path}, "times": times, "fault": what, **more}
-    made = control(stack, "POST", "faults", rule)
-    try:
-        yield
-    finally:
-        control(stack, "DELETE", f"faults/{made['id']}")
-
-
-def projects_of(stack: Stack, tenant: str) -> list[dict[str, Any]]:
-    """The tenant's projects that exist now."""
-    found = control(stack, "GET", "projects")
-    listed = found["projects"] if isinstance(found, dict) else found
-    return [p for p in listed if tenant.replace("-", "") in p["name"] and p["status"] not in ("REMOVED", "GOING_DOWN")]
 
 
 def test_a_signup_becomes_a_project_with_schema_admin_and_login(stack: Stack, api: Api, app: Api) -> None:
@@ -62,9 +32,7 @@ def test_a_signup_becomes_a_project_with_schema_admin_and_login(stack: Stack, ap
         password=connection["password"],
     ) as database:  # fmt: skip
         assert database.execute("select count(*) from public.branches").fetchone() == (0,)
-    users = control(stack, "GET", f"users?ref={projects_of(stack, tenant)[0]['ref']}")
-    listed = users["users"] if isinstance(users, dict) else users
-    assert [user["email"] for user in listed] == ["ada@supa.test"]
+    assert [user["email"] for user in users_of(stack, projects_of(stack, tenant)[0]["ref"])] == ["ada@supa.test"]
 
 
 @pytest.mark.parametrize(
@@ -78,16 +46,145 @@ def test_a_signup_becomes_a_project_with_schema_admin_and_login(stack: Stack, ap
         ("GET", "/api-keys", {"kind": "cut"}),
         ("GET", "/pooler", {"kind": "status", "code": 404, "body": {"message": "not found"}}),
         ("POST", "/admin/users$", {"kind": "cut_after"}),
-        ("PATCH", "/postgrest$", {"kind": "cut_after"}),
+        ("POST", "^/v1/projects$", {"kind": "delay", "seconds": 2, "when": "after"}),
+        ("GET", "^/v1/projects/[a-z]+$", {"kind": "rate_limit", "reset": 1, "retry_after": 1}),
+        ("GET", "^/v1/projects/[a-z]+$", {"kind": "status", "code": 200, "body": {"id": "no status"}}),
+        ("GET", "^/v1/organizations/", {"kind": "list_order", "order": "reverse"}),
+        ("GET", "/health", {"kind": "unhealthy"}),
+        ("GET", "/health", {"kind": "status", "code": 200, "text": "<html>a proxy's page</html>"}),
+        ("POST", "/admin/users$", {"kind": "status", "code": 500, "body": {"msg": "oops"}}),
+        ("POST", "/admin/users$", {"kind": "hang"}),
     ],
+    ids=lambda value: value["kind"] if isinstance(value, dict) else value,
 )
 def test_a_fault_of_the_provider_is_lived_through(
     stack: Stack, api: Api, method: str, path: str, what: dict[str, Any]
 ) -> None:
     with fault(stack, method, path, what):
-        tenant = api.signup(f"Fault {method} {what['kind']} Shop").json["tenant_id"]
-        api.wait_state(tenant, "ready", 40)
+        tenant = api.signup(f"Fault {method} {what['kind']} Shop", email="one@fault.test").json["tenant_id"]
+        api.wait_state(tenant, "ready", 60)
+    (project,) = projects_of(stack, tenant)
+    assert [user["email"] for user in users_of(stack, project["ref"])] == ["one@fault.test"]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [(401, "provider_auth"), (403, "provider_auth"), (400, "provider_refused")]
+)
+def test_what_only_a_person_can_mend_waits_for_one(stack: Stack, api: Api, code: int, reason: str) -> None:
+    with fault(stack, "POST", "^/v1/projects$", {"kind": "status", "code": code, "body": {"message": "no"}}, 100):
+        tenant = api.signup(f"Refused {code} Shop").json["tenant_id"]
+        assert api.wait_state(tenant, "attention", 40)["reason"]["code"] == reason
+    assert projects_of(stack, tenant) == []
+    api.command(tenant, "retry")
+    api.wait_state(tenant, "ready", 40)
     assert len(projects_of(stack, tenant)) == 1
+
+
+@pytest.mark.parametrize("faulty", [("GET", "/postgrest$"), ("PATCH", "/postgrest$"), ("PUT", "/admin/users/")])
+def test_a_suspension_is_only_told_when_all_three_ways_in_are_closed(
+    stack: Stack, api: Api, faulty: tuple[str, str]
+) -> None:
+    """The answer lost, or one that says nothing: neither counts as closed."""
+    tenant = api.ready_tenant(f"Careful {faulty[0]} Shop")
+    (project,) = projects_of(stack, tenant)
+    what = {"kind": "status", "code": 200, "body": {}} if faulty[0] == "GET" else {"kind": "cut_after"}
+    with fault(stack, faulty[0], faulty[1], what):
+        assert api.wait_operation(api.command(tenant, "suspend").json["operation_id"], 40)["state"] == "succeeded"
+    assert data_api_is_open(stack, project["ref"]) is False
+    (user,) = users_of(stack, project["ref"])
+    assert user["banned_until"] is not None
+
+
+def test_an_outage_of_the_provider_replaces_no_project(stack: Stack, api: Api) -> None:
+    with fault(
+        stack, "GET", "^/v1/projects/[a-z]+$", {"kind": "status", "code": 503, "body": {"message": "down"}}, 1000
+    ):
+        tenant = api.signup("Outage Shop").json["tenant_id"]
+        eventually(lambda: (api.tenant(tenant).get("activity") or {}).get("error"), 20, "it meets the outage")
+        move_clock(stack, "16 minutes")
+        stack.postgres.execute("update provisioner.saga set next_at = now() where status = 'running'", "tenantry")
+        eventually(
+            lambda: rows(stack, f"select 1 from provisioner.saga where tenant_id = '{tenant}' and attempt > 2"),
+            30, "it has tried again",
+        )  # fmt: skip
+    stack.postgres.execute("update provisioner.saga set next_at = now() where status = 'running'", "tenantry")
+    api.wait_state(tenant, "ready", 60)
+    assert rows(stack, f"select generation from provisioner.tenant where tenant_id = '{tenant}'") == [["1"]]
+
+
+def test_a_project_that_was_there_before_is_adopted_and_never_deleted(stack: Stack, api: Api) -> None:
+    """The catalog was restored to the day before the signup; then the project does not get healthy."""
+    tenant = api.ready_tenant("Remembered Shop")
+    (project,) = projects_of(stack, tenant)
+    with stopped(stack.services["provisioner-0"]):
+        for table in ("saga", "backup", "secret", "database", "slug"):
+            stack.postgres.execute(f"delete from provisioner.{table} where tenant_id = '{tenant}'", "tenantry")
+        stack.postgres.execute(
+            f"delete from provisioner.tenant where tenant_id = '{tenant}'; "
+            "delete from provisioner.inbox where event_id in (select operation_id::text from catalog.operation "
+            f"where tenant_id = '{tenant}'); delete from catalog.operation where tenant_id = '{tenant}'; "
+            "delete from provisioner.consumer_offset", "tenantry",
+        )  # fmt: skip
+        control(stack, "PATCH", f"projects/{project['ref']}", {"status": "INACTIVE"})
+    waiting = eventually(
+        lambda: (seen := api.tenant(tenant)).get("activity", {}).get("error") and seen, 30, "it says what it waits for"
+    )
+    assert waiting["activity"]["error"]["code"] == "project_not_healthy"
+    assert [each["ref"] for each in projects_of(stack, tenant)] == [project["ref"]]
+    control(stack, "PATCH", f"projects/{project['ref']}", {"status": None})
+    stack.postgres.execute("update provisioner.saga set next_at = now() where status = 'running'", "tenantry")
+    api.wait_state(tenant, "ready", 60)
+    assert [each["ref"] for each in projects_of(stack, tenant)] == [project["ref"]]
+
+
+def test_a_rotation_ends_the_old_login_after_the_overlap(stack: Stack, api: Api, app: Api) -> None:
+    with told(stack.services["provisioner-0"], ROTATION_OVERLAP="2s"):
+        tenant = api.ready_tenant("Overlap Shop")
+        old = app.get(f"/api/tenants/{tenant}/connection").json
+        assert (
+            api.wait_operation(api.command(tenant, "rotate-credentials").json["operation_id"])["state"] == "succeeded"
+        )
+        new = app.get(f"/api/tenants/{tenant}/connection").json
+        eventually(lambda: not opens(old), 30, "the old login has ended")
+    assert opens(new)
+
+
+def opens(connection: dict[str, Any]) -> bool:
+    try:
+        psycopg.connect(
+            host=connection["host"],
+            port=connection["port"],
+            dbname=connection["database"],
+            user=connection["user"],
+            password=connection["password"],
+        ).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def test_the_invitation_goes_by_smtp_and_waits_for_a_mail_server_that_is_away(stack: Stack, api: Api) -> None:
+    provisioner = stack.services["provisioner-0"]
+    nobody = reserve_port()
+    with told(provisioner, SMTP_URL=f"smtp://127.0.0.1:{nobody}"):
+        tenant = api.signup("Mailed Shop", email="mia@mailed.test").json["tenant_id"]
+        waiting = eventually(
+            lambda: (seen := api.tenant(tenant)).get("activity", {}).get("error") and seen, 40, "the mail cannot go"
+        )
+        assert waiting["activity"]["step"] == "invite" and waiting["activity"]["error"]["code"] == "mail_not_sent"
+    with told(provisioner, SMTP_URL=f"smtp://127.0.0.1:{stack.smtp_port}"):
+        stack.postgres.execute("update provisioner.saga set next_at = now() where status = 'running'", "tenantry")
+        api.wait_state(tenant, "ready", 40)
+        assert api.wait_operation(api.command(tenant, "resend-invite").json["operation_id"])["state"] == "succeeded"
+    caught = control(stack, "GET", "mail?to=mia@mailed.test")
+    mails = caught["mail"] if isinstance(caught, dict) else caught
+    assert len({mail["message_id"] for mail in mails}) == 2, "the invitation, and the one sent again"
+    assert all(f"/invite/{tenant}." in mail["text"] for mail in mails)
+    page = Api(stack.services["gateway-0"].url, None)
+    links = [re.search(r"/invite/(\S+)", mail["text"]) for mail in mails]
+    answers = [page.call("POST", f"/invite/{link.group(1)}", raw=b"", content_type="application/x-www-form-urlencoded")
+               for link in links if link is not None]  # fmt: skip
+    assert sorted(answer.status for answer in answers) == [303, 410], "only the newest link works"
 
 
 def test_a_list_that_lags_makes_no_second_project(stack: Stack, api: Api) -> None:

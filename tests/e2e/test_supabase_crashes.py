@@ -1,9 +1,10 @@
-"""kill -9 of the provisioner between any two effects of the supabase driver, with signups or a command in flight."""
+"""kill -9 of the provisioner at every failpoint that the supabase driver reaches, with work in flight; and no secret in
+clear. The gateway knows no driver: its own places are in test_crashes.py."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,63 +12,56 @@ from deploy.local.stack import Stack
 
 from .client import Api
 from .conftest import make_stack
-from .service_faults import armed, died_of_sigkill
-from .test_supabase import control, projects_of
+from .crashing import ENDS, Aftermath, Crash, check_ends, crashes, die, keep_memberships
+from .sandbox_control import projects_of, users_of
+from .secret_search import Search, log_everything, places
+from .secrets_of import secrets_of, tenant_passwords
 
-EVERY_SIGNUP_POINT = [
-    "driver_before_create",
-    "driver_after_create",
-    "driver_before_grant",
-    "driver_after_grant",
-    "identity_after_plant",
-    "migration_before_apply",
-    "migration_after_apply",
-    "driver_before_admin",
-    "driver_after_admin",
-    "driver_before_access",
-    "driver_after_access",
-    "mail_after_send",
-    "saga_before_step",
-    "saga_before_advance",
-    "saga_after_advance",
-]
-LONG = os.environ.get("TENANTRY_LONG") == "1"  # each point costs a restart and a lease: all of them in the long run
-SIGNUP_POINTS = EVERY_SIGNUP_POINT if LONG else ["driver_after_create", "driver_after_admin"]
-EVERY_COMMAND = [
-    ("driver_before_rotate", "rotate-credentials", None, "ready"),
-    ("driver_before_access", "suspend", None, "ready"),
-    ("backup_after_list", "backup", None, "ready"),
-    ("driver_before_delete", "deprovision", "slug", "deprovisioned"),
-    ("driver_after_access", "suspend", None, "ready"),
-    ("driver_after_delete", "deprovision", "slug", "deprovisioned"),
-]
+CRASHES = pytest.mark.parametrize("crash", crashes("provisioner"), ids=lambda crash: crash.name)
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    yield from make_stack("supabase", options={"LEASE": "2s"})
+    for made in make_stack("supabase", options={"LEASE": "2s", "LOG_LEVEL": "debug", "WORKERS": "16"}):
+        log_everything(made)
+        keep_memberships(made)
+        yield made
 
 
-@pytest.mark.parametrize("point", SIGNUP_POINTS)
-def test_signups_survive_a_crash(stack: Stack, api: Api, point: str) -> None:
-    provisioner = stack.services["provisioner-0"]
-    with armed(provisioner, f"{point}=crash"):
-        tenants = [api.signup(f"{point} {i}").json["tenant_id"] for i in range(3)]
-        assert died_of_sigkill(provisioner), f"{point} was not reached"
-    for tenant in tenants:
-        api.wait_state(tenant, "ready", 40)
-        (project,) = projects_of(stack, tenant)
-        users = control(stack, "GET", f"users?ref={project['ref']}")
-        assert len(users["users"] if isinstance(users, dict) else users) == 1
+@pytest.fixture(scope="module")
+def aftermaths() -> dict[Crash, Aftermath]:
+    return {}
 
 
-@pytest.mark.parametrize(("point", "command", "body", "end"), EVERY_COMMAND if LONG else EVERY_COMMAND[-2:])
-def test_commands_survive_a_crash(stack: Stack, api: Api, point: str, command: str, body: str | None, end: str) -> None:
-    tenant = api.ready_tenant(f"Crash {point} {command}")
-    provisioner = stack.services["provisioner-0"]
-    with armed(provisioner, f"{point}=crash"):
-        answer = api.command(tenant, command, {"confirm": api.tenant(tenant)["slug"]} if body else None)
-        assert died_of_sigkill(provisioner), f"{point} was not reached"
-    assert api.wait_operation(answer.json["operation_id"], 40)["state"] == "succeeded"
-    assert api.tenant(tenant)["state"] == end
-    assert len(projects_of(stack, tenant)) == (0 if end == "deprovisioned" else 1)
+@pytest.fixture(scope="module")
+def seen() -> dict[str, bytes]:
+    return {}
+
+
+@CRASHES
+def test_the_provisioner_dies_at(
+    crash: Crash, stack: Stack, api: Api, aftermaths: dict[Crash, Aftermath], seen: dict[str, bytes]
+) -> None:
+    aftermaths[crash] = die(stack, api, crash)
+    seen.update(tenant_passwords(stack))
+
+
+@CRASHES
+def test_all_under_way_come_to_their_end_after(
+    crash: Crash, stack: Stack, api: Api, aftermaths: dict[Crash, Aftermath]
+) -> None:
+    assert crash in aftermaths, "the provisioner did not die there"
+    check_ends(api, aftermaths[crash], 120)
+    for tenant, state in aftermaths[crash].wanted.items():
+        projects = projects_of(stack, tenant)
+        assert len(projects) == (0 if state in ENDS.values() else 1), projects
+        for project in projects:
+            assert len(users_of(stack, project["ref"])) == 1
+
+
+def test_no_secret_is_anywhere_in_clear(stack: Stack, seen: dict[str, bytes], tmp_path: Path) -> None:
+    assert {name.split()[0] for name in seen} >= {"owner_password", "app_password", "service_key"}
+    assert len(seen) > 100
+    search = Search({**seen, **secrets_of(stack)}, tmp_path)
+    found = [f"{name} in {place}" for place, content in places(stack) for name in search.find(content)]
+    assert not found, found

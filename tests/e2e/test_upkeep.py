@@ -121,7 +121,9 @@ def test_a_backup_under_way_gives_way(stack: Stack, api: Api, tmp_path: Path, ur
         eventually(begun.exists, 20, "the dump has begun")
         done(api, tenant, urgent, {"confirm": api.tenant(tenant)["slug"]} if urgent == "deprovision" else None, 20)
     ended = api.wait_operation(backup, 60)["state"]
-    assert ended == ("succeeded" if urgent == "suspend" else "superseded"), "the backup is made afterwards, if it can be"
+    assert ended == ("succeeded" if urgent == "suspend" else "superseded"), (
+        "the backup is made afterwards, if it can be"
+    )
     assert not list((stack.root / "archive" / tenant).glob("*.partial")), "what was begun is cleared away"
 
 
@@ -204,7 +206,9 @@ def test_a_dead_alert_channel_holds_up_no_other_and_floods_none(stack: Stack, ap
             stack.services["provisioner-0"], ALERT_WEBHOOK=f"http://127.0.0.1:{port}/", ALERT_MAIL="not an address"
         ):
             for number in range(3):
-                stack.postgres.execute(f"select catalog.raise_alert('test:{number}', null, 'a test', 'as asked')", CATALOG)
+                stack.postgres.execute(
+                    f"select catalog.raise_alert('test:{number}', null, 'a test', 'as asked')", CATALOG
+                )
 
             def told_of(number: int) -> int:
                 return sum(1 for each in Webhook.posted if each["cause"] == f"test:{number}")

@@ -1,0 +1,143 @@
+/* Whether the catalog's sessions are our own: see catalog_mode.h. */
+#include "common/service/catalog_mode.h"
+
+#include "common/base/memory.h"
+
+#include <string.h>
+
+#define AGAIN   SECONDS(2)
+#define TIMEOUT SECONDS(5)
+
+static const char SQL_SESSION[] = "select pg_backend_pid() as pid, current_setting('search_path') as path";
+
+struct catalog_mode {
+        struct service *service;
+        char *url, *name, *options;
+        struct pg_conn *first, *second;
+        int64_t first_pid;
+        uv_timer_t again;
+};
+
+static void look(uv_timer_t *timer);
+
+static void leave(struct catalog_mode *mode)
+{
+        pg_close(TAKE_PTR(mode->first));
+        pg_close(TAKE_PTR(mode->second));
+}
+
+/* The catalog is away, or full: nothing is known yet. */
+static void look_later(struct catalog_mode *mode)
+{
+        leave(mode);
+        if (!mode->service->stopping)
+                uv_timer_start(&mode->again, look, AGAIN, 0);
+}
+
+static void refuse(struct catalog_mode *mode, const char *what)
+{
+        struct err err;
+
+        leave(mode);
+        err_set(&err, ERR_INPUT, "catalog_mode",
+                "CATALOG_DATABASE_URL leads through a pooler %s: connect directly or in session mode", what);
+        service_give_up(mode->service, &err);
+}
+
+static void second_told(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct catalog_mode *mode = context;
+
+        if (err != NULL)
+                look_later(mode);
+        else if (pg_int(rows, 0, "pid") == mode->first_pid) /* though the first session lives */
+                refuse(mode, "that lends backends by the transaction");
+        else
+                leave(mode);
+}
+
+static void second_opened(void *context, const struct err *err)
+{
+        struct catalog_mode *mode = context;
+
+        if (err != NULL)
+                look_later(mode);
+        else
+                pg_exec(mode->second, TIMEOUT, SQL_SESSION, 0, NULL, second_told, mode);
+}
+
+static struct pg_conn *open_session(struct catalog_mode *mode, pg_opened_fn opened)
+{
+        struct pg_target target = {
+                .url = mode->url,
+                .application_name = mode->name,
+                .options = mode->options,
+                .connect_timeout_ms = TIMEOUT,
+        };
+
+        return pg_open(&mode->service->loop, &target, opened, mode);
+}
+
+static void first_told(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct catalog_mode *mode = context;
+
+        if (err != NULL) {
+                look_later(mode);
+        } else if (strncmp(pg_text(rows, 0, "path"), mode->service->definition->schema,
+                           strlen(mode->service->definition->schema)) != 0) {
+                refuse(mode, "that ignores the settings given at connection start");
+        } else {
+                mode->first_pid = pg_int(rows, 0, "pid");
+                mode->second = open_session(mode, second_opened);
+        }
+}
+
+static void first_opened(void *context, const struct err *err)
+{
+        struct catalog_mode *mode = context;
+
+        if (err != NULL)
+                look_later(mode);
+        else
+                pg_exec(mode->first, TIMEOUT, SQL_SESSION, 0, NULL, first_told, mode);
+}
+
+static void look(uv_timer_t *timer)
+{
+        struct catalog_mode *mode = timer->data;
+
+        mode->first = open_session(mode, first_opened);
+}
+
+struct catalog_mode *catalog_mode_new(struct service *service, const struct pg_target *target)
+{
+        struct catalog_mode *mode = NEW(struct catalog_mode);
+
+        mode->service = service;
+        mode->url = mem_copy_text(target->url);
+        mode->name = mem_copy_text(target->application_name);
+        mode->options = mem_copy_text(target->options);
+        uv_timer_init(&service->loop, &mode->again);
+        mode->again.data = mode;
+        uv_timer_start(&mode->again, look, 0, 0);
+        return mode;
+}
+
+static void free_mode(uv_handle_t *handle)
+{
+        struct catalog_mode *mode = handle->data;
+
+        mem_free_secret(mode->url);
+        free(mode->name);
+        free(mode->options);
+        free(mode);
+}
+
+void catalog_mode_free(struct catalog_mode *mode)
+{
+        if (mode == NULL)
+                return;
+        leave(mode);
+        uv_close((uv_handle_t *)&mode->again, free_mode);
+}
