@@ -1,7 +1,7 @@
 /* Named places between any two effects where a test can make the process die, fail or hang. Armed by the environment,
  * only with SANDBOX=1:  FAILPOINTS="saga_before_step=crash;publisher_before_produce=sleep:2000@3"
- * Actions: crash (SIGKILL to ourselves), error, sleep:MS (the whole process), stop (SIGSTOP to ourselves, until somebody
- * sends SIGCONT); @N: from the N-th pass on, once. */
+ * Actions: crash (SIGKILL to ourselves), error, sleep:MS (the whole process), stop (SIGSTOP to ourselves, until
+ * somebody sends SIGCONT); @N: from the N-th pass on, once. */
 #pragma once
 
 #include "common/base/err.h"
