@@ -21,7 +21,7 @@ const struct command COMMANDS[] = {
           run_connection },
         { "suspend", COMMAND_OPTIONS, "close a tenant's database to its application", MANUAL_SUSPEND,
           run_tenant_command },
-        { "resume", COMMAND_OPTIONS, "open it again", MANUAL_RESUME, run_tenant_command },
+        { "resume", COMMAND_OPTIONS, "take a suspension back", MANUAL_RESUME, run_tenant_command },
         { "rotate", COMMAND_OPTIONS, "give a tenant's application a new login", MANUAL_ROTATE, run_tenant_command },
         { "backup", COMMAND_OPTIONS, "dump a tenant's database, encrypted", MANUAL_BACKUP, run_tenant_command },
         { "resend-invite", COMMAND_OPTIONS, "send the first admin's invitation again", MANUAL_RESEND_INVITE,

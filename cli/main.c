@@ -85,7 +85,7 @@ const char *cli_environment(const char *name)
 static void print_overview(FILE *out)
 {
         fputs("tenantry: the control plane for software sold database-per-tenant\n\nUsage: tenantry COMMAND [--json] "
-              "...\n\n",
+              "... | help COMMAND | --version\n\n",
               out);
         for (const struct command *c = COMMANDS; c->name != NULL; c++)
                 fprintf(out, "  %-13s %s\n", c->name, c->summary);
@@ -99,9 +99,9 @@ static void print_help(const struct command *command)
 {
         char first = command->summary[0];
 
-        printf("Usage: tenantry %s%s%s\n\n%c%s.\n\n%s" MANUAL_EXIT_CODES, command->name, *command->arguments ? " " : "",
-               command->arguments, first >= 'a' && first <= 'z' ? first - 32 : first, command->summary + 1,
-               command->details);
+        printf("Usage: tenantry %s%s%s\n\n%c%s.\n\n%s" MANUAL_COMMON MANUAL_EXIT_CODES, command->name,
+               *command->arguments ? " " : "", command->arguments, first >= 'a' && first <= 'z' ? first - 32 : first,
+               command->summary + 1, command->details);
 }
 
 const struct command *cli_find_command(const char *name)

@@ -193,6 +193,9 @@ const char MANUAL_KEYS[] =
         "token  prints a bearer token once, and the line for the gateway's TOKENS file. Scopes: signup, read, app "
         "(the\n"
         "       product's backend: connection details), admin (all but app).\n\n"
+        "  --id ID             of the key; k and today's date where it is missing, as k20260131\n"
+        "  --name NAME         of the token's owner, told in logs; keep it when you rotate the token\n"
+        "  --scopes SCOPES     one or more, with commas\n\n"
         "Examples:\n"
         "  tenantry keys new --id k2\n"
         "  tenantry keys token --name website --scopes signup\n";

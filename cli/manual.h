@@ -9,9 +9,18 @@
         "  TENANTRY_OPS_URL      services' ops ports for `doctor`, as http://host:port, with commas\n"                 \
         "  KAFKA_BROKERS         for `init`, `events` and `doctor`; KAFKA_PROPERTIES adds librdkafka properties\n"     \
         "  CATALOG_ADMIN_URL     for `init` and `doctor`\n"                                                            \
+        "  CATALOG_PASSWORD_...  for `init`: GATEWAY, PROVISIONER, MIGRATOR, BILLING\n"                                \
         "  CONTROL_KEYS          for `archive cat` and `archive check`\n"                                              \
         "  TENANTRY_ENV_FILE     a file of NAME=value lines, for what the environment does not set\n"                  \
-        "  NO_COLOR              no colours\n"
+        "  NO_COLOR              no colours\n"                                                                         \
+        "Each may be given as NAME_FILE instead: a file that holds the value. `doctor` also reads the services' "      \
+        "own.\n"
+
+/* What every command takes. */
+#define MANUAL_COMMON                                                                                                  \
+        "\nEverywhere:\n"                                                                                              \
+        "  --json              the answer, or the error, as one JSON object\n"                                         \
+        "  --help              this page; `tenantry --help` lists the environment\n"
 
 #define MANUAL_EXIT_CODES                                                                                              \
         "\nExit codes:\n"                                                                                              \

@@ -2,54 +2,11 @@
 #include "common/pg/pg.h"
 
 #include "common/base/memory.h"
+#include "common/pg/pg_private.h"
 
-#include <libpq-fe.h>
 #include <string.h>
 
-#define PG_MAGIC                   0x70677631
 #define PG_DEFAULT_CONNECT_TIMEOUT SECONDS(10)
-#define PG_OPTIONS_LIMIT           24
-
-enum pg_state { PG_RESOLVING, PG_CONNECTING, PG_IDLE, PG_BUSY, PG_BROKEN };
-
-/* uv handles outlive us by one loop turn, so each is an allocation of its own that points back while we live. */
-struct pg_watch {
-        uv_poll_t poll;
-        struct pg_conn *conn;
-};
-
-struct pg_timer {
-        uv_timer_t timer;
-        struct pg_conn *conn;
-};
-
-struct pg_resolve {
-        uv_getaddrinfo_t request;
-        struct pg_conn *conn;
-};
-
-struct pg_conn {
-        unsigned magic;
-        uv_loop_t *loop;
-        enum pg_state state;
-        PGconn *pq;
-        struct pg_watch *watch;
-        int watched_fd, watched_events;
-        struct pg_timer *timer;
-        struct pg_resolve *resolve;
-        char *keywords[PG_OPTIONS_LIMIT], *values[PG_OPTIONS_LIMIT];
-        int options;
-        pg_opened_fn opened, lost;
-        void *opened_context, *lost_context;
-        pg_done_fn done;
-        void *done_context;
-        PGresult *last;
-        bool in_callback, closed;
-};
-
-struct pg_rows {
-        const PGresult *result;
-};
 
 static void on_poll(uv_poll_t *poll, int status, int events);
 
@@ -74,7 +31,7 @@ static void unwatch(struct pg_conn *conn)
 }
 
 /* libpq may open another socket while connecting (next address, SSL refused): then the handle is made anew. */
-static void watch(struct pg_conn *conn, int events)
+void pg_watch_socket(struct pg_conn *conn, int events)
 {
         int fd = PQsocket(conn->pq);
 
@@ -92,7 +49,7 @@ static void watch(struct pg_conn *conn, int events)
         uv_poll_start(&conn->watch->poll, events, on_poll);
 }
 
-static void stop_timer(struct pg_conn *conn)
+void pg_stop_timer(struct pg_conn *conn)
 {
         uv_timer_stop(&conn->timer->timer);
 }
@@ -130,7 +87,7 @@ void pg_close(struct pg_conn *conn)
 }
 
 /* Runs a callback that may call pg_close; says whether the connection is still there afterwards. */
-static bool still_there(struct pg_conn *conn)
+bool pg_still_there(struct pg_conn *conn)
 {
         conn->in_callback = false;
         if (!conn->closed)
@@ -139,11 +96,11 @@ static bool still_there(struct pg_conn *conn)
         return false;
 }
 
-static void break_off(struct pg_conn *conn)
+void pg_break_off(struct pg_conn *conn)
 {
         conn->state = PG_BROKEN;
         unwatch(conn);
-        stop_timer(conn);
+        pg_stop_timer(conn);
 }
 
 static bool report_opened(struct pg_conn *conn, const struct err *err)
@@ -153,99 +110,7 @@ static bool report_opened(struct pg_conn *conn, const struct err *err)
         conn->opened = NULL;
         conn->in_callback = true;
         opened(conn->opened_context, err);
-        return still_there(conn);
-}
-
-static bool report_done(struct pg_conn *conn, const PGresult *result, const struct err *err)
-{
-        pg_done_fn done = conn->done;
-        struct pg_rows rows = { result };
-
-        conn->done = NULL;
-        conn->in_callback = true;
-        done(conn->done_context, err ? NULL : &rows, err);
-        return still_there(conn);
-}
-
-static void copy_message(char *out, size_t size, const char *message)
-{
-        size_t length;
-
-        snprintf(out, size, "%s", message ? message : "no message");
-        length = strlen(out);
-        while (length > 0 && (out[length - 1] == '\n' || out[length - 1] == ' '))
-                out[--length] = '\0';
-        for (char *p = out; *p; p++)
-                if (*p == '\n')
-                        *p = ' ';
-}
-
-void pg_hide_names(char *message)
-{
-        static const char *const words[] = { "user \"", "role \"", "database \"", "host name \"", "host \"" };
-        char *from, *to;
-
-        while ((from = strstr(message, "connection to server ")) != NULL && (to = strstr(from, " failed: ")) != NULL)
-                memmove(from, to + strlen(" failed: "), strlen(to + strlen(" failed: ")) + 1);
-        for (size_t i = 0; i < ARRAY_SIZE(words); i++)
-                for (from = message;
-                     (from = strstr(from, words[i])) != NULL && (to = strchr(from + strlen(words[i]), '"'));
-                     from = to) {
-                        from += strlen(words[i]);
-                        memmove(from, to, strlen(to) + 1);
-                        to = from;
-                }
-}
-
-static enum err_class class_of_sqlstate(const char *state)
-{
-        static const struct {
-                const char *prefix;
-                enum err_class class;
-        } classes[] = {
-                { "08", ERR_BUSY },        { "40", ERR_BUSY },    { "53", ERR_BUSY },        { "55P03", ERR_BUSY },
-                { "55006", ERR_BUSY },     { "57014", ERR_BUSY }, { "57P", ERR_BUSY },       { "25006", ERR_BUSY },
-                { "28", ERR_AUTH },        { "3D000", ERR_GONE }, { "23505", ERR_CONFLICT }, { "42P04", ERR_CONFLICT },
-                { "42710", ERR_CONFLICT }, { "TN409", ERR_BUSY }, { "TN404", ERR_GONE },     { "TN400", ERR_INPUT },
-                { "22", ERR_INPUT },       { "23", ERR_INPUT },   { "42501", ERR_AUTH },
-        };
-
-        for (size_t i = 0; i < ARRAY_SIZE(classes); i++)
-                if (strncmp(state, classes[i].prefix, strlen(classes[i].prefix)) == 0)
-                        return classes[i].class;
-        return ERR_PERMANENT;
-}
-
-static void error_of_result(const struct pg_conn *conn, const PGresult *result, struct err *err)
-{
-        const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-        const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-        char message[320];
-
-        if (state == NULL || PQstatus(conn->pq) == CONNECTION_BAD) {
-                err_set(err, ERR_BUSY, "connection_lost", "the connection to PostgreSQL was lost%s%s",
-                        state ? ": " : "", state ? state : "");
-                return;
-        }
-        copy_message(message, sizeof(message), text);
-        err_set(err, class_of_sqlstate(state), state, "PostgreSQL: %s (SQLSTATE %s)", message, state);
-}
-
-/* While connecting libpq offers only text. Credentials are never part of it. */
-static void error_of_connect(const struct pg_conn *conn, struct err *err)
-{
-        const char *text = PQerrorMessage(conn->pq);
-        char message[300];
-        enum err_class class = ERR_BUSY;
-
-        copy_message(message, sizeof(message), text);
-        pg_hide_names(message);
-        if (strstr(text, "password authentication failed") || strstr(text, "no pg_hba.conf entry") ||
-            strstr(text, "is not permitted to log in") || strstr(text, "permission denied for database"))
-                class = ERR_AUTH;
-        else if (strstr(text, "does not exist") != NULL)
-                class = ERR_GONE;
-        err_set(err, class, "connect_failed", "cannot connect to PostgreSQL: %s", message);
+        return pg_still_there(conn);
 }
 
 /* Notices ("already exists, skipping") are no news to anybody, and libpq would print them among our log lines. */
@@ -261,120 +126,40 @@ static void drive_connect(struct pg_conn *conn)
 
         switch (PQconnectPoll(conn->pq)) {
         case PGRES_POLLING_READING:
-                watch(conn, UV_READABLE);
+                pg_watch_socket(conn, UV_READABLE);
                 return;
         case PGRES_POLLING_WRITING:
-                watch(conn, UV_WRITABLE);
+                pg_watch_socket(conn, UV_WRITABLE);
                 return;
         case PGRES_POLLING_OK:
-                stop_timer(conn);
+                pg_stop_timer(conn);
                 PQsetnonblocking(conn->pq, 1);
                 PQsetNoticeProcessor(conn->pq, ignore_notice, NULL);
                 conn->state = PG_IDLE;
-                watch(conn, UV_READABLE);
+                pg_watch_socket(conn, UV_READABLE);
                 report_opened(conn, NULL);
                 return;
         default:
-                error_of_connect(conn, &err);
-                break_off(conn);
+                pg_error_of_connect(conn, &err);
+                pg_break_off(conn);
                 report_opened(conn, &err);
         }
 }
 
-static void finish_statement(struct pg_conn *conn)
-{
-        PGresult *result = TAKE_PTR(conn->last);
-        ExecStatusType status = PQresultStatus(result);
-        struct err err;
-
-        stop_timer(conn);
-        if (status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK || status == PGRES_EMPTY_QUERY) {
-                conn->state = PG_IDLE;
-                report_done(conn, result, NULL);
-        } else {
-                error_of_result(conn, result, &err);
-                if (PQstatus(conn->pq) == CONNECTION_BAD)
-                        break_off(conn);
-                else
-                        conn->state = PG_IDLE;
-                report_done(conn, NULL, &err);
-        }
-        PQclear(result);
-}
-
-static void lose(struct pg_conn *conn)
+void pg_lose(struct pg_conn *conn)
 {
         bool was_busy = conn->state == PG_BUSY;
         struct err err;
 
         err_set(&err, ERR_BUSY, "connection_lost", "the connection to PostgreSQL was lost");
-        break_off(conn);
+        pg_break_off(conn);
         PQclear(TAKE_PTR(conn->last));
         if (was_busy) {
-                report_done(conn, NULL, &err);
+                pg_report_done(conn, NULL, &err);
         } else if (conn->lost != NULL) {
                 conn->in_callback = true;
                 conn->lost(conn->lost_context, &err);
-                still_there(conn);
-        }
-}
-
-/* Of several results (a script) the first error counts, else the last one. */
-static void keep_result(struct pg_conn *conn, PGresult *result)
-{
-        if (conn->last != NULL && PQresultStatus(conn->last) == PGRES_FATAL_ERROR) {
-                PQclear(result);
-                return;
-        }
-        PQclear(conn->last);
-        conn->last = result;
-}
-
-static bool is_copy(const PGresult *result)
-{
-        ExecStatusType status = PQresultStatus(result);
-
-        return status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH;
-}
-
-/* COPY ... from stdin waits for data that nobody has, and libpq would show the same result for ever. */
-static void refuse_copy(struct pg_conn *conn, PGresult *result)
-{
-        struct err err;
-
-        err_set(&err, ERR_PERMANENT, "copy_refused", "copy from stdin and copy to stdout are not possible here");
-        PQclear(result);
-        PQclear(TAKE_PTR(conn->last));
-        break_off(conn);
-        report_done(conn, NULL, &err);
-}
-
-static void drive_statement(struct pg_conn *conn)
-{
-        PGresult *result;
-
-        if (PQflush(conn->pq) == 1)
-                watch(conn, UV_READABLE | UV_WRITABLE);
-        else
-                watch(conn, UV_READABLE);
-        if (PQconsumeInput(conn->pq) == 0) {
-                lose(conn);
-                return;
-        }
-        while (!PQisBusy(conn->pq)) {
-                result = PQgetResult(conn->pq);
-                if (result == NULL) {
-                        if (conn->last == NULL)
-                                lose(conn);
-                        else
-                                finish_statement(conn);
-                        return;
-                }
-                if (is_copy(result)) {
-                        refuse_copy(conn, result);
-                        return;
-                }
-                keep_result(conn, result);
+                pg_still_there(conn);
         }
 }
 
@@ -390,12 +175,12 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         if (conn->state == PG_CONNECTING)
                 drive_connect(conn);
         else if (conn->state == PG_BUSY)
-                drive_statement(conn);
+                pg_drive_statement(conn);
         else if (conn->state == PG_IDLE && (PQconsumeInput(conn->pq) == 0 || PQstatus(conn->pq) == CONNECTION_BAD))
-                lose(conn);
+                pg_lose(conn);
 }
 
-static void on_timeout(uv_timer_t *timer)
+void pg_on_timeout(uv_timer_t *timer)
 {
         struct pg_conn *conn = CONTAINER_OF(timer, struct pg_timer, timer)->conn;
         struct err err;
@@ -404,11 +189,11 @@ static void on_timeout(uv_timer_t *timer)
                 return;
         if (conn->state == PG_BUSY) {
                 err_set(&err, ERR_BUSY, "statement_timeout", "PostgreSQL did not answer in time");
-                break_off(conn);
-                report_done(conn, NULL, &err);
+                pg_break_off(conn);
+                pg_report_done(conn, NULL, &err);
         } else if (conn->opened != NULL) {
                 err_set(&err, ERR_BUSY, "connect_timeout", "PostgreSQL did not accept the connection in time");
-                break_off(conn);
+                pg_break_off(conn);
                 report_opened(conn, &err);
         }
 }
@@ -455,14 +240,14 @@ static void start_connect(struct pg_conn *conn)
         conn->state = PG_CONNECTING;
         conn->pq = PQconnectStartParams((const char *const *)conn->keywords, (const char *const *)conn->values, 0);
         if (conn->pq != NULL && PQstatus(conn->pq) != CONNECTION_BAD) {
-                watch(conn, UV_WRITABLE);
+                pg_watch_socket(conn, UV_WRITABLE);
                 return;
         }
         if (conn->pq != NULL)
-                error_of_connect(conn, &err);
+                pg_error_of_connect(conn, &err);
         else
                 err_set(&err, ERR_INTERNAL, "out_of_memory", "libpq has no memory");
-        break_off(conn);
+        pg_break_off(conn);
         report_opened(conn, &err);
 }
 
@@ -489,9 +274,8 @@ static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *
                 start_connect(conn);
                 return;
         }
-        err_set(&err, ERR_BUSY, "resolve_failed", "the database host %s has no address: %s", option(conn, "host"),
-                uv_strerror(status));
-        break_off(conn);
+        err_set(&err, ERR_BUSY, "resolve_failed", "the database's host has no address: %s", uv_strerror(status));
+        pg_break_off(conn);
         report_opened(conn, &err);
 }
 
@@ -503,7 +287,7 @@ static void on_start(uv_timer_t *timer)
 
         if (conn == NULL)
                 return;
-        uv_timer_start(timer, on_timeout, (uint64_t)strtoll(option(conn, "connect_timeout_ms"), NULL, 10), 0);
+        uv_timer_start(timer, pg_on_timeout, (uint64_t)strtoll(option(conn, "connect_timeout_ms"), NULL, 10), 0);
         free(conn->keywords[conn->options - 1]); /* ours, not libpq's; always the last one */
         free(conn->values[conn->options - 1]);
         conn->keywords[--conn->options] = NULL;
@@ -544,7 +328,6 @@ struct pg_conn *pg_open(uv_loop_t *loop, const struct pg_target *target, pg_open
         add_option(conn, "user", target->user);
         add_option(conn, "password", target->password);
         add_option(conn, "application_name", target->application_name);
-        add_option(conn, "options", target->options);
         add_option(conn, "sslmode", target->sslmode);
         snprintf(timeout, sizeof(timeout), "%lld",
                  (long long)(target->connect_timeout_ms ? target->connect_timeout_ms : PG_DEFAULT_CONNECT_TIMEOUT));
@@ -563,88 +346,4 @@ void pg_on_lost(struct pg_conn *conn, pg_opened_fn lost, void *context)
 {
         conn->lost = lost;
         conn->lost_context = context;
-}
-
-static void on_not_sent(uv_timer_t *timer)
-{
-        struct pg_conn *conn = CONTAINER_OF(timer, struct pg_timer, timer)->conn;
-
-        if (conn != NULL)
-                lose(conn);
-}
-
-static void after_send(struct pg_conn *conn, int sent, int64_t timeout_ms, pg_done_fn done, void *context)
-{
-        conn->state = PG_BUSY;
-        conn->done = done;
-        conn->done_context = context;
-        if (!sent) {
-                uv_timer_start(&conn->timer->timer, on_not_sent, 0, 0);
-                return;
-        }
-        uv_timer_start(&conn->timer->timer, on_timeout, (uint64_t)timeout_ms, 0);
-        watch(conn, PQflush(conn->pq) == 1 ? UV_READABLE | UV_WRITABLE : UV_READABLE);
-}
-
-void pg_exec(struct pg_conn *conn, int64_t timeout_ms, const char *sql, size_t count, const char *const *params,
-             pg_done_fn done, void *context)
-{
-        int sent = 0;
-
-        CHECK_MAGIC(conn, PG_MAGIC);
-        assert(conn->state == PG_IDLE || conn->state == PG_BROKEN);
-        if (conn->state == PG_IDLE)
-                sent = PQsendQueryParams(conn->pq, sql, (int)count, NULL, params, NULL, NULL, 0);
-        after_send(conn, sent, timeout_ms, done, context);
-}
-
-void pg_script(struct pg_conn *conn, int64_t timeout_ms, const char *sql, pg_done_fn done, void *context)
-{
-        int sent = 0;
-
-        CHECK_MAGIC(conn, PG_MAGIC);
-        assert(conn->state == PG_IDLE || conn->state == PG_BROKEN);
-        if (conn->state == PG_IDLE)
-                sent = PQsendQuery(conn->pq, sql);
-        after_send(conn, sent, timeout_ms, done, context);
-}
-
-static char *copy_and_free(char *text)
-{
-        char *copy = mem_copy_text(text);
-
-        PQfreemem(text);
-        return copy;
-}
-
-char *pg_quote_literal(struct pg_conn *conn, const char *text)
-{
-        return copy_and_free(PQescapeLiteral(conn->pq, text, strlen(text)));
-}
-
-int pg_rows_count(const struct pg_rows *rows)
-{
-        return PQntuples(rows->result);
-}
-
-const char *pg_text(const struct pg_rows *rows, int row, const char *column)
-{
-        int field = PQfnumber(rows->result, column);
-
-        assert(field >= 0);
-        return PQgetisnull(rows->result, row, field) ? NULL : PQgetvalue(rows->result, row, field);
-}
-
-int64_t pg_int(const struct pg_rows *rows, int row, const char *column)
-{
-        const char *text = pg_text(rows, row, column);
-
-        return text ? strtoll(text, NULL, 10) : 0;
-}
-
-bool pg_bool(const struct pg_rows *rows, int row, const char *column)
-{
-        const char *text = pg_text(rows, row, column);
-
-        return text != NULL && *text == 't';
 }

@@ -14,7 +14,7 @@ struct pg_target {
         const char *host, *port, *dbname, *user, *password;
         const char *application_name;
         const char *sslmode;        /* as libpq's; NULL = the URL's, or libpq's own default */
-        const char *options;        /* as in PGOPTIONS */
+        const char *setup;          /* SQL that a pool runs first on each of its connections */
         int64_t connect_timeout_ms; /* 0 = 10 s */
 };
 

@@ -12,6 +12,7 @@
 #define BACKOFF_LEAST    100
 #define BACKOFF_MOST     SECONDS(2)
 #define SWEEP_INTERVAL   250
+#define SETUP_TIMEOUT    SECONDS(5)
 
 struct pg_work {
         struct pg_work *prev, *next;
@@ -106,10 +107,12 @@ static void connection_lost(void *context, const struct err *err)
         connection_failed(context, err);
 }
 
-static void connection_opened(void *context, const struct err *err)
+/* Not by startup parameters: a pooler, also one in session mode, would not know them. */
+static void connection_prepared(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct pg_slot *slot = context;
 
+        (void)rows;
         if (err != NULL) {
                 connection_failed(slot, err);
                 return;
@@ -119,6 +122,20 @@ static void connection_opened(void *context, const struct err *err)
         pg_on_lost(slot->conn, connection_lost, slot);
         set_up(slot->pool, true);
         serve(slot->pool);
+}
+
+static void connection_opened(void *context, const struct err *err)
+{
+        struct pg_slot *slot = context;
+
+        if (err != NULL) {
+                connection_failed(slot, err);
+                return;
+        }
+        if (slot->pool->target.setup != NULL)
+                pg_script(slot->conn, SETUP_TIMEOUT, slot->pool->target.setup, connection_prepared, slot);
+        else
+                connection_prepared(slot, NULL, NULL);
 }
 
 static void open_connection(struct pg_slot *slot)
@@ -240,7 +257,7 @@ struct pg_pool *pg_pool_new(uv_loop_t *loop, const struct pg_target *target, siz
                 .user = mem_copy_text(target->user),
                 .password = mem_copy_text(target->password),
                 .application_name = mem_copy_text(target->application_name),
-                .options = mem_copy_text(target->options),
+                .setup = mem_copy_text(target->setup),
                 .connect_timeout_ms = target->connect_timeout_ms,
         };
         for (size_t i = 0; i < size; i++)
@@ -263,7 +280,7 @@ static void free_pool(uv_handle_t *handle)
         free((char *)(uintptr_t)pool->target.dbname);
         free((char *)(uintptr_t)pool->target.user);
         free((char *)(uintptr_t)pool->target.application_name);
-        free((char *)(uintptr_t)pool->target.options);
+        free((char *)(uintptr_t)pool->target.setup);
         free(pool);
 }
 

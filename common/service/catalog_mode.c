@@ -3,16 +3,14 @@
 
 #include "common/base/memory.h"
 
-#include <string.h>
-
 #define AGAIN   SECONDS(2)
 #define TIMEOUT SECONDS(5)
 
-static const char SQL_SESSION[] = "select pg_backend_pid() as pid, current_setting('search_path') as path";
+static const char SQL_SESSION[] = "select pg_backend_pid() as pid";
 
 struct catalog_mode {
         struct service *service;
-        char *url, *name, *options;
+        char *url, *name;
         struct pg_conn *first, *second;
         int64_t first_pid;
         uv_timer_t again;
@@ -34,13 +32,14 @@ static void look_later(struct catalog_mode *mode)
                 uv_timer_start(&mode->again, look, AGAIN, 0);
 }
 
-static void refuse(struct catalog_mode *mode, const char *what)
+static void refuse(struct catalog_mode *mode)
 {
         struct err err;
 
         leave(mode);
         err_set(&err, ERR_INPUT, "catalog_mode",
-                "CATALOG_DATABASE_URL leads through a pooler %s: connect directly or in session mode", what);
+                "CATALOG_DATABASE_URL leads through a pooler that lends backends by the transaction: connect directly "
+                "or in session mode");
         service_give_up(mode->service, &err);
 }
 
@@ -51,7 +50,7 @@ static void second_told(void *context, const struct pg_rows *rows, const struct 
         if (err != NULL)
                 look_later(mode);
         else if (pg_int(rows, 0, "pid") == mode->first_pid) /* though the first session lives */
-                refuse(mode, "that lends backends by the transaction");
+                refuse(mode);
         else
                 leave(mode);
 }
@@ -71,7 +70,6 @@ static struct pg_conn *open_session(struct catalog_mode *mode, pg_opened_fn open
         struct pg_target target = {
                 .url = mode->url,
                 .application_name = mode->name,
-                .options = mode->options,
                 .connect_timeout_ms = TIMEOUT,
         };
 
@@ -84,9 +82,6 @@ static void first_told(void *context, const struct pg_rows *rows, const struct e
 
         if (err != NULL) {
                 look_later(mode);
-        } else if (strncmp(pg_text(rows, 0, "path"), mode->service->definition->schema,
-                           strlen(mode->service->definition->schema)) != 0) {
-                refuse(mode, "that ignores the settings given at connection start");
         } else {
                 mode->first_pid = pg_int(rows, 0, "pid");
                 mode->second = open_session(mode, second_opened);
@@ -117,7 +112,6 @@ struct catalog_mode *catalog_mode_new(struct service *service, const struct pg_t
         mode->service = service;
         mode->url = mem_copy_text(target->url);
         mode->name = mem_copy_text(target->application_name);
-        mode->options = mem_copy_text(target->options);
         uv_timer_init(&service->loop, &mode->again);
         mode->again.data = mode;
         uv_timer_start(&mode->again, look, 0, 0);
@@ -130,7 +124,6 @@ static void free_mode(uv_handle_t *handle)
 
         mem_free_secret(mode->url);
         free(mode->name);
-        free(mode->options);
         free(mode);
 }
 

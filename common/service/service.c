@@ -106,14 +106,14 @@ void service_give_up(struct service *service, const struct err *err)
 static void open_catalog(struct frame *frame)
 {
         struct service *service = &frame->service;
-        auto_free char *options = mem_printf("-c search_path=%s,durable,catalog -c statement_timeout=30s "
-                                             "-c idle_in_transaction_session_timeout=60s",
-                                             service->definition->schema);
+        auto_free char *setup = mem_printf("set search_path = %s, durable, catalog; set statement_timeout = '30s'; "
+                                           "set idle_in_transaction_session_timeout = '60s'",
+                                           service->definition->schema);
         auto_free char *name = mem_printf("tenantry-%s", service->definition->name);
         struct pg_target target = {
                 .url = service->config->catalog_url,
                 .application_name = name,
-                .options = options,
+                .setup = setup,
                 .connect_timeout_ms = SECONDS(5),
         };
 
@@ -169,6 +169,19 @@ static int print_and_leave(const struct service_definition *definition, const ch
                 printf("tenantry-%s %s: %s\n\nUsage: tenantry-%s [--check-config | --print-env | --print-reference | "
                        "--failpoints | --version]\n\n",
                        definition->name, TENANTRY_VERSION, definition->purpose, definition->name);
+                fputs("Without an argument it serves until SIGTERM or SIGINT: then it takes nothing new, finishes or "
+                      "puts down\nwhat it has, and ends within ten seconds.\n\n"
+                      "  --check-config      says what is wrong with the configuration, or that it is good; starts "
+                      "nothing\n"
+                      "  --print-env         a commented .env file with every option\n"
+                      "  --print-reference   the same as a Markdown table\n"
+                      "  --failpoints        names that FAILPOINTS may arm, for tests (SANDBOX=1)\n"
+                      "  --version\n\n"
+                      "Exit codes: 0 stopped in order, 1 failed (starting again may help), 2 configuration or argument "
+                      "is "
+                      "wrong.\n\n"
+                      "Example: TENANTRY_ENV_FILE=/etc/tenantry/service.env tenantry-SERVICE\n\n",
+                      stdout);
                 config_print_help(stdout, tables, 2);
         } else if (strcmp(what, "--version") == 0) {
                 printf("tenantry-%s %s\n", definition->name, TENANTRY_VERSION);

@@ -111,7 +111,8 @@ def die(stack: Stack, api: Api, crash: Crash) -> Aftermath:
     """Lets the service die at the place, with three signups and, where it takes one, a command in flight."""
     aftermath = Aftermath()
     if crash.failpoint in COMMANDS:
-        victim = api.ready_tenant(f"{crash.name} victim")
+        victim = str(api.signup(f"{crash.name} victim").json["tenant_id"])
+        api.wait_state(victim, "ready", 60)
         stack.services["provisioner-0"].stop()
         aftermath.operations.append(_send_command(api, crash, victim))
         aftermath.wanted[victim] = ENDS.get(COMMANDS[crash.failpoint], "ready")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from deploy.local.stack import CATALOG, Service, Stack
 
@@ -18,6 +19,8 @@ from .conftest import make_stack
 from .faults import crowded, dump_catalog, restore_catalog, stopped, terminate
 from .invariants import check_databases, rows
 from .load import Load
+from .service_faults import armed, died_of_sigkill
+from .service_faults import stopped as services_stopped
 
 LONG = os.environ.get("TENANTRY_LONG") == "1"
 MESSAGE_TIMEOUT = 2.0
@@ -194,6 +197,46 @@ def test_sigterm_under_load_ends_a_service_in_time_and_loses_nothing(stack: Stac
         load.wait_for(202, 3)
     load.wait_until_ready()
     assert all(each.status in (0, 202, 503) for each in load.attempts)
+
+
+def test_a_gateway_that_stops_answers_202_to_every_signup_that_kafka_took(stack: Stack) -> None:
+    """Callers that keep their connections and never pause: there is always something in hand."""
+    gateway = stack.services["gateway-0"]
+    with Load(stack, callers=16, pause=0) as load:
+        load.wait_for(202, 100)
+        end_by_sigterm(gateway)
+    gateway.start()
+    gateway.wait_until_ready()
+    load.wait_until_ready(120)
+    taken = {row[0] for row in rows(stack, "select company from provisioner.tenant")}
+    unanswered = [each for each in load.attempts if each.company in taken and not each.accepted]
+    assert not unanswered, unanswered[:3]
+
+
+def test_a_signup_whose_steps_lasted_too_long_while_nobody_could_work_is_tried_first(stack: Stack, api: Api) -> None:
+    provisioner = stack.services["provisioner-0"]
+    with armed(provisioner, "saga_before_step=crash@5"):
+        tenant = api.signup("Overslept Shop").json["tenant_id"]
+        assert died_of_sigkill(provisioner)
+        stack.postgres.execute("update catalog.business_clock set ahead = ahead + interval '3 hours'", CATALOG)
+    api.wait_state(tenant, "ready", 60)
+
+
+def test_a_topic_that_is_made_again_is_read_from_its_beginning(stack: Stack, api: Api) -> None:
+    """Its log begins below the offset that the catalog has: nothing of it may be taken for seen."""
+    topic = "tenant.signup.v1"
+    before = rows(stack, f"select sum(next_offset) from provisioner.consumer_offset where topic = '{topic}'")
+    assert int(before[0][0]) > 0
+    with services_stopped(*stack.services.values()):
+        admin = AdminClient({"bootstrap.servers": stack.kafka.bootstrap})
+        admin.delete_topics([topic])[topic].result(20)
+        eventually(lambda: topic not in admin.list_topics(timeout=5).topics, 20, "the topic is gone")
+        stack.init()
+    tenants = [api.signup(f"Reborn {number}").json["tenant_id"] for number in range(8)]
+    for tenant in tenants:
+        api.wait_state(tenant, "ready", 60)
+    alerts = [alert["cause"] for alert in api.get("/api/admin/alerts").json["items"]]
+    assert f"log-began-anew:{topic}" in alerts
 
 
 def test_sigterm_with_kafka_away_ends_the_gateway_in_time_and_tells_who_waits(stack: Stack) -> None:

@@ -1,0 +1,85 @@
+/* PostgreSQL's and libpq's words as errors of ours: the class decides what follows. */
+#include "common/pg/pg_private.h"
+
+#include <string.h>
+
+static void copy_message(char *out, size_t size, const char *message)
+{
+        size_t length;
+
+        snprintf(out, size, "%s", message ? message : "no message");
+        length = strlen(out);
+        while (length > 0 && (out[length - 1] == '\n' || out[length - 1] == ' '))
+                out[--length] = '\0';
+        for (char *p = out; *p; p++)
+                if (*p == '\n')
+                        *p = ' ';
+}
+
+void pg_hide_names(char *message)
+{
+        static const char *const words[] = { "user \"", "role \"", "database \"", "host name \"", "host \"" };
+        char *from, *to;
+
+        while ((from = strstr(message, "connection to server ")) != NULL && (to = strstr(from, " failed: ")) != NULL)
+                memmove(from, to + strlen(" failed: "), strlen(to + strlen(" failed: ")) + 1);
+        for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+                for (from = message;
+                     (from = strstr(from, words[i])) != NULL && (to = strchr(from + strlen(words[i]), '"'));
+                     from = to) {
+                        from += strlen(words[i]);
+                        memmove(from, to, strlen(to) + 1);
+                        to = from;
+                }
+}
+
+static enum err_class class_of_sqlstate(const char *state)
+{
+        static const struct {
+                const char *prefix;
+                enum err_class class;
+        } classes[] = {
+                { "08", ERR_BUSY },        { "40", ERR_BUSY },    { "53", ERR_BUSY },        { "55P03", ERR_BUSY },
+                { "55006", ERR_BUSY },     { "57014", ERR_BUSY }, { "57P", ERR_BUSY },       { "25006", ERR_BUSY },
+                { "28", ERR_AUTH },        { "3D000", ERR_GONE }, { "23505", ERR_CONFLICT }, { "42P04", ERR_CONFLICT },
+                { "42710", ERR_CONFLICT }, { "TN409", ERR_BUSY }, { "TN404", ERR_GONE },     { "TN400", ERR_INPUT },
+                { "22", ERR_INPUT },       { "23", ERR_INPUT },   { "42501", ERR_AUTH },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(classes); i++)
+                if (strncmp(state, classes[i].prefix, strlen(classes[i].prefix)) == 0)
+                        return classes[i].class;
+        return ERR_PERMANENT;
+}
+
+void pg_error_of_result(const struct pg_conn *conn, const PGresult *result, struct err *err)
+{
+        const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+        const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+        char message[320];
+
+        if (state == NULL || PQstatus(conn->pq) == CONNECTION_BAD) {
+                err_set(err, ERR_BUSY, "connection_lost", "the connection to PostgreSQL was lost%s%s",
+                        state ? ": " : "", state ? state : "");
+                return;
+        }
+        copy_message(message, sizeof(message), text);
+        err_set(err, class_of_sqlstate(state), state, "PostgreSQL: %s (SQLSTATE %s)", message, state);
+}
+
+/* While connecting libpq offers only text. Credentials are never part of it. */
+void pg_error_of_connect(const struct pg_conn *conn, struct err *err)
+{
+        const char *text = PQerrorMessage(conn->pq);
+        char message[300];
+        enum err_class class = ERR_BUSY;
+
+        copy_message(message, sizeof(message), text);
+        pg_hide_names(message);
+        if (strstr(text, "password authentication failed") || strstr(text, "no pg_hba.conf entry") ||
+            strstr(text, "is not permitted to log in") || strstr(text, "permission denied for database"))
+                class = ERR_AUTH;
+        else if (strstr(text, "does not exist") != NULL)
+                class = ERR_GONE;
+        err_set(err, class, "connect_failed", "cannot connect to PostgreSQL: %s", message);
+}

@@ -1,0 +1,65 @@
+/* What pg.c (a connection's life), pg_statement.c (statements on it) and pg_error.c (what went wrong) share. */
+#pragma once
+
+#include "common/pg/pg.h"
+
+#include <libpq-fe.h>
+
+#define PG_MAGIC         0x70677631
+#define PG_OPTIONS_LIMIT 24
+
+enum pg_state { PG_RESOLVING, PG_CONNECTING, PG_IDLE, PG_BUSY, PG_BROKEN };
+
+/* uv handles outlive us by one loop turn, so each is an allocation of its own that points back while we live. */
+struct pg_watch {
+        uv_poll_t poll;
+        struct pg_conn *conn;
+};
+
+struct pg_timer {
+        uv_timer_t timer;
+        struct pg_conn *conn;
+};
+
+struct pg_resolve {
+        uv_getaddrinfo_t request;
+        struct pg_conn *conn;
+};
+
+struct pg_conn {
+        unsigned magic;
+        uv_loop_t *loop;
+        enum pg_state state;
+        PGconn *pq;
+        struct pg_watch *watch;
+        int watched_fd, watched_events;
+        struct pg_timer *timer;
+        struct pg_resolve *resolve;
+        char *keywords[PG_OPTIONS_LIMIT], *values[PG_OPTIONS_LIMIT];
+        int options;
+        pg_opened_fn opened, lost;
+        void *opened_context, *lost_context;
+        pg_done_fn done;
+        void *done_context;
+        PGresult *last;
+        bool in_callback, closed;
+};
+
+/* The socket, whichever it is by now, is watched for these events. */
+void pg_watch_socket(struct pg_conn *conn, int events);
+void pg_stop_timer(struct pg_conn *conn);
+/* The statement or the connecting took too long. */
+void pg_on_timeout(uv_timer_t *timer);
+/* No further use: what is left is pg_close. */
+void pg_break_off(struct pg_conn *conn);
+/* After a callback, which may have called pg_close. */
+bool pg_still_there(struct pg_conn *conn);
+/* The connection has gone: tells whoever waits. */
+void pg_lose(struct pg_conn *conn);
+
+/* pg_statement.c: takes in what the server sent; tells the outcome of the statement (result borrowed). */
+void pg_drive_statement(struct pg_conn *conn);
+bool pg_report_done(struct pg_conn *conn, const PGresult *result, const struct err *err);
+
+void pg_error_of_result(const struct pg_conn *conn, const PGresult *result, struct err *err);
+void pg_error_of_connect(const struct pg_conn *conn, struct err *err);
