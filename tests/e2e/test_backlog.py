@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
+import urllib.request
 import uuid
+from collections.abc import Iterator
+from typing import Any
 
 from confluent_kafka import Producer
 
@@ -63,3 +67,58 @@ def test_parked_events_are_taken_up_with_their_contract(stack: Stack, api: Api) 
     assert api.wait_state(tenant, "ready")["slug"] == "parked-shop"
     refused = api.wait_operation(bad)
     assert (refused["state"], refused["field"]) == ("rejected", "email")
+
+
+FLEET = 8000  # snapshots of these are several times what a stream may have waiting
+
+
+def add_archived_tenants(stack: Stack, count: int) -> None:
+    """As if they had come and gone over the years."""
+    stack.postgres.execute(
+        f"""
+        insert into provisioner.tenant (tenant_id, slug, company, email, admin_id, plan, driver, state,
+                                        lifecycle_wanted, caused_by)
+        select gen_random_uuid(), 'old-' || n, 'Old Shop ' || n, '', gen_random_uuid(), 'starter', 'postgres',
+               'archived', 'archived', repeat('c', 300)
+        from generate_series(1, {count}) n;
+        insert into catalog.tenant_status (tenant_id, version, caused_by)
+        select tenant_id, 1, caused_by from provisioner.tenant where slug like 'old-%'
+        """,
+        "tenantry",
+    )
+
+
+def test_a_slow_reader_of_a_large_fleet_gets_every_tenant_and_then_changes(stack: Stack, api: Api) -> None:
+    add_archived_tenants(stack, FLEET)
+    known = int(rows(stack, "select count(*) from catalog.tenant_snapshot where snapshot is not null")[0][0])
+    seen: set[str] = set()
+    request = urllib.request.Request(
+        f"{stack.services['gateway-0'].url}/api/stream", headers={"authorization": f"Bearer {api.token}"}
+    )
+    deadline = time.monotonic() + 90
+    with urllib.request.urlopen(request, timeout=20) as stream:
+        for event in events_of(stream, deadline):
+            if event[0] == "live":
+                break
+            seen.add(event[1]["tenant_id"])
+            if len(seen) % 1000 == 0:
+                resume_at = time.monotonic() + 0.3
+                eventually(lambda at=resume_at: time.monotonic() > at, 2, "it dawdles")
+        assert len(seen) >= known
+        tenant = api.signup("Newest Shop").json["tenant_id"]
+        assert any(
+            kind == "status" and data["tenant_id"] == tenant and data["state"] == "ready"
+            for kind, data in events_of(stream, deadline)
+        )
+
+
+def events_of(stream: Any, deadline: float) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Server-sent events as they come, until the deadline."""
+    kind = ""
+    for line in stream:
+        assert time.monotonic() < deadline, "the stream takes too long"
+        text = line.decode().rstrip("\n")
+        if text.startswith("event: "):
+            kind = text[7:]
+        elif text.startswith("data: "):
+            yield kind, json.loads(text[6:])

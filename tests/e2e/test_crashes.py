@@ -98,7 +98,7 @@ def test_no_secret_is_anywhere_in_clear(
         )
         searched[kind] = searched.get(kind, False) or known
     assert not found, found
-    for kind in ("pg_dump", "pg_dumpall", "topic", "logs", "mail", "postgres.log"):
+    for kind in ("pg_dump", "pg_dumpall", "topic", "logs", "mail", "postgres"):
         assert searched.get(kind), f"{kind} does not even name the tenant: the search is broken ({searched})"
 
 
