@@ -123,6 +123,8 @@ def test_a_project_that_was_there_before_is_adopted_and_never_deleted(stack: Sta
             f"delete from provisioner.tenant where tenant_id = '{tenant}'; "
             "delete from provisioner.inbox where event_id in (select operation_id::text from catalog.operation "
             f"where tenant_id = '{tenant}'); delete from catalog.operation where tenant_id = '{tenant}'; "
+            f"delete from catalog.tenant_event where tenant_id = '{tenant}'; "
+            f"delete from catalog.tenant_status where tenant_id = '{tenant}'; "
             "delete from provisioner.consumer_offset", "tenantry",
         )  # fmt: skip
         control(stack, "PATCH", f"projects/{project['ref']}", {"status": "INACTIVE"})
