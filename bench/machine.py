@@ -91,7 +91,7 @@ def facts() -> list[tuple[str, str]]:
     return [
         ("CPU", f"{_cpu_model()}, {CORES} cores"),
         ("memory", f"{_memory_gib():.0f} GiB"),
-        ("kernel", f"{platform.system()} {platform.release()}"),
+        ("kernel", f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}"),
         ("system", _os_name()),
         ("PostgreSQL", _first_line([str(postgres_programs() / "postgres"), "--version"])),
         ("Kafka", _kafka_version()),

@@ -50,8 +50,12 @@ const char *cli_setting(const char *name)
                         return found->value;
         found = NEW(struct kept);
         found->name = name;
-        if (config_read(name, &found->value, &err) < 0)
+        if (config_read(name, &found->value, &err) < 0) { /* before anything is done without it */
                 cli_fail(EXIT_USAGE, "%s", err.message);
+                if (cli_json)
+                        cli_print_failure(EXIT_USAGE);
+                exit(EXIT_USAGE);
+        }
         found->next = kept;
         kept = found;
         return found->value;

@@ -12,10 +12,11 @@
 #define STORE_RETRY 300
 #define CRASH_LIMIT 10
 
-static const char SQL_ADVANCE[] =
-        "select saga_advance($1::uuid, $2::bigint, $3, $4, $5, $6::int, $7::jsonb, $8::jsonb, $9::bigint) as cancel";
+static const char SQL_ADVANCE[] = "select saga_advance($1::uuid, $2::bigint, $3, $4, $5, $6::int, $7::jsonb, "
+                                  "$8::jsonb, $9::bigint, $10::boolean) as cancel";
 
-static const char SQL_PARK[] = "select saga_park($1::uuid, $2::bigint, $3::jsonb, $4::bigint, $5::boolean, $6::jsonb)";
+static const char SQL_PARK[] =
+        "select saga_park($1::uuid, $2::bigint, $3::jsonb, $4::bigint, $5::boolean, $6::jsonb, $7::boolean)";
 
 static const char SQL_END[] = "select saga_end($1::uuid, $2::bigint, $3, $4, $5::jsonb, $6::jsonb)";
 
@@ -36,7 +37,7 @@ static void free_saga(uv_handle_t *handle)
 }
 
 /* Out of memory, whatever the row says: its lease will run out, or we claim it again. */
-static void let_go(struct saga *saga)
+void saga_let_go(struct saga *saga)
 {
         struct saga_engine *engine = saga->engine;
 
@@ -53,7 +54,7 @@ void saga_drop(struct saga *saga, const char *why)
 {
         log_warn("a saga is not ours any more", "tenant", saga->tenant, "saga", saga->id, "why", why, NULL);
         metric_add(saga->engine->lost, 1);
-        let_go(saga);
+        saga_let_go(saga);
 }
 
 static void count_time(struct saga *saga)
@@ -105,10 +106,8 @@ void saga_want_cancelled(struct saga *saga)
 
 void saga_interrupt(struct saga *saga)
 {
-        if (!saga->opened || saga->kind->interrupt == NULL)
-                return;
-        saga->interrupted = true;
-        saga->kind->interrupt(saga->state);
+        if (saga->opened && saga->kind->interrupt != NULL)
+                saga->interrupted = saga->kind->interrupt(saga->state);
 }
 
 static void log_result(const struct saga *saga, enum step_result result)
@@ -153,6 +152,13 @@ void saga_settle(struct saga *saga, enum step_result result)
         store(saga);
 }
 
+static bool is_background(const struct saga *saga, size_t step)
+{
+        const char *background = saga->kind->background;
+
+        return background != NULL && strcmp(background, saga->kind->steps[step].name) == 0;
+}
+
 static void enter_step(struct saga *saga, bool cancel_wanted)
 {
         saga->at.step = saga->decision.to;
@@ -162,6 +168,9 @@ static void enter_step(struct saga *saga, bool cancel_wanted)
         saga->step_began = clock_boot_ms();
         saga->crashes = 0;
         saga->cancel_wanted = cancel_wanted;
+        saga->engine->held_background -= saga->background;
+        saga->background = is_background(saga, saga->at.step);
+        saga->engine->held_background += saga->background;
         run(saga);
 }
 
@@ -193,7 +202,7 @@ static void stored(void *context, const struct pg_rows *rows, const struct err *
         if (saga->decision.move == SAGA_END)
                 log_info("an activity ended", "tenant", saga->tenant, "activity", saga->kind->name, "outcome",
                          saga->decision.outcome, "code", json_text(saga->error, "code"), NULL);
-        let_go(saga);
+        saga_let_go(saga);
         saga_engine_wake(engine);
 }
 
@@ -206,7 +215,8 @@ static void store_step(struct saga *saga, const char *data, const char *error, c
         saga->next_lease = clock_boot_ms() + strtoll(lease, NULL, 10);
         pg_pool_exec(saga->engine->service->catalog, saga_timeout(saga, SAGA_STATEMENT_TIMEOUT), SQL_ADVANCE,
                      PARAMS(saga->id, saga->fence, saga->kind->steps[saga->at.step].name, to->name,
-                            saga->decision.move == SAGA_UNDO ? "undoing" : "running", progress, data, error, lease),
+                            saga->decision.move == SAGA_UNDO ? "undoing" : "running", progress, data, error, lease,
+                            is_background(saga, saga->decision.to) ? "true" : "false"),
                      stored, saga);
 }
 
@@ -243,10 +253,10 @@ static void store(struct saga *saga)
                 return;
         case SAGA_PARK:
                 snprintf(number, sizeof(number), "%lld", (long long)saga->decision.delay_ms);
-                pg_pool_exec(
-                        catalog, timeout, SQL_PARK,
-                        PARAMS(saga->id, saga->fence, data, number, failed ? "true" : "false", failed ? error : NULL),
-                        stored, saga);
+                pg_pool_exec(catalog, timeout, SQL_PARK,
+                             PARAMS(saga->id, saga->fence, data, number, failed ? "true" : "false",
+                                    failed ? error : NULL, saga->cancel_wanted ? "true" : "false"),
+                             stored, saga);
                 return;
         case SAGA_END:
                 pg_pool_exec(catalog, timeout, SQL_END,

@@ -36,8 +36,10 @@ struct saga_kind {
         int (*open)(struct saga *saga, const json_t *context, void **ret_state, struct err *err);
         void (*close)(void *state);
         /* Somebody wants the saga gone while it waits for an outside call: ends what can be ended early, so that the
-         * call comes back soon. NULL = nothing can. */
-        void (*interrupt)(void *state);
+         * call comes back soon, and says whether there was something. NULL = nothing can. */
+        bool (*interrupt)(void *state);
+        const char
+                *background; /* the step that is long and patient, and gives way to what somebody waits for; or NULL */
 };
 
 struct saga_engine;
@@ -90,9 +92,11 @@ enum step_result saga_query_for(struct saga *saga, struct pg_pool *pool, int64_t
 enum step_result saga_script(struct saga *saga, struct pg_conn *conn, int64_t timeout_ms, const char *sql,
                              saga_rows_then then);
 
-/* What the saga works on was there before it and is not its own to remove: from now on a failure undoes nothing and
- * waits for a person, as behind the point of no return. Stored when the step ends. */
+/* What the saga works on may have been there before it, and is not its own to remove: a failure undoes nothing and
+ * waits for a person, as behind the point of no return. Who wants it all gone (a cancellation) still gets that.
+ * saga_release: it was proved to be new. Both are stored when the step ends. */
 void saga_keep(struct saga *saga);
+void saga_release(struct saga *saga);
 bool saga_is_kept(const struct saga *saga);
 
 /* How a step ends when it is not done. saga_retry fails for good by itself where the class of err says so. */

@@ -218,8 +218,13 @@ static void free_engine(uv_handle_t *handle)
 
 void saga_engine_free(struct saga_engine *engine)
 {
+        struct saga *saga, *next;
+
         if (engine == NULL)
                 return;
+        DL_FOREACH_SAFE (engine->sagas, saga,
+                         next) /* a call that outlived the deadline would come back to freed memory */
+                saga_let_go(saga);
         uv_close((uv_handle_t *)&engine->poll, NULL);
         uv_close((uv_handle_t *)&engine->renew, NULL);
         uv_close((uv_handle_t *)&engine->gauge, free_engine);

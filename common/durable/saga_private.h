@@ -53,5 +53,7 @@ void saga_go_on(struct saga *saga);
 void saga_interrupt(struct saga *saga);
 /* Somebody wants it gone: where it can turn back it does, at the end of the call under way. */
 void saga_want_cancelled(struct saga *saga);
+/* Out of memory, and with it what was under way outside. */
+void saga_let_go(struct saga *saga);
 /* Gone from memory, with nothing stored: the row is somebody else's, or soon will be. */
 void saga_drop(struct saga *saga, const char *why);

@@ -23,7 +23,7 @@ static struct saga_decision go_back(const struct saga_kind *kind, const struct s
 
 static struct saga_decision fail(const struct saga_kind *kind, const struct saga_position *at)
 {
-        if (at->undoing || at->kept || at->step >= kind->no_return)
+        if (at->undoing || (at->kept && !at->cancelled) || at->step >= kind->no_return)
                 return (struct saga_decision){ .move = SAGA_END, .outcome = "attention" };
         return go_back(kind, at, at->step + 1); /* the failed step too: it may have done half of its work */
 }
@@ -45,7 +45,7 @@ struct saga_decision saga_decide(const struct saga_kind *kind, const struct saga
         case STEP_FAIL:
                 return fail(kind, at);
         case STEP_RESTART:
-                assert(!at->undoing && !at->kept && at->step < kind->no_return);
+                assert(!at->undoing && at->step < kind->no_return);
                 return (struct saga_decision){ .move = SAGA_ADVANCE, .to = 0 };
         case STEP_PENDING:
                 break;
@@ -56,7 +56,7 @@ struct saga_decision saga_decide(const struct saga_kind *kind, const struct saga
 
 bool saga_may_cancel(const struct saga_kind *kind, const struct saga_position *at)
 {
-        return !at->undoing && !at->kept && at->step < kind->no_return;
+        return !at->undoing && at->step < kind->no_return;
 }
 
 bool saga_is_overdue(const struct saga_kind *kind, const struct saga_position *at)

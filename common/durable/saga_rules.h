@@ -21,7 +21,7 @@ struct saga_decision {
 struct saga_position {
         size_t step;
         bool undoing, cancelled; /* cancelled: undoing because somebody wants it gone */
-        bool kept;               /* saga_keep: as if behind the point of no return */
+        bool kept;               /* saga_keep: a failure undoes nothing */
         int attempt;
         int64_t step_age_ms;
         unsigned random; /* for jitter */

@@ -159,6 +159,12 @@ void saga_keep(struct saga *saga)
         json_object_set_new(saga->data, "kept", json_true());
 }
 
+void saga_release(struct saga *saga)
+{
+        saga->at.kept = false;
+        json_object_del(saga->data, "kept");
+}
+
 bool saga_is_kept(const struct saga *saga)
 {
         return saga->at.kept;

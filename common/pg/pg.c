@@ -35,10 +35,11 @@ void pg_watch_socket(struct pg_conn *conn, int events)
 {
         int fd = PQsocket(conn->pq);
 
-        if (conn->watch != NULL && conn->watched_fd == fd && conn->watched_events == events)
-                return;
-        if (conn->watch != NULL && conn->watched_fd != fd)
+        /* The next address' socket may get the number of the last one's: the number alone says nothing. */
+        if (conn->state == PG_CONNECTING || (conn->watch != NULL && conn->watched_fd != fd))
                 unwatch(conn);
+        if (conn->watch != NULL && conn->watched_events == events)
+                return;
         if (conn->watch == NULL) {
                 conn->watch = NEW(struct pg_watch);
                 conn->watch->conn = conn;

@@ -100,6 +100,8 @@ static void connection_failed(struct pg_slot *slot, const struct err *err)
         pool->backoff_ms = MIN(MAX(pool->backoff_ms * 2, BACKOFF_LEAST), BACKOFF_MOST);
         pool->retry_at = clock_boot_ms() + pool->backoff_ms;
         set_up(pool, has_connection(pool));
+        if (pool->up)
+                pool->error = (struct err){ 0 };
 }
 
 static void connection_lost(void *context, const struct err *err)
@@ -258,6 +260,7 @@ struct pg_pool *pg_pool_new(uv_loop_t *loop, const struct pg_target *target, siz
                 .password = mem_copy_text(target->password),
                 .application_name = mem_copy_text(target->application_name),
                 .setup = mem_copy_text(target->setup),
+                .sslmode = mem_copy_text(target->sslmode),
                 .connect_timeout_ms = target->connect_timeout_ms,
         };
         for (size_t i = 0; i < size; i++)
@@ -281,6 +284,7 @@ static void free_pool(uv_handle_t *handle)
         free((char *)(uintptr_t)pool->target.user);
         free((char *)(uintptr_t)pool->target.application_name);
         free((char *)(uintptr_t)pool->target.setup);
+        free((char *)(uintptr_t)pool->target.sslmode);
         free(pool);
 }
 

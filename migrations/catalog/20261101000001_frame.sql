@@ -50,7 +50,7 @@ as $$
 begin
     return p_text::timestamptz;
 exception
-    when invalid_datetime_format or datetime_field_overflow then
+    when data_exception then
         return null;
 end
 $$;

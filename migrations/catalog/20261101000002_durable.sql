@@ -98,15 +98,17 @@ begin
 end
 $$;
 
--- A token that was taken earlier and may be used now, unless the provider has said "not before" meanwhile: how long then.
-create function catalog.blocked_for(p_name text) returns bigint
+-- A token that was taken earlier and may be used now, unless the provider has said "not before" meanwhile: then it is
+-- another place in the queue, for all who waited would come at once when the block ends.
+create function catalog.use_turn(p_name text, p_capacity double precision, p_per_second double precision) returns bigint
 language sql security definer
 set search_path = catalog, pg_temp
 as $$
-    select coalesce((
-        select greatest(0, ceil(extract(epoch from blocked_until - clock_timestamp()) * 1000))::bigint
-        from rate_budget
-        where name = p_name), 0)
+    select case
+        when exists (select from rate_budget where name = p_name and blocked_until > clock_timestamp())
+            then take_token(p_name, p_capacity, p_per_second)
+        else 0
+    end
 $$;
 
 -- The provider said "not before": everybody waits.
@@ -310,7 +312,7 @@ begin
     if p_previous >= 0 and coalesce(v_next, -1) < p_previous then
         return 'behind';
     end if;
-    if p_offset < p_previous then
+    if p_offset < p_previous and v_next = p_previous then
         perform catalog.raise_alert('log-began-anew:' || p_topic, null, 'a topic began anew',
             format('%s/%s stands at offset %s where %s was expected: topic or cluster was made again; messages that '
                    'were lost with it must be sent again', p_topic, p_partition, p_offset, p_previous));
@@ -451,7 +453,8 @@ create function durable.saga_advance(
     p_progress int,
     p_data jsonb,
     p_error jsonb,
-    p_lease_ms bigint
+    p_lease_ms bigint,
+    p_background boolean
 ) returns boolean
 language plpgsql
 as $$
@@ -466,6 +469,7 @@ begin
         error = p_error,
         attempt = 0,
         crashes = 0,
+        background = p_background and not cancel_wanted,
         step_since = catalog.business_now(),
         lease_until = clock_timestamp() + p_lease_ms * interval '1 ms'
     where saga_id = p_saga_id
@@ -492,7 +496,8 @@ create function durable.saga_park(
     p_data jsonb,
     p_delay_ms bigint,
     p_failed boolean,
-    p_error jsonb
+    p_error jsonb,
+    p_cancel_known boolean -- else it was asked for while the worker had the saga in hand, which must hear of it soon
 ) returns void
 language plpgsql
 as $$
@@ -509,7 +514,8 @@ begin
         lease_until = null,
         data = p_data,
         attempt = attempt + p_failed::int,
-        next_at = clock_timestamp() + p_delay_ms * interval '1 ms',
+        next_at = clock_timestamp()
+            + case when cancel_wanted and not p_cancel_known then 0 else p_delay_ms end * interval '1 ms',
         error = coalesce(p_error, error)
     where saga_id = p_saga_id
       and fence = p_fence
@@ -572,7 +578,7 @@ revoke execute on function durable.create_tables from tenantry_provisioner, tena
 -- migrate:down
 drop function durable.create_tables, durable.take_message, durable.put_dead_letter, durable.saga_claim,
     durable.saga_check, durable.saga_renew, durable.saga_backlog, durable.saga_advance, durable.saga_park, durable.saga_end;
-drop function catalog.next_fence, catalog.take_lease, catalog.drop_lease, catalog.take_token, catalog.blocked_for, catalog.block_budget, catalog.raise_alert,
+drop function catalog.next_fence, catalog.take_lease, catalog.drop_lease, catalog.take_token, catalog.use_turn, catalog.block_budget, catalog.raise_alert,
     catalog.resolve_alert, catalog.alerts_to_deliver, catalog.alert_told;
 drop table catalog.lease, catalog.tenant_claim, catalog.rate_budget, catalog.alert;
 drop sequence catalog.fence;

@@ -198,6 +198,20 @@ as $$
     end
 $$;
 
+-- What the tenant can do without for now gives way to what must not wait; it is begun again afterwards. Before anything
+-- is written to the tenant's status: whoever advances a saga locks in that order too.
+create function provisioner.give_way(t provisioner.tenant) returns void
+language sql
+as $$
+    update saga
+    set cancel_wanted = true, background = false, next_at = least(next_at, clock_timestamp())
+    where tenant_id = t.tenant_id
+      and status = 'running'
+      and not cancel_wanted
+      and kind in ('backup', 'invite', 'rotate', 'retire', 'link')
+      and next_activity(t) in ('access', 'archive', 'deprovision')
+$$;
+
 -- Compares and, where something is to be done and nobody is at it, starts the saga that does it. Safe to call at any
 -- time, any number of times.
 create function provisioner.wake(p_tenant_id uuid) returns void
@@ -217,19 +231,11 @@ begin
     values (p_tenant_id, v_activity, v_saga)
     on conflict do nothing;
     if not found then
-        -- What the tenant can do without for now gives way to what must not wait; it is begun again afterwards.
-        update saga
-        set cancel_wanted = true, next_at = least(next_at, clock_timestamp())
-        where tenant_id = p_tenant_id
-          and status = 'running'
-          and not cancel_wanted
-          and v_activity in ('access', 'archive', 'deprovision')
-          and kind in ('backup', 'invite', 'rotate', 'retire', 'link');
+        perform give_way(v);
         return;
     end if;
     insert into saga (saga_id, tenant_id, kind, step, background, caused_by, traceparent)
-    values (v_saga, p_tenant_id, v_activity, first_step(v_activity), v_activity in ('backup', 'archive'), v.caused_by,
-            v.traceparent);
+    values (v_saga, p_tenant_id, v_activity, first_step(v_activity), v_activity = 'backup', v.caused_by, v.traceparent);
     perform catalog.record_change(
         p_tenant_id, 'tenant.activity.started.v1',
         jsonb_build_object('activity', v_activity), v.caused_by, v.traceparent);
@@ -332,7 +338,7 @@ begin
     elsif v.kind in ('rotate', 'retire', 'backup', 'invite', 'link') then
         -- The tenant works as before: say so, and do not try for ever.
         update tenant
-        set rotation_wanted = case when v.kind in ('rotate', 'retire') then rotation_applied else rotation_wanted end,
+        set rotation_wanted = case when v.kind = 'rotate' then rotation_applied else rotation_wanted end,
             old_login_ends_at = case when v.kind = 'retire' then clock_timestamp() + interval '1 hour'
                                      else old_login_ends_at end,
             backup_wanted = case when v.kind = 'backup' then backup_done else backup_wanted end,
@@ -369,5 +375,5 @@ drop table provisioner.inventory, provisioner.backup, provisioner.secret, provis
     provisioner.slug, provisioner.saga, provisioner.parked, provisioner.dead_letter, provisioner.consumer_offset,
     provisioner.inbox cascade;
 drop table provisioner.tenant cascade;
-drop function provisioner.lock_tenant, provisioner.set_state, provisioner.first_step, provisioner.wake, provisioner.settle_operations,
+drop function provisioner.lock_tenant, provisioner.set_state, provisioner.first_step, provisioner.give_way, provisioner.wake, provisioner.settle_operations,
     provisioner.fail_operations, provisioner.saga_ended;

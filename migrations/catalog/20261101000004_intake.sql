@@ -221,7 +221,7 @@ begin
         when 'deprovision' then
             update tenant set lifecycle_wanted = 'gone' where tenant_id = v_tenant;
             update saga
-            set cancel_wanted = true, next_at = least(next_at, clock_timestamp())
+            set cancel_wanted = true, background = false, next_at = least(next_at, clock_timestamp())
             where tenant_id = v_tenant
               and status = 'running';
         when 'rotate_credentials' then
@@ -242,6 +242,8 @@ begin
             raise exception 'command % is known to the contract and not to the catalog', v_kind using errcode = 'TN500';
     end case;
     perform put_operation(p_event, v_tenant, v_kind, v_target);
+    select * into v from tenant where tenant_id = v_tenant;
+    perform give_way(v);
     perform catalog.record_change(
         v_tenant, 'tenant.command.accepted.v1',
         jsonb_build_object('command', v_kind, 'reason', p_data ->> 'reason', 'source', p_event ->> 'source'),
@@ -375,12 +377,15 @@ language plpgsql
 as $$
 declare
     v tenant;
+    v_known database;
     v_server server;
 begin
     perform lock_tenant(p_tenant_id);
     perform durable.saga_check(p_saga_id, p_fence);
     select * into v from tenant where tenant_id = p_tenant_id for update;
-    if not exists (select from database where tenant_id = p_tenant_id and generation = v.generation) then
+    select * into v_known from database where tenant_id = p_tenant_id and generation = v.generation;
+    -- Again where it was given up: the tenant was found elsewhere, perhaps in the same generation.
+    if v_known.tenant_id is null or v_known.status = 'deleted' then
         if v.driver = 'postgres' then
             perform pg_advisory_xact_lock(hashtextextended('tenantry placement', 0));
             select s.* into v_server
@@ -390,7 +395,7 @@ begin
             where s.enabled
               and case when v.home_server is not null then s.name = v.home_server else n.used < s.capacity end
               and (v.region is null or s.region is null or s.region = v.region or s.name = v.home_server)
-            order by n.used::float / s.capacity, s.name
+            order by n.used::float / greatest(s.capacity, 1), s.name
             limit 1;
             if not found and v.region is not null
                 and not exists (select from server s where s.enabled and (s.region is null or s.region = v.region)) then
@@ -404,7 +409,10 @@ begin
                               app_login)
         values (p_tenant_id, v.generation, v.driver, v_server.name, p_name,
                 case when v.driver = 'postgres' then p_name end, v_server.tenant_host, v_server.tenant_port,
-                coalesce(v.region, v_server.region), p_owner_login, p_app_login);
+                coalesce(v_server.region, v.region), p_owner_login, p_app_login)
+        on conflict (tenant_id, generation) do update
+            set server = excluded.server, host = excluded.host, port = excluded.port, region = excluded.region,
+                status = 'reserved', reservation = gen_random_uuid(), adopted = false, created_at = clock_timestamp();
         insert into secret (tenant_id, field, generation, ring, sealed)
         select p_tenant_id, s ->> 'field', (s ->> 'generation')::int, s ->> 'ring', s ->> 'sealed'
         from jsonb_array_elements(p_secrets) s
@@ -441,10 +449,11 @@ begin
     set status = coalesce(p_facts ->> 'database_status', d.status),
         project_ref = coalesce(p_facts ->> 'project_ref', d.project_ref),
         region = coalesce(p_facts ->> 'region', d.region),
-        -- A project without a birthday, or one older than our wish for it, is not this provisioning's own.
+        -- A project without a birthday, or one older than our wish for it (as far as clocks agree), is not this
+        -- provisioning's own.
         adopted = d.adopted or coalesce((p_facts ->> 'adopted')::boolean, false) or case
             when p_facts ? 'project_created_at'
-                then coalesce(catalog.read_time(p_facts ->> 'project_created_at') < d.created_at, true)
+                then coalesce(catalog.read_time(p_facts ->> 'project_created_at') < d.created_at - interval '5 minutes', true)
             else false end,
         host = coalesce(p_facts ->> 'host', d.host),
         port = coalesce(p_facts ->> 'port', d.port),
@@ -561,7 +570,11 @@ as $$
            or t.invite_sent < t.invite_wanted
            or t.link_made < t.link_wanted)
       and next_activity(t) is not null
-      and not exists (select from catalog.tenant_claim c where c.tenant_id = t.tenant_id)
+      and not exists (
+          select from catalog.tenant_claim c
+          where c.tenant_id = t.tenant_id
+            and not (c.kind in ('backup', 'invite', 'rotate', 'retire', 'link')
+                     and next_activity(t) in ('access', 'archive', 'deprovision')))
 $$;
 
 -- migrate:down

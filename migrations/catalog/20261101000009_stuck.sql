@@ -9,6 +9,7 @@ as $$
         format('at %s since %s: %s', step, catalog.json_time(step_since), coalesce(error ->> 'detail', 'no error is known')))
     from saga
     where status in ('running', 'undoing')
+      and not (background and lease_until is null) -- long and patient work that waits for a worker is not stuck
       and step_since < catalog.business_now() - interval '30 minutes';
 
     select catalog.resolve_alert(a.cause)

@@ -3,6 +3,7 @@
 #include "services/gateway/streams.h"
 
 #include "common/base/buf.h"
+#include "common/base/crypto.h"
 #include "common/base/id.h"
 #include "common/base/log.h"
 #include "common/base/memory.h"
@@ -27,7 +28,7 @@ struct watcher {
         struct watcher *prev, *next;
         struct streams *streams;
         struct http_stream *stream; /* NULL once the peer has gone */
-        char *caller;               /* the name of its token */
+        struct crypto_digest token; /* that it was opened with */
         char *tenant;               /* NULL = all */
         char *after;                /* the last tenant of the first state that was sent */
         bool reading;
@@ -48,7 +49,6 @@ static void free_watcher(struct watcher *watcher)
         DL_DELETE(watcher->streams->watchers, watcher);
         watcher->streams->count--;
         metric_set(watcher->streams->open, (double)watcher->streams->count);
-        free(watcher->caller);
         free(watcher->tenant);
         free(watcher->after);
         free(watcher);
@@ -124,9 +124,10 @@ static void read_state(void *context)
 void stream_get(struct gateway *gateway, struct http_request *request, const char *caller)
 {
         struct streams *streams = gateway->streams;
-        const char *tenant = http_query(request, "tenant_id");
+        const char *tenant = http_query(request, "tenant_id"), *bearer = http_header(request, "Authorization");
         struct watcher *watcher;
 
+        (void)caller;
         if (tenant != NULL && !id_is_valid(tenant)) {
                 http_answer_problem(request, 400, "invalid_field", "tenant_id",
                                     "tenant_id is not a UUID in lower case");
@@ -139,7 +140,7 @@ void stream_get(struct gateway *gateway, struct http_request *request, const cha
         }
         watcher = NEW(struct watcher);
         watcher->streams = streams;
-        watcher->caller = mem_copy_text(caller);
+        crypto_sha256(bearer + strlen("Bearer "), strlen(bearer) - strlen("Bearer "), &watcher->token);
         watcher->tenant = mem_copy_text(tenant);
         DL_APPEND(streams->watchers, watcher);
         metric_set(streams->open, (double)++streams->count);
@@ -182,7 +183,8 @@ static void tokens_changed(void *context)
         struct watcher *watcher, *next;
 
         DL_FOREACH_SAFE (streams->watchers, watcher, next)
-                if (watcher->stream != NULL && !tokens_allow(streams->gateway->tokens, watcher->caller, SCOPE_READ))
+                if (watcher->stream != NULL &&
+                    !tokens_allow(streams->gateway->tokens, watcher->token.bytes, SCOPE_READ))
                         http_stream_end(watcher->stream);
 }
 

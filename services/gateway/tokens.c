@@ -135,10 +135,10 @@ void tokens_on_change(struct tokens *tokens, void (*changed)(void *context), voi
         tokens->listener_context = context;
 }
 
-bool tokens_allow(const struct tokens *tokens, const char *name, unsigned scope)
+bool tokens_allow(const struct tokens *tokens, const unsigned char hash[32], unsigned scope)
 {
         for (size_t i = 0; i < tokens->count; i++)
-                if (strcmp(tokens->items[i].name, name) == 0 && (tokens->items[i].scopes & scope) != 0)
+                if (crypto_equal(tokens->items[i].hash, hash, 32) && (tokens->items[i].scopes & scope) != 0)
                         return true;
         return false;
 }

@@ -13,8 +13,8 @@ struct tokens;
  * tokens in force and says so in the log. Returns 0 and *ret, or -ERR_INPUT with the line. */
 int tokens_new(uv_loop_t *loop, const char *path, struct tokens **ret, struct err *err);
 void tokens_free(struct tokens *tokens);
-/* Whether a token of this name is there and has the scope. */
-bool tokens_allow(const struct tokens *tokens, const char *name, unsigned scope);
+/* Whether the token with this SHA-256 is there and has the scope. */
+bool tokens_allow(const struct tokens *tokens, const unsigned char hash[32], unsigned scope);
 /* changed is called after the file was read again. One listener. */
 void tokens_on_change(struct tokens *tokens, void (*changed)(void *context), void *context);
 /* The name of the token's owner and its scopes, or NULL. Every token is compared, in constant time. The name is

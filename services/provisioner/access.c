@@ -10,5 +10,5 @@ static const struct saga_step STEPS[] = {
         { "apply", apply, NULL, MINUTES(60), 10 },
 };
 
-const struct saga_kind ACCESS = { "access",      STEPS,          ARRAY_SIZE(STEPS), 0,
-                                  activity_open, activity_close, activity_interrupt };
+const struct saga_kind ACCESS = { "access",      STEPS,          ARRAY_SIZE(STEPS),  0,
+                                  activity_open, activity_close, activity_interrupt, NULL };

@@ -81,13 +81,15 @@ void activity_close(void *state)
         free(activity);
 }
 
-void activity_interrupt(void *state)
+bool activity_interrupt(void *state)
 {
         struct activity *activity = state;
 
         CHECK_MAGIC(activity, ACTIVITY_MAGIC);
-        if (activity->work != NULL && activity->interrupt != NULL)
-                activity->interrupt(activity->work);
+        if (activity->work == NULL || activity->interrupt == NULL)
+                return false;
+        activity->interrupt(activity->work);
+        return true;
 }
 
 const char *activity_tenant(const struct activity *activity, const char *name)
@@ -141,7 +143,7 @@ json_t *activity_seal(const struct activity *activity, const char *field, int ge
                          sealed);
 }
 
-static enum step_result step_is_done(struct saga *saga)
+enum step_result activity_done(struct saga *saga)
 {
         (void)saga;
         return STEP_DONE;
@@ -174,7 +176,7 @@ enum step_result activity_learn_then(struct saga *saga, json_t *facts, enum step
 
 enum step_result activity_learn(struct saga *saga, json_t *facts)
 {
-        return activity_learn_then(saga, facts, step_is_done);
+        return activity_learn_then(saga, facts, activity_done);
 }
 
 /* There is no other database to fall back to: a marker that is not ours stops everything. */
@@ -203,6 +205,8 @@ static enum step_result connected_unmarked(struct saga *saga, const struct err *
         if (err == NULL)
                 return activity->then(saga);
         activity_disconnect(activity);
+        if (err->class == ERR_GONE && activity->if_gone != NULL)
+                return activity->if_gone(saga);
         if (err->class == ERR_AUTH && activity->driver->recover_login &&
             !json_flag(saga_data(saga), "login_recovered")) {
                 json_object_set_new(saga_data(saga), "login_recovered", json_true()); /* once */
@@ -218,8 +222,8 @@ static enum step_result connected(struct saga *saga, const struct err *err)
         if (err == NULL)
                 return saga_script(saga, activity->conn, PROOF_TIMEOUT, SQL_IDENTITY, identity_arrived);
         activity_disconnect(activity);
-        if (err->class == ERR_GONE && activity->gone_is_done)
-                return STEP_DONE;
+        if (err->class == ERR_GONE && activity->if_gone != NULL)
+                return activity->if_gone(saga);
         return saga_retry(saga, err);
 }
 

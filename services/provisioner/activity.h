@@ -16,7 +16,7 @@ struct activity {
         json_t *facts;        /* provisioner.saga_context, as of the last look */
         struct pg_conn *conn; /* to the tenant's database, or NULL */
         bool conn_is_admin;
-        bool gone_is_done; /* for a step that only closes: a database that is not there is closed */
+        enum step_result (*if_gone)(struct saga *saga); /* goes on where there is no database to connect to; or NULL */
         struct migration_job *migration;
         char *schema_version; /* what the migrations came to */
         size_t looked_at;     /* servers asked for a former life of the tenant */
@@ -35,7 +35,7 @@ struct activity *activity_of(struct saga *saga);
 /* For the saga kinds' open, close and interrupt. */
 int activity_open(struct saga *saga, const json_t *context, void **ret_state, struct err *err);
 void activity_close(void *state);
-void activity_interrupt(void *state);
+bool activity_interrupt(void *state);
 
 /* What is under way outside begins, and has ended: its owner frees it. */
 void activity_begin_work(struct activity *activity, void *work, void (*abandon)(void *work));
@@ -56,6 +56,8 @@ json_t *activity_seal(const struct activity *activity, const char *field, int ge
 /* Stores facts (takes them; see provisioner.learn) under the saga's fence, looks at the tenant anew, and is done with
  * the step. */
 enum step_result activity_learn(struct saga *saga, json_t *facts);
+/* STEP_DONE, as a continuation. */
+enum step_result activity_done(struct saga *saga);
 /* The same, then goes on with next. */
 enum step_result activity_learn_then(struct saga *saga, json_t *facts, enum step_result (*next)(struct saga *saga));
 

@@ -254,7 +254,7 @@ static void write_next(struct dump *dump)
 
         do {
                 if (pieces++ == PIECES_A_TURN) {
-                        uv_timer_start(&dump->turn, on_next_turn, 0, 0);
+                        uv_timer_start(&dump->turn, on_next_turn, 1, 0); /* 0 would be the same turn of the loop */
                         return;
                 }
                 length = dump->saga && dump->failed.class == ERR_NONE

@@ -85,5 +85,5 @@ static const struct saga_step STEPS[] = {
         { "send", invitation_send, NULL, MINUTES(24 * 60), 10 },
 };
 
-const struct saga_kind INVITE = { "invite",      STEPS,          ARRAY_SIZE(STEPS), 1,
-                                  activity_open, activity_close, activity_interrupt };
+const struct saga_kind INVITE = { "invite",      STEPS,          ARRAY_SIZE(STEPS),  1,
+                                  activity_open, activity_close, activity_interrupt, NULL };

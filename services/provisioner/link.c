@@ -10,6 +10,5 @@ static const struct saga_step STEPS[] = {
         { "make", make, NULL, MINUTES(5), 10 },
 };
 
-const struct saga_kind LINK = {
-        "link", STEPS, ARRAY_SIZE(STEPS), 1, activity_open, activity_close, activity_interrupt
-};
+const struct saga_kind LINK = { "link",        STEPS,          ARRAY_SIZE(STEPS),  1,
+                                activity_open, activity_close, activity_interrupt, NULL };

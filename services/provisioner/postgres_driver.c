@@ -16,6 +16,8 @@
 #define ADMIN_STATEMENT   SECONDS(20)
 #define FILES_STATEMENT   SECONDS(25) /* creating and dropping a database copies and removes files */
 #define OWNER_CONNECTIONS 10
+#define LOOK_TIMEOUT      SECONDS(2)
+#define MOVES_MOST        5
 
 /* The newest database that bears the tenant's mark. */
 static const char SQL_NEWEST[] = "select substring(mark from '^tenantry [0-9a-f-]{36} ([0-9]+)')::int as generation "
@@ -143,10 +145,24 @@ static enum step_result begin_anew(struct saga *saga)
         return STEP_RESTART;
 }
 
+static enum step_result make_new(struct saga *saga)
+{
+        saga_release(saga);
+        return make_roles(saga);
+}
+
 /* The tenant has lived before, elsewhere or in a later generation than a restored catalog knows of: there it goes on.
  */
 static enum step_result move_to(struct saga *saga, const char *server, int64_t generation)
 {
+        int64_t moves = json_number(saga_data(saga), "moves", 0);
+        struct err lost;
+
+        if (moves == MOVES_MOST) {
+                err_set(&lost, ERR_PERMANENT, "moved_too_often", "the tenant's database is found now here, now there");
+                return saga_fail(saga, &lost);
+        }
+        json_object_set_new(saga_data(saga), "moves", json_integer(moves + 1));
         return activity_learn_then(saga,
                                    json_pack("{s:i, s:s, s:I, s:s}", "of_generation",
                                              activity_generation(activity_of(saga)), "database_status", "deleted",
@@ -168,7 +184,7 @@ static enum step_result newest_arrived(struct saga *saga, const struct pg_rows *
                 int64_t found = pg_int(rows, 0, "generation");
                 bool is_here = strcmp(server, activity_database(activity, "server")) == 0;
 
-                if (found > activity_generation(activity) || (found == activity_generation(activity) && !is_here))
+                if (found != activity_generation(activity) || !is_here)
                         return move_to(saga, server, found);
         }
         return look_at_next_server(saga);
@@ -179,11 +195,14 @@ static enum step_result look_at_next_server(struct saga *saga)
         struct activity *activity = activity_of(saga);
         struct servers *servers = activity->provisioner->servers;
         const char *server = servers_name(servers, activity->looked_at);
+        struct pg_pool *pool;
 
         if (server == NULL)
-                return make_roles(saga); /* it is new */
-        return saga_query_on(saga, servers_admin(servers, server), SQL_NEWEST, PARAMS(saga_tenant(saga)),
-                             newest_arrived);
+                return make_new(saga);
+        pool = servers_admin(servers, server);
+        if (!pg_pool_is_up(pool) && pg_pool_error(pool)->message[0] != '\0')
+                return newest_arrived(saga, NULL, pg_pool_error(pool));
+        return saga_query_for(saga, pool, LOOK_TIMEOUT, SQL_NEWEST, PARAMS(saga_tenant(saga)), newest_arrived);
 }
 
 static enum step_result database_looked_up(struct saga *saga, const struct pg_rows *rows, const struct err *err)
@@ -206,8 +225,10 @@ static enum step_result database_looked_up(struct saga *saga, const struct pg_ro
                 return saga_fail(saga, &taken);
         }
         reservation = activity_database(activity, "reservation");
-        if (strcmp(found, mark) == 0 || strstr(found, reservation) != NULL)
+        if (strcmp(found, mark) == 0 || strstr(found, reservation) != NULL) {
+                saga_release(saga); /* an earlier attempt's, as far as one can see from outside */
                 return make_roles(saga);
+        }
         saga_keep(saga);
         return activity_learn_then(saga, json_pack("{s:b}", "adopted", 1), make_roles);
 }

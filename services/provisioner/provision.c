@@ -14,6 +14,11 @@
 
 static const char SQL_RESERVE[] = "select reserve($1::uuid, $2::bigint, $3::uuid, $4, $5, $6, $7::jsonb) as facts";
 
+static const char SQL_HAND_OVER[] = "create table if not exists tenantry.handed_over ("
+                                    "at timestamptz not null default clock_timestamp())";
+
+static const char SQL_USED[] = "select to_regclass('tenantry.handed_over') is not null as used";
+
 static enum step_result reserve_names(struct saga *saga);
 static enum step_result release_names(struct saga *saga);
 static enum step_result create_database(struct saga *saga);
@@ -44,8 +49,8 @@ static const struct saga_step STEPS[] = {
 
 #define NO_RETURN 6
 
-const struct saga_kind PROVISION = { "provision",   STEPS,          ARRAY_SIZE(STEPS), NO_RETURN,
-                                     activity_open, activity_close, activity_interrupt };
+const struct saga_kind PROVISION = { "provision",   STEPS,          ARRAY_SIZE(STEPS),  NO_RETURN,
+                                     activity_open, activity_close, activity_interrupt, NULL };
 
 /* Database and logins are named after tenant and generation: whoever finds one knows whose it is. */
 static char *database_name(const struct activity *activity)
@@ -102,6 +107,8 @@ static enum step_result reserve_names(struct saga *saga)
         auto_free char *app = mem_printf("%s_app_a", name), *secrets_text = NULL;
         auto_json *secrets = json_array();
 
+        saga_keep(saga); /* after a restore the tenant may be there already: until the driver has looked, nothing is
+                            undone */
         json_array_append_new(secrets, activity_seal(activity, "owner_password", activity_generation(activity),
                                                      "control", owner_password));
         json_array_append_new(secrets, activity_seal(activity, "app_password", 1, "app", app_password));
@@ -116,10 +123,43 @@ static enum step_result create_database(struct saga *saga)
         return activity_of(saga)->driver->create(saga);
 }
 
-/* Undo: what was created is removed, so that a new attempt in the next generation starts clean. */
+static enum step_result drop_unused(struct saga *saga)
+{
+        activity_disconnect(activity_of(saga));
+        return activity_of(saga)->driver->drop(saga);
+}
+
+static enum step_result use_told(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        struct err used;
+
+        if (err != NULL) {
+                activity_disconnect(activity_of(saga));
+                return saga_retry(saga, err);
+        }
+        if (!pg_bool(rows, 0, "used"))
+                return drop_unused(saga);
+        err_set(&used, ERR_PERMANENT, "in_use",
+                "a customer has used this database: it is not removed because its "
+                "provisioning fails");
+        return saga_fail(saga, &used);
+}
+
+static enum step_result ask_for_use(struct saga *saga)
+{
+        return saga_script(saga, activity_of(saga)->conn, PLANT_TIMEOUT, SQL_USED, use_told);
+}
+
+/* Undo: what was created is removed, so that a new attempt in the next generation starts clean. Not what was handed
+ * over once: a restored catalog may stand in the middle of a provisioning that had long ended well. */
 static enum step_result delete_database(struct saga *saga)
 {
-        return activity_of(saga)->driver->drop(saga);
+        struct activity *activity = activity_of(saga);
+
+        if (json_flag(saga_data(saga), "cancelled") || activity_database(activity, "host") == NULL)
+                return activity->driver->drop(saga); /* somebody wants it gone, or it was never reached */
+        activity->if_gone = drop_unused;
+        return activity_connect(saga, true, true, ask_for_use);
 }
 
 static enum step_result release_names(struct saga *saga)
@@ -153,6 +193,8 @@ static enum step_result identity_planted(struct saga *saga, const struct pg_rows
                         "the database reached belongs to another tenant: nothing was done to it");
                 return saga_fail(saga, &wrong);
         }
+        if (pg_bool(rows, 0, "used"))
+                saga_keep(saga);
         FAILPOINT(identity_after_plant, NULL);
         return activity->driver->prepare(saga);
 }
@@ -168,7 +210,9 @@ static enum step_result plant(struct saga *saga)
                                          "    planted_at timestamptz not null default clock_timestamp());"
                                          "insert into tenantry.identity (tenant_id, generation) values ('%s', %d)"
                                          "    on conflict do nothing;"
-                                         "select tenant_id, generation from tenantry.identity",
+                                         "select tenant_id, generation, "
+                                         "to_regclass('tenantry.handed_over') is not null as used "
+                                         "from tenantry.identity",
                                          MIGRATION_LEDGER, saga_tenant(saga), activity_generation(activity));
 
         return saga_script(saga, activity->conn, PLANT_TIMEOUT, sql, identity_planted);
@@ -215,9 +259,24 @@ static enum step_result migrate(struct saga *saga)
         return activity_connect(saga, false, false, apply_migrations);
 }
 
+static enum step_result handed_over(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        (void)rows;
+        if (err == NULL)
+                return activity_of(saga)->driver->create_admin(saga);
+        activity_disconnect(activity_of(saga));
+        return saga_retry(saga, err);
+}
+
+static enum step_result hand_over(struct saga *saga)
+{
+        return saga_script(saga, activity_of(saga)->conn, PLANT_TIMEOUT, SQL_HAND_OVER, handed_over);
+}
+
+/* From here on the database is the customer's, and says so itself: the catalog may forget it, by a restore. */
 static enum step_result create_admin(struct saga *saga)
 {
-        return activity_of(saga)->driver->create_admin(saga);
+        return activity_connect(saga, false, false, hand_over);
 }
 
 static enum step_result open_access(struct saga *saga)

@@ -36,13 +36,17 @@ static const struct saga_step DEPROVISION_STEPS[] = {
 };
 
 const struct saga_kind BACKUP = { "backup",      BACKUP_STEPS,   ARRAY_SIZE(BACKUP_STEPS), 1,
-                                  activity_open, activity_close, activity_interrupt };
+                                  activity_open, activity_close, activity_interrupt,       "dump" };
 const struct saga_kind ARCHIVE = { "archive",     ARCHIVE_STEPS,  ARRAY_SIZE(ARCHIVE_STEPS), 0,
-                                   activity_open, activity_close, activity_interrupt };
-const struct saga_kind DEPROVISION = {
-        "deprovision",  DEPROVISION_STEPS, ARRAY_SIZE(DEPROVISION_STEPS), 0, activity_open,
-        activity_close, activity_interrupt
-};
+                                   activity_open, activity_close, activity_interrupt,        "dump" };
+const struct saga_kind DEPROVISION = { "deprovision",
+                                       DEPROVISION_STEPS,
+                                       ARRAY_SIZE(DEPROVISION_STEPS),
+                                       0,
+                                       activity_open,
+                                       activity_close,
+                                       activity_interrupt,
+                                       NULL };
 
 static bool has_database(const struct activity *activity)
 {
@@ -65,7 +69,7 @@ static enum step_result close_access(struct saga *saga)
 /* What is deleted next need not be there: whoever deleted it by hand must still be able to deprovision the tenant. */
 static enum step_result close_if_there(struct saga *saga)
 {
-        activity_of(saga)->gone_is_done = true;
+        activity_of(saga)->if_gone = activity_done;
         return close_access(saga);
 }
 

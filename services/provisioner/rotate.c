@@ -17,8 +17,8 @@ static const struct saga_step STEPS[] = {
         { "current", make_current, NULL, MINUTES(60), 60 },
 };
 
-const struct saga_kind ROTATE = { "rotate",      STEPS,          ARRAY_SIZE(STEPS), 1,
-                                  activity_open, activity_close, activity_interrupt };
+const struct saga_kind ROTATE = { "rotate",      STEPS,          ARRAY_SIZE(STEPS),  1,
+                                  activity_open, activity_close, activity_interrupt, NULL };
 
 /* A saga of its own, started when the overlap is over: meanwhile a suspension need not wait. */
 static const struct saga_step RETIRE_STEPS[] = {
@@ -27,7 +27,7 @@ static const struct saga_step RETIRE_STEPS[] = {
 };
 
 const struct saga_kind RETIRE = { "retire",      RETIRE_STEPS,   ARRAY_SIZE(RETIRE_STEPS), 1,
-                                  activity_open, activity_close, activity_interrupt };
+                                  activity_open, activity_close, activity_interrupt,       NULL };
 
 static enum step_result use_stored(struct saga *saga)
 {

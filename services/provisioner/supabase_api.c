@@ -10,11 +10,12 @@
 #define QUOTA_DELAY   SECONDS(60)
 #define BLOCK_DEFAULT SECONDS(10)
 #define TURN_KEEPS    SECONDS(5)
+#define TURN_EARLY    50 /* timers are not exact */
 #define AT_ONCE       5.0
 
 static const char SQL_TAKE[] = "select catalog.take_token($1, $2::float8, $3::float8) as wait_ms";
 
-static const char SQL_BLOCKED[] = "select catalog.blocked_for($1) as wait_ms";
+static const char SQL_USE_TURN[] = "select catalog.use_turn($1, $2::float8, $3::float8) as wait_ms";
 
 static const char SQL_BLOCK[] = "select catalog.block_budget($1, $2::bigint)";
 
@@ -171,6 +172,12 @@ static enum step_result token_arrived(struct saga *saga, const struct pg_rows *r
         return saga_wait(saga, wait);
 }
 
+/* How long until the turn that was handed out; 0 = now, or there is none. */
+static int64_t wait_for_turn(const json_t *turns, const char *endpoint)
+{
+        return MAX(0, json_integer_value(json_object_get(turns, endpoint)) - TURN_EARLY - clock_wall_ms());
+}
+
 /* A turn that was missed by much is lost: after an outage all the missed ones would come at once. */
 static bool take_turn(json_t *turns, const char *endpoint)
 {
@@ -199,13 +206,17 @@ enum step_result supabase_call(struct saga *saga, const struct supabase_call *ca
         json_decref(call->body);
         if (call->auth || call->covered)
                 return send_now(saga);
-        if (take_turn(turns, call->endpoint)) /* handed out before a 429, it may be too early now */
-                return saga_query(saga, SQL_BLOCKED, PARAMS(budget), token_arrived);
+        if (wait_for_turn(turns, call->endpoint) > 0) { /* somebody woke us early */
+                free_request(activity_end_work(activity));
+                return saga_wait(saga, wait_for_turn(turns, call->endpoint));
+        }
         /* The provider counts by the minute, wherever that begins: what goes at once and what is refilled within a
          * minute are together no more than the limit. */
         burst = mem_printf("%.3f", at_once);
         rate = mem_printf("%.6f", MAX(per_minute - at_once, per_minute / 2) / 60);
-        return saga_query(saga, SQL_TAKE, PARAMS(budget, burst, rate), token_arrived);
+        /* A turn that was handed out before a 429 may be too early now. */
+        return saga_query(saga, take_turn(turns, call->endpoint) ? SQL_USE_TURN : SQL_TAKE, PARAMS(budget, burst, rate),
+                          token_arrived);
 }
 
 static bool mentions(const char *text, const char *const *words)

@@ -14,6 +14,7 @@
 #define CONFLICT_DELAY SECONDS(3)
 #define HEALTH_DELAY   SECONDS(3)
 #define DELETE_DELAY   SECONDS(30)
+#define LOOKS_LEAST    6
 #define ABSENT_LOOKS   4 /* the list of projects lags: what was asked for may show up late */
 
 /* Create: look the name up, adopt what is there, create what is not. One turn is for both calls: put down between them,
@@ -65,6 +66,7 @@ static enum step_result begin_anew(struct saga *saga)
         json_object_del(saga_data(saga), "active");
         json_object_del(saga_data(saga), "turns");
         json_object_del(saga_data(saga), "region");
+        json_object_del(saga_data(saga), "looks");
         return STEP_RESTART;
 }
 
@@ -88,6 +90,8 @@ static enum step_result project_known(struct saga *saga)
 {
         if (json_flag(json_object_get(activity_of(saga)->facts, "database"), "adopted"))
                 saga_keep(saga);
+        else
+                saga_release(saga);
         return STEP_DONE;
 }
 
@@ -96,8 +100,10 @@ static enum step_result take_created(struct saga *saga)
         const json_t *project = activity_of(saga)->reply;
 
         json_object_del(saga_data(saga), "turns");
-        return activity_learn(saga, json_pack("{s:s, s:s?}", "project_ref", json_text(project, "ref"), "region",
-                                              json_text(project, "region")));
+        return activity_learn_then(saga,
+                                   json_pack("{s:s, s:s?}", "project_ref", json_text(project, "ref"), "region",
+                                             json_text(project, "region")),
+                                   project_known);
 }
 
 /* Found by its name: an earlier attempt's, or one from a life before the catalog was restored. Its birthday tells, and
@@ -187,8 +193,8 @@ static enum step_result create(struct saga *saga)
 
 static bool status_is_hopeless(const char *status)
 {
-        static const char *const hopeless[] = { "INIT_FAILED", "GOING_DOWN",   "REMOVED",
-                                                "INACTIVE",    "PAUSE_FAILED", "RESTORE_FAILED" };
+        /* Not what only a project can be that was in use before (INACTIVE, PAUSE_FAILED, ...): a person must look. */
+        static const char *const hopeless[] = { "INIT_FAILED", "GOING_DOWN", "REMOVED" };
 
         for (size_t i = 0; i < ARRAY_SIZE(hopeless); i++)
                 if (strcmp(hopeless[i], status) == 0)
@@ -196,26 +202,45 @@ static bool status_is_hopeless(const char *status)
         return false;
 }
 
+static enum step_result wait_for_health(struct saga *saga)
+{
+        struct err err;
+
+        err_set(&err, ERR_BUSY, "project_not_healthy",
+                "the project was in use before, so it is not replaced; it must become healthy");
+        return saga_retry(saga, &err);
+}
+
 /* Stuck or broken: the janitor deletes it when it can be deleted; the tenant gets another, elsewhere in the group. */
 static enum step_result replace(struct saga *saga)
 {
         int generation = activity_generation(activity_of(saga));
-        struct err err;
 
-        if (saga_is_kept(saga)) {
-                err_set(&err, ERR_BUSY, "project_not_healthy",
-                        "the project was there before this signup, so it is not replaced; it must become healthy");
-                return saga_retry(saga, &err);
-        }
+        if (saga_is_kept(saga))
+                return wait_for_health(saga);
         return activity_learn_then(saga,
                                    json_pack("{s:i, s:s, s:i}", "of_generation", generation, "database_status",
                                              "quarantined", "generation", generation + 1),
                                    begin_anew);
 }
 
+static bool has_lived(const char *status)
+{
+        static const char *const lived[] = { "INACTIVE", "PAUSING", "PAUSE_FAILED", "RESTORING", "RESTORE_FAILED" };
+
+        for (size_t i = 0; i < ARRAY_SIZE(lived); i++)
+                if (strcmp(lived[i], status) == 0)
+                        return true;
+        return false;
+}
+
+/* By the clock, and by what was seen: after an outage, or in a restored catalog, the clock alone says nothing. */
 static bool overdue(struct saga *saga)
 {
-        return saga_step_age(saga) > activity_of(saga)->provisioner->config->supabase_ready_ms;
+        int64_t looks = json_number(saga_data(saga), "looks", 0) + 1;
+
+        json_object_set_new(saga_data(saga), "looks", json_integer(looks));
+        return looks > LOOKS_LEAST && saga_step_age(saga) > activity_of(saga)->provisioner->config->supabase_ready_ms;
 }
 
 static enum step_result health_arrived(struct saga *saga, const struct err *err)
@@ -251,6 +276,8 @@ static enum step_result state_arrived(struct saga *saga, const struct err *err)
                 json_object_set_new(saga_data(saga), "active", json_true());
                 return saga_wait(saga, 1);
         }
+        if (has_lived(status))
+                return wait_for_health(saga);
         if (status_is_hopeless(status) || overdue(saga))
                 return replace(saga);
         return saga_wait(saga, activity->provisioner->config->supabase_poll_ms);

@@ -123,3 +123,13 @@ def run_tool(stack: Stack, name: str, *arguments: str) -> None:
         check=True,
         timeout=60,
     )
+
+
+def forget_tenants(stack: Stack) -> None:
+    """As if the catalog were restored to the day before the first signup: Kafka still has them all."""
+    stack.postgres.execute(
+        "truncate provisioner.tenant, provisioner.database, provisioner.secret, provisioner.slug, provisioner.saga, "
+        "provisioner.inbox, provisioner.consumer_offset, provisioner.backup, catalog.tenant_claim, catalog.operation, "
+        "catalog.tenant_status, catalog.tenant_event, catalog.access_wanted cascade",
+        CATALOG,
+    )

@@ -7,11 +7,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from deploy.local.ports import reserve_port
+from deploy.local.postgres import PostgresServer
 from deploy.local.stack import Stack
 
 from .client import Api, eventually
 from .conftest import make_stack
+from .faults import forget_tenants
 from .invariants import rows
+from .service_faults import stopped
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +58,55 @@ def test_tenants_spread_over_servers_and_wait_for_room(stack: Stack, api: Api) -
     eventually(lambda: stuck not in open_alerts(api), 20, "the alert is over")
     for tenant in (first, second):
         assert api.tenant(tenant)["state"] == "ready"
+
+
+@pytest.fixture
+def second_server(stack: Stack) -> Iterator[PostgresServer]:
+    """Another PostgreSQL for tenants, beside the first."""
+    server = PostgresServer(stack.root / "postgres-2", reserve_port(), fast=True, die_with_parent=True)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.destroy()
+
+
+def described(name: str, server: PostgresServer, capacity: int) -> dict[str, object]:
+    return {
+        "name": name, "admin_url": server.superuser_url, "tenant_host": "127.0.0.1", "tenant_port": str(server.port),
+        "capacity": capacity,
+    }  # fmt: skip
+
+
+def unready(stack: Stack) -> list[list[str]]:
+    return rows(stack, "select company, state, reason_code from provisioner.tenant where state <> 'ready'")
+
+
+def test_after_a_restore_a_tenant_is_found_on_the_server_where_it_lived(
+    stack: Stack, api: Api, app: Api, second_server: PostgresServer
+) -> None:
+    """The restored catalog would place it where there is more room now."""
+    service = stack.services["provisioner-0"]
+    first = PostgresServer(stack.root / "postgres", stack.postgres.port)
+
+    def use(*servers: dict[str, object]) -> None:
+        service.environment["TENANT_SERVERS"] = json.dumps(list(servers))
+
+    others = [described("server-0", first, 0), described("server-1", first, 0)]  # where the earlier ones are
+    with stopped(service):
+        use(*others, described("a", first, 0), described("b", second_server, 100))
+    tenant = api.ready_tenant("Homing Shop")
+    name = app.get(f"/api/tenants/{tenant}/connection").json["database"]
+    second_server.execute("create table treasure (what text); insert into treasure values ('years of sales')", name)
+    with stopped(service):
+        forget_tenants(stack)
+        use(*others, described("a", first, 1000), described("b", second_server, 100))
+    api.wait_state(tenant, "ready", 40)
+    connection = app.get(f"/api/tenants/{tenant}/connection").json
+    assert (connection["port"], connection["database"]) == (second_server.port, name)
+    assert second_server.execute("select what from treasure", name) == "years of sales"
+    assert not rows(stack, f"select 1 from pg_database where datname = '{name}'"), "and none is made elsewhere"
+    assert len(rows(stack, f"select 1 from provisioner.saga where tenant_id = '{tenant}'")) == 1
+    eventually(lambda: not unready(stack), 30, "the others are back too")
+    done = api.wait_operation(api.command(tenant, "deprovision", {"confirm": "homing-shop"}).json["operation_id"])
+    assert done["state"] == "succeeded"

@@ -14,6 +14,7 @@ from deploy.local.stack import CATALOG, REPOSITORY, Stack
 
 from .client import Api, eventually
 from .conftest import make_stack
+from .faults import forget_tenants
 from .invariants import rows
 from .service_faults import armed, died_of_sigkill, start, stopped, told
 
@@ -146,16 +147,6 @@ def databases_on_server(stack: Stack) -> set[str]:
     return {row[0] for row in rows(stack, "select datname from pg_database where datname like 'tn\\_%'")}
 
 
-def forget_tenants(stack: Stack) -> None:
-    """As if the catalog were restored to the day before the first signup: Kafka still has them all."""
-    stack.postgres.execute(
-        "truncate provisioner.tenant, provisioner.database, provisioner.secret, provisioner.slug, provisioner.saga, "
-        "provisioner.inbox, provisioner.consumer_offset, provisioner.backup, catalog.tenant_claim, catalog.operation, "
-        "catalog.tenant_status, catalog.tenant_event, catalog.access_wanted cascade",
-        CATALOG,
-    )
-
-
 def test_a_database_that_was_there_before_survives_a_signup_that_fails(stack: Stack, api: Api, directory: Path) -> None:
     """The catalog was restored, the signup is read again, its database is found; then the migrations fail."""
     provisioner = stack.services["provisioner-0"]
@@ -183,3 +174,38 @@ def test_a_database_that_was_there_before_survives_a_signup_that_fails(stack: St
         40, "all are back",
     )  # fmt: skip
     assert databases <= databases_on_server(stack), "also of those that had come to a second generation"
+
+
+def test_a_tenant_restored_to_the_middle_of_its_provisioning_is_not_undone(
+    stack: Stack, api: Api, directory: Path
+) -> None:
+    """The catalog's backup was taken while it was provisioned; since then a customer has worked in its database."""
+    provisioner = stack.services["provisioner-0"]
+    tenant = api.ready_tenant("Halfway Shop")
+    name = database_of(stack, tenant)
+    stack.postgres.execute("create table treasure (what text); insert into treasure values ('years of sales')", name)
+    first = sorted(directory.glob("*.sql"))[0]
+    first.write_text(first.read_text() + "\n-- not the file that was applied\n")
+    with stopped(provisioner):
+        stack.postgres.execute(
+            f"""
+            update provisioner.saga set status = 'running', step = 'connect', data = '{{}}', finished_at = null,
+                next_at = now(), progress = 45, fence = fence where tenant_id = '{tenant}';
+            update provisioner.tenant set state = 'provisioning', access_applied = 'none', invite_sent = 0
+            where tenant_id = '{tenant}';
+            update provisioner.database set status = 'reserved' where tenant_id = '{tenant}';
+            insert into catalog.tenant_claim (tenant_id, kind, holder)
+            select tenant_id, 'provision', saga_id from provisioner.saga where tenant_id = '{tenant}';
+            delete from catalog.tenant_event where tenant_id = '{tenant}' and type = 'tenant.state.changed.v1'
+            and data ->> 'to' = 'ready'
+            """,
+            CATALOG,
+        )
+        provisioner.environment["TENANT_MIGRATIONS"] = str(directory)
+    attention(api, tenant, "migration_changed")
+    assert in_database(stack, name, "select what from treasure") == [("years of sales",)]
+    with stopped(provisioner):
+        provisioner.environment["TENANT_MIGRATIONS"] = str(PRODUCT)
+    api.command(tenant, "retry")
+    api.wait_state(tenant, "ready", 40)
+    assert in_database(stack, name, "select what from treasure") == [("years of sales",)]

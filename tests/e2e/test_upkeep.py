@@ -127,6 +127,23 @@ def test_a_backup_under_way_gives_way(stack: Stack, api: Api, tmp_path: Path, ur
     assert not list((stack.root / "archive" / tenant).glob("*.partial")), "what was begun is cleared away"
 
 
+def test_a_queue_of_backups_holds_up_no_suspension_and_no_signup(stack: Stack, api: Api, tmp_path: Path) -> None:
+    tenants = [api.ready_tenant(f"Queued {number}") for number in range(10)]  # more than there are workers
+    tmp_path.chmod(0o755)
+    with hanging_pg_dump(stack, tmp_path) as begun:
+        for tenant in tenants:
+            api.command(tenant, "backup")
+        eventually(begun.exists, 20, "dumps have begun")
+        for tenant in tenants:
+            done(api, tenant, "suspend", seconds=20)
+        done(api, tenants[0], "resume", seconds=20)
+        api.ready_tenant("Quick Shop")
+    eventually(
+        lambda: not rows(stack, "select 1 from provisioner.tenant where state = 'ready' and backup_done < backup_wanted"), 60,
+        "all backups are made afterwards",
+    )  # fmt: skip
+
+
 def test_what_the_app_makes_itself_is_in_the_backup(stack: Stack, api: Api, app: Api) -> None:
     tenant = api.ready_tenant("Large Shop")
     for _ in range(2):

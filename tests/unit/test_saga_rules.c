@@ -20,7 +20,7 @@ static const struct saga_step STEPS[STEP_COUNT] = {
         { "await", NULL, NULL, MINUTES(15), 25 },      { "promise", NULL, some_undo, MINUTES(1), 80 },
         { "finish", NULL, NULL, MINUTES(1), 90 },
 };
-static const struct saga_kind KIND = { "unit", STEPS, STEP_COUNT, PROMISE, NULL, NULL, NULL };
+static const struct saga_kind KIND = { "unit", STEPS, STEP_COUNT, PROMISE, NULL, NULL, NULL, NULL };
 
 static struct saga_decision decide(size_t step, bool undoing, enum step_result result)
 {
@@ -88,21 +88,23 @@ static void test_an_undo_that_fails_waits_for_a_person(void **state)
                 assert_ends(decide(step, true, STEP_FAIL), "attention");
 }
 
-static void test_what_is_kept_is_never_undone_nor_cancelled(void **state)
+static void test_what_is_kept_is_undone_only_for_somebody_who_wants_it_gone(void **state)
 {
         struct saga_position at = { .kept = true };
 
         (void)state;
-        for (at.step = 0; at.step < STEP_COUNT; at.step++) {
+        for (at.step = 0; at.step < STEP_COUNT; at.step++)
                 assert_ends(saga_decide(&KIND, &at, STEP_FAIL, 0), "attention");
-                assert_false(saga_may_cancel(&KIND, &at));
-        }
+        at.step = CREATE;
+        assert_true(saga_may_cancel(&KIND, &at));
+        at.cancelled = true;
+        assert_goes(saga_decide(&KIND, &at, STEP_FAIL, 0), SAGA_UNDO, CREATE);
 }
 
 static void test_a_saga_with_nothing_to_undo_ends_at_once(void **state)
 {
         static const struct saga_step bare[] = { { "one", NULL, NULL, 1, 0 }, { "two", NULL, NULL, 1, 0 } };
-        static const struct saga_kind kind = { "bare", bare, 2, 2, NULL, NULL, NULL };
+        static const struct saga_kind kind = { "bare", bare, 2, 2, NULL, NULL, NULL, NULL };
         struct saga_position at = { .step = 1 };
 
         (void)state;
@@ -228,7 +230,7 @@ int main(void)
                 SENTENCE(test_undoing_walks_back_to_the_beginning_and_ends_failed),
                 SENTENCE(test_undoing_that_somebody_asked_for_ends_cancelled),
                 SENTENCE(test_an_undo_that_fails_waits_for_a_person),
-                SENTENCE(test_what_is_kept_is_never_undone_nor_cancelled),
+                SENTENCE(test_what_is_kept_is_undone_only_for_somebody_who_wants_it_gone),
                 SENTENCE(test_a_saga_with_nothing_to_undo_ends_at_once),
                 SENTENCE(test_waiting_takes_as_long_as_the_step_says_and_counts_no_back_off),
                 SENTENCE(test_trying_again_doubles_from_half_a_second_to_a_minute_with_jitter),

@@ -328,7 +328,7 @@ static void draw_plan(void)
         struct plan *plan = &the->plan;
         bool is_usual = chance(w, 500);
 
-        plan->kind = (struct saga_kind){ "simulated", plan->steps, 0, 0, open_deeds, free, NULL };
+        plan->kind = (struct saga_kind){ "simulated", plan->steps, 0, 0, open_deeds, free, NULL, NULL };
         plan->kind.count = is_usual ? STEPS_MOST : (size_t)draw_between(w, 1, STEPS_MOST);
         plan->kind.no_return = is_usual ? 4 : (size_t)draw_between(w, 0, (int64_t)plan->kind.count);
         for (size_t i = 0; i < plan->kind.count; i++) {
