@@ -139,7 +139,10 @@ def test_a_queue_of_backups_holds_up_no_suspension_and_no_signup(stack: Stack, a
         done(api, tenants[0], "resume", seconds=20)
         api.ready_tenant("Quick Shop")
     eventually(
-        lambda: not rows(stack, "select 1 from provisioner.tenant where state = 'ready' and backup_done < backup_wanted"), 60,
+        lambda: not rows(
+            stack, "select 1 from provisioner.tenant where state = 'ready' and backup_done < backup_wanted"
+        ),
+        60,
         "all backups are made afterwards",
     )  # fmt: skip
 
