@@ -1,22 +1,30 @@
-/* Whether the catalog's sessions are our own: see catalog_mode.h. */
+/* Whether the catalog's sessions are our own: see catalog_mode.h. One session is marked; it must find its mark again
+ * and again, and another must never see it. */
 #include "common/service/catalog_mode.h"
 
 #include "common/base/memory.h"
 
-#define AGAIN   SECONDS(2)
-#define TIMEOUT SECONDS(5)
+#include <string.h>
 
-static const char SQL_SESSION[] = "select pg_backend_pid() as pid";
+#define AGAIN    SECONDS(2)
+#define TIMEOUT  SECONDS(5)
+#define ROUNDS   20
+#define INTERVAL 100
+
+static const char SQL_MARK[] = "select set_config('tenantry.session', $1, false) as mark";
+
+static const char SQL_LOOK[] = "select coalesce(current_setting('tenantry.session', true), '') as mark";
 
 struct catalog_mode {
         struct service *service;
         char *url, *name;
         struct pg_conn *first, *second;
-        int64_t first_pid;
-        uv_timer_t again;
+        int rounds;
+        uv_timer_t timer;
 };
 
-static void look(uv_timer_t *timer);
+static void begin(uv_timer_t *timer);
+static void look_at_first(uv_timer_t *timer);
 
 static void leave(struct catalog_mode *mode)
 {
@@ -25,11 +33,11 @@ static void leave(struct catalog_mode *mode)
 }
 
 /* The catalog is away, or full: nothing is known yet. */
-static void look_later(struct catalog_mode *mode)
+static void begin_later(struct catalog_mode *mode)
 {
         leave(mode);
         if (!mode->service->stopping)
-                uv_timer_start(&mode->again, look, AGAIN, 0);
+                uv_timer_start(&mode->timer, begin, AGAIN, 0);
 }
 
 static void refuse(struct catalog_mode *mode)
@@ -48,44 +56,50 @@ static void second_told(void *context, const struct pg_rows *rows, const struct 
         struct catalog_mode *mode = context;
 
         if (err != NULL)
-                look_later(mode);
-        else if (pg_int(rows, 0, "pid") == mode->first_pid) /* though the first session lives */
+                begin_later(mode);
+        else if (strcmp(pg_text(rows, 0, "mark"), mode->service->instance) == 0)
                 refuse(mode);
-        else
+        else if (++mode->rounds == ROUNDS)
                 leave(mode);
-}
-
-static void second_opened(void *context, const struct err *err)
-{
-        struct catalog_mode *mode = context;
-
-        if (err != NULL)
-                look_later(mode);
         else
-                pg_exec(mode->second, TIMEOUT, SQL_SESSION, 0, NULL, second_told, mode);
-}
-
-static struct pg_conn *open_session(struct catalog_mode *mode, pg_opened_fn opened)
-{
-        struct pg_target target = {
-                .url = mode->url,
-                .application_name = mode->name,
-                .connect_timeout_ms = TIMEOUT,
-        };
-
-        return pg_open(&mode->service->loop, &target, opened, mode);
+                uv_timer_start(&mode->timer, look_at_first, INTERVAL, 0);
 }
 
 static void first_told(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct catalog_mode *mode = context;
 
-        if (err != NULL) {
-                look_later(mode);
-        } else {
-                mode->first_pid = pg_int(rows, 0, "pid");
-                mode->second = open_session(mode, second_opened);
-        }
+        if (err != NULL)
+                begin_later(mode);
+        else if (strcmp(pg_text(rows, 0, "mark"), mode->service->instance) != 0)
+                refuse(mode);
+        else
+                pg_exec(mode->second, TIMEOUT, SQL_LOOK, 0, NULL, second_told, mode);
+}
+
+static void look_at_first(uv_timer_t *timer)
+{
+        struct catalog_mode *mode = timer->data;
+
+        pg_exec(mode->first, TIMEOUT, SQL_LOOK, 0, NULL, first_told, mode);
+}
+
+static void second_opened(void *context, const struct err *err)
+{
+        struct catalog_mode *mode = context;
+        const char *mark = mode->service->instance;
+
+        if (err != NULL)
+                begin_later(mode);
+        else
+                pg_exec(mode->first, TIMEOUT, SQL_MARK, 1, &mark, first_told, mode);
+}
+
+static struct pg_conn *open_session(struct catalog_mode *mode, pg_opened_fn opened)
+{
+        struct pg_target target = { .url = mode->url, .application_name = mode->name, .connect_timeout_ms = TIMEOUT };
+
+        return pg_open(&mode->service->loop, &target, opened, mode);
 }
 
 static void first_opened(void *context, const struct err *err)
@@ -93,15 +107,16 @@ static void first_opened(void *context, const struct err *err)
         struct catalog_mode *mode = context;
 
         if (err != NULL)
-                look_later(mode);
+                begin_later(mode);
         else
-                pg_exec(mode->first, TIMEOUT, SQL_SESSION, 0, NULL, first_told, mode);
+                mode->second = open_session(mode, second_opened);
 }
 
-static void look(uv_timer_t *timer)
+static void begin(uv_timer_t *timer)
 {
         struct catalog_mode *mode = timer->data;
 
+        mode->rounds = 0;
         mode->first = open_session(mode, first_opened);
 }
 
@@ -112,9 +127,9 @@ struct catalog_mode *catalog_mode_new(struct service *service, const struct pg_t
         mode->service = service;
         mode->url = mem_copy_text(target->url);
         mode->name = mem_copy_text(target->application_name);
-        uv_timer_init(&service->loop, &mode->again);
-        mode->again.data = mode;
-        uv_timer_start(&mode->again, look, 0, 0);
+        uv_timer_init(&service->loop, &mode->timer);
+        mode->timer.data = mode;
+        uv_timer_start(&mode->timer, begin, 0, 0);
         return mode;
 }
 
@@ -132,5 +147,5 @@ void catalog_mode_free(struct catalog_mode *mode)
         if (mode == NULL)
                 return;
         leave(mode);
-        uv_close((uv_handle_t *)&mode->again, free_mode);
+        uv_close((uv_handle_t *)&mode->timer, free_mode);
 }
