@@ -221,6 +221,7 @@ static enum step_result database_looked_up(struct saga *saga, const struct pg_ro
         }
         found = pg_text(rows, 0, "mark");
         if (!is_ours(found, mark)) {
+                saga_release(saga); /* nothing of the tenant's is there: a retry takes the next generation's name */
                 err_set(&taken, ERR_PERMANENT, "name_taken", "the database name is used by something that is not ours");
                 return saga_fail(saga, &taken);
         }
