@@ -97,7 +97,7 @@ static enum step_result reserved(struct saga *saga, const struct pg_rows *rows, 
 }
 
 /* Names and secrets are fixed and stored before anything is done with them: a later attempt finds what this one made.
- */
+ * After a restore the tenant may have its database already: until the driver has looked, nothing is undone. */
 static enum step_result reserve_names(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
@@ -107,8 +107,7 @@ static enum step_result reserve_names(struct saga *saga)
         auto_free char *app = mem_printf("%s_app_a", name), *secrets_text = NULL;
         auto_json *secrets = json_array();
 
-        saga_keep(saga); /* after a restore the tenant may be there already: until the driver has looked, nothing is
-                            undone */
+        saga_keep(saga);
         json_array_append_new(secrets, activity_seal(activity, "owner_password", activity_generation(activity),
                                                      "control", owner_password));
         json_array_append_new(secrets, activity_seal(activity, "app_password", 1, "app", app_password));
@@ -140,8 +139,7 @@ static enum step_result use_told(struct saga *saga, const struct pg_rows *rows, 
         if (!pg_bool(rows, 0, "used"))
                 return drop_unused(saga);
         err_set(&used, ERR_PERMANENT, "in_use",
-                "a customer has used this database: it is not removed because its "
-                "provisioning fails");
+                "a customer has used this database: it is not removed because its provisioning fails");
         return saga_fail(saga, &used);
 }
 
