@@ -59,27 +59,31 @@ create table catalog.tenant_claim (
 );
 grant select, insert, delete on catalog.tenant_claim to tenantry_provisioner, tenantry_migrator;
 
--- Token buckets shared by all processes: one row per provider endpoint.
+-- Token buckets shared by all processes: one row per provider endpoint. A token may be taken from the future, so a bucket is
+-- also a queue, and the order of asking is the order of going. A place in it is an instant of the queue's own clock, which
+-- stands still while the provider makes us wait or somebody is let in before the others. Those who are let in have places of
+-- their own, for more of them do not move them.
 create table catalog.rate_budget (
     name text primary key,
-    tokens double precision not null,
+    tokens double precision not null, -- below 0: so many places are given away
     capacity double precision not null,
     per_second double precision not null,
     refilled_at timestamptz not null default clock_timestamp(),
-    blocked_until timestamptz
+    blocked_until timestamptz not null default '-infinity',
+    blocked interval not null default '0', -- for so long in all
+    let_in interval not null default '0', -- so much time was given to those who were let in
+    front timestamptz not null default '-infinity' -- when the next one may go that is let in
 );
 
--- Takes one token, from the future if need be: returns the milliseconds until it may be used (0 = now). So each asker has
--- a place in the queue, and the order of asking is the order of going.
-create function catalog.take_token(p_name text, p_capacity double precision, p_per_second double precision)
-returns bigint
-language plpgsql security definer
+-- The bucket as it is now, locked.
+create function catalog.settled_budget(p_name text, p_capacity double precision, p_per_second double precision)
+returns catalog.rate_budget
+language plpgsql
 set search_path = catalog, pg_temp
 as $$
 declare
-    v_now timestamptz := clock_timestamp();
     v rate_budget;
-    v_tokens double precision;
+    v_now timestamptz;
 begin
     insert into rate_budget (name, tokens, capacity, per_second)
     values (p_name, p_capacity, p_capacity, p_per_second)
@@ -89,36 +93,105 @@ begin
     v_now := greatest(clock_timestamp(), v.blocked_until);
     -- The clock went back: nothing would be refilled until it has caught up.
     v.refilled_at := least(v.refilled_at, v_now + p_capacity / p_per_second * interval '1 second');
-    v_tokens := least(p_capacity, v.tokens + greatest(0, extract(epoch from v_now - v.refilled_at)) * p_per_second) - 1;
-    update rate_budget
-    set tokens = v_tokens, capacity = p_capacity, per_second = p_per_second, refilled_at = greatest(v_now, v.refilled_at)
-    where name = p_name;
-    return greatest(0, ceil(extract(epoch from v_now - clock_timestamp()) * 1000)
-                       + case when v_tokens < 0 then ceil(-v_tokens / p_per_second * 1000) else 0 end);
+    v.tokens := least(p_capacity, v.tokens + greatest(0, extract(epoch from v_now - v.refilled_at)) * p_per_second);
+    v.refilled_at := greatest(v_now, v.refilled_at);
+    v.capacity := p_capacity;
+    v.per_second := p_per_second;
+    return v;
 end
 $$;
 
--- A token that was taken earlier and may be used now, unless the provider has said "not before" meanwhile: then it is
--- another place in the queue, for all who waited would come at once when the block ends.
-create function catalog.use_turn(p_name text, p_capacity double precision, p_per_second double precision) returns bigint
-language sql security definer
-set search_path = catalog, pg_temp
-as $$
-    select case
-        when exists (select from rate_budget where name = p_name and blocked_until > clock_timestamp())
-            then take_token(p_name, p_capacity, p_per_second)
-        else 0
-    end
-$$;
-
--- The provider said "not before": everybody waits.
-create function catalog.block_budget(p_name text, p_ms bigint) returns void
-language sql security definer
+create function catalog.save_budget(v catalog.rate_budget) returns void
+language sql
 set search_path = catalog, pg_temp
 as $$
     update rate_budget
-    set blocked_until = greatest(blocked_until, clock_timestamp() + p_ms * interval '1 ms'), tokens = least(tokens, 0)
-    where name = p_name
+    set tokens = v.tokens, capacity = v.capacity, per_second = v.per_second, refilled_at = v.refilled_at,
+        blocked_until = v.blocked_until, blocked = v.blocked, let_in = v.let_in, front = v.front
+    where name = v.name
+$$;
+
+create function catalog.ms_until(p_time timestamptz) returns bigint
+language sql
+as $$
+    select greatest(0, ceil(extract(epoch from p_time - clock_timestamp()) * 1000))::bigint
+$$;
+
+-- A token: the milliseconds until it may be used (0 = now), and the place in the queue that use_turn wants to see then.
+create function catalog.take_token(
+    p_name text, p_capacity double precision, p_per_second double precision, out wait_ms bigint, out place timestamptz
+)
+language plpgsql security definer
+set search_path = catalog, pg_temp
+as $$
+declare
+    v rate_budget := settled_budget(p_name, p_capacity, p_per_second);
+    v_due timestamptz;
+begin
+    v.tokens := v.tokens - 1;
+    v_due := greatest(clock_timestamp(), v.blocked_until)
+             + greatest(0, -v.tokens) / p_per_second * interval '1 second';
+    perform save_budget(v);
+    wait_ms := ms_until(v_due);
+    place := v_due - v.blocked - v.let_in;
+end
+$$;
+
+-- A place that was given earlier: the milliseconds until it may be used, for others may have been let in before it since,
+-- or the provider has said "not before". Who comes late by more than p_keeps_ms (it was killed, the catalog was away, or the
+-- provider refused it: place '-infinity') is let in before all who still wait, one after the other: after an outage all the
+-- missed ones would go at once, and the oldest must not queue again behind the youngest. Its place is a new one then, to be
+-- shown with p_first.
+create function catalog.use_turn(
+    p_name text, p_capacity double precision, p_per_second double precision, p_place timestamptz, p_first boolean,
+    p_keeps_ms bigint, out wait_ms bigint, out place timestamptz, out first boolean
+)
+language plpgsql security definer
+set search_path = catalog, pg_temp
+as $$
+declare
+    v rate_budget := settled_budget(p_name, p_capacity, p_per_second);
+    v_interval interval := interval '1 second' / p_per_second;
+    v_turn timestamptz := p_place + v.blocked + case when p_first then interval '0' else v.let_in end;
+    v_due timestamptz := greatest(v_turn, v.blocked_until);
+begin
+    first := p_first;
+    place := p_place;
+    if v_turn < clock_timestamp() - p_keeps_ms * interval '1 ms' then
+        v_due := greatest(clock_timestamp(), v.blocked_until);
+        v.tokens := v.tokens - 1;
+        if v.tokens < 0 then
+            v_due := greatest(v_due, v.front);
+            v.front := v_due + v_interval;
+            v.let_in := v.let_in + v_interval;
+        end if;
+        perform save_budget(v);
+        first := true;
+        place := v_due - v.blocked;
+    end if;
+    wait_ms := ms_until(v_due);
+end
+$$;
+
+-- The provider said "not before": everybody waits, and keeps their place.
+create function catalog.block_budget(p_name text, p_ms bigint) returns void
+language plpgsql security definer
+set search_path = catalog, pg_temp
+as $$
+declare
+    v rate_budget;
+    v_until timestamptz := clock_timestamp() + p_ms * interval '1 ms';
+begin
+    select b.* into v from rate_budget r, settled_budget(r.name, r.capacity, r.per_second) b where r.name = p_name;
+    if v.blocked_until < v_until then
+        v.blocked := v.blocked + (v_until - greatest(clock_timestamp(), v.blocked_until));
+        v.tokens := least(v.tokens, 0);
+        v.refilled_at := v_until; -- nothing is refilled meanwhile
+        v.front := v.front + (v_until - greatest(clock_timestamp(), v.blocked_until));
+        v.blocked_until := v_until;
+        perform save_budget(v);
+    end if;
+end
 $$;
 
 -- What an operator must know, one open row per cause; one that goes on is told again every hour.
@@ -578,7 +651,7 @@ revoke execute on function durable.create_tables from tenantry_provisioner, tena
 -- migrate:down
 drop function durable.create_tables, durable.take_message, durable.put_dead_letter, durable.saga_claim,
     durable.saga_check, durable.saga_renew, durable.saga_backlog, durable.saga_advance, durable.saga_park, durable.saga_end;
-drop function catalog.next_fence, catalog.take_lease, catalog.drop_lease, catalog.take_token, catalog.use_turn, catalog.block_budget, catalog.raise_alert,
-    catalog.resolve_alert, catalog.alerts_to_deliver, catalog.alert_told;
+drop function catalog.next_fence, catalog.take_lease, catalog.drop_lease, catalog.take_token, catalog.use_turn,
+    catalog.block_budget, catalog.settled_budget, catalog.save_budget, catalog.ms_until, catalog.raise_alert, catalog.resolve_alert, catalog.alerts_to_deliver, catalog.alert_told;
 drop table catalog.lease, catalog.tenant_claim, catalog.rate_budget, catalog.alert;
 drop sequence catalog.fence;

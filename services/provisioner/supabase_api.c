@@ -9,13 +9,16 @@
 #define CALL_TIMEOUT  SECONDS(15)
 #define QUOTA_DELAY   SECONDS(60)
 #define BLOCK_DEFAULT SECONDS(10)
-#define TURN_KEEPS    SECONDS(5)
-#define TURN_EARLY    50 /* timers are not exact */
+#define TURN_KEEPS    "1000" /* ms */
+#define TURN_EARLY    50     /* timers are not exact */
 #define AT_ONCE       5.0
 
-static const char SQL_TAKE[] = "select catalog.take_token($1, $2::float8, $3::float8) as wait_ms";
+static const char SQL_TAKE[] = "select wait_ms, place, false as first"
+                               " from catalog.take_token($1, $2::float8, $3::float8)";
 
-static const char SQL_USE_TURN[] = "select catalog.use_turn($1, $2::float8, $3::float8) as wait_ms";
+static const char SQL_USE_TURN[] =
+        "select wait_ms, place, first"
+        " from catalog.use_turn($1, $2::float8, $3::float8, $4::timestamptz, $5::boolean, $6::bigint)";
 
 static const char SQL_BLOCK[] = "select catalog.block_budget($1, $2::bigint)";
 
@@ -85,6 +88,17 @@ static void reply_arrived(void *context, const struct http_reply *reply, const s
         saga_resume(saga, err);
 }
 
+/* The place in the queue of an endpoint; `due` is when it is worth while to ask whether the turn has come. */
+static void keep_turn(struct saga *saga, const char *endpoint, int64_t due, const char *place, bool first)
+{
+        json_t *data = saga_data(saga);
+
+        if (json_object_get(data, "turns") == NULL)
+                json_object_set_new(data, "turns", json_object());
+        json_object_set_new(json_object_get(data, "turns"), endpoint,
+                            json_pack("{s:I, s:s, s:b}", "due", (json_int_t)due, "place", place, "first", first));
+}
+
 static enum step_result answered(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
@@ -96,6 +110,8 @@ static enum step_result answered(struct saga *saga, const struct err *err)
                 err_set(&limited, ERR_BUSY, "rate_limited", "Supabase limits our requests to %s", request->endpoint);
                 limited.retry_after = activity->reply_retry_after ? activity->reply_retry_after : BLOCK_DEFAULT;
                 block_budget(activity, request->endpoint, limited.retry_after);
+                keep_turn(saga, request->endpoint, 0, "-infinity",
+                          false); /* it has waited: not again behind all the others */
                 free_request(request);
                 return saga_retry(saga, &limited);
         }
@@ -154,7 +170,6 @@ static enum step_result token_arrived(struct saga *saga, const struct pg_rows *r
 {
         struct activity *activity = activity_of(saga);
         struct supabase_request *request = activity->work;
-        json_t *data = saga_data(saga), *turns;
         int64_t wait;
 
         if (err != NULL) {
@@ -162,12 +177,10 @@ static enum step_result token_arrived(struct saga *saga, const struct pg_rows *r
                 return saga_retry(saga, err);
         }
         wait = pg_int(rows, 0, "wait_ms");
-        if (wait == 0)
+        if (wait <= TURN_EARLY)
                 return send_now(saga);
-        if (json_object_get(data, "turns") == NULL)
-                json_object_set_new(data, "turns", json_object());
-        turns = json_object_get(data, "turns");
-        json_object_set_new(turns, request->endpoint, json_integer(clock_wall_ms() + wait)); /* then the turn is ours */
+        keep_turn(saga, request->endpoint, clock_wall_ms() + wait, pg_text(rows, 0, "place"),
+                  pg_bool(rows, 0, "first"));
         free_request(activity_end_work(activity));
         return saga_wait(saga, wait);
 }
@@ -175,15 +188,28 @@ static enum step_result token_arrived(struct saga *saga, const struct pg_rows *r
 /* How long until the turn that was handed out; 0 = now, or there is none. */
 static int64_t wait_for_turn(const json_t *turns, const char *endpoint)
 {
-        return MAX(0, json_integer_value(json_object_get(turns, endpoint)) - TURN_EARLY - clock_wall_ms());
+        const json_t *turn = json_object_get(turns, endpoint);
+
+        return MAX(0, json_integer_value(json_object_get(turn, "due")) - TURN_EARLY - clock_wall_ms());
 }
 
-/* A turn that was missed by much is lost: after an outage all the missed ones would come at once. */
-static bool take_turn(json_t *turns, const char *endpoint)
+/* Asks for a turn; whoever had one shows its place, for the queue may have been held up since. */
+static enum step_result ask_for_turn(struct saga *saga, json_t *turns, const char *endpoint)
 {
-        json_int_t due = json_integer_value(json_object_get(turns, endpoint));
+        double per_minute = (double)activity_of(saga)->provisioner->config->supabase_rate;
+        double at_once = MAX(1.0, MIN(AT_ONCE, per_minute / 2));
+        /* The provider counts by the minute, wherever that begins: what goes at once and what is refilled within a
+         * minute are together no more than the limit. */
+        auto_free char *budget = budget_name(endpoint), *burst = mem_printf("%.3f", at_once),
+                       *rate = mem_printf("%.6f", MAX(per_minute - at_once, per_minute / 2) / 60),
+                       *place = mem_copy_text(json_text(json_object_get(turns, endpoint), "place"));
 
-        return json_object_del(turns, endpoint) == 0 && clock_wall_ms() - due < TURN_KEEPS;
+        const char *first = json_is_true(json_object_get(json_object_get(turns, endpoint), "first")) ? "true" : "false";
+
+        json_object_del(turns, endpoint);
+        if (place == NULL)
+                return saga_query(saga, SQL_TAKE, PARAMS(budget, burst, rate), token_arrived);
+        return saga_query(saga, SQL_USE_TURN, PARAMS(budget, burst, rate, place, first, TURN_KEEPS), token_arrived);
 }
 
 enum step_result supabase_call(struct saga *saga, const struct supabase_call *call, saga_then then)
@@ -191,9 +217,6 @@ enum step_result supabase_call(struct saga *saga, const struct supabase_call *ca
         struct activity *activity = activity_of(saga);
         struct supabase_request *request = NEW(struct supabase_request);
         json_t *turns = json_object_get(saga_data(saga), "turns");
-        auto_free char *budget = budget_name(call->endpoint), *burst = NULL, *rate = NULL;
-        double per_minute = (double)activity->provisioner->config->supabase_rate;
-        double at_once = MAX(1.0, MIN(AT_ONCE, per_minute / 2));
 
         activity_begin_work(activity, request, free_request);
         request->endpoint = mem_copy_text(call->endpoint);
@@ -210,13 +233,7 @@ enum step_result supabase_call(struct saga *saga, const struct supabase_call *ca
                 free_request(activity_end_work(activity));
                 return saga_wait(saga, wait_for_turn(turns, call->endpoint));
         }
-        /* The provider counts by the minute, wherever that begins: what goes at once and what is refilled within a
-         * minute are together no more than the limit. */
-        burst = mem_printf("%.3f", at_once);
-        rate = mem_printf("%.6f", MAX(per_minute - at_once, per_minute / 2) / 60);
-        /* A turn that was handed out before a 429 may be too early now. */
-        return saga_query(saga, take_turn(turns, call->endpoint) ? SQL_USE_TURN : SQL_TAKE, PARAMS(budget, burst, rate),
-                          token_arrived);
+        return ask_for_turn(saga, turns, request->endpoint);
 }
 
 static bool mentions(const char *text, const char *const *words)
