@@ -112,7 +112,7 @@ class Auth:
             raise auth_error(request, 400, "validation_failed", "Unable to validate email address: invalid format")
         user, kind = await self._linked_user(request, project, kind, email, body)
         token = await self._users.make_link(user, PURPOSE[kind], LINK_SECONDS)
-        redirect_to = self._gate.allowed_redirect(body.get("redirect_to"))
+        redirect_to = self._gate.allowed_redirect(project, body.get("redirect_to"))
         query = urlencode({"token": token, "type": kind, "redirect_to": redirect_to})
         return web.json_response(
             {
@@ -148,7 +148,7 @@ class Auth:
         """What a click on a link does: uses it up and sends the browser on, with a session or an error."""
         project = await self._gate.open_project(request)
         kind, token = request.query.get("type", ""), request.query.get("token", "")
-        target = self._gate.allowed_redirect(request.query.get("redirect_to"))
+        target = self._gate.allowed_redirect(project, request.query.get("redirect_to"))
         user = None
         if kind in PURPOSE and token:
             user = await self._users.use_link(project["ref"], PURPOSE[kind], token)

@@ -52,12 +52,13 @@ class AuthGate:
     def base(self, ref: str) -> str:
         return self._settings.auth_base(ref)
 
-    def allowed_redirect(self, wanted: Any) -> str:
+    def allowed_redirect(self, project: Row, wanted: Any) -> str:
         """The target itself if it is on the list, silently the site's own address if not."""
-        allowed = [self._settings.site_url, f"{self._settings.site_url}/*", *self._settings.redirect_allow]
+        site, listed = project["auth_config"]["site_url"], project["auth_config"]["uri_allow_list"] or ""
+        allowed = [site, f"{site.rstrip('/')}/*", *(entry.strip() for entry in listed.split(",") if entry.strip())]
         if isinstance(wanted, str) and any(fnmatchcase(wanted, pattern) for pattern in allowed):
             return wanted
-        return self._settings.site_url
+        return str(site)
 
     async def open_project(self, request: web.Request) -> Row:
         """The project of the address, once its Auth service answers at all."""

@@ -41,6 +41,7 @@ SHOWN = (
     "database_ready",
     "database_dropped",
     "postgrest",
+    "auth_config",
     "restrictions",
 )
 Answer = web.Response

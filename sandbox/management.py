@@ -75,6 +75,8 @@ class Management:
             web.post(f"{project}/restore", self.restore),
             web.get(f"{project}/postgrest", self.get_postgrest),
             web.patch(f"{project}/postgrest", self.set_postgrest),
+            web.get(f"{project}/config/auth", self.get_auth_config),
+            web.patch(f"{project}/config/auth", self.set_auth_config),
             web.get(f"{project}/network-restrictions", self.get_restrictions),
             web.patch(f"{project}/network-restrictions", self.patch_restrictions),
             web.post(f"{project}/network-restrictions/apply", self.apply_restrictions),
@@ -278,6 +280,15 @@ class Management:
         wanted = {name: value for name, value in given(request).body.items() if name in project["postgrest"]}
         changed = await self._projects.change(project["ref"], postgrest={**project["postgrest"], **wanted})
         return answer(changed["postgrest"])
+
+    async def get_auth_config(self, request: web.Request) -> Answer:
+        return answer((await self._project(request))["auth_config"])
+
+    async def set_auth_config(self, request: web.Request) -> Answer:
+        project = await self._project(request)
+        wanted = {name: value for name, value in given(request).body.items() if name in project["auth_config"]}
+        changed = await self._projects.change(project["ref"], auth_config={**project["auth_config"], **wanted})
+        return answer(changed["auth_config"])
 
     async def get_restrictions(self, request: web.Request) -> Answer:
         return answer((await self._project(request))["restrictions"])

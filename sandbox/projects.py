@@ -39,10 +39,11 @@ DELETABLE = {
 INSERT = """
 insert into project (ref, organization_slug, name, region, instance_size, is_branch, created_at, up_at,
                      stuck_by, stuck_status, stuck_until, database_name, owner_login, password_verifier,
-                     jwt_secret, postgrest, restrictions)
+                     jwt_secret, postgrest, auth_config, restrictions)
 values (%(ref)s, %(organization_slug)s, %(name)s, %(region)s, %(instance_size)s, %(is_branch)s,
         %(created_at)s, %(up_at)s, %(stuck_by)s, %(stuck_status)s, %(stuck_until)s, %(database_name)s,
-        %(owner_login)s, %(password_verifier)s, %(jwt_secret)s, %(postgrest)s, %(restrictions)s)
+        %(owner_login)s, %(password_verifier)s, %(jwt_secret)s, %(postgrest)s, %(auth_config)s,
+        %(restrictions)s)
 returning *
 """
 
@@ -92,6 +93,7 @@ CHANGEABLE = {
     "deleted_at",
     "password_verifier",
     "postgrest",
+    "auth_config",
     "restrictions",
 }
 
@@ -186,6 +188,7 @@ class Projects:
             "password_verifier": await self.databases.password_verifier(login, db_pass),
             "jwt_secret": "".join(random.SystemRandom().choices(string.ascii_letters + string.digits, k=48)),
             "postgrest": Jsonb(POSTGREST),
+            "auth_config": Jsonb({"site_url": self._settings.site_url, "uri_allow_list": ""}),
             "restrictions": Jsonb(RESTRICTIONS),
             **jammed,
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from .refusal import Refusal
@@ -14,7 +14,6 @@ LIVE = {
     "rate_limit": int,
     "rate_scope": str,
     "site_url": str,
-    "redirect_allow": list,
 }
 
 
@@ -40,9 +39,6 @@ class Settings:
     pooler_host: str = "127.0.0.1"
     pooler_port: int = 6543
     site_url: str = "http://localhost:3000"
-    redirect_allow: list[str] = field(
-        default_factory=lambda: ["http://localhost:*", "http://127.0.0.1:*", "http://localhost/*"]
-    )
     seed: int = 0
 
     def auth_base(self, ref: str) -> str:

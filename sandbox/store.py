@@ -53,6 +53,7 @@ create table if not exists project (
     database_dropped  boolean not null default false,
     jwt_secret        text not null,
     postgrest         jsonb not null,
+    auth_config       jsonb not null,
     restrictions      jsonb not null
 );
 

@@ -289,7 +289,7 @@ class Stack:
             [
                 PYTHON, "-m", "sandbox", "--port", str(self._port("sandbox")), "--smtp-port", str(self.smtp_port),
                 "--database-url", self.postgres.superuser_url, "--database-strategy", "file_copy",
-                "--redirect-allow", "*", *arguments,
+                *arguments,
             ],
             log_path=self.root / "sandbox.log",
             pid_path=self.root / "sandbox.pid",

@@ -160,8 +160,21 @@ def test_a_redirect_that_is_not_allowed_becomes_the_site(auth: Auth) -> None:
     auth.create()
     link = auth.link("recovery", redirect_to="https://evil.example/")
     assert (link.status, link.body["redirect_to"]) == (200, "http://localhost:3000")
-    good = auth.link("recovery", redirect_to="http://127.0.0.1:8080/welcome").body["action_link"]
-    assert auth.click(good)["target"] == "http://127.0.0.1:8080/welcome"
+    good = auth.link("recovery", redirect_to="http://localhost:3000/welcome").body["action_link"]
+    assert auth.click(good)["target"] == "http://localhost:3000/welcome"
+
+
+def test_a_project_has_its_own_site_and_list(auth: Auth) -> None:
+    config = {"site_url": "https://app.example.com", "uri_allow_list": "https://one.example/*, https://two.example/"}
+    assert auth.sandbox.ask("PATCH", f"/v1/projects/{auth.ref}/config/auth", config).body == config
+    auth.create()
+    for wanted, given in [
+        ("https://app.example.com/welcome", "https://app.example.com/welcome"),
+        ("https://one.example/any", "https://one.example/any"),
+        ("https://two.example/", "https://two.example/"),
+        ("https://app.example.com.evil.example/", "https://app.example.com"),
+    ]:
+        assert auth.link("recovery", redirect_to=wanted).body["redirect_to"] == given
 
 
 def test_a_soft_deleted_user_still_answers(auth: Auth) -> None:

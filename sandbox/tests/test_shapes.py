@@ -96,6 +96,8 @@ def test_the_hidden_secret_key_shows_its_beginning_only(sandbox: Sandbox) -> Non
         ("GET", "/v1/projects/{ref}/health", "services=db&services=auth&services=rest", None),
         ("GET", "/v1/projects/{ref}/postgrest", "", None),
         ("PATCH", "/v1/projects/{ref}/postgrest", "", {"db_schema": ""}),
+        ("GET", "/v1/projects/{ref}/config/auth", "", None),
+        ("PATCH", "/v1/projects/{ref}/config/auth", "", {"site_url": "https://app.example.com"}),
         ("PATCH", "/v1/projects/{ref}/database/password", "", {"password": "another-horse"}),
         ("PATCH", "/v1/projects/{ref}/network-restrictions", "", {"add": {"dbAllowedCidrs": ["10.0.0.0/8"]}}),
         ("GET", "/v1/projects/{ref}/restore", "", None),

@@ -135,13 +135,10 @@ static enum step_result user_created(struct saga *saga, const struct err *err)
                              user_looked_up);
 }
 
-enum step_result supabase_create_admin(struct saga *saga)
+static enum step_result create_user(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
-        struct err err;
 
-        if (FAILPOINT(driver_before_admin, &err) < 0)
-                return saga_retry(saga, &err);
         return supabase_call(
                 saga,
                 &(struct supabase_call){
@@ -156,6 +153,44 @@ enum step_result supabase_create_admin(struct saga *saga)
                         .auth = true,
                 },
                 user_created);
+}
+
+/* Where the tenant uses the product; the caller frees it. */
+static char *product_url(const struct activity *activity)
+{
+        const char *pattern = activity->provisioner->config->product_url, *hole = strstr(pattern, "{slug}");
+
+        if (hole == NULL)
+                return mem_copy_text(pattern);
+        return mem_printf("%.*s%s%s", (int)(hole - pattern), pattern, activity_tenant(activity, "slug"), hole + 6);
+}
+
+static enum step_result site_set(struct saga *saga, const struct err *err)
+{
+        if (err != NULL)
+                return saga_retry(saga, err);
+        return activity_of(saga)->reply_status == 200 ? create_user(saga) : supabase_refuse(saga);
+}
+
+/* A new project sends everybody who follows a link to http://localhost:3000, and a redirect_to beside its site URL and
+ * its list is silently replaced by the former. Source: Management API, v1-update-auth-service-config. */
+enum step_result supabase_create_admin(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+        auto_free char *url = product_url(activity);
+        struct err err;
+
+        if (FAILPOINT(driver_before_admin, &err) < 0)
+                return saga_retry(saga, &err);
+        return supabase_call(
+                saga,
+                &(struct supabase_call){
+                        .endpoint = "auth-config",
+                        .method = "PATCH",
+                        .path = mem_printf("/v1/projects/%s/config/auth", activity_database(activity, "project_ref")),
+                        .body = json_pack("{s:s}", "site_url", url),
+                },
+                site_set);
 }
 
 /* Access: the app login, the Data API, the administrator. All three, for each alone leaves a way in. */
@@ -326,10 +361,7 @@ static enum step_result link_arrived(struct saga *saga, const struct err *err);
 static enum step_result ask_link(struct saga *saga, const char *type)
 {
         struct activity *activity = activity_of(saga);
-        const char *pattern = activity->provisioner->config->product_url, *hole = strstr(pattern, "{slug}");
-        auto_free char *url = hole ? mem_printf("%.*s%s%s", (int)(hole - pattern), pattern,
-                                                activity_tenant(activity, "slug"), hole + 6)
-                                   : mem_copy_text(pattern);
+        auto_free char *url = product_url(activity);
 
         json_set_text(saga_data(saga), "link_type", type);
         return supabase_call(saga,

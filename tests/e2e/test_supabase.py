@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import urllib.request
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
@@ -54,6 +55,7 @@ def test_a_signup_becomes_a_project_with_schema_admin_and_login(stack: Stack, ap
         ("GET", "/health", {"kind": "status", "code": 200, "text": "<html>a proxy's page</html>"}),
         ("POST", "/admin/users$", {"kind": "status", "code": 500, "body": {"msg": "oops"}}),
         ("POST", "/admin/users$", {"kind": "hang"}),
+        ("PATCH", "/config/auth$", {"kind": "cut_after"}),
     ],
     ids=lambda value: value["kind"] if isinstance(value, dict) else value,
 )
@@ -283,7 +285,10 @@ def test_the_invitation_leads_to_the_providers_own_link(stack: Stack, api: Api) 
     assert page.get(f"/invite/{link}").status == 200
     answer = page.call("POST", f"/invite/{link}", raw=b"", content_type="application/x-www-form-urlencoded")
     assert answer.status == 303, answer
-    assert "/auth/" in answer.headers["location"] and "verify" in answer.headers["location"]
+    link = urlsplit(answer.headers["location"])
+    assert link.path.startswith("/auth/") and link.path.endswith("/verify")
+    slug = api.tenant(tenant)["slug"]
+    assert parse_qs(link.query)["redirect_to"] == [f"https://{slug}.example.com"], "not to the project's default"
 
 
 def invitation_for(stack: Stack, tenant: str) -> str:
