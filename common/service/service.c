@@ -107,6 +107,7 @@ static void open_catalog(struct frame *frame)
 {
         struct service *service = &frame->service;
         auto_free char *setup = mem_printf("set search_path = %s, durable, catalog; set statement_timeout = '30s'; "
+                                           "set client_connection_check_interval = '1s'; "
                                            "set idle_in_transaction_session_timeout = '60s'",
                                            service->definition->schema);
         auto_free char *name = mem_printf("tenantry-%s", service->definition->name);

@@ -172,12 +172,23 @@ static enum step_result move_to(struct saga *saga, const char *server, int64_t g
 
 static enum step_result look_at_next_server(struct saga *saga);
 
+/* A server that is away must not hold up every signup; one that is only busy answers when it is asked again. */
+static bool is_away(const struct pg_pool *pool)
+{
+        const struct err *error = pg_pool_error(pool);
+
+        return !pg_pool_is_up(pool) && error->message[0] != '\0' && strcmp(error->code, "statement_timeout") != 0;
+}
+
 static enum step_result newest_arrived(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        const char *server = servers_name(activity->provisioner->servers, activity->looked_at++);
+        struct servers *servers = activity->provisioner->servers;
+        const char *server = servers_name(servers, activity->looked_at++);
 
-        if (err != NULL) /* a server that is away must not hold up every signup */
+        if (err != NULL && !is_away(servers_admin(servers, server)))
+                return saga_retry(saga, err);
+        if (err != NULL)
                 log_warn("a server could not be asked for a former life of the tenant", "tenant", saga_tenant(saga),
                          "server", server, "error", err->message, NULL);
         if (err == NULL && pg_rows_count(rows) == 1) {
@@ -200,7 +211,7 @@ static enum step_result look_at_next_server(struct saga *saga)
         if (server == NULL)
                 return make_new(saga);
         pool = servers_admin(servers, server);
-        if (!pg_pool_is_up(pool) && pg_pool_error(pool)->message[0] != '\0')
+        if (is_away(pool))
                 return newest_arrived(saga, NULL, pg_pool_error(pool));
         return saga_query_for(saga, pool, LOOK_TIMEOUT, SQL_NEWEST, PARAMS(saga_tenant(saga)), newest_arrived);
 }

@@ -8,6 +8,8 @@
 
 #define SYNC_INTERVAL SECONDS(1)
 #define ADMIN_POOL    4
+/* What we gave up must not go on for long: it would crowd the server, and outlive the lease it was begun under. */
+#define SETUP "set statement_timeout = '30s'; set client_connection_check_interval = '1s'"
 
 static const char SQL_SYNC[] = "select sync_servers($1::jsonb)";
 
@@ -122,6 +124,7 @@ struct pg_pool *servers_admin(struct servers *servers, const char *name)
                 target = (struct pg_target){
                         .url = server->admin_url,
                         .application_name = "tenantry-provisioner",
+                        .setup = SETUP,
                         .connect_timeout_ms = SECONDS(8),
                 };
                 server->admin = pg_pool_new(&servers->provisioner->service->loop, &target, ADMIN_POOL);
