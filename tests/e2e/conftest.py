@@ -15,6 +15,10 @@ from deploy.local.stack import Stack
 from .client import Api
 from .invariants import check_endings, check_history, check_invariants
 
+# Soon over when its holder is dead, yet long enough for `create database` on a crowded machine: a statement must come to
+# its end before the lease does.
+SHORT_LEASE = "5s"
+
 
 def make_stack(driver: str, gateways: int = 1, provisioners: int = 1, **more: object) -> Iterator[Stack]:
     root = Path(tempfile.mkdtemp(prefix="tenantry-e2e-", dir=os.environ.get("TENANTRY_TEST_DIR", "/var/tmp")))

@@ -129,10 +129,10 @@ def die(stack: Stack, api: Api, crash: Crash) -> Aftermath:
     return aftermath
 
 
-def check_ends(api: Api, aftermath: Aftermath, seconds: float = 60) -> None:
+def check_ends(api: Api, aftermath: Aftermath) -> None:
     """Every operation succeeded, every tenant is where it was to go."""
     for operation in aftermath.operations:
-        ended = api.wait_operation(operation, seconds)
+        ended = api.wait_operation(operation, 60)
         assert ended["state"] == "succeeded", ended
     for tenant, state in aftermath.wanted.items():
         assert api.tenant(tenant)["state"] == state

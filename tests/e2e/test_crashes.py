@@ -11,7 +11,7 @@ import pytest
 from deploy.local.stack import Stack
 
 from .client import Api
-from .conftest import make_stack
+from .conftest import SHORT_LEASE, make_stack
 from .crashing import ENDS, Aftermath, Crash, check_ends, crashes, die, keep_memberships
 from .invariants import rows
 from .secret_search import Search, log_everything, places
@@ -22,7 +22,7 @@ CRASHES = pytest.mark.parametrize("crash", crashes("gateway", "provisioner"), id
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    for made in make_stack("postgres", options={"LEASE": "2s", "LOG_LEVEL": "debug"}):
+    for made in make_stack("postgres", options={"LEASE": SHORT_LEASE, "LOG_LEVEL": "debug"}):
         log_everything(made)
         keep_memberships(made)
         yield made

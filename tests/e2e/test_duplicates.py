@@ -16,7 +16,7 @@ from deploy.local.ports import release_port, reserve_port
 from deploy.local.stack import CATALOG, Stack
 
 from .client import FINAL, Answer, Api, eventually
-from .conftest import make_stack
+from .conftest import SHORT_LEASE, make_stack
 from .invariants import rows
 from .service_faults import told
 from .topics import Record, cloudevent, produce, read_all
@@ -27,7 +27,7 @@ SIGNUP = "tenant.signup.requested.v1"
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """Two of each, so that what comes twice may come to two."""
-    yield from make_stack("postgres", gateways=2, provisioners=2, options={"LEASE": "2s"})
+    yield from make_stack("postgres", gateways=2, provisioners=2, options={"LEASE": SHORT_LEASE})
 
 
 def at_once(*calls: Callable[[], Any]) -> list[Any]:

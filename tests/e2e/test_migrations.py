@@ -13,7 +13,7 @@ import pytest
 from deploy.local.stack import CATALOG, REPOSITORY, Stack
 
 from .client import Api, eventually
-from .conftest import make_stack
+from .conftest import SHORT_LEASE, make_stack
 from .faults import forget_tenants
 from .invariants import rows
 from .service_faults import armed, died_of_sigkill, start, stopped, told
@@ -23,7 +23,7 @@ PRODUCT = REPOSITORY / "migrations" / "tenant"
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    yield from make_stack("postgres", options={"LEASE": "2s"})
+    yield from make_stack("postgres", options={"LEASE": SHORT_LEASE})
 
 
 @pytest.fixture

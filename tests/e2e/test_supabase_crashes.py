@@ -11,7 +11,7 @@ import pytest
 from deploy.local.stack import Stack
 
 from .client import Api
-from .conftest import make_stack
+from .conftest import SHORT_LEASE, make_stack
 from .crashing import ENDS, Aftermath, Crash, check_ends, crashes, die, keep_memberships
 from .sandbox_control import control, projects_of, users_of
 from .secret_search import Search, log_everything, places
@@ -23,7 +23,7 @@ CRASHES = pytest.mark.parametrize("crash", crashes("provisioner"), ids=lambda cr
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """Hundreds of projects in two minutes: the provider's limit would have them wait for each other."""
-    options = {"LEASE": "2s", "LOG_LEVEL": "debug", "WORKERS": "16", "SUPABASE_REQUESTS_PER_MINUTE": "60000"}
+    options = {"LEASE": SHORT_LEASE, "LOG_LEVEL": "debug", "WORKERS": "16", "SUPABASE_REQUESTS_PER_MINUTE": "60000"}
     for made in make_stack("supabase", options=options):
         control(made, "POST", "settings", {"rate_limit": 100000})
         log_everything(made)
@@ -54,7 +54,7 @@ def test_all_under_way_come_to_their_end_after(
     crash: Crash, stack: Stack, api: Api, aftermaths: dict[Crash, Aftermath]
 ) -> None:
     assert crash in aftermaths, "the provisioner did not die there"
-    check_ends(api, aftermaths[crash], 120)
+    check_ends(api, aftermaths[crash])
     for tenant, state in aftermaths[crash].wanted.items():
         projects = projects_of(stack, tenant)
         assert len(projects) == (0 if state in ENDS.values() else 1), projects

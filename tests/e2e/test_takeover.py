@@ -16,7 +16,7 @@ import pytest
 from deploy.local.stack import Service, Stack
 
 from .client import Api, eventually
-from .conftest import make_stack
+from .conftest import SHORT_LEASE, make_stack
 from .invariants import check_snapshots, rows
 from .service_faults import armed, start, started, stopped
 from .topics import cloudevent, produce
@@ -24,13 +24,12 @@ from .topics import cloudevent, produce
 LONG = os.environ.get("TENANTRY_LONG") == "1"
 SEED = int(os.environ.get("TENANTRY_SEED", "7"))
 SIGNUPS = 200 if LONG else 60
-PATIENCE = 150  # seconds: a step that failed again and again is tried again after a minute
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    """Leases as short as a crowded machine's `create database` allows, and a group that soon notices who is gone."""
-    options = {"LEASE": "5s", "KAFKA_PROPERTIES": "session.timeout.ms=4000;heartbeat.interval.ms=500"}
+    """Short leases, and a group that soon notices who is gone."""
+    options = {"LEASE": SHORT_LEASE, "KAFKA_PROPERTIES": "session.timeout.ms=4000;heartbeat.interval.ms=500"}
     yield from make_stack("postgres", provisioners=3, options=options)
 
 
@@ -96,9 +95,7 @@ def test_provisioners_killed_and_started_at_random_lose_no_signup(count: int, st
             if not any(each.process.running for each in workers):
                 victim.start()
             ready = eventually(
-                lambda goal=goal: (now := count_ready(stack, tenants)) >= goal and now,
-                PATIENCE,
-                f"{goal} tenants are ready",
+                lambda goal=goal: (now := count_ready(stack, tenants)) >= goal and now, 60, f"{goal} tenants are ready"
             )
         start(*workers)
 
@@ -118,7 +115,7 @@ def test_a_frozen_provisioner_that_comes_back_changes_nothing(stack: Stack, api:
 
         eventually(frozen_with_work, 30, "it freezes with work in hand")
         start(other)
-        eventually(lambda: count_ready(stack, tenants) == len(tenants), PATIENCE, "another makes them ready")
+        eventually(lambda: count_ready(stack, tenants) == len(tenants), 60, "another makes them ready")
         before = state_of(stack, tenants)
         frozen.process.resume()
         eventually(frozen.ready, 20, "it is back")
@@ -194,7 +191,7 @@ def test_the_standby_publishes_when_the_publisher_freezes_and_kafka_ends_as_the_
     tenants = sign_up(api, 12, "Standby")
     with workers[0].process.paused():
         eventually(lambda: any(leads(each) for each in (gateway, *workers[1:])), 20, "a standby publishes")
-        eventually(lambda: count_ready(stack, tenants) == 12, PATIENCE, "they are ready")
+        eventually(lambda: count_ready(stack, tenants) == 12, 60, "they are ready")
         check_snapshots(stack)
     eventually(lambda: workers[0].ready() and not leads(workers[0]), 20, "the first stands by")
     check_snapshots(stack)
@@ -214,7 +211,7 @@ def test_a_publisher_that_lost_its_lease_and_has_it_again_repeats_what_may_be_st
             )  # fmt: skip
             with frozen_in_failpoint(old):
                 with started(other):
-                    eventually(lambda: count_ready(stack, [tenant]) == 1, PATIENCE, "the other makes the tenant ready")
+                    eventually(lambda: count_ready(stack, [tenant]) == 1, 60, "the other makes the tenant ready")
                     eventually(lambda: not unpublished(stack), 20, "the other publishes it")
                 stack.kafka.process.pause()
             try:

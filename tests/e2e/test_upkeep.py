@@ -19,14 +19,15 @@ from deploy.local.ports import reserve_port
 from deploy.local.stack import CATALOG, Stack
 
 from .client import Api, eventually
-from .conftest import make_stack
+from .conftest import SHORT_LEASE, make_stack
 from .invariants import rows
 from .service_faults import told
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    yield from make_stack("postgres", options={"LEASE": "2s", "ROTATION_OVERLAP": "3s", "JANITOR_INTERVAL": "1s"})
+    options = {"LEASE": SHORT_LEASE, "ROTATION_OVERLAP": "3s", "JANITOR_INTERVAL": "1s"}
+    yield from make_stack("postgres", options=options)
 
 
 def done(api: Api, tenant: str, command: str, body: Any = None, seconds: float = 30) -> None:
