@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,16 +32,6 @@ class SandboxStack(Stack):
 
     def start_sandbox(self, *arguments: str) -> None:
         super().start_sandbox("--lazy-databases", *arguments)
-
-    def control(self, method: str, path: str, body: Any = None) -> Any:
-        request = urllib.request.Request(
-            f"{self.sandbox_url}/_sandbox/{path}",
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"content-type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return json.loads(response.read() or b"null")
 
 
 @dataclass
@@ -85,8 +74,8 @@ def measure_wave(root: Path, count: int, rate: int, say: Callable[[str], None]) 
     try:
         stack.start(gateways=1, provisioners=1)
         settings = {"coming_up_seconds": COMING_UP_SECONDS, "services_lag_seconds": 10, "rate_limit": PROVIDER_LIMIT}
-        stack.control("POST", "settings", settings)
-        stack.control("POST", "clock", {"rate": rate})
+        stack.control_sandbox("POST", "settings", settings)
+        stack.control_sandbox("POST", "clock", {"rate": rate})
         return _measure(stack, count, rate, say)
     finally:
         stack.destroy()
@@ -101,10 +90,10 @@ def _measure(stack: SandboxStack, count: int, rate: int, say: Callable[[str], No
     tenants = sign_up(stack, count, "Wave", times)
     ready = _wait(stack, tenants, began, say)
     seconds = time.monotonic() - began
-    created = _created(tenants, stack.control("GET", f"requests?method=POST&path=^/v1/projects$&limit={count * 4}"))
+    created = _created(tenants, stack.control_sandbox("GET", f"requests?method=POST&path=^/v1/projects$&limit={count * 4}"))
     return Wave(
         count, rate, seconds, ready, rss_start, peak_rss_mb(provisioner), rss_mb(provisioner),
-        stack.control("GET", "stats"), _displaced(_queued(stack), created),
+        stack.control_sandbox("GET", "stats"), _displaced(_queued(stack), created),
         _overtaken(dict(zip(tenants, times, strict=True)), created), times[-1] - times[0],
     )  # fmt: skip
 

@@ -156,13 +156,6 @@ int keyring_open(const struct keyring *ring, const char *tenant_id, const char *
         return 0;
 }
 
-bool keyring_is_current(const struct keyring *ring, const char *sealed)
-{
-        size_t length = strlen(ring->keys[0].id);
-
-        return strncmp(sealed, ring->keys[0].id, length) == 0 && sealed[length] == '.';
-}
-
 /* A key of its own per purpose, so that a signature never doubles as anything else made with the ring. */
 static void sign_with(const struct keyring_key *key, const char *purpose, const char *text,
                       struct crypto_digest *digest)

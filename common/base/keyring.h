@@ -20,8 +20,6 @@ char *keyring_seal(const struct keyring *ring, const char *tenant_id, const char
  * use a key we are about to be given; -ERR_PERMANENT when the seal is broken. */
 int keyring_open(const struct keyring *ring, const char *tenant_id, const char *field, int generation,
                  const char *sealed, char **ret, struct err *err);
-/* True where sealed was made with the primary key. */
-bool keyring_is_current(const struct keyring *ring, const char *sealed);
 /* Signs text for use in a link, with a key derived from the primary key for purpose. The caller frees. */
 char *keyring_sign(const struct keyring *ring, const char *purpose, const char *text);
 /* True where any key of the ring made the signature. */

@@ -103,3 +103,5 @@ bool saga_is_kept(const struct saga *saga);
 enum step_result saga_wait(struct saga *saga, int64_t ms);
 enum step_result saga_retry(struct saga *saga, const struct err *err);
 enum step_result saga_fail(struct saga *saga, const struct err *err);
+/* A saga_rows_then for the last statement of a step: done, or saga_retry. */
+enum step_result saga_rows_done(struct saga *saga, const struct pg_rows *rows, const struct err *err);

@@ -197,3 +197,9 @@ enum step_result saga_fail(struct saga *saga, const struct err *err)
         set_error(saga, err);
         return STEP_FAIL;
 }
+
+enum step_result saga_rows_done(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        (void)rows;
+        return err ? saga_retry(saga, err) : STEP_DONE;
+}

@@ -97,7 +97,7 @@ static void name_failure(struct migration_job *job)
         finish(job, &named);
 }
 
-static void batch_applied(void *context, const struct pg_rows *rows, const struct err *err)
+void migration_batch_applied(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct migration_job *job = context;
 
@@ -160,7 +160,7 @@ static void apply_batch(struct migration_job *job)
                 buf_add_text(&sql, m->up.sql);
                 buf_add_text(&sql, "\n;commit;\n");
         }
-        pg_script(job->conn, migration_statement_timeout(job), sql.data, batch_applied, job);
+        pg_script(job->conn, migration_statement_timeout(job), sql.data, migration_batch_applied, job);
 }
 
 void migration_apply_pending(struct migration_job *job)

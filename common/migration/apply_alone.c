@@ -24,32 +24,18 @@ static const struct migration *current(const struct migration_job *job)
         return &job->set->items[job->next];
 }
 
-static void file_recorded(void *context, const struct pg_rows *rows, const struct err *err)
-{
-        struct migration_job *job = context;
-
-        (void)rows;
-        if (err != NULL) {
-                migration_fail(job, NULL, err);
-                return;
-        }
-        FAILPOINT(migration_after_apply, NULL);
-        job->statement = NULL;
-        job->next++;
-        migration_apply_pending(job);
-}
-
 static void record_file(struct migration_job *job)
 {
         auto_buf sql = { 0 };
 
+        job->batch_end = job->next + 1;
         buf_add_text(&sql, "begin;");
         migration_add_fence(job, &sql);
         migration_add_ledger_rows(job, &sql, current(job));
         buf_printf(&sql, "delete from tenantry.migration_progress where version = '%s'; commit; ",
                    current(job)->version);
         buf_add_text(&sql, "select pg_advisory_unlock(" LOCK ");");
-        pg_script(job->conn, MIGRATION_READ_TIMEOUT, sql.data, file_recorded, job);
+        pg_script(job->conn, MIGRATION_READ_TIMEOUT, sql.data, migration_batch_applied, job);
 }
 
 /* "Already there", of the very statement an earlier attempt had in hand when it died: then that attempt did it. */

@@ -28,6 +28,8 @@ void migration_add_timeouts(struct migration_job *job, struct buf *sql, const ch
 /* Whoever is late finds its fence used up, and does nothing. */
 void migration_add_fence(struct migration_job *job, struct buf *sql);
 void migration_add_ledger_rows(struct migration_job *job, struct buf *sql, const struct migration *m);
+/* Answer to the script that ended the batch: goes on behind it. context: the job. */
+void migration_batch_applied(void *context, const struct pg_rows *rows, const struct err *err);
 /* Goes on with the next file, or ends the job. */
 void migration_apply_pending(struct migration_job *job);
 /* The file failed: undo (NULL = rollback) is run, then the ledger tells which file it was, and the job ends. */

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .kafka import KafkaBroker
 from .ports import reserve_port
@@ -283,6 +284,17 @@ class Stack:
         self.sandbox = self._sandbox_process(*arguments)
         self.sandbox.start()
         wait_until(lambda: answers(f"{self.sandbox_url}/_sandbox/healthz"), 20, "the sandbox answers")
+
+    def control_sandbox(self, method: str, path: str, body: object = None) -> Any:
+        """Calls the sandbox's own interface (`/_sandbox/`); returns what it answers."""
+        request = urllib.request.Request(
+            f"{self.sandbox_url}/_sandbox/{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"content-type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return json.loads(response.read() or b"null")
 
     def _sandbox_process(self, *arguments: str) -> ServerProcess:
         return ServerProcess(

@@ -53,6 +53,12 @@ void activity_disconnect(struct activity *activity)
         migration_job_free(TAKE_PTR(activity->migration));
 }
 
+enum step_result activity_retry(struct saga *saga, const struct err *err)
+{
+        activity_disconnect(activity_of(saga));
+        return saga_retry(saga, err);
+}
+
 void activity_begin_work(struct activity *activity, void *work, void (*abandon)(void *work))
 {
         assert(activity->work == NULL);
@@ -185,10 +191,8 @@ static enum step_result identity_arrived(struct saga *saga, const struct pg_rows
         struct activity *activity = activity_of(saga);
         struct err wrong;
 
-        if (err != NULL) {
-                activity_disconnect(activity);
-                return saga_retry(saga, err);
-        }
+        if (err != NULL)
+                return activity_retry(saga, err);
         if (pg_rows_count(rows) == 1 && strcmp(pg_text(rows, 0, "tenant_id"), saga_tenant(saga)) == 0 &&
             pg_int(rows, 0, "generation") == activity_generation(activity))
                 return activity->then(saga);

@@ -66,3 +66,5 @@ enum step_result activity_learn_then(struct saga *saga, json_t *facts, enum step
 enum step_result activity_connect(struct saga *saga, bool as_admin, bool unmarked,
                                   enum step_result (*next)(struct saga *saga));
 void activity_disconnect(struct activity *activity);
+/* saga_retry after a statement on that connection failed: it may stand in a transaction, and is not used again. */
+enum step_result activity_retry(struct saga *saga, const struct err *err);

@@ -355,12 +355,6 @@ static void interrupt(void *work)
                 err_set(&dump->failed, ERR_BUSY, "interrupted", "the dump was interrupted");
 }
 
-static enum step_result recorded(struct saga *saga, const struct pg_rows *rows, const struct err *err)
-{
-        (void)rows;
-        return err ? saga_retry(saga, err) : STEP_DONE;
-}
-
 static enum step_result dumped(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
@@ -370,7 +364,8 @@ static enum step_result dumped(struct saga *saga, const struct err *err)
         if (err != NULL)
                 return saga_retry(saga, err);
         FAILPOINT(backup_after_list, NULL);
-        return saga_query(saga, SQL_RECORD, PARAMS(saga_id(saga), saga_fence(saga), saga_tenant(saga), text), recorded);
+        return saga_query(saga, SQL_RECORD, PARAMS(saga_id(saga), saga_fence(saga), saga_tenant(saga), text),
+                          saga_rows_done);
 }
 
 /* Of attempts that died. One that is only late writes into a file without a name, and finds that it cannot give it one.

@@ -15,13 +15,17 @@
 static const char SQL_END_SESSIONS[] =
         "select count(pg_terminate_backend(pid)) as ended from pg_stat_activity where usename = any ($1::name[])";
 
+int postgres_server_unknown(const struct activity *activity, struct err *err)
+{
+        return err_set(err, ERR_BUSY, "server_unknown", "the server %s is not in TENANT_SERVERS of this provisioner",
+                       activity_database(activity, "server"));
+}
+
 enum step_result postgres_no_server(struct saga *saga)
 {
-        struct activity *activity = activity_of(saga);
         struct err err;
 
-        err_set(&err, ERR_BUSY, "server_unknown", "the server %s is not in TENANT_SERVERS of this provisioner",
-                activity_database(activity, "server"));
+        postgres_server_unknown(activity_of(saga), &err);
         return saga_retry(saga, &err);
 }
 
@@ -30,19 +34,13 @@ struct pg_pool *postgres_admin(struct activity *activity)
         return servers_admin(activity->provisioner->servers, activity_database(activity, "server"));
 }
 
-static enum step_result prepared(struct saga *saga, const struct pg_rows *rows, const struct err *err)
-{
-        (void)rows;
-        return err ? saga_retry(saga, err) : STEP_DONE;
-}
-
 /* The app may use what migrations make, and may not make or change anything itself. */
 enum step_result postgres_prepare(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         auto_free char *sql = logins_rights_sql(activity);
 
-        return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, prepared);
+        return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, saga_rows_done);
 }
 
 static enum step_result sessions_ended(struct saga *saga, const struct pg_rows *rows, const struct err *err)
@@ -82,10 +80,8 @@ static enum step_result access_set(struct saga *saga, const struct pg_rows *rows
         auto_free char *login = logins_name(activity, activity_number(activity, "rotation_applied"));
 
         (void)rows;
-        if (err != NULL) {
-                activity_disconnect(activity);
-                return saga_retry(saga, err);
-        }
+        if (err != NULL)
+                return activity_retry(saga, err);
         return saga_query_on(saga, postgres_admin(activity),
                              "select rolcanlogin as open from pg_roles where rolname = $1", PARAMS(login),
                              access_read_back);
@@ -107,8 +103,6 @@ static enum step_result set_access(struct saga *saga)
 
 enum step_result postgres_apply_access(struct saga *saga)
 {
-        if (postgres_admin(activity_of(saga)) == NULL)
-                return postgres_no_server(saga);
         return activity_connect(saga, true, false, set_access);
 }
 
@@ -151,10 +145,8 @@ enum step_result postgres_create_admin(struct saga *saga)
 static enum step_result next_login_set(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;
-        if (err != NULL) {
-                activity_disconnect(activity_of(saga));
-                return saga_retry(saga, err);
-        }
+        if (err != NULL)
+                return activity_retry(saga, err);
         FAILPOINT(driver_after_rotate, NULL);
         return STEP_DONE;
 }
@@ -175,15 +167,7 @@ static enum step_result write_next_login(struct saga *saga)
 
 enum step_result postgres_set_next_login(struct saga *saga)
 {
-        if (postgres_admin(activity_of(saga)) == NULL)
-                return postgres_no_server(saga);
         return activity_connect(saga, true, false, write_next_login);
-}
-
-static enum step_result old_sessions_ended(struct saga *saga, const struct pg_rows *rows, const struct err *err)
-{
-        (void)rows;
-        return err ? saga_retry(saga, err) : STEP_DONE;
 }
 
 static enum step_result old_login_closed(struct saga *saga, const struct pg_rows *rows, const struct err *err)
@@ -193,11 +177,9 @@ static enum step_result old_login_closed(struct saga *saga, const struct pg_rows
         auto_free char *logins = mem_printf("{%s}", old);
 
         (void)rows;
-        if (err != NULL) {
-                activity_disconnect(activity);
-                return saga_retry(saga, err);
-        }
-        return saga_query_on(saga, postgres_admin(activity), SQL_END_SESSIONS, PARAMS(logins), old_sessions_ended);
+        if (err != NULL)
+                return activity_retry(saga, err);
+        return saga_query_on(saga, postgres_admin(activity), SQL_END_SESSIONS, PARAMS(logins), saga_rows_done);
 }
 
 static enum step_result close_old_login(struct saga *saga)
@@ -211,8 +193,6 @@ static enum step_result close_old_login(struct saga *saga)
 /* Runs when rotation_applied is the new one already: the old login is the one before it. */
 enum step_result postgres_end_old_login(struct saga *saga)
 {
-        if (postgres_admin(activity_of(saga)) == NULL)
-                return postgres_no_server(saga);
         return activity_connect(saga, true, false, close_old_login);
 }
 

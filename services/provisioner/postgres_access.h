@@ -6,7 +6,8 @@
 
 /* To the server's own database; NULL where the tenant's server is not configured. Borrowed. */
 struct pg_pool *postgres_admin(struct activity *activity);
-/* Then: waits for the server to be configured. */
+/* Then: fills *err, which says so, and returns it negative; or waits for the server to be configured. */
+int postgres_server_unknown(const struct activity *activity, struct err *err);
 enum step_result postgres_no_server(struct saga *saga);
 
 enum step_result postgres_prepare(struct saga *saga);

@@ -268,7 +268,7 @@ static int target(struct activity *activity, bool as_admin, struct pg_target *ta
 
         if (as_admin) {
                 if (url == NULL)
-                        return err_set(err, ERR_BUSY, "server_unknown", "the tenant's server is not in TENANT_SERVERS");
+                        return postgres_server_unknown(activity, err);
                 *target = (struct pg_target){ .url = url, .dbname = activity_database(activity, "dbname") };
                 return 0;
         }

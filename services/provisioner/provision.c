@@ -132,10 +132,8 @@ static enum step_result use_told(struct saga *saga, const struct pg_rows *rows, 
 {
         struct err used;
 
-        if (err != NULL) {
-                activity_disconnect(activity_of(saga));
-                return saga_retry(saga, err);
-        }
+        if (err != NULL)
+                return activity_retry(saga, err);
         if (!pg_bool(rows, 0, "used"))
                 return drop_unused(saga);
         err_set(&used, ERR_PERMANENT, "in_use",
@@ -180,10 +178,8 @@ static enum step_result identity_planted(struct saga *saga, const struct pg_rows
         struct activity *activity = activity_of(saga);
         struct err wrong;
 
-        if (err != NULL) {
-                activity_disconnect(activity);
-                return saga_retry(saga, err);
-        }
+        if (err != NULL)
+                return activity_retry(saga, err);
         if (pg_rows_count(rows) != 1 || strcmp(pg_text(rows, 0, "tenant_id"), saga_tenant(saga)) != 0 ||
             pg_int(rows, 0, "generation") != activity_generation(activity)) {
                 activity_disconnect(activity);
@@ -260,10 +256,7 @@ static enum step_result migrate(struct saga *saga)
 static enum step_result handed_over(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;
-        if (err == NULL)
-                return activity_of(saga)->driver->create_admin(saga);
-        activity_disconnect(activity_of(saga));
-        return saga_retry(saga, err);
+        return err ? activity_retry(saga, err) : activity_of(saga)->driver->create_admin(saga);
 }
 
 static enum step_result hand_over(struct saga *saga)

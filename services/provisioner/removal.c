@@ -110,13 +110,7 @@ static enum step_result drop_database(struct saga *saga)
         return activity->driver->drop(saga);
 }
 
-static enum step_result forgotten(struct saga *saga, const struct pg_rows *rows, const struct err *err)
-{
-        (void)rows;
-        return err ? saga_retry(saga, err) : STEP_DONE;
-}
-
 static enum step_result forget(struct saga *saga)
 {
-        return saga_query(saga, SQL_FORGET, PARAMS(saga_id(saga), saga_fence(saga), saga_tenant(saga)), forgotten);
+        return saga_query(saga, SQL_FORGET, PARAMS(saga_id(saga), saga_fence(saga), saga_tenant(saga)), saga_rows_done);
 }

@@ -19,10 +19,7 @@
 static enum step_result script_ended(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;
-        if (err == NULL)
-                return STEP_DONE;
-        activity_disconnect(activity_of(saga));
-        return saga_retry(saga, err);
+        return err ? activity_retry(saga, err) : STEP_DONE;
 }
 
 static enum step_result logins_made(struct saga *saga, const struct pg_rows *rows, const struct err *err)

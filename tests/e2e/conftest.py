@@ -13,6 +13,7 @@ import pytest
 from deploy.local.stack import Stack
 
 from .client import Api
+from .crashing import Aftermath, Crash
 from .invariants import check_endings, check_history, check_invariants
 
 # Soon over when its holder is dead, yet long enough for `create database` on a crowded machine: a statement must come to
@@ -46,6 +47,18 @@ def stack() -> Iterator[Stack]:
 def supabase_stack() -> Iterator[Stack]:
     """The product with the supabase driver on the sandbox."""
     yield from make_stack("supabase")
+
+
+@pytest.fixture(scope="module")
+def aftermaths() -> dict[Crash, Aftermath]:
+    """Filled by the crashes, looked at when all of them are over."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def seen() -> dict[str, bytes]:
+    """Every tenant's secret there ever was: who is deprovisioned leaves none behind."""
+    return {}
 
 
 @pytest.fixture(autouse=True)

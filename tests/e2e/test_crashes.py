@@ -28,18 +28,6 @@ def stack() -> Iterator[Stack]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def aftermaths() -> dict[Crash, Aftermath]:
-    """Filled by the crashes, looked at when all of them are over."""
-    return {}
-
-
-@pytest.fixture(scope="module")
-def seen() -> dict[str, bytes]:
-    """Every tenant's secret there ever was: who is deprovisioned leaves none behind."""
-    return {}
-
-
 @CRASHES
 def test_a_service_dies_at(
     crash: Crash, stack: Stack, api: Api, aftermaths: dict[Crash, Aftermath], seen: dict[str, bytes]

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 from deploy.local.stack import CATALOG, Service, Stack
 
 from .client import Api, eventually
-from .conftest import make_stack
+from .conftest import SHORT_LEASE, make_stack
 from .faults import crowded, dump_catalog, restore_catalog, stopped, terminate
 from .invariants import check_databases, rows
 from .load import Load
@@ -30,7 +30,8 @@ TIMEOUT_GRAIN = 1.0  # librdkafka looks for messages that are too old once a sec
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """A gateway that gives Kafka two seconds, and a PostgreSQL that is soon full."""
-    yield from make_stack("postgres", options={"MESSAGE_TIMEOUT": "2s"}, max_connections=50)
+    options = {"MESSAGE_TIMEOUT": "2s", "LEASE": SHORT_LEASE}
+    yield from make_stack("postgres", options=options, max_connections=50)
 
 
 def tenant_databases(stack: Stack) -> set[str]:
@@ -204,7 +205,7 @@ def test_a_gateway_that_stops_answers_202_to_every_signup_that_kafka_took(stack:
     """Callers that keep their connections and never pause: there is always something in hand."""
     gateway = stack.services["gateway-0"]
     with Load(stack, callers=16, pause=0) as load:
-        load.wait_for(202, 100)
+        load.wait_for(202, 48)
         end_by_sigterm(gateway)
     gateway.start()
     gateway.wait_until_ready()
