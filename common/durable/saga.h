@@ -86,7 +86,8 @@ enum step_result saga_query(struct saga *saga, const char *sql, size_t count, co
 /* The same on another pool, and several statements on a connection of the saga's own. */
 enum step_result saga_query_on(struct saga *saga, struct pg_pool *pool, const char *sql, size_t count,
                                const char *const *params, saga_rows_then then);
-/* With more time than the usual ten seconds; the lease must be longer. */
+/* With more time than the usual ten seconds, or less. It may outlast the lease as it is now, for that is renewed; it is
+ * given up when that fails. */
 enum step_result saga_query_for(struct saga *saga, struct pg_pool *pool, int64_t timeout_ms, const char *sql,
                                 size_t count, const char *const *params, saga_rows_then then);
 enum step_result saga_script(struct saga *saga, struct pg_conn *conn, int64_t timeout_ms, const char *sql,

@@ -31,7 +31,7 @@ struct saga {
         bool cancel_wanted, background;
         json_t *data, *error;
         void *state;
-        int64_t lease_until, step_began;
+        int64_t lease_until, step_began, call_until;
         bool interrupted; /* its call was ended early: what comes of it is no failure */
         bool lost, attempt_failed, in_step, resumed, resumed_well, opened;
         struct err resumed_err;

@@ -46,16 +46,19 @@ json_t *saga_data(const struct saga *saga)
         return saga->data;
 }
 
+static int64_t lease_left(const struct saga *saga)
+{
+        return saga->lease_until - LEASE_MARGIN - clock_boot_ms();
+}
+
 int64_t saga_timeout(const struct saga *saga, int64_t wanted_ms)
 {
-        int64_t left = saga->lease_until - LEASE_MARGIN - clock_boot_ms();
-
-        return MAX(1, MIN(wanted_ms, left));
+        return MAX(1, MIN(wanted_ms, lease_left(saga)));
 }
 
 bool saga_is_ours(const struct saga *saga)
 {
-        return !saga->lost && clock_boot_ms() < saga->lease_until - LEASE_MARGIN;
+        return !saga->lost && lease_left(saga) > 0;
 }
 
 enum step_result saga_await(struct saga *saga, saga_then then)
@@ -119,6 +122,25 @@ static bool is_too_late(struct saga *saga)
         return true;
 }
 
+enum step_result saga_query_on(struct saga *saga, struct pg_pool *pool, const char *sql, size_t count,
+                               const char *const *params, saga_rows_then then)
+{
+        CHECK_MAGIC(saga, SAGA_MAGIC);
+        if (is_too_late(saga))
+                return STEP_PENDING;
+        saga->rows_then = then;
+        pg_pool_exec(pool, saga_timeout(saga, SAGA_STATEMENT_TIMEOUT), sql, count, params, rows_arrived, saga);
+        return STEP_PENDING;
+}
+
+static int64_t call_time_left(void *context)
+{
+        const struct saga *saga = context;
+
+        CHECK_MAGIC(saga, SAGA_MAGIC);
+        return saga->lost ? 0 : MIN(saga->call_until - clock_boot_ms(), lease_left(saga));
+}
+
 enum step_result saga_query_for(struct saga *saga, struct pg_pool *pool, int64_t timeout_ms, const char *sql,
                                 size_t count, const char *const *params, saga_rows_then then)
 {
@@ -126,14 +148,9 @@ enum step_result saga_query_for(struct saga *saga, struct pg_pool *pool, int64_t
         if (is_too_late(saga))
                 return STEP_PENDING;
         saga->rows_then = then;
-        pg_pool_exec(pool, saga_timeout(saga, timeout_ms), sql, count, params, rows_arrived, saga);
+        saga->call_until = clock_boot_ms() + timeout_ms;
+        pg_pool_exec_for(pool, call_time_left, sql, count, params, rows_arrived, saga);
         return STEP_PENDING;
-}
-
-enum step_result saga_query_on(struct saga *saga, struct pg_pool *pool, const char *sql, size_t count,
-                               const char *const *params, saga_rows_then then)
-{
-        return saga_query_for(saga, pool, SAGA_STATEMENT_TIMEOUT, sql, count, params, then);
 }
 
 enum step_result saga_query(struct saga *saga, const char *sql, size_t count, const char *const *params,

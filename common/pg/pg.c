@@ -184,11 +184,17 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 void pg_on_timeout(uv_timer_t *timer)
 {
         struct pg_conn *conn = CONTAINER_OF(timer, struct pg_timer, timer)->conn;
+        int64_t more;
         struct err err;
 
         if (conn == NULL)
                 return;
         if (conn->state == PG_BUSY) {
+                more = conn->more_time ? conn->more_time(conn->done_context) : 0;
+                if (more > 0) {
+                        uv_timer_start(timer, pg_on_timeout, (uint64_t)more, 0);
+                        return;
+                }
                 err_set(&err, ERR_BUSY, "statement_timeout", "PostgreSQL did not answer in time");
                 pg_break_off(conn);
                 pg_report_done(conn, NULL, &err);

@@ -41,6 +41,7 @@ struct pg_conn {
         void *opened_context, *lost_context;
         pg_done_fn done;
         void *done_context;
+        pg_more_time_fn more_time;
         PGresult *last;
         bool in_callback, closed;
 };

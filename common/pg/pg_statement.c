@@ -112,6 +112,7 @@ static void after_send(struct pg_conn *conn, int sent, int64_t timeout_ms, pg_do
         conn->state = PG_BUSY;
         conn->done = done;
         conn->done_context = context;
+        conn->more_time = NULL;
         if (!sent) {
                 uv_timer_start(&conn->timer->timer, on_not_sent, 0, 0);
                 return;
@@ -130,6 +131,13 @@ void pg_exec(struct pg_conn *conn, int64_t timeout_ms, const char *sql, size_t c
         if (conn->state == PG_IDLE)
                 sent = PQsendQueryParams(conn->pq, sql, (int)count, NULL, params, NULL, NULL, 0);
         after_send(conn, sent, timeout_ms, done, context);
+}
+
+void pg_may_take_longer(struct pg_conn *conn, pg_more_time_fn more_time)
+{
+        CHECK_MAGIC(conn, PG_MAGIC);
+        assert(conn->state == PG_BUSY);
+        conn->more_time = more_time;
 }
 
 void pg_script(struct pg_conn *conn, int64_t timeout_ms, const char *sql, pg_done_fn done, void *context)

@@ -19,7 +19,8 @@ struct pg_work {
         char *sql;
         size_t count;
         char **params;
-        int64_t timeout_ms, give_up_at;
+        int64_t give_up_at;
+        pg_more_time_fn more_time; /* NULL = no more than it had from the beginning */
         pg_done_fn done;
         void *context;
 };
@@ -160,6 +161,13 @@ static void statement_done(void *context, const struct pg_rows *rows, const stru
         serve(pool);
 }
 
+static int64_t more_time_for_work(void *context)
+{
+        struct pg_slot *slot = context;
+
+        return slot->work->more_time(slot->work->context);
+}
+
 static void start_work(struct pg_slot *slot)
 {
         struct pg_pool *pool = slot->pool;
@@ -172,6 +180,8 @@ static void start_work(struct pg_slot *slot)
         slot->state = SLOT_WORKING;
         pg_exec(slot->conn, MAX(1, work->give_up_at - clock_boot_ms()), work->sql, work->count,
                 (const char *const *)work->params, statement_done, slot);
+        if (work->more_time != NULL)
+                pg_may_take_longer(slot->conn, more_time_for_work);
 }
 
 static size_t opening(const struct pg_pool *pool)
@@ -195,13 +205,21 @@ static void give_up(struct pg_pool *pool, struct pg_work *work)
         finish_work(work, NULL, &err);
 }
 
-static struct pg_work *find_expired(const struct pg_pool *pool)
+static bool has_expired(struct pg_work *work)
 {
         int64_t now = clock_boot_ms();
+
+        if (work->give_up_at <= now && work->more_time != NULL)
+                work->give_up_at = now + work->more_time(work->context);
+        return work->give_up_at <= now;
+}
+
+static struct pg_work *find_expired(const struct pg_pool *pool)
+{
         struct pg_work *work;
 
         DL_FOREACH (pool->queue, work)
-                if (work->give_up_at <= now)
+                if (has_expired(work))
                         return work;
         return NULL;
 }
@@ -222,7 +240,7 @@ static void serve(struct pg_pool *pool)
 
         if (pool->closing)
                 return;
-        while (pool->queue != NULL && pool->queue->give_up_at <= clock_boot_ms()) /* after a freeze, all of them */
+        while (pool->queue != NULL && has_expired(pool->queue)) /* after a freeze, all of them */
                 give_up(pool, pool->queue);
         for (size_t i = 0; i < pool->size && pool->queue != NULL; i++)
                 if (pool->slots[i].state == SLOT_FREE)
@@ -307,28 +325,48 @@ void pg_pool_free(struct pg_pool *pool)
         uv_close((uv_handle_t *)&pool->sweep, free_pool);
 }
 
-void pg_pool_exec(struct pg_pool *pool, int64_t timeout_ms, const char *sql, size_t count, const char *const *params,
-                  pg_done_fn done, void *context)
+static struct pg_work *new_work(const char *sql, size_t count, const char *const *params, pg_done_fn done,
+                                void *context)
 {
         struct pg_work *work = NEW(struct pg_work);
 
-        CHECK_MAGIC(pool, POOL_MAGIC);
-        assert(!pool->closing);
         work->sql = mem_copy_text(sql);
         work->count = count;
         work->params = mem_alloc(count, sizeof(char *));
         for (size_t i = 0; i < count; i++)
                 work->params[i] = mem_copy_text(params[i]);
-        work->timeout_ms = timeout_ms;
-        work->give_up_at = clock_boot_ms() + timeout_ms;
         work->done = done;
         work->context = context;
-        if (pool->queued >= POOL_QUEUE_LIMIT)
-                work->give_up_at =
-                        clock_boot_ms() + 1; /* refused at the next sweep: done is never called before we return */
+        return work;
+}
+
+static void queue_work(struct pg_pool *pool, struct pg_work *work, int64_t timeout_ms)
+{
+        CHECK_MAGIC(pool, POOL_MAGIC);
+        assert(!pool->closing);
+        work->give_up_at = clock_boot_ms() + timeout_ms;
+        if (pool->queued >= POOL_QUEUE_LIMIT) { /* refused at the next sweep: done is never called before we return */
+                work->give_up_at = clock_boot_ms() + 1;
+                work->more_time = NULL;
+        }
         DL_APPEND(pool->queue, work);
         pool->queued++;
         serve(pool);
+}
+
+void pg_pool_exec(struct pg_pool *pool, int64_t timeout_ms, const char *sql, size_t count, const char *const *params,
+                  pg_done_fn done, void *context)
+{
+        queue_work(pool, new_work(sql, count, params, done, context), timeout_ms);
+}
+
+void pg_pool_exec_for(struct pg_pool *pool, pg_more_time_fn more_time, const char *sql, size_t count,
+                      const char *const *params, pg_done_fn done, void *context)
+{
+        struct pg_work *work = new_work(sql, count, params, done, context);
+
+        work->more_time = more_time;
+        queue_work(pool, work, more_time(context));
 }
 
 bool pg_pool_is_up(const struct pg_pool *pool)

@@ -14,7 +14,7 @@
 #include <string.h>
 
 #define ADMIN_STATEMENT   SECONDS(20)
-#define FILES_STATEMENT   SECONDS(25) /* creating and dropping a database copies and removes files */
+#define FILES_STATEMENT   MINUTES(5) /* creating and dropping a database copies and removes files */
 #define OWNER_CONNECTIONS 10
 #define LOOK_TIMEOUT      SECONDS(2)
 #define MOVES_MOST        5

@@ -9,7 +9,7 @@
 #define SYNC_INTERVAL SECONDS(1)
 #define ADMIN_POOL    4
 /* What we gave up must not go on for long: it would crowd the server, and outlive the lease it was begun under. */
-#define SETUP "set statement_timeout = '30s'; set client_connection_check_interval = '1s'"
+#define SETUP "set statement_timeout = '5min'; set client_connection_check_interval = '1s'"
 
 static const char SQL_SYNC[] = "select sync_servers($1::jsonb)";
 

@@ -149,6 +149,41 @@ def test_a_late_statement_of_the_old_owner_is_refused_inside_the_tenants_databas
     ).close()  # fmt: skip
 
 
+@contextlib.contextmanager
+def no_database_can_be_created(stack: Stack) -> Iterator[None]:
+    """Whoever tries waits, for as long as the block lasts; connections are made as ever."""
+    with psycopg.connect(stack.postgres.superuser_url) as other:
+        other.execute("lock table pg_database in share mode")
+        yield
+
+
+def creating(stack: Stack) -> list[list[str]]:
+    """Backends that create a database right now, and the seconds they have been at it."""
+    return rows(
+        stack,
+        "select pid, extract(epoch from clock_timestamp() - query_start)::int from pg_stat_activity "
+        "where state = 'active' and query like 'create database %'",
+    )
+
+
+def test_a_statement_longer_than_the_lease_goes_on_while_its_worker_lives_and_ends_when_it_dies(
+    stack: Stack, api: Api
+) -> None:
+    worker = stack.services["provisioner-0"]
+    with stopped(*provisioners(stack, 3)[1:]):
+        with no_database_can_be_created(stack):
+            tenant = api.signup("Patient Shop").json["tenant_id"]
+            eventually(lambda: creating(stack), 30, "it creates the database")
+            worker.kill9()
+            eventually(lambda: not creating(stack), 5, "nobody creates it for a worker that is dead")
+            start(worker)
+            eventually(lambda: [age for _, age in creating(stack) if int(age) > 7], 60, "it waits, and keeps its lease")
+            assert len(creating(stack)) == 1
+        api.wait_state(tenant, "ready")
+    delayed = f"select 1 from catalog.tenant_event where tenant_id = '{tenant}' and type = 'tenant.activity.delayed.v1'"
+    assert not rows(stack, delayed), "no attempt failed"
+
+
 def state_of(stack: Stack, tenants: list[str]) -> dict[str, object]:
     """All there is of these tenants: facts, sagas and secrets in the catalog, their logins, their own databases."""
     ids = ", ".join(f"'{tenant}'" for tenant in tenants)
