@@ -35,8 +35,8 @@ void pg_on_lost(struct pg_conn *conn, pg_opened_fn lost, void *context);
  * lost in between the outcome is unknown: ERR_BUSY with code "connection_lost". */
 void pg_exec(struct pg_conn *conn, int64_t timeout_ms, const char *sql, size_t count, const char *const *params,
              pg_done_fn done, void *context);
-/* To be called right after: where the time is over, more_time is asked (context: done's) for how many milliseconds the
- * statement may go on; 0 or less = it is given up. */
+/* To be called right after pg_exec: when the time is over, more_time is asked (context: done's) for how many
+ * milliseconds the statement may go on; 0 or less = it is given up. */
 typedef int64_t (*pg_more_time_fn)(void *context);
 void pg_may_take_longer(struct pg_conn *conn, pg_more_time_fn more_time);
 /* Several statements in one round trip (simple protocol), in one transaction unless they say otherwise. rows is the

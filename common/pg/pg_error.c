@@ -79,7 +79,7 @@ void pg_error_of_connect(const struct pg_conn *conn, struct err *err)
         if (strstr(text, "password authentication failed") || strstr(text, "no pg_hba.conf entry") ||
             strstr(text, "is not permitted to log in") || strstr(text, "permission denied for database"))
                 class = ERR_AUTH;
-        else if (strstr(text, "does not exist") != NULL)
-                class = ERR_GONE;
+        else if (strstr(text, "does not exist") != NULL || strstr(text, "cannot connect to invalid database") != NULL)
+                class = ERR_GONE; /* invalid: its removal was interrupted, and the rest of it can only be removed too */
         err_set(err, class, "connect_failed", "cannot connect to PostgreSQL: %s", message);
 }

@@ -43,7 +43,7 @@ struct pg_pool {
         struct pg_work *queue;
         struct err error;
         bool up, closing;
-        int64_t backoff_ms, retry_at;
+        int64_t backoff_ms, retry_at, down_since;
         void (*changed)(void *context, bool up);
         void *changed_context;
         struct pg_slot slots[];
@@ -71,6 +71,7 @@ static void set_up(struct pg_pool *pool, bool up)
         if (pool->up == up)
                 return;
         pool->up = up;
+        pool->down_since = clock_boot_ms();
         if (up)
                 pool->error = (struct err){ 0 };
         if (pool->changed != NULL)
@@ -205,21 +206,13 @@ static void give_up(struct pg_pool *pool, struct pg_work *work)
         finish_work(work, NULL, &err);
 }
 
-static bool has_expired(struct pg_work *work)
-{
-        int64_t now = clock_boot_ms();
-
-        if (work->give_up_at <= now && work->more_time != NULL)
-                work->give_up_at = now + work->more_time(work->context);
-        return work->give_up_at <= now;
-}
-
 static struct pg_work *find_expired(const struct pg_pool *pool)
 {
+        int64_t now = clock_boot_ms();
         struct pg_work *work;
 
         DL_FOREACH (pool->queue, work)
-                if (has_expired(work))
+                if (work->give_up_at <= now)
                         return work;
         return NULL;
 }
@@ -240,7 +233,7 @@ static void serve(struct pg_pool *pool)
 
         if (pool->closing)
                 return;
-        while (pool->queue != NULL && has_expired(pool->queue)) /* after a freeze, all of them */
+        while (pool->queue != NULL && pool->queue->give_up_at <= clock_boot_ms()) /* after a freeze, all of them */
                 give_up(pool, pool->queue);
         for (size_t i = 0; i < pool->size && pool->queue != NULL; i++)
                 if (pool->slots[i].state == SLOT_FREE)
@@ -269,6 +262,7 @@ struct pg_pool *pg_pool_new(uv_loop_t *loop, const struct pg_target *target, siz
         pool->magic = POOL_MAGIC;
         pool->loop = loop;
         pool->size = size;
+        pool->down_since = clock_boot_ms();
         pool->target = (struct pg_target){
                 .url = mem_copy_text(target->url),
                 .host = mem_copy_text(target->host),
@@ -344,11 +338,9 @@ static void queue_work(struct pg_pool *pool, struct pg_work *work, int64_t timeo
 {
         CHECK_MAGIC(pool, POOL_MAGIC);
         assert(!pool->closing);
-        work->give_up_at = clock_boot_ms() + timeout_ms;
-        if (pool->queued >= POOL_QUEUE_LIMIT) { /* refused at the next sweep: done is never called before we return */
-                work->give_up_at = clock_boot_ms() + 1;
-                work->more_time = NULL;
-        }
+        if (pool->queued >= POOL_QUEUE_LIMIT)
+                timeout_ms = 0;                                  /* refused at the next sweep */
+        work->give_up_at = clock_boot_ms() + MAX(1, timeout_ms); /* done is never called before we return */
         DL_APPEND(pool->queue, work);
         pool->queued++;
         serve(pool);
@@ -372,6 +364,11 @@ void pg_pool_exec_for(struct pg_pool *pool, pg_more_time_fn more_time, const cha
 bool pg_pool_is_up(const struct pg_pool *pool)
 {
         return pool->up;
+}
+
+int64_t pg_pool_down_ms(const struct pg_pool *pool)
+{
+        return pool->up ? 0 : clock_boot_ms() - pool->down_since;
 }
 
 size_t pg_pool_pending(const struct pg_pool *pool)

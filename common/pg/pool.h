@@ -15,11 +15,14 @@ void pg_pool_free(struct pg_pool *pool);
  * most timeout_ms for a connection (then ERR_BUSY "database_away"); what is left of it is the time for the answer. */
 void pg_pool_exec(struct pg_pool *pool, int64_t timeout_ms, const char *sql, size_t count, const char *const *params,
                   pg_done_fn done, void *context);
-/* The same for a time that may grow: more_time says how long, now and whenever that is over. See pg_may_take_longer. */
+/* The same for a time that may grow once the statement runs: more_time says how long, now and whenever that is over.
+ * See pg_may_take_longer. */
 void pg_pool_exec_for(struct pg_pool *pool, pg_more_time_fn more_time, const char *sql, size_t count,
                       const char *const *params, pg_done_fn done, void *context);
 /* True while the last thing heard from the database was good. */
 bool pg_pool_is_up(const struct pg_pool *pool);
+/* For how many milliseconds there has been no connection; 0 while it is up. */
+int64_t pg_pool_down_ms(const struct pg_pool *pool);
 /* Statements queued or running. */
 size_t pg_pool_pending(const struct pg_pool *pool);
 /* Called on each change between up and down. One listener. */

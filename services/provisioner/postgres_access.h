@@ -6,7 +6,7 @@
 
 /* To the server's own database; NULL where the tenant's server is not configured. Borrowed. */
 struct pg_pool *postgres_admin(struct activity *activity);
-/* Then: fills *err, which says so, and returns it negative; or waits for the server to be configured. */
+/* Where it is not: returns -ERR_BUSY and says so in *err; or waits until it is. */
 int postgres_server_unknown(const struct activity *activity, struct err *err);
 enum step_result postgres_no_server(struct saga *saga);
 

@@ -13,10 +13,10 @@
 
 #include <string.h>
 
-#define ADMIN_STATEMENT   SECONDS(20)
 #define FILES_STATEMENT   MINUTES(5) /* creating and dropping a database copies and removes files */
 #define OWNER_CONNECTIONS 10
-#define LOOK_TIMEOUT      SECONDS(2)
+#define AWAY_AFTER        SECONDS(30) /* a server without a connection for so long, not one that only restarts */
+#define LOOK_LIMIT        MINUTES(10)
 #define MOVES_MOST        5
 
 /* The newest database that bears the tenant's mark. */
@@ -40,6 +40,11 @@ static bool is_ours(const char *found, const char *mark)
         size_t length = strlen(mark);
 
         return found != NULL && strncmp(found, mark, length) == 0 && (found[length] == ' ' || found[length] == '\0');
+}
+
+static struct pg_pool *files_pool(struct activity *activity)
+{
+        return servers_files(activity->provisioner->servers, activity_database(activity, "server"));
 }
 
 static enum step_result granted(struct saga *saga, const struct pg_rows *rows, const struct err *err)
@@ -98,7 +103,7 @@ static enum step_result roles_made(struct saga *saga, const struct pg_rows *rows
                 return saga_retry(saga, &failed);
         /* Nobody but the owner gets in while public rights are not revoked yet. */
         sql = mem_printf("create database %1$s template template0 owner %1$s_owner connection limit 0", name);
-        return saga_query_for(saga, postgres_admin(activity), FILES_STATEMENT, sql, NO_PARAMS, database_created);
+        return saga_query_for(saga, files_pool(activity), FILES_STATEMENT, sql, NO_PARAMS, database_created);
 }
 
 static enum step_result app_login_made(struct saga *saga, const struct pg_rows *rows, const struct err *err)
@@ -172,26 +177,36 @@ static enum step_result move_to(struct saga *saga, const char *server, int64_t g
 
 static enum step_result look_at_next_server(struct saga *saga);
 
-/* A server that is away must not hold up every signup; one that is only busy answers when it is asked again. */
-static bool is_away(const struct pg_pool *pool)
+/* A server that is away must not hold up every signup, nor one that never answers; one that is only busy is asked
+ * again. */
+static bool may_be_skipped(const struct saga *saga, const struct pg_pool *pool)
 {
-        const struct err *error = pg_pool_error(pool);
+        return pg_pool_down_ms(pool) > AWAY_AFTER || saga_step_age(saga) > LOOK_LIMIT;
+}
 
-        return !pg_pool_is_up(pool) && error->message[0] != '\0' && strcmp(error->code, "statement_timeout") != 0;
+static enum step_result not_told(struct saga *saga, const char *server, const struct err *err)
+{
+        struct servers *servers = activity_of(saga)->provisioner->servers;
+        struct err named;
+
+        if (err_is_transient(err) && !may_be_skipped(saga, servers_admin(servers, server))) {
+                err_set(&named, err->class, err->code,
+                        "looking for a former life of the tenant on server %.60s: %.300s", server, err->message);
+                return saga_retry(saga, &named);
+        }
+        log_warn("a server could not be asked for a former life of the tenant", "tenant", saga_tenant(saga), "server",
+                 server, "error", err->message, NULL);
+        return look_at_next_server(saga);
 }
 
 static enum step_result newest_arrived(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        struct servers *servers = activity->provisioner->servers;
-        const char *server = servers_name(servers, activity->looked_at++);
+        const char *server = servers_name(activity->provisioner->servers, activity->looked_at++);
 
-        if (err != NULL && !is_away(servers_admin(servers, server)))
-                return saga_retry(saga, err);
         if (err != NULL)
-                log_warn("a server could not be asked for a former life of the tenant", "tenant", saga_tenant(saga),
-                         "server", server, "error", err->message, NULL);
-        if (err == NULL && pg_rows_count(rows) == 1) {
+                return not_told(saga, server, err);
+        if (pg_rows_count(rows) == 1) {
                 int64_t found = pg_int(rows, 0, "generation");
                 bool is_here = strcmp(server, activity_database(activity, "server")) == 0;
 
@@ -211,9 +226,9 @@ static enum step_result look_at_next_server(struct saga *saga)
         if (server == NULL)
                 return make_new(saga);
         pool = servers_admin(servers, server);
-        if (is_away(pool))
+        if (pg_pool_down_ms(pool) > AWAY_AFTER)
                 return newest_arrived(saga, NULL, pg_pool_error(pool));
-        return saga_query_for(saga, pool, LOOK_TIMEOUT, SQL_NEWEST, PARAMS(saga_tenant(saga)), newest_arrived);
+        return saga_query_on(saga, pool, SQL_NEWEST, PARAMS(saga_tenant(saga)), newest_arrived);
 }
 
 static enum step_result database_looked_up(struct saga *saga, const struct pg_rows *rows, const struct err *err)
@@ -338,7 +353,7 @@ static enum step_result marker_arrived(struct saga *saga, const struct pg_rows *
         if (FAILPOINT(driver_before_delete, &foreign) < 0)
                 return saga_retry(saga, &foreign);
         sql = mem_printf("drop database if exists %s with (force)", activity_database(activity, "name"));
-        return saga_query_for(saga, postgres_admin(activity), FILES_STATEMENT, sql, NO_PARAMS, database_dropped);
+        return saga_query_for(saga, files_pool(activity), FILES_STATEMENT, sql, NO_PARAMS, database_dropped);
 }
 
 static enum step_result drop(struct saga *saga)

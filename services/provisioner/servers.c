@@ -8,14 +8,15 @@
 
 #define SYNC_INTERVAL SECONDS(1)
 #define ADMIN_POOL    4
-/* What we gave up must not go on for long: it would crowd the server, and outlive the lease it was begun under. */
+#define FILES_POOL    2
+/* What nobody waits for any more must end: it would crowd the server, beside its own repetition. */
 #define SETUP "set statement_timeout = '5min'; set client_connection_check_interval = '1s'"
 
 static const char SQL_SYNC[] = "select sync_servers($1::jsonb)";
 
 struct server {
         const char *name, *admin_url;
-        struct pg_pool *admin;
+        struct pg_pool *admin, *files;
 };
 
 struct servers {
@@ -88,8 +89,10 @@ void servers_free(struct servers *servers)
 {
         if (servers == NULL)
                 return;
-        for (size_t i = 0; i < servers->count; i++)
+        for (size_t i = 0; i < servers->count; i++) {
                 pg_pool_free(servers->items[i].admin);
+                pg_pool_free(servers->items[i].files);
+        }
         uv_close((uv_handle_t *)&servers->sync, free_servers);
 }
 
@@ -113,23 +116,34 @@ const char *servers_admin_url(const struct servers *servers, const char *name)
         return server ? server->admin_url : NULL;
 }
 
+static struct pg_pool *open_pool(const struct servers *servers, const struct server *server, size_t size)
+{
+        struct pg_target target = {
+                .url = server->admin_url,
+                .application_name = "tenantry-provisioner",
+                .setup = SETUP,
+                .connect_timeout_ms = SECONDS(8),
+        };
+
+        return pg_pool_new(&servers->provisioner->service->loop, &target, size);
+}
+
 struct pg_pool *servers_admin(struct servers *servers, const char *name)
 {
         struct server *server = find(servers, name);
-        struct pg_target target;
 
-        if (server == NULL)
-                return NULL;
-        if (server->admin == NULL) {
-                target = (struct pg_target){
-                        .url = server->admin_url,
-                        .application_name = "tenantry-provisioner",
-                        .setup = SETUP,
-                        .connect_timeout_ms = SECONDS(8),
-                };
-                server->admin = pg_pool_new(&servers->provisioner->service->loop, &target, ADMIN_POOL);
-        }
-        return server->admin;
+        if (server != NULL && server->admin == NULL)
+                server->admin = open_pool(servers, server, ADMIN_POOL);
+        return server ? server->admin : NULL;
+}
+
+struct pg_pool *servers_files(struct servers *servers, const char *name)
+{
+        struct server *server = find(servers, name);
+
+        if (server != NULL && server->files == NULL)
+                server->files = open_pool(servers, server, FILES_POOL);
+        return server ? server->files : NULL;
 }
 
 const char *servers_name(const struct servers *servers, size_t number)

@@ -15,6 +15,9 @@ bool servers_are_known(const struct servers *servers);
 const char *servers_admin_url(const struct servers *servers, const char *name);
 /* A small pool to the server's own database, made at first use. NULL as above. */
 struct pg_pool *servers_admin(struct servers *servers, const char *name);
+/* Another, for statements that copy and remove files: they may take minutes, and a suspension must not wait for them.
+ */
+struct pg_pool *servers_files(struct servers *servers, const char *name);
 /* By number from 0; NULL behind the last. Borrowed. */
 const char *servers_name(const struct servers *servers, size_t number);
 /* Calls visit with each server's name. */

@@ -28,8 +28,8 @@ class Answer:
 
 
 def eventually(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    """The first true value of the condition; after `seconds` (on a crowded machine more) an AssertionError that says
-    `what` never came."""
+    """The first true value of the condition; after `CROWDED` times the `seconds` an AssertionError that says `what` never
+    came."""
     seconds *= CROWDED
     deadline = time.monotonic() + seconds
     while True:

@@ -16,8 +16,8 @@ from .client import Api
 from .crashing import Aftermath, Crash
 from .invariants import check_endings, check_history, check_invariants
 
-# Soon over when its holder is dead, yet long enough for `create database` on a crowded machine: a statement must come to
-# its end before the lease does.
+# Soon over when its holder is dead, yet long enough for statements on a crowded machine: most must come to their end before
+# the lease does.
 SHORT_LEASE = "5s"
 
 

@@ -172,6 +172,16 @@ def test_a_tenant_whose_database_was_dropped_by_hand_is_a_ghost_and_can_be_depro
     eventually(lambda: "inventory:postgres:local" not in open_alerts(api), 20, "the alert is over")
 
 
+def test_a_database_whose_removal_was_interrupted_is_removed(stack: Stack, api: Api) -> None:
+    """PostgreSQL lets nobody in any more, not even to prove whose it is; its row and its mark are still there."""
+    tenant = api.ready_tenant("Halfway Shop")
+    name = f"tn_{tenant.replace('-', '')}_g1"
+    stack.postgres.execute(f"update pg_database set datconnlimit = -2 where datname = '{name}'")
+    done(api, tenant, "deprovision", {"confirm": "halfway-shop"})
+    assert not rows(stack, f"select rolname from pg_roles where starts_with(rolname, '{name}')")
+    assert not rows(stack, f"select datname from pg_database where datname = '{name}'")
+
+
 def test_a_database_that_no_tenant_knows_is_an_orphan(stack: Stack, api: Api) -> None:
     stack.postgres.execute("create database tn_0123456789abcdef0123456789abcdef_g1")
     eventually(lambda: inventory(api, "tn_0123456789abcdef0123456789abcdef_g1")[0] == "orphan", 20, "it is seen")
