@@ -105,7 +105,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--soak-minutes", type=float, help="1, or 5 with --long")
     parser.add_argument("--tenants", type=int, default=100, help="tenants of a run (%(default)s)")
     parser.add_argument("--signups", type=int, help="Supabase signups: 200, or 1,000 with --long")
-    parser.add_argument("--rate", type=int, default=5, help="how much faster the provider's clock runs (%(default)s)")
+    parser.add_argument("--rate", type=int, default=3, help="how much faster the provider's clock runs (%(default)s)")
     parser.add_argument("--programs", type=Path, required=True, help="directory of load and produce")
     parser.add_argument("--output", type=Path, default=HERE / "RESULTS.md", help="where the tables go (%(default)s)")
     given = parser.parse_args()

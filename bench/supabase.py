@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 
+from deploy.local.postgres import PostgresServer
 from deploy.local.stack import CATALOG, Stack
 
 from .machine import peak_rss_mb, rss_mb
@@ -28,10 +29,24 @@ QUEUED = "select tenant_id::text from provisioner.saga where kind = 'provision' 
 
 
 class SandboxStack(Stack):
-    """A stack whose sandbox makes a project's database when it is first looked for."""
+    """A stack whose sandbox makes a project's database when it is first looked for, on a server of its own: what the
+    provider's disks do must not weigh on the catalog."""
+
+    def __init__(self, root: Path, **more: Any) -> None:
+        super().__init__(root, **more)
+        self.provider = PostgresServer(self.root / "provider", self._port("provider"), fast=True)
 
     def start_sandbox(self, *arguments: str) -> None:
+        self.provider.start()
         super().start_sandbox("--lazy-databases", *arguments)
+
+    def stop(self) -> None:
+        super().stop()
+        self.provider.stop()
+
+    def destroy(self) -> None:
+        super().destroy()
+        self.provider.destroy()
 
 
 @dataclass

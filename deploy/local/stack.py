@@ -142,6 +142,7 @@ class Stack:
             max_connections=max_connections,
             die_with_parent=die_with_parent,
         )
+        self.provider = self.postgres  # where the sandbox keeps its projects' databases
         self.kafka = KafkaBroker(
             self.root / "kafka", self._port("kafka"), self._port("controller"), die_with_parent=die_with_parent
         )
@@ -240,7 +241,7 @@ class Stack:
             "SUPABASE_AUTH_URL": base + "/auth/{ref}/v1",
             "SUPABASE_ACCESS_TOKEN": "sbp_sandbox",
             "SUPABASE_ORGANIZATION": "sandbox",
-            "SUPABASE_SESSION_PORT": str(self.postgres.port),
+            "SUPABASE_SESSION_PORT": str(self.provider.port),
             "SUPABASE_POLL": "200ms",
             "TENANT_SSLMODE": "disable",
         }
@@ -300,7 +301,7 @@ class Stack:
         return ServerProcess(
             [
                 PYTHON, "-m", "sandbox", "--port", str(self._port("sandbox")), "--smtp-port", str(self.smtp_port),
-                "--database-url", self.postgres.superuser_url, "--database-strategy", "file_copy",
+                "--database-url", self.provider.superuser_url, "--database-strategy", "file_copy",
                 *arguments,
             ],
             log_path=self.root / "sandbox.log",
