@@ -11,6 +11,7 @@
 #include "common/contracts/contract.h"
 
 #include <string.h>
+#include <utlist.h>
 
 #define STATEMENT_TIMEOUT SECONDS(10)
 #define RETRY_DELAY       250
@@ -35,7 +36,16 @@ struct intake {
         char parked_after[24]; /* the last parked event that was looked at in this round */
         bool assigned, stopped, asking;
         struct delivery *failed; /* messages that wait for PostgreSQL */
+        struct gap *gaps;
         struct metric *results[5], *seconds;
+};
+
+/* A partition whose first message came from behind the offset that was asked for. */
+struct gap {
+        struct gap *next;
+        char *topic;
+        int32_t partition;
+        int64_t offset;
 };
 
 enum result { RESULT_NEW, RESULT_SKIPPED, RESULT_DEAD, RESULT_PARKED, RESULT_RETRIED };
@@ -224,15 +234,53 @@ static const char *judge(struct intake *intake, const struct cloudevent *event, 
         return "event";
 }
 
+static struct gap *gap_of(struct intake *intake, const struct kafka_message *message)
+{
+        struct gap *gap;
+
+        LL_FOREACH (intake->gaps, gap)
+                if (gap->partition == message->partition && strcmp(gap->topic, message->topic) == 0)
+                        return gap;
+        gap = NEW(struct gap);
+        gap->topic = mem_copy_text(message->topic);
+        gap->partition = message->partition;
+        gap->offset = -1;
+        LL_PREPEND(intake->gaps, gap);
+        return gap;
+}
+
+/* What lies before it would never be read once this one is taken. The log may really begin there (retention, the marks
+ * of transactions): then the second reading begins at the same message. */
+static bool must_read_again(struct intake *intake, const struct kafka_message *message)
+{
+        struct gap *gap;
+
+        if (!message->first || message->previous < 0 || message->offset <= message->previous)
+                return false;
+        gap = gap_of(intake, message);
+        if (gap->offset == message->offset)
+                return false;
+        gap->offset = message->offset;
+        return true;
+}
+
 static void take_message(void *context, struct kafka_message *message)
 {
         struct intake *intake = context;
-        struct delivery *delivery = NEW(struct delivery);
+        struct delivery *delivery;
         auto_json *data = NULL;
         struct cloudevent event;
         struct err err = { 0 };
-        int decoded = cloudevent_decode(message, contract_only_type(message->topic), &event, &err);
+        int decoded;
 
+        if (must_read_again(intake, message)) {
+                log_warn("messages are missing before the first one; reading again", "topic", message->topic, NULL);
+                kafka_consumer_rewind(intake->consumer);
+                kafka_consumer_done(intake->consumer, message);
+                return;
+        }
+        decoded = cloudevent_decode(message, contract_only_type(message->topic), &event, &err);
+        delivery = NEW(struct delivery);
         delivery->intake = intake;
         delivery->message = message;
         delivery->started_ns = clock_ns();
@@ -463,6 +511,7 @@ static void free_intake(uv_handle_t *handle)
 void intake_free(struct intake *intake)
 {
         struct delivery *delivery;
+        struct gap *gap, *next;
 
         if (intake == NULL)
                 return;
@@ -470,6 +519,11 @@ void intake_free(struct intake *intake)
         while ((delivery = intake->failed) != NULL) {
                 intake->failed = delivery->next;
                 free_delivery(delivery);
+        }
+        LL_FOREACH_SAFE(intake->gaps, gap, next)
+        {
+                free(gap->topic);
+                free(gap);
         }
         kafka_consumer_free(intake->consumer);
         forget_positions(intake);

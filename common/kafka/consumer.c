@@ -25,7 +25,7 @@ struct lane {
         int64_t position;
         struct waiting *queue, *in_hand;
         size_t queued;
-        bool paused, dropped; /* dropped: ended, waits only for what is in hand */
+        bool paused, begun, dropped; /* dropped: ended, waits only for what is in hand */
 };
 
 struct kafka_consumer {
@@ -118,6 +118,8 @@ static void go_on(struct kafka_consumer *consumer, struct lane *lane)
         lane->in_hand = waiting;
         consumer->in_hand++;
         waiting->message.previous = lane->position;
+        waiting->message.first = !lane->begun;
+        lane->begun = true;
         if (lane->paused && lane->queued <= LANE_RESUME)
                 pause_lane(consumer, lane, false);
         consumer->events->message(consumer->context, &waiting->message);
@@ -476,7 +478,6 @@ void kafka_consumer_start(struct kafka_consumer *consumer, unsigned assignment, 
                 rd_kafka_topic_partition_list_add(list, lane->topic, lane->partition)->offset = positions[i].offset;
         }
         rd_kafka_assign(consumer->rk, list);
-        rd_kafka_resume_partitions(consumer->rk, list);
         rd_kafka_topic_partition_list_destroy(list);
 }
 

@@ -10,6 +10,7 @@ struct kafka_message {
         int32_t partition;
         int64_t offset;
         int64_t previous; /* where this lane stood before: the offset after the message before this one */
+        bool first;       /* since its lane was started: if it lies behind where we asked for, something is missing */
         const void *key;
         size_t key_length;
         const void *value; /* NULL = tombstone */

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from deploy.local.stack import CATALOG, Service, Stack
@@ -21,6 +23,7 @@ from .invariants import check_databases, rows
 from .load import Load
 from .service_faults import armed, died_of_sigkill
 from .service_faults import stopped as services_stopped
+from .topics import cloudevent
 
 LONG = os.environ.get("TENANTRY_LONG") == "1"
 MESSAGE_TIMEOUT = 2.0
@@ -239,6 +242,33 @@ def test_a_topic_that_is_made_again_is_read_from_its_beginning(stack: Stack, api
         api.wait_state(tenant, "ready", 60)
     alerts = [alert["cause"] for alert in api.get("/api/admin/alerts").json["items"]]
     assert f"log-began-anew:{topic}" in alerts
+
+
+def signup_in_partition(stack: Stack, tenant: str, transactional: bool) -> None:
+    """Straight to partition 0, in a transaction if wanted: its mark takes an offset of its own."""
+    settings = {"bootstrap.servers": stack.kafka.bootstrap}
+    producer = Producer({**settings, "transactional.id": tenant} if transactional else settings)
+    if transactional:
+        producer.init_transactions(30)
+        producer.begin_transaction()
+    value = b'{"company": "Gap Shop", "email": "g@gap.test"}'
+    headers = cloudevent("tenant.signup.requested.v1")
+    producer.produce("tenant.signup.v1", value, tenant.encode(), partition=0, headers=headers)
+    if transactional:
+        producer.commit_transaction(30)
+    assert producer.flush(30) == 0
+
+
+def test_a_gap_before_the_first_message_is_looked_at_twice_and_then_believed(stack: Stack, api: Api) -> None:
+    """The mark of a transaction leaves one; so would messages that the client did not hand to us."""
+    provisioner = stack.services["provisioner-0"]
+    before, behind = str(uuid.uuid4()), str(uuid.uuid4())
+    signup_in_partition(stack, before, transactional=True)
+    api.wait_state(before, "ready")
+    with services_stopped(provisioner):
+        signup_in_partition(stack, behind, transactional=False)
+    api.wait_state(behind, "ready")
+    assert "messages are missing before the first one" in provisioner.log_path.read_text()
 
 
 def test_sigterm_with_kafka_away_ends_the_gateway_in_time_and_tells_who_waits(stack: Stack) -> None:
