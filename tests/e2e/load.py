@@ -91,8 +91,22 @@ class Load:
         try:
             eventually(all_ready, seconds, "every signup that got 202 is ready")
         except AssertionError as error:
-            raise AssertionError(f"{error}: {len(last)} of {len(self.accepted)}, such as {last[:3]}") from error
+            raise AssertionError(
+                f"{error}: {len(last)} of {len(self.accepted)}, such as {last[:3]}; {self.what_the_reader_says()}"
+            ) from error
         self.check_nothing_else()
+
+    def what_the_reader_says(self) -> str:
+        """Where it stands, what it refused, and what it warned of last: a signup may be lost before it is a tenant."""
+        offsets = rows(self.stack, "select topic, partition, next_offset from provisioner.consumer_offset")
+        refused = rows(self.stack, "select topic, partition, at_offset, code from provisioner.dead_letter")
+        said = [
+            line
+            for service in self.stack.services.values()
+            for line in service.log_path.read_text(errors="replace").splitlines()
+            if '"level":"warn"' in line
+        ]
+        return "\n".join([f"offsets {offsets}, dead letters {refused}", *said[-40:]])
 
     def check_nothing_else(self) -> None:
         by_company = {each.company: each for each in self.attempts}
