@@ -128,12 +128,11 @@ def _wait(stack: Stack, tenants: list[str], began: float, say: Callable[[str], N
             time.sleep(0.25)
 
 
-def _created(tenants: list[str], requests: Any) -> list[str]:
+def _created(tenants: list[str], requests: list[dict[str, Any]]) -> list[str]:
     """The tenants in the order in which the provider took their creates."""
-    listed = requests["requests"] if isinstance(requests, dict) else requests
     by_name = {tenant.replace("-", ""): tenant for tenant in tenants}
     order: list[str] = []
-    for request in listed:
+    for request in requests:
         found = re.search(r"[0-9a-f]{32}", str((request["body"] or {}).get("name", "")))
         if request["status"] == 201 and found is not None and found[0] in by_name:
             order.append(by_name[found[0]])

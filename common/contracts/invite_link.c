@@ -38,3 +38,12 @@ int invite_link_check(const struct keyring *ring, const char *text, int64_t now_
         *ret = link;
         return 0;
 }
+
+char *invite_link_product(const char *product_url, const char *slug)
+{
+        const char *hole = strstr(product_url, "{slug}");
+
+        if (hole == NULL)
+                return mem_copy_text(product_url);
+        return mem_printf("%.*s%s%s", (int)(hole - product_url), product_url, slug, hole + strlen("{slug}"));
+}

@@ -13,6 +13,9 @@ struct invite_link {
 
 /* The caller frees. */
 char *invite_link_make(const struct keyring *ring, const char *tenant_id, int number, int64_t now_ms);
+/* Where an invitation ends: PRODUCT_URL with the tenant's slug in the place of "{slug}", if it has one. The caller
+ * frees. */
+char *invite_link_product(const char *product_url, const char *slug);
 /* Returns 0, -ERR_INPUT (not one of ours) or -ERR_GONE (run out). */
 int invite_link_check(const struct keyring *ring, const char *text, int64_t now_ms, struct invite_link *ret,
                       struct err *err);

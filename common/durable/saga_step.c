@@ -113,22 +113,22 @@ static void rows_arrived(void *context, const struct pg_rows *rows, const struct
 
 /* Frozen inside a step, a worker may come back to the line that sends: then nothing is sent, and saga_settle drops the
  * saga. */
-static bool is_too_late(struct saga *saga)
+static bool may_ask(struct saga *saga, saga_rows_then then)
 {
+        CHECK_MAGIC(saga, SAGA_MAGIC);
+        saga->rows_then = then;
         if (saga_is_ours(saga))
-                return false;
+                return true;
         assert(saga->in_step);
         saga->resumed = true;
-        return true;
+        return false;
 }
 
 enum step_result saga_query_on(struct saga *saga, struct pg_pool *pool, const char *sql, size_t count,
                                const char *const *params, saga_rows_then then)
 {
-        CHECK_MAGIC(saga, SAGA_MAGIC);
-        if (is_too_late(saga))
+        if (!may_ask(saga, then))
                 return STEP_PENDING;
-        saga->rows_then = then;
         pg_pool_exec(pool, saga_timeout(saga, SAGA_STATEMENT_TIMEOUT), sql, count, params, rows_arrived, saga);
         return STEP_PENDING;
 }
@@ -144,10 +144,8 @@ static int64_t call_time_left(void *context)
 enum step_result saga_query_for(struct saga *saga, struct pg_pool *pool, int64_t timeout_ms, const char *sql,
                                 size_t count, const char *const *params, saga_rows_then then)
 {
-        CHECK_MAGIC(saga, SAGA_MAGIC);
-        if (is_too_late(saga))
+        if (!may_ask(saga, then))
                 return STEP_PENDING;
-        saga->rows_then = then;
         saga->call_until = clock_boot_ms() + timeout_ms;
         pg_pool_exec_for(pool, call_time_left, sql, count, params, rows_arrived, saga);
         return STEP_PENDING;
@@ -162,10 +160,8 @@ enum step_result saga_query(struct saga *saga, const char *sql, size_t count, co
 enum step_result saga_script(struct saga *saga, struct pg_conn *conn, int64_t timeout_ms, const char *sql,
                              saga_rows_then then)
 {
-        CHECK_MAGIC(saga, SAGA_MAGIC);
-        if (is_too_late(saga))
+        if (!may_ask(saga, then))
                 return STEP_PENDING;
-        saga->rows_then = then;
         pg_script(conn, saga_timeout(saga, timeout_ms), sql, rows_arrived, saga);
         return STEP_PENDING;
 }

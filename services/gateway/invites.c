@@ -63,15 +63,6 @@ static void redirect(struct http_request *request, const char *where)
         http_answer(request, 303, "text/plain", "", 0);
 }
 
-static char *product_url(const struct gateway *gateway, const char *slug)
-{
-        const char *pattern = gateway->config->product_url, *hole = strstr(pattern, "{slug}");
-
-        if (hole == NULL)
-                return mem_copy_text(pattern);
-        return mem_printf("%.*s%s%s", (int)(hole - pattern), pattern, slug, hole + 6);
-}
-
 /* A person waits while the provider makes its link. */
 struct visit {
         struct pending pending; /* first */
@@ -179,7 +170,7 @@ static void answer_visit(struct gateway *gateway, struct http_request *request, 
                 ask_for_link(gateway, request, link.tenant.text);
                 return;
         }
-        base = product_url(gateway, pg_text(rows, 0, "slug"));
+        base = invite_link_product(gateway->config->product_url, pg_text(rows, 0, "slug"));
         where = mem_printf("%s?invite=%s", base, http_segment(request));
         redirect(request, where);
 }

@@ -177,11 +177,16 @@ static enum step_result move_to(struct saga *saga, const char *server, int64_t g
 
 static enum step_result look_at_next_server(struct saga *saga);
 
+static bool is_away(const struct pg_pool *pool)
+{
+        return pg_pool_down_ms(pool) > AWAY_AFTER;
+}
+
 /* A server that is away must not hold up every signup, nor one that never answers; one that is only busy is asked
  * again. */
 static bool may_be_skipped(const struct saga *saga, const struct pg_pool *pool)
 {
-        return pg_pool_down_ms(pool) > AWAY_AFTER || saga_step_age(saga) > LOOK_LIMIT;
+        return is_away(pool) || saga_step_age(saga) > LOOK_LIMIT;
 }
 
 static enum step_result not_told(struct saga *saga, const char *server, const struct err *err)
@@ -226,7 +231,7 @@ static enum step_result look_at_next_server(struct saga *saga)
         if (server == NULL)
                 return make_new(saga);
         pool = servers_admin(servers, server);
-        if (pg_pool_down_ms(pool) > AWAY_AFTER)
+        if (is_away(pool))
                 return newest_arrived(saga, NULL, pg_pool_error(pool));
         return saga_query_on(saga, pool, SQL_NEWEST, PARAMS(saga_tenant(saga)), newest_arrived);
 }

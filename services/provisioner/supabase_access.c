@@ -4,6 +4,7 @@
 
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
+#include "common/contracts/invite_link.h"
 #include "services/provisioner/activity.h"
 #include "services/provisioner/logins.h"
 #include "services/provisioner/supabase_api.h"
@@ -155,11 +156,7 @@ static enum step_result create_user(struct saga *saga)
 /* Where the tenant uses the product; the caller frees it. */
 static char *product_url(const struct activity *activity)
 {
-        const char *pattern = activity->provisioner->config->product_url, *hole = strstr(pattern, "{slug}");
-
-        if (hole == NULL)
-                return mem_copy_text(pattern);
-        return mem_printf("%.*s%s%s", (int)(hole - pattern), pattern, activity_tenant(activity, "slug"), hole + 6);
+        return invite_link_product(activity->provisioner->config->product_url, activity_tenant(activity, "slug"));
 }
 
 static enum step_result site_set(struct saga *saga, const struct err *err)

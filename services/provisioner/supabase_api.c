@@ -196,15 +196,15 @@ static int64_t wait_for_turn(const json_t *turns, const char *endpoint)
 /* Asks for a turn; whoever had one shows its place, for the queue may have been held up since. */
 static enum step_result ask_for_turn(struct saga *saga, json_t *turns, const char *endpoint)
 {
+        const json_t *turn = json_object_get(turns, endpoint);
+        const char *first = json_flag(turn, "first") ? "true" : "false";
         double per_minute = (double)activity_of(saga)->provisioner->config->supabase_rate;
         double at_once = MAX(1.0, MIN(AT_ONCE, per_minute / 2));
         /* The provider counts by the minute, wherever that begins: what goes at once and what is refilled within a
          * minute are together no more than the limit. */
         auto_free char *budget = budget_name(endpoint), *burst = mem_printf("%.3f", at_once),
                        *rate = mem_printf("%.6f", MAX(per_minute - at_once, per_minute / 2) / 60),
-                       *place = mem_copy_text(json_text(json_object_get(turns, endpoint), "place"));
-
-        const char *first = json_is_true(json_object_get(json_object_get(turns, endpoint), "first")) ? "true" : "false";
+                       *place = mem_copy_text(json_text(turn, "place"));
 
         json_object_del(turns, endpoint);
         if (place == NULL)

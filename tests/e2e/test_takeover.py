@@ -246,7 +246,7 @@ def test_a_publisher_that_lost_its_lease_and_has_it_again_repeats_what_may_be_st
             )  # fmt: skip
             with frozen_in_failpoint(old):
                 with started(other):
-                    eventually(lambda: count_ready(stack, [tenant]) == 1, 60, "the other makes the tenant ready")
+                    eventually(lambda: count_ready(stack, [tenant]) == 1, 30, "the other makes the tenant ready")
                     eventually(lambda: not unpublished(stack), 20, "the other publishes it")
                 stack.kafka.process.pause()
             try:
