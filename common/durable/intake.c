@@ -36,16 +36,7 @@ struct intake {
         char parked_after[24]; /* the last parked event that was looked at in this round */
         bool assigned, stopped, asking;
         struct delivery *failed; /* messages that wait for PostgreSQL */
-        struct gap *gaps;
-        struct metric *results[5], *seconds;
-};
-
-/* A partition whose first message came from behind the offset that was asked for. */
-struct gap {
-        struct gap *next;
-        char *topic;
-        int32_t partition;
-        int64_t offset;
+        struct metric *results[5], *seconds, *lag;
 };
 
 enum result { RESULT_NEW, RESULT_SKIPPED, RESULT_DEAD, RESULT_PARKED, RESULT_RETRIED };
@@ -193,10 +184,11 @@ static json_t *headers_of(const struct kafka_message *message)
 /* With the bytes only where the catalog may have to keep them. */
 static char *describe_message(const struct kafka_message *message)
 {
-        auto_json *object = json_pack(
-                "{s:s, s:i, s:I, s:o, s:o, s:o}", "topic", message->topic, "partition", (int)message->partition,
-                "offset", (json_int_t)message->offset, "key", base64_text(message->key, message->key_length), "value",
-                base64_text(message->value, message->value_length), "headers", headers_of(message));
+        auto_json *object =
+                json_pack("{s:s, s:i, s:I, s:I, s:o, s:o, s:o}", "topic", message->topic, "partition",
+                          (int)message->partition, "offset", (json_int_t)message->offset, "log_start",
+                          (json_int_t)message->log_start, "key", base64_text(message->key, message->key_length),
+                          "value", base64_text(message->value, message->value_length), "headers", headers_of(message));
 
         return json_print(object);
 }
@@ -234,53 +226,15 @@ static const char *judge(struct intake *intake, const struct cloudevent *event, 
         return "event";
 }
 
-static struct gap *gap_of(struct intake *intake, const struct kafka_message *message)
-{
-        struct gap *gap;
-
-        LL_FOREACH (intake->gaps, gap)
-                if (gap->partition == message->partition && strcmp(gap->topic, message->topic) == 0)
-                        return gap;
-        gap = NEW(struct gap);
-        gap->topic = mem_copy_text(message->topic);
-        gap->partition = message->partition;
-        gap->offset = -1;
-        LL_PREPEND(intake->gaps, gap);
-        return gap;
-}
-
-/* What lies before it would never be read once this one is taken. The log may really begin there (retention, the marks
- * of transactions): then the second reading begins at the same message. */
-static bool must_read_again(struct intake *intake, const struct kafka_message *message)
-{
-        struct gap *gap;
-
-        if (!message->first || message->previous < 0 || message->offset <= message->previous)
-                return false;
-        gap = gap_of(intake, message);
-        if (gap->offset == message->offset)
-                return false;
-        gap->offset = message->offset;
-        return true;
-}
-
 static void take_message(void *context, struct kafka_message *message)
 {
         struct intake *intake = context;
-        struct delivery *delivery;
+        struct delivery *delivery = NEW(struct delivery);
         auto_json *data = NULL;
         struct cloudevent event;
         struct err err = { 0 };
-        int decoded;
+        int decoded = cloudevent_decode(message, contract_only_type(message->topic), &event, &err);
 
-        if (must_read_again(intake, message)) {
-                log_warn("messages are missing before the first one; reading again", "topic", message->topic, NULL);
-                kafka_consumer_rewind(intake->consumer);
-                kafka_consumer_done(intake->consumer, message);
-                return;
-        }
-        decoded = cloudevent_decode(message, contract_only_type(message->topic), &event, &err);
-        delivery = NEW(struct delivery);
         delivery->intake = intake;
         delivery->message = message;
         delivery->started_ns = clock_ns();
@@ -443,7 +397,14 @@ static void on_parked(uv_timer_t *timer)
 static void consumer_in_trouble(void *context, const struct err *err)
 {
         (void)context;
-        log_error("the consumer cannot go on by itself", "code", err->code, "error", err->message, NULL);
+        log_error("reading from Kafka is in trouble", "code", err->code, "error", err->message, NULL);
+}
+
+static void lag_known(void *context, int64_t messages)
+{
+        struct intake *intake = context;
+
+        metric_set(intake->lag, (double)messages);
 }
 
 static void make_metrics(struct intake *intake)
@@ -455,11 +416,14 @@ static void make_metrics(struct intake *intake)
                 intake->results[i] = metric_counter("tenantry_intake_messages_total", labels[i],
                                                     "Messages taken from Kafka by what became of them.");
         intake->seconds = metric_histogram("tenantry_intake_seconds", NULL, "From a message in hand to its commit.");
+        intake->lag = metric_gauge("tenantry_intake_lag_messages", NULL,
+                                   "Messages in the partitions of this process that are not taken yet.");
 }
 
 int intake_new(struct service *service, const struct intake_settings *settings, struct intake **ret, struct err *err)
 {
-        static const struct kafka_consumer_events events = { partitions_assigned, take_message, consumer_in_trouble };
+        static const struct kafka_consumer_events events = { partitions_assigned, take_message, consumer_in_trouble,
+                                                             lag_known };
         struct intake *intake = NEW(struct intake);
         int rc;
 
@@ -511,7 +475,6 @@ static void free_intake(uv_handle_t *handle)
 void intake_free(struct intake *intake)
 {
         struct delivery *delivery;
-        struct gap *gap, *next;
 
         if (intake == NULL)
                 return;
@@ -519,11 +482,6 @@ void intake_free(struct intake *intake)
         while ((delivery = intake->failed) != NULL) {
                 intake->failed = delivery->next;
                 free_delivery(delivery);
-        }
-        LL_FOREACH_SAFE(intake->gaps, gap, next)
-        {
-                free(gap->topic);
-                free(gap);
         }
         kafka_consumer_free(intake->consumer);
         forget_positions(intake);

@@ -1,47 +1,19 @@
 /* A Kafka consumer whose offsets live elsewhere: see consumer.h. */
-#include "common/kafka/consumer.h"
+#include "common/kafka/consumer_private.h"
 
+#include "common/base/failpoint.h"
 #include "common/base/memory.h"
 
 #include <string.h>
 #include <utlist.h>
 
-#define CONSUMER_MAGIC   0x6b636f6e
-#define LANE_LIMIT       64 /* messages waiting in a lane before its partition is paused */
-#define LANE_RESUME      16
-#define METADATA_TIMEOUT 2000
-#define TAIL_RETRY       SECONDS(1)
+#define LANE_LIMIT  64 /* messages waiting in a lane before its partition is paused */
+#define LANE_RESUME 16
 
 struct waiting {
         struct waiting *prev, *next;
         rd_kafka_event_t *event; /* owns the bytes of the message */
         struct kafka_message message;
-};
-
-struct lane {
-        struct lane *next;
-        char *topic;
-        int32_t partition;
-        int64_t position;
-        struct waiting *queue, *in_hand;
-        size_t queued;
-        bool paused, begun, dropped; /* dropped: ended, waits only for what is in hand */
-};
-
-struct kafka_consumer {
-        unsigned magic;
-        uv_loop_t *loop;
-        rd_kafka_t *rk;
-        rd_kafka_queue_t *queue;
-        struct kafka_wakeup *wakeup;
-        const struct kafka_consumer_events *events;
-        void *context;
-        struct lane *lanes;
-        size_t in_hand;
-        unsigned assignment;
-        rd_kafka_topic_partition_list_t *wanted; /* what the group gives us, while we wait for offsets or hands */
-        struct tail_start *tail_start;
-        bool revoking, rewinding, stopped, tail, freed;
 };
 
 static void free_waiting(struct waiting *waiting)
@@ -89,15 +61,13 @@ static void drop_lanes(struct kafka_consumer *consumer)
         LL_FOREACH_SAFE(consumer->lanes, lane, next)
         {
                 empty_lane(lane);
-                if (lane->paused) /* librdkafka would remember it beyond the next assignment */
-                        pause_lane(consumer, lane, false);
                 lane->dropped = true;
                 if (lane->in_hand == NULL)
                         free_lane(consumer, lane);
         }
 }
 
-static struct lane *find_lane(struct kafka_consumer *consumer, const char *topic, int32_t partition)
+struct lane *consumer_find_lane(struct kafka_consumer *consumer, const char *topic, int32_t partition)
 {
         struct lane *lane;
 
@@ -105,6 +75,18 @@ static struct lane *find_lane(struct kafka_consumer *consumer, const char *topic
                 if (!lane->dropped && lane->partition == partition && strcmp(lane->topic, topic) == 0)
                         return lane;
         return NULL;
+}
+
+/* Asked only where messages are missing before this one. */
+static int64_t log_start_before(const struct kafka_consumer *consumer, const struct lane *lane, int64_t offset)
+{
+        int64_t low, high;
+
+        if (lane->position < 0 || offset <= lane->position ||
+            rd_kafka_get_watermark_offsets(consumer->rk, lane->topic, lane->partition, &low, &high) !=
+                    RD_KAFKA_RESP_ERR_NO_ERROR)
+                return -1;
+        return low;
 }
 
 static void go_on(struct kafka_consumer *consumer, struct lane *lane)
@@ -118,8 +100,7 @@ static void go_on(struct kafka_consumer *consumer, struct lane *lane)
         lane->in_hand = waiting;
         consumer->in_hand++;
         waiting->message.previous = lane->position;
-        waiting->message.first = !lane->begun;
-        lane->begun = true;
+        waiting->message.log_start = log_start_before(consumer, lane, waiting->message.offset);
         if (lane->paused && lane->queued <= LANE_RESUME)
                 pause_lane(consumer, lane, false);
         consumer->events->message(consumer->context, &waiting->message);
@@ -133,7 +114,7 @@ static void add_message(struct kafka_consumer *consumer, rd_kafka_event_t *event
         struct lane *lane = NULL;
 
         if (native != NULL && !native->err)
-                lane = find_lane(consumer, rd_kafka_topic_name(native->rkt), native->partition);
+                lane = consumer_find_lane(consumer, rd_kafka_topic_name(native->rkt), native->partition);
         if (lane == NULL) {
                 rd_kafka_event_destroy(event);
                 return;
@@ -152,6 +133,7 @@ static void add_message(struct kafka_consumer *consumer, rd_kafka_event_t *event
         };
         DL_APPEND(lane->queue, waiting);
         lane->queued++;
+        lane->owed_since = 0;
         if (!lane->paused && lane->queued >= LANE_LIMIT)
                 pause_lane(consumer, lane, true);
         go_on(consumer, lane);
@@ -171,7 +153,7 @@ static struct kafka_position *copy_positions(const rd_kafka_topic_partition_list
         return positions;
 }
 
-static void ask_for_positions(struct kafka_consumer *consumer)
+void consumer_ask_for_positions(struct kafka_consumer *consumer)
 {
         auto_free struct kafka_position *positions = copy_positions(consumer->wanted);
 
@@ -192,7 +174,7 @@ static void handle_rebalance(struct kafka_consumer *consumer, rd_kafka_event_t *
                 if (consumer->wanted != NULL)
                         rd_kafka_topic_partition_list_destroy(consumer->wanted);
                 consumer->wanted = rd_kafka_topic_partition_list_copy(rd_kafka_event_topic_partition_list(event));
-                ask_for_positions(consumer);
+                consumer_ask_for_positions(consumer);
                 return;
         }
         consumer->assignment++;
@@ -200,6 +182,18 @@ static void handle_rebalance(struct kafka_consumer *consumer, rd_kafka_event_t *
         consumer->revoking = true;
         if (consumer->in_hand == 0)
                 give_back(consumer);
+}
+
+/* Also what nobody is given stands before the end: the marks of transactions. */
+static void end_reached(struct kafka_consumer *consumer, rd_kafka_event_t *event)
+{
+        rd_kafka_topic_partition_t *place = rd_kafka_event_topic_partition(event);
+        struct lane *lane = place ? consumer_find_lane(consumer, place->topic, place->partition) : NULL;
+
+        if (lane != NULL)
+                lane->end = place->offset;
+        if (place != NULL)
+                rd_kafka_topic_partition_destroy(place);
 }
 
 static void handle_error(struct kafka_consumer *consumer, rd_kafka_event_t *event)
@@ -231,6 +225,8 @@ static void serve(void *context)
                 }
                 if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_REBALANCE)
                         handle_rebalance(consumer, event);
+                else if (rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__PARTITION_EOF)
+                        end_reached(consumer, event);
                 else if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR)
                         handle_error(consumer, event);
                 rd_kafka_event_destroy(event);
@@ -245,9 +241,9 @@ static void set_default(rd_kafka_conf_t *conf, const struct kafka_settings *sett
                 kafka_client_set(conf, name, value);
 }
 
-static int consumer_new(uv_loop_t *loop, const struct kafka_settings *settings, const char *group,
-                        const struct kafka_consumer_events *events, void *context, struct kafka_consumer **ret,
-                        struct err *err)
+int consumer_make(uv_loop_t *loop, const struct kafka_settings *settings, const char *group,
+                  const struct kafka_consumer_events *events, void *context, struct kafka_consumer **ret,
+                  struct err *err)
 {
         struct kafka_consumer *consumer;
         rd_kafka_conf_t *conf;
@@ -261,6 +257,7 @@ static int consumer_new(uv_loop_t *loop, const struct kafka_settings *settings, 
         kafka_client_set(conf, "auto.commit.interval.ms", "1000");
         kafka_client_set(conf, "enable.auto.offset.store", "false");
         kafka_client_set(conf, "auto.offset.reset", "earliest");
+        kafka_client_set(conf, "enable.partition.eof", "true");
         set_default(conf, settings, "session.timeout.ms", "10000");
         set_default(conf, settings, "heartbeat.interval.ms", "1000");
         set_default(conf, settings, "fetch.wait.max.ms", "100");
@@ -290,7 +287,7 @@ int kafka_consumer_new(uv_loop_t *loop, const struct kafka_settings *settings, c
 {
         rd_kafka_topic_partition_list_t *list;
         rd_kafka_resp_err_t code;
-        int rc = consumer_new(loop, settings, group, events, context, ret, err);
+        int rc = consumer_make(loop, settings, group, events, context, ret, err);
 
         if (rc < 0)
                 return rc;
@@ -299,135 +296,12 @@ int kafka_consumer_new(uv_loop_t *loop, const struct kafka_settings *settings, c
                 rd_kafka_topic_partition_list_add(list, *topics, RD_KAFKA_PARTITION_UA);
         code = rd_kafka_subscribe((*ret)->rk, list);
         rd_kafka_topic_partition_list_destroy(list);
-        if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+        if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
+                lag_begin(*ret);
                 return 0;
+        }
         kafka_consumer_free(*ret);
         return err_set(err, ERR_INPUT, "kafka_subscribe", "cannot subscribe: %s", rd_kafka_err2str(code));
-}
-
-/* Asking for metadata blocks, so a worker thread does it. */
-struct tail_start {
-        uv_work_t work;
-        struct kafka_consumer *consumer;
-        rd_kafka_t *rk;
-        char *topic;
-        rd_kafka_topic_partition_list_t
-                *found; /* with the offsets where the partitions end now; NULL = not all known */
-        uv_timer_t again;
-        bool waiting, told;
-};
-
-/* The end as an offset, not as "the end": that would be looked up some time later, and what came before be missed. */
-static rd_kafka_topic_partition_list_t *find_ends(rd_kafka_t *rk, const char *topic, int partitions)
-{
-        rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
-
-        for (int i = 0; i < partitions; i++) {
-                int64_t low, high;
-
-                if (rd_kafka_query_watermark_offsets(rk, topic, i, &low, &high, METADATA_TIMEOUT) !=
-                    RD_KAFKA_RESP_ERR_NO_ERROR) {
-                        rd_kafka_topic_partition_list_destroy(list);
-                        return NULL;
-                }
-                rd_kafka_topic_partition_list_add(list, topic, i)->offset = high;
-        }
-        return list;
-}
-
-static void find_partitions(uv_work_t *work)
-{
-        struct tail_start *start = CONTAINER_OF(work, struct tail_start, work);
-        rd_kafka_topic_t *topic = rd_kafka_topic_new(start->rk, start->topic, NULL);
-        const struct rd_kafka_metadata *metadata = NULL;
-        int partitions = 0;
-
-        if (rd_kafka_metadata(start->rk, 0, topic, &metadata, METADATA_TIMEOUT) == RD_KAFKA_RESP_ERR_NO_ERROR) {
-                if (metadata->topic_cnt == 1 && metadata->topics[0].err == RD_KAFKA_RESP_ERR_NO_ERROR)
-                        partitions = metadata->topics[0].partition_cnt;
-                rd_kafka_metadata_destroy(metadata);
-        }
-        if (partitions > 0)
-                start->found = find_ends(start->rk, start->topic, partitions);
-        rd_kafka_topic_destroy(topic);
-}
-
-static void partitions_found(uv_work_t *work, int status);
-
-static void look_again(uv_timer_t *timer)
-{
-        struct tail_start *start = timer->data;
-
-        start->waiting = false;
-        uv_queue_work(start->consumer->loop, &start->work, find_partitions, partitions_found);
-}
-
-/* The brokers are away, or the topic is not made yet: said once, tried every second. */
-static void look_again_later(struct tail_start *start)
-{
-        struct kafka_consumer *consumer = start->consumer;
-        struct err err;
-
-        if (!start->told && consumer->events->trouble != NULL) {
-                err_set(&err, ERR_BUSY, "topic_missing", "%s cannot be found (brokers away, or run: tenantry init)",
-                        start->topic);
-                consumer->events->trouble(consumer->context, &err);
-        }
-        start->told = start->waiting = true;
-        consumer->tail_start = start;
-        uv_timer_start(&start->again, look_again, TAIL_RETRY, 0);
-}
-
-static void tail_start_closed(uv_handle_t *handle)
-{
-        struct tail_start *start = handle->data;
-
-        free(start->topic);
-        free(start);
-}
-
-static void partitions_found(uv_work_t *work, int status)
-{
-        struct tail_start *start = CONTAINER_OF(work, struct tail_start, work);
-        struct kafka_consumer *consumer = start->consumer;
-
-        (void)status;
-        consumer->tail_start = NULL;
-        if (consumer->freed) {
-                if (start->found != NULL)
-                        rd_kafka_topic_partition_list_destroy(start->found);
-                uv_close((uv_handle_t *)&start->again, tail_start_closed);
-                kafka_consumer_free(consumer);
-                return;
-        }
-        if (start->found == NULL) {
-                look_again_later(start);
-                return;
-        }
-        consumer->wanted = start->found;
-        uv_close((uv_handle_t *)&start->again, tail_start_closed);
-        ask_for_positions(consumer);
-}
-
-int kafka_consumer_tail(uv_loop_t *loop, const struct kafka_settings *settings, const char *topic,
-                        const struct kafka_consumer_events *events, void *context, struct kafka_consumer **ret,
-                        struct err *err)
-{
-        struct tail_start *start;
-        int rc = consumer_new(loop, settings, "tenantry-watch", events, context, ret, err);
-
-        if (rc < 0)
-                return rc;
-        start = NEW(struct tail_start);
-        start->consumer = *ret;
-        start->rk = (*ret)->rk;
-        start->topic = mem_copy_text(topic);
-        uv_timer_init(loop, &start->again);
-        start->again.data = start;
-        (*ret)->tail = true;
-        (*ret)->tail_start = start;
-        uv_queue_work(loop, &start->work, find_partitions, partitions_found);
-        return 0;
 }
 
 void kafka_consumer_free(struct kafka_consumer *consumer)
@@ -440,10 +314,8 @@ void kafka_consumer_free(struct kafka_consumer *consumer)
         if (consumer->wakeup != NULL)
                 kafka_wakeup_free(TAKE_PTR(consumer->wakeup));
         consumer->freed = true;
-        if (consumer->tail_start != NULL && !consumer->tail_start->waiting)
-                return; /* partitions_found ends it */
-        if (consumer->tail_start != NULL)
-                uv_close((uv_handle_t *)&TAKE_PTR(consumer->tail_start)->again, tail_start_closed);
+        if (inquiry_end(consumer))
+                return; /* its worker thread still uses rk */
         LL_FOREACH_SAFE(consumer->lanes, lane, next)
         {
                 if (lane->in_hand != NULL)
@@ -457,6 +329,25 @@ void kafka_consumer_free(struct kafka_consumer *consumer)
         kafka_client_destroy_later(consumer->loop, consumer->rk);
         consumer->magic = 0;
         free(consumer);
+}
+
+/* What was paused in an earlier assignment stays paused in librdkafka, so it is resumed. Before the assignment, never
+ * behind it: librdkafka puts the start of a partition off until the last commit is answered, and a resume that is given
+ * meanwhile can be numbered after the start and yet arrive before it. Then the start is thrown away as outdated, and
+ * nobody reads the partition any more (seen with 2.0.2: "received outdated op FETCH_START"). */
+static void assign(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *list)
+{
+        rd_kafka_resp_err_t code;
+        struct err err;
+
+        rd_kafka_resume_partitions(consumer->rk, list);
+        code = rd_kafka_assign(consumer->rk, list);
+        if (FAILPOINT(consumer_after_assign, &err) < 0)
+                rd_kafka_pause_partitions(consumer->rk, list); /* a start that is lost looks like this */
+        if (code == RD_KAFKA_RESP_ERR_NO_ERROR || consumer->events->trouble == NULL)
+                return;
+        err_set(&err, ERR_BUSY, "assign_failed", "partitions cannot be read: %s", rd_kafka_err2str(code));
+        consumer->events->trouble(consumer->context, &err);
 }
 
 void kafka_consumer_start(struct kafka_consumer *consumer, unsigned assignment, const struct kafka_position *positions,
@@ -474,10 +365,11 @@ void kafka_consumer_start(struct kafka_consumer *consumer, unsigned assignment, 
                 lane->topic = mem_copy_text(positions[i].topic);
                 lane->partition = positions[i].partition;
                 lane->position = positions[i].offset;
+                lane->end = -1;
                 LL_PREPEND(consumer->lanes, lane);
                 rd_kafka_topic_partition_list_add(list, lane->topic, lane->partition)->offset = positions[i].offset;
         }
-        rd_kafka_assign(consumer->rk, list);
+        assign(consumer, list);
         rd_kafka_topic_partition_list_destroy(list);
 }
 
@@ -517,7 +409,7 @@ void kafka_consumer_rewind(struct kafka_consumer *consumer)
         if (consumer->rewinding || consumer->revoking || consumer->wanted == NULL)
                 return;
         rd_kafka_assign(consumer->rk, NULL);
-        ask_for_positions(consumer);
+        consumer_ask_for_positions(consumer);
 }
 
 void kafka_consumer_stop(struct kafka_consumer *consumer)

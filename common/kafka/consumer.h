@@ -9,8 +9,8 @@ struct kafka_message {
         const char *topic; /* this and all below live until kafka_consumer_done */
         int32_t partition;
         int64_t offset;
-        int64_t previous; /* where this lane stood before: the offset after the message before this one */
-        bool first;       /* since its lane was started: if it lies behind where we asked for, something is missing */
+        int64_t previous;  /* where this lane stood before: the offset after the message before this one */
+        int64_t log_start; /* where the log begins now, if messages are missing before this one; otherwise negative */
         const void *key;
         size_t key_length;
         const void *value; /* NULL = tombstone */
@@ -32,9 +32,12 @@ struct kafka_consumer_events {
         void (*assigned)(void *context, unsigned assignment, struct kafka_position *positions, size_t count);
         /* One message; call kafka_consumer_done when what it asks for is remembered. */
         void (*message)(void *context, struct kafka_message *message);
-        /* Something a person may have to mend (a topic is missing, no right to read it); librdkafka goes on trying.
-         * NULL is fine. */
+        /* Something a person may have to mend (a topic is missing, no right to read it, a partition stands still); it
+         * is tried again. NULL is fine. */
         void (*trouble)(void *context, const struct err *err);
+        /* Every few seconds: how many messages of our partitions are not dealt with. NULL is fine; a tail does not
+         * tell. */
+        void (*lag)(void *context, int64_t messages);
 };
 
 /* Joins group (topics end with NULL). Everything is called on the loop thread. Returns 0 and *ret, or -ERR_INPUT. */

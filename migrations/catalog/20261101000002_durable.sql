@@ -366,6 +366,7 @@ create function durable.take_message(
     p_partition int,
     p_offset bigint,
     p_previous bigint,
+    p_log_start bigint,
     p_source text,
     p_event_id text,
     p_body_hash text
@@ -391,6 +392,12 @@ begin
                    'were lost with it must be sent again', p_topic, p_partition, p_offset, p_previous));
     elsif v_next > p_offset then
         return 'seen';
+    end if;
+    if p_log_start > v_next then
+        perform catalog.raise_alert('messages-expired:' || p_topic || '/' || p_partition, null,
+            'messages were deleted before they were read',
+            format('Kafka deleted the offsets %s to %s of %s/%s, which nobody had read; what they asked for must be '
+                   'sent again', v_next, p_log_start - 1, p_topic, p_partition));
     end if;
     insert into consumer_offset (topic, partition, next_offset)
     values (p_topic, p_partition, p_offset + 1)

@@ -272,7 +272,8 @@ declare
 begin
     v_taken := durable.take_message(
         p_message ->> 'topic', (p_message ->> 'partition')::int, (p_message ->> 'offset')::bigint, p_previous,
-        p_event ->> 'source', case when p_verdict <> 'dead' then p_event ->> 'id' end, p_event ->> 'body_hash');
+        (p_message ->> 'log_start')::bigint, p_event ->> 'source',
+        case when p_verdict <> 'dead' then p_event ->> 'id' end, p_event ->> 'body_hash');
     if v_taken = 'conflict' then
         perform durable.put_dead_letter(p_message, 'event_id_conflict', 'id',
             'another event was taken under this id before');

@@ -227,50 +227,6 @@ def test_a_signup_whose_steps_lasted_too_long_while_nobody_could_work_is_tried_f
     api.wait_state(tenant, "ready", 60)
 
 
-def test_a_topic_that_is_made_again_is_read_from_its_beginning(stack: Stack, api: Api) -> None:
-    """Its log begins below the offset that the catalog has: nothing of it may be taken for seen."""
-    topic = "tenant.signup.v1"
-    before = rows(stack, f"select sum(next_offset) from provisioner.consumer_offset where topic = '{topic}'")
-    assert int(before[0][0]) > 0
-    with services_stopped(*stack.services.values()):
-        admin = AdminClient({"bootstrap.servers": stack.kafka.bootstrap})
-        admin.delete_topics([topic])[topic].result(20)
-        eventually(lambda: topic not in admin.list_topics(timeout=5).topics, 20, "the topic is gone")
-        stack.init()
-    tenants = [api.signup(f"Reborn {number}").json["tenant_id"] for number in range(8)]
-    for tenant in tenants:
-        api.wait_state(tenant, "ready", 60)
-    alerts = [alert["cause"] for alert in api.get("/api/admin/alerts").json["items"]]
-    assert f"log-began-anew:{topic}" in alerts
-
-
-def signup_in_partition(stack: Stack, tenant: str, transactional: bool) -> None:
-    """Straight to partition 0, in a transaction if wanted: its mark takes an offset of its own."""
-    settings = {"bootstrap.servers": stack.kafka.bootstrap}
-    producer = Producer({**settings, "transactional.id": tenant} if transactional else settings)
-    if transactional:
-        producer.init_transactions(30)
-        producer.begin_transaction()
-    value = b'{"company": "Gap Shop", "email": "g@gap.test"}'
-    headers = cloudevent("tenant.signup.requested.v1")
-    producer.produce("tenant.signup.v1", value, tenant.encode(), partition=0, headers=headers)
-    if transactional:
-        producer.commit_transaction(30)
-    assert producer.flush(30) == 0
-
-
-def test_a_gap_before_the_first_message_is_looked_at_twice_and_then_believed(stack: Stack, api: Api) -> None:
-    """The mark of a transaction leaves one; so would messages that the client did not hand to us."""
-    provisioner = stack.services["provisioner-0"]
-    before, behind = str(uuid.uuid4()), str(uuid.uuid4())
-    signup_in_partition(stack, before, transactional=True)
-    api.wait_state(before, "ready")
-    with services_stopped(provisioner):
-        signup_in_partition(stack, behind, transactional=False)
-    api.wait_state(behind, "ready")
-    assert "messages are missing before the first one" in provisioner.log_path.read_text()
-
-
 def test_sigterm_with_kafka_away_ends_the_gateway_in_time_and_tells_who_waits(stack: Stack) -> None:
     gateway = stack.services["gateway-0"]
     with Load(stack, callers=2) as load:

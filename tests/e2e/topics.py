@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import time
 import uuid
 from dataclasses import dataclass
@@ -81,6 +83,23 @@ def read_all(brokers: str, topic: str, seconds: float = 20) -> list[Record]:
     finally:
         consumer.close()
     return records
+
+
+def delete_records(port: int, topic: str, before: dict[int, int]) -> None:
+    """Deletes of each partition what stands before an offset, as retention would. The Python client has no call for it,
+    so this is the protocol's DeleteRecords, version 1 (kafka.apache.org/protocol)."""
+    name = topic.encode()
+    partitions = b"".join(struct.pack(">iq", partition, offset) for partition, offset in before.items())
+    body = struct.pack(">ih", 1, len(name)) + name + struct.pack(">i", len(before)) + partitions
+    request = struct.pack(">hhih", 21, 1, 1, -1) + body + struct.pack(">i", 10_000)
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection, connection.makefile("rwb") as stream:
+        stream.write(struct.pack(">i", len(request)) + request)
+        stream.flush()
+        (size,) = struct.unpack(">i", stream.read(4))
+        answer = stream.read(size)
+    (count,) = struct.unpack_from(">i", answer, 14 + len(name))
+    answered = [struct.unpack_from(">iqh", answer, 18 + len(name) + 14 * place) for place in range(count)]
+    assert sorted(answered) == sorted((partition, offset, 0) for partition, offset in before.items()), answered
 
 
 def latest(records: list[Record]) -> dict[str, Any]:

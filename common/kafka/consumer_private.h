@@ -1,0 +1,71 @@
+/* What consumer.c (a group's member), tail.c (a watcher without a group), lag.c (how far behind) and inquiry.c (what only
+ * the brokers know) share. */
+#pragma once
+
+#include "common/kafka/consumer.h"
+
+#define CONSUMER_MAGIC 0x6b636f6e
+#define BROKER_TIMEOUT 2000 /* ms that a question may take */
+
+struct waiting;
+
+/* A partition of ours. What librdkafka hands over waits in the queue; one message at a time is in hand. */
+struct lane {
+        struct lane *next;
+        char *topic;
+        int32_t partition;
+        int64_t position; /* next to be taken */
+        int64_t end;      /* where the log ended when librdkafka had read all of it; -1 = it has not yet */
+        int64_t owed_since;
+        struct waiting *queue, *in_hand;
+        size_t queued;
+        bool paused, dropped; /* dropped: ended, waits only for what is in hand */
+};
+
+struct kafka_consumer {
+        unsigned magic;
+        uv_loop_t *loop;
+        rd_kafka_t *rk;
+        rd_kafka_queue_t *queue;
+        struct kafka_wakeup *wakeup;
+        const struct kafka_consumer_events *events;
+        void *context;
+        struct lane *lanes;
+        size_t in_hand;
+        unsigned assignment;
+        rd_kafka_topic_partition_list_t *wanted; /* what the group gives us, while we wait for offsets or hands */
+        struct inquiry *inquiry;
+        bool revoking, rewinding, stopped, tail, freed;
+};
+
+/* In no group yet, with no partitions. Returns 0 and *ret, or -ERR_INPUT. */
+int consumer_make(uv_loop_t *loop, const struct kafka_settings *settings, const char *group,
+                  const struct kafka_consumer_events *events, void *context, struct kafka_consumer **ret,
+                  struct err *err);
+/* Calls assigned for what is wanted. */
+void consumer_ask_for_positions(struct kafka_consumer *consumer);
+/* NULL where it is not ours (any more). */
+struct lane *consumer_find_lane(struct kafka_consumer *consumer, const char *topic, int32_t partition);
+
+/* Something that only the brokers know: librdkafka blocks while it asks them, so a worker thread does, again and again
+ * until there is nothing more to ask. The consumer lives as long as a question is under way. Embedded first. */
+struct inquiry {
+        uv_work_t work;
+        uv_timer_t timer;
+        struct kafka_consumer *consumer;
+        int64_t interval_ms;
+        void (*prepare)(struct inquiry *inquiry);  /* on the loop, before each question; NULL is fine */
+        void (*ask)(struct inquiry *inquiry);      /* on a worker thread: sees nothing but rk and what is its own */
+        bool (*answered)(struct inquiry *inquiry); /* on the loop; returns whether to ask again */
+        void (*release)(struct inquiry *inquiry);  /* frees it */
+        bool under_way;
+};
+
+/* Asks for the first time after delay_ms. Takes the inquiry, of which a consumer has one at most. */
+void inquiry_begin(struct kafka_consumer *consumer, struct inquiry *inquiry, int64_t delay_ms);
+/* Ends the consumer's inquiry, if any. Returns whether a question is under way: then it ends by itself, and frees the
+ * consumer after that. */
+bool inquiry_end(struct kafka_consumer *consumer);
+
+/* Looks every few seconds how far the consumer's partitions are behind, and at those that nobody reads. */
+void lag_begin(struct kafka_consumer *consumer);

@@ -1,0 +1,70 @@
+/* Questions that only the brokers can answer: see consumer_private.h. */
+#include "common/kafka/consumer_private.h"
+
+static void released(uv_handle_t *handle)
+{
+        struct inquiry *inquiry = handle->data;
+
+        inquiry->release(inquiry);
+}
+
+static void end(struct inquiry *inquiry)
+{
+        inquiry->consumer->inquiry = NULL;
+        uv_close((uv_handle_t *)&inquiry->timer, released);
+}
+
+static void ask(uv_work_t *work)
+{
+        struct inquiry *inquiry = CONTAINER_OF(work, struct inquiry, work);
+
+        inquiry->ask(inquiry);
+}
+
+static void put_question(uv_timer_t *timer);
+
+static void answered(uv_work_t *work, int status)
+{
+        struct inquiry *inquiry = CONTAINER_OF(work, struct inquiry, work);
+        struct kafka_consumer *consumer = inquiry->consumer;
+
+        (void)status;
+        inquiry->under_way = false;
+        if (consumer->freed)
+                kafka_consumer_free(consumer);
+        else if (inquiry->answered(inquiry))
+                uv_timer_start(&inquiry->timer, put_question, (uint64_t)inquiry->interval_ms, 0);
+        else
+                end(inquiry);
+}
+
+static void put_question(uv_timer_t *timer)
+{
+        struct inquiry *inquiry = timer->data;
+
+        inquiry->under_way = true;
+        if (inquiry->prepare != NULL)
+                inquiry->prepare(inquiry);
+        uv_queue_work(inquiry->consumer->loop, &inquiry->work, ask, answered);
+}
+
+void inquiry_begin(struct kafka_consumer *consumer, struct inquiry *inquiry, int64_t delay_ms)
+{
+        assert(consumer->inquiry == NULL);
+        consumer->inquiry = inquiry;
+        inquiry->consumer = consumer;
+        uv_timer_init(consumer->loop, &inquiry->timer);
+        inquiry->timer.data = inquiry;
+        uv_timer_start(&inquiry->timer, put_question, (uint64_t)delay_ms, 0);
+        uv_unref((uv_handle_t *)&inquiry->timer);
+}
+
+bool inquiry_end(struct kafka_consumer *consumer)
+{
+        if (consumer->inquiry == NULL)
+                return false;
+        if (consumer->inquiry->under_way)
+                return true;
+        end(consumer->inquiry);
+        return false;
+}

@@ -1,0 +1,106 @@
+/* Follows a topic from its end without a group: see kafka_consumer_tail in consumer.h. */
+#include "common/kafka/consumer_private.h"
+
+#include "common/base/memory.h"
+
+#define TAIL_RETRY SECONDS(1)
+
+struct tail {
+        struct inquiry inquiry;
+        rd_kafka_t *rk;
+        char *topic;
+        rd_kafka_topic_partition_list_t *found; /* NULL = not all of it is known yet */
+        bool told;
+};
+
+/* The end as an offset, not as "the end": that would be looked up some time later, and what came before be missed. */
+static rd_kafka_topic_partition_list_t *find_ends(rd_kafka_t *rk, const char *topic, int partitions)
+{
+        rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
+
+        for (int i = 0; i < partitions; i++) {
+                int64_t low, high;
+
+                if (rd_kafka_query_watermark_offsets(rk, topic, i, &low, &high, BROKER_TIMEOUT) !=
+                    RD_KAFKA_RESP_ERR_NO_ERROR) {
+                        rd_kafka_topic_partition_list_destroy(list);
+                        return NULL;
+                }
+                rd_kafka_topic_partition_list_add(list, topic, i)->offset = high;
+        }
+        return list;
+}
+
+static void find_partitions(struct inquiry *inquiry)
+{
+        struct tail *tail = CONTAINER_OF(inquiry, struct tail, inquiry);
+        rd_kafka_topic_t *topic = rd_kafka_topic_new(tail->rk, tail->topic, NULL);
+        const struct rd_kafka_metadata *metadata = NULL;
+        int partitions = 0;
+
+        if (rd_kafka_metadata(tail->rk, 0, topic, &metadata, BROKER_TIMEOUT) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+                if (metadata->topic_cnt == 1 && metadata->topics[0].err == RD_KAFKA_RESP_ERR_NO_ERROR)
+                        partitions = metadata->topics[0].partition_cnt;
+                rd_kafka_metadata_destroy(metadata);
+        }
+        if (partitions > 0)
+                tail->found = find_ends(tail->rk, tail->topic, partitions);
+        rd_kafka_topic_destroy(topic);
+}
+
+/* The brokers are away, or the topic is not made yet: said once. */
+static void tell(struct tail *tail)
+{
+        struct kafka_consumer *consumer = tail->inquiry.consumer;
+        struct err err;
+
+        if (tail->told || consumer->events->trouble == NULL)
+                return;
+        tail->told = true;
+        err_set(&err, ERR_BUSY, "topic_missing", "%s cannot be found (brokers away, or run: tenantry init)", tail->topic);
+        consumer->events->trouble(consumer->context, &err);
+}
+
+static bool partitions_found(struct inquiry *inquiry)
+{
+        struct tail *tail = CONTAINER_OF(inquiry, struct tail, inquiry);
+
+        if (tail->found == NULL) {
+                tell(tail);
+                return true;
+        }
+        inquiry->consumer->wanted = TAKE_PTR(tail->found);
+        consumer_ask_for_positions(inquiry->consumer);
+        return false;
+}
+
+static void free_tail(struct inquiry *inquiry)
+{
+        struct tail *tail = CONTAINER_OF(inquiry, struct tail, inquiry);
+
+        if (tail->found != NULL)
+                rd_kafka_topic_partition_list_destroy(tail->found);
+        free(tail->topic);
+        free(tail);
+}
+
+int kafka_consumer_tail(uv_loop_t *loop, const struct kafka_settings *settings, const char *topic,
+                        const struct kafka_consumer_events *events, void *context, struct kafka_consumer **ret,
+                        struct err *err)
+{
+        struct tail *tail;
+        int rc = consumer_make(loop, settings, "tenantry-watch", events, context, ret, err);
+
+        if (rc < 0)
+                return rc;
+        tail = NEW(struct tail);
+        tail->inquiry.interval_ms = TAIL_RETRY;
+        tail->inquiry.ask = find_partitions;
+        tail->inquiry.answered = partitions_found;
+        tail->inquiry.release = free_tail;
+        tail->rk = (*ret)->rk;
+        tail->topic = mem_copy_text(topic);
+        (*ret)->tail = true;
+        inquiry_begin(*ret, &tail->inquiry, 0);
+        return 0;
+}
