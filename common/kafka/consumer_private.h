@@ -1,5 +1,5 @@
-/* What consumer.c (a group's member), tail.c (a watcher without a group), lag.c (how far behind) and inquiry.c (what only
- * the brokers know) share. */
+/* What consumer.c (a group's member), tail.c (a watcher without a group), lag.c (how far behind) and inquiry.c (what
+ * only the brokers know) share. */
 #pragma once
 
 #include "common/kafka/consumer.h"

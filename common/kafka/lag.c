@@ -16,7 +16,7 @@ struct lag {
         struct inquiry inquiry;
         rd_kafka_t *rk;
         rd_kafka_topic_partition_list_t *ends; /* of our partitions, once asked for */
-        int64_t patience_ms;                   /* doubled each time: a fetch that only takes long must come to its end */
+        int64_t patience_ms; /* doubled each time: a fetch that only takes long must come to its end */
         bool known;
 };
 

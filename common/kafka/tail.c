@@ -57,7 +57,8 @@ static void tell(struct tail *tail)
         if (tail->told || consumer->events->trouble == NULL)
                 return;
         tail->told = true;
-        err_set(&err, ERR_BUSY, "topic_missing", "%s cannot be found (brokers away, or run: tenantry init)", tail->topic);
+        err_set(&err, ERR_BUSY, "topic_missing", "%s cannot be found (brokers away, or run: tenantry init)",
+                tail->topic);
         consumer->events->trouble(consumer->context, &err);
 }
 
