@@ -9,31 +9,27 @@
 #include "common/base/memory.h"
 #include "common/base/metrics.h"
 #include "common/contracts/contract.h"
+#include "common/durable/parked.h"
 
 #include <string.h>
 #include <utlist.h>
 
 #define STATEMENT_TIMEOUT SECONDS(10)
 #define RETRY_DELAY       250
-#define PARKED_INTERVAL   SECONDS(30)
 
 static const char SQL_POSITIONS[] = "select topic, partition, next_offset from consumer_offset";
 
 static const char SQL_TAKE[] = "select take($1::jsonb, $2::bigint, $3, $4::jsonb, $5::jsonb, $6, $7, $8) as taken";
 
-static const char SQL_PARKED_NEXT[] = "select id, event, data from parked_next($1::text[], $2::bigint)";
-
-static const char SQL_TAKE_PARKED[] = "select take_parked($1::bigint, $2::jsonb, $3, $4, $5)";
-
 struct intake {
         struct service *service;
         struct intake_settings settings;
         struct kafka_consumer *consumer;
-        uv_timer_t retry, parked;
+        struct parked *parked;
+        uv_timer_t retry;
         struct kafka_position *positions;
         size_t position_count;
         unsigned assignment;
-        char parked_after[24]; /* the last parked event that was looked at in this round */
         bool assigned, stopped, asking;
         struct delivery *failed; /* messages that wait for PostgreSQL */
         struct metric *results[5], *seconds, *lag;
@@ -334,66 +330,6 @@ static void catalog_changed(void *context, bool up)
                 kafka_consumer_rewind(intake->consumer);
 }
 
-static void ask_parked(struct intake *intake);
-
-static void parked_taken(void *context, const struct pg_rows *rows, const struct err *err)
-{
-        struct intake *intake = context;
-
-        (void)rows;
-        if (err != NULL)
-                log_error("a parked event cannot be taken; it stays parked", "error", err->message, NULL);
-        if (!intake->stopped && (err == NULL || !err_is_transient(err)))
-                ask_parked(intake); /* the next one, whatever became of this */
-}
-
-/* The contract is asked as for any event: when it was parked, nobody knew it. */
-static void parked_arrived(void *context, const struct pg_rows *rows, const struct err *err)
-{
-        struct intake *intake = context;
-        auto_json *described = NULL, *given = NULL, *data = NULL;
-        auto_free char *text = NULL;
-        const struct contract *contract;
-        struct err refused = { 0 };
-
-        if (err != NULL || pg_rows_count(rows) == 0 || intake->stopped)
-                return;
-        snprintf(intake->parked_after, sizeof(intake->parked_after), "%s", pg_text(rows, 0, "id"));
-        if (json_parse(pg_text(rows, 0, "event"), strlen(pg_text(rows, 0, "event")), &described, &refused) == 0 &&
-            json_parse(pg_text(rows, 0, "data"), strlen(pg_text(rows, 0, "data")), &given, &refused) == 0) {
-                contract = contract_find(json_text(described, "type"));
-                if (contract != NULL &&
-                    contract_check(contract, json_text(described, "key"), given, &data, &refused) == 0 &&
-                    intake->settings.enrich != NULL)
-                        intake->settings.enrich(intake->settings.context, data);
-        }
-        text = data ? json_print(data) : NULL;
-        pg_pool_exec(intake->service->catalog, STATEMENT_TIMEOUT, SQL_TAKE_PARKED,
-                     PARAMS(intake->parked_after, text, refused.class ? refused.code : NULL,
-                            refused.field[0] ? refused.field : NULL, refused.class ? refused.message : NULL),
-                     parked_taken, intake);
-}
-
-static void ask_parked(struct intake *intake)
-{
-        auto_buf types = { 0 };
-
-        for (const struct contract *c = CONTRACTS; c->type != NULL; c++)
-                buf_printf(&types, "%s%s", types.length ? "," : "{", c->type);
-        buf_add_text(&types, "}");
-        pg_pool_exec(intake->service->catalog, STATEMENT_TIMEOUT, SQL_PARKED_NEXT,
-                     PARAMS(types.data, intake->parked_after), parked_arrived, intake);
-}
-
-static void on_parked(uv_timer_t *timer)
-{
-        struct intake *intake = timer->data;
-
-        snprintf(intake->parked_after, sizeof(intake->parked_after), "0");
-        if (!intake->stopped)
-                ask_parked(intake);
-}
-
 static void consumer_in_trouble(void *context, const struct err *err)
 {
         (void)context;
@@ -437,10 +373,9 @@ int intake_new(struct service *service, const struct intake_settings *settings, 
                 return rc;
         }
         uv_timer_init(&service->loop, &intake->retry);
-        uv_timer_init(&service->loop, &intake->parked);
-        intake->retry.data = intake->parked.data = intake;
+        intake->retry.data = intake;
         uv_timer_start(&intake->retry, on_retry, RETRY_DELAY, RETRY_DELAY);
-        uv_timer_start(&intake->parked, on_parked, 0, PARKED_INTERVAL);
+        intake->parked = parked_new(service, settings->enrich, settings->context);
         pg_pool_on_change(service->catalog, catalog_changed, intake);
         *ret = intake;
         return 0;
@@ -450,6 +385,7 @@ void intake_stop(struct intake *intake)
 {
         intake->stopped = true;
         kafka_consumer_stop(intake->consumer);
+        parked_stop(intake->parked);
 }
 
 /* What waits for PostgreSQL is not finished before it is back: Kafka still has it. */
@@ -485,6 +421,6 @@ void intake_free(struct intake *intake)
         }
         kafka_consumer_free(intake->consumer);
         forget_positions(intake);
-        uv_close((uv_handle_t *)&intake->retry, NULL);
-        uv_close((uv_handle_t *)&intake->parked, free_intake);
+        parked_free(intake->parked);
+        uv_close((uv_handle_t *)&intake->retry, free_intake);
 }

@@ -1,0 +1,122 @@
+/* From where they were parked into the catalog's work: see parked.h. */
+#include "common/durable/parked.h"
+
+#include "common/base/buf.h"
+#include "common/base/log.h"
+#include "common/base/memory.h"
+#include "common/contracts/contract.h"
+
+#include <string.h>
+
+#define STATEMENT_TIMEOUT SECONDS(10)
+#define LOOK_INTERVAL     SECONDS(30)
+
+static const char SQL_NEXT[] = "select id, event, data from parked_next($1::text[], $2::bigint)";
+
+static const char SQL_TAKE[] = "select take_parked($1::bigint, $2::jsonb, $3, $4, $5)";
+
+struct parked {
+        struct service *service;
+        void (*enrich)(void *context, json_t *data);
+        void *context;
+        uv_timer_t timer;
+        char after[24]; /* the last one that was looked at in this round */
+        bool stopped;
+};
+
+static void ask_next(struct parked *parked);
+
+static void event_taken(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct parked *parked = context;
+
+        (void)rows;
+        if (err != NULL)
+                log_error("a parked event cannot be taken; it stays parked", "error", err->message, NULL);
+        if (!parked->stopped && (err == NULL || !err_is_transient(err)))
+                ask_next(parked); /* whatever became of this one */
+}
+
+/* The contract is asked as for any event: when it was parked, nobody knew it. NULL and *err where it is broken. */
+static json_t *judge(const struct parked *parked, const char *event, const char *data, struct err *err)
+{
+        auto_json *described = NULL, *given = NULL;
+        json_t *judged = NULL;
+        const struct contract *contract;
+
+        if (json_parse(event, strlen(event), &described, err) < 0 || json_parse(data, strlen(data), &given, err) < 0)
+                return NULL;
+        contract = contract_find(json_text(described, "type"));
+        if (contract == NULL || contract_check(contract, json_text(described, "key"), given, &judged, err) < 0)
+                return NULL;
+        if (parked->enrich != NULL)
+                parked->enrich(parked->context, judged);
+        return judged;
+}
+
+static void event_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct parked *parked = context;
+        auto_json *data = NULL;
+        auto_free char *text = NULL;
+        struct err refused = { 0 };
+
+        if (err != NULL || pg_rows_count(rows) == 0 || parked->stopped)
+                return;
+        snprintf(parked->after, sizeof(parked->after), "%s", pg_text(rows, 0, "id"));
+        data = judge(parked, pg_text(rows, 0, "event"), pg_text(rows, 0, "data"), &refused);
+        text = data ? json_print(data) : NULL;
+        pg_pool_exec(parked->service->catalog, STATEMENT_TIMEOUT, SQL_TAKE,
+                     PARAMS(parked->after, text, refused.class ? refused.code : NULL,
+                            refused.field[0] ? refused.field : NULL, refused.class ? refused.message : NULL),
+                     event_taken, parked);
+}
+
+static void ask_next(struct parked *parked)
+{
+        auto_buf types = { 0 };
+
+        for (const struct contract *c = CONTRACTS; c->type != NULL; c++)
+                buf_printf(&types, "%s%s", types.length ? "," : "{", c->type);
+        buf_add_text(&types, "}");
+        pg_pool_exec(parked->service->catalog, STATEMENT_TIMEOUT, SQL_NEXT, PARAMS(types.data, parked->after),
+                     event_arrived, parked);
+}
+
+static void look(uv_timer_t *timer)
+{
+        struct parked *parked = timer->data;
+
+        snprintf(parked->after, sizeof(parked->after), "0");
+        ask_next(parked);
+}
+
+struct parked *parked_new(struct service *service, void (*enrich)(void *context, json_t *data), void *context)
+{
+        struct parked *parked = NEW(struct parked);
+
+        parked->service = service;
+        parked->enrich = enrich;
+        parked->context = context;
+        uv_timer_init(&service->loop, &parked->timer);
+        parked->timer.data = parked;
+        uv_timer_start(&parked->timer, look, 0, LOOK_INTERVAL);
+        return parked;
+}
+
+void parked_stop(struct parked *parked)
+{
+        parked->stopped = true;
+        uv_timer_stop(&parked->timer);
+}
+
+static void free_parked(uv_handle_t *handle)
+{
+        free(handle->data);
+}
+
+void parked_free(struct parked *parked)
+{
+        if (parked != NULL)
+                uv_close((uv_handle_t *)&parked->timer, free_parked);
+}
