@@ -208,10 +208,12 @@ bool saga_engine_is_idle(const struct saga_engine *engine)
         return engine->held == 0;
 }
 
-static void free_engine(uv_handle_t *handle)
+static void on_closed(uv_handle_t *handle)
 {
         struct saga_engine *engine = handle->data;
 
+        if (--engine->handles > 0)
+                return;
         free(engine->known);
         free(engine);
 }
@@ -225,7 +227,8 @@ void saga_engine_free(struct saga_engine *engine)
         DL_FOREACH_SAFE (engine->sagas, saga,
                          next) /* a call that outlived the deadline would come back to freed memory */
                 saga_let_go(saga);
-        uv_close((uv_handle_t *)&engine->poll, NULL);
-        uv_close((uv_handle_t *)&engine->renew, NULL);
-        uv_close((uv_handle_t *)&engine->gauge, free_engine);
+        engine->handles = 3;
+        uv_close((uv_handle_t *)&engine->poll, on_closed);
+        uv_close((uv_handle_t *)&engine->renew, on_closed);
+        uv_close((uv_handle_t *)&engine->gauge, on_closed);
 }

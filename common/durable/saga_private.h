@@ -15,6 +15,7 @@ struct saga_engine {
         struct saga *sagas;
         char *known; /* kind/step of all we can run, as an SQL array */
         uv_timer_t poll, renew, gauge;
+        int handles; /* of these that are not closed */
         bool claiming, claim_again, stopped;
         int64_t claim_lease; /* counts from before the claim was asked for: never longer than the catalog's */
         struct metric *in_hand, *due, *oldest, *lost;
