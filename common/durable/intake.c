@@ -11,6 +11,7 @@
 #include "common/contracts/contract.h"
 #include "common/durable/parked.h"
 
+#include <math.h>
 #include <string.h>
 #include <utlist.h>
 
@@ -18,6 +19,8 @@
 #define RETRY_DELAY       250
 
 static const char SQL_POSITIONS[] = "select topic, partition, next_offset from consumer_offset";
+
+static const char SQL_PASS[] = "select durable.pass_offsets($1, $2::int, $3::bigint, $4::bigint, $5::bigint)";
 
 static const char SQL_TAKE[] = "select take($1::jsonb, $2::bigint, $3, $4::jsonb, $5::jsonb, $6, $7, $8) as taken";
 
@@ -336,11 +339,33 @@ static void consumer_in_trouble(void *context, const struct err *err)
         log_error("reading from Kafka is in trouble", "code", err->code, "error", err->message, NULL);
 }
 
-static void lag_known(void *context, int64_t messages)
+/* Where it fails, a restarted reader passes there again. */
+static void passing_stored(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        (void)context;
+        (void)rows;
+        if (err != NULL)
+                log_warn("offsets without messages could not be passed", "error", err->message, NULL);
+}
+
+static void offsets_passed(void *context, const char *topic, int32_t partition, int64_t from, int64_t to,
+                           int64_t log_start)
+{
+        struct intake *intake = context;
+        auto_free char *where = mem_printf("%d", (int)partition);
+        auto_free char *begin = mem_printf("%lld", (long long)from);
+        auto_free char *end = mem_printf("%lld", (long long)to);
+        auto_free char *start = mem_printf("%lld", (long long)log_start);
+
+        pg_pool_exec(intake->service->catalog, STATEMENT_TIMEOUT, SQL_PASS, PARAMS(topic, where, begin, end, start),
+                     passing_stored, intake);
+}
+
+static void lag_known(void *context, int64_t offsets)
 {
         struct intake *intake = context;
 
-        metric_set(intake->lag, (double)messages);
+        metric_set(intake->lag, offsets < 0 ? NAN : (double)offsets);
 }
 
 static void make_metrics(struct intake *intake)
@@ -352,14 +377,14 @@ static void make_metrics(struct intake *intake)
                 intake->results[i] = metric_counter("tenantry_intake_messages_total", labels[i],
                                                     "Messages taken from Kafka by what became of them.");
         intake->seconds = metric_histogram("tenantry_intake_seconds", NULL, "From a message in hand to its commit.");
-        intake->lag = metric_gauge("tenantry_intake_lag_messages", NULL,
-                                   "Messages in the partitions of this process that are not taken yet.");
+        intake->lag = metric_gauge("tenantry_intake_lag_offsets", NULL, "By how many offsets the catalog is behind.");
+        metric_set(intake->lag, NAN);
 }
 
 int intake_new(struct service *service, const struct intake_settings *settings, struct intake **ret, struct err *err)
 {
         static const struct kafka_consumer_events events = { partitions_assigned, take_message, consumer_in_trouble,
-                                                             lag_known };
+                                                             offsets_passed, lag_known };
         struct intake *intake = NEW(struct intake);
         int rc;
 

@@ -77,16 +77,30 @@ struct lane *consumer_find_lane(struct kafka_consumer *consumer, const char *top
         return NULL;
 }
 
-/* Asked only where messages are missing before this one. */
-static int64_t log_start_before(const struct kafka_consumer *consumer, const struct lane *lane, int64_t offset)
+bool lane_is_busy(const struct lane *lane)
+{
+        return lane->queue != NULL || lane->in_hand != NULL;
+}
+
+/* As the last answer to a fetch told it. */
+static int64_t log_start(const struct kafka_consumer *consumer, const struct lane *lane)
 {
         int64_t low, high;
 
-        if (lane->position < 0 || offset <= lane->position ||
-            rd_kafka_get_watermark_offsets(consumer->rk, lane->topic, lane->partition, &low, &high) !=
-                    RD_KAFKA_RESP_ERR_NO_ERROR)
+        if (rd_kafka_get_watermark_offsets(consumer->rk, lane->topic, lane->partition, &low, &high) !=
+            RD_KAFKA_RESP_ERR_NO_ERROR)
                 return -1;
         return low;
+}
+
+static void tell_what_was_passed(const struct kafka_consumer *consumer, struct lane *lane)
+{
+        if (lane_is_busy(lane) || lane->position < 0 || lane->fetched <= MAX(lane->position, lane->passed) ||
+            consumer->events->passed == NULL)
+                return;
+        lane->passed = lane->fetched;
+        consumer->events->passed(consumer->context, lane->topic, lane->partition, lane->position, lane->fetched,
+                                 log_start(consumer, lane));
 }
 
 static void go_on(struct kafka_consumer *consumer, struct lane *lane)
@@ -100,7 +114,6 @@ static void go_on(struct kafka_consumer *consumer, struct lane *lane)
         lane->in_hand = waiting;
         consumer->in_hand++;
         waiting->message.previous = lane->position;
-        waiting->message.log_start = log_start_before(consumer, lane, waiting->message.offset);
         if (lane->paused && lane->queued <= LANE_RESUME)
                 pause_lane(consumer, lane, false);
         consumer->events->message(consumer->context, &waiting->message);
@@ -129,11 +142,13 @@ static void add_message(struct kafka_consumer *consumer, rd_kafka_event_t *event
                 .key_length = native->key_len,
                 .value = native->payload,
                 .value_length = native->len,
+                .log_start = lane->fetched >= 0 && native->offset > lane->fetched ? log_start(consumer, lane) : -1,
                 .native = native,
         };
+        lane->fetched = native->offset + 1;
         DL_APPEND(lane->queue, waiting);
         lane->queued++;
-        lane->owed_since = 0;
+        lane->owed_looks = 0;
         if (!lane->paused && lane->queued >= LANE_LIMIT)
                 pause_lane(consumer, lane, true);
         go_on(consumer, lane);
@@ -184,14 +199,17 @@ static void handle_rebalance(struct kafka_consumer *consumer, rd_kafka_event_t *
                 give_back(consumer);
 }
 
-/* Also what nobody is given stands before the end: the marks of transactions. */
+/* Before the end there may be what is never handed out, such as the marks of transactions. */
 static void end_reached(struct kafka_consumer *consumer, rd_kafka_event_t *event)
 {
         rd_kafka_topic_partition_t *place = rd_kafka_event_topic_partition(event);
         struct lane *lane = place ? consumer_find_lane(consumer, place->topic, place->partition) : NULL;
 
-        if (lane != NULL)
-                lane->end = place->offset;
+        if (lane != NULL) {
+                lane->fetched = place->offset;
+                lane->owed_looks = 0;
+                tell_what_was_passed(consumer, lane);
+        }
         if (place != NULL)
                 rd_kafka_topic_partition_destroy(place);
 }
@@ -218,7 +236,7 @@ static void serve(void *context)
         rd_kafka_event_t *event;
 
         CHECK_MAGIC(consumer, CONSUMER_MAGIC);
-        while (!consumer->freed && (event = rd_kafka_queue_poll(consumer->queue, 0)) != NULL) {
+        while ((event = rd_kafka_queue_poll(consumer->queue, 0)) != NULL) {
                 if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_FETCH) {
                         add_message(consumer, event);
                         continue;
@@ -364,8 +382,7 @@ void kafka_consumer_start(struct kafka_consumer *consumer, unsigned assignment, 
 
                 lane->topic = mem_copy_text(positions[i].topic);
                 lane->partition = positions[i].partition;
-                lane->position = positions[i].offset;
-                lane->end = -1;
+                lane->position = lane->fetched = positions[i].offset;
                 LL_PREPEND(consumer->lanes, lane);
                 rd_kafka_topic_partition_list_add(list, lane->topic, lane->partition)->offset = positions[i].offset;
         }
@@ -390,6 +407,7 @@ void kafka_consumer_done(struct kafka_consumer *consumer, struct kafka_message *
         free_waiting(waiting);
         if (!lane->dropped) {
                 go_on(consumer, lane);
+                tell_what_was_passed(consumer, lane);
                 return;
         }
         free_lane(consumer, lane);

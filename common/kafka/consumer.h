@@ -10,7 +10,8 @@ struct kafka_message {
         int32_t partition;
         int64_t offset;
         int64_t previous;  /* where this lane stood before: the offset after the message before this one */
-        int64_t log_start; /* where the log begins now, if messages are missing before this one; otherwise negative */
+        int64_t log_start; /* where the log began, if offsets are missing before this one; negative = none, or unknown
+                            */
         const void *key;
         size_t key_length;
         const void *value; /* NULL = tombstone */
@@ -35,9 +36,13 @@ struct kafka_consumer_events {
         /* Something a person may have to mend (a topic is missing, no right to read it, a partition stands still); it
          * is tried again. NULL is fine. */
         void (*trouble)(void *context, const struct err *err);
-        /* Every few seconds: how many messages of our partitions are not dealt with. NULL is fine; a tail does not
-         * tell. */
-        void (*lag)(void *context, int64_t messages);
+        /* All before `to` is read, and from `from` on no message was for us: marks of transactions, what was taken
+         * back, or (before log_start; negative = unknown) what Kafka has deleted. NULL is fine. */
+        void (*passed)(void *context, const char *topic, int32_t partition, int64_t from, int64_t to,
+                       int64_t log_start);
+        /* Every few seconds: how many offsets of our partitions are not dealt with; negative = unknown. NULL is fine; a
+         * tail does not tell. */
+        void (*lag)(void *context, int64_t offsets);
 };
 
 /* Joins group (topics end with NULL). Everything is called on the loop thread. Returns 0 and *ret, or -ERR_INPUT. */
@@ -48,6 +53,7 @@ int kafka_consumer_new(uv_loop_t *loop, const struct kafka_settings *settings, c
 int kafka_consumer_tail(uv_loop_t *loop, const struct kafka_settings *settings, const char *topic,
                         const struct kafka_consumer_events *events, void *context, struct kafka_consumer **ret,
                         struct err *err);
+/* Not from within an event. */
 void kafka_consumer_free(struct kafka_consumer *consumer);
 
 void kafka_consumer_start(struct kafka_consumer *consumer, unsigned assignment, const struct kafka_position *positions,

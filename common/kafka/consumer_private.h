@@ -5,7 +5,6 @@
 #include "common/kafka/consumer.h"
 
 #define CONSUMER_MAGIC 0x6b636f6e
-#define BROKER_TIMEOUT 2000 /* ms that a question may take */
 
 struct waiting;
 
@@ -14,11 +13,12 @@ struct lane {
         struct lane *next;
         char *topic;
         int32_t partition;
-        int64_t position; /* next to be taken */
-        int64_t end;      /* where the log ended when librdkafka had read all of it; -1 = it has not yet */
-        int64_t owed_since;
+        int64_t position; /* next to be dealt with */
+        int64_t fetched; /* how far librdkafka has read: behind the last message it gave us, or the end it told us of */
+        int64_t passed;  /* up to where the events were told that there is nothing for us */
         struct waiting *queue, *in_hand;
         size_t queued;
+        int owed_looks;       /* how often in a row messages were there of which it was given none: lag.c */
         bool paused, dropped; /* dropped: ended, waits only for what is in hand */
 };
 
@@ -33,7 +33,7 @@ struct kafka_consumer {
         struct lane *lanes;
         size_t in_hand;
         unsigned assignment;
-        rd_kafka_topic_partition_list_t *wanted; /* what the group gives us, while we wait for offsets or hands */
+        rd_kafka_topic_partition_list_t *wanted; /* what the group gives us; NULL = nothing, or not in it now */
         struct inquiry *inquiry;
         bool revoking, rewinding, stopped, tail, freed;
 };
@@ -46,6 +46,8 @@ int consumer_make(uv_loop_t *loop, const struct kafka_settings *settings, const 
 void consumer_ask_for_positions(struct kafka_consumer *consumer);
 /* NULL where it is not ours (any more). */
 struct lane *consumer_find_lane(struct kafka_consumer *consumer, const char *topic, int32_t partition);
+/* Whether something of it waits or is in hand. */
+bool lane_is_busy(const struct lane *lane);
 
 /* Something that only the brokers know: librdkafka blocks while it asks them, so a worker thread does, again and again
  * until there is nothing more to ask. The consumer lives as long as a question is under way. Embedded first. */
@@ -66,6 +68,10 @@ void inquiry_begin(struct kafka_consumer *consumer, struct inquiry *inquiry, int
 /* Ends the consumer's inquiry, if any. Returns whether a question is under way: then it ends by itself, and frees the
  * consumer after that. */
 bool inquiry_end(struct kafka_consumer *consumer);
+
+/* Fills the offsets of the list with those where its partitions end for a reader that waits for transactions. Blocks
+ * for two seconds at most. Returns false unless all are known. */
+bool inquiry_find_ends(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list);
 
 /* Looks every few seconds how far the consumer's partitions are behind, and at those that nobody reads. */
 void lag_begin(struct kafka_consumer *consumer);

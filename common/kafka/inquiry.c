@@ -1,6 +1,8 @@
 /* Questions that only the brokers can answer: see consumer_private.h. */
 #include "common/kafka/consumer_private.h"
 
+#define BROKER_TIMEOUT 2000 /* ms */
+
 static void released(uv_handle_t *handle)
 {
         struct inquiry *inquiry = handle->data;
@@ -46,6 +48,19 @@ static void put_question(uv_timer_t *timer)
         if (inquiry->prepare != NULL)
                 inquiry->prepare(inquiry);
         uv_queue_work(inquiry->consumer->loop, &inquiry->work, ask, answered);
+}
+
+bool inquiry_find_ends(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list)
+{
+        /* Of a time that is none, Kafka tells the end: so all partitions are one question to each broker. */
+        for (int i = 0; i < list->cnt; i++)
+                list->elems[i].offset = RD_KAFKA_OFFSET_END;
+        if (rd_kafka_offsets_for_times(rk, list, BROKER_TIMEOUT) != RD_KAFKA_RESP_ERR_NO_ERROR)
+                return false;
+        for (int i = 0; i < list->cnt; i++)
+                if (list->elems[i].err != RD_KAFKA_RESP_ERR_NO_ERROR || list->elems[i].offset < 0)
+                        return false;
+        return true;
 }
 
 void inquiry_begin(struct kafka_consumer *consumer, struct inquiry *inquiry, int64_t delay_ms)

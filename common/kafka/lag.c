@@ -3,21 +3,20 @@
  * it events wait that somebody was promised. */
 #include "common/kafka/consumer_private.h"
 
-#include "common/base/clock.h"
 #include "common/base/memory.h"
 
 #include <utlist.h>
 
 #define LOOK_INTERVAL  SECONDS(5)
-#define PATIENCE_LEAST SECONDS(20)
-#define PATIENCE_MOST  SECONDS(20 * 60)
+#define PATIENCE_LEAST 4
+#define PATIENCE_MOST  240
 
 struct lag {
         struct inquiry inquiry;
         rd_kafka_t *rk;
         rd_kafka_topic_partition_list_t *ends; /* of our partitions, once asked for */
-        int64_t patience_ms; /* doubled each time: a fetch that only takes long must come to its end */
         bool known;
+        int patience; /* looks in a row; see start_again */
 };
 
 static void list_partitions(struct inquiry *inquiry)
@@ -30,90 +29,103 @@ static void list_partitions(struct inquiry *inquiry)
         lag->ends = rd_kafka_topic_partition_list_new(8);
         LL_FOREACH (inquiry->consumer->lanes, lane)
                 if (!lane->dropped)
-                        rd_kafka_topic_partition_list_add(lag->ends, lane->topic, lane->partition)->offset =
-                                RD_KAFKA_OFFSET_END; /* as a time: that of what is written next */
+                        rd_kafka_topic_partition_list_add(lag->ends, lane->topic, lane->partition);
 }
 
 static void find_ends(struct inquiry *inquiry)
 {
         struct lag *lag = CONTAINER_OF(inquiry, struct lag, inquiry);
 
-        lag->known = rd_kafka_offsets_for_times(lag->rk, lag->ends, BROKER_TIMEOUT) == RD_KAFKA_RESP_ERR_NO_ERROR;
+        lag->known = lag->ends->cnt > 0 && inquiry_find_ends(lag->rk, lag->ends);
 }
 
-static bool is_busy(const struct lane *lane)
+/* The high watermark of the last fetch counts too: a transaction that stays open holds up what is behind it. */
+static int64_t offsets_left(const struct kafka_consumer *consumer, const struct lane *lane, int64_t end)
 {
-        return lane->queue != NULL || lane->in_hand != NULL;
+        int64_t from = lane_is_busy(lane) ? lane->position : lane->fetched;
+        int64_t low, high;
+
+        if (rd_kafka_get_watermark_offsets(consumer->rk, lane->topic, lane->partition, &low, &high) !=
+            RD_KAFKA_RESP_ERR_NO_ERROR)
+                low = high = 0;
+        return MAX(0, MAX(end, high) - MAX(0, MAX(from, low)));
 }
 
-/* How much of its log is not dealt with. What is left behind the last message was no message. */
-static int64_t left(const struct lane *lane, int64_t end)
+/* For this look: messages stood before the end, and it waits for nothing but them. */
+static void count_owed(struct lane *lane, int64_t end)
 {
-        int64_t from = is_busy(lane) ? lane->position : MAX(lane->position, lane->end);
-
-        return MAX(0, end - MAX(0, from));
+        if (lane_is_busy(lane) || end <= MAX(0, lane->fetched))
+                lane->owed_looks = 0;
+        else
+                lane->owed_looks++;
 }
 
-/* Whether it has long been owed messages that were there to be read, and is waiting for nothing but them. */
-static bool stands_still(struct lane *lane, int64_t end, int64_t patience_ms)
+/* Returns the sum of what is left, or -1 where that of one partition is unknown. */
+static int64_t look(struct lag *lag)
 {
-        int64_t now = clock_boot_ms();
+        struct kafka_consumer *consumer = lag->inquiry.consumer;
+        int64_t sum = 0;
+        struct lane *lane;
 
-        if (is_busy(lane) || left(lane, end) == 0)
-                lane->owed_since = 0;
-        else if (lane->owed_since == 0)
-                lane->owed_since = now;
-        return lane->owed_since != 0 && now - lane->owed_since >= patience_ms;
+        LL_FOREACH (consumer->lanes, lane) {
+                rd_kafka_topic_partition_t *found =
+                        lag->known ? rd_kafka_topic_partition_list_find(lag->ends, lane->topic, lane->partition) : NULL;
+
+                if (lane->dropped || found == NULL) {
+                        lane->owed_looks = 0;
+                        sum = -1;
+                        continue;
+                }
+                count_owed(lane, found->offset);
+                if (sum >= 0)
+                        sum += offsets_left(consumer, lane, found->offset);
+        }
+        if (consumer->lanes == NULL && (consumer->wanted == NULL || consumer->wanted->cnt > 0))
+                return -1; /* not in the group, or waiting to hear where to begin */
+        return sum;
 }
 
-static void start_again(struct lag *lag, const struct lane *lane, int64_t end)
+static struct lane *most_owed(const struct lag *lag)
+{
+        struct lane *lane, *most = NULL;
+
+        LL_FOREACH (lag->inquiry.consumer->lanes, lane)
+                if (lane->owed_looks > 0 && (most == NULL || lane->owed_looks > most->owed_looks))
+                        most = lane;
+        return most;
+}
+
+/* Each time it is waited twice as long for the next, since a fetch that only takes long must come to its end; where all
+ * goes well that is taken back slowly. */
+static void start_again(struct lag *lag, const struct lane *lane)
 {
         struct kafka_consumer *consumer = lag->inquiry.consumer;
         struct err err;
 
         err_set(&err, ERR_BUSY, "partition_stalled",
-                "%s/%d stands still at %lld, and its log ends at %lld; all partitions are started again", lane->topic,
-                (int)lane->partition, (long long)lane->position, (long long)end);
+                "%s/%d has messages behind offset %lld and gives none; all partitions are started again", lane->topic,
+                (int)lane->partition, (long long)MAX(0, lane->fetched));
         if (consumer->events->trouble != NULL)
                 consumer->events->trouble(consumer->context, &err);
-        lag->patience_ms = MIN(lag->patience_ms * 2, PATIENCE_MOST);
+        lag->patience = MIN(lag->patience * 2, PATIENCE_MOST);
         kafka_consumer_rewind(consumer);
-}
-
-static bool has_partitions(const struct kafka_consumer *consumer)
-{
-        return consumer->wanted != NULL && consumer->wanted->cnt > 0;
 }
 
 static bool ends_found(struct inquiry *inquiry)
 {
         struct lag *lag = CONTAINER_OF(inquiry, struct lag, inquiry);
         struct kafka_consumer *consumer = inquiry->consumer;
-        const struct lane *still = NULL;
-        int64_t still_end = 0, messages = 0;
-        bool owed = false;
+        int64_t offsets = look(lag);
+        const struct lane *most = most_owed(lag);
 
-        for (int i = 0; lag->known && i < lag->ends->cnt; i++) {
-                const rd_kafka_topic_partition_t *found = &lag->ends->elems[i];
-                struct lane *lane = consumer_find_lane(consumer, found->topic, found->partition);
-
-                if (lane == NULL || found->err != RD_KAFKA_RESP_ERR_NO_ERROR || found->offset < 0)
-                        continue;
-                messages += left(lane, found->offset);
-                if (stands_still(lane, found->offset, lag->patience_ms)) {
-                        still = lane;
-                        still_end = found->offset;
-                }
-                owed |= lane->owed_since != 0;
-        }
-        if (consumer->stopped || (has_partitions(consumer) && (!lag->known || consumer->lanes == NULL)))
-                return true;
+        if (consumer->stopped)
+                return false;
         if (consumer->events->lag != NULL)
-                consumer->events->lag(consumer->context, messages);
-        if (still != NULL)
-                start_again(lag, still, still_end);
-        else if (!owed)
-                lag->patience_ms = PATIENCE_LEAST;
+                consumer->events->lag(consumer->context, offsets);
+        if (most != NULL && most->owed_looks > lag->patience)
+                start_again(lag, most);
+        else if (most == NULL)
+                lag->patience = MAX(lag->patience - 1, PATIENCE_LEAST);
         return true;
 }
 
@@ -136,6 +148,6 @@ void lag_begin(struct kafka_consumer *consumer)
         lag->inquiry.answered = ends_found;
         lag->inquiry.release = free_lag;
         lag->rk = consumer->rk;
-        lag->patience_ms = PATIENCE_LEAST;
+        lag->patience = PATIENCE_LEAST;
         inquiry_begin(consumer, &lag->inquiry, LOOK_INTERVAL);
 }

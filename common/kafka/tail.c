@@ -1,9 +1,10 @@
-/* Follows a topic from its end without a group: see kafka_consumer_tail in consumer.h. */
+/* Follows a topic from its end without a group: see kafka_consumer_tail in consumer.h. lag.c does not look after it. */
 #include "common/kafka/consumer_private.h"
 
 #include "common/base/memory.h"
 
-#define TAIL_RETRY SECONDS(1)
+#define TAIL_RETRY       SECONDS(1)
+#define METADATA_TIMEOUT 2000 /* ms */
 
 struct tail {
         struct inquiry inquiry;
@@ -14,23 +15,6 @@ struct tail {
 };
 
 /* The end as an offset, not as "the end": that would be looked up some time later, and what came before be missed. */
-static rd_kafka_topic_partition_list_t *find_ends(rd_kafka_t *rk, const char *topic, int partitions)
-{
-        rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
-
-        for (int i = 0; i < partitions; i++) {
-                int64_t low, high;
-
-                if (rd_kafka_query_watermark_offsets(rk, topic, i, &low, &high, BROKER_TIMEOUT) !=
-                    RD_KAFKA_RESP_ERR_NO_ERROR) {
-                        rd_kafka_topic_partition_list_destroy(list);
-                        return NULL;
-                }
-                rd_kafka_topic_partition_list_add(list, topic, i)->offset = high;
-        }
-        return list;
-}
-
 static void find_partitions(struct inquiry *inquiry)
 {
         struct tail *tail = CONTAINER_OF(inquiry, struct tail, inquiry);
@@ -38,14 +22,18 @@ static void find_partitions(struct inquiry *inquiry)
         const struct rd_kafka_metadata *metadata = NULL;
         int partitions = 0;
 
-        if (rd_kafka_metadata(tail->rk, 0, topic, &metadata, BROKER_TIMEOUT) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        if (rd_kafka_metadata(tail->rk, 0, topic, &metadata, METADATA_TIMEOUT) == RD_KAFKA_RESP_ERR_NO_ERROR) {
                 if (metadata->topic_cnt == 1 && metadata->topics[0].err == RD_KAFKA_RESP_ERR_NO_ERROR)
                         partitions = metadata->topics[0].partition_cnt;
                 rd_kafka_metadata_destroy(metadata);
         }
-        if (partitions > 0)
-                tail->found = find_ends(tail->rk, tail->topic, partitions);
         rd_kafka_topic_destroy(topic);
+        if (partitions == 0)
+                return;
+        tail->found = rd_kafka_topic_partition_list_new(partitions);
+        rd_kafka_topic_partition_list_add_range(tail->found, tail->topic, 0, partitions - 1);
+        if (!inquiry_find_ends(tail->rk, tail->found))
+                rd_kafka_topic_partition_list_destroy(TAKE_PTR(tail->found));
 }
 
 /* The brokers are away, or the topic is not made yet: said once. */

@@ -352,6 +352,32 @@ begin
 end
 $do$;
 
+create function durable.raise_expired(p_topic text, p_partition int, p_from bigint, p_to bigint) returns void
+language sql
+as $$
+    select catalog.raise_alert(format('messages-expired:%s/%s@%s', p_topic, p_partition, p_from), null,
+        'messages were deleted before they were read',
+        format('Kafka deleted the offsets %s to %s of %s/%s, which the catalog had not taken; what they asked for must be '
+               'sent again', p_from, p_to - 1, p_topic, p_partition))
+$$;
+
+-- The log has no message from p_from to p_to (any more): nobody shall look there again.
+create function durable.pass_offsets(p_topic text, p_partition int, p_from bigint, p_to bigint, p_log_start bigint)
+returns void
+language plpgsql
+as $$
+begin
+    update consumer_offset
+    set next_offset = p_to
+    where topic = p_topic
+      and partition = p_partition
+      and next_offset = p_from;
+    if found and p_log_start > p_from then
+        perform durable.raise_expired(p_topic, p_partition, p_from, least(p_log_start, p_to));
+    end if;
+end
+$$;
+
 -- The one gate for messages: moves the partition's offset and looks the event up in the inbox, in the caller's
 -- transaction. Returns
 --   new        take it
@@ -394,10 +420,7 @@ begin
         return 'seen';
     end if;
     if p_log_start > v_next then
-        perform catalog.raise_alert('messages-expired:' || p_topic || '/' || p_partition, null,
-            'messages were deleted before they were read',
-            format('Kafka deleted the offsets %s to %s of %s/%s, which nobody had read; what they asked for must be '
-                   'sent again', v_next, p_log_start - 1, p_topic, p_partition));
+        perform durable.raise_expired(p_topic, p_partition, v_next, least(p_log_start, p_offset));
     end if;
     insert into consumer_offset (topic, partition, next_offset)
     values (p_topic, p_partition, p_offset + 1)
@@ -656,7 +679,8 @@ grant execute on all functions in schema durable to tenantry_provisioner, tenant
 revoke execute on function durable.create_tables from tenantry_provisioner, tenantry_migrator, tenantry_billing;
 
 -- migrate:down
-drop function durable.create_tables, durable.take_message, durable.put_dead_letter, durable.saga_claim,
+drop function durable.create_tables, durable.take_message, durable.pass_offsets, durable.raise_expired,
+    durable.put_dead_letter, durable.saga_claim,
     durable.saga_check, durable.saga_renew, durable.saga_backlog, durable.saga_advance, durable.saga_park, durable.saga_end;
 drop function catalog.next_fence, catalog.take_lease, catalog.drop_lease, catalog.take_token, catalog.use_turn,
     catalog.block_budget, catalog.settled_budget, catalog.save_budget, catalog.ms_until, catalog.raise_alert, catalog.resolve_alert, catalog.alerts_to_deliver, catalog.alert_told;
