@@ -406,8 +406,8 @@ void kafka_consumer_done(struct kafka_consumer *consumer, struct kafka_message *
         lane->position = message->offset + 1;
         free_waiting(waiting);
         if (!lane->dropped) {
-                go_on(consumer, lane);
                 tell_what_was_passed(consumer, lane);
+                go_on(consumer, lane);
                 return;
         }
         free_lane(consumer, lane);
