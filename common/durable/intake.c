@@ -20,8 +20,6 @@
 
 static const char SQL_POSITIONS[] = "select topic, partition, next_offset from consumer_offset";
 
-static const char SQL_PASS[] = "select durable.pass_offsets($1, $2::int, $3::bigint, $4::bigint, $5::bigint)";
-
 static const char SQL_TAKE[] = "select take($1::jsonb, $2::bigint, $3, $4::jsonb, $5::jsonb, $6, $7, $8) as taken";
 
 struct intake {
@@ -64,8 +62,10 @@ static void finish_delivery(struct delivery *delivery, enum result result)
         struct intake *intake = delivery->intake;
         struct kafka_message *message = delivery->message;
 
-        metric_add(intake->results[result], 1);
-        metric_observe(intake->seconds, (double)(clock_ns() - delivery->started_ns) / 1e9);
+        if (!message->nothing) {
+                metric_add(intake->results[result], 1);
+                metric_observe(intake->seconds, (double)(clock_ns() - delivery->started_ns) / 1e9);
+        }
         free_delivery(delivery);
         kafka_consumer_done(intake->consumer, message);
 }
@@ -102,11 +102,8 @@ static void message_taken(void *context, const struct pg_rows *rows, const struc
         struct intake *intake = delivery->intake;
         const char *taken;
 
-        if (err != NULL && err_is_transient(err)) {
-                wait_for_catalog(delivery, err);
-                return;
-        }
-        if (err != NULL && strcmp(delivery->texts[2], "dead") == 0) {
+        if (err != NULL &&
+            (err_is_transient(err) || delivery->message->nothing || strcmp(delivery->texts[2], "dead") == 0)) {
                 wait_for_catalog(delivery, err);
                 return;
         }
@@ -171,7 +168,7 @@ static json_t *headers_of(const struct kafka_message *message)
         const void *value;
         size_t length;
 
-        if (rd_kafka_message_headers(message->native, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        if (message->nothing || rd_kafka_message_headers(message->native, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
                 return list;
         for (size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &value, &length) == RD_KAFKA_RESP_ERR_NO_ERROR;
              i++)
@@ -225,21 +222,43 @@ static const char *judge(struct intake *intake, const struct cloudevent *event, 
         return "event";
 }
 
-static void take_message(void *context, struct kafka_message *message)
+/* With what the catalog must know of where it stood. */
+static struct delivery *new_delivery(struct intake *intake, struct kafka_message *message, const char *verdict)
 {
-        struct intake *intake = context;
         struct delivery *delivery = NEW(struct delivery);
-        auto_json *data = NULL;
-        struct cloudevent event;
-        struct err err = { 0 };
-        int decoded = cloudevent_decode(message, contract_only_type(message->topic), &event, &err);
 
         delivery->intake = intake;
         delivery->message = message;
         delivery->started_ns = clock_ns();
         delivery->texts[0] = describe_message(message);
         delivery->texts[1] = mem_printf("%lld", (long long)message->previous);
-        delivery->texts[2] = mem_copy_text(judge(intake, &event, decoded, &data, &err));
+        delivery->texts[2] = mem_copy_text(verdict);
+        return delivery;
+}
+
+static void take_nothing(struct intake *intake, struct kafka_message *message)
+{
+        struct delivery *delivery = new_delivery(intake, message, "nothing");
+
+        delivery->texts[3] = mem_copy_text("{}");
+        send_delivery(delivery);
+}
+
+static void take_message(void *context, struct kafka_message *message)
+{
+        struct intake *intake = context;
+        struct delivery *delivery;
+        auto_json *data = NULL;
+        struct cloudevent event;
+        struct err err = { 0 };
+        int decoded;
+
+        if (message->nothing) {
+                take_nothing(intake, message);
+                return;
+        }
+        decoded = cloudevent_decode(message, contract_only_type(message->topic), &event, &err);
+        delivery = new_delivery(intake, message, judge(intake, &event, decoded, &data, &err));
         delivery->texts[3] = describe_event(&event);
         delivery->texts[4] = data ? json_print(data) : NULL;
         if (err.class != ERR_NONE) {
@@ -339,28 +358,6 @@ static void consumer_in_trouble(void *context, const struct err *err)
         log_error("reading from Kafka is in trouble", "code", err->code, "error", err->message, NULL);
 }
 
-/* Where it fails, a restarted reader passes there again. */
-static void passing_stored(void *context, const struct pg_rows *rows, const struct err *err)
-{
-        (void)context;
-        (void)rows;
-        if (err != NULL)
-                log_warn("offsets without messages could not be passed", "error", err->message, NULL);
-}
-
-static void offsets_passed(void *context, const char *topic, int32_t partition, int64_t from, int64_t to,
-                           int64_t log_start)
-{
-        struct intake *intake = context;
-        auto_free char *where = mem_printf("%d", (int)partition);
-        auto_free char *begin = mem_printf("%lld", (long long)from);
-        auto_free char *end = mem_printf("%lld", (long long)to);
-        auto_free char *start = mem_printf("%lld", (long long)log_start);
-
-        pg_pool_exec(intake->service->catalog, STATEMENT_TIMEOUT, SQL_PASS, PARAMS(topic, where, begin, end, start),
-                     passing_stored, intake);
-}
-
 static void lag_known(void *context, int64_t offsets)
 {
         struct intake *intake = context;
@@ -384,7 +381,7 @@ static void make_metrics(struct intake *intake)
 int intake_new(struct service *service, const struct intake_settings *settings, struct intake **ret, struct err *err)
 {
         static const struct kafka_consumer_events events = { partitions_assigned, take_message, consumer_in_trouble,
-                                                             offsets_passed, lag_known };
+                                                             lag_known };
         struct intake *intake = NEW(struct intake);
         int rc;
 

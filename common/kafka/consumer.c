@@ -12,7 +12,7 @@
 
 struct waiting {
         struct waiting *prev, *next;
-        rd_kafka_event_t *event; /* owns the bytes of the message */
+        rd_kafka_event_t *event; /* owns the bytes of the message; NULL = nothing */
         struct kafka_message message;
 };
 
@@ -82,25 +82,17 @@ bool lane_is_busy(const struct lane *lane)
         return lane->queue != NULL || lane->in_hand != NULL;
 }
 
-/* As the last answer to a fetch told it. */
-static int64_t log_start(const struct kafka_consumer *consumer, const struct lane *lane)
+/* Where the log begins, if that is behind what was fetched last and so offsets are missing before `next`. As the last
+ * answer to a fetch told it. */
+static int64_t log_start(const struct kafka_consumer *consumer, const struct lane *lane, int64_t next)
 {
         int64_t low, high;
 
-        if (rd_kafka_get_watermark_offsets(consumer->rk, lane->topic, lane->partition, &low, &high) !=
-            RD_KAFKA_RESP_ERR_NO_ERROR)
+        if (lane->fetched < 0 || next <= lane->fetched ||
+            rd_kafka_get_watermark_offsets(consumer->rk, lane->topic, lane->partition, &low, &high) !=
+                    RD_KAFKA_RESP_ERR_NO_ERROR)
                 return -1;
-        return low;
-}
-
-static void tell_what_was_passed(const struct kafka_consumer *consumer, struct lane *lane)
-{
-        if (lane_is_busy(lane) || lane->position < 0 || lane->fetched <= MAX(lane->position, lane->passed) ||
-            consumer->events->passed == NULL)
-                return;
-        lane->passed = lane->fetched;
-        consumer->events->passed(consumer->context, lane->topic, lane->partition, lane->position, lane->fetched,
-                                 log_start(consumer, lane));
+        return MIN(low, next);
 }
 
 static void go_on(struct kafka_consumer *consumer, struct lane *lane)
@@ -119,6 +111,20 @@ static void go_on(struct kafka_consumer *consumer, struct lane *lane)
         consumer->events->message(consumer->context, &waiting->message);
 }
 
+/* Takes the waiting. */
+static void add_waiting(struct kafka_consumer *consumer, struct lane *lane, struct waiting *waiting)
+{
+        waiting->message.topic = lane->topic;
+        waiting->message.partition = lane->partition;
+        lane->fetched = waiting->message.offset + 1;
+        lane->owed_looks = 0;
+        DL_APPEND(lane->queue, waiting);
+        lane->queued++;
+        if (!lane->paused && lane->queued >= LANE_LIMIT)
+                pause_lane(consumer, lane, true);
+        go_on(consumer, lane);
+}
+
 /* Takes the event. */
 static void add_message(struct kafka_consumer *consumer, rd_kafka_event_t *event)
 {
@@ -135,23 +141,29 @@ static void add_message(struct kafka_consumer *consumer, rd_kafka_event_t *event
         waiting = NEW(struct waiting);
         waiting->event = event;
         waiting->message = (struct kafka_message){
-                .topic = lane->topic,
-                .partition = native->partition,
                 .offset = native->offset,
+                .log_start = log_start(consumer, lane, native->offset),
                 .key = native->key,
                 .key_length = native->key_len,
                 .value = native->payload,
                 .value_length = native->len,
-                .log_start = lane->fetched >= 0 && native->offset > lane->fetched ? log_start(consumer, lane) : -1,
                 .native = native,
         };
-        lane->fetched = native->offset + 1;
-        DL_APPEND(lane->queue, waiting);
-        lane->queued++;
-        lane->owed_looks = 0;
-        if (!lane->paused && lane->queued >= LANE_LIMIT)
-                pause_lane(consumer, lane, true);
-        go_on(consumer, lane);
+        add_waiting(consumer, lane, waiting);
+}
+
+/* In its place among the messages: were the catalog's offset moved beside them, a log that goes back would be taken for
+ * one that was read. */
+static void add_nothing(struct kafka_consumer *consumer, struct lane *lane, int64_t end)
+{
+        struct waiting *waiting = NEW(struct waiting);
+
+        waiting->message = (struct kafka_message){
+                .offset = end - 1,
+                .log_start = log_start(consumer, lane, end),
+                .nothing = true,
+        };
+        add_waiting(consumer, lane, waiting);
 }
 
 /* What a group assigns has no offsets of its own; the ends that a tail has found are kept. */
@@ -199,17 +211,16 @@ static void handle_rebalance(struct kafka_consumer *consumer, rd_kafka_event_t *
                 give_back(consumer);
 }
 
-/* Before the end there may be what is never handed out, such as the marks of transactions. */
+/* Before the end there may be what is never handed out. And the end may have gone back: the topic was made again. */
 static void end_reached(struct kafka_consumer *consumer, rd_kafka_event_t *event)
 {
         rd_kafka_topic_partition_t *place = rd_kafka_event_topic_partition(event);
         struct lane *lane = place ? consumer_find_lane(consumer, place->topic, place->partition) : NULL;
 
-        if (lane != NULL) {
+        if (lane != NULL && !consumer->tail && lane->fetched >= 0 && place->offset != lane->fetched)
+                add_nothing(consumer, lane, place->offset);
+        else if (lane != NULL)
                 lane->fetched = place->offset;
-                lane->owed_looks = 0;
-                tell_what_was_passed(consumer, lane);
-        }
         if (place != NULL)
                 rd_kafka_topic_partition_destroy(place);
 }
@@ -401,12 +412,11 @@ void kafka_consumer_done(struct kafka_consumer *consumer, struct kafka_message *
         assert(lane != NULL);
         lane->in_hand = NULL;
         consumer->in_hand--;
-        if (!lane->dropped && !consumer->tail)
+        if (!lane->dropped && !consumer->tail && !message->nothing)
                 rd_kafka_offset_store(message->native->rkt, message->partition, message->offset);
         lane->position = message->offset + 1;
         free_waiting(waiting);
         if (!lane->dropped) {
-                tell_what_was_passed(consumer, lane);
                 go_on(consumer, lane);
                 return;
         }

@@ -10,13 +10,13 @@ struct kafka_message {
         int32_t partition;
         int64_t offset;
         int64_t previous;  /* where this lane stood before: the offset after the message before this one */
-        int64_t log_start; /* where the log began, if offsets are missing before this one; negative = none, or unknown
-                            */
+        int64_t log_start; /* where the log begins, if offsets are missing before this; negative = none, or unknown */
+        bool nothing;      /* there is no message: up to `offset`, nothing is left to hand out */
         const void *key;
         size_t key_length;
         const void *value; /* NULL = tombstone */
         size_t value_length;
-        const rd_kafka_message_t *native;
+        const rd_kafka_message_t *native; /* NULL = nothing */
 };
 
 struct kafka_position {
@@ -31,15 +31,13 @@ struct kafka_consumer_events {
         /* These partitions are ours. Fill in the offsets and call kafka_consumer_start with the same assignment, now or
          * later; an assignment that is not the newest any more is then ignored. */
         void (*assigned)(void *context, unsigned assignment, struct kafka_position *positions, size_t count);
-        /* One message; call kafka_consumer_done when what it asks for is remembered. */
+        /* One message; call kafka_consumer_done when what it asks for is remembered. Or nothing, to be remembered too:
+         * the log was read to its end, and its last offsets hold no message (marks of transactions, what Kafka has
+         * deleted), or its end lies before `previous`. A tail is not given that. */
         void (*message)(void *context, struct kafka_message *message);
         /* Something a person may have to mend (a topic is missing, no right to read it, a partition stands still); it
          * is tried again. NULL is fine. */
         void (*trouble)(void *context, const struct err *err);
-        /* All before `to` is read, and from `from` on no message was for us: marks of transactions, what was taken
-         * back, or (before log_start; negative = unknown) what Kafka has deleted. NULL is fine. */
-        void (*passed)(void *context, const char *topic, int32_t partition, int64_t from, int64_t to,
-                       int64_t log_start);
         /* Every few seconds: how many offsets of our partitions are not dealt with; negative = unknown. NULL is fine; a
          * tail does not tell. */
         void (*lag)(void *context, int64_t offsets);

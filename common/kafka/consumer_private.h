@@ -14,8 +14,7 @@ struct lane {
         char *topic;
         int32_t partition;
         int64_t position; /* next to be dealt with */
-        int64_t fetched; /* how far librdkafka has read: behind the last message it gave us, or the end it told us of */
-        int64_t passed;  /* up to where the events were told that there is nothing for us */
+        int64_t fetched;  /* behind the last message that librdkafka gave us, or the end it told us of */
         struct waiting *queue, *in_hand;
         size_t queued;
         int owed_looks;       /* how often in a row messages were there of which it was given none: lag.c */
@@ -69,8 +68,8 @@ void inquiry_begin(struct kafka_consumer *consumer, struct inquiry *inquiry, int
  * consumer after that. */
 bool inquiry_end(struct kafka_consumer *consumer);
 
-/* Fills the offsets of the list with those where its partitions end for a reader that waits for transactions. Blocks
- * for two seconds at most. Returns false unless all are known. */
+/* Fills the offsets of the list with those where its partitions end (for readers of committed messages, which is the
+ * default: at the first open transaction). Blocks for two seconds at most. Returns false unless all are known. */
 bool inquiry_find_ends(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list);
 
 /* Looks every few seconds how far the consumer's partitions are behind, and at those that nobody reads. */

@@ -51,10 +51,10 @@ static int64_t offsets_left(const struct kafka_consumer *consumer, const struct 
         return MAX(0, MAX(end, high) - MAX(0, MAX(from, low)));
 }
 
-/* For this look: messages stood before the end, and it waits for nothing but them. */
+/* For this look: it has nothing to do, and yet it is not at the end. (Beyond it: the log went back.) */
 static void count_owed(struct lane *lane, int64_t end)
 {
-        if (lane_is_busy(lane) || end <= MAX(0, lane->fetched))
+        if (lane_is_busy(lane) || end == MAX(0, lane->fetched))
                 lane->owed_looks = 0;
         else
                 lane->owed_looks++;
@@ -71,13 +71,11 @@ static int64_t look(struct lag *lag)
                 rd_kafka_topic_partition_t *found =
                         lag->known ? rd_kafka_topic_partition_list_find(lag->ends, lane->topic, lane->partition) : NULL;
 
-                if (lane->dropped || found == NULL) {
-                        lane->owed_looks = 0;
+                if (found != NULL && !lane->dropped)
+                        count_owed(lane, found->offset);
+                if (found == NULL || lane->dropped)
                         sum = -1;
-                        continue;
-                }
-                count_owed(lane, found->offset);
-                if (sum >= 0)
+                else if (sum >= 0)
                         sum += offsets_left(consumer, lane, found->offset);
         }
         if (consumer->lanes == NULL && (consumer->wanted == NULL || consumer->wanted->cnt > 0))
@@ -103,8 +101,9 @@ static void start_again(struct lag *lag, const struct lane *lane)
         struct err err;
 
         err_set(&err, ERR_BUSY, "partition_stalled",
-                "%s/%d has messages behind offset %lld and gives none; all partitions are started again", lane->topic,
-                (int)lane->partition, (long long)MAX(0, lane->fetched));
+                "%s/%d is not at the end of its log and gives nothing behind offset %lld; all partitions are "
+                "started again",
+                lane->topic, (int)lane->partition, (long long)MAX(0, lane->fetched));
         if (consumer->events->trouble != NULL)
                 consumer->events->trouble(consumer->context, &err);
         lag->patience = MIN(lag->patience * 2, PATIENCE_MOST);

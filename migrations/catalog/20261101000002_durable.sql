@@ -361,23 +361,6 @@ as $$
                'sent again', p_from, p_to - 1, p_topic, p_partition))
 $$;
 
--- The log has no message from p_from to p_to (any more): nobody shall look there again.
-create function durable.pass_offsets(p_topic text, p_partition int, p_from bigint, p_to bigint, p_log_start bigint)
-returns void
-language plpgsql
-as $$
-begin
-    update consumer_offset
-    set next_offset = p_to
-    where topic = p_topic
-      and partition = p_partition
-      and next_offset = p_from;
-    if found and p_log_start > p_from then
-        perform durable.raise_expired(p_topic, p_partition, p_from, least(p_log_start, p_to));
-    end if;
-end
-$$;
-
 -- The one gate for messages: moves the partition's offset and looks the event up in the inbox, in the caller's
 -- transaction. Returns
 --   new        take it
@@ -385,7 +368,7 @@ $$;
 --   conflict   another event was taken under this id: quarantine
 --   seen       this offset was dealt with by another process: skip
 --   behind     the catalog stands before what the reader believes (it was restored): nothing was changed, seek back
--- A message below the offset that was asked for is the first of a log that began anew (a topic or a cluster made again):
+-- An offset below the one that was asked for is the first of a log that began anew (a topic or a cluster made again):
 -- offsets are counted from there, and the inbox knows what was taken in the log's former life.
 create function durable.take_message(
     p_topic text,
@@ -415,12 +398,12 @@ begin
     if p_offset < p_previous and v_next = p_previous then
         perform catalog.raise_alert('log-began-anew:' || p_topic, null, 'a topic began anew',
             format('%s/%s stands at offset %s where %s was expected: topic or cluster was made again; messages that '
-                   'were lost with it must be sent again', p_topic, p_partition, p_offset, p_previous));
+                   'were lost with it must be sent again', p_topic, p_partition, greatest(p_offset, 0), p_previous));
     elsif v_next > p_offset then
         return 'seen';
     end if;
     if p_log_start > v_next then
-        perform durable.raise_expired(p_topic, p_partition, v_next, least(p_log_start, p_offset));
+        perform durable.raise_expired(p_topic, p_partition, v_next, p_log_start);
     end if;
     insert into consumer_offset (topic, partition, next_offset)
     values (p_topic, p_partition, p_offset + 1)
@@ -679,9 +662,8 @@ grant execute on all functions in schema durable to tenantry_provisioner, tenant
 revoke execute on function durable.create_tables from tenantry_provisioner, tenantry_migrator, tenantry_billing;
 
 -- migrate:down
-drop function durable.create_tables, durable.take_message, durable.pass_offsets, durable.raise_expired,
-    durable.put_dead_letter, durable.saga_claim,
-    durable.saga_check, durable.saga_renew, durable.saga_backlog, durable.saga_advance, durable.saga_park, durable.saga_end;
+drop function durable.create_tables, durable.take_message, durable.raise_expired, durable.put_dead_letter,
+    durable.saga_claim, durable.saga_check, durable.saga_renew, durable.saga_backlog, durable.saga_advance, durable.saga_park, durable.saga_end;
 drop function catalog.next_fence, catalog.take_lease, catalog.drop_lease, catalog.take_token, catalog.use_turn,
     catalog.block_budget, catalog.settled_budget, catalog.save_budget, catalog.ms_until, catalog.raise_alert, catalog.resolve_alert, catalog.alerts_to_deliver, catalog.alert_told;
 drop table catalog.lease, catalog.tenant_claim, catalog.rate_budget, catalog.alert;

@@ -254,7 +254,8 @@ end
 $$;
 
 -- The one entrance. verdict: event (data is valid by its contract), dead (it is not; code, field, detail say why),
--- park (a type this version does not know). Returns what durable.take_message says, or "dead", "parked".
+-- park (a type this version does not know), nothing (up to this offset no message is left to be taken). Returns what
+-- durable.take_message says, or "dead", "parked", "passed".
 create function provisioner.take(
     p_message jsonb,
     p_previous bigint,
@@ -283,6 +284,9 @@ begin
     end if;
     if v_taken <> 'new' then
         return v_taken;
+    end if;
+    if p_verdict = 'nothing' then
+        return 'passed';
     end if;
     if p_verdict = 'dead' then
         perform durable.put_dead_letter(p_message, p_code, p_field, p_detail);

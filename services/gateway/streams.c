@@ -206,8 +206,7 @@ static void on_heartbeat(uv_timer_t *timer)
 
 struct streams *streams_new(struct gateway *gateway, struct err *err)
 {
-        static const struct kafka_consumer_events events = { tail_assigned, status_arrived, kafka_in_trouble, NULL,
-                                                             NULL };
+        static const struct kafka_consumer_events events = { tail_assigned, status_arrived, kafka_in_trouble, NULL };
         struct streams *streams = NEW(struct streams);
 
         streams->gateway = gateway;
