@@ -57,15 +57,20 @@ static void free_delivery(struct delivery *delivery)
         free(delivery);
 }
 
+/* Nothing is no message. */
+static void count_result(const struct delivery *delivery, enum result result)
+{
+        if (!delivery->message->nothing)
+                metric_add(delivery->intake->results[result], 1);
+}
+
 static void finish_delivery(struct delivery *delivery, enum result result)
 {
         struct intake *intake = delivery->intake;
         struct kafka_message *message = delivery->message;
 
-        if (!message->nothing) {
-                metric_add(intake->results[result], 1);
-                metric_observe(intake->seconds, (double)(clock_ns() - delivery->started_ns) / 1e9);
-        }
+        count_result(delivery, result);
+        metric_observe(intake->seconds, (double)(clock_ns() - delivery->started_ns) / 1e9);
         free_delivery(delivery);
         kafka_consumer_done(intake->consumer, message);
 }
@@ -76,7 +81,7 @@ static void wait_for_catalog(struct delivery *delivery, const struct err *err)
 
         log_warn("a message waits for the catalog", "topic", delivery->message->topic, "code", err->code, "error",
                  err->message, NULL);
-        metric_add(intake->results[RESULT_RETRIED], 1);
+        count_result(delivery, RESULT_RETRIED);
         delivery->next = intake->failed;
         intake->failed = delivery;
 }

@@ -82,8 +82,8 @@ bool lane_is_busy(const struct lane *lane)
         return lane->queue != NULL || lane->in_hand != NULL;
 }
 
-/* Where the log begins, if that is behind what was fetched last and so offsets are missing before `next`. As the last
- * answer to a fetch told it. */
+/* Where the log begins, if that is after what was fetched last and so offsets are missing before `next`. As the last
+ * answer to a fetch told it; one that told of an error makes it unknown. */
 static int64_t log_start(const struct kafka_consumer *consumer, const struct lane *lane, int64_t next)
 {
         int64_t low, high;
@@ -120,8 +120,6 @@ static void add_waiting(struct kafka_consumer *consumer, struct lane *lane, stru
         lane->owed_looks = 0;
         DL_APPEND(lane->queue, waiting);
         lane->queued++;
-        if (!lane->paused && lane->queued >= LANE_LIMIT)
-                pause_lane(consumer, lane, true);
         go_on(consumer, lane);
 }
 
@@ -149,6 +147,8 @@ static void add_message(struct kafka_consumer *consumer, rd_kafka_event_t *event
                 .value_length = native->len,
                 .native = native,
         };
+        if (!lane->paused && lane->queued + 1 >= LANE_LIMIT) /* here librdkafka goes on from when it is resumed */
+                pause_lane(consumer, lane, true);
         add_waiting(consumer, lane, waiting);
 }
 
@@ -211,13 +211,15 @@ static void handle_rebalance(struct kafka_consumer *consumer, rd_kafka_event_t *
                 give_back(consumer);
 }
 
-/* Before the end there may be what is never handed out. And the end may have gone back: the topic was made again. */
+/* Before the end there may be what is never handed out. Or the end has gone back: the topic was made again. Or nothing
+ * is known of the partition yet: that it was looked at is worth remembering, for what is deleted from now on was
+ * missed. */
 static void end_reached(struct kafka_consumer *consumer, rd_kafka_event_t *event)
 {
         rd_kafka_topic_partition_t *place = rd_kafka_event_topic_partition(event);
         struct lane *lane = place ? consumer_find_lane(consumer, place->topic, place->partition) : NULL;
 
-        if (lane != NULL && !consumer->tail && lane->fetched >= 0 && place->offset != lane->fetched)
+        if (lane != NULL && !consumer->tail && place->offset != lane->fetched)
                 add_nothing(consumer, lane, place->offset);
         else if (lane != NULL)
                 lane->fetched = place->offset;

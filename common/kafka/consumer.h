@@ -10,7 +10,8 @@ struct kafka_message {
         int32_t partition;
         int64_t offset;
         int64_t previous;  /* where this lane stood before: the offset after the message before this one */
-        int64_t log_start; /* where the log begins, if offsets are missing before this; negative = none, or unknown */
+        int64_t log_start; /* up to where the offsets were deleted that are missing before this; negative = none, or
+                              unknown */
         bool nothing;      /* there is no message: up to `offset`, nothing is left to hand out */
         const void *key;
         size_t key_length;

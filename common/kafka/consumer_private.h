@@ -14,10 +14,11 @@ struct lane {
         char *topic;
         int32_t partition;
         int64_t position; /* next to be dealt with */
-        int64_t fetched;  /* behind the last message that librdkafka gave us, or the end it told us of */
+        int64_t fetched;  /* after the last message that librdkafka gave us, or the end it told us of; at first the
+                             position */
         struct waiting *queue, *in_hand;
         size_t queued;
-        int owed_looks;       /* how often in a row messages were there of which it was given none: lag.c */
+        int owed_looks;       /* how often in a row it was not at the end and was given nothing: lag.c */
         bool paused, dropped; /* dropped: ended, waits only for what is in hand */
 };
 

@@ -1,6 +1,6 @@
 /* How far a consumer is behind the ends of its partitions; and a partition that has messages of which it gets none is
- * started again. That ought not to happen. But a reader that stands still looks like one with nothing to do, and behind
- * it events wait that somebody was promised. */
+ * started again, and so is one that stands beyond the end. That ought not to happen. But a reader that stands still
+ * looks like one with nothing to do, and events wait that somebody was promised. */
 #include "common/kafka/consumer_private.h"
 
 #include "common/base/memory.h"
@@ -48,7 +48,9 @@ static int64_t offsets_left(const struct kafka_consumer *consumer, const struct 
         if (rd_kafka_get_watermark_offsets(consumer->rk, lane->topic, lane->partition, &low, &high) !=
             RD_KAFKA_RESP_ERR_NO_ERROR)
                 low = high = 0;
-        return MAX(0, MAX(end, high) - MAX(0, MAX(from, low)));
+        if (from > end) /* the log went back, and all of it is new */
+                return end - MIN(end, MAX(0, low));
+        return MAX(end, high) - MAX(0, MIN(end, MAX(from, low)));
 }
 
 /* For this look: it has nothing to do, and yet it is not at the end. (Beyond it: the log went back.) */
@@ -94,14 +96,15 @@ static struct lane *most_owed(const struct lag *lag)
 }
 
 /* Each time it is waited twice as long for the next, since a fetch that only takes long must come to its end; where all
- * goes well that is taken back slowly. */
+ * goes well that is taken back slowly. What else looks like a stall, such as nothing but transactions that are taken
+ * back many times a second, is not harmed. */
 static void start_again(struct lag *lag, const struct lane *lane)
 {
         struct kafka_consumer *consumer = lag->inquiry.consumer;
         struct err err;
 
         err_set(&err, ERR_BUSY, "partition_stalled",
-                "%s/%d is not at the end of its log and gives nothing behind offset %lld; all partitions are "
+                "%s/%d is not at the end of its log and gives nothing after offset %lld; all partitions are "
                 "started again",
                 lane->topic, (int)lane->partition, (long long)MAX(0, lane->fetched));
         if (consumer->events->trouble != NULL)

@@ -368,8 +368,8 @@ $$;
 --   conflict   another event was taken under this id: quarantine
 --   seen       this offset was dealt with by another process: skip
 --   behind     the catalog stands before what the reader believes (it was restored): nothing was changed, seek back
--- An offset below the one that was asked for is the first of a log that began anew (a topic or a cluster made again):
--- offsets are counted from there, and the inbox knows what was taken in the log's former life.
+-- An offset below the one that was asked for is in a log that began anew (a topic or a cluster made again): offsets are
+-- counted from there, and the inbox knows what was taken in the log's former life.
 create function durable.take_message(
     p_topic text,
     p_partition int,
