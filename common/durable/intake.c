@@ -13,7 +13,6 @@
 
 #include <math.h>
 #include <string.h>
-#include <utlist.h>
 
 #define STATEMENT_TIMEOUT SECONDS(10)
 #define RETRY_DELAY       250

@@ -82,16 +82,22 @@ bool lane_is_busy(const struct lane *lane)
         return lane->queue != NULL || lane->in_hand != NULL;
 }
 
+void lane_log(const struct kafka_consumer *consumer, const struct lane *lane, int64_t *ret_low, int64_t *ret_high)
+{
+        if (rd_kafka_get_watermark_offsets(consumer->rk, lane->topic, lane->partition, ret_low, ret_high) !=
+            RD_KAFKA_RESP_ERR_NO_ERROR)
+                *ret_low = *ret_high = -1;
+}
+
 /* Where the log begins, if that is after what was fetched last and so offsets are missing before `next`. As the last
  * answer to a fetch told it; one that told of an error makes it unknown. */
 static int64_t log_start(const struct kafka_consumer *consumer, const struct lane *lane, int64_t next)
 {
         int64_t low, high;
 
-        if (lane->fetched < 0 || next <= lane->fetched ||
-            rd_kafka_get_watermark_offsets(consumer->rk, lane->topic, lane->partition, &low, &high) !=
-                    RD_KAFKA_RESP_ERR_NO_ERROR)
+        if (lane->fetched < 0 || next <= lane->fetched)
                 return -1;
+        lane_log(consumer, lane, &low, &high);
         return MIN(low, next);
 }
 

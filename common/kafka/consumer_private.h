@@ -48,6 +48,8 @@ void consumer_ask_for_positions(struct kafka_consumer *consumer);
 struct lane *consumer_find_lane(struct kafka_consumer *consumer, const char *topic, int32_t partition);
 /* Whether something of it waits or is in hand. */
 bool lane_is_busy(const struct lane *lane);
+/* Where its log begins and ends, as the last answer to a fetch told it; negative = unknown. */
+void lane_log(const struct kafka_consumer *consumer, const struct lane *lane, int64_t *ret_low, int64_t *ret_high);
 
 /* Something that only the brokers know: librdkafka blocks while it asks them, so a worker thread does, again and again
  * until there is nothing more to ask. The consumer lives as long as a question is under way. Embedded first. */
@@ -56,8 +58,9 @@ struct inquiry {
         uv_timer_t timer;
         struct kafka_consumer *consumer;
         int64_t interval_ms;
-        void (*prepare)(struct inquiry *inquiry);  /* on the loop, before each question; NULL is fine */
-        void (*ask)(struct inquiry *inquiry);      /* on a worker thread: sees nothing but rk and what is its own */
+        void (*prepare)(struct inquiry *inquiry); /* on the loop, before each question; NULL is fine */
+        void (*ask)(struct inquiry
+                            *inquiry); /* on a worker thread: sees nothing but the consumer's rk and what is its own */
         bool (*answered)(struct inquiry *inquiry); /* on the loop; returns whether to ask again */
         void (*release)(struct inquiry *inquiry);  /* frees it */
         bool under_way;

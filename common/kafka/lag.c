@@ -13,7 +13,6 @@
 
 struct lag {
         struct inquiry inquiry;
-        rd_kafka_t *rk;
         rd_kafka_topic_partition_list_t *ends; /* of our partitions, once asked for */
         bool known;
         int patience; /* looks in a row; see start_again */
@@ -36,7 +35,7 @@ static void find_ends(struct inquiry *inquiry)
 {
         struct lag *lag = CONTAINER_OF(inquiry, struct lag, inquiry);
 
-        lag->known = lag->ends->cnt > 0 && inquiry_find_ends(lag->rk, lag->ends);
+        lag->known = lag->ends->cnt > 0 && inquiry_find_ends(inquiry->consumer->rk, lag->ends);
 }
 
 /* The high watermark of the last fetch counts too: a transaction that stays open holds up what is behind it. */
@@ -45,9 +44,7 @@ static int64_t offsets_left(const struct kafka_consumer *consumer, const struct 
         int64_t from = lane_is_busy(lane) ? lane->position : lane->fetched;
         int64_t low, high;
 
-        if (rd_kafka_get_watermark_offsets(consumer->rk, lane->topic, lane->partition, &low, &high) !=
-            RD_KAFKA_RESP_ERR_NO_ERROR)
-                low = high = 0;
+        lane_log(consumer, lane, &low, &high);
         if (from > end) /* the log went back, and all of it is new */
                 return end - MIN(end, MAX(0, low));
         return MAX(end, high) - MAX(0, MIN(end, MAX(from, low)));
@@ -149,7 +146,6 @@ void lag_begin(struct kafka_consumer *consumer)
         lag->inquiry.ask = find_ends;
         lag->inquiry.answered = ends_found;
         lag->inquiry.release = free_lag;
-        lag->rk = consumer->rk;
         lag->patience = PATIENCE_LEAST;
         inquiry_begin(consumer, &lag->inquiry, LOOK_INTERVAL);
 }

@@ -8,7 +8,6 @@
 
 struct tail {
         struct inquiry inquiry;
-        rd_kafka_t *rk;
         char *topic;
         rd_kafka_topic_partition_list_t *found; /* NULL = not all of it is known yet */
         bool told;
@@ -18,11 +17,12 @@ struct tail {
 static void find_partitions(struct inquiry *inquiry)
 {
         struct tail *tail = CONTAINER_OF(inquiry, struct tail, inquiry);
-        rd_kafka_topic_t *topic = rd_kafka_topic_new(tail->rk, tail->topic, NULL);
+        rd_kafka_t *rk = inquiry->consumer->rk;
+        rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, tail->topic, NULL);
         const struct rd_kafka_metadata *metadata = NULL;
         int partitions = 0;
 
-        if (rd_kafka_metadata(tail->rk, 0, topic, &metadata, METADATA_TIMEOUT) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        if (rd_kafka_metadata(rk, 0, topic, &metadata, METADATA_TIMEOUT) == RD_KAFKA_RESP_ERR_NO_ERROR) {
                 if (metadata->topic_cnt == 1 && metadata->topics[0].err == RD_KAFKA_RESP_ERR_NO_ERROR)
                         partitions = metadata->topics[0].partition_cnt;
                 rd_kafka_metadata_destroy(metadata);
@@ -32,7 +32,7 @@ static void find_partitions(struct inquiry *inquiry)
                 return;
         tail->found = rd_kafka_topic_partition_list_new(partitions);
         rd_kafka_topic_partition_list_add_range(tail->found, tail->topic, 0, partitions - 1);
-        if (!inquiry_find_ends(tail->rk, tail->found))
+        if (!inquiry_find_ends(rk, tail->found))
                 rd_kafka_topic_partition_list_destroy(TAKE_PTR(tail->found));
 }
 
@@ -87,7 +87,6 @@ int kafka_consumer_tail(uv_loop_t *loop, const struct kafka_settings *settings, 
         tail->inquiry.ask = find_partitions;
         tail->inquiry.answered = partitions_found;
         tail->inquiry.release = free_tail;
-        tail->rk = (*ret)->rk;
         tail->topic = mem_copy_text(topic);
         (*ret)->tail = true;
         inquiry_begin(*ret, &tail->inquiry, 0);

@@ -663,7 +663,8 @@ revoke execute on function durable.create_tables from tenantry_provisioner, tena
 
 -- migrate:down
 drop function durable.create_tables, durable.take_message, durable.raise_expired, durable.put_dead_letter,
-    durable.saga_claim, durable.saga_check, durable.saga_renew, durable.saga_backlog, durable.saga_advance, durable.saga_park, durable.saga_end;
+    durable.saga_claim, durable.saga_check, durable.saga_renew, durable.saga_backlog, durable.saga_advance,
+    durable.saga_park, durable.saga_end;
 drop function catalog.next_fence, catalog.take_lease, catalog.drop_lease, catalog.take_token, catalog.use_turn,
     catalog.block_budget, catalog.settled_budget, catalog.save_budget, catalog.ms_until, catalog.raise_alert, catalog.resolve_alert, catalog.alerts_to_deliver, catalog.alert_told;
 drop table catalog.lease, catalog.tenant_claim, catalog.rate_budget, catalog.alert;

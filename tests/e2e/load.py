@@ -97,14 +97,14 @@ class Load:
         self.check_nothing_else()
 
     def what_the_reader_says(self) -> str:
-        """Where it stands, what it refused, and what it warned of last: a signup may be lost before it is a tenant."""
+        """Where it stands, what it refused, and what services complained of last: a signup may be lost before it is a tenant."""
         offsets = rows(self.stack, "select topic, partition, next_offset from provisioner.consumer_offset")
         refused = rows(self.stack, "select topic, partition, at_offset, code from provisioner.dead_letter")
         said = [
             line
             for service in self.stack.services.values()
             for line in service.log_path.read_text(errors="replace").splitlines()
-            if '"level":"warn"' in line
+            if '"level":"warn"' in line or '"level":"error"' in line
         ]
         return "\n".join([f"offsets {offsets}, dead letters {refused}", *said[-40:]])
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
 
 from deploy.local.stack import CATALOG, Service, Stack
 
@@ -22,8 +19,6 @@ from .faults import crowded, dump_catalog, restore_catalog, stopped, terminate
 from .invariants import check_databases, rows
 from .load import Load
 from .service_faults import armed, died_of_sigkill
-from .service_faults import stopped as services_stopped
-from .topics import cloudevent
 
 LONG = os.environ.get("TENANTRY_LONG") == "1"
 MESSAGE_TIMEOUT = 2.0

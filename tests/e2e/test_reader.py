@@ -11,8 +11,8 @@ from confluent_kafka.admin import AdminClient
 from deploy.local.stack import CATALOG, Stack
 
 from .client import Api, eventually
-from .invariants import rows
 from .faults import stopped
+from .invariants import rows
 from .service_faults import armed
 from .service_faults import stopped as services_stopped
 from .topics import cloudevent, delete_records
