@@ -4,6 +4,9 @@ BUILD ?= build/$(VARIANT)
 VARIANT ?= release
 CC := gcc
 VERSION := 0.1.0
+# The catalog that the programs need: its newest migration.
+CATALOG_FILES := $(sort $(wildcard migrations/catalog/*.sql))
+CATALOG := $(firstword $(subst _, ,$(notdir $(lastword $(CATALOG_FILES)))))
 
 PACKAGES := libuv libmicrohttpd libcurl libpq rdkafka jansson openssl
 CFLAGS_release := -O2 -g
@@ -18,7 +21,7 @@ EXTRA_OBJECTS := $(BUILD)/tests/tsan/threads.o
 EXTRA_FLAGS := -rdynamic
 endif
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wundef
-ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DTENANTRY_VERSION='"$(VERSION)"' -I. $(WARNINGS) $(CFLAGS_$(VARIANT)) \
+ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DTENANTRY_VERSION='"$(VERSION)"' -DTENANTRY_CATALOG='"$(CATALOG)"' -I. $(WARNINGS) $(CFLAGS_$(VARIANT)) \
 	-fstack-protector-strong $(shell pkg-config --cflags $(PACKAGES))
 LIBS = $(shell pkg-config --libs $(PACKAGES)) -lm
 
@@ -96,6 +99,8 @@ $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  cc   $<"
 	@$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/common/service/service.o: $(CATALOG_FILES)
 
 # The simulation puts its own clock, timers and catalog under the saga engine: tests/unit/simulated_process.h.
 comma := ,

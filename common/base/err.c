@@ -67,8 +67,8 @@ int err_field(struct err *err, const char *field, const char *format, ...)
 
 const char *err_class_name(enum err_class class)
 {
-        static const char *const names[] = { "none", "input", "auth",      "conflict",
-                                             "busy", "gone",  "permanent", "internal" };
+        static const char *const names[] = { "none", "input",     "auth",     "conflict", "busy",
+                                             "gone", "permanent", "internal", "ours" };
 
         assert((size_t) class < ARRAY_SIZE(names));
         return names[class];

@@ -12,6 +12,7 @@ enum err_class {
         ERR_GONE,      /* what we act on is not there any more */
         ERR_PERMANENT, /* the other side says no, for good */
         ERR_INTERNAL,  /* a defect of ours */
+        ERR_OURS,      /* a person must mend something of ours: a function or right missing in the catalog, a token */
 };
 
 struct err {

@@ -1,4 +1,5 @@
 /* The life of one saga in hand: its step runs, saga_rules decides, the decision is stored, the next step begins. */
+#include "common/base/backoff.h"
 #include "common/base/clock.h"
 #include "common/base/crypto.h"
 #include "common/base/failpoint.h"
@@ -18,10 +19,14 @@ static const char SQL_ADVANCE[] = "select saga_advance($1::uuid, $2::bigint, $3,
 static const char SQL_PARK[] =
         "select saga_park($1::uuid, $2::bigint, $3::jsonb, $4::bigint, $5::boolean, $6::jsonb, $7::boolean)";
 
+static const char SQL_HOLD[] =
+        "select saga_hold($1::uuid, $2::bigint, $3::jsonb, $4::bigint, $5::jsonb, $6::boolean, $7)";
+
 static const char SQL_END[] = "select saga_end($1::uuid, $2::bigint, $3, $4, $5::jsonb, $6::jsonb)";
 
 static void run(struct saga *saga);
 static void store(struct saga *saga);
+static void on_store_again(uv_timer_t *timer);
 
 static void free_saga(uv_handle_t *handle)
 {
@@ -84,13 +89,13 @@ static enum step_result turn_back(struct saga *saga)
 }
 
 /* The step is not done: before it is put down, is there a reason not to take it up again? Only an attempt tells that it
- * is overdue: the time may have gone by while nobody could work on it. */
+ * is overdue: the time may have gone by while nobody could work on it. What is held is never late. */
 static enum step_result turn_back_or(struct saga *saga, enum step_result result)
 {
         count_time(saga);
         if (must_turn_back(saga))
                 return turn_back(saga);
-        if (saga_is_overdue(saga->kind, &saga->at))
+        if (result != STEP_HOLD && saga_is_overdue(saga->kind, &saga->at))
                 return fail_with(saga, "step_timeout", "the step did not come to an end in its time");
         return result;
 }
@@ -114,10 +119,12 @@ static void log_result(const struct saga *saga, enum step_result result)
 {
         const char *step = saga->kind->steps[saga->at.step].name;
 
-        if (result == STEP_RETRY || result == STEP_FAIL)
-                log_warn(result == STEP_FAIL ? "a step failed" : "a step will be tried again", "tenant", saga->tenant,
-                         "activity", saga->kind->name, "step", step, "code", json_text(saga->error, "code"), "error",
-                         json_text(saga->error, "detail"), NULL);
+        if (result == STEP_RETRY || result == STEP_HOLD || result == STEP_FAIL)
+                log_warn(result == STEP_FAIL   ? "a step failed"
+                         : result == STEP_HOLD ? "a step waits until what is ours is mended"
+                                               : "a step will be tried again",
+                         "tenant", saga->tenant, "activity", saga->kind->name, "step", step, "code",
+                         json_text(saga->error, "code"), "error", json_text(saga->error, "detail"), NULL);
         else
                 log_debug("a step ended", "tenant", saga->tenant, "activity", saga->kind->name, "step", step, "result",
                           result == STEP_DONE ? "done" : "wait", NULL);
@@ -126,6 +133,9 @@ static void log_result(const struct saga *saga, enum step_result result)
 /* A step function has returned: either its outside call goes on, or there is a result to store. */
 void saga_settle(struct saga *saga, enum step_result result)
 {
+        bool doubtful =
+                result == STEP_RETRY || result == STEP_HOLD; /* the last call may still arrive where it was sent */
+
         if (result == STEP_PENDING && saga->resumed) {
                 saga->resumed = false;
                 saga_go_on(saga);
@@ -133,12 +143,14 @@ void saga_settle(struct saga *saga, enum step_result result)
         }
         if (result == STEP_PENDING)
                 return;
-        if (saga->opened && (result == STEP_WAIT || result == STEP_RETRY))
+        if (saga->opened && (result == STEP_WAIT || result == STEP_RETRY || result == STEP_HOLD))
                 result = turn_back_or(saga, result);
         log_result(saga, result);
         crypto_random(&saga->at.random, sizeof(saga->at.random));
         saga->decision = saga_decide(saga->kind, &saga->at, result, saga->wait_ms);
-        saga->attempt_failed = result == STEP_RETRY;
+        saga->attempt_failed = result == STEP_RETRY || result == STEP_HOLD;
+        if (result != STEP_HOLD)
+                saga->held_for = NULL;
         saga->wait_ms = 0;
         if (saga->interrupted && saga->decision.move == SAGA_PARK) { /* we are stopping: another goes on at once */
                 saga->decision.delay_ms = 0;
@@ -149,7 +161,10 @@ void saga_settle(struct saga *saga, enum step_result result)
                 saga_drop(saga, "the lease ran out");
                 return;
         }
-        store(saga);
+        if (doubtful && saga->decision.move == SAGA_UNDO) /* no undo may overtake it */
+                uv_timer_start(&saga->store_again, on_store_again, SAGA_CALL_TAIL, 0);
+        else
+                store(saga);
 }
 
 static bool is_background(const struct saga *saga, size_t step)
@@ -179,20 +194,49 @@ static void on_store_again(uv_timer_t *timer)
         store(timer->data);
 }
 
+/* The catalog refuses what came of the step. The step is held as if its worker had died before it could store anything,
+ * and finds out later what it had done; where not even that is taken, the saga stays in hand and asks more and more
+ * rarely. */
+static void hold_instead(struct saga *saga, const struct err *err)
+{
+        int64_t delay = backoff_ms(saga->refusals, saga->at.random);
+
+        log_error("the catalog refuses what a step came to", "tenant", saga->tenant, "activity", saga->kind->name,
+                  "step", saga->kind->steps[saga->at.step].name, "error", err->message, NULL);
+        if (saga->refusals++ > 0) {
+                uv_timer_start(&saga->store_again, on_store_again, (uint64_t)delay, 0);
+                return;
+        }
+        saga_hold(saga, SAGA_CATALOG_REFUSES, err);
+        saga->attempt_failed = true;
+        saga->decision =
+                (struct saga_decision){ .move = SAGA_PARK, .delay_ms = backoff_ms(saga->at.attempt, saga->at.random) };
+        store(saga);
+}
+
+static void store_failed(struct saga *saga, const struct err *err)
+{
+        if (strcmp(err->code, "TN409") == 0 || !saga_is_ours(saga))
+                saga_drop(saga, err->message);
+        else if (err_is_transient(err))
+                uv_timer_start(&saga->store_again, on_store_again, STORE_RETRY, 0);
+        else if (saga->engine->stopped)
+                saga_drop(saga, err->message); /* the lease runs out, and another tries */
+        else
+                hold_instead(saga, err);
+}
+
 static void stored(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct saga *saga = context;
         struct saga_engine *engine = saga->engine;
 
         CHECK_MAGIC(saga, SAGA_MAGIC);
-        if (err != NULL && strcmp(err->code, "TN409") != 0 && err_is_transient(err) && saga_is_ours(saga)) {
-                uv_timer_start(&saga->store_again, on_store_again, STORE_RETRY, 0);
-                return;
-        }
         if (err != NULL) {
-                saga_drop(saga, err->message);
+                store_failed(saga, err);
                 return;
         }
+        saga->refusals = 0;
         FAILPOINT(saga_after_advance, NULL);
         if (saga->decision.move == SAGA_ADVANCE || saga->decision.move == SAGA_UNDO) {
                 saga->lease_until = saga->next_lease;
@@ -253,10 +297,16 @@ static void store(struct saga *saga)
                 return;
         case SAGA_PARK:
                 snprintf(number, sizeof(number), "%lld", (long long)saga->decision.delay_ms);
-                pg_pool_exec(catalog, timeout, SQL_PARK,
-                             PARAMS(saga->id, saga->fence, data, number, failed ? "true" : "false",
-                                    failed ? error : NULL, saga->cancel_wanted ? "true" : "false"),
-                             stored, saga);
+                if (saga->held_for != NULL)
+                        pg_pool_exec(catalog, timeout, SQL_HOLD,
+                                     PARAMS(saga->id, saga->fence, saga->refusals > 0 ? NULL : data, number, error,
+                                            saga->cancel_wanted ? "true" : "false", saga->held_for),
+                                     stored, saga);
+                else
+                        pg_pool_exec(catalog, timeout, SQL_PARK,
+                                     PARAMS(saga->id, saga->fence, data, number, failed ? "true" : "false",
+                                            failed ? error : NULL, saga->cancel_wanted ? "true" : "false"),
+                                     stored, saga);
                 return;
         case SAGA_END:
                 pg_pool_exec(catalog, timeout, SQL_END,

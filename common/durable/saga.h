@@ -12,6 +12,7 @@ enum step_result {
         STEP_PENDING, /* an outside call is under way; its completion goes through saga_resume or saga_query */
         STEP_WAIT,    /* not yet, and no failure: again later (saga_wait) */
         STEP_RETRY,   /* failed, may work later (saga_retry) */
+        STEP_HOLD,    /* waits until somebody mends what is ours (saga_hold) */
         STEP_FAIL,    /* failed for good (saga_fail) */
         STEP_RESTART, /* from the first step again, with other facts; only before the point of no return */
 };
@@ -100,9 +101,14 @@ void saga_keep(struct saga *saga);
 void saga_release(struct saga *saga);
 bool saga_is_kept(const struct saga *saga);
 
-/* How a step ends when it is not done. saga_retry fails for good by itself where the class of err says so. */
+/* How a step ends when it is not done. saga_retry fails for good by itself where the class of err says so, and holds
+ * where it is ERR_OURS: so does every statement on the catalog that is refused. */
 enum step_result saga_wait(struct saga *saga, int64_t ms);
 enum step_result saga_retry(struct saga *saga, const struct err *err);
+/* What hinders the step is ours to mend, and hinders others too: a token that is refused, a right of our login. The
+ * saga waits with back-off, without end: nothing is undone, the step's time begins anew. One alert, "held:CAUSE", is
+ * open for as long as sagas wait for that. cause: a static text, of a few. */
+enum step_result saga_hold(struct saga *saga, const char *cause, const struct err *err);
 enum step_result saga_fail(struct saga *saga, const struct err *err);
 /* A saga_rows_then for the last statement of a step: done, or saga_retry. */
 enum step_result saga_rows_done(struct saga *saga, const struct pg_rows *rows, const struct err *err);

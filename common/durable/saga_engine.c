@@ -26,6 +26,9 @@ static void claimed(void *context, const struct pg_rows *rows, const struct err 
         engine->claiming = false;
         if (err != NULL) {
                 log_debug("no claim", "error", err->message, NULL);
+                engine->claim_again = false;
+                engine->next_claim_at =
+                        clock_boot_ms() + SAGA_CALL_TAIL; /* it may still take something, behind our back */
                 return;
         }
         for (int row = 0; row < pg_rows_count(rows); row++)
@@ -54,7 +57,7 @@ static void claim(struct saga_engine *engine)
         auto_free char *held = NULL;
 
         if (engine->claiming || engine->stopped || engine->held >= engine->limit ||
-            !pg_pool_is_up(engine->service->catalog)) {
+            clock_boot_ms() < engine->next_claim_at || !pg_pool_is_up(engine->service->catalog)) {
                 engine->claim_again = engine->claiming;
                 return;
         }

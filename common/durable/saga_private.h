@@ -7,6 +7,8 @@
 
 #define SAGA_MAGIC             0x73616761
 #define SAGA_STATEMENT_TIMEOUT SECONDS(10)
+#define SAGA_CALL_TAIL         250               /* what was given up has arrived by then, or never will */
+#define SAGA_CATALOG_REFUSES   "catalog-refuses" /* cause of a hold */
 
 struct saga_engine {
         struct service *service;
@@ -17,6 +19,7 @@ struct saga_engine {
         uv_timer_t poll, renew, gauge;
         int handles; /* of these that are not closed */
         bool claiming, claim_again, stopped;
+        int64_t next_claim_at;
         int64_t claim_lease; /* counts from before the claim was asked for: never longer than the catalog's */
         struct metric *in_hand, *due, *oldest, *lost;
 };
@@ -35,6 +38,9 @@ struct saga {
         int64_t lease_until, step_began, call_until;
         bool interrupted; /* its call was ended early: what comes of it is no failure */
         bool lost, attempt_failed, in_step, resumed, resumed_well, opened;
+        const char *held_for;        /* what it waits for, where its step holds; else NULL */
+        int refusals;                /* by the catalog, of what we want to store, one after the other */
+        const struct pg_pool *asked; /* whose answer rows_then waits for */
         struct err resumed_err;
         saga_then then;
         saga_rows_then rows_then;

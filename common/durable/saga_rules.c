@@ -1,17 +1,7 @@
 /* What a saga does next: see saga_rules.h. */
 #include "common/durable/saga_rules.h"
 
-#define BACKOFF_LEAST 500
-#define BACKOFF_MOST  SECONDS(60)
-
-/* Doubles from half a second to a minute, with a quarter of jitter so that a crowd does not come back as one. */
-static int64_t backoff(const struct saga_position *at)
-{
-        int64_t ms = BACKOFF_LEAST << MIN(at->attempt, 7);
-
-        ms = MIN(ms, BACKOFF_MOST);
-        return ms - ms / 8 + (int64_t)(at->random % (unsigned)(ms / 4 + 1));
-}
+#include "common/base/backoff.h"
 
 static struct saga_decision go_back(const struct saga_kind *kind, const struct saga_position *at, size_t from)
 {
@@ -41,7 +31,9 @@ struct saga_decision saga_decide(const struct saga_kind *kind, const struct saga
         case STEP_WAIT:
                 return (struct saga_decision){ .move = SAGA_PARK, .delay_ms = wait_ms };
         case STEP_RETRY:
-                return (struct saga_decision){ .move = SAGA_PARK, .delay_ms = MAX(wait_ms, backoff(at)) };
+        case STEP_HOLD:
+                return (struct saga_decision){ .move = SAGA_PARK,
+                                               .delay_ms = MAX(wait_ms, backoff_ms(at->attempt, at->random)) };
         case STEP_FAIL:
                 return fail(kind, at);
         case STEP_RESTART:
@@ -51,7 +43,7 @@ struct saga_decision saga_decide(const struct saga_kind *kind, const struct saga
                 break;
         }
         assert(!"a pending step has no decision");
-        return (struct saga_decision){ .move = SAGA_PARK, .delay_ms = BACKOFF_MOST };
+        return (struct saga_decision){ .move = SAGA_PARK, .delay_ms = SECONDS(60) };
 }
 
 bool saga_may_cancel(const struct saga_kind *kind, const struct saga_position *at)

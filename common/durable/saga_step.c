@@ -99,11 +99,17 @@ static void rows_arrived(void *context, const struct pg_rows *rows, const struct
 {
         struct saga *saga = context;
         enum step_result result;
+        struct err refused;
 
         CHECK_MAGIC(saga, SAGA_MAGIC);
         if (!saga_is_ours(saga) || (err != NULL && strcmp(err->code, "TN409") == 0)) {
                 saga_drop(saga, "it was taken over");
                 return;
+        }
+        if (err != NULL && saga->asked == saga->engine->service->catalog && !err_is_transient(err)) {
+                refused = *err; /* what our own catalog refuses is never the saga's failure */
+                refused.class = ERR_OURS;
+                err = &refused;
         }
         saga->in_step = true;
         result = saga->rows_then(saga, rows, err);
@@ -113,10 +119,11 @@ static void rows_arrived(void *context, const struct pg_rows *rows, const struct
 
 /* Frozen inside a step, a worker may come back to the line that sends: then nothing is sent, and saga_settle drops the
  * saga. */
-static bool may_ask(struct saga *saga, saga_rows_then then)
+static bool may_ask(struct saga *saga, const struct pg_pool *asked, saga_rows_then then)
 {
         CHECK_MAGIC(saga, SAGA_MAGIC);
         saga->rows_then = then;
+        saga->asked = asked;
         if (saga_is_ours(saga))
                 return true;
         assert(saga->in_step);
@@ -127,7 +134,7 @@ static bool may_ask(struct saga *saga, saga_rows_then then)
 enum step_result saga_query_on(struct saga *saga, struct pg_pool *pool, const char *sql, size_t count,
                                const char *const *params, saga_rows_then then)
 {
-        if (!may_ask(saga, then))
+        if (!may_ask(saga, pool, then))
                 return STEP_PENDING;
         pg_pool_exec(pool, saga_timeout(saga, SAGA_STATEMENT_TIMEOUT), sql, count, params, rows_arrived, saga);
         return STEP_PENDING;
@@ -144,7 +151,7 @@ static int64_t call_time_left(void *context)
 enum step_result saga_query_for(struct saga *saga, struct pg_pool *pool, int64_t timeout_ms, const char *sql,
                                 size_t count, const char *const *params, saga_rows_then then)
 {
-        if (!may_ask(saga, then))
+        if (!may_ask(saga, pool, then))
                 return STEP_PENDING;
         saga->call_until = clock_boot_ms() + timeout_ms;
         pg_pool_exec_for(pool, call_time_left, sql, count, params, rows_arrived, saga);
@@ -160,7 +167,7 @@ enum step_result saga_query(struct saga *saga, const char *sql, size_t count, co
 enum step_result saga_script(struct saga *saga, struct pg_conn *conn, int64_t timeout_ms, const char *sql,
                              saga_rows_then then)
 {
-        if (!may_ask(saga, then))
+        if (!may_ask(saga, NULL, then))
                 return STEP_PENDING;
         pg_script(conn, saga_timeout(saga, timeout_ms), sql, rows_arrived, saga);
         return STEP_PENDING;
@@ -198,11 +205,21 @@ enum step_result saga_wait(struct saga *saga, int64_t ms)
 
 enum step_result saga_retry(struct saga *saga, const struct err *err)
 {
+        if (err->class == ERR_OURS)
+                return saga_hold(saga, SAGA_CATALOG_REFUSES, err);
         if (!err_is_transient(err))
                 return saga_fail(saga, err);
         set_error(saga, err);
         saga->wait_ms = err->retry_after;
         return STEP_RETRY;
+}
+
+enum step_result saga_hold(struct saga *saga, const char *cause, const struct err *err)
+{
+        set_error(saga, err);
+        saga->held_for = cause;
+        saga->wait_ms = err->retry_after;
+        return STEP_HOLD;
 }
 
 enum step_result saga_fail(struct saga *saga, const struct err *err)

@@ -109,8 +109,8 @@ void http_answer_problem_more(struct http_request *request, unsigned status, con
 void http_answer_error(struct http_request *request, const struct err *err)
 {
         static const unsigned statuses[] = {
-                [ERR_NONE] = 500, [ERR_INPUT] = 400, [ERR_AUTH] = 502,      [ERR_CONFLICT] = 409,
-                [ERR_BUSY] = 503, [ERR_GONE] = 404,  [ERR_PERMANENT] = 500, [ERR_INTERNAL] = 500,
+                [ERR_NONE] = 500, [ERR_INPUT] = 400,     [ERR_AUTH] = 502,     [ERR_CONFLICT] = 409, [ERR_BUSY] = 503,
+                [ERR_GONE] = 404, [ERR_PERMANENT] = 500, [ERR_INTERNAL] = 500, [ERR_OURS] = 503,
         };
         unsigned status = statuses[err->class];
         char seconds[24];

@@ -16,6 +16,9 @@ struct pg_target {
         const char *sslmode;        /* as libpq's; NULL = the URL's, or libpq's own default */
         const char *setup;          /* SQL that a pool runs first on each of its connections */
         int64_t connect_timeout_ms; /* 0 = 10 s */
+        /* A database of our own, the catalog: a statement that it cannot run (a function or a right is missing) is
+         * ERR_OURS, nobody's failure. Only pools look at it. */
+        bool is_ours;
 };
 
 typedef void (*pg_opened_fn)(void *context, const struct err *err);
@@ -45,6 +48,9 @@ void pg_script(struct pg_conn *conn, int64_t timeout_ms, const char *sql, pg_don
 /* Takes hosts, ports, users and databases out of a message of libpq or its tools, in place: who reads errors (events, a
  * tenant's history) need not be who may connect. */
 void pg_hide_names(char *message);
+/* True where PostgreSQL could not run the statement at all, whatever its values: what it names is missing or forbidden
+ * (SQLSTATE class 42), or not supported (0A). */
+bool pg_cannot_run(const struct err *err);
 /* As SQL literal; the caller frees. */
 char *pg_quote_literal(struct pg_conn *conn, const char *text);
 

@@ -43,7 +43,7 @@ static enum err_class class_of_sqlstate(const char *state)
                 { "55006", ERR_BUSY },     { "57014", ERR_BUSY }, { "57P", ERR_BUSY },       { "25006", ERR_BUSY },
                 { "28", ERR_AUTH },        { "3D000", ERR_GONE }, { "23505", ERR_CONFLICT }, { "42P04", ERR_CONFLICT },
                 { "42710", ERR_CONFLICT }, { "TN409", ERR_BUSY }, { "TN404", ERR_GONE },     { "TN400", ERR_INPUT },
-                { "22", ERR_INPUT },       { "23", ERR_INPUT },   { "42501", ERR_AUTH },
+                { "22", ERR_INPUT },       { "23", ERR_INPUT },   { "42501", ERR_AUTH },     { "TN426", ERR_OURS },
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(classes); i++)
@@ -65,6 +65,11 @@ void pg_error_of_result(const struct pg_conn *conn, const PGresult *result, stru
         }
         copy_message(message, sizeof(message), text);
         err_set(err, class_of_sqlstate(state), state, "PostgreSQL: %s (SQLSTATE %s)", message, state);
+}
+
+bool pg_cannot_run(const struct err *err)
+{
+        return strncmp(err->code, "42", 2) == 0 || strncmp(err->code, "0A", 2) == 0 || strcmp(err->code, "3F000") == 0;
 }
 
 /* While connecting libpq offers only text. Credentials are never part of it. */

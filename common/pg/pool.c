@@ -153,11 +153,17 @@ static void statement_done(void *context, const struct pg_rows *rows, const stru
         struct pg_slot *slot = context;
         struct pg_pool *pool = slot->pool;
         struct pg_work *work = TAKE_PTR(slot->work);
+        struct err ours;
 
         slot->state = SLOT_FREE;
         pool->working--;
         if (err != NULL && !pg_is_usable(slot->conn))
                 connection_failed(slot, err);
+        if (err != NULL && pool->target.is_ours && pg_cannot_run(err)) {
+                ours = *err;
+                ours.class = ERR_OURS;
+                err = &ours;
+        }
         finish_work(work, rows, err);
         serve(pool);
 }
@@ -274,6 +280,7 @@ struct pg_pool *pg_pool_new(uv_loop_t *loop, const struct pg_target *target, siz
                 .setup = mem_copy_text(target->setup),
                 .sslmode = mem_copy_text(target->sslmode),
                 .connect_timeout_ms = target->connect_timeout_ms,
+                .is_ours = target->is_ours,
         };
         for (size_t i = 0; i < size; i++)
                 pool->slots[i].pool = pool;

@@ -103,19 +103,41 @@ void service_give_up(struct service *service, const struct err *err)
         begin_stop(frame);
 }
 
+/* On each connection: a catalog older than the program lacks what its statements name, and counts as away until
+ * `tenantry init` has brought it up to date. */
+static const char SQL_FITTING[] =
+        "do $t$ declare v text; begin "
+        "if to_regprocedure('catalog.version()') is not null then v := catalog.version(); end if; "
+        "if v is null or v collate \"C\" < '" TENANTRY_CATALOG "' then "
+        "raise exception 'the catalog is of %, this program needs %: run \"tenantry init\" of its release', "
+        "coalesce('version ' || v, 'an earlier release'), '" TENANTRY_CATALOG "' using errcode = 'TN426'; end if; "
+        "if catalog.oldest_program() collate \"C\" > '" TENANTRY_CATALOG "' then "
+        "raise exception 'the catalog is of version % and does not work with this program any more, which is for %: "
+        "install the newer release', v, '" TENANTRY_CATALOG "' using errcode = 'TN426'; end if; end $t$";
+
+int service_catalog_fits(const struct service *service, struct err *err)
+{
+        const struct err *why = pg_pool_error(service->catalog);
+
+        if (pg_pool_is_up(service->catalog))
+                return 0;
+        return err_set(err, ERR_BUSY, why->class == ERR_OURS ? "catalog_version" : "catalog_away", "%s", why->message);
+}
+
 static void open_catalog(struct frame *frame)
 {
         struct service *service = &frame->service;
         auto_free char *setup = mem_printf("set search_path = %s, durable, catalog; set statement_timeout = '30s'; "
                                            "set client_connection_check_interval = '1s'; "
-                                           "set idle_in_transaction_session_timeout = '60s'",
-                                           service->definition->schema);
+                                           "set idle_in_transaction_session_timeout = '60s'; %s",
+                                           service->definition->schema, SQL_FITTING);
         auto_free char *name = mem_printf("tenantry-%s", service->definition->name);
         struct pg_target target = {
                 .url = service->config->catalog_url,
                 .application_name = name,
                 .setup = setup,
                 .connect_timeout_ms = SECONDS(5),
+                .is_ours = true,
         };
 
         service->catalog = pg_pool_new(&service->loop, &target, (size_t)service->config->catalog_pool_size);

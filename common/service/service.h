@@ -59,5 +59,7 @@ struct service_definition {
 
 /* The whole life of the process; returns its exit status. */
 int service_main(int argc, char **argv, const struct service_definition *definition);
+/* For ready(): 0 where the catalog answers and fits this program, or -ERR_BUSY with why not. */
+int service_catalog_fits(const struct service *service, struct err *err);
 /* Stops the process in an orderly way with an error: 2 for ERR_INPUT, which somebody must mend first, else 1. */
 void service_give_up(struct service *service, const struct err *err);

@@ -77,13 +77,16 @@ static int start(struct service *service, const void *config, struct err *err)
                                &gateway->server, err);
 }
 
-/* Ingest needs Kafka only: without the catalog the gateway is ready all the same. */
+/* Ingest needs Kafka only: without the catalog the gateway is ready all the same. Not with one that is too old for it,
+ * for that does not pass by itself. */
 static int ready(struct service *service, struct err *err)
 {
         struct gateway *gateway = service->state;
 
         if (!kafka_producer_is_up(gateway->producer))
                 return err_set(err, ERR_BUSY, "kafka_away", "no Kafka broker can be reached");
+        if (pg_pool_error(service->catalog)->class == ERR_OURS)
+                return service_catalog_fits(service, err);
         return 0;
 }
 

@@ -48,6 +48,7 @@ struct writing {
         size_t from, to;
         enum status status;
         struct facts facts;
+        bool keeps_facts;
         int64_t delay_ms;
         bool failed;
         char code[24];
@@ -68,7 +69,8 @@ struct simulated {
         char broken[200]; /* the first thing that must not be, or empty */
         bool trace;
         struct counts {
-                long done, failed, cancelled, attention, takeovers, stale, kills, freezes, restarts, made, removed;
+                long done, failed, cancelled, attention, takeovers, stale, kills, freezes, restarts, holds, made,
+                        removed;
         } counts;
 };
 
@@ -221,6 +223,20 @@ static inline bool catalog_park(struct simulated *s, int saga, const struct writ
         row->next_at = s->now + w->delay_ms;
         if (w->code[0] != '\0')
                 memcpy(row->code, w->code, sizeof(row->code));
+        return true;
+}
+
+/* saga_hold: somebody must mend something of ours; the step's time begins anew. */
+static inline bool catalog_hold(struct simulated *s, int saga, const struct writing *w)
+{
+        struct facts stored = s->rows[saga].facts;
+
+        if (!catalog_park(s, saga, w))
+                return false;
+        if (w->keeps_facts)
+                s->rows[saga].facts = stored;
+        s->rows[saga].step_since = s->now;
+        s->counts.holds++;
         return true;
 }
 

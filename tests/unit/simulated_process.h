@@ -24,8 +24,19 @@ enum event_kind {
         EVENT_CANCEL,
 };
 
-enum verb { VERB_LOOK, VERB_MAKE, VERB_REMOVE, VERB_CLAIM, VERB_RENEW, VERB_ADVANCE, VERB_PARK, VERB_END, VERB_COUNT };
-enum answer { ANSWER_YES, ANSWER_NO, ANSWER_LOST, ANSWER_REFUSED };
+enum verb {
+        VERB_LOOK,
+        VERB_MAKE,
+        VERB_REMOVE,
+        VERB_CLAIM,
+        VERB_RENEW,
+        VERB_ADVANCE,
+        VERB_PARK,
+        VERB_HOLD,
+        VERB_END,
+        VERB_COUNT
+};
+enum answer { ANSWER_YES, ANSWER_NO, ANSWER_LOST, ANSWER_REFUSED, ANSWER_FORBIDDEN };
 
 struct event {
         int64_t at;
@@ -88,6 +99,7 @@ struct simulation {
         uint64_t orders, ids;
         unsigned owners;
         unsigned lost, refused;      /* per thousand, while the chaos lasts */
+        unsigned forbidden;          /* by the catalog, and by those who refuse our token; per thousand */
         size_t bad_step;             /* refuses for good */
         bool bad_undo, stuck, never; /* stuck: the first generation does not become ready; never: none does */
         bool has_bad_step;
@@ -349,6 +361,14 @@ static struct event read_statement(const char *sql, const char *const *params)
                 w->delay_ms = strtoll(params[3], NULL, 10);
                 w->failed = params[4][0] == 't';
                 read_error(w->code, params[5]);
+        } else if (strstr(sql, "saga_hold(") != NULL) {
+                event.verb = VERB_HOLD;
+                w->keeps_facts = params[2] == NULL;
+                if (!w->keeps_facts)
+                        w->facts = read_facts(params[2]);
+                w->delay_ms = strtoll(params[3], NULL, 10);
+                w->failed = true;
+                read_error(w->code, params[4]);
         } else if (strstr(sql, "saga_end(") != NULL) {
                 event.verb = VERB_END;
                 w->from = read_step(params[2]);

@@ -77,6 +77,10 @@ static enum step_result called(struct saga *saga, const struct err *err)
                 return saga_retry(saga, err);
         if (deed->answer == ANSWER_REFUSED)
                 return refuse(saga);
+        if (deed->answer == ANSWER_FORBIDDEN) {
+                err_set(&busy, ERR_OURS, "token", "our token is refused");
+                return saga_hold(saga, "token", &busy);
+        }
         if (deed->verb != VERB_LOOK) {
                 err_set(&busy, ERR_BUSY, "busy", "not now");
                 return there ? STEP_DONE : saga_retry(saga, &busy);
@@ -135,6 +139,8 @@ static enum answer ask_catalog(struct event *event)
 {
         struct simulated *w = &the->world;
 
+        if (event->verb >= VERB_ADVANCE && in_chaos() && chance(w, the->forbidden))
+                return ANSWER_FORBIDDEN; /* a function is missing: nothing was done */
         switch (event->verb) {
         case VERB_CLAIM:
                 for (int saga = 0; saga < SAGAS; saga++) {
@@ -156,6 +162,8 @@ static enum answer ask_catalog(struct event *event)
                 return catalog_advance(w, event->saga, &event->writing, LEASE) ? ANSWER_YES : ANSWER_NO;
         case VERB_PARK:
                 return catalog_park(w, event->saga, &event->writing) ? ANSWER_YES : ANSWER_NO;
+        case VERB_HOLD:
+                return catalog_hold(w, event->saga, &event->writing) ? ANSWER_YES : ANSWER_NO;
         case VERB_END:
                 return catalog_end(w, event->saga, &event->writing) ? ANSWER_YES : ANSWER_NO;
         default:
@@ -173,6 +181,8 @@ static enum answer ask_world(const struct event *event)
                 w->rows[event->saga].refused = true;
                 return ANSWER_REFUSED;
         }
+        if (in_chaos() && chance(w, the->forbidden))
+                return ANSWER_FORBIDDEN;
         if (in_chaos() && chance(w, the->refused))
                 return event->verb == VERB_LOOK ? ANSWER_LOST : ANSWER_NO; /* busy: nothing was done */
         if (event->verb == VERB_MAKE)
@@ -202,6 +212,8 @@ static void answer_statement(const struct request *request, const struct event *
 
         if (event->answer == ANSWER_LOST)
                 err_set(&err, ERR_BUSY, "connection_lost", "no answer");
+        else if (event->answer == ANSWER_FORBIDDEN)
+                err_set(&err, ERR_OURS, "42883", "function does not exist");
         else if (event->answer == ANSWER_NO)
                 err_set(&err, ERR_CONFLICT, "TN409", "the saga was taken over");
         request->done(request->context, event->answer == ANSWER_YES ? &rows : NULL,
@@ -348,6 +360,7 @@ static void draw_troubles(void)
 
         the->lost = chance(w, 300) ? 0 : (unsigned)draw_between(w, 1, 300);
         the->refused = chance(w, 500) ? 0 : (unsigned)draw_between(w, 1, 300);
+        the->forbidden = chance(w, 600) ? 0 : (unsigned)draw_between(w, 1, 300);
         the->has_bad_step = chance(w, 300);
         the->bad_step = draw(w) % the->plan.kind.count;
         the->bad_undo = chance(w, 200);
@@ -449,6 +462,7 @@ static void test_sagas_keep_their_promises_under_thousands_of_schedules(void **s
         assert_true(counts.kills > 1000);
         assert_true(counts.freezes > 1000);
         assert_true(counts.restarts > 100);
+        assert_true(counts.holds > 1000);
         assert_true(counts.made > 10000);
         assert_true(counts.removed > 500);
 }
@@ -478,6 +492,8 @@ int main(void)
                 SENTENCE(test_the_same_seed_tells_the_same_story),
         };
 
-        log_set_level("error"); /* the workers tell of every trouble, and here are thousands */
+        log_set_level(getenv("SIMULATION_SEED")
+                              ? "debug"
+                              : "error"); /* the workers tell of every trouble, and here are thousands */
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
