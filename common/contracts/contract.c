@@ -1,63 +1,27 @@
 /* The promises about event data: see contract.h. */
 #include "common/contracts/contract.h"
 
+#include "common/base/buf.h"
 #include "common/base/id.h"
 #include "common/base/memory.h"
-#include "common/contracts/signup.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
-static const struct contract_field SIGNUP[] = {
-        { "tenant_id", CONTRACT_UUID, true, 36 },   { "company", CONTRACT_TEXT, true, 200 },
-        { "email", CONTRACT_EMAIL, true, 254 },     { "name", CONTRACT_TEXT, false, 200 },
-        { "subdomain", CONTRACT_LABEL, false, 40 }, { "plan", CONTRACT_NAME, false, 40 },
-        { "region", CONTRACT_NAME, false, 40 },
-};
-
-static const struct contract_field COMMAND[] = {
-        { "tenant_id", CONTRACT_UUID, true, 36 },
-        { "reason", CONTRACT_TEXT, false, 500 },
-};
-
-static const struct contract_field CONFIRMED_COMMAND[] = {
-        { "tenant_id", CONTRACT_UUID, true, 36 },
-        { "reason", CONTRACT_TEXT, false, 500 },
-        { "confirm", CONTRACT_TEXT, true, 40 },
-};
-
-#define COMMAND_CONTRACT(name)                                                                                         \
-        {                                                                                                              \
-                "tenant." name ".requested.v1", "tenant.command.v1", COMMAND, ARRAY_SIZE(COMMAND)                      \
-        }
-
-const struct contract CONTRACTS[] = {
-        { "tenant.signup.requested.v1", "tenant.signup.v1", SIGNUP, ARRAY_SIZE(SIGNUP) },
-        COMMAND_CONTRACT("suspend"),
-        COMMAND_CONTRACT("resume"),
-        COMMAND_CONTRACT("archive"),
-        { "tenant.deprovision.requested.v1", "tenant.command.v1", CONFIRMED_COMMAND, ARRAY_SIZE(CONFIRMED_COMMAND) },
-        COMMAND_CONTRACT("rotate_credentials"),
-        COMMAND_CONTRACT("retry"),
-        COMMAND_CONTRACT("backup"),
-        COMMAND_CONTRACT("resend_invite"),
-        COMMAND_CONTRACT("invite_link"),
-        { NULL, NULL, NULL, 0 },
-};
-
-const struct contract *contract_find(const char *type)
+const struct contract *contract_find(const struct contract *list, const char *type)
 {
-        for (const struct contract *c = CONTRACTS; c->type != NULL; c++)
+        for (const struct contract *c = list; c->type != NULL; c++)
                 if (strcmp(c->type, type) == 0)
                         return c;
         return NULL;
 }
 
-const char *contract_only_type(const char *topic)
+const char *contract_only_type(const struct contract *list, const char *topic)
 {
         const char *only = NULL;
 
-        for (const struct contract *c = CONTRACTS; c->type != NULL; c++) {
+        for (const struct contract *c = list; c->type != NULL; c++) {
                 if (strcmp(c->topic, topic) != 0)
                         continue;
                 if (only != NULL)
@@ -65,6 +29,16 @@ const char *contract_only_type(const char *topic)
                 only = c->type;
         }
         return only;
+}
+
+int contract_check_topic(const struct contract *contract, const char *topic, struct err *err)
+{
+        if (topic != NULL && strcmp(contract->topic, topic) == 0)
+                return 0;
+        err_field(err, "type", "%s is taken from the topic %s only", contract->type, contract->topic);
+        if (err != NULL)
+                snprintf(err->code, sizeof(err->code), "wrong_topic");
+        return -ERR_INPUT;
 }
 
 /* Control characters (U+0000 to U+001F, U+007F to U+009F), and those that turn the direction of text around (U+202A to
@@ -168,15 +142,26 @@ static int check_email(const struct contract_field *field, const char *text, siz
         return err_field(err, field->name, "%s is not a mail address", field->name);
 }
 
-static int check_field(const struct contract_field *field, const json_t *value, struct err *err)
+static int check_value(const struct contract_field *field, const json_t *value, struct err *err);
+
+static int check_number(const struct contract_field *field, const json_t *value, struct err *err)
+{
+        double number = json_number_value(value);
+
+        if (field->kind == CONTRACT_INTEGER && !json_is_integer(value))
+                return err_field(err, field->name, "%s must be a whole number", field->name);
+        if (!json_is_number(value))
+                return err_field(err, field->name, "%s must be a number", field->name);
+        if (number < field->least || number > field->most)
+                return err_field(err, field->name, "%s must be %g to %g", field->name, field->least, field->most);
+        return 0;
+}
+
+static int check_string(const struct contract_field *field, const json_t *value, struct err *err)
 {
         const char *text = json_string_value(value);
         size_t length = json_string_length(value);
 
-        if (value == NULL && field->required)
-                return err_field(err, field->name, "%s is missing", field->name);
-        if (value == NULL)
-                return 0;
         if (text == NULL)
                 return err_field(err, field->name, "%s must be a text", field->name);
         if (strlen(text) != length)
@@ -193,11 +178,67 @@ static int check_field(const struct contract_field *field, const json_t *value, 
                 return check_label(field, text, length, err);
         case CONTRACT_NAME:
                 return check_name(field, text, length, err);
+        default:
+                return err_field(err, field->name, "%s has no known kind", field->name);
         }
-        return err_field(err, field->name, "%s has no known kind", field->name);
 }
 
-static int refuse_unknown(const struct contract *contract, const json_t *data, struct err *err)
+static int check_fields(const char *of, const struct contract_field *fields, size_t count, const json_t *data,
+                        struct err *err);
+
+static int check_list(const struct contract_field *field, const json_t *list, struct err *err)
+{
+        struct contract_field element = field->fields[0];
+        size_t i;
+        json_t *value;
+
+        if (!json_is_array(list))
+                return err_field(err, field->name, "%s must be a list", field->name);
+        if (json_array_size(list) > field->max)
+                return err_field(err, field->name, "%s has more than %zu elements", field->name, field->max);
+        element.name = field->name;
+        json_array_foreach (list, i, value)
+                if (check_value(&element, value, err) < 0)
+                        return -ERR_INPUT;
+        return 0;
+}
+
+/* Where it is wrong inside, the error names the way there. */
+static int check_object(const struct contract_field *field, const json_t *object, struct err *err)
+{
+        char inner[sizeof(err->field)];
+
+        if (!json_is_object(object))
+                return err_field(err, field->name, "%s must be an object", field->name);
+        if (check_fields(field->name, field->fields, field->count, object, err) == 0)
+                return 0;
+        if (err != NULL) {
+                snprintf(inner, sizeof(inner), "%s", err->field);
+                snprintf(err->field, sizeof(err->field), "%.20s.%.40s", field->name, inner);
+        }
+        return -ERR_INPUT;
+}
+
+static int check_value(const struct contract_field *field, const json_t *value, struct err *err)
+{
+        switch (field->kind) {
+        case CONTRACT_NUMBER:
+        case CONTRACT_INTEGER:
+                return check_number(field, value, err);
+        case CONTRACT_BOOLEAN:
+                return json_is_boolean(value) ? 0
+                                              : err_field(err, field->name, "%s must be true or false", field->name);
+        case CONTRACT_LIST:
+                return check_list(field, value, err);
+        case CONTRACT_OBJECT:
+                return check_object(field, value, err);
+        default:
+                return check_string(field, value, err);
+        }
+}
+
+static int check_fields(const char *of, const struct contract_field *fields, size_t count, const json_t *data,
+                        struct err *err)
 {
         const char *name;
         json_t *value;
@@ -205,39 +246,69 @@ static int refuse_unknown(const struct contract *contract, const json_t *data, s
         json_object_foreach ((json_t *)(uintptr_t)data, name, value) {
                 bool known = false;
 
-                for (size_t i = 0; i < contract->count; i++)
-                        known |= strcmp(contract->fields[i].name, name) == 0;
+                for (size_t i = 0; i < count; i++)
+                        known |= strcmp(fields[i].name, name) == 0;
                 if (!known)
-                        return err_field(err, name, "%.60s is not a field of %s", name, contract->type);
+                        return err_field(err, name, "%.60s is not a field of %s", name, of);
         }
+        for (size_t i = 0; i < count; i++) {
+                value = json_object_get(data, fields[i].name);
+                if (value == NULL && fields[i].required)
+                        return err_field(err, fields[i].name, "%s is missing", fields[i].name);
+                if (value != NULL && check_value(&fields[i], value, err) < 0)
+                        return -ERR_INPUT;
+        }
+        return 0;
+}
+
+/* What the data says of the key, against the key. A key of one field is that field, which the data may leave out. */
+static int check_key(const struct contract *contract, const char *key, json_t *data, struct err *err)
+{
+        auto_buf made = { 0 };
+
+        for (size_t i = 0; contract->key[i] != NULL; i++) {
+                const char *part = json_text(data, contract->key[i]);
+
+                buf_printf(&made, "%s%s", i ? "," : "", part ? part : "");
+        }
+        if (strcmp(made.data, key) == 0)
+                return 0;
+        if (contract->key[1] == NULL)
+                return err_field(err, contract->key[0], "%s is not the message key", contract->key[0]);
+        return err_field(err, "key", "the message key is not made of the fields it stands for");
+}
+
+/* A key that could be no value of its field is refused as a key: nothing else is wrong then. */
+static int fill_in_key(const struct contract *contract, const char *key, json_t *data, struct err *err)
+{
+        const struct contract_field *field = contract->fields;
+        auto_json *value = key ? json_string(key) : NULL;
+
+        if (contract->key[1] != NULL)
+                return value ? 0 : err_field(err, "key", "the message has no key of valid text");
+        while (strcmp(field->name, contract->key[0]) != 0)
+                field++;
+        if (value == NULL || check_value(field, value, NULL) < 0)
+                return err_field(err, "key", "the message key must be the %s%s", field->name,
+                                 field->kind == CONTRACT_UUID ? ", a UUID in lower case" : "");
+        if (json_object_get(data, field->name) == NULL)
+                json_object_set(data, field->name, value);
         return 0;
 }
 
 int contract_check(const struct contract *contract, const char *key, const json_t *data, json_t **ret, struct err *err)
 {
-        auto_json *copy = NULL;
-        const char *tenant;
-        int rc;
+        auto_json *copy = json_is_object(data) ? json_copy((json_t *)(uintptr_t)data) : json_object();
 
-        if (key == NULL || !id_is_valid(key))
-                return err_field(err, "key", "the message key must be the tenant id, a UUID in lower case");
+        if (fill_in_key(contract, key, copy, err) < 0)
+                return -ERR_INPUT;
         if (!json_is_object(data))
                 return err_set(err, ERR_INPUT, "not_an_object", "the data must be a JSON object");
-        rc = refuse_unknown(contract, data, err);
-        if (rc < 0)
-                return rc;
-        copy = json_copy((json_t *)(uintptr_t)data);
-        if (json_object_get(copy, "tenant_id") == NULL)
-                json_object_set_new(copy, "tenant_id", json_string(key));
-        for (size_t i = 0; rc == 0 && i < contract->count; i++)
-                rc = check_field(&contract->fields[i], json_object_get(copy, contract->fields[i].name), err);
-        if (rc < 0)
-                return rc;
-        tenant = json_text(copy, "tenant_id");
-        if (strcmp(tenant, key) != 0)
-                return err_field(err, "tenant_id", "tenant_id is not the message key");
-        if (contract->fields == SIGNUP)
-                signup_normalize(copy);
+        if (check_fields(contract->type, contract->fields, contract->count, copy, err) < 0 ||
+            check_key(contract, key, copy, err) < 0)
+                return -ERR_INPUT;
+        if (contract->complete != NULL)
+                contract->complete(copy);
         *ret = TAKE_PTR(copy);
         return 0;
 }

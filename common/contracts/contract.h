@@ -1,16 +1,21 @@
-/* The promises about event data: one table per event type, one validator for all. The gateway checks requests with it,
- * every consumer checks events with it, because others produce without the gateway. contracts/schemas/ holds the same
- * promises as JSON Schema; a test holds the two against each other. */
+/* The promises about event data: one table of fields per event type, one validator for all. The gateway checks requests
+ * with it, every consumer checks events with it, because others produce without the gateway. contracts/schemas/ holds
+ * the same promises as JSON Schema; a test holds the two against each other. */
 #pragma once
 
 #include "common/base/json.h"
 
 enum contract_kind {
-        CONTRACT_TEXT,  /* UTF-8 without control characters, 1 to max characters, not only blanks */
-        CONTRACT_UUID,  /* lower case */
-        CONTRACT_EMAIL, /* one plain address */
-        CONTRACT_LABEL, /* a DNS label: 3 to max of a-z, 0-9 and inner hyphens */
-        CONTRACT_NAME,  /* 1 to max of a-z, 0-9, hyphen, underscore, dot */
+        CONTRACT_TEXT,    /* UTF-8 without control characters, 1 to max characters, not only blanks */
+        CONTRACT_UUID,    /* lower case */
+        CONTRACT_EMAIL,   /* one plain address */
+        CONTRACT_LABEL,   /* a DNS label: 3 to max of a-z, 0-9 and inner hyphens */
+        CONTRACT_NAME,    /* 1 to max of a-z, 0-9, hyphen, underscore, dot */
+        CONTRACT_NUMBER,  /* least to most */
+        CONTRACT_INTEGER, /* a whole number, least to most */
+        CONTRACT_BOOLEAN,
+        CONTRACT_LIST,   /* up to max elements, each like the one field in `fields` (whose name is not used) */
+        CONTRACT_OBJECT, /* of these fields and no others */
 };
 
 struct contract_field {
@@ -18,24 +23,30 @@ struct contract_field {
         enum contract_kind kind;
         bool required;
         size_t max;
-};
-
-struct contract {
-        const char *type;  /* of the event */
-        const char *topic; /* where it travels */
+        double least, most;
         const struct contract_field *fields;
         size_t count;
 };
 
-/* All contracts of events that come in; ends with a NULL type. */
-extern const struct contract CONTRACTS[];
+struct contract {
+        const char *type;  /* of the event */
+        const char *topic; /* where it travels, and from where alone it is taken */
+        /* The message key, by fields of the data that make it up: one field's value (which the data may leave out, for
+         * it follows from the key), or several with commas between. Ends with NULL. */
+        const char *const *key;
+        const struct contract_field *fields;
+        size_t count;
+        void (*complete)(json_t *data); /* adds what follows from the data; or NULL */
+};
 
-/* NULL for an unknown type. */
-const struct contract *contract_find(const char *type);
+/* The contract of a type, in a list that ends with a NULL type; NULL for an unknown one. */
+const struct contract *contract_find(const struct contract *list, const char *type);
 /* The one type of a topic, or NULL where it has several (then bare JSON is not accepted there). */
-const char *contract_only_type(const char *topic);
-
-/* Checks data against the contract. key is the message key: the tenant id, which data.tenant_id must equal. Returns 0
- * and *ret, a copy with tenant_id set and what follows from the data added (a slug for a signup), released by the
- * caller; or -ERR_INPUT naming the field. */
+const char *contract_only_type(const struct contract *list, const char *topic);
+/* Whether an event of this contract may come on the topic: who may write to one may not for that reason do the work of
+ * another. Returns 0 or -ERR_INPUT "wrong_topic". */
+int contract_check_topic(const struct contract *contract, const char *topic, struct err *err);
+/* Checks data and key against the contract. key may be NULL (and is refused). Returns 0 and *ret, a copy with the
+ * fields of the key set and completed, released by the caller; or -ERR_INPUT naming the field (the way to it, with
+ * dots, where it is inside another). */
 int contract_check(const struct contract *contract, const char *key, const json_t *data, json_t **ret, struct err *err);

@@ -1,6 +1,7 @@
 /* From Kafka into the catalog: see intake.h. */
 #include "common/durable/intake.h"
 
+#include "common/base/backoff.h"
 #include "common/base/buf.h"
 #include "common/base/clock.h"
 #include "common/base/crypto.h"
@@ -16,10 +17,16 @@
 
 #define STATEMENT_TIMEOUT SECONDS(10)
 #define RETRY_DELAY       250
+#define TOPICS_MOST       8
 
 static const char SQL_POSITIONS[] = "select topic, partition, next_offset from consumer_offset";
 
 static const char SQL_TAKE[] = "select take($1::jsonb, $2::bigint, $3, $4::jsonb, $5::jsonb, $6, $7, $8) as taken";
+
+static const char SQL_ALERT[] =
+        "select catalog.raise_alert($1, null, 'work waits until something of ours is mended', $2)";
+
+static const char SQL_RESOLVE[] = "select catalog.resolve_alert($1)";
 
 struct intake {
         struct service *service;
@@ -31,6 +38,8 @@ struct intake {
         size_t position_count;
         unsigned assignment;
         bool assigned, stopped, asking;
+        int refusals;            /* by the catalog, of statements it cannot run, since it last took something */
+        int64_t refused_at;      /* the last of them; nothing is asked again before its pause is over */
         struct delivery *failed; /* messages that wait for PostgreSQL */
         struct metric *results[5], *seconds, *lag;
 };
@@ -85,6 +94,40 @@ static void wait_for_catalog(struct delivery *delivery, const struct err *err)
         intake->failed = delivery;
 }
 
+static void alert_raised(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        (void)context;
+        (void)rows;
+        if (err != NULL)
+                log_warn("an alert could not be raised or resolved", "cause", "intake-held", "error", err->message,
+                         NULL);
+}
+
+/* The catalog lacks what the statement names, or forbids it: no message is to blame, and none will go through until
+ * somebody has mended that. All wait, and ask more and more rarely. */
+static void wait_for_mending(struct delivery *delivery, const struct err *err)
+{
+        struct intake *intake = delivery->intake;
+        auto_free char *cause = mem_printf("intake-held:%s", intake->service->definition->name);
+
+        intake->refusals++;
+        intake->refused_at = clock_boot_ms();
+        log_error("the catalog refuses messages: they wait in Kafka", "error", err->message, NULL);
+        pg_pool_exec(intake->service->catalog, STATEMENT_TIMEOUT, SQL_ALERT, PARAMS(cause, err->message), alert_raised,
+                     NULL);
+        wait_for_catalog(delivery, err);
+}
+
+static void mended(struct intake *intake)
+{
+        auto_free char *cause = mem_printf("intake-held:%s", intake->service->definition->name);
+
+        if (intake->refusals == 0)
+                return;
+        intake->refusals = 0;
+        pg_pool_exec(intake->service->catalog, STATEMENT_TIMEOUT, SQL_RESOLVE, PARAMS(cause), alert_raised, NULL);
+}
+
 /* A statement that PostgreSQL refuses for good is a defect of ours; the message must not block its partition for ever,
  * nor be lost: it becomes a dead letter that names the refusal. */
 static void turn_into_dead_letter(struct delivery *delivery, const struct err *err)
@@ -106,6 +149,10 @@ static void message_taken(void *context, const struct pg_rows *rows, const struc
         struct intake *intake = delivery->intake;
         const char *taken;
 
+        if (err != NULL && err->class == ERR_OURS) {
+                wait_for_mending(delivery, err);
+                return;
+        }
         if (err != NULL &&
             (err_is_transient(err) || delivery->message->nothing || strcmp(delivery->texts[2], "dead") == 0)) {
                 wait_for_catalog(delivery, err);
@@ -115,6 +162,7 @@ static void message_taken(void *context, const struct pg_rows *rows, const struc
                 turn_into_dead_letter(delivery, err);
                 return;
         }
+        mended(intake);
         FAILPOINT(intake_after_commit, NULL);
         taken = pg_text(rows, 0, "taken");
         if (strcmp(taken, "behind") == 0) {
@@ -193,7 +241,7 @@ static char *describe_message(const struct kafka_message *message)
         return json_print(object);
 }
 
-static char *describe_event(const struct cloudevent *event)
+static char *describe_event(const struct cloudevent *event, const char *topic)
 {
         auto_json *object = json_object();
 
@@ -203,23 +251,25 @@ static char *describe_event(const struct cloudevent *event)
         json_set_text(object, "key", event->key);
         json_set_text(object, "traceparent", event->traceparent);
         json_set_text(object, "body_hash", event->body_hash);
+        json_set_text(object, "topic", topic);
         return json_print(object);
 }
 
 /* Decides what the message is: "event", "dead" or "park". */
-static const char *judge(struct intake *intake, const struct cloudevent *event, int decoded, json_t **ret_data,
-                         struct err *err)
+static const char *judge(struct intake *intake, const char *topic, const struct cloudevent *event, int decoded,
+                         json_t **ret_data, struct err *err)
 {
         const struct contract *contract;
 
         if (decoded < 0)
                 return "dead";
-        contract = contract_find(event->type);
+        contract = contract_find(intake->settings.contracts, event->type);
         if (contract == NULL) {
                 *ret_data = json_incref(event->data);
                 return "park";
         }
-        if (contract_check(contract, event->key, event->data, ret_data, err) < 0)
+        if (contract_check_topic(contract, topic, err) < 0 ||
+            contract_check(contract, event->key, event->data, ret_data, err) < 0)
                 return "dead";
         if (intake->settings.enrich != NULL)
                 intake->settings.enrich(intake->settings.context, *ret_data);
@@ -261,9 +311,10 @@ static void take_message(void *context, struct kafka_message *message)
                 take_nothing(intake, message);
                 return;
         }
-        decoded = cloudevent_decode(message, contract_only_type(message->topic), &event, &err);
-        delivery = new_delivery(intake, message, judge(intake, &event, decoded, &data, &err));
-        delivery->texts[3] = describe_event(&event);
+        decoded = cloudevent_decode(message, contract_only_type(intake->settings.contracts, message->topic), &event,
+                                    &err);
+        delivery = new_delivery(intake, message, judge(intake, message->topic, &event, decoded, &data, &err));
+        delivery->texts[3] = describe_event(&event, message->topic);
         delivery->texts[4] = data ? json_print(data) : NULL;
         if (err.class != ERR_NONE) {
                 delivery->texts[5] = mem_copy_text(err.code);
@@ -336,7 +387,8 @@ static void on_retry(uv_timer_t *timer)
 
         if (intake->positions != NULL && !intake->assigned && !intake->asking && !intake->stopped)
                 ask_positions(intake);
-        if (!pg_pool_is_up(intake->service->catalog))
+        if (!pg_pool_is_up(intake->service->catalog) ||
+            (intake->refusals > 0 && clock_boot_ms() < intake->refused_at + backoff_ms(intake->refusals, 0)))
                 return;
         delivery = TAKE_PTR(intake->failed);
         while (delivery != NULL) {
@@ -382,17 +434,37 @@ static void make_metrics(struct intake *intake)
         metric_set(intake->lag, NAN);
 }
 
+/* Those of the contracts, each once. */
+static void list_topics(const struct contract *contracts, const char *ret[TOPICS_MOST + 1])
+{
+        size_t count = 0;
+
+        for (const struct contract *c = contracts; c->type != NULL; c++) {
+                size_t i = 0;
+
+                while (i < count && strcmp(ret[i], c->topic) != 0)
+                        i++;
+                if (i < count)
+                        continue;
+                assert(count < TOPICS_MOST);
+                ret[count++] = c->topic;
+        }
+        ret[count] = NULL;
+}
+
 int intake_new(struct service *service, const struct intake_settings *settings, struct intake **ret, struct err *err)
 {
         static const struct kafka_consumer_events events = { partitions_assigned, take_message, consumer_in_trouble,
                                                              lag_known };
         struct intake *intake = NEW(struct intake);
+        const char *topics[TOPICS_MOST + 1];
         int rc;
 
         intake->service = service;
         intake->settings = *settings;
         make_metrics(intake);
-        rc = kafka_consumer_new(&service->loop, &service->kafka, settings->group, settings->topics, &events, intake,
+        list_topics(settings->contracts, topics);
+        rc = kafka_consumer_new(&service->loop, &service->kafka, settings->group, topics, &events, intake,
                                 &intake->consumer, err);
         if (rc < 0) {
                 free(intake);
@@ -401,7 +473,7 @@ int intake_new(struct service *service, const struct intake_settings *settings, 
         uv_timer_init(&service->loop, &intake->retry);
         intake->retry.data = intake;
         uv_timer_start(&intake->retry, on_retry, RETRY_DELAY, RETRY_DELAY);
-        intake->parked = parked_new(service, settings->enrich, settings->context);
+        intake->parked = parked_new(service, settings);
         pg_pool_on_change(service->catalog, catalog_changed, intake);
         *ret = intake;
         return 0;

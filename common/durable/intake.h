@@ -2,6 +2,7 @@
  * or a dead letter that says why not. While PostgreSQL is away, messages wait in Kafka. */
 #pragma once
 
+#include "common/contracts/contract.h"
 #include "common/kafka/cloudevent.h"
 #include "common/pg/pool.h"
 #include "common/service/service.h"
@@ -9,8 +10,9 @@
 struct intake;
 
 struct intake_settings {
-        const char *group;         /* the consumer group */
-        const char *const *topics; /* ends with NULL */
+        const char *group; /* the consumer group */
+        const struct contract
+                *contracts; /* of the events that are taken, ends with a NULL type; they name the topics */
         /* Adds what the catalog must know beside the event (which driver serves new tenants); or NULL. */
         void (*enrich)(void *context, json_t *data);
         /* Facts changed: work may be due; or NULL. */
@@ -18,7 +20,8 @@ struct intake_settings {
         void *context;
 };
 
-/* Expects the functions take() and take_parked() in the service's schema. Returns 0 and *ret, or -ERR_INPUT. */
+/* Expects in the service's schema the tables that durable.create_tables makes, and a function accept_event(event, data)
+ * that turns a valid event into facts, in the transaction in which it is taken. Returns 0 and *ret, or -ERR_INPUT. */
 int intake_new(struct service *service, const struct intake_settings *settings, struct intake **ret, struct err *err);
 /* Takes no new messages. */
 void intake_stop(struct intake *intake);

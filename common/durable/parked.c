@@ -4,7 +4,6 @@
 #include "common/base/buf.h"
 #include "common/base/log.h"
 #include "common/base/memory.h"
-#include "common/contracts/contract.h"
 
 #include <string.h>
 
@@ -17,8 +16,7 @@ static const char SQL_TAKE[] = "select take_parked($1::bigint, $2::jsonb, $3, $4
 
 struct parked {
         struct service *service;
-        void (*enrich)(void *context, json_t *data);
-        void *context;
+        struct intake_settings settings;
         uv_timer_t timer;
         char after[24]; /* the last one that was looked at in this round */
         bool stopped;
@@ -46,11 +44,12 @@ static json_t *judge(const struct parked *parked, const char *event, const char 
 
         if (json_parse(event, strlen(event), &described, err) < 0 || json_parse(data, strlen(data), &given, err) < 0)
                 return NULL;
-        contract = contract_find(json_text(described, "type"));
-        if (contract == NULL || contract_check(contract, json_text(described, "key"), given, &judged, err) < 0)
+        contract = contract_find(parked->settings.contracts, json_text(described, "type"));
+        if (contract == NULL || contract_check_topic(contract, json_text(described, "topic"), err) < 0 ||
+            contract_check(contract, json_text(described, "key"), given, &judged, err) < 0)
                 return NULL;
-        if (parked->enrich != NULL)
-                parked->enrich(parked->context, judged);
+        if (parked->settings.enrich != NULL)
+                parked->settings.enrich(parked->settings.context, judged);
         return judged;
 }
 
@@ -76,7 +75,7 @@ static void ask_next(struct parked *parked)
 {
         auto_buf types = { 0 };
 
-        for (const struct contract *c = CONTRACTS; c->type != NULL; c++)
+        for (const struct contract *c = parked->settings.contracts; c->type != NULL; c++)
                 buf_printf(&types, "%s%s", types.length ? "," : "{", c->type);
         buf_add_text(&types, "}");
         pg_pool_exec(parked->service->catalog, STATEMENT_TIMEOUT, SQL_NEXT, PARAMS(types.data, parked->after),
@@ -91,13 +90,12 @@ static void look(uv_timer_t *timer)
         ask_next(parked);
 }
 
-struct parked *parked_new(struct service *service, void (*enrich)(void *context, json_t *data), void *context)
+struct parked *parked_new(struct service *service, const struct intake_settings *settings)
 {
         struct parked *parked = NEW(struct parked);
 
         parked->service = service;
-        parked->enrich = enrich;
-        parked->context = context;
+        parked->settings = *settings;
         uv_timer_init(&service->loop, &parked->timer);
         parked->timer.data = parked;
         uv_timer_start(&parked->timer, look, 0, LOOK_INTERVAL);

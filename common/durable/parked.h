@@ -2,14 +2,12 @@
  * up again, looking every half minute. */
 #pragma once
 
-#include "common/base/json.h"
-#include "common/service/service.h"
+#include "common/durable/intake.h"
 
 struct parked;
 
-/* enrich: as for what comes from Kafka (intake.h); or NULL. Expects parked_next() and take_parked() in the service's
- * schema. */
-struct parked *parked_new(struct service *service, void (*enrich)(void *context, json_t *data), void *context);
+/* settings: as for what comes from Kafka; copied. */
+struct parked *parked_new(struct service *service, const struct intake_settings *settings);
 /* Looks no more. */
 void parked_stop(struct parked *parked);
 void parked_free(struct parked *parked);

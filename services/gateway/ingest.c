@@ -6,8 +6,8 @@
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
 #include "common/base/metrics.h"
-#include "common/contracts/contract.h"
 #include "common/contracts/operation_id.h"
+#include "common/contracts/tenant.h"
 #include "common/kafka/cloudevent.h"
 #include "services/gateway/pending.h"
 #include "services/gateway/recent.h"
@@ -237,7 +237,7 @@ void ingest(struct gateway *gateway, struct http_request *request, const struct 
         ingest = NEW(struct ingest);
         ingest->gateway = gateway;
         ingest->started_ns = clock_ns();
-        ingest->contract = contract_find(wish->type);
+        ingest->contract = contract_find(TENANT_CONTRACTS, wish->type);
         assert(ingest->contract != NULL);
         ingest->operation = operation_id_make(wish->caller, wish->route, key);
         if (wish->tenant_id != NULL)

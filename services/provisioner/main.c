@@ -1,6 +1,7 @@
 /* The provisioner: turns signups into ready tenants and keeps each tenant as it is wanted. This file names its parts.
  */
 #include "common/base/memory.h"
+#include "common/contracts/tenant.h"
 #include "common/durable/intake.h"
 #include "common/durable/publisher.h"
 #include "services/provisioner/alerter.h"
@@ -17,8 +18,6 @@
 static const struct saga_kind *const KINDS[] = {
         &PROVISION, &DEPROVISION, &ARCHIVE, &ACCESS, &ROTATE, &RETIRE, &BACKUP, &INVITE, &LINK, NULL,
 };
-
-static const char *const TOPICS[] = { "tenant.signup.v1", "tenant.command.v1", NULL };
 
 static void name_driver(void *context, json_t *data)
 {
@@ -41,7 +40,7 @@ static int start(struct service *service, const void *config, struct err *err)
         const struct provisioner_config *c = provisioner->config = config;
         struct intake_settings intake = {
                 .group = "tenantry-provisioner",
-                .topics = TOPICS,
+                .contracts = TENANT_CONTRACTS,
                 .enrich = name_driver,
                 .taken = facts_changed,
                 .context = provisioner,
@@ -79,8 +78,8 @@ static int ready(struct service *service, struct err *err)
 {
         struct provisioner *provisioner = service->state;
 
-        if (!pg_pool_is_up(service->catalog))
-                return err_set(err, ERR_BUSY, "catalog_away", "%s", pg_pool_error(service->catalog)->message);
+        if (service_catalog_fits(service, err) < 0)
+                return -ERR_BUSY;
         if (!servers_are_known(provisioner->servers))
                 return err_set(err, ERR_BUSY, "starting", "the catalog does not know the servers yet");
         if (rewrap_unknown_key(provisioner->rewrap) != NULL)

@@ -233,7 +233,7 @@ def collect(stack: Stack, life: Life) -> None:
         lambda: (
             not stack.postgres.execute(
                 "select 1 from catalog.tenant_event where not published union all "
-                "select 1 from provisioner.dead_letter where not published union all "
+                "select 1 from catalog.dead_letter where not published union all "
                 "select 1 from catalog.tenant_status where published_version < version",
                 "tenantry",
             )

@@ -70,7 +70,7 @@ def find_refused(stack: Stack, trials: list[Trial]) -> list[str]:
     letters = {
         (topic, int(partition), int(offset)): code
         for topic, partition, offset, code in rows(
-            stack, "select topic, partition, at_offset, code from provisioner.dead_letter"
+            stack, "select topic, partition, at_offset, code from catalog.dead_letter"
         )
     }
     return [letters.get((trial.topic, *trial.place), "") for trial in trials]  # type: ignore[arg-type]

@@ -93,9 +93,9 @@ def test_every_schema_is_referred_to() -> None:
 
 
 def test_every_type_that_comes_in_has_its_schema_and_its_topic() -> None:
-    table = source("common/contracts/contract.c").partition("CONTRACTS[] = {")[2].partition("};")[0]
-    types = set(re.findall(r'\{ "([a-z_.0-9]+)", "tenant', table))
-    types |= {f"tenant.{command}.requested.v1" for command in re.findall(r'COMMAND_CONTRACT\("([a-z_]+)"\)', table)}
+    table = source("common/contracts/tenant.c").partition("TENANT_CONTRACTS[] = {")[2]
+    types = set(re.findall(r'\.type = "([a-z_.0-9]+)"', table))
+    types |= {f"tenant.{command}.requested.v1" for command in re.findall(r'COMMAND_CONTRACT\("([a-z_]+)",', table)}
     assert types == set(messages("tenant.signup.v1")) | set(messages("tenant.command.v1"))
     assert types <= set(schema_names())
     for each in types:

@@ -99,7 +99,7 @@ class Load:
     def what_the_reader_says(self) -> str:
         """Where it stands, what it refused, and what services complained of last: a signup may be lost before it is a tenant."""
         offsets = rows(self.stack, "select topic, partition, next_offset from provisioner.consumer_offset")
-        refused = rows(self.stack, "select topic, partition, at_offset, code from provisioner.dead_letter")
+        refused = rows(self.stack, "select topic, partition, at_offset, code from catalog.dead_letter")
         said = [
             line
             for service in self.stack.services.values()

@@ -30,7 +30,7 @@ def test_a_long_queue_is_read_to_its_end_after_the_catalog_was_away(stack: Stack
     finally:
         stack.postgres.start()
     eventually(
-        lambda: rows(stack, "select count(*) from provisioner.dead_letter")[0][0] == str(MANY), 40, "all are refused"
+        lambda: rows(stack, "select count(*) from catalog.dead_letter")[0][0] == str(MANY), 40, "all are refused"
     )
     api.ready_tenant("Behind The Queue")
 
@@ -53,7 +53,7 @@ def test_parked_events_are_taken_up_with_their_contract(stack: Stack, api: Api) 
     ):
         event = {"id": event_id, "source": "/test", "type": "tenant.signup.requested.v1", "key": key, "body_hash": "x"}
         stack.postgres.execute(
-            "insert into provisioner.parked (reason, event, data) values ('type_unknown', :'event', :'data')",
+            "insert into catalog.parked (service, reason, event, data) values ('provisioner', 'type_unknown', :'event', :'data')",
             "tenantry",
             event=json.dumps(event),
             data=json.dumps(data),

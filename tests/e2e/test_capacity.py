@@ -90,7 +90,7 @@ def test_tenants_spread_over_servers_and_wait_for_room(stack: Stack, api: Api) -
     assert waiting["activity"]["error"]["code"] == "no_capacity"
     assert waiting["state"] == "provisioning"
     stack.postgres.execute("update catalog.business_clock set ahead = interval '1 hour'", "tenantry")
-    stuck = f"tenant-stuck:{third}"
+    stuck = f"tenant-stuck:{third}:provision"
     eventually(lambda: stuck in open_alerts(api), 20, "somebody is told that it does not come forward")
     use_servers(stack, 1, 2)
     stack.postgres.execute("update provisioner.saga set next_at = now() where status = 'running'", "tenantry")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Message, Producer
 
-from deploy.local.stack import Stack
+from deploy.local.stack import CATALOG, Stack
 
 from .client import Api, eventually
 from .invariants import rows
@@ -216,6 +216,11 @@ def letters(api: Api) -> list[dict[str, Any]]:
     return list(api.get("/api/admin/dead-letters").json["items"])
 
 
+def open_causes(api: Api) -> dict[str, int]:
+    """Open alerts, and how often each was raised."""
+    return {alert["cause"]: alert["times"] for alert in api.get("/api/admin/alerts").json["items"]}
+
+
 def letter_at(api: Api, message: Message) -> dict[str, Any]:
     """The dead letter that was this message."""
 
@@ -282,9 +287,9 @@ def test_an_event_of_unknown_type_is_parked_and_blocks_nobody(
     headers = cloudevent("tenant.teleport.requested.v7")
     message = sender.send(COMMAND, tenant.encode(), js({"where": "Mars"}), headers)
     goes_through(api, COMMAND, send_next(sender, tenant, COMMAND, message.partition()))
-    parked = rows(stack, "select reason, data ->> 'where' from provisioner.parked where reason = 'type_unknown'")
+    parked = rows(stack, "select reason, data ->> 'where' from catalog.parked where reason = 'type_unknown'")
     assert ["type_unknown", "Mars"] in parked
-    assert not rows(stack, f"select 1 from provisioner.dead_letter where at_offset = {message.offset()} "
+    assert not rows(stack, f"select 1 from catalog.dead_letter where at_offset = {message.offset()} "
                     f"and topic = '{COMMAND}' and partition = {message.partition()}")  # fmt: skip
 
 
@@ -353,17 +358,65 @@ def test_a_message_that_met_a_defect_of_ours_is_replayed_when_that_is_mended(
     stack: Stack, api: Api, sender: Sender
 ) -> None:
     tenant, headers = str(uuid.uuid4()), cloudevent(SIGNUP_TYPE, traceparent="00-" + "1" * 32 + "-" + "2" * 16 + "-01")
-    stack.postgres.execute("alter function provisioner.slug_is_free(text) rename to slug_is_broken", "tenantry")
+    stack.postgres.execute(
+        "alter table provisioner.tenant add constraint defect check (company <> 'Patient') not valid", CATALOG
+    )
     try:
         message = sender.send(SIGNUP, tenant.encode(), js({"company": "Patient", "email": "p@shop.test"}), headers)
         letter = letter_at(api, message)
     finally:
-        stack.postgres.execute("alter function provisioner.slug_is_broken(text) rename to slug_is_free", "tenantry")
+        stack.postgres.execute("alter table provisioner.tenant drop constraint defect", CATALOG)
     assert letter["code"] == "internal"
     assert api.operation(headers["ce_id"])["state"] == "rejected"
     assert api.post(f"/api/admin/dead-letters/{letter['id']}/replay").status == 202
     api.wait_state(tenant, "ready")
     assert api.wait_operation(headers["ce_id"])["state"] == "succeeded"
+
+
+def test_what_the_catalog_cannot_run_is_no_messages_fault_and_all_wait(stack: Stack, api: Api, sender: Sender) -> None:
+    tenants = [str(uuid.uuid4()) for _ in range(3)]
+    before = len(letters(api))
+    stack.postgres.execute("alter function provisioner.slug_is_free(text) rename to slug_is_broken", CATALOG)
+    try:
+        for tenant in tenants:
+            body = js({"company": f"Waiting {tenant[:8]}", "email": "w@shop.test"})
+            sender.send(SIGNUP, tenant.encode(), body, cloudevent(SIGNUP_TYPE))
+        eventually(lambda: "intake-held:provisioner" in open_causes(api), 10, "somebody is told")
+        assert open_causes(api)["intake-held:provisioner"] < 20, "they do not ask in a hot loop"
+    finally:
+        stack.postgres.execute("alter function provisioner.slug_is_broken(text) rename to slug_is_free", CATALOG)
+    for tenant in tenants:
+        api.wait_state(tenant, "ready", 90)
+    assert len(letters(api)) == before
+    eventually(lambda: "intake-held:provisioner" not in open_causes(api), 10, "the alert is over")
+
+
+def test_a_command_on_another_topic_is_a_dead_letter(stack: Stack, api: Api, sender: Sender, tenant: str) -> None:
+    """Whoever may write signups may not therefore delete."""
+    event = cloudevent("tenant.deprovision.requested.v1")
+    body = js({"tenant_id": tenant, "confirm": api.tenant(tenant)["slug"]})
+    letter = letter_at(api, sender.send(SIGNUP, tenant.encode(), body, event))
+    assert (letter["code"], letter["field"]) == ("wrong_topic", "type")
+    assert api.tenant(tenant)["state"] == "ready"
+
+
+def test_an_event_that_was_parked_is_taken_from_its_own_topic_only(stack: Stack, api: Api, tenant: str) -> None:
+    """A version that did not know its type yet parked it, whichever topic it came on."""
+    slug = api.tenant(tenant)["slug"]
+    for topic in ("tenant.signup.v1", None):
+        event_id = str(uuid.uuid4())
+        event = {
+            "id": event_id, "source": "/test", "type": "tenant.deprovision.requested.v1", "key": tenant,
+            **({"topic": topic} if topic else {}),
+        }  # fmt: skip
+        data = {"tenant_id": tenant, "confirm": slug}
+        stack.postgres.execute(
+            "insert into catalog.parked (service, reason, event, data) values "
+            f"('provisioner', 'type_unknown', '{json.dumps(event)}', '{json.dumps(data)}')", CATALOG,
+        )  # fmt: skip
+        ended = api.wait_operation(event_id, 40)
+        assert (ended["state"], ended["code"]) == ("rejected", "wrong_topic"), ended
+    assert api.tenant(tenant)["state"] == "ready"
 
 
 def test_a_dead_letter_that_does_not_exist_is_not_replayed(api: Api) -> None:

@@ -2,7 +2,7 @@
 #include "tests/fuzz/fuzz.h"
 
 #include "common/base/id.h"
-#include "common/contracts/contract.h"
+#include "common/contracts/tenant.h"
 
 #define TENANT "01890a5d-ac96-774b-bcce-b302099a8057"
 
@@ -45,7 +45,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
                 check_refusal(&err);
                 return 0;
         }
-        for (const struct contract *contract = CONTRACTS; contract->type != NULL; contract++) {
+        for (const struct contract *contract = TENANT_CONTRACTS; contract->type != NULL; contract++) {
                 json_t *taken = NULL;
 
                 if (contract_check(contract, TENANT, data, &taken, &err) < 0)

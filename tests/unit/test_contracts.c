@@ -2,9 +2,9 @@
 #include "tests/unit/check.h"
 
 #include "common/base/buf.h"
-#include "common/contracts/contract.h"
 #include "common/contracts/invite_link.h"
 #include "common/contracts/operation_id.h"
+#include "common/contracts/tenant.h"
 
 #define TENANT "01890a5d-ac96-774b-bcce-b302099a8057"
 #define OTHER  "01890a5d-ac96-774b-bcce-b302099a8058"
@@ -24,6 +24,8 @@ static const char *good_value(const struct contract_field *field)
                 return "corner-1";
         case CONTRACT_NAME:
                 return "starter";
+        default:
+                break;
         }
         fail_msg("%s has a kind this test does not know", field->name);
         return NULL;
@@ -64,7 +66,7 @@ static void assert_refused(const struct contract *contract, const json_t *data, 
 /* Calls check for each field of each contract. */
 static void for_each_field(void (*check)(const struct contract *contract, const struct contract_field *field))
 {
-        for (const struct contract *c = CONTRACTS; c->type != NULL; c++)
+        for (const struct contract *c = TENANT_CONTRACTS; c->type != NULL; c++)
                 for (size_t i = 0; i < c->count; i++)
                         check(c, &c->fields[i]);
 }
@@ -72,23 +74,23 @@ static void for_each_field(void (*check)(const struct contract *contract, const 
 static void test_every_contract_takes_good_data_and_is_found_by_its_type(void **state)
 {
         (void)state;
-        for (const struct contract *c = CONTRACTS; c->type != NULL; c++) {
+        for (const struct contract *c = TENANT_CONTRACTS; c->type != NULL; c++) {
                 auto_json *data = good_data(c);
 
                 assert_accepted(c, data);
-                assert_ptr_equal(contract_find(c->type), c);
+                assert_ptr_equal(contract_find(TENANT_CONTRACTS, c->type), c);
                 assert_true(strcmp(c->type + strlen(c->type) - 3, ".v1") == 0);
         }
-        assert_null(contract_find("tenant.signup.requested.v2"));
-        assert_null(contract_find(""));
+        assert_null(contract_find(TENANT_CONTRACTS, "tenant.signup.requested.v2"));
+        assert_null(contract_find(TENANT_CONTRACTS, ""));
 }
 
 static void test_only_a_topic_with_one_type_takes_bare_json(void **state)
 {
         (void)state;
-        assert_string_equal(contract_only_type("tenant.signup.v1"), "tenant.signup.requested.v1");
-        assert_null(contract_only_type("tenant.command.v1"));
-        assert_null(contract_only_type("tenant.unknown.v1"));
+        assert_string_equal(contract_only_type(TENANT_CONTRACTS, "tenant.signup.v1"), "tenant.signup.requested.v1");
+        assert_null(contract_only_type(TENANT_CONTRACTS, "tenant.command.v1"));
+        assert_null(contract_only_type(TENANT_CONTRACTS, "tenant.unknown.v1"));
 }
 
 static void check_missing(const struct contract *contract, const struct contract_field *field)
@@ -194,7 +196,7 @@ static void test_an_unknown_field_is_refused_by_its_name(void **state)
         static const char *const names[] = { "extra", "Tenant_id", "company ", "slug", "password", "", "na\xc3\xafve" };
 
         (void)state;
-        for (const struct contract *c = CONTRACTS; c->type != NULL; c++)
+        for (const struct contract *c = TENANT_CONTRACTS; c->type != NULL; c++)
                 for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
                         auto_json *data = good_data(c);
 
@@ -205,7 +207,7 @@ static void test_an_unknown_field_is_refused_by_its_name(void **state)
 
 static void test_an_unknown_field_with_a_very_long_name_can_still_be_told_in_json(void **state)
 {
-        auto_json *data = good_data(&CONTRACTS[0]);
+        auto_json *data = good_data(&TENANT_CONTRACTS[0]);
         json_t *checked = NULL;
         auto_buf name = { 0 };
         struct err err;
@@ -214,7 +216,7 @@ static void test_an_unknown_field_with_a_very_long_name_can_still_be_told_in_jso
         for (int i = 0; i < 5000; i++)
                 buf_add_text(&name, i == 0 ? "a" : "\xe2\x82\xac");
         json_set_text(data, name.data, "x");
-        assert_int_equal(contract_check(&CONTRACTS[0], TENANT, data, &checked, &err), -ERR_INPUT);
+        assert_int_equal(contract_check(&TENANT_CONTRACTS[0], TENANT, data, &checked, &err), -ERR_INPUT);
         {
                 auto_json *problem = json_pack("{s:s, s:s}", "field", err.field, "detail", err.message);
 
@@ -230,7 +232,7 @@ static void test_data_that_is_no_object_is_refused(void **state)
         for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
                 auto_json *value = values[i];
 
-                assert_refused(&CONTRACTS[0], value, "");
+                assert_refused(&TENANT_CONTRACTS[0], value, "");
         }
 }
 
@@ -239,7 +241,7 @@ static void test_the_key_must_be_the_tenants_id(void **state)
         static const char *const bad_keys[] = { NULL, "", "tenant", "01890A5D-AC96-774B-BCCE-B302099A8057" };
 
         (void)state;
-        for (const struct contract *c = CONTRACTS; c->type != NULL; c++) {
+        for (const struct contract *c = TENANT_CONTRACTS; c->type != NULL; c++) {
                 auto_json *data = good_data(c);
                 json_t *checked = NULL;
                 struct err err;
@@ -260,20 +262,116 @@ static void test_checking_leaves_the_data_as_it_came(void **state)
         auto_json *before = json_deep_copy(data), *checked = NULL;
 
         (void)state;
-        assert_int_equal(contract_check(&CONTRACTS[0], TENANT, data, &checked, NULL), 0);
+        assert_int_equal(contract_check(&TENANT_CONTRACTS[0], TENANT, data, &checked, NULL), 0);
         assert_true(json_equal(data, before));
         assert_string_equal(json_text(checked, "email"), "owner@corner.example");
         assert_string_equal(json_text(checked, "slug"), "corner");
 }
 
+/* A contract as other services have them: keyed by something else than a tenant, with values of every kind. */
+static const char *const RUN_KEY[] = { "run_id", NULL }, *const ACCOUNT_KEY[] = { "mode", "account", NULL };
+static const struct contract_field WAVE[] = {
+        { .name = "percent", .kind = CONTRACT_INTEGER, .required = true, .least = 1, .most = 100 },
+        { .name = "label", .kind = CONTRACT_NAME, .max = 40 },
+};
+static const struct contract_field LABEL = { .kind = CONTRACT_NAME, .max = 10 },
+                                   A_WAVE = { .kind = CONTRACT_OBJECT, .fields = WAVE, .count = ARRAY_SIZE(WAVE) };
+static const struct contract_field RUN[] = {
+        { .name = "run_id", .kind = CONTRACT_UUID, .required = true },
+        { .name = "rate", .kind = CONTRACT_NUMBER, .least = 0, .most = 1 },
+        { .name = "dry_run", .kind = CONTRACT_BOOLEAN },
+        { .name = "labels", .kind = CONTRACT_LIST, .max = 2, .fields = &LABEL },
+        { .name = "waves", .kind = CONTRACT_LIST, .max = 3, .fields = &A_WAVE },
+};
+static const struct contract_field EVENT[] = {
+        { .name = "mode", .kind = CONTRACT_NAME, .max = 10, .required = true },
+        { .name = "account", .kind = CONTRACT_NAME, .max = 20, .required = true },
+};
+static const struct contract RUN_CONTRACT = {
+        .type = "run.v1", .topic = "runs", .key = RUN_KEY, .fields = RUN, .count = ARRAY_SIZE(RUN)
+};
+static const struct contract EVENT_CONTRACT = {
+        .type = "event.v1", .topic = "events", .key = ACCOUNT_KEY, .fields = EVENT, .count = ARRAY_SIZE(EVENT)
+};
+
+/* NULL where it is taken, else the field that is named. */
+static const char *wrong_field(const struct contract *contract, const char *key, const char *text)
+{
+        static struct err err;
+        auto_json *data = NULL, *checked = NULL;
+
+        assert_int_equal(json_parse(text, strlen(text), &data, NULL), 0);
+        return contract_check(contract, key, data, &checked, &err) == 0 ? NULL : err.field;
+}
+
+static void test_numbers_truths_lists_and_objects_are_checked_to_the_bottom(void **state)
+{
+        static const struct {
+                const char *data, *wrong;
+        } cases[] = {
+                { "{}", NULL },
+                { "{\"rate\": 0.02, \"dry_run\": false, \"labels\": [], \"waves\": [{\"percent\": 1}]}", NULL },
+                { "{\"rate\": 1, \"labels\": [\"a\", \"b\"]}", NULL },
+                { "{\"rate\": 1.01}", "rate" },
+                { "{\"rate\": -1}", "rate" },
+                { "{\"rate\": \"0\"}", "rate" },
+                { "{\"dry_run\": 0}", "dry_run" },
+                { "{\"dry_run\": null}", "dry_run" },
+                { "{\"labels\": \"a\"}", "labels" },
+                { "{\"labels\": [\"a\", \"b\", \"c\"]}", "labels" },
+                { "{\"labels\": [\"A\"]}", "labels" },
+                { "{\"labels\": [[]]}", "labels" },
+                { "{\"waves\": [1]}", "waves" },
+                { "{\"waves\": [{}]}", "waves.percent" },
+                { "{\"waves\": [{\"percent\": 1.5}]}", "waves.percent" },
+                { "{\"waves\": [{\"percent\": 101}]}", "waves.percent" },
+                { "{\"waves\": [{\"percent\": 1, \"colour\": 1}]}", "waves.colour" },
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                const char *wrong = wrong_field(&RUN_CONTRACT, TENANT, cases[i].data);
+
+                if (wrong == NULL || cases[i].wrong == NULL)
+                        assert_true(wrong == cases[i].wrong);
+                else
+                        assert_string_equal(wrong, cases[i].wrong);
+        }
+}
+
+static void test_a_key_may_be_another_field_or_made_of_several(void **state)
+{
+        (void)state;
+        assert_null(wrong_field(&RUN_CONTRACT, TENANT, "{\"run_id\": \"" TENANT "\"}"));
+        assert_string_equal(wrong_field(&RUN_CONTRACT, OTHER, "{\"run_id\": \"" TENANT "\"}"), "run_id");
+        assert_string_equal(wrong_field(&RUN_CONTRACT, "run", "{}"), "key");
+        assert_null(wrong_field(&EVENT_CONTRACT, "live,acct_1", "{\"mode\": \"live\", \"account\": \"acct_1\"}"));
+        assert_string_equal(
+                wrong_field(&EVENT_CONTRACT, "test,acct_1", "{\"mode\": \"live\", \"account\": \"acct_1\"}"), "key");
+        assert_string_equal(wrong_field(&EVENT_CONTRACT, NULL, "{\"mode\": \"live\", \"account\": \"acct_1\"}"), "key");
+}
+
+static void test_an_event_is_taken_from_its_own_topic_only(void **state)
+{
+        const struct contract *deprovision = contract_find(TENANT_CONTRACTS, "tenant.deprovision.requested.v1");
+        struct err err = { 0 };
+
+        (void)state;
+        assert_int_equal(contract_check_topic(deprovision, "tenant.command.v1", &err), 0);
+        assert_int_equal(contract_check_topic(deprovision, "tenant.signup.v1", &err), -ERR_INPUT);
+        assert_string_equal(err.code, "wrong_topic");
+        assert_string_equal(err.field, "type");
+        assert_int_equal(contract_check_topic(deprovision, NULL, NULL), -ERR_INPUT);
+}
+
 static bool signup_takes(const char *field, const char *value)
 {
-        auto_json *data = good_data(&CONTRACTS[0]), *checked = NULL;
+        auto_json *data = good_data(&TENANT_CONTRACTS[0]), *checked = NULL;
         struct err err = { 0 };
         int rc;
 
         json_set_text(data, field, value);
-        rc = contract_check(&CONTRACTS[0], TENANT, data, &checked, &err);
+        rc = contract_check(&TENANT_CONTRACTS[0], TENANT, data, &checked, &err);
         if (rc < 0)
                 assert_string_equal(err.field, field);
         return rc == 0;
@@ -419,10 +517,10 @@ static void test_slugs_are_made_of_what_a_name_has(void **state)
 
         (void)state;
         for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-                auto_json *data = good_data(&CONTRACTS[0]), *checked = NULL;
+                auto_json *data = good_data(&TENANT_CONTRACTS[0]), *checked = NULL;
 
                 json_set_text(data, "company", cases[i][0]);
-                assert_int_equal(contract_check(&CONTRACTS[0], TENANT, data, &checked, NULL), 0);
+                assert_int_equal(contract_check(&TENANT_CONTRACTS[0], TENANT, data, &checked, NULL), 0);
                 assert_string_equal(json_text(checked, "slug"), cases[i][1]);
                 assert_true(signup_takes("subdomain", json_text(checked, "slug"))); /* a slug is a good subdomain */
         }
@@ -552,6 +650,9 @@ int main(void)
                 SENTENCE(test_an_unknown_field_with_a_very_long_name_can_still_be_told_in_json),
                 SENTENCE(test_data_that_is_no_object_is_refused),
                 SENTENCE(test_the_key_must_be_the_tenants_id),
+                SENTENCE(test_numbers_truths_lists_and_objects_are_checked_to_the_bottom),
+                SENTENCE(test_a_key_may_be_another_field_or_made_of_several),
+                SENTENCE(test_an_event_is_taken_from_its_own_topic_only),
                 SENTENCE(test_checking_leaves_the_data_as_it_came),
                 SENTENCE(test_mail_addresses_are_plain_ones),
                 SENTENCE(test_the_two_sides_of_a_mail_address_have_limits_of_their_own),

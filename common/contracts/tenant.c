@@ -1,0 +1,52 @@
+/* What may be asked for a tenant: see tenant.h. */
+#include "common/contracts/tenant.h"
+
+#include "common/contracts/signup.h"
+
+static const struct contract_field SIGNUP[] = {
+        { .name = "tenant_id", .kind = CONTRACT_UUID, .required = true },
+        { .name = "company", .kind = CONTRACT_TEXT, .required = true, .max = 200 },
+        { .name = "email", .kind = CONTRACT_EMAIL, .required = true, .max = 254 },
+        { .name = "name", .kind = CONTRACT_TEXT, .max = 200 },
+        { .name = "subdomain", .kind = CONTRACT_LABEL, .max = 40 },
+        { .name = "plan", .kind = CONTRACT_NAME, .max = 40 },
+        { .name = "region", .kind = CONTRACT_NAME, .max = 40 },
+};
+
+static const struct contract_field COMMAND[] = {
+        { .name = "tenant_id", .kind = CONTRACT_UUID, .required = true },
+        { .name = "reason", .kind = CONTRACT_TEXT, .max = 500 },
+};
+
+static const struct contract_field CONFIRMED_COMMAND[] = {
+        { .name = "tenant_id", .kind = CONTRACT_UUID, .required = true },
+        { .name = "reason", .kind = CONTRACT_TEXT, .max = 500 },
+        { .name = "confirm", .kind = CONTRACT_TEXT, .required = true, .max = 40 },
+};
+
+static const char *const TENANT_KEY[] = { "tenant_id", NULL };
+
+#define COMMAND_CONTRACT(command, list)                                                                                \
+        {                                                                                                              \
+                .type = "tenant." command ".requested.v1", .topic = "tenant.command.v1", .key = TENANT_KEY,            \
+                .fields = list, .count = ARRAY_SIZE(list)                                                              \
+        }
+
+const struct contract TENANT_CONTRACTS[] = {
+        { .type = "tenant.signup.requested.v1",
+          .topic = "tenant.signup.v1",
+          .key = TENANT_KEY,
+          .fields = SIGNUP,
+          .count = ARRAY_SIZE(SIGNUP),
+          .complete = signup_normalize },
+        COMMAND_CONTRACT("suspend", COMMAND),
+        COMMAND_CONTRACT("resume", COMMAND),
+        COMMAND_CONTRACT("archive", COMMAND),
+        COMMAND_CONTRACT("deprovision", CONFIRMED_COMMAND),
+        COMMAND_CONTRACT("rotate_credentials", COMMAND),
+        COMMAND_CONTRACT("retry", COMMAND),
+        COMMAND_CONTRACT("backup", COMMAND),
+        COMMAND_CONTRACT("resend_invite", COMMAND),
+        COMMAND_CONTRACT("invite_link", COMMAND),
+        { .type = NULL },
+};
