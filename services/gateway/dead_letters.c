@@ -6,9 +6,8 @@
 
 #include <string.h>
 
-static const char SQL_LIST[] =
-        "select coalesce(jsonb_agg(to_jsonb(d) - 'value' - 'headers' order by d.id desc), '[]') as list from "
-        "(select * from gateway.dead_letter order by id desc limit 200) d";
+static const char SQL_LIST[] = "select coalesce(jsonb_agg(to_jsonb(d) order by d.id desc), '[]') as list from "
+                               "(select * from gateway.dead_letter_head order by id desc limit 200) d";
 
 static const char SQL_ONE[] = "select to_jsonb(d) as letter from gateway.dead_letter d where id = $1::bigint";
 

@@ -11,16 +11,21 @@
 #define PAGE_DEFAULT 50
 #define PAGE_LIMIT   500
 
+/* First which tenants the page shows, then the snapshots of these and no others. */
 static const char SQL_TENANTS[] =
-        "select tenant_id, to_char(created_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as created_at, snapshot "
-        "from gateway.tenant "
+        "with page as materialized ("
+        "select tenant_id, created_at from gateway.tenant_row "
         "where ($1::text is null or state = $1) "
         "and ($2::text is null or slug = $2) "
         "and ($3::text is null or plan = $3) "
         "and ($4::timestamptz is null or (created_at, tenant_id) > ($4::timestamptz, $5::uuid)) "
-        "and snapshot is not null "
+        "and state <> 'deprovisioned' "
         "order by created_at, tenant_id "
-        "limit $6::int";
+        "limit $6::int) "
+        "select p.tenant_id, to_char(p.created_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as created_at, "
+        "t.snapshot "
+        "from page p cross join lateral (select snapshot from gateway.tenant where tenant_id = p.tenant_id) t "
+        "order by p.created_at, p.tenant_id";
 
 static const char SQL_TENANT[] =
         "select t.tenant_id, t.state, t.snapshot, "

@@ -7,7 +7,7 @@
 
 static const char SQL_LEASE[] = "select catalog.take_lease('janitor', $1, $2::bigint) as fence";
 
-static const char SQL_PRUNE[] = "select prune()";
+static const char SQL_PRUNE[] = "select prune() as pruned";
 
 static const char SQL_WATCH[] = "select watch_stuck()";
 
@@ -17,6 +17,7 @@ struct janitor {
         struct provisioner *provisioner;
         const struct driver *driver;
         uv_timer_t timer;
+        bool pruning;
 };
 
 static void reported(void *context, const struct pg_rows *rows, const struct err *err)
@@ -51,6 +52,29 @@ static void house_kept(void *context, const struct pg_rows *rows, const struct e
                          err->message, NULL);
 }
 
+static void prune(struct janitor *janitor);
+
+static void pruned(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct janitor *janitor = context;
+
+        janitor->pruning = false;
+        if (err != NULL)
+                house_kept(NULL, NULL, err);
+        else if (pg_int(rows, 0, "pruned") > 0)
+                prune(janitor); /* a piece at a time, until nothing is left that is too old */
+}
+
+static void prune(struct janitor *janitor)
+{
+        struct service *service = janitor->provisioner->service;
+
+        if (janitor->pruning || service->stopping || !pg_pool_is_up(service->catalog))
+                return;
+        janitor->pruning = true;
+        pg_pool_exec(service->catalog, SECONDS(30), SQL_PRUNE, NO_PARAMS, pruned, janitor);
+}
+
 static void lease_answered(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct janitor *janitor = context;
@@ -60,8 +84,7 @@ static void lease_answered(void *context, const struct pg_rows *rows, const stru
                 janitor->driver->take_inventory(janitor->provisioner, inventory_shown, janitor);
                 pg_pool_exec(janitor->provisioner->service->catalog, SECONDS(10), SQL_WATCH, NO_PARAMS, house_kept,
                              NULL);
-                pg_pool_exec(janitor->provisioner->service->catalog, SECONDS(30), SQL_PRUNE, NO_PARAMS, house_kept,
-                             NULL);
+                prune(janitor);
         }
 }
 

@@ -1,11 +1,15 @@
 /* The safety net and the clock: see waker.h. */
 #include "services/provisioner/waker.h"
 
+#include "common/base/log.h"
 #include "common/base/memory.h"
 
-#define WAKE_INTERVAL SECONDS(2)
+#include <stdio.h>
 
-static const char SQL_WAKE_ALL[] = "select wake_all() as woken";
+#define WAKE_INTERVAL SECONDS(2)
+#define BATCH         200 /* in one transaction: nobody waits for longer than that */
+
+static const char SQL_WAKE[] = "select wake_some($1::int) as woken";
 
 struct waker {
         struct provisioner *provisioner;
@@ -13,24 +17,37 @@ struct waker {
         bool asking;
 };
 
+static void wake_some(struct waker *waker);
+
 static void woken(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct waker *waker = context;
+        int64_t count = err ? 0 : pg_int(rows, 0, "woken");
 
         waker->asking = false;
-        if (err == NULL && pg_int(rows, 0, "woken") > 0)
+        if (err != NULL)
+                log_warn("tenants that wait could not be woken; it will be tried again", "error", err->message, NULL);
+        if (count > 0)
                 saga_engine_wake(waker->provisioner->sagas);
+        if (count == BATCH) /* there may be more */
+                wake_some(waker);
+}
+
+static void wake_some(struct waker *waker)
+{
+        struct pg_pool *catalog = waker->provisioner->service->catalog;
+        char limit[8];
+
+        if (waker->asking || waker->provisioner->service->stopping || !pg_pool_is_up(catalog))
+                return;
+        snprintf(limit, sizeof(limit), "%d", BATCH);
+        waker->asking = true;
+        pg_pool_exec(catalog, SECONDS(10), SQL_WAKE, PARAMS(limit), woken, waker);
 }
 
 static void on_timer(uv_timer_t *timer)
 {
-        struct waker *waker = timer->data;
-        struct pg_pool *catalog = waker->provisioner->service->catalog;
-
-        if (waker->asking || waker->provisioner->service->stopping || !pg_pool_is_up(catalog))
-                return;
-        waker->asking = true;
-        pg_pool_exec(catalog, SECONDS(10), SQL_WAKE_ALL, NO_PARAMS, woken, waker);
+        wake_some(timer->data);
 }
 
 struct waker *waker_new(struct provisioner *provisioner)
