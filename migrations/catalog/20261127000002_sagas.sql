@@ -86,6 +86,68 @@ alter table provisioner.saga add column held_for text; -- what must be mended be
 create index saga_held on provisioner.saga (held_for) where held_for is not null;
 create index saga_slow on provisioner.saga (step_since) where status in ('running', 'undoing');
 
+-- As before, but by an index: with thousands of sagas that wait for later, a claim looked at all of them.
+create or replace function durable.saga_claim(
+    p_owner text,
+    p_kinds text[],
+    p_held uuid[],
+    p_lease_ms bigint,
+    p_limit int,
+    p_background int
+)
+returns table (
+    saga_id uuid, tenant_id uuid, kind text, step text, status text, attempt int, crashes int, fence bigint, data jsonb,
+    step_age_ms bigint, cancel_wanted boolean, background boolean, error jsonb, context jsonb
+)
+language sql
+as $$
+    with prompt as (
+        select d.saga_id
+        from saga d
+        where d.status in ('running', 'undoing')
+          and not d.background
+          and d.next_at <= statement_timestamp()
+          and not d.saga_id = any (p_held)
+          and (d.lease_until is null or d.lease_until < clock_timestamp() or d.owner = p_owner)
+          and d.kind || '/' || d.step = any (p_kinds)
+        order by d.next_at
+        limit p_limit
+        for update skip locked
+    ), patient as (
+        select d.saga_id
+        from saga d
+        where d.status in ('running', 'undoing')
+          and d.background
+          and d.next_at <= statement_timestamp()
+          and not d.saga_id = any (p_held)
+          and (d.lease_until is null or d.lease_until < clock_timestamp() or d.owner = p_owner)
+          and d.kind || '/' || d.step = any (p_kinds)
+        order by d.next_at
+        limit greatest(0, least(p_background, p_limit - (select count(*) from prompt)))
+        for update skip locked
+    )
+    update saga s
+    set owner = p_owner,
+        lease_until = clock_timestamp() + p_lease_ms * interval '1 ms',
+        crashes = s.crashes + (s.lease_until is not null and s.owner <> p_owner)::int,
+        fence = catalog.next_fence()
+    from (select saga_id from prompt union all select saga_id from patient) due
+    where s.saga_id = due.saga_id
+    returning s.saga_id, s.tenant_id, s.kind, s.step, s.status, s.attempt, s.crashes, s.fence, s.data,
+        (extract(epoch from catalog.business_now() - s.step_since) * 1000)::bigint, s.cancel_wanted, s.background, s.error,
+        saga_context(s.tenant_id)
+$$;
+
+create or replace function durable.saga_backlog() returns table (due bigint, oldest_seconds double precision)
+language sql
+as $$
+    select count(*), coalesce(extract(epoch from statement_timestamp() - min(next_at)), 0)
+    from saga
+    where status in ('running', 'undoing')
+      and next_at <= statement_timestamp()
+      and lease_until is null
+$$;
+
 create or replace function durable.saga_advance(
     p_saga_id uuid,
     p_fence bigint,

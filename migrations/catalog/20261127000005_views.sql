@@ -3,7 +3,8 @@
 -- migrate:up
 set local check_function_bodies = off;
 
--- The provisioner's part of a tenant's snapshot; a service brings a view tenant_part(tenant_id, part) of its own.
+-- The provisioner's part of a tenant's snapshot; a service brings a view tenant_part(tenant_id, part) of its own. Nothing
+-- volatile in it (not clock_timestamp), or a page would make the snapshots of the whole fleet first.
 create view provisioner.tenant_part as
 select
     t.tenant_id,
@@ -21,7 +22,7 @@ select
             'kind', g.kind, 'step', g.step, 'status', g.status, 'progress', g.progress, 'attempt', g.attempt,
             'error', g.error) end,
         'next', case
-            when g.saga_id is not null and g.next_at > clock_timestamp() + interval '1 second'
+            when g.saga_id is not null and g.next_at > statement_timestamp() + interval '1 second'
                 then jsonb_build_object('what', g.step, 'at', catalog.json_time(g.next_at))
             when g.saga_id is not null then jsonb_build_object('what', g.step, 'at', null)
             when t.state = 'attention' then jsonb_build_object('what', 'operator', -- to retry or to deprovision
@@ -59,12 +60,12 @@ language plpgsql
 as $do$
 declare
     v_parts text;
-    v_joins text;
 begin
     insert into catalog.snapshot_part (service) values (p_service);
-    select string_agg(format(' || coalesce(%I.part, ''{}'')', service), '' order by added_at),
-        string_agg(format(' left join %1$I.tenant_part %1$I on %1$I.tenant_id = s.tenant_id', service), '' order by added_at)
-    into v_parts, v_joins
+    -- Each part is looked up for the one tenant: joined, the planner would make those of the whole fleet first.
+    select string_agg(format(' || coalesce((select part from %I.tenant_part where tenant_id = s.tenant_id), ''{}'')', service),
+                      '' order by added_at)
+    into v_parts
     from catalog.snapshot_part;
     execute format($$
         create or replace view catalog.tenant_snapshot as
@@ -75,8 +76,8 @@ begin
                                    'subscription', null, 'modules', '[]'::jsonb, 'limits', '{}'::jsonb)%s
             end as snapshot
         from catalog.tenant_status s
-        join provisioner.tenant t using (tenant_id)%s
-    $$, v_parts, v_joins);
+        join provisioner.tenant t using (tenant_id)
+    $$, v_parts);
 end
 $do$;
 revoke execute on function catalog.add_snapshot_part from public;
@@ -114,6 +115,23 @@ create view gateway.dead_letter_head as
 select service, id, topic, partition, at_offset, catalog.base64(message_key) as message_key, code, field, detail,
     catalog.json_time(at) as at
 from catalog.dead_letter;
+
+create or replace function catalog.snapshots_to_publish(p_limit int)
+returns table (tenant_id uuid, version bigint, snapshot text, traceparent text, at text)
+language sql security definer
+set search_path = catalog, pg_temp
+as $$
+    with due as materialized (
+        select s.tenant_id
+        from tenant_status s
+        where s.published_version < s.version
+        order by s.changed_at
+        limit p_limit
+    )
+    select v.tenant_id, v.version, v.snapshot::text, v.traceparent, catalog.json_time(clock_timestamp())
+    from due
+    cross join lateral (select * from catalog.tenant_snapshot t where t.tenant_id = due.tenant_id) v
+$$;
 
 create or replace function catalog.dead_letters_to_publish(p_limit int)
 returns table (service text, id bigint, topic text, message_key text, value text, headers text, code text, field text, detail text)

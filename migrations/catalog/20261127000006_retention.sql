@@ -1,5 +1,5 @@
 -- Forgetting in pieces, for any service: each call ends in time and says how much it took away, so that the janitor knows
--- whether more is left.
+-- whether more is left. What is compared with a column is statement_timestamp(), for no index serves a volatile one.
 -- migrate:up
 set local check_function_bodies = off;
 
@@ -14,13 +14,13 @@ declare
     v_all bigint := 0;
 begin
     delete from inbox
-    where ctid = any (array(select ctid from inbox where taken_at < clock_timestamp() - interval '30 days' limit c_piece));
+    where ctid = any (array(select ctid from inbox where taken_at < statement_timestamp() - interval '30 days' limit c_piece));
     get diagnostics v_count = row_count;
     v_all := v_all + v_count;
 
     delete from saga
     where saga_id = any (array(select saga_id from saga
-                               where finished_at < clock_timestamp() - interval '400 days'
+                               where finished_at < statement_timestamp() - interval '400 days'
                                  and status <> 'attention' -- a retry goes on with it
                                limit c_piece));
     get diagnostics v_count = row_count;
@@ -30,7 +30,7 @@ begin
     where id = any (array(select id from dead_letter
                           where service = current_schema()
                             and published
-                            and at < clock_timestamp() - interval '30 days'
+                            and at < statement_timestamp() - interval '30 days'
                           limit c_piece));
     get diagnostics v_count = row_count;
     v_all := v_all + v_count;
@@ -40,7 +40,7 @@ begin
         delete from parked
         where id = any (array(select id from parked
                               where service = current_schema()
-                                and at < clock_timestamp() - interval '30 days'
+                                and at < statement_timestamp() - interval '30 days'
                               limit c_piece))
         returning reason, event
     ), told as (
@@ -70,13 +70,13 @@ declare
 begin
     delete from tenant_event
     where ctid = any (array(select ctid from tenant_event
-                            where published and at < clock_timestamp() - interval '400 days' limit p_piece));
+                            where published and at < statement_timestamp() - interval '400 days' limit p_piece));
     get diagnostics v_count = row_count;
     v_all := v_all + v_count;
 
     delete from operation
     where operation_id = any (array(select operation_id from operation
-                                    where finished_at < clock_timestamp() - interval '90 days' limit p_piece));
+                                    where finished_at < statement_timestamp() - interval '90 days' limit p_piece));
     get diagnostics v_count = row_count;
     v_all := v_all + v_count;
 
@@ -84,10 +84,10 @@ begin
     set resolved_at = clock_timestamp()
     where resolved_at is null
       and cause like 'dead-letters:%'
-      and last_at < clock_timestamp() - interval '1 day';
+      and last_at < statement_timestamp() - interval '1 day';
     delete from alert
     where alert_id = any (array(select alert_id from alert
-                                where resolved_at < clock_timestamp() - interval '90 days' limit p_piece));
+                                where resolved_at < statement_timestamp() - interval '90 days' limit p_piece));
     get diagnostics v_count = row_count;
     return v_all + v_count;
 end

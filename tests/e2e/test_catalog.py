@@ -1,0 +1,356 @@
+"""The catalog's own rules, asked as the services ask them: fences, claims, names, batches, and what statements cost when the
+fleet is large. PostgreSQL and `tenantry init`; no service runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from deploy.local.fleet import make_fleet, tenant_number
+from deploy.local.stack import CATALOG, Stack
+
+FLEET = 20_000
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Iterator[Stack]:
+    root = Path(tempfile.mkdtemp(prefix="tenantry-catalog-", dir=os.environ.get("TENANTRY_TEST_DIR", "/var/tmp")))
+    root.chmod(0o755)
+    stack = Stack(root)
+    try:
+        stack.postgres.start()
+        stack.postgres.execute(f"create database {CATALOG}")
+        done = stack.run_cli("init", "--no-topics", "--migrations", "migrations/catalog", admin=True)
+        assert done.returncode == 0, done.stderr
+        yield stack
+    finally:
+        stack.postgres.stop()
+        stack.postgres.destroy()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def as_service(stack: Stack, name: str = "provisioner", schema: str | None = None) -> psycopg.Connection[Any]:
+    """A session with the service's own login and search path."""
+    session = psycopg.connect(stack.catalog_url(name), autocommit=True)
+    session.execute(f"set search_path = {schema or name}, durable, catalog; set lock_timeout = '10s'")
+    return session
+
+
+@pytest.fixture
+def provisioner(catalog: Stack) -> Iterator[psycopg.Connection[Any]]:
+    with as_service(catalog) as session:
+        yield session
+
+
+@pytest.fixture
+def admin(catalog: Stack) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(catalog.postgres.url(CATALOG), autocommit=True) as session:
+        session.execute("set search_path = provisioner, durable, catalog")
+        yield session
+
+
+def one(session: psycopg.Connection[Any], sql: str, *values: Any) -> Any:
+    row = session.execute(sql, values).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def event_of(event_type: str, tenant: str, **more: str) -> str:
+    return json.dumps({"id": str(uuid.uuid4()), "source": "/test", "type": event_type, "key": tenant, **more})
+
+
+def sign_up(session: psycopg.Connection[Any], **data: str) -> str:
+    tenant = str(uuid.uuid4())
+    signup = {"tenant_id": tenant, "company": "Shop", "email": "a@shop.test", "driver": "postgres", **data}
+    session.execute("select accept_event(%s, %s)", (event_of("tenant.signup.requested.v1", tenant), json.dumps(signup)))
+    return tenant
+
+
+def command(session: psycopg.Connection[Any], tenant: str, name: str, **data: str) -> str:
+    event = event_of(f"tenant.{name}.requested.v1", tenant)
+    session.execute("select accept_event(%s, %s)", (event, json.dumps({"tenant_id": tenant, **data})))
+    return str(json.loads(event)["id"])
+
+
+def make_ready(admin: psycopg.Connection[Any], tenant: str) -> None:
+    """As if its provisioning had ended well."""
+    admin.execute("update tenant set state = 'ready', access_applied = 'full', invite_sent = 1 where tenant_id = %s", (tenant,))
+    admin.execute("update saga set status = 'done', finished_at = now() where tenant_id = %s", (tenant,))
+    admin.execute("delete from catalog.tenant_claim where tenant_id = %s", (tenant,))
+    admin.execute("select settle_operations(%s)", (tenant,))
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["behind the clock", "ahead of the clock"])
+def test_fences_are_strictly_rising_for_all_who_draw_at_once(
+    catalog: Stack, admin: psycopg.Connection[Any], ahead: bool
+) -> None:
+    """Ahead: as after the clock was set back."""
+    where = "extract(epoch from clock_timestamp() + interval '1 hour') * 1000000" if ahead else "1"
+    admin.execute(f"select setval('catalog.fence', ({where})::bigint)")
+    drawn: list[list[int]] = []
+
+    def draw() -> None:
+        with as_service(catalog) as session:
+            drawn.append([row[0] for row in session.execute("select next_fence() from generate_series(1, 2000)")])
+
+    threads = [threading.Thread(target=draw) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(drawn) == 8 and all(mine == sorted(set(mine)) for mine in drawn), "each session's only rise"
+    assert len({fence for mine in drawn for fence in mine}) == 8 * 2000, "nobody has another's"
+    if not ahead:
+        assert min(min(mine) for mine in drawn) > 1_700_000_000_000_000, "none is below the clock"
+
+
+def test_a_cancelled_draw_holds_up_nobody(catalog: Stack, provisioner: psycopg.Connection[Any]) -> None:
+    with as_service(catalog) as holder, as_service(catalog) as waiter:
+        holder.execute("select pg_advisory_lock(hashtextextended('tenantry fence', 0))")
+        waiter.execute("set statement_timeout = '100ms'")
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            waiter.execute("select next_fence()")
+        holder.execute("select pg_advisory_unlock_all()")
+        assert one(waiter, "select next_fence()") < one(provisioner, "select next_fence()")
+
+
+def test_two_signups_wait_for_each_other_only_where_they_want_one_name(catalog: Stack) -> None:
+    with as_service(catalog) as first, as_service(catalog) as second:
+        first.autocommit = False
+        sign_up(first, subdomain="the-same")
+        sign_up(second, subdomain="another-one")  # while the first one's transaction is open
+        second.execute("set lock_timeout = '200ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            sign_up(second, subdomain="the-same")
+        first.rollback()
+        sign_up(second, subdomain="the-same")
+
+
+def test_a_name_that_is_held_is_not_given_away_and_a_similar_one_is_found(
+    provisioner: psycopg.Connection[Any], admin: psycopg.Connection[Any]
+) -> None:
+    former = sign_up(provisioner, subdomain="held-shop")
+    admin.execute("update slug set held_until = now() + interval '1 day' where slug = 'held-shop'")
+    assert one(provisioner, "select slug from tenant where tenant_id = %s", sign_up(provisioner, slug="held-shop")) == "held-shop-2"
+    assert one(provisioner, "select slug from tenant where tenant_id = %s", sign_up(provisioner, slug="held-shop")) == "held-shop-3"
+    assert one(admin, "select tenant_id::text from slug where slug = 'held-shop'") == former
+    admin.execute("update slug set held_until = now() - interval '1 s' where slug = 'held-shop'")
+    heir = sign_up(provisioner, subdomain="held-shop")
+    assert one(admin, "select tenant_id::text from slug where slug = 'held-shop'") == heir
+
+
+def test_a_retry_under_anothers_claim_is_applied_when_that_is_released(
+    provisioner: psycopg.Connection[Any], admin: psycopg.Connection[Any]
+) -> None:
+    tenant, job = sign_up(provisioner, slug="retried"), str(uuid.uuid4())
+    make_ready(admin, tenant)
+    admin.execute("update tenant set state = 'attention', blocked = 'access' where tenant_id = %s", (tenant,))
+    assert one(provisioner, "select claim_take(%s, 'backup', %s)", tenant, job) is True
+    operation = command(provisioner, tenant, "retry")
+    state = "select state from catalog.operation where operation_id = %s"
+    assert one(admin, state, operation) == "accepted"
+    provisioner.execute("select wake_some(100)")
+    assert one(admin, state, operation) == "accepted", "a generation must not change under a claim"
+    provisioner.execute("select claim_release(%s, %s)", (tenant, job))
+    provisioner.execute("select wake_some(100)")
+    assert one(admin, state, operation) == "succeeded"
+    assert one(admin, "select state from tenant where tenant_id = %s", tenant) == "ready"
+
+
+def test_what_can_wait_is_told_once_that_something_urgent_wants_the_tenant(
+    provisioner: psycopg.Connection[Any], admin: psycopg.Connection[Any]
+) -> None:
+    tenant, job, other = sign_up(provisioner, slug="wanted"), str(uuid.uuid4()), str(uuid.uuid4())
+    make_ready(admin, tenant)
+    wanted = "select way_wanted from catalog.tenant_claim where tenant_id = %s"
+    assert one(provisioner, "select claim_take(%s, 'backup', %s)", tenant, job) is True
+    assert one(provisioner, "select claim_take(%s, 'backup', %s)", tenant, job) is True, "asked again it is still ours"
+    assert one(provisioner, "select claim_take(%s, 'rotate', %s)", tenant, other) is False
+    assert one(admin, wanted, tenant) is False, "a rotation is not urgent"
+    command(provisioner, tenant, "suspend")
+    assert one(admin, wanted, tenant) is True
+    provisioner.execute("select claim_release(%s, %s)", (tenant, job))
+
+
+def test_operations_of_another_service_are_left_alone(
+    provisioner: psycopg.Connection[Any], admin: psycopg.Connection[Any]
+) -> None:
+    tenant, theirs = sign_up(provisioner, slug="shared"), str(uuid.uuid4())
+    make_ready(admin, tenant)
+    admin.execute(
+        "insert into catalog.operation (operation_id, service, source, tenant_id, kind) values (%s, 'billing', '/b', %s, 'backup')",
+        (theirs, tenant),
+    )
+    admin.execute("update tenant set state = 'archived', lifecycle_wanted = 'archived' where tenant_id = %s", (tenant,))
+    provisioner.execute("select settle_operations(%s)", (tenant,))
+    provisioner.execute("select fail_operations(%s, array['backup'], 'x', 'x')", (tenant,))
+    assert one(admin, "select state from catalog.operation where operation_id = %s", theirs) == "accepted"
+
+
+def test_a_command_before_its_signup_says_that_it_waits(
+    provisioner: psycopg.Connection[Any], admin: psycopg.Connection[Any]
+) -> None:
+    tenant = str(uuid.uuid4())
+    operation = command(provisioner, tenant, "backup")
+    told = "select state, code from catalog.operation where operation_id = %s"
+    assert admin.execute(told, (operation,)).fetchone() == ("accepted", "parked")
+    signup = {"tenant_id": tenant, "company": "Late", "email": "a@late.test", "driver": "postgres", "slug": "late"}
+    provisioner.execute("select accept_event(%s, %s)", (event_of("tenant.signup.requested.v1", tenant), json.dumps(signup)))
+    assert admin.execute(told, (operation,)).fetchone() == ("accepted", None)
+
+
+def test_what_is_too_old_is_forgotten_a_piece_at_a_time(
+    provisioner: psycopg.Connection[Any], admin: psycopg.Connection[Any]
+) -> None:
+    admin.execute(
+        "insert into inbox (source, event_id, body_hash, taken_at) "
+        "select '/old', n::text, '', now() - interval '31 days' from generate_series(1, 7000) n"
+    )
+    admin.execute("insert into inbox (source, event_id, body_hash) values ('/new', '1', '')")
+    assert one(provisioner, "select prune()") == 5000
+    assert one(provisioner, "select prune()") == 2000
+    assert one(provisioner, "select prune()") == 0
+    assert one(admin, "select count(*) from inbox where source = '/new'") == 1
+
+
+def test_a_held_saga_is_told_once_and_its_alert_ends_when_it_moves(
+    provisioner: psycopg.Connection[Any], admin: psycopg.Connection[Any]
+) -> None:
+    tenant = sign_up(provisioner, slug="held-up")
+    saga = one(admin, "update saga set owner = 'me', fence = 7, data = '{\"a\": 1}' where tenant_id = %s returning saga_id", tenant)
+    hold = "select saga_hold(%s, 7, null, 60000, '{\"code\": \"token\", \"detail\": \"refused\"}', false, 'test-token')"
+    provisioner.execute(hold, (saga,))
+    provisioner.execute(hold, (saga,))
+    held = admin.execute("select held_for, attempt, data ->> 'a' from saga where saga_id = %s", (saga,)).fetchone()
+    assert held == ("test-token", 2, "1"), "counted, and what it remembers is kept"
+    open_alert = "select times from catalog.alert where cause = 'held:provisioner:test-token' and resolved_at is null"
+    assert admin.execute(open_alert).fetchall() == [(2,)]
+    provisioner.execute("select watch_stuck()")
+    assert admin.execute(open_alert).fetchall() == [(2,)], "somebody still waits"
+    provisioner.execute("select saga_advance(%s, 7, 'reserve', 'create', 'running', 10, '{}', null, 1000, false)", (saga,))
+    provisioner.execute("select watch_stuck()")
+    assert admin.execute(open_alert).fetchall() == []
+
+
+def test_services_have_one_number_space_of_dead_letters(catalog: Stack, admin: psycopg.Connection[Any]) -> None:
+    message = json.dumps({"topic": "t", "partition": 0, "offset": 1, "headers": [], "value": "AAAA"})
+    for name in ("provisioner", "billing"):
+        with as_service(catalog, name) as session:
+            session.execute("select put_dead_letter(%s, 'not_json', null, 'no')", (message,))
+    with as_service(catalog, "gateway") as gateway:
+        found = gateway.execute("select service, id from gateway.dead_letter order by id").fetchall()
+    assert [service for service, _ in found] == ["provisioner", "billing"] and found[0][1] < found[1][1]
+    admin.execute("delete from catalog.dead_letter")
+
+
+# With many tenants. What a statement costs is counted in pages, which do not depend on the machine.
+
+
+@pytest.fixture(scope="module")
+def fleet(catalog: Stack) -> Stack:
+    make_fleet(catalog.postgres.url(CATALOG), FLEET)
+    return catalog
+
+
+def pages(session: psycopg.Connection[Any], sql: str) -> int:
+    """How many pages the statement looks at."""
+    plan = one(session, "explain (analyze, buffers, timing off, format json) " + sql)[0]["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+LISTS = {
+    "the first page": "gateway: SQL_TENANTS null null null null null",
+    "a page in the middle": f"gateway: SQL_TENANTS null null null (now()-interval'3h') '{tenant_number(1)}'",
+    "of one state": "gateway: SQL_TENANTS 'attention' null null null null",
+    "of one plan": "gateway: SQL_TENANTS null null 'chain' null null",
+    "by its name": "gateway: SQL_TENANTS null 'fleet-17' null null null",
+}
+
+
+def statement(name: str, *parameters: str) -> str:
+    """The gateway's own statement of that name, with these values."""
+    source = Path("services/gateway/reads.c").read_text()
+    text = source.partition(f"{name}[] =")[2].partition(";")[0]
+    sql = "".join(part.strip()[1:-1] for part in text.strip().splitlines())
+    for number, value in enumerate(parameters, 1):
+        sql = sql.replace(f"${number}", value)
+    return sql
+
+
+@pytest.mark.parametrize("which", LISTS)
+def test_a_page_of_tenants_costs_what_it_shows(fleet: Stack, which: str) -> None:
+    name, *values = LISTS[which].removeprefix("gateway: ").split()
+    with as_service(fleet, "gateway") as gateway:
+        assert pages(gateway, statement(name, *values, "50")) < 1500
+
+
+@pytest.mark.parametrize(
+    "sql, most",
+    [
+        ("select wake_some(200)", 100),
+        ("select * from saga_claim('me', '{provision/reserve}', '{}', 1000, 8, 4)", 200),
+        ("select * from secrets_to_rewrap('control', 'c1', 50)", 100),
+        ("select watch_stuck()", 200),
+        ("select prune()", 2000),
+        ("select * from saga_backlog()", 100),
+        ("select * from catalog.snapshots_to_publish(500)", 200),
+    ],
+)
+def test_what_is_asked_every_few_seconds_does_not_look_at_the_whole_fleet(fleet: Stack, sql: str, most: int) -> None:
+    with as_service(fleet) as session:
+        session.execute(sql)  # plans and caches
+        assert pages(session, sql) < most
+
+
+def test_the_load_is_told_without_looking_at_the_whole_fleet(fleet: Stack) -> None:
+    with as_service(fleet, "gateway") as gateway:
+        assert pages(gateway, "select * from gateway.load") < 100
+
+
+def test_a_whole_fleet_is_woken_in_batches_and_who_is_busy_holds_up_nobody(
+    fleet: Stack, admin: psycopg.Connection[Any]
+) -> None:
+    many = 1000
+    admin.execute(
+        "insert into access_wanted (tenant_id, source, wanted) select tenant_id, 'billing', 'none' from tenant "
+        "where slug like 'fleet-%%' order by tenant_id limit %s", (many,),
+    )  # fmt: skip
+    with as_service(fleet) as busy, as_service(fleet) as waker:
+        busy.autocommit = False
+        busy.execute("select lock_tenant(%s)", (tenant_number(5),))
+        woken = []
+        while not woken or woken[-1] == 200:
+            woken.append(one(waker, "select wake_some(200)"))
+        assert sum(woken) == many - 1 and max(woken) == 200
+        busy.rollback()
+        assert one(waker, "select wake_some(200)") == 1
+    assert one(admin, "select count(*) from saga where kind = 'access' and status = 'running' and tenant_id <= %s",
+               tenant_number(FLEET)) == many
+
+
+def test_secrets_under_an_old_key_are_found_among_many_and_one_that_does_not_open_holds_up_none(
+    fleet: Stack, admin: psycopg.Connection[Any], provisioner: psycopg.Connection[Any]
+) -> None:
+    admin.execute("update secret set sealed = 'old.x' where field = 'owner_password' and tenant_id < %s", (tenant_number(300),))
+    admin.execute("update secret set sealed = 'lost.x' where field = 'owner_password' and tenant_id = %s", (tenant_number(1000),))
+    found: set[str] = set()
+    for _ in range(400):
+        batch = provisioner.execute("select tenant_id::text, sealed from secrets_to_rewrap('control', 'c1', 50)").fetchall()
+        found |= {sealed for _, sealed in batch}
+        for tenant, sealed in batch:
+            if sealed == "old.x":
+                admin.execute("update secret set sealed = 'c1.x' where field = 'owner_password' and tenant_id = %s", (tenant,))
+        if not any(sealed == "old.x" for _, sealed in batch):
+            break
+    assert found == {"old.x", "lost.x"}
+    assert one(admin, "select count(*) from secret where sealed = 'old.x'") == 0
