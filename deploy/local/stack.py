@@ -132,6 +132,7 @@ class Stack:
         self.driver = driver
         self.build = build or Path(os.environ.get("TENANTRY_BUILD", REPOSITORY / "build" / "release"))
         self.options = dict(options or {})
+        self.catalog_migrations = REPOSITORY / "migrations" / "catalog"
         self.die_with_parent = die_with_parent
         self.root.mkdir(parents=True, exist_ok=True)
         self.settings = self._load_settings()
@@ -272,7 +273,7 @@ class Stack:
 
     def init(self) -> None:
         """`tenantry init`, as an operator would run it."""
-        done = self.run_cli("init", "--migrations", str(REPOSITORY / "migrations" / "catalog"), admin=True)
+        done = self.run_cli("init", "--migrations", str(self.catalog_migrations), admin=True)
         if done.returncode != 0:
             raise ServerError(f"tenantry init ended with {done.returncode}: {done.stderr}")
 
