@@ -63,8 +63,7 @@ static void stream_closed(void *context)
                 free_watcher(watcher);
 }
 
-/* False: too slow, or gone; it comes back and gets a fresh state. */
-static bool write_event(struct watcher *watcher, const char *name, const char *data, size_t length)
+static bool try_to_write(struct watcher *watcher, const char *name, const char *data, size_t length)
 {
         auto_buf text = { 0 };
 
@@ -73,18 +72,41 @@ static bool write_event(struct watcher *watcher, const char *name, const char *d
         buf_printf(&text, "event: %s\ndata: ", name);
         buf_add(&text, data, length);
         buf_add_text(&text, "\n\n");
-        if (http_stream_write(watcher->stream, text.data, text.length))
-                return true;
-        http_stream_end(watcher->stream);
-        return false;
+        return http_stream_write(watcher->stream, text.data, text.length);
+}
+
+/* Who is too slow for it is sent away; it comes back and gets a fresh state. */
+static void write_event(struct watcher *watcher, const char *name, const char *data, size_t length)
+{
+        if (!try_to_write(watcher, name, data, length) && watcher->stream != NULL)
+                http_stream_end(watcher->stream);
 }
 
 static void read_state(void *context);
 
+/* As many as there is room for: a page may hold more than a stream may have waiting. Returns how many. */
+static int write_states(struct watcher *watcher, const struct pg_rows *rows, int count)
+{
+        int written = 0;
+
+        while (written < count) {
+                const char *snapshot = pg_text(rows, written, "snapshot");
+
+                if (!try_to_write(watcher, "status", snapshot, strlen(snapshot)))
+                        break;
+                written++;
+        }
+        if (written > 0) {
+                free(watcher->after);
+                watcher->after = mem_copy_text(pg_text(rows, written - 1, "tenant_id"));
+        }
+        return written;
+}
+
 static void state_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct watcher *watcher = context;
-        int count = err ? 0 : pg_rows_count(rows);
+        int count = err ? 0 : pg_rows_count(rows), written;
 
         watcher->reading = false;
         if (watcher->stream == NULL) {
@@ -95,19 +117,13 @@ static void state_arrived(void *context, const struct pg_rows *rows, const struc
                 http_stream_end(watcher->stream);
                 return;
         }
-        for (int row = 0; row < count; row++) {
-                const char *snapshot = pg_text(rows, row, "snapshot");
-
-                if (!write_event(watcher, "status", snapshot, strlen(snapshot)))
-                        return;
-        }
-        if (count == PAGE) { /* the next page when the peer has read most of this one */
-                free(watcher->after);
-                watcher->after = mem_copy_text(pg_text(rows, count - 1, "tenant_id"));
+        written = write_states(watcher, rows, count);
+        if (written == count && count < PAGE)
+                write_event(watcher, "live", "{}", 2); /* from here on: changes */
+        else if (written == 0)                         /* changes came faster than it reads them */
+                http_stream_end(watcher->stream);
+        else /* the next ones when the peer has read most of these */
                 http_stream_when_drained(watcher->stream, read_state);
-                return;
-        }
-        write_event(watcher, "live", "{}", 2); /* from here on: changes */
 }
 
 static void read_state(void *context)

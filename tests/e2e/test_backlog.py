@@ -51,7 +51,8 @@ def test_parked_events_are_taken_up_with_their_contract(stack: Stack, api: Api) 
         (bad, str(uuid.uuid4()), {"company": "No Address"}),
         (good, str(uuid.uuid4()), {"company": "Parked Shop", "email": "P@parked.test"}),
     ):
-        event = {"id": event_id, "source": "/test", "type": "tenant.signup.requested.v1", "key": key, "body_hash": "x"}
+        event = {"id": event_id, "source": "/test", "type": "tenant.signup.requested.v1", "key": key, "body_hash": "x",
+                 "topic": "tenant.signup.v1"}  # fmt: skip
         stack.postgres.execute(
             "insert into catalog.parked (service, reason, event, data) values ('provisioner', 'type_unknown', :'event', :'data')",
             "tenantry",
@@ -73,13 +74,13 @@ FLEET = 8000  # snapshots of these are several times what a stream may have wait
 
 
 def add_archived_tenants(stack: Stack, count: int) -> None:
-    """As if they had come and gone over the years."""
+    """As if they had come and gone over the years; a page of their snapshots is more than a stream may have waiting."""
     stack.postgres.execute(
         f"""
         insert into provisioner.tenant (tenant_id, slug, company, email, admin_id, plan, driver, state,
-                                        lifecycle_wanted, caused_by)
-        select gen_random_uuid(), 'old-' || n, 'Old Shop ' || n, '', gen_random_uuid(), 'starter', 'postgres',
-               'archived', 'archived', repeat('c', 300)
+                                        lifecycle_wanted, caused_by, reason_code, reason_detail)
+        select gen_random_uuid(), 'old-' || n, repeat('💊', 200), '', gen_random_uuid(), 'starter', 'postgres',
+               'archived', 'archived', repeat('c', 300), 'old', repeat('é', 400)
         from generate_series(1, {count}) n;
         insert into catalog.tenant_status (tenant_id, version, caused_by)
         select tenant_id, 1, caused_by from provisioner.tenant where slug like 'old-%'
