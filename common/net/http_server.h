@@ -68,6 +68,8 @@ struct http_stream *http_answer_stream(struct http_request *request, void (*clos
 /* Copies. Returns false when the peer is so slow that more than a megabyte would wait (then end it), or when it was
  * ended. */
 bool http_stream_write(struct http_stream *stream, const char *text, size_t length);
+/* How many bytes more may wait for the peer. */
+size_t http_stream_room(const struct http_stream *stream);
 /* drained is called once, at once or later, when little waits for the peer: for whoever has much to write. It gets the
  * stream's context, and is not called any more once closed was. */
 void http_stream_when_drained(struct http_stream *stream, void (*drained)(void *context));

@@ -80,6 +80,11 @@ bool http_stream_write(struct http_stream *stream, const char *text, size_t leng
         return true;
 }
 
+size_t http_stream_room(const struct http_stream *stream)
+{
+        return HTTP_STREAM_LIMIT - MIN(waiting(stream), HTTP_STREAM_LIMIT);
+}
+
 void http_stream_when_drained(struct http_stream *stream, void (*drained)(void *context))
 {
         if (waiting(stream) <= HTTP_STREAM_LOW)

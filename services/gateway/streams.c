@@ -18,6 +18,7 @@
 #define STREAM_LIMIT       1000
 #define HEARTBEAT_INTERVAL SECONDS(15)
 #define PAGE               500
+#define ROOM_FOR_CHANGES   (512 * 1024) /* which come while the first state is still on its way */
 
 static const char SQL_STATE[] = "select tenant_id, snapshot from gateway.tenant "
                                 "where snapshot is not null and ($1::uuid is null or tenant_id = $1::uuid) "
@@ -31,7 +32,8 @@ struct watcher {
         struct crypto_digest token; /* that it was opened with */
         char *tenant;               /* NULL = all */
         char *after;                /* the last tenant of the first state that was sent */
-        bool reading;
+        bool reading, live;         /* live: it has all of the first state */
+        bool missed;                /* a change, before it was live: the first state is read again */
 };
 
 struct streams {
@@ -75,11 +77,16 @@ static bool try_to_write(struct watcher *watcher, const char *name, const char *
         return http_stream_write(watcher->stream, text.data, text.length);
 }
 
-/* Who is too slow for it is sent away; it comes back and gets a fresh state. */
-static void write_event(struct watcher *watcher, const char *name, const char *data, size_t length)
+/* Who is too slow for it is sent away; it comes back and gets a fresh state. Who has not even got the first one,
+ * because changes come in thousands, gets it once more. */
+static void write_change(struct watcher *watcher, const char *data, size_t length)
 {
-        if (!try_to_write(watcher, name, data, length) && watcher->stream != NULL)
+        if (try_to_write(watcher, "status", data, length) || watcher->stream == NULL)
+                return;
+        if (watcher->live)
                 http_stream_end(watcher->stream);
+        else
+                watcher->missed = true;
 }
 
 static void read_state(void *context);
@@ -89,7 +96,7 @@ static int write_states(struct watcher *watcher, const struct pg_rows *rows, int
 {
         int written = 0;
 
-        while (written < count) {
+        while (written < count && http_stream_room(watcher->stream) > ROOM_FOR_CHANGES) {
                 const char *snapshot = pg_text(rows, written, "snapshot");
 
                 if (!try_to_write(watcher, "status", snapshot, strlen(snapshot)))
@@ -118,12 +125,20 @@ static void state_arrived(void *context, const struct pg_rows *rows, const struc
                 return;
         }
         written = write_states(watcher, rows, count);
-        if (written == count && count < PAGE)
-                write_event(watcher, "live", "{}", 2); /* from here on: changes */
-        else if (written == 0)                         /* changes came faster than it reads them */
-                http_stream_end(watcher->stream);
-        else /* the next ones when the peer has read most of these */
+        if (written == count && count < PAGE && watcher->missed) {
+                watcher->missed = false;
+                free(TAKE_PTR(watcher->after));
+        } else if (written == count && count < PAGE) {
+                watcher->live = try_to_write(watcher, "live", "{}", 2); /* from here on: changes */
+        }
+        if (!watcher->live) /* the next ones when the peer has read most of these */
                 http_stream_when_drained(watcher->stream, read_state);
+}
+
+/* What the catalog is still to be asked for need not be told before: the answer will be as new. */
+static bool is_still_to_come(const struct watcher *watcher, const char *tenant)
+{
+        return !watcher->live && !watcher->reading && watcher->after != NULL && strcmp(tenant, watcher->after) > 0;
 }
 
 static void read_state(void *context)
@@ -171,14 +186,14 @@ static void status_arrived(void *context, struct kafka_message *message)
         struct watcher *watcher, *next;
 
         DL_FOREACH_SAFE (streams->watchers, watcher, next) {
-                if (watcher->tenant != NULL && strcmp(watcher->tenant, key) != 0)
+                if ((watcher->tenant != NULL && strcmp(watcher->tenant, key) != 0) || is_still_to_come(watcher, key))
                         continue;
                 if (message->value != NULL) {
-                        write_event(watcher, "status", message->value, message->value_length);
+                        write_change(watcher, message->value, message->value_length);
                 } else {
                         auto_free char *gone = mem_printf("{\"tenant_id\":\"%s\",\"state\":\"deprovisioned\"}", key);
 
-                        write_event(watcher, "status", gone, strlen(gone));
+                        write_change(watcher, gone, strlen(gone));
                 }
         }
         kafka_consumer_done(streams->tail, message);
