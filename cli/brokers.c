@@ -11,9 +11,8 @@ rd_kafka_t *brokers_open(rd_kafka_type_t type)
                 .client_id = "tenantry-cli",
         };
         rd_kafka_conf_t *conf;
-        char reason[256];
+        rd_kafka_t *rk = NULL;
         struct err err;
-        rd_kafka_t *rk;
 
         if (settings.brokers == NULL)
                 return NULL;
@@ -27,10 +26,7 @@ rd_kafka_t *brokers_open(rd_kafka_type_t type)
                 kafka_client_set(conf, "enable.auto.commit", "false");
                 kafka_client_set(conf, "fetch.wait.max.ms", "100");
         }
-        rk = rd_kafka_new(type, conf, reason, sizeof(reason));
-        if (rk == NULL) {
-                rd_kafka_conf_destroy(conf);
-                cli_fail(EXIT_FAILED, "Kafka: %s", reason);
-        }
+        if (kafka_client_new(type, conf, &rk, &err) < 0)
+                cli_fail(EXIT_FAILED, "Kafka: %s", err.message);
         return rk;
 }

@@ -10,6 +10,7 @@
 #define FAILPOINTS(POINT)                                                                                              \
         POINT(gateway_before_produce)                                                                                  \
         POINT(gateway_after_ack)                                                                                       \
+        POINT(kafka_before_client)                                                                                     \
         POINT(consumer_after_assign)                                                                                   \
         POINT(intake_before_commit)                                                                                    \
         POINT(intake_after_commit)                                                                                     \

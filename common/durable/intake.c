@@ -414,6 +414,14 @@ static void consumer_in_trouble(void *context, const struct err *err)
         log_error("reading from Kafka is in trouble", "code", err->code, "error", err->message, NULL);
 }
 
+/* Who reads nothing any more must not go on as if it did: the supervisor starts us anew. */
+static void reading_ended(void *context, const struct err *err)
+{
+        struct intake *intake = context;
+
+        service_give_up(intake->service, err);
+}
+
 static void lag_known(void *context, int64_t offsets)
 {
         struct intake *intake = context;
@@ -454,8 +462,13 @@ static void list_topics(const struct contract *contracts, const char *ret[TOPICS
 
 int intake_new(struct service *service, const struct intake_settings *settings, struct intake **ret, struct err *err)
 {
-        static const struct kafka_consumer_events events = { partitions_assigned, take_message, consumer_in_trouble,
-                                                             lag_known };
+        static const struct kafka_consumer_events events = {
+                .assigned = partitions_assigned,
+                .message = take_message,
+                .trouble = consumer_in_trouble,
+                .fatal = reading_ended,
+                .lag = lag_known,
+        };
         struct intake *intake = NEW(struct intake);
         const char *topics[TOPICS_MOST + 1];
         int rc;

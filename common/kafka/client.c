@@ -1,6 +1,7 @@
 /* librdkafka settings and queues on our loop: see client.h. */
 #include "common/kafka/client.h"
 
+#include "common/base/failpoint.h"
 #include "common/base/log.h"
 #include "common/base/memory.h"
 
@@ -98,6 +99,25 @@ int kafka_client_conf(const struct kafka_settings *settings, rd_kafka_conf_t **r
         else
                 *ret = conf;
         return rc;
+}
+
+/* Only what KAFKA_PROPERTIES says is a person's to mend. That a thread could not be made, or did not come up in time on
+ * a crowded machine, passes. */
+int kafka_client_new(rd_kafka_type_t type, rd_kafka_conf_t *conf, rd_kafka_t **ret, struct err *err)
+{
+        char reason[256];
+
+        if (FAILPOINT(kafka_before_client, err) < 0) {
+                rd_kafka_conf_destroy(conf);
+                return -ERR_BUSY;
+        }
+        *ret = rd_kafka_new(type, conf, reason, sizeof(reason));
+        if (*ret != NULL)
+                return 0;
+        rd_kafka_conf_destroy(conf);
+        if (rd_kafka_last_error() == RD_KAFKA_RESP_ERR__INVALID_ARG)
+                return err_set(err, ERR_INPUT, "kafka_settings", "librdkafka refuses its settings: %s", reason);
+        return err_set(err, ERR_BUSY, "kafka_client", "librdkafka cannot start: %s", reason);
 }
 
 static void on_event(uv_poll_t *poll, int status, int events)

@@ -12,9 +12,12 @@ struct kafka_settings {
         const char *properties; /* more librdkafka settings, "name=value;name=value" (security, tuning), or NULL */
 };
 
-/* The settings every client of ours starts from. Returns 0 and *ret (given to rd_kafka_new by the caller), or
+/* The settings every client of ours starts from. Returns 0 and *ret (given to kafka_client_new by the caller), or
  * -ERR_INPUT naming the property. */
 int kafka_client_conf(const struct kafka_settings *settings, rd_kafka_conf_t **ret, struct err *err);
+/* A client of these settings, which it takes. Returns 0 and *ret; -ERR_INPUT where librdkafka refuses the settings;
+ * -ERR_BUSY where it could not start this time. */
+int kafka_client_new(rd_kafka_type_t type, rd_kafka_conf_t *conf, rd_kafka_t **ret, struct err *err);
 /* Sets one property that is known to exist. */
 void kafka_client_set(rd_kafka_conf_t *conf, const char *name, const char *value);
 

@@ -101,6 +101,31 @@ static int64_t log_start(const struct kafka_consumer *consumer, const struct lan
         return MIN(low, next);
 }
 
+static void store_offset(struct kafka_consumer *consumer, const struct lane *lane)
+{
+        rd_kafka_topic_partition_list_t *list;
+
+        if (consumer->tail)
+                return;
+        list = rd_kafka_topic_partition_list_new(1);
+        rd_kafka_topic_partition_list_add(list, lane->topic, lane->partition)->offset = lane->position;
+        rd_kafka_offsets_store(consumer->rk,
+                               list); /* of a partition that was just taken away: refused, and rightly so */
+        rd_kafka_topic_partition_list_destroy(list);
+}
+
+void consumer_add_lanes(struct kafka_consumer *consumer, const rd_kafka_topic_partition_list_t *list)
+{
+        for (int i = 0; i < list->cnt; i++) {
+                struct lane *lane = NEW(struct lane);
+
+                lane->topic = mem_copy_text(list->elems[i].topic);
+                lane->partition = list->elems[i].partition;
+                lane->position = lane->fetched = list->elems[i].offset;
+                LL_PREPEND(consumer->lanes, lane);
+        }
+}
+
 static void go_on(struct kafka_consumer *consumer, struct lane *lane)
 {
         struct waiting *waiting = lane->queue;
@@ -233,12 +258,28 @@ static void end_reached(struct kafka_consumer *consumer, rd_kafka_event_t *event
                 rd_kafka_topic_partition_destroy(place);
 }
 
+/* Fenced by another member of its name, for one: librdkafka does nothing more for us, and the rest of the process would
+ * go on as if it read. */
+static void report_fatal(struct kafka_consumer *consumer)
+{
+        char reason[256];
+        struct err err;
+
+        rd_kafka_fatal_error(consumer->rk, reason, sizeof(reason));
+        err_set(&err, ERR_INTERNAL, "kafka_fatal", "the Kafka consumer cannot go on: %s", reason);
+        consumer->events->fatal(consumer->context, &err);
+}
+
 static void handle_error(struct kafka_consumer *consumer, rd_kafka_event_t *event)
 {
         rd_kafka_resp_err_t code = rd_kafka_event_error(event);
         const char *text = rd_kafka_event_error_string(event);
         struct err err;
 
+        if (rd_kafka_event_error_is_fatal(event)) {
+                report_fatal(consumer);
+                return;
+        }
         if (consumer->events->trouble == NULL || code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN ||
             code == RD_KAFKA_RESP_ERR__TRANSPORT)
                 return;
@@ -284,7 +325,6 @@ int consumer_make(uv_loop_t *loop, const struct kafka_settings *settings, const 
 {
         struct kafka_consumer *consumer;
         rd_kafka_conf_t *conf;
-        char reason[256];
         int rc = kafka_client_conf(settings, &conf, err);
 
         if (rc < 0)
@@ -305,11 +345,10 @@ int consumer_make(uv_loop_t *loop, const struct kafka_settings *settings, const 
         consumer->loop = loop;
         consumer->events = events;
         consumer->context = context;
-        consumer->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, reason, sizeof(reason));
-        if (consumer->rk == NULL) {
-                rd_kafka_conf_destroy(conf);
+        rc = kafka_client_new(RD_KAFKA_CONSUMER, conf, &consumer->rk, err);
+        if (rc < 0) {
                 free(consumer);
-                return err_set(err, ERR_INPUT, "kafka_settings", "librdkafka refuses its settings: %s", reason);
+                return rc;
         }
         rd_kafka_poll_set_consumer(consumer->rk);
         consumer->queue = rd_kafka_queue_get_consumer(consumer->rk);
@@ -396,15 +435,10 @@ void kafka_consumer_start(struct kafka_consumer *consumer, unsigned assignment, 
         if (assignment != consumer->assignment)
                 return;
         list = rd_kafka_topic_partition_list_new((int)count);
-        for (size_t i = 0; i < count; i++) {
-                struct lane *lane = NEW(struct lane);
-
-                lane->topic = mem_copy_text(positions[i].topic);
-                lane->partition = positions[i].partition;
-                lane->position = lane->fetched = positions[i].offset;
-                LL_PREPEND(consumer->lanes, lane);
-                rd_kafka_topic_partition_list_add(list, lane->topic, lane->partition)->offset = positions[i].offset;
-        }
+        for (size_t i = 0; i < count; i++)
+                rd_kafka_topic_partition_list_add(list, positions[i].topic, positions[i].partition)->offset =
+                        positions[i].offset;
+        consumer_add_lanes(consumer, list);
         assign(consumer, list);
         rd_kafka_topic_partition_list_destroy(list);
 }
@@ -420,9 +454,9 @@ void kafka_consumer_done(struct kafka_consumer *consumer, struct kafka_message *
         assert(lane != NULL);
         lane->in_hand = NULL;
         consumer->in_hand--;
-        if (!lane->dropped && !consumer->tail && !message->nothing)
-                rd_kafka_offset_store(message->native->rkt, message->partition, message->offset);
         lane->position = message->offset + 1;
+        if (!lane->dropped)
+                store_offset(consumer, lane);
         free_waiting(waiting);
         if (!lane->dropped) {
                 go_on(consumer, lane);

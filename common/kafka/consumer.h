@@ -39,6 +39,8 @@ struct kafka_consumer_events {
         /* Something a person may have to mend (a topic is missing, no right to read it, a partition stands still); it
          * is tried again. NULL is fine. */
         void (*trouble)(void *context, const struct err *err);
+        /* Nothing will be read any more, whatever comes: the process should end, and be started again. */
+        void (*fatal)(void *context, const struct err *err);
         /* Every few seconds: how many offsets of our partitions are not dealt with; negative = unknown. NULL is fine; a
          * tail does not tell. */
         void (*lag)(void *context, int64_t offsets);

@@ -42,6 +42,8 @@ struct kafka_consumer {
 int consumer_make(uv_loop_t *loop, const struct kafka_settings *settings, const char *group,
                   const struct kafka_consumer_events *events, void *context, struct kafka_consumer **ret,
                   struct err *err);
+/* Begins to hand out these partitions, at the offsets of the list. */
+void consumer_add_lanes(struct kafka_consumer *consumer, const rd_kafka_topic_partition_list_t *list);
 /* Calls assigned for what is wanted. */
 void consumer_ask_for_positions(struct kafka_consumer *consumer);
 /* NULL where it is not ours (any more). */

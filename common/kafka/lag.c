@@ -7,28 +7,38 @@
 
 #include <utlist.h>
 
-#define LOOK_INTERVAL  SECONDS(5)
-#define PATIENCE_LEAST 4
-#define PATIENCE_MOST  240
+#define LOOK_INTERVAL     SECONDS(5)
+#define COMMITTED_TIMEOUT 2000 /* ms */
+#define PATIENCE_LEAST    4
+#define PATIENCE_MOST     240
 
 struct lag {
         struct inquiry inquiry;
-        rd_kafka_topic_partition_list_t *ends; /* of our partitions, once asked for */
-        bool known;
+        rd_kafka_topic_partition_list_t *ends;      /* of our partitions, once asked for */
+        rd_kafka_topic_partition_list_t *committed; /* what Kafka believes that we have read of them */
+        bool known, committed_known;
         int patience; /* looks in a row; see start_again */
 };
+
+static void forget_lists(struct lag *lag)
+{
+        if (lag->ends != NULL)
+                rd_kafka_topic_partition_list_destroy(lag->ends);
+        if (lag->committed != NULL)
+                rd_kafka_topic_partition_list_destroy(lag->committed);
+}
 
 static void list_partitions(struct inquiry *inquiry)
 {
         struct lag *lag = CONTAINER_OF(inquiry, struct lag, inquiry);
         struct lane *lane;
 
-        if (lag->ends != NULL)
-                rd_kafka_topic_partition_list_destroy(lag->ends);
+        forget_lists(lag);
         lag->ends = rd_kafka_topic_partition_list_new(8);
         LL_FOREACH (inquiry->consumer->lanes, lane)
                 if (!lane->dropped)
                         rd_kafka_topic_partition_list_add(lag->ends, lane->topic, lane->partition);
+        lag->committed = rd_kafka_topic_partition_list_copy(lag->ends);
 }
 
 static void find_ends(struct inquiry *inquiry)
@@ -36,6 +46,31 @@ static void find_ends(struct inquiry *inquiry)
         struct lag *lag = CONTAINER_OF(inquiry, struct lag, inquiry);
 
         lag->known = lag->ends->cnt > 0 && inquiry_find_ends(inquiry->consumer->rk, lag->ends);
+        lag->committed_known =
+                lag->ends->cnt > 0 && rd_kafka_committed(inquiry->consumer->rk, lag->committed, COMMITTED_TIMEOUT) ==
+                                              RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+/* The last commit may have met an outage, and nothing come after it for long; and librdkafka commits by itself only
+ * what is further on than before, which it is not in a topic that was made again. People and autoscalers read these
+ * offsets. */
+static void correct_commits(struct lag *lag)
+{
+        struct kafka_consumer *consumer = lag->inquiry.consumer;
+        rd_kafka_topic_partition_list_t *wrong = rd_kafka_topic_partition_list_new(8);
+        struct lane *lane;
+
+        LL_FOREACH (consumer->lanes, lane) {
+                const rd_kafka_topic_partition_t *found =
+                        rd_kafka_topic_partition_list_find(lag->committed, lane->topic, lane->partition);
+
+                if (found != NULL && !lane->dropped && !lane_is_busy(lane) && lane->position >= 0 &&
+                    found->err == RD_KAFKA_RESP_ERR_NO_ERROR && found->offset != lane->position)
+                        rd_kafka_topic_partition_list_add(wrong, lane->topic, lane->partition)->offset = lane->position;
+        }
+        if (wrong->cnt > 0)
+                rd_kafka_commit(consumer->rk, wrong, true); /* where it fails, the next look finds it again */
+        rd_kafka_topic_partition_list_destroy(wrong);
 }
 
 /* The high watermark of the last fetch counts too: a transaction that stays open holds up what is behind it. */
@@ -119,6 +154,8 @@ static bool ends_found(struct inquiry *inquiry)
 
         if (consumer->stopped)
                 return false;
+        if (lag->committed_known)
+                correct_commits(lag);
         if (consumer->events->lag != NULL)
                 consumer->events->lag(consumer->context, offsets);
         if (most != NULL && most->owed_looks > lag->patience)
@@ -132,8 +169,7 @@ static void free_lag(struct inquiry *inquiry)
 {
         struct lag *lag = CONTAINER_OF(inquiry, struct lag, inquiry);
 
-        if (lag->ends != NULL)
-                rd_kafka_topic_partition_list_destroy(lag->ends);
+        forget_lists(lag);
         free(lag);
 }
 

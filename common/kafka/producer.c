@@ -157,7 +157,7 @@ int kafka_producer_new(uv_loop_t *loop, const struct kafka_settings *settings, i
 {
         struct kafka_producer *producer;
         rd_kafka_conf_t *conf;
-        char timeout[16], reason[256];
+        char timeout[16];
         int rc = kafka_client_conf(settings, &conf, err);
 
         if (rc < 0)
@@ -176,11 +176,10 @@ int kafka_producer_new(uv_loop_t *loop, const struct kafka_settings *settings, i
         producer->fatal = fatal;
         producer->fatal_context = context;
         producer->up = true;
-        producer->rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, reason, sizeof(reason));
-        if (producer->rk == NULL) {
-                rd_kafka_conf_destroy(conf);
+        rc = kafka_client_new(RD_KAFKA_PRODUCER, conf, &producer->rk, err);
+        if (rc < 0) {
                 free(producer);
-                return err_set(err, ERR_INPUT, "kafka_settings", "librdkafka refuses its settings: %s", reason);
+                return rc;
         }
         producer->queue = rd_kafka_queue_get_main(producer->rk);
         producer->wakeup = kafka_wakeup_new(loop, producer->queue, serve, producer);
@@ -224,6 +223,7 @@ int kafka_produce(struct kafka_producer *producer, const struct kafka_record *re
         struct delivery *delivery = NEW(struct delivery);
         rd_kafka_headers_t *headers = record->header_count ? copy_headers(record) : NULL;
         rd_kafka_resp_err_t code;
+        struct err refused;
 
         CHECK_MAGIC(producer, PRODUCER_MAGIC);
         delivery->delivered = delivered;
@@ -240,8 +240,10 @@ int kafka_produce(struct kafka_producer *producer, const struct kafka_record *re
         if (headers != NULL)
                 rd_kafka_headers_destroy(headers);
         free(delivery);
-        error_of_code(code, RD_KAFKA_MSG_STATUS_NOT_PERSISTED, err);
-        return -(int)ERR_BUSY;
+        error_of_code(code, RD_KAFKA_MSG_STATUS_NOT_PERSISTED, &refused);
+        if (err != NULL)
+                *err = refused;
+        return -(int)refused.class;
 }
 
 bool kafka_producer_is_up(const struct kafka_producer *producer)

@@ -4,12 +4,14 @@
 #include "common/base/memory.h"
 
 #define TAIL_RETRY       SECONDS(1)
-#define METADATA_TIMEOUT 2000 /* ms */
+#define GROWTH_INTERVAL  SECONDS(10) /* how often it is looked whether partitions were added */
+#define METADATA_TIMEOUT 2000        /* ms */
 
 struct tail {
         struct inquiry inquiry;
         char *topic;
         rd_kafka_topic_partition_list_t *found; /* NULL = not all of it is known yet */
+        int known;                              /* partitions that are followed */
         bool told;
 };
 
@@ -30,9 +32,13 @@ static void find_partitions(struct inquiry *inquiry)
         rd_kafka_topic_destroy(topic);
         if (partitions == 0)
                 return;
+        if (partitions <= tail->known)
+                return;
         tail->found = rd_kafka_topic_partition_list_new(partitions);
-        rd_kafka_topic_partition_list_add_range(tail->found, tail->topic, 0, partitions - 1);
-        if (!inquiry_find_ends(rk, tail->found))
+        rd_kafka_topic_partition_list_add_range(tail->found, tail->topic, tail->known, partitions - 1);
+        for (int i = 0; i < tail->found->cnt; i++)
+                tail->found->elems[i].offset = 0; /* what was added later is read from its beginning */
+        if (tail->known == 0 && !inquiry_find_ends(rk, tail->found))
                 rd_kafka_topic_partition_list_destroy(TAKE_PTR(tail->found));
 }
 
@@ -50,17 +56,43 @@ static void tell(struct tail *tail)
         consumer->events->trouble(consumer->context, &err);
 }
 
+static void follow_more(struct tail *tail)
+{
+        struct kafka_consumer *consumer = tail->inquiry.consumer;
+        rd_kafka_error_t *error = rd_kafka_incremental_assign(consumer->rk, tail->found);
+        struct err err;
+
+        if (error == NULL) {
+                tail->known += tail->found->cnt;
+                consumer_add_lanes(consumer, tail->found);
+        } else if (consumer->events->trouble != NULL) {
+                err_set(&err, ERR_BUSY, "assign_failed", "partitions that were added cannot be read: %s",
+                        rd_kafka_error_string(error));
+                consumer->events->trouble(consumer->context, &err);
+        }
+        if (error != NULL)
+                rd_kafka_error_destroy(error);
+        rd_kafka_topic_partition_list_destroy(TAKE_PTR(tail->found));
+}
+
 static bool partitions_found(struct inquiry *inquiry)
 {
         struct tail *tail = CONTAINER_OF(inquiry, struct tail, inquiry);
 
         if (tail->found == NULL) {
-                tell(tail);
+                if (tail->known == 0)
+                        tell(tail);
                 return true;
         }
+        inquiry->interval_ms = GROWTH_INTERVAL;
+        if (tail->known > 0) {
+                follow_more(tail);
+                return true;
+        }
+        tail->known = tail->found->cnt;
         inquiry->consumer->wanted = TAKE_PTR(tail->found);
         consumer_ask_for_positions(inquiry->consumer);
-        return false;
+        return true;
 }
 
 static void free_tail(struct inquiry *inquiry)

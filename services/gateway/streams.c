@@ -225,6 +225,13 @@ static void kafka_in_trouble(void *context, const struct err *err)
         log_warn("status changes cannot be followed", "code", err->code, "error", err->message, NULL);
 }
 
+static void following_ended(void *context, const struct err *err)
+{
+        struct streams *streams = context;
+
+        service_give_up(streams->gateway->service, err);
+}
+
 static void on_heartbeat(uv_timer_t *timer)
 {
         struct streams *streams = timer->data;
@@ -237,7 +244,12 @@ static void on_heartbeat(uv_timer_t *timer)
 
 struct streams *streams_new(struct gateway *gateway, struct err *err)
 {
-        static const struct kafka_consumer_events events = { tail_assigned, status_arrived, kafka_in_trouble, NULL };
+        static const struct kafka_consumer_events events = {
+                .assigned = tail_assigned,
+                .message = status_arrived,
+                .trouble = kafka_in_trouble,
+                .fatal = following_ended,
+        };
         struct streams *streams = NEW(struct streams);
 
         streams->gateway = gateway;

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import threading
+import urllib.request
 import uuid
+from typing import Any
 
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions
 
 from deploy.local.stack import CATALOG, Stack
 
 from .client import Api, eventually
 from .faults import stopped
 from .invariants import rows
-from .service_faults import armed
+from .service_faults import armed, told
 from .service_faults import stopped as services_stopped
 from .topics import cloudevent, delete_records
 
@@ -174,3 +178,96 @@ def test_a_topic_that_is_made_again_under_its_readers_is_read_from_its_beginning
     fill_signups(stack)
     make_signups_again(stack)
     check_that_signups_are_read_anew(stack, api)
+
+
+def committed(stack: Stack, partition: int) -> int:
+    """Up to where the group's offset in Kafka says that it has read."""
+    settings = {"bootstrap.servers": stack.kafka.bootstrap, "group.id": "tenantry-provisioner"}
+    watcher = Consumer({**settings, "enable.auto.commit": False})
+    try:
+        return int(watcher.committed([TopicPartition(SIGNUPS, partition)], timeout=20)[0].offset)
+    finally:
+        watcher.close()
+
+
+def test_the_offsets_in_kafka_follow_the_catalog_though_nothing_comes(stack: Stack, api: Api) -> None:
+    """The last commit was lost, as with an outage at the wrong moment; and the log ends with a transaction's mark."""
+    tenant = signup_in_partition(stack, 4)
+    api.wait_state(tenant, "ready")
+    producer = in_transaction(stack)
+    last = signup_event(producer, 4)
+    producer.commit_transaction(30)
+    api.wait_state(last, "ready")
+    end = Consumer({"bootstrap.servers": stack.kafka.bootstrap, "group.id": "ends"})
+    high = end.get_watermark_offsets(TopicPartition(SIGNUPS, 4), 20)[1]
+    end.close()
+    eventually(lambda: committed(stack, 4) == high, 20, "Kafka is told of all, the mark included")
+    with services_stopped(stack.services["provisioner-0"]):
+        eventually(lambda: commit(stack, 4, high - 3), 20, "the commit is taken back")
+        assert committed(stack, 4) == high - 3
+    eventually(lambda: committed(stack, 4) == high, 20, "it follows again, though no message came")
+
+
+def commit(stack: Stack, partition: int, offset: int) -> bool:
+    """False while the group still has a member."""
+    member = Consumer({"bootstrap.servers": stack.kafka.bootstrap, "group.id": "tenantry-provisioner"})
+    try:
+        member.commit(offsets=[TopicPartition(SIGNUPS, partition, offset)], asynchronous=False)
+    except KafkaException:
+        return False
+    finally:
+        member.close()
+    return True
+
+
+def test_a_reader_that_was_fenced_ends_and_is_not_mended_by_nobody(stack: Stack) -> None:
+    """Another member of its name came: its process would say that it is ready, and read nothing."""
+    first = stack.services["provisioner-0"]
+    with told(first, KAFKA_PROPERTIES="group.instance.id=the-only-one"):
+        second = stack.service("provisioner", 1, KAFKA_PROPERTIES="group.instance.id=the-only-one")
+        first.may_end_with.add(1)
+        try:
+            second.start()
+            eventually(lambda: first.process.returncode is not None, 40, "the fenced one ends")
+            assert first.process.returncode == 1, "so that its supervisor starts it again"
+            assert "kafka_fatal" in first.log_path.read_text()
+        finally:
+            second.stop()
+            del stack.services["provisioner-1"]
+
+
+def test_a_client_that_cannot_start_on_a_crowded_machine_is_started_again(stack: Stack) -> None:
+    service = stack.services["provisioner-0"]
+    service.stop()
+    service.may_end_with.add(1)
+    service.environment["FAILPOINTS"] = "kafka_before_client=error"
+    service.start()
+    eventually(lambda: service.process.returncode is not None, 20, "it ends")
+    assert service.process.returncode == 1, "2 would be what only a person can mend"
+    del service.environment["FAILPOINTS"]
+    service.start()
+    service.wait_until_ready()
+
+
+def test_a_stream_sees_partitions_that_are_added_to_the_status_topic(stack: Stack, api: Api) -> None:
+    """Last in this file: the topic keeps them."""
+    told_of: set[str] = set()
+
+    def watch(stream: Any) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            for line in stream:
+                if line.startswith(b"data: ") and "tenant_id" in (event := json.loads(line[6:])):
+                    told_of.add(event["tenant_id"])
+
+    headers = {"authorization": f"Bearer {api.token}"}
+    request = urllib.request.Request(f"{stack.services['gateway-0'].url}/api/stream", headers=headers)
+    with urllib.request.urlopen(request, timeout=120) as stream:
+        threading.Thread(target=watch, args=(stream,), daemon=True).start()
+        admin = AdminClient({"bootstrap.servers": stack.kafka.bootstrap})
+        for future in admin.create_partitions([NewPartitions("tenant.status.v1", 9)]).values():
+            future.result(20)
+        producer, gone = Producer({"bootstrap.servers": stack.kafka.bootstrap}), [str(uuid.uuid4()) for _ in range(9)]
+        for partition, tenant in enumerate(gone):
+            producer.produce("tenant.status.v1", None, tenant.encode(), partition=partition)
+        assert producer.flush(30) == 0
+        eventually(lambda: set(gone) <= told_of, 30, "the stream tells of those in every partition")
