@@ -46,11 +46,15 @@ static int open_file(const char *path, const char *keys, FILE *out)
         struct keyring *ring = NULL;
         int64_t plain = 0;
         struct err err;
-        int status;
+        int status, rc;
 
         if (keyring_parse("CONTROL_KEYS", keys, &ring, &err) < 0)
                 return cli_fail(EXIT_USAGE, "%s", err.message);
-        if (sealed_reader_open(path, ring, &reader, &err) < 0) {
+        rc = sealed_reader_open(path, &reader, &err);
+        if (rc == 0)
+                rc = sealed_reader_unlock(reader, ring, &err);
+        if (rc < 0) {
+                sealed_reader_free(reader);
                 keyring_free(ring);
                 return cli_fail(err.class == ERR_BUSY && strcmp(err.code, "archive_disk") == 0 ? EXIT_NOT_FOUND
                                                                                                : EXIT_FAILED,

@@ -19,7 +19,8 @@
 #define KEY_FIELD    "archive_key"
 
 struct sealed_writer {
-        FILE *out;
+        FILE *out; /* NULL until it is opened */
+        char *header;
         unsigned char key[CRYPTO_KEY_BYTES], plain[CHUNK_BYTES], sealed[4 + SEALED_BYTES];
         size_t filled;
         uint64_t number;
@@ -27,6 +28,7 @@ struct sealed_writer {
 
 struct sealed_reader {
         FILE *in;
+        json_t *header;
         unsigned char key[CRYPTO_KEY_BYTES], plain[CHUNK_BYTES], sealed[4 + SEALED_BYTES];
         uint64_t number;
         bool ended;
@@ -72,27 +74,27 @@ static FILE *create_private(const char *path)
         return out;
 }
 
-int sealed_writer_open(const char *path, const struct keyring *ring, const char *tenant_id, struct sealed_writer **ret,
-                       struct err *err)
+struct sealed_writer *sealed_writer_new(const struct keyring *ring, const char *tenant_id)
 {
-        struct sealed_writer *writer;
+        struct sealed_writer *writer = NEW(struct sealed_writer);
         auto_secret char *key_text = NULL;
         auto_free char *sealed_key = NULL;
-        FILE *out = create_private(path);
 
-        if (out == NULL)
-                return disk_error(err, "cannot create the archive");
-        writer = NEW(struct sealed_writer);
-        writer->out = out;
         crypto_random(writer->key, sizeof(writer->key));
         key_text = crypto_base64url(writer->key, sizeof(writer->key));
         sealed_key = keyring_seal(ring, tenant_id, KEY_FIELD, 1, key_text);
-        if (fprintf(out, "{\"format\":\"" FORMAT "\",\"tenant_id\":\"%s\",\"key\":\"%s\"}\n", tenant_id, sealed_key) <
-            0) {
-                sealed_writer_abandon(writer);
+        writer->header =
+                mem_printf("{\"format\":\"" FORMAT "\",\"tenant_id\":\"%s\",\"key\":\"%s\"}\n", tenant_id, sealed_key);
+        return writer;
+}
+
+int sealed_writer_open(struct sealed_writer *writer, const char *path, struct err *err)
+{
+        writer->out = create_private(path);
+        if (writer->out == NULL)
+                return disk_error(err, "cannot create the archive");
+        if (fputs(writer->header, writer->out) == EOF)
                 return disk_error(err, "cannot write the archive");
-        }
-        *ret = writer;
         return 0;
 }
 
@@ -127,7 +129,9 @@ void sealed_writer_abandon(struct sealed_writer *writer)
 {
         if (writer == NULL)
                 return;
-        fclose(writer->out);
+        if (writer->out != NULL)
+                fclose(writer->out);
+        free(writer->header);
         explicit_bzero(writer, sizeof(*writer));
         free(writer);
 }
@@ -146,32 +150,21 @@ static size_t read_hashed(struct sealed_reader *reader, void *out, size_t length
         return n;
 }
 
-static int read_header(struct sealed_reader *reader, const struct keyring *ring, struct err *err)
+static int read_header(struct sealed_reader *reader, struct err *err)
 {
         char line[HEADER_LIMIT];
-        auto_json *header = NULL;
-        auto_secret char *key = NULL;
         size_t length = 0;
-        unsigned char bytes[64];
-        int rc;
 
         while (length < sizeof(line) && read_hashed(reader, line + length, 1) == 1 && line[length] != '\n')
                 length++;
-        if (length == sizeof(line) || json_parse(line, length, &header, NULL) < 0 ||
-            json_text(header, "format") == NULL || strcmp(json_text(header, "format"), FORMAT) != 0 ||
-            json_text(header, "key") == NULL || json_text(header, "tenant_id") == NULL)
+        if (length == sizeof(line) || json_parse(line, length, &reader->header, NULL) < 0 ||
+            json_text(reader->header, "format") == NULL || strcmp(json_text(reader->header, "format"), FORMAT) != 0 ||
+            json_text(reader->header, "key") == NULL || json_text(reader->header, "tenant_id") == NULL)
                 return damaged(err);
-        rc = keyring_open(ring, json_text(header, "tenant_id"), KEY_FIELD, 1, json_text(header, "key"), &key, err);
-        if (rc < 0)
-                return rc;
-        if (strlen(key) >= sizeof(bytes) || crypto_base64_decode(key, bytes) != CRYPTO_KEY_BYTES)
-                return damaged(err);
-        memcpy(reader->key, bytes, sizeof(reader->key));
-        explicit_bzero(bytes, sizeof(bytes));
         return 0;
 }
 
-int sealed_reader_open(const char *path, const struct keyring *ring, struct sealed_reader **ret, struct err *err)
+int sealed_reader_open(const char *path, struct sealed_reader **ret, struct err *err)
 {
         struct sealed_reader *reader;
         FILE *in = fopen(path, "re");
@@ -182,12 +175,28 @@ int sealed_reader_open(const char *path, const struct keyring *ring, struct seal
         reader = NEW(struct sealed_reader);
         reader->in = in;
         reader->hash = crypto_hash_new();
-        rc = read_header(reader, ring, err);
+        rc = read_header(reader, err);
         if (rc < 0)
                 sealed_reader_free(reader);
         else
                 *ret = reader;
         return rc;
+}
+
+int sealed_reader_unlock(struct sealed_reader *reader, const struct keyring *ring, struct err *err)
+{
+        auto_secret char *key = NULL;
+        unsigned char bytes[64];
+        int rc = keyring_open(ring, json_text(reader->header, "tenant_id"), KEY_FIELD, 1,
+                              json_text(reader->header, "key"), &key, err);
+
+        if (rc < 0)
+                return rc;
+        if (strlen(key) >= sizeof(bytes) || crypto_base64_decode(key, bytes) != CRYPTO_KEY_BYTES)
+                return damaged(err);
+        memcpy(reader->key, bytes, sizeof(reader->key));
+        explicit_bzero(bytes, sizeof(bytes));
+        return 0;
 }
 
 ssize_t sealed_reader_next(struct sealed_reader *reader, const unsigned char **ret, struct err *err)
@@ -238,6 +247,7 @@ void sealed_reader_free(struct sealed_reader *reader)
         if (reader == NULL)
                 return;
         fclose(reader->in);
+        json_decref(reader->header);
         if (reader->hash != NULL)
                 crypto_hash_finish(reader->hash, &ignored);
         explicit_bzero(reader, sizeof(*reader));

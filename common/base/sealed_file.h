@@ -7,16 +7,23 @@
 struct sealed_writer;
 struct sealed_reader;
 
-/* Creates path (mode 0600, replaced if there). Returns 0 and *ret, or -ERR_BUSY (disk). */
-int sealed_writer_open(const char *path, const struct keyring *ring, const char *tenant_id, struct sealed_writer **ret,
-                       struct err *err);
+/* What touches the disk may block for as long as the disk does, and asks no key ring: it may run on a worker thread,
+ * one call at a time. The ring is asked by sealed_writer_new and sealed_reader_unlock, which touch no disk. */
+
+/* A key of its own for a file that is still to be opened. */
+struct sealed_writer *sealed_writer_new(const struct keyring *ring, const char *tenant_id);
+/* Creates path (mode 0600, replaced if there) and writes the header. Returns 0 or -ERR_BUSY (disk). */
+int sealed_writer_open(struct sealed_writer *writer, const char *path, struct err *err);
 int sealed_writer_add(struct sealed_writer *writer, const void *bytes, size_t length, struct err *err);
 /* Writes the last chunk and makes it durable. Frees writer in any case. */
 int sealed_writer_finish(struct sealed_writer *writer, struct err *err);
 /* Gives up; the file stays as it is. NULL is fine. */
 void sealed_writer_abandon(struct sealed_writer *writer);
 
-int sealed_reader_open(const char *path, const struct keyring *ring, struct sealed_reader **ret, struct err *err);
+/* Reads the header. Returns 0 and *ret, -ERR_BUSY (disk) or -ERR_PERMANENT (not one of ours). */
+int sealed_reader_open(const char *path, struct sealed_reader **ret, struct err *err);
+/* Before the first piece. Returns 0 or what keyring_open says. */
+int sealed_reader_unlock(struct sealed_reader *reader, const struct keyring *ring, struct err *err);
 /* The next piece, borrowed until the next call. Returns its length, 0 after the last one, or a negative error; the end
  * of the file before the last chunk is one. */
 ssize_t sealed_reader_next(struct sealed_reader *reader, const unsigned char **ret, struct err *err);

@@ -1,6 +1,7 @@
 /* The frame every service runs in: see service.h. */
 #include "common/service/service.h"
 
+#include "common/base/blocking.h"
 #include "common/base/clock.h"
 #include "common/base/failpoint.h"
 #include "common/base/id.h"
@@ -254,6 +255,7 @@ int service_main(int argc, char **argv, const struct service_definition *definit
         struct err err = { 0 };
 
         protect_process();
+        setenv("UV_THREADPOOL_SIZE", BLOCKING_THREADS, 0); /* before the first of them is started */
         frame->service.definition = definition;
         if (argc > 1 && strcmp(argv[1], "--check-config") != 0)
                 return print_and_leave(definition, argv[1], tables);

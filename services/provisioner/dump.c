@@ -1,67 +1,58 @@
-/* One encrypted dump of a tenant's database: see dump.h. The plain dump never touches a disk. */
+/* One encrypted dump of a tenant's database: see dump.h. The plain dump never touches a disk, and no disk is waited for
+ * on the loop: what touches the file (dump_file.c) runs on a worker thread, one call at a time, and nothing more is
+ * read from pg_dump before what it sent is written. */
 #include "services/provisioner/dump.h"
 
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
-#include "common/base/sealed_file.h"
-#include "services/provisioner/activity.h"
+#include "services/provisioner/dump_private.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#define PARTIAL       ".partial"
-#define DUMP_MAGIC    0x64756d70
-#define READ_BYTES    65536
-#define ERROR_BYTES   600
-#define FAILED_DELAY  MINUTES(5) /* a dump is too much work to be tried again every minute */
-#define PIECES_A_TURN 32         /* of 64 KiB, read back at a time: the loop has other work */
+#define FAILED_DELAY MINUTES(5) /* a dump is too much work to be tried again every minute */
 
 static const char SQL_RECORD[] = "select learn_backup($1::uuid, $2::bigint, $3::uuid, $4::jsonb)";
 
-/* One run of pg_dump, then one of pg_restore --list. Its own life: it ends when the processes and pipes have ended. */
-struct dump {
-        unsigned magic;
-        struct saga *saga; /* NULL once abandoned */
-        struct activity *activity;
-        const char *kind, *sslmode;
-        char *path, *partial, *password;
-        uv_process_t process;
-        uv_pipe_t in, out, errors;
-        uv_timer_t turn; /* between two turns of reading back */
-        int handles;
-        int64_t exit_status;
-        bool listing, in_open;
-        struct sealed_writer *writer;
-        struct sealed_reader *reader;
-        struct err failed;
-        char read_buffer[READ_BYTES], error_text[ERROR_BYTES];
-        size_t error_length;
-        uv_write_t write;
-        int objects;
-        bool at_line_start, comment_line, reader_done;
-        char *checksum;
-        int64_t bytes;
-};
-
-static void start_listing(struct dump *dump);
-static void finish(struct dump *dump);
-
 static void free_dump(struct dump *dump)
 {
-        sealed_writer_abandon(dump->writer);
-        sealed_reader_free(dump->reader);
-        free(dump->path);
-        free(dump->partial);
+        dump_file_free(dump->file);
+        blocking_free(dump->disk);
         free(dump->checksum);
         mem_free_secret(dump->password);
         dump->magic = 0;
         free(dump);
+}
+
+bool dump_is_wanted(const struct dump *dump)
+{
+        return dump->saga != NULL && dump->failed.class == ERR_NONE;
+}
+
+static void run_call(void *context)
+{
+        struct dump *dump = context;
+
+        dump->run(dump);
+}
+
+static void call_ended(void *context)
+{
+        struct dump *dump = context;
+
+        CHECK_MAGIC(dump, DUMP_MAGIC);
+        if (dump->failed.class == ERR_NONE)
+                dump->failed = dump->disk_failed;
+        dump->ended(dump);
+}
+
+void dump_call_disk(struct dump *dump, void (*run)(struct dump *dump), void (*ended)(struct dump *dump))
+{
+        dump->run = run;
+        dump->ended = ended;
+        dump->disk_failed = (struct err){ 0 };
+        blocking_call(dump->disk, run_call, call_ended, dump);
 }
 
 static void process_failed(struct dump *dump)
@@ -78,22 +69,34 @@ static void process_failed(struct dump *dump)
         dump->failed.retry_after = FAILED_DELAY;
 }
 
-/* Process and all pipes are closed: what came of it? */
+static void complete_file(struct dump *dump)
+{
+        dump_file_complete(dump->file, &dump->disk_failed);
+}
+
+static void file_completed(struct dump *dump)
+{
+        if (dump_is_wanted(dump) && FAILPOINT(backup_after_dump, &dump->failed) == 0)
+                dump_start_listing(dump);
+        else
+                dump_finish(dump);
+}
+
+/* Process, all pipes and the call to the disk have ended: what came of it? */
 static void stage_ended(struct dump *dump)
 {
-        if (dump->saga == NULL) {
-                unlink(dump->partial);
-                free_dump(dump);
-                return;
-        }
         if (dump->exit_status != 0)
                 process_failed(dump);
-        if (!dump->listing && dump->failed.class == ERR_NONE)
-                sealed_writer_finish(TAKE_PTR(dump->writer), &dump->failed);
-        if (dump->failed.class == ERR_NONE && !dump->listing && FAILPOINT(backup_after_dump, &dump->failed) == 0)
-                start_listing(dump);
+        if (dump_is_wanted(dump) && !dump->listing)
+                dump_call_disk(dump, complete_file, file_completed);
         else
-                finish(dump);
+                dump_finish(dump);
+}
+
+void dump_one_less(struct dump *dump)
+{
+        if (--dump->under_way == 0)
+                stage_ended(dump);
 }
 
 static void on_closed(uv_handle_t *handle)
@@ -101,24 +104,32 @@ static void on_closed(uv_handle_t *handle)
         struct dump *dump = handle->data;
 
         CHECK_MAGIC(dump, DUMP_MAGIC);
-        if (--dump->handles == 0)
-                stage_ended(dump);
+        dump_one_less(dump);
 }
 
-static void close_pipe(uv_pipe_t *pipe)
+void dump_close_pipe(uv_pipe_t *pipe)
 {
         if (!uv_is_closing((uv_handle_t *)pipe))
                 uv_close((uv_handle_t *)pipe, on_closed);
+}
+
+static void kill_process(struct dump *dump, int signal)
+{
+        if (dump->running)
+                uv_process_kill(&dump->process, signal);
 }
 
 static void on_process_exit(uv_process_t *process, int64_t status, int signal)
 {
         struct dump *dump = process->data;
 
+        dump->running = false;
         dump->exit_status = signal ? 128 + signal : status;
         uv_close((uv_handle_t *)process, on_closed);
-        if (dump->listing)
-                close_pipe(&dump->in);
+        if (dump->listing) {
+                dump->in_open = false;
+                dump_close_pipe(&dump->in);
+        }
 }
 
 static void lend_buffer(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
@@ -129,50 +140,60 @@ static void lend_buffer(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
         *buffer = uv_buf_init(dump->read_buffer, sizeof(dump->read_buffer));
 }
 
+/* Has a buffer of its own: the other one may be on its way to the disk. */
+static void lend_error_buffer(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
+{
+        static char text[ERROR_BYTES];
+
+        (void)handle;
+        (void)size;
+        *buffer = uv_buf_init(text, sizeof(text));
+}
+
 static void on_error_text(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
 {
         struct dump *dump = stream->data;
         size_t room = sizeof(dump->error_text) - 1 - dump->error_length;
 
         if (length < 0) {
-                close_pipe(&dump->errors);
+                dump_close_pipe(&dump->errors);
                 return;
         }
         memcpy(dump->error_text + dump->error_length, buffer->base, MIN((size_t)length, room));
         dump->error_length += MIN((size_t)length, room);
 }
 
+static void on_dump_bytes(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer);
+
+static void write_bytes(struct dump *dump)
+{
+        dump_file_add(dump->file, dump->read_buffer, dump->read_length, &dump->disk_failed);
+}
+
+static void bytes_written(struct dump *dump)
+{
+        if (dump->failed.class != ERR_NONE)
+                kill_process(dump, SIGTERM);
+        uv_read_start((uv_stream_t *)&dump->out, lend_buffer, on_dump_bytes);
+        dump_one_less(dump);
+}
+
 static void on_dump_bytes(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
 {
         struct dump *dump = stream->data;
 
-        if (length < 0) {
-                close_pipe(&dump->out);
+        (void)buffer;
+        if (length < 0)
+                dump_close_pipe(&dump->out);
+        if (length <= 0 || !dump_is_wanted(dump))
                 return;
-        }
-        if (dump->failed.class == ERR_NONE &&
-            sealed_writer_add(dump->writer, buffer->base, (size_t)length, &dump->failed) < 0)
-                uv_process_kill(&dump->process, SIGTERM);
+        uv_read_stop(stream);
+        dump->read_length = (size_t)length;
+        dump->under_way++;
+        dump_call_disk(dump, write_bytes, bytes_written);
 }
 
-/* Each line that is no comment is one object of the dump. */
-static void on_list_bytes(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
-{
-        struct dump *dump = stream->data;
-
-        if (length < 0) {
-                close_pipe(&dump->out);
-                return;
-        }
-        for (ssize_t i = 0; i < length; i++) {
-                if (dump->at_line_start)
-                        dump->comment_line = buffer->base[i] == ';';
-                dump->at_line_start = buffer->base[i] == '\n';
-                dump->objects += dump->at_line_start && !dump->comment_line;
-        }
-}
-
-static int spawn(struct dump *dump, char **arguments, uv_read_cb on_bytes)
+int dump_spawn(struct dump *dump, char **arguments, uv_read_cb on_bytes)
 {
         uv_loop_t *loop = &saga_service(dump->saga)->loop;
         auto_secret char *password = mem_printf("PGPASSWORD=%s", dump->password);
@@ -202,145 +223,98 @@ static int spawn(struct dump *dump, char **arguments, uv_read_cb on_bytes)
         uv_pipe_init(loop, &dump->in, 0);
         uv_pipe_init(loop, &dump->out, 0);
         uv_pipe_init(loop, &dump->errors, 0);
-        uv_timer_init(loop, &dump->turn);
-        dump->in.data = dump->out.data = dump->errors.data = dump->process.data = dump->turn.data = dump;
-        dump->handles = 5;
+        dump->in.data = dump->out.data = dump->errors.data = dump->process.data = dump;
+        dump->under_way = 4;
         dump->error_length = 0;
         rc = uv_spawn(loop, &dump->process, &options);
         if (rc < 0) {
                 dump->exit_status = 127;
                 err_set(&dump->failed, ERR_BUSY, "dump_failed", "cannot run %s: %s", arguments[0], uv_strerror(rc));
                 uv_close((uv_handle_t *)&dump->process, on_closed);
-                close_pipe(&dump->out);
-                close_pipe(&dump->errors);
-                close_pipe(&dump->in);
-                uv_close((uv_handle_t *)&dump->turn, on_closed);
+                dump_close_pipe(&dump->out);
+                dump_close_pipe(&dump->errors);
+                dump_close_pipe(&dump->in);
                 return rc;
         }
+        dump->running = true;
         uv_read_start((uv_stream_t *)&dump->out, lend_buffer, on_bytes);
-        uv_read_start((uv_stream_t *)&dump->errors, lend_buffer, on_error_text);
-        if (!dump->listing) {
-                close_pipe(&dump->in);
-                uv_close((uv_handle_t *)&dump->turn, on_closed);
-        }
+        uv_read_start((uv_stream_t *)&dump->errors, lend_error_buffer, on_error_text);
+        if (!dump->listing)
+                dump_close_pipe(&dump->in);
         return 0;
 }
 
-static void write_next(struct dump *dump);
-
-static void on_written(uv_write_t *write, int status)
-{
-        struct dump *dump = write->data;
-
-        /* pg_restore --list needs only the beginning and may hang up; the rest is still opened, to prove it can be. */
-        dump->in_open = dump->in_open && status == 0;
-        write_next(dump);
-}
-
-static void on_next_turn(uv_timer_t *timer)
-{
-        struct dump *dump = timer->data;
-
-        CHECK_MAGIC(dump, DUMP_MAGIC);
-        write_next(dump);
-}
-
-static void write_next(struct dump *dump)
-{
-        const unsigned char *piece;
-        ssize_t length;
-        uv_buf_t buffer;
-        int pieces = 0;
-
-        do {
-                if (pieces++ == PIECES_A_TURN) {
-                        uv_timer_start(&dump->turn, on_next_turn, 1, 0); /* 0 would be the same turn of the loop */
-                        return;
-                }
-                length = dump->saga && dump->failed.class == ERR_NONE
-                                 ? sealed_reader_next(dump->reader, &piece, &dump->failed)
-                                 : 0;
-        } while (length > 0 && !dump->in_open);
-        if (length <= 0) {
-                close_pipe(&dump->in);
-                uv_close((uv_handle_t *)&dump->turn, on_closed);
-                return;
-        }
-        buffer = uv_buf_init((char *)(uintptr_t)piece, (unsigned)length);
-        dump->write.data = dump;
-        if (uv_write(&dump->write, (uv_stream_t *)&dump->in, &buffer, 1, on_written) < 0) {
-                dump->in_open = false;
-                write_next(dump);
-        }
-}
-
-static void start_listing(struct dump *dump)
-{
-        char *arguments[] = { "pg_restore", "--list", NULL };
-
-        dump->listing = true;
-        dump->in_open = true;
-        dump->at_line_start = true;
-        if (sealed_reader_open(dump->partial, dump->activity->provisioner->control_keys, &dump->reader, &dump->failed) <
-            0) {
-                finish(dump);
-                return;
-        }
-        if (spawn(dump, arguments, on_list_bytes) == 0)
-                write_next(dump);
-}
-
-/* The name too must outlive a power cut: the database may be dropped next. */
-static bool make_name_durable(const struct dump *dump)
-{
-        const char *base = dump->activity->provisioner->config->archive_directory;
-        auto_free char *folder = mem_copy_bytes(dump->path, (size_t)(strrchr(dump->path, '/') - dump->path));
-        const char *const folders[] = { folder, base };
-        bool durable = true;
-
-        for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
-                int fd = open(folders[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-                durable = fd >= 0 && fsync(fd) == 0 && durable;
-                if (fd >= 0)
-                        close(fd);
-        }
-        return durable;
-}
-
-/* The file counts only now: complete, durable, readable. */
-static void finish(struct dump *dump)
+/* The end of all: the saga, if it still waits, goes on. */
+static void report(struct dump *dump)
 {
         struct activity *activity = dump->activity;
 
-        if (dump->failed.class == ERR_NONE && dump->objects == 0)
-                err_set(&dump->failed, ERR_BUSY, "dump_empty", "the dump lists no object");
-        if (dump->failed.class == ERR_NONE) {
-                dump->bytes = sealed_reader_bytes(dump->reader);
-                dump->checksum = sealed_reader_checksum(dump->reader);
-                if (rename(dump->partial, dump->path) < 0 || !make_name_durable(dump))
-                        err_set(&dump->failed, ERR_BUSY, "archive_disk", "cannot name the archive: %s",
-                                strerror(errno));
+        if (dump->saga != NULL) {
+                json_decref(activity->reply);
+                activity->reply = json_pack("{s:s, s:s, s:I, s:s?, s:i}", "location", dump_file_path(dump->file),
+                                            "kind", dump->kind, "bytes", (json_int_t)dump->bytes, "sha256",
+                                            dump->checksum, "objects", dump->objects);
+                activity_end_work(activity);
+                saga_resume(dump->saga, dump->failed.class == ERR_NONE ? NULL : &dump->failed);
         }
-        json_decref(activity->reply);
-        activity->reply = json_pack("{s:s, s:s, s:I, s:s?, s:i}", "location", dump->path, "kind", dump->kind, "bytes",
-                                    (json_int_t)dump->bytes, "sha256", dump->checksum, "objects", dump->objects);
-        activity_end_work(activity);
-        if (dump->failed.class != ERR_NONE)
-                unlink(dump->partial); /* the next attempt writes a file of its own, and the disk is everybody's */
-        saga_resume(dump->saga, dump->failed.class == ERR_NONE ? NULL : &dump->failed);
         free_dump(dump);
 }
 
-/* The saga is let go: kills the process; what is left ends when its pipes do. */
+static void remove_file(struct dump *dump)
+{
+        dump_file_remove(dump->file);
+}
+
+/* The next attempt writes a file of its own, and the disk is everybody's. */
+static void give_up(struct dump *dump)
+{
+        dump_call_disk(dump, remove_file, report);
+}
+
+static void name_file(struct dump *dump)
+{
+        dump_file_name(dump->file, &dump->disk_failed);
+}
+
+/* Without the lease nobody records it: whoever took the saga over makes a dump of its own. */
+static void check_lease(struct dump *dump)
+{
+        if (dump_is_wanted(dump) && !saga_is_ours(dump->saga))
+                err_set(&dump->failed, ERR_BUSY, "lease_lost", "the lease ran out during the dump");
+}
+
+static void file_named(struct dump *dump)
+{
+        check_lease(dump);
+        if (dump_is_wanted(dump))
+                report(dump);
+        else
+                give_up(dump);
+}
+
+/* The file counts only now: complete, durable, readable. */
+void dump_finish(struct dump *dump)
+{
+        if (dump->failed.class == ERR_NONE && dump->objects == 0)
+                err_set(&dump->failed, ERR_BUSY, "dump_empty", "the dump lists no object");
+        check_lease(dump);
+        if (!dump_is_wanted(dump)) {
+                give_up(dump);
+                return;
+        }
+        dump->checksum = dump_file_checksum(dump->file, &dump->bytes);
+        dump_call_disk(dump, name_file, file_named);
+}
+
+/* The saga is let go: kills the process; what is left ends when its pipes and the disk do. */
 static void abandon(void *work)
 {
         struct dump *dump = work;
 
         CHECK_MAGIC(dump, DUMP_MAGIC);
         dump->saga = NULL;
-        if (!uv_is_closing((uv_handle_t *)&dump->process))
-                uv_process_kill(&dump->process, SIGKILL);
+        dump->activity = NULL;
+        kill_process(dump, SIGKILL);
 }
 
 /* Something more urgent is wanted of the tenant: the dump ends, as a failure. */
@@ -349,8 +323,8 @@ static void interrupt(void *work)
         struct dump *dump = work;
 
         CHECK_MAGIC(dump, DUMP_MAGIC);
-        if (!uv_is_closing((uv_handle_t *)&dump->process))
-                uv_process_kill(&dump->process, SIGTERM);
+        if (dump->running)
+                kill_process(dump, SIGTERM);
         else
                 err_set(&dump->failed, ERR_BUSY, "interrupted", "the dump was interrupted");
 }
@@ -368,44 +342,42 @@ static enum step_result dumped(struct saga *saga, const struct err *err)
                           saga_rows_done);
 }
 
-/* Of attempts that died. One that is only late writes into a file without a name, and finds that it cannot give it one.
- */
-static void remove_leftovers(const char *folder, const char *saga)
+static void create_file(struct dump *dump)
 {
-        DIR *directory = opendir(folder);
-        struct dirent *entry;
-
-        while (directory != NULL && (entry = readdir(directory)) != NULL) {
-                size_t length = strlen(entry->d_name);
-
-                if (strncmp(entry->d_name, saga, strlen(saga)) == 0 && length > strlen(PARTIAL) &&
-                    strcmp(entry->d_name + length - strlen(PARTIAL), PARTIAL) == 0)
-                        unlinkat(dirfd(directory), entry->d_name, 0);
-        }
-        if (directory != NULL)
-                closedir(directory);
+        dump_file_create(dump->file, &dump->disk_failed);
 }
 
-static int make_paths(struct dump *dump, struct err *err)
+static void start_pg_dump(struct dump *dump)
 {
-        const char *directory = dump->activity->provisioner->config->archive_directory;
-        auto_free char *folder = mem_printf("%s/%s", directory, saga_tenant(dump->saga));
+        struct activity *activity = dump->activity;
+        struct pg_target target;
 
-        if (mkdir(folder, 0700) < 0 && errno != EEXIST)
-                return err_set(err, ERR_BUSY, "archive_disk", "cannot make a folder in ARCHIVE_DIRECTORY: %s",
-                               strerror(errno));
-        remove_leftovers(folder, saga_id(dump->saga));
-        dump->path = mem_printf("%s/%s-%s.%s", folder, saga_id(dump->saga), saga_fence(dump->saga), dump->kind);
-        dump->partial = mem_printf("%s" PARTIAL, dump->path);
-        return 0;
+        if (activity->driver->target(activity, false, &target, &dump->password, &dump->failed) < 0) {
+                dump_finish(dump);
+                return;
+        }
+        dump->sslmode = target.sslmode ? target.sslmode : "prefer";
+        dump_spawn(dump,
+                   (char *[]){ "pg_dump", "--format=custom", "--no-password", "--host", (char *)(uintptr_t)target.host,
+                               "--port", (char *)(uintptr_t)target.port, "--username", (char *)(uintptr_t)target.user,
+                               "--dbname", (char *)(uintptr_t)target.dbname, NULL },
+                   on_dump_bytes);
+}
+
+static void file_created(struct dump *dump)
+{
+        if (dump_is_wanted(dump))
+                start_pg_dump(dump);
+        else
+                dump_finish(dump);
 }
 
 /* Runs once identity is proved: what is dumped is this tenant's database and no other. */
 static enum step_result start_dump(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
+        struct provisioner *provisioner = activity->provisioner;
         struct dump *dump;
-        struct pg_target target;
         struct err err;
 
         activity_disconnect(activity);
@@ -415,23 +387,14 @@ static enum step_result start_dump(struct saga *saga)
         dump->magic = DUMP_MAGIC;
         dump->saga = saga;
         dump->activity = activity;
+        dump->disk = blocking_share(provisioner->disk);
         dump->kind = json_text(saga_data(saga), "dump");
-        if (activity->driver->target(activity, false, &target, &dump->password, &err) < 0 ||
-            make_paths(dump, &err) < 0 ||
-            sealed_writer_open(dump->partial, activity->provisioner->control_keys, saga_tenant(saga), &dump->writer,
-                               &err) < 0) {
-                free_dump(dump);
-                return saga_retry(saga, &err);
-        }
-        dump->sslmode = target.sslmode ? target.sslmode : "prefer";
+        dump->file = dump_file_new(provisioner->config->archive_directory, saga_tenant(saga), saga_id(saga),
+                                   saga_fence(saga), dump->kind, provisioner->control_keys);
         activity_begin_work(activity, dump, abandon);
         activity->interrupt = interrupt;
         saga_await(saga, dumped);
-        spawn(dump,
-              (char *[]){ "pg_dump", "--format=custom", "--no-password", "--host", (char *)(uintptr_t)target.host,
-                          "--port", (char *)(uintptr_t)target.port, "--username", (char *)(uintptr_t)target.user,
-                          "--dbname", (char *)(uintptr_t)target.dbname, NULL },
-              on_dump_bytes);
+        dump_call_disk(dump, create_file, file_created);
         return STEP_PENDING;
 }
 

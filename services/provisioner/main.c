@@ -1,5 +1,6 @@
 /* The provisioner: turns signups into ready tenants and keeps each tenant as it is wanted. This file names its parts.
  */
+#include "common/base/blocking.h"
 #include "common/base/memory.h"
 #include "common/contracts/tenant.h"
 #include "common/durable/intake.h"
@@ -14,6 +15,8 @@
 #include "services/provisioner/waker.h"
 
 #include <string.h>
+
+#define DISK_CALLS 6 /* at once, of all backups and archives: a disk that hangs leaves threads to the others */
 
 static const struct saga_kind *const KINDS[] = {
         &PROVISION, &DEPROVISION, &ARCHIVE, &ACCESS, &ROTATE, &RETIRE, &BACKUP, &INVITE, &LINK, NULL,
@@ -63,6 +66,7 @@ static int start(struct service *service, const void *config, struct err *err)
                 rc = migration_set_load(c->migrations, &provisioner->migrations, err);
         if (rc < 0)
                 return rc;
+        provisioner->disk = blocking_new(&service->loop, DISK_CALLS);
         provisioner->servers = servers_new(provisioner);
         provisioner->sagas = saga_engine_new(service, KINDS, (size_t)c->workers);
         provisioner->publisher = publisher_new(service);
@@ -121,6 +125,7 @@ static void finish(struct service *service)
         alerter_free(provisioner->alerter);
         dump_tools_free(provisioner->dump_tools);
         servers_free(provisioner->servers);
+        blocking_free(provisioner->disk);
         migration_set_free(provisioner->migrations);
         keyring_free(provisioner->control_keys);
         keyring_free(provisioner->app_keys);

@@ -7,6 +7,7 @@
 #include "common/net/mail.h"
 #include "services/provisioner/config.h"
 
+struct blocking;
 struct driver;
 struct servers;
 
@@ -16,6 +17,7 @@ struct provisioner {
         struct keyring *control_keys, *app_keys;
         struct migration_set *migrations;
         struct mail_settings mail;
+        struct blocking *disk; /* calls to ARCHIVE_DIRECTORY, which may hang */
         struct servers *servers;
         struct saga_engine *sagas;
         struct intake *intake;

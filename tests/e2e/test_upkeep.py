@@ -7,6 +7,7 @@ import http.server
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from .client import Api, eventually
 from .conftest import SHORT_LEASE, make_stack
 from .invariants import rows
 from .service_faults import told
+from .slowness import pulse_of, stalling_disk
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +148,43 @@ def test_a_queue_of_backups_holds_up_no_suspension_and_no_signup(stack: Stack, a
         60,
         "all backups are made afterwards",
     )  # fmt: skip
+
+
+def test_a_disk_that_stalls_for_twenty_seconds_holds_up_its_own_backup_and_nothing_else(
+    stack: Stack, api: Api, tmp_path: Path
+) -> None:
+    provisioner = stack.services["provisioner-0"]
+    slow, quick = api.ready_tenant("Slow Disk Shop"), api.ready_tenant("Quick Desk Shop")
+    with stalling_disk(provisioner, tmp_path, 20) as armed, pulse_of(provisioner) as pulse:
+        armed.touch()
+        backup = api.command(slow, "backup").json["operation_id"]
+        eventually(lambda: not armed.exists(), 20, "the disk stalls")
+        began = time.monotonic()
+        done(api, quick, "suspend", seconds=3)
+        done(api, quick, "resume", seconds=3)
+        api.ready_tenant("New Desk Shop")
+        took = time.monotonic() - began
+        assert api.operation(backup)["state"] == "accepted", "the disk had not stalled for long enough"
+        assert api.wait_operation(backup, 30)["state"] == "succeeded"
+        lost = provisioner.metrics()["tenantry_sagas_lost_total"]
+    assert took < 15, f"what had nothing to do with the disk took {took:.1f} s"
+    assert pulse.answers > 50 and pulse.slowest < 3, f"its health was told after {pulse.slowest:.1f} s"
+    assert lost == 0, "the lease was lost"
+    assert rows(stack, f"select count(*) from provisioner.backup where tenant_id = '{slow}'") == [["1"]]
+
+
+def test_a_service_with_a_disk_that_hangs_ends_in_time_and_the_backup_is_made_afterwards(
+    stack: Stack, api: Api, tmp_path: Path
+) -> None:
+    provisioner = stack.services["provisioner-0"]
+    tenant = api.ready_tenant("Hanging Disk Shop")
+    with stalling_disk(provisioner, tmp_path, 600) as armed:
+        armed.touch()
+        backup = api.command(tenant, "backup").json["operation_id"]
+        eventually(lambda: not armed.exists(), 20, "the disk hangs")
+        assert provisioner.stop(10), "it did not end within ten seconds"
+    assert api.wait_operation(backup, 60)["state"] == "succeeded"
+    assert not list((stack.root / "archive" / tenant).glob("*.partial")), "what was begun is cleared away"
 
 
 def test_what_the_app_makes_itself_is_in_the_backup(stack: Stack, api: Api, app: Api) -> None:

@@ -408,10 +408,10 @@ static void test_a_signature_holds_for_its_purpose_and_text_only(void **state)
 static char *write_sealed(const struct keyring *ring, const unsigned char *bytes, size_t length)
 {
         char *path = scratch_text("what stood there before, and is longer than an empty archive's header");
-        struct sealed_writer *writer = NULL;
+        struct sealed_writer *writer = sealed_writer_new(ring, TENANT);
         struct err err;
 
-        assert_int_equal(sealed_writer_open(path, ring, TENANT, &writer, &err), 0);
+        assert_int_equal(sealed_writer_open(writer, path, &err), 0);
         for (size_t at = 0; at < length; at += 10007)
                 assert_int_equal(sealed_writer_add(writer, bytes + at, MIN(length - at, 10007), &err), 0);
         assert_int_equal(sealed_writer_finish(writer, &err), 0);
@@ -423,11 +423,15 @@ static int read_sealed(const char *path, const struct keyring *ring, struct buf 
 {
         struct sealed_reader *reader = NULL;
         const unsigned char *piece = NULL;
-        int rc = sealed_reader_open(path, ring, &reader, err);
+        int rc = sealed_reader_open(path, &reader, err);
         ssize_t n;
 
-        if (rc < 0)
+        if (rc == 0)
+                rc = sealed_reader_unlock(reader, ring, err);
+        if (rc < 0) {
+                sealed_reader_free(reader);
                 return rc;
+        }
         while ((n = sealed_reader_next(reader, &piece, err)) > 0)
                 buf_add(out, piece, (size_t)n);
         if (n == 0)
@@ -494,9 +498,9 @@ static void test_a_sealed_file_is_for_its_owner_alone(void **state)
         path = scratch_text("");
         chmod(path, 0666);
         for (int i = 0; i < 2; i++) {
-                struct sealed_writer *writer = NULL;
+                struct sealed_writer *writer = sealed_writer_new(ring, TENANT);
 
-                assert_int_equal(sealed_writer_open(path, ring, TENANT, &writer, NULL), 0);
+                assert_int_equal(sealed_writer_open(writer, path, NULL), 0);
                 assert_int_equal(sealed_writer_finish(writer, NULL), 0);
                 assert_int_equal(stat(path, &at), 0);
                 assert_int_equal(at.st_mode & 0777, 0600);
@@ -519,7 +523,8 @@ static void test_the_checksum_of_a_sealed_file_is_that_of_its_bytes(void **state
         auto_buf raw = { 0 };
 
         (void)state;
-        assert_int_equal(sealed_reader_open(path, ring, &reader, NULL), 0);
+        assert_int_equal(sealed_reader_open(path, &reader, NULL), 0);
+        assert_int_equal(sealed_reader_unlock(reader, ring, NULL), 0);
         while (sealed_reader_next(reader, &piece, NULL) > 0)
                 ;
         read_whole(path, &raw);
@@ -621,11 +626,13 @@ static void test_a_sealed_file_does_not_open_with_another_ring_or_name(void **st
         struct err err;
 
         (void)state;
-        assert_int_equal(sealed_reader_open(path, other, &reader, &err), -ERR_BUSY);
+        assert_int_equal(sealed_reader_open(path, &reader, &err), 0);
+        assert_int_equal(sealed_reader_unlock(reader, other, &err), -ERR_BUSY);
         assert_string_equal(err.code, "key_unknown");
-        assert_null(reader);
+        assert_int_equal(sealed_reader_unlock(reader, ring, &err), 0);
+        sealed_reader_free(TAKE_PTR(reader));
         remove_scratch(path);
-        assert_int_equal(sealed_reader_open("/nonexistent/archive", ring, &reader, &err), -ERR_BUSY);
+        assert_int_equal(sealed_reader_open("/nonexistent/archive", &reader, &err), -ERR_BUSY);
         assert_null(reader);
         keyring_free(ring);
         keyring_free(other);
