@@ -210,6 +210,17 @@ int config_check_directory(const char *name, const char *value, struct err *err)
         return err_field(err, name, "%s: there is no directory %.200s", name, value);
 }
 
+int config_check_file(const char *name, const char *value, struct err *err)
+{
+        FILE *in = value ? fopen(value, "re") : NULL;
+
+        if (value != NULL && in == NULL)
+                return err_field(err, name, "%s: cannot read %.200s: %s", name, value, strerror(errno));
+        if (in != NULL)
+                fclose(in);
+        return 0;
+}
+
 static int load_option(void *target, const struct config_option *option, struct err *err)
 {
         auto_secret char *text = NULL;

@@ -1,28 +1,52 @@
 /* One mail, by SMTP or as a file: see mail.h. */
 #include "common/net/mail.h"
 
+#include "common/base/blocking.h"
 #include "common/base/buf.h"
 #include "common/base/crypto.h"
 #include "common/base/memory.h"
 
+#include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#include <utlist.h>
 
-#define MAIL_TIMEOUT_MS 20000L
+#define MAIL_TIMEOUT    MINUTES(5) /* a server may look through a mail for long before it takes it */
+#define CONNECT_TIMEOUT SECONDS(30)
 #define BASE64_LINE     76
 #define WORD_BYTES      45 /* of UTF-8 in one encoded word: 60 characters of base64 */
 #define SUBJECT_PLAIN   60
 
-struct sending {
-        CURL *easy;
-        struct curl_slist *to;
-        char *bytes;
-        size_t length, sent;
-        mail_sent_fn done;
+#define MAIL_MAGIC 0x6d61696c
+
+struct mailer {
+        uv_loop_t *loop;
+        struct mail_settings settings;
+        struct blocking *blocking;
+        size_t limit, count;
+        struct mail_on_way *on_way;
+        bool freed;
+};
+
+/* Belongs to the loop, but for what its worker thread needs: settings, to, message_id, bytes and the outcome. */
+struct mail_on_way {
+        unsigned magic;
+        struct mail_on_way *prev, *next;
+        struct mailer *mailer;
+        mail_sent_fn sent; /* NULL once abandoned */
         void *context;
+        struct mail_settings settings;
+        char *to, *message_id, *bytes;
+        size_t length, given;
+        atomic_bool cut, handed_over;
+        bool failed;
+        struct err err;
 };
 
 static void add_base64(struct buf *out, const char *text, size_t bytes, size_t line)
@@ -95,104 +119,246 @@ static int check_address(const char *field, const char *address, struct err *err
         return 0;
 }
 
-static void free_sending(struct sending *sending)
-{
-        curl_easy_cleanup(sending->easy);
-        curl_slist_free_all(sending->to);
-        free(sending->bytes);
-        free(sending);
-}
-
 static size_t give_bytes(char *out, size_t size, size_t count, void *context)
 {
-        struct sending *sending = context;
-        size_t length = MIN(size * count, sending->length - sending->sent);
+        struct mail_on_way *mail = context;
+        size_t length = MIN(size * count, mail->length - mail->given);
 
-        memcpy(out, sending->bytes + sending->sent, length);
-        sending->sent += length;
+        atomic_store(&mail->handed_over, true);
+        memcpy(out, mail->bytes + mail->given, length);
+        mail->given += length;
         return length;
 }
 
-static void mail_ended(void *context, CURLcode code)
+/* libcurl asks about once a second, also while it waits for the server. */
+static int is_cut(void *context, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
 {
-        struct sending *sending = context;
-        long status = 0;
-        struct err err;
+        struct mail_on_way *mail = context;
 
-        curl_easy_getinfo(sending->easy, CURLINFO_RESPONSE_CODE, &status);
-        if (code == CURLE_OK)
-                sending->done(sending->context, NULL);
-        else {
-                err_set(&err, status >= 550 && status < 560 ? ERR_PERMANENT : ERR_BUSY, "mail_not_sent",
-                        "the mail server did not take the mail: %s (%ld)", curl_easy_strerror(code), status);
-                sending->done(sending->context, &err);
-        }
-        free_sending(sending);
+        (void)a;
+        (void)b;
+        (void)c;
+        (void)d;
+        return atomic_load(&mail->cut);
 }
 
-static void start_smtp(struct transfers *transfers, const struct mail_settings *settings, const struct mail *mail,
-                       struct sending *sending)
+/* Ours to mend, and everybody's waiting: a login, a certificate, TLS that is not offered. */
+static bool is_about_us(CURLcode code, long status)
 {
-        auto_free char *to = mem_printf("<%s>", mail->to), *from = mem_printf("<%s>", settings->from);
-        CURL *easy = sending->easy = curl_easy_init();
+        return code == CURLE_LOGIN_DENIED || code == CURLE_USE_SSL_FAILED || code == CURLE_PEER_FAILED_VERIFICATION ||
+               code == CURLE_SSL_CACERT_BADFILE || status == 530 || status == 534 || status == 535 || status == 538;
+}
 
-        assert(easy != NULL);
-        sending->to = curl_slist_append(NULL, to);
-        curl_easy_setopt(easy, CURLOPT_URL, settings->smtp_url);
-        curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "smtp,smtps");
-        curl_easy_setopt(easy, CURLOPT_USE_SSL, (long)CURLUSESSL_TRY);
+/* The last answer tells how far it got: behind the go-ahead for the text (354) nobody knows, before a new answer,
+ * whether the server took it. */
+static void judge(struct mail_on_way *mail, CURLcode code, long status, const char *words)
+{
+        bool handed_over = atomic_load(&mail->handed_over);
+
+        if (code == CURLE_OK || (handed_over && status >= 200 && status < 300))
+                return; /* taken, whatever went wrong after */
+        mail->failed = true;
+        if (*words == '\0')
+                words = curl_easy_strerror(code);
+        if (handed_over && status >= 300 && status < 400)
+                err_set(&mail->err, ERR_BUSY, "mail_doubtful",
+                        "the mail server had the mail and did not say whether it took it: %s", words);
+        else if (is_about_us(code, status))
+                err_set(&mail->err, ERR_AUTH, "mail_login", "the mail server and we do not come to terms: %s (%ld)",
+                        words, status);
+        else
+                err_set(&mail->err, status >= 550 && status < 560 ? ERR_PERMANENT : ERR_BUSY, "mail_not_sent",
+                        "the mail server did not take the mail: %s (%ld)", words, status);
+}
+
+/* QUIT is said when the handle is cleaned up; a server that does not answer it would hold up a mail it has taken. */
+static void expect_no_goodbye(CURL *easy)
+{
+        curl_socket_t socket = CURL_SOCKET_BAD;
+
+        if (curl_easy_getinfo(easy, CURLINFO_ACTIVESOCKET, &socket) == CURLE_OK && socket != CURL_SOCKET_BAD)
+                shutdown(socket, SHUT_RD);
+}
+
+static void set_security(CURL *easy, const struct mail_settings *settings)
+{
+        bool demanded = settings->user != NULL || settings->ca != NULL;
+
+        curl_easy_setopt(easy, CURLOPT_USE_SSL, (long)(demanded ? CURLUSESSL_ALL : CURLUSESSL_TRY));
+        if (settings->ca != NULL)
+                curl_easy_setopt(easy, CURLOPT_CAINFO, settings->ca);
         if (settings->user != NULL) {
                 curl_easy_setopt(easy, CURLOPT_USERNAME, settings->user);
                 curl_easy_setopt(easy, CURLOPT_PASSWORD, settings->password);
-                curl_easy_setopt(easy, CURLOPT_USE_SSL, (long)CURLUSESSL_ALL);
         }
+}
+
+static void send_by_smtp(struct mail_on_way *mail)
+{
+        auto_free char *to = mem_printf("<%s>", mail->to), *from = mem_printf("<%s>", mail->settings.from);
+        struct curl_slist *recipients = curl_slist_append(NULL, to);
+        char words[CURL_ERROR_SIZE] = "";
+        CURL *easy = curl_easy_init();
+        long status = 0;
+        CURLcode code;
+
+        assert(easy != NULL);
+        curl_easy_setopt(easy, CURLOPT_URL, mail->settings.smtp_url);
+        curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "smtp,smtps");
+        set_security(easy, &mail->settings);
         curl_easy_setopt(easy, CURLOPT_MAIL_FROM, from);
-        curl_easy_setopt(easy, CURLOPT_MAIL_RCPT, sending->to);
+        curl_easy_setopt(easy, CURLOPT_MAIL_RCPT, recipients);
         curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
         curl_easy_setopt(easy, CURLOPT_READFUNCTION, give_bytes);
-        curl_easy_setopt(easy, CURLOPT_READDATA, sending);
-        curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, MAIL_TIMEOUT_MS);
+        curl_easy_setopt(easy, CURLOPT_READDATA, mail);
+        curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
+        curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, is_cut);
+        curl_easy_setopt(easy, CURLOPT_XFERINFODATA, mail);
+        curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, words);
+        curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_TIMEOUT);
+        curl_easy_setopt(easy, CURLOPT_SERVER_RESPONSE_TIMEOUT, (long)(MAIL_TIMEOUT / 1000));
+        curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)MAIL_TIMEOUT);
         curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-        transfers_add(transfers, easy, mail_ended, sending);
+        code = curl_easy_perform(easy);
+        curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+        judge(mail, code, status, words);
+        expect_no_goodbye(easy);
+        curl_easy_cleanup(easy);
+        curl_slist_free_all(recipients);
 }
 
 /* The name is the Message-ID, so the same mail written twice is one file. */
-static int write_file(const struct mail_settings *settings, const struct mail *mail, const char *bytes, struct err *err)
+static void write_file(struct mail_on_way *mail)
 {
-        auto_free char *path = mem_printf("%s/%s.eml", settings->directory, mail->message_id);
+        auto_free char *path = mem_printf("%s/%s.eml", mail->settings.directory, mail->message_id);
         auto_free char *draft = mem_printf("%s.new", path);
         int fd = open(draft, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-        size_t length = strlen(bytes);
-        bool written = fd >= 0 && write(fd, bytes, length) == (ssize_t)length && fsync(fd) == 0;
+        bool written = fd >= 0 && write(fd, mail->bytes, mail->length) == (ssize_t)mail->length && fsync(fd) == 0;
 
         if (fd >= 0)
                 close(fd);
         if (written && rename(draft, path) == 0)
-                return 0;
-        return err_set(err, ERR_BUSY, "mail_not_written", "cannot write the mail into MAIL_DIRECTORY: %s",
-                       strerror(errno));
+                return;
+        mail->failed = true;
+        err_set(&mail->err, ERR_BUSY, "mail_not_written", "cannot write the mail into MAIL_DIRECTORY: %s",
+                strerror(errno));
 }
 
-int mail_send(struct transfers *transfers, const struct mail_settings *settings, const struct mail *mail,
-              mail_sent_fn sent, void *context, struct err *err)
+static void deliver(void *context)
 {
-        struct sending *sending;
-        struct err failed;
+        struct mail_on_way *mail = context;
+
+        if (atomic_load(&mail->cut)) {
+                mail->failed = true;
+                err_set(&mail->err, ERR_BUSY, "mail_not_sent", "it was cut before it was begun");
+        } else if (mail->settings.smtp_url != NULL) {
+                send_by_smtp(mail);
+        } else {
+                write_file(mail);
+        }
+}
+
+static void free_when_done(struct mailer *mailer)
+{
+        if (!mailer->freed || mailer->count > 0)
+                return;
+        blocking_free(mailer->blocking);
+        free(mailer);
+}
+
+static void delivered(void *context)
+{
+        struct mail_on_way *mail = context;
+        struct mailer *mailer = mail->mailer;
+
+        CHECK_MAGIC(mail, MAIL_MAGIC);
+        DL_DELETE(mailer->on_way, mail);
+        mailer->count--;
+        if (mail->sent != NULL)
+                mail->sent(mail->context, mail->failed ? &mail->err : NULL);
+        free(mail->to);
+        free(mail->message_id);
+        free(mail->bytes);
+        mail->magic = 0;
+        free(mail);
+        free_when_done(mailer);
+}
+
+struct mailer *mailer_new(uv_loop_t *loop, const struct mail_settings *settings, size_t limit)
+{
+        struct mailer *mailer = NEW(struct mailer);
+
+        curl_global_init(CURL_GLOBAL_DEFAULT); /* before a thread needs it */
+        mailer->loop = loop;
+        mailer->settings = *settings;
+        mailer->limit = limit;
+        mailer->blocking = blocking_new(loop, limit);
+        return mailer;
+}
+
+bool mailer_is_full(const struct mailer *mailer)
+{
+        return mailer->count >= mailer->limit;
+}
+
+void mailer_free(struct mailer *mailer)
+{
+        struct mail_on_way *mail;
+        struct err err;
+
+        if (mailer == NULL)
+                return;
+        err_set(&err, ERR_BUSY, "mail_not_sent", "the service ended while it was on its way");
+        DL_FOREACH (mailer->on_way, mail) {
+                mail_sent_fn sent = mail->sent;
+
+                mail_abandon(mail);
+                if (sent != NULL)
+                        sent(mail->context, &err);
+        }
+        mailer->freed = true;
+        free_when_done(mailer);
+}
+
+int mail_send(struct mailer *mailer, const struct mail *mail, mail_sent_fn sent, void *context,
+              struct mail_on_way **ret, struct err *err)
+{
+        struct mail_on_way *on_way;
         int rc = check_address("to", mail->to, err);
 
         if (rc < 0)
                 return rc;
-        sending = NEW(struct sending);
-        sending->bytes = mail_format(settings, mail);
-        sending->length = strlen(sending->bytes);
-        sending->done = sent;
-        sending->context = context;
-        if (settings->smtp_url != NULL) {
-                start_smtp(transfers, settings, mail, sending);
-                return 0;
-        }
-        rc = write_file(settings, mail, sending->bytes, &failed);
-        sent(context, rc < 0 ? &failed : NULL);
-        free_sending(sending);
+        on_way = NEW(struct mail_on_way);
+        on_way->magic = MAIL_MAGIC;
+        on_way->mailer = mailer;
+        on_way->sent = sent;
+        on_way->context = context;
+        on_way->settings = mailer->settings;
+        on_way->to = mem_copy_text(mail->to);
+        on_way->message_id = mem_copy_text(mail->message_id);
+        on_way->bytes = mail_format(&mailer->settings, mail);
+        on_way->length = strlen(on_way->bytes);
+        DL_APPEND(mailer->on_way, on_way);
+        mailer->count++;
+        *ret = on_way;
+        blocking_call(mailer->blocking, deliver, delivered, on_way);
         return 0;
+}
+
+bool mail_is_handed_over(const struct mail_on_way *on_way)
+{
+        CHECK_MAGIC(on_way, MAIL_MAGIC);
+        return atomic_load(&on_way->handed_over);
+}
+
+void mail_cut(struct mail_on_way *on_way)
+{
+        CHECK_MAGIC(on_way, MAIL_MAGIC);
+        atomic_store(&on_way->cut, true);
+}
+
+void mail_abandon(struct mail_on_way *on_way)
+{
+        mail_cut(on_way);
+        on_way->sent = NULL;
 }

@@ -26,6 +26,7 @@ struct activity {
         int reply_status;              /* of the last HTTP call */
         json_t *reply;
         int64_t reply_retry_after;
+        struct err failed;                           /* what the step goes on to report when it was told */
         enum step_result (*then)(struct saga *saga); /* what follows the call under way */
 };
 

@@ -2,14 +2,16 @@
 #include "services/provisioner/alerter.h"
 
 #include "common/base/buf.h"
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/memory.h"
 #include "common/net/http_client.h"
 
 #include <string.h>
 
-#define INTERVAL     SECONDS(5)
-#define CALL_TIMEOUT SECONDS(10)
+#define INTERVAL       SECONDS(5)
+#define CALL_TIMEOUT   SECONDS(10)
+#define DOUBTFUL_DELAY MINUTES(20) /* between mails, while the mail server does not say whether it takes them */
 
 static const char SQL_LEASE[] = "select catalog.take_lease('alerter', $1, $2::bigint) as fence";
 
@@ -21,6 +23,8 @@ struct alerter {
         struct provisioner *provisioner;
         uv_timer_t timer;
         size_t under_way;
+        size_t mails; /* on their way: they take minutes where the mail server does, and no round waits for them */
+        int64_t mails_from;
 };
 
 struct alert;
@@ -36,9 +40,10 @@ enum { LOG, WEBHOOK, MAIL, CHANNELS };
 
 static const char *const NAMES[CHANNELS] = { "log", "webhook", "mail" };
 
-/* One alert; done when all its channels have answered. */
+/* One alert by some of its channels; done when all of these have answered. */
 struct alert {
         struct alerter *alerter;
+        size_t *counter; /* of those under way: the round's, or the mails' */
         char *id, *cause, *tenant, *title, *detail;
         struct channel channels[CHANNELS];
         int waiting;
@@ -46,11 +51,11 @@ struct alert {
 
 static void marked(void *context, const struct pg_rows *rows, const struct err *err)
 {
-        struct alerter *alerter = context;
+        size_t *counter = context;
 
         (void)rows;
         (void)err; /* delivered again then: better twice than never */
-        alerter->under_way--;
+        --*counter;
 }
 
 static void forget_alert(struct alert *alert)
@@ -78,10 +83,10 @@ static void record(struct alert *alert)
         }
         buf_add_text(&told, "}");
         if (alerter->provisioner->service->stopping)
-                alerter->under_way--;
+                --*alert->counter;
         else
                 pg_pool_exec(alerter->provisioner->service->catalog, SECONDS(5), SQL_TOLD,
-                             PARAMS(alert->id, told.data, all ? "true" : "false"), marked, alerter);
+                             PARAMS(alert->id, told.data, all ? "true" : "false"), marked, alert->counter);
         forget_alert(alert);
 }
 
@@ -127,7 +132,11 @@ static void post_webhook(struct alert *alert)
 
 static void mail_ended(void *context, const struct err *err)
 {
-        channel_ended(context, err);
+        struct channel *channel = context;
+
+        if (err != NULL && strcmp(err->code, "mail_doubtful") == 0)
+                channel->alert->alerter->mails_from = clock_boot_ms() + DOUBTFUL_DELAY;
+        channel_ended(channel, err);
 }
 
 static void send_mail(struct alert *alert)
@@ -137,13 +146,13 @@ static void send_mail(struct alert *alert)
                        *id = mem_printf("alert-%s@tenantry", alert->id);
         auto_free char *text = mem_printf("%s\n\n%s\n\ncause: %s\ntenant: %s\n", alert->title, alert->detail,
                                           alert->cause, alert->tenant ? alert->tenant : "-");
+        struct mail mail = {
+                .to = provisioner->config->alert_mail, .subject = subject, .text = text, .message_id = id
+        };
+        struct mail_on_way *on_way;
         struct err err;
 
-        if (mail_send(
-                    provisioner->service->transfers, &provisioner->mail,
-                    &(struct mail){
-                            .to = provisioner->config->alert_mail, .subject = subject, .text = text, .message_id = id },
-                    mail_ended, &alert->channels[MAIL], &err) < 0)
+        if (mail_send(provisioner->mailer, &mail, mail_ended, &alert->channels[MAIL], &on_way, &err) < 0)
                 mail_ended(&alert->channels[MAIL], &err);
 }
 
@@ -154,26 +163,31 @@ static void write_log(struct alert *alert)
         channel_ended(&alert->channels[LOG], NULL);
 }
 
-static void deliver(struct alerter *alerter, const struct pg_rows *rows, int row)
+static void deliver(struct alerter *alerter, const struct pg_rows *rows, int row, int from, int to, size_t *counter)
 {
         static void (*const tell[CHANNELS])(struct alert * alert) = { write_log, post_webhook, send_mail };
         struct alert *alert = NEW(struct alert);
 
         alert->alerter = alerter;
+        alert->counter = counter;
         alert->id = mem_copy_text(pg_text(rows, row, "alert_id"));
         alert->cause = mem_copy_text(pg_text(rows, row, "cause"));
         alert->tenant = mem_copy_text(pg_text(rows, row, "tenant_id"));
         alert->title = mem_copy_text(pg_text(rows, row, "title"));
         alert->detail = mem_copy_text(pg_text(rows, row, "detail"));
-        for (int i = 0; i < CHANNELS; i++) {
+        for (int i = from; i < to; i++) {
                 bool due = strstr(pg_text(rows, row, "channels"), NAMES[i]) != NULL;
 
                 alert->channels[i] = (struct channel){ .alert = alert, .name = NAMES[i], .due = due };
                 alert->waiting += due;
         }
-        alerter->under_way++;
+        if (alert->waiting == 0) {
+                forget_alert(alert);
+                return;
+        }
+        ++*counter;
         alert->waiting++; /* for us, until all are sent off */
-        for (int i = 0; i < CHANNELS; i++)
+        for (int i = from; i < to; i++)
                 if (alert->channels[i].due)
                         tell[i](alert);
         if (--alert->waiting == 0)
@@ -185,16 +199,19 @@ static void pending_arrived(void *context, const struct pg_rows *rows, const str
         struct alerter *alerter = context;
 
         alerter->under_way--;
-        for (int row = 0; err == NULL && row < pg_rows_count(rows) && !alerter->provisioner->service->stopping; row++)
-                deliver(alerter, rows, row);
+        for (int row = 0; err == NULL && row < pg_rows_count(rows) && !alerter->provisioner->service->stopping; row++) {
+                deliver(alerter, rows, row, LOG, MAIL, &alerter->under_way);
+                deliver(alerter, rows, row, MAIL, CHANNELS, &alerter->mails);
+        }
 }
 
 static void lease_answered(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct alerter *alerter = context;
         const struct provisioner_config *config = alerter->provisioner->config;
+        bool mail = config->alert_mail != NULL && alerter->mails == 0 && clock_boot_ms() >= alerter->mails_from;
         auto_free char *channels =
-                mem_printf("{log%s%s}", config->alert_webhook ? ",webhook" : "", config->alert_mail ? ",mail" : "");
+                mem_printf("{log%s%s}", config->alert_webhook ? ",webhook" : "", mail ? ",mail" : "");
 
         if (err == NULL && pg_rows_count(rows) == 1 && pg_text(rows, 0, "fence") != NULL &&
             !alerter->provisioner->service->stopping)

@@ -39,6 +39,9 @@ static const struct config_option OPTIONS[] = {
         { "SMTP_URL", CONFIG_TEXT, 0, NULL, "Mail server, smtp://host:port or smtps://host:port.", AT(smtp_url), 0, 0 },
         { "SMTP_USER", CONFIG_TEXT, 0, NULL, "Login at the mail server; then TLS is demanded.", AT(smtp_user), 0, 0 },
         { "SMTP_PASSWORD", CONFIG_TEXT, CONFIG_SECRET, NULL, "Its password.", AT(smtp_password), 0, 0 },
+        { "SMTP_CA", CONFIG_TEXT, 0, NULL,
+          "File with the certificate authority of the mail server, PEM; then TLS is demanded. Not set: the system's.",
+          AT(smtp_ca), 0, 0 },
         { "MAIL_DIRECTORY", CONFIG_TEXT, 0, NULL, "Where mails are written as .eml files when SMTP_URL is not set.",
           AT(mail_directory), 0, 0 },
         { "MAIL_FROM", CONFIG_TEXT, CONFIG_REQUIRED, NULL, "Sender of mails: an address of yours.", AT(mail_from), 0,
@@ -108,6 +111,13 @@ static int check_servers(const struct provisioner_config *config, struct err *er
         return 0;
 }
 
+static int check_mail_server(const char *url, struct err *err)
+{
+        if (url == NULL || strncmp(url, "smtp://", 7) == 0 || strncmp(url, "smtps://", 8) == 0)
+                return 0;
+        return err_field(err, "SMTP_URL", "SMTP_URL is not a URL that begins with smtp:// or smtps://");
+}
+
 static int check_places(const struct provisioner_config *config, struct err *err)
 {
         int rc = config_check_url("PUBLIC_URL", config->public_url, err);
@@ -127,9 +137,13 @@ static int check_places(const struct provisioner_config *config, struct err *err
                 rc = config_check_choice("TENANT_SSLMODE", config->tenant_sslmode,
                                          "disable|allow|prefer|require|verify-ca|verify-full", err);
         if (rc == 0)
+                rc = check_mail_server(config->smtp_url, err);
+        if (rc == 0)
                 rc = config_check_directory("ARCHIVE_DIRECTORY", config->archive_directory, err);
         if (rc == 0)
                 rc = config_check_directory("MAIL_DIRECTORY", config->mail_directory, err);
+        if (rc == 0)
+                rc = config_check_file("SMTP_CA", config->smtp_ca, err);
         if (rc == 0)
                 rc = config_check_directory("TENANT_MIGRATIONS", config->migrations, err);
         return rc;

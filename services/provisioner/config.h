@@ -12,7 +12,7 @@ struct provisioner_config {
         char *tenant_sslmode;
         char *public_url, *product_url;
         int64_t workers, app_connections, rotation_overlap_ms;
-        char *smtp_url, *smtp_user, *smtp_password, *mail_directory, *mail_from;
+        char *smtp_url, *smtp_user, *smtp_password, *smtp_ca, *mail_directory, *mail_from;
         char *archive_directory;
         int64_t janitor_interval_ms;
         char *alert_webhook, *alert_mail;

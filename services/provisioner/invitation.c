@@ -1,6 +1,6 @@
-/* The mail that brings a tenant's first administrator in: see invitation.h. */
-#include "services/provisioner/invitation.h"
-
+/* The mail that brings a tenant's first administrator in. It carries our own signed link, never a secret of the
+ * provider's; the link is good for 7 days or until the next invitation is sent. Nothing waits for it: the tenant is
+ * ready before, and stays so whatever becomes of it. */
 #include "common/base/clock.h"
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
@@ -9,40 +9,83 @@
 
 #include <string.h>
 
-#define GIVE_UP_AFTER 30 /* attempts: about half an hour */
+#define TELL_AFTER     30          /* attempts: about half an hour */
+#define PATIENT_DELAY  MINUTES(10) /* between attempts from then on */
+#define DOUBTFUL_DELAY MINUTES(20) /* doubles each time: the person may have them all */
+#define FULL_DELAY     SECONDS(60) /* at most, while others' mails are on their way */
 
 static const char SQL_ALERT[] = "select catalog.raise_alert($1, $2::uuid, $3, $4)";
 
-static enum step_result alerted(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result told(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
-        struct activity *activity = activity_of(saga);
-
         (void)rows;
-        if (err != NULL)
-                return saga_retry(saga, err);
-        return activity_learn(
-                saga, json_pack("{s:I}", "invite_sent", (json_int_t)activity_number(activity, "invite_wanted")));
+        return saga_retry(saga, err ? err : &activity_of(saga)->failed);
+}
+
+/* The tenant works without it, so nobody is stopped; but somebody should look at the mail server. */
+static enum step_result tell(struct saga *saga)
+{
+        auto_free char *cause = mem_printf("invitation:%s", saga_tenant(saga));
+
+        return saga_query(
+                saga, SQL_ALERT,
+                PARAMS(cause, saga_tenant(saga), "an invitation could not be sent", activity_of(saga)->failed.message),
+                told);
+}
+
+static int64_t times_doubtful(struct saga *saga)
+{
+        return json_number(saga_data(saga), "doubtful", 0);
+}
+
+/* Whoever has the mail already is not to have it again and again. */
+static int64_t doubtful_delay(struct saga *saga)
+{
+        int64_t times = times_doubtful(saga);
+
+        json_object_set_new(saga_data(saga), "doubtful", json_integer((json_int_t)times + 1));
+        return DOUBTFUL_DELAY << MIN(times, 6);
 }
 
 static enum step_result mail_sent(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *cause = mem_printf("invitation:%s", saga_tenant(saga));
+        struct err *failed = &activity->failed;
 
-        if (err != NULL && err_is_transient(err) && saga_attempt(saga) < GIVE_UP_AFTER)
-                return saga_retry(saga, err);
-        if (err != NULL)
-                return saga_query(saga, SQL_ALERT,
-                                  PARAMS(cause, saga_tenant(saga), "an invitation could not be sent", err->message),
-                                  alerted);
-        FAILPOINT(mail_after_send, NULL);
-        return activity_learn(
-                saga, json_pack("{s:I}", "invite_sent", (json_int_t)activity_number(activity, "invite_wanted")));
+        if (err == NULL) {
+                FAILPOINT(mail_after_send, NULL);
+                return activity_learn(saga, json_pack("{s:I}", "invite_sent",
+                                                      (json_int_t)activity_number(activity, "invite_wanted")));
+        }
+        if (err->class == ERR_AUTH)
+                return saga_hold(saga, "mail-login", err);
+        *failed = *err;
+        if (strcmp(failed->code, "mail_doubtful") == 0)
+                failed->retry_after = doubtful_delay(saga);
+        else if (saga_attempt(saga) >= TELL_AFTER)
+                failed->retry_after = PATIENT_DELAY;
+        if (err_is_transient(failed) && (saga_attempt(saga) >= TELL_AFTER || times_doubtful(saga) > 1))
+                return tell(saga);
+        return saga_retry(saga, failed);
 }
 
 static void on_mail_sent(void *context, const struct err *err)
 {
-        saga_resume(context, err);
+        struct saga *saga = context;
+
+        activity_end_work(activity_of(saga));
+        saga_resume(saga, err);
+}
+
+static void abandon(void *work)
+{
+        mail_abandon(work);
+}
+
+/* Somebody waits for the tenant. */
+static void interrupt(void *work)
+{
+        mail_cut(work);
 }
 
 static char *mail_text(const struct activity *activity, const char *link)
@@ -54,36 +97,63 @@ static char *mail_text(const struct activity *activity, const char *link)
                           name ? " " : "", name ? name : "", activity_tenant(activity, "company"), link);
 }
 
-enum step_result invitation_send(struct saga *saga)
+static int start_mail(struct saga *saga, struct err *err)
 {
         struct activity *activity = activity_of(saga);
         struct provisioner *provisioner = activity->provisioner;
         int64_t number = activity_number(activity, "invite_wanted");
-        auto_free char *token = NULL, *link = NULL, *text = NULL, *subject = NULL, *id = NULL;
-        struct mail mail;
+        auto_free char *token =
+                invite_link_make(provisioner->app_keys, saga_tenant(saga), (int)number, clock_wall_ms());
+        auto_free char *link = mem_printf("%s/invite/%s", provisioner->config->public_url, token);
+        auto_free char *text = mail_text(activity, link);
+        auto_free char *subject = mem_printf("%s is ready", activity_tenant(activity, "company"));
+        auto_free char *id = mem_printf("invite-%s-%lld@tenantry", saga_tenant(saga), (long long)number);
+        struct mail mail = {
+                .to = activity_tenant(activity, "email"), .subject = subject, .text = text, .message_id = id
+        };
+        struct mail_on_way *on_way;
+        int rc = mail_send(provisioner->mailer, &mail, on_mail_sent, saga, &on_way, err);
+
+        if (rc < 0)
+                return rc;
+        activity_begin_work(activity, on_way, abandon);
+        activity->interrupt = interrupt;
+        return 0;
+}
+
+/* Every place of the mailer may be held by a mail server that hangs: then the saga gives its own back, for whoever
+ * needs no mail. */
+static enum step_result send_invitation(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
         struct err err;
 
         if (FAILPOINT(mail_before_send, &err) < 0)
                 return saga_retry(saga, &err);
-        if (activity_number(activity, "invite_sent") >= number)
+        if (activity_number(activity, "invite_sent") >= activity_number(activity, "invite_wanted"))
                 return STEP_DONE;
-        token = invite_link_make(provisioner->app_keys, saga_tenant(saga), (int)number, clock_wall_ms());
-        link = mem_printf("%s/invite/%s", provisioner->config->public_url, token);
-        text = mail_text(activity, link);
-        subject = mem_printf("%s is ready", activity_tenant(activity, "company"));
-        id = mem_printf("invite-%s-%lld@tenantry", saga_tenant(saga), (long long)number);
-        mail = (struct mail){
-                .to = activity_tenant(activity, "email"), .subject = subject, .text = text, .message_id = id
-        };
-        saga_await(saga, mail_sent);
-        if (mail_send(provisioner->service->transfers, &provisioner->mail, &mail, on_mail_sent, saga, &err) < 0)
-                saga_resume(saga, &err);
-        return STEP_PENDING;
+        if (mailer_is_full(activity->provisioner->mailer))
+                return saga_wait(saga, MIN(FULL_DELAY, SECONDS(1) + saga_step_age(saga) / 4));
+        if (start_mail(saga, &err) < 0)
+                return saga_fail(saga, &err);
+        return saga_await(saga, mail_sent);
+}
+
+/* On the stop of a service: what the server may have taken is not sent again for want of a second. */
+static bool cut_short(void *state)
+{
+        struct activity *activity = state;
+
+        CHECK_MAGIC(activity, ACTIVITY_MAGIC);
+        if (activity->work != NULL && saga_service(activity->saga)->stopping && mail_is_handed_over(activity->work))
+                return false;
+        return activity_interrupt(activity);
 }
 
 static const struct saga_step STEPS[] = {
-        { "send", invitation_send, NULL, MINUTES(24 * 60), 10 },
+        { "send", send_invitation, NULL, MINUTES(24 * 60), 10 },
 };
 
-const struct saga_kind INVITE = { "invite",      STEPS,          ARRAY_SIZE(STEPS),  1,
-                                  activity_open, activity_close, activity_interrupt, NULL };
+const struct saga_kind INVITE = {
+        "invite", STEPS, ARRAY_SIZE(STEPS), 1, activity_open, activity_close, cut_short, NULL
+};

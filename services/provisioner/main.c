@@ -16,7 +16,8 @@
 
 #include <string.h>
 
-#define DISK_CALLS 6 /* at once, of all backups and archives: a disk that hangs leaves threads to the others */
+#define DISK_CALLS   6 /* at once, of all backups and archives: a disk that hangs leaves threads to the others */
+#define MAILS_ON_WAY 4 /* at once: of the same threads */
 
 static const struct saga_kind *const KINDS[] = {
         &PROVISION, &DEPROVISION, &ARCHIVE, &ACCESS, &ROTATE, &RETIRE, &BACKUP, &INVITE, &LINK, NULL,
@@ -37,6 +38,21 @@ static void facts_changed(void *context)
         publisher_wake(provisioner->publisher);
 }
 
+static struct mailer *make_mailer(struct service *service, const struct provisioner_config *config)
+{
+        struct mail_settings settings = {
+                .smtp_url = config->smtp_url,
+                .user = config->smtp_user,
+                .password = config->smtp_password,
+                .ca = config->smtp_ca,
+                .directory = config->mail_directory,
+                .from = config->mail_from,
+        };
+
+        /* A quarter of the sagas in hand: beside the half that may be backups, some are left whatever hangs. */
+        return mailer_new(&service->loop, &settings, (size_t)MAX(1, MIN(MAILS_ON_WAY, config->workers / 4)));
+}
+
 static int start(struct service *service, const void *config, struct err *err)
 {
         struct provisioner *provisioner = NEW(struct provisioner);
@@ -52,13 +68,6 @@ static int start(struct service *service, const void *config, struct err *err)
 
         service->state = provisioner;
         provisioner->service = service;
-        provisioner->mail = (struct mail_settings){
-                .smtp_url = c->smtp_url,
-                .user = c->smtp_user,
-                .password = c->smtp_password,
-                .directory = c->mail_directory,
-                .from = c->mail_from,
-        };
         rc = keyring_parse("CONTROL_KEYS", c->control_keys, &provisioner->control_keys, err);
         if (rc == 0)
                 rc = keyring_parse("APP_KEYS", c->app_keys, &provisioner->app_keys, err);
@@ -66,6 +75,7 @@ static int start(struct service *service, const void *config, struct err *err)
                 rc = migration_set_load(c->migrations, &provisioner->migrations, err);
         if (rc < 0)
                 return rc;
+        provisioner->mailer = make_mailer(service, c);
         provisioner->disk = blocking_new(&service->loop, DISK_CALLS);
         provisioner->servers = servers_new(provisioner);
         provisioner->sagas = saga_engine_new(service, KINDS, (size_t)c->workers);
@@ -122,6 +132,7 @@ static void finish(struct service *service)
         waker_free(provisioner->waker);
         janitor_free(provisioner->janitor);
         rewrap_free(provisioner->rewrap);
+        mailer_free(provisioner->mailer);
         alerter_free(provisioner->alerter);
         dump_tools_free(provisioner->dump_tools);
         servers_free(provisioner->servers);

@@ -1,10 +1,9 @@
-/* Provisioning: from a name nobody has to a tenant whose first administrator is invited. Each step may run twice; each
- * finds out what is already done. */
+/* Provisioning: from a name nobody has to a tenant whose first administrator can be invited. Each step may run twice;
+ * each finds out what is already done. */
 #include "common/base/crypto.h"
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
 #include "services/provisioner/activity.h"
-#include "services/provisioner/invitation.h"
 
 #include <string.h>
 
@@ -29,7 +28,6 @@ static enum step_result plant_identity(struct saga *saga);
 static enum step_result migrate(struct saga *saga);
 static enum step_result create_admin(struct saga *saga);
 static enum step_result open_access(struct saga *saga);
-static enum step_result invite(struct saga *saga);
 
 /* clang-format off */
 static const struct saga_step STEPS[] = {
@@ -43,7 +41,7 @@ static const struct saga_step STEPS[] = {
         /* the point of no return */
         { "create_admin",   create_admin,    NULL,            MINUTES(30),          80 },
         { "open_access",    open_access,     NULL,            MINUTES(30),          88 },
-        { "invite",         invite,          NULL,            MINUTES(60),          95 },
+        { "invite",         activity_done,   NULL,            MINUTES(60),          95 }, /* an activity of its own now */
 };
 /* clang-format on */
 
@@ -273,9 +271,4 @@ static enum step_result create_admin(struct saga *saga)
 static enum step_result open_access(struct saga *saga)
 {
         return activity_of(saga)->driver->apply_access(saga);
-}
-
-static enum step_result invite(struct saga *saga)
-{
-        return invitation_send(saga);
 }

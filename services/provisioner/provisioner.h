@@ -16,7 +16,7 @@ struct provisioner {
         const struct provisioner_config *config;
         struct keyring *control_keys, *app_keys;
         struct migration_set *migrations;
-        struct mail_settings mail;
+        struct mailer *mailer;
         struct blocking *disk; /* calls to ARCHIVE_DIRECTORY, which may hang */
         struct servers *servers;
         struct saga_engine *sagas;

@@ -8,6 +8,7 @@ import uuid
 from base64 import b64decode
 from dataclasses import dataclass, field
 from email import message_from_bytes
+from email.message import EmailMessage
 from email.policy import default
 from typing import Any
 
@@ -41,6 +42,7 @@ def live(stack: Stack, callers: dict[str, RecordingApi]) -> Life:
         letters_before=max((each["id"] for each in api.get("/api/admin/dead-letters").json["items"]), default=0)
     )
     tenant = begin(api, callers[""], callers["signup"])
+    eventually(lambda: mails_about(stack, tenant), 20, "the invitation is sent")
     use(api, app, tenant)
     follow_the_invitation(stack, callers[""], app, tenant)
     be_delayed(stack, api, tenant)
@@ -87,8 +89,13 @@ def use(api: RecordingApi, app: RecordingApi, tenant: str) -> None:
     assert api.command(tenant, "retry").status == 202
 
 
+def mails_about(stack: Stack, tenant: str) -> list[EmailMessage]:
+    paths = (stack.root / "mail").glob(f"invite-{tenant}-*.eml")
+    return [message_from_bytes(path.read_bytes(), policy=default) for path in paths]
+
+
 def follow_the_invitation(stack: Stack, nobody: RecordingApi, app: RecordingApi, tenant: str) -> None:
-    mails = [message_from_bytes(path.read_bytes(), policy=default) for path in (stack.root / "mail").glob("*.eml")]
+    mails = mails_about(stack, tenant)
     texts = "".join(mail.get_body(("plain",)).get_content() for mail in mails)  # type: ignore[union-attr]
     links = re.findall(rf"/invite/({tenant}[\w.-]+)", texts)
     newest = max(links, key=lambda link: int(link.split(".")[1]))

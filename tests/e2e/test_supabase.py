@@ -171,14 +171,16 @@ def test_the_invitation_goes_by_smtp_and_waits_for_a_mail_server_that_is_away(st
     provisioner = stack.services["provisioner-0"]
     nobody = reserve_port()
     with told(provisioner, SMTP_URL=f"smtp://127.0.0.1:{nobody}"):
-        tenant = api.signup("Mailed Shop", email="mia@mailed.test").json["tenant_id"]
+        tenant = api.ready_tenant("Mailed Shop", email="mia@mailed.test")
         waiting = eventually(
-            lambda: (seen := api.tenant(tenant)).get("activity", {}).get("error") and seen, 40, "the mail cannot go"
+            lambda: (seen := api.tenant(tenant)).get("activity") and seen["activity"].get("error") and seen,
+            40,
+            "the mail cannot go",
         )
-        assert waiting["activity"]["step"] == "invite" and waiting["activity"]["error"]["code"] == "mail_not_sent"
+        assert waiting["activity"]["kind"] == "invite" and waiting["activity"]["error"]["code"] == "mail_not_sent"
         with told(provisioner, SMTP_URL=f"smtp://127.0.0.1:{stack.smtp_port}"):
             stack.postgres.execute("update provisioner.saga set next_at = now() where status = 'running'", "tenantry")
-            api.wait_state(tenant, "ready", 40)
+            eventually(lambda: stack.control_sandbox("GET", "mail?to=mia@mailed.test"), 40, "the mail follows")
             resent = api.command(tenant, "resend-invite").json["operation_id"]
             assert api.wait_operation(resent)["state"] == "succeeded"
     mails = stack.control_sandbox("GET", "mail?to=mia@mailed.test")
@@ -296,7 +298,9 @@ def invitation_for(stack: Stack, tenant: str) -> str:
     import base64
     import re
 
-    mails = sorted((stack.root / "mail").glob(f"invite-{tenant}-*.eml"))
+    mails = eventually(
+        lambda: sorted((stack.root / "mail").glob(f"invite-{tenant}-*.eml")), 20, "the invitation is written"
+    )
     body = mails[-1].read_text().split("\n\n", 1)[1]
     text = base64.b64decode(body).decode()
     found = re.search(r"/invite/(\S+)", text)
