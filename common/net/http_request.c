@@ -1,5 +1,6 @@
 /* What a handler sees of a request, and how it answers: see http_server.h. */
 #include "common/base/clock.h"
+#include "common/base/config.h"
 #include "common/base/memory.h"
 #include "common/net/http_private.h"
 
@@ -13,7 +14,51 @@ const char *http_segment(const struct http_request *request)
 
 const char *http_query(const struct http_request *request, const char *name)
 {
-        return MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, name);
+        const char *value = NULL;
+
+        if (MHD_lookup_connection_value_n(request->connection, MHD_GET_ARGUMENT_KIND, name, strlen(name), &value,
+                                          NULL) != MHD_YES)
+                return NULL;
+        return value ? value : ""; /* "?all" is there, though it has no value */
+}
+
+struct query {
+        const struct http_parameter *table;
+        unsigned seen; /* a bit for each parameter of the table */
+        struct err err;
+};
+
+static int check_parameter(struct query *query, const char *name, const char *value)
+{
+        const struct http_parameter *known = query->table;
+        unsigned bit;
+
+        while (known != NULL && known->name != NULL && strcmp(known->name, name) != 0)
+                known++;
+        if (known == NULL || known->name == NULL)
+                return err_field(&query->err, name, "%.60s is not a parameter of this path", name);
+        bit = 1U << (known - query->table);
+        if (query->seen & bit)
+                return err_field(&query->err, name, "%s is given twice", name);
+        query->seen |= bit;
+        return known->choices ? config_check_choice(name, value, known->choices, &query->err) : 0;
+}
+
+static enum MHD_Result parameter_found(void *context, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+        (void)kind;
+        return check_parameter(context, name, value ? value : "") < 0 ? MHD_NO : MHD_YES;
+}
+
+bool http_query_holds(struct http_request *request)
+{
+        struct query query = { .table = request->route->query };
+
+        MHD_get_connection_values(request->connection, MHD_GET_ARGUMENT_KIND, parameter_found, &query);
+        if (query.err.class == ERR_NONE)
+                return true;
+        http_answer_error(request, &query.err);
+        return false;
 }
 
 const char *http_header(const struct http_request *request, const char *name)
@@ -56,11 +101,15 @@ void http_answer_header(struct http_request *request, const char *name, const ch
         buf_add(&request->headers, value, strlen(value) + 1);
 }
 
-/* What every answer carries; pages bring their own, stricter policy. */
-static void add_common_headers(struct MHD_Response *response, const char *content_type)
+/* What every answer carries; pages bring their own, stricter policy. Who is refused now may not be a minute later: only
+ * a good answer may be kept. */
+static void add_common_headers(const struct http_request *request, unsigned status, struct MHD_Response *response,
+                               const char *content_type)
 {
+        const char *cache = status < 300 && request->route != NULL ? request->route->cache : NULL;
+
         MHD_add_response_header(response, "Content-Type", content_type);
-        MHD_add_response_header(response, "Cache-Control", "no-store");
+        MHD_add_response_header(response, "Cache-Control", cache ? cache : "no-store");
         MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
 }
 
@@ -70,7 +119,7 @@ void http_answer(struct http_request *request, unsigned status, const char *cont
         struct MHD_Response *response =
                 MHD_create_response_from_buffer(length, (void *)(uintptr_t)body, MHD_RESPMEM_MUST_COPY);
 
-        add_common_headers(response, content_type);
+        add_common_headers(request, status, response, content_type);
         http_send(request, status, response);
 }
 

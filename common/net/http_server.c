@@ -192,6 +192,13 @@ static void refuse_when_stopping(struct http_request *request)
         http_answer_header(request, "Connection", "close");
 }
 
+static size_t body_limit(const struct http_request *request)
+{
+        const struct http_route *route = request->route;
+
+        return route != NULL && route->body_bytes != 0 ? route->body_bytes : request->server->limits.body_bytes;
+}
+
 static bool is_json(const char *type)
 {
         return type != NULL && strncasecmp(type, "application/json", 16) == 0 && strchr("; \t", type[16]) != NULL;
@@ -202,10 +209,9 @@ static void refuse_by_headers(struct http_request *request)
         const char *length = http_header(request, "Content-Length"), *type = http_header(request, "Content-Type");
         bool has_body = (length != NULL && strcmp(length, "0") != 0) || http_header(request, "Transfer-Encoding");
 
-        if (length != NULL && strtoull(length, NULL, 10) > request->server->limits.body_bytes)
+        if (length != NULL && strtoull(length, NULL, 10) > body_limit(request))
                 request->refused = 413;
-        else if (has_body && !is_json(type) && request->route && strcmp(request->route->method, "POST") == 0 &&
-                 strncmp(request->path, "/api/", 5) == 0 && strncmp(request->path, "/api/webhooks/", 14) != 0)
+        else if (has_body && !is_json(type) && !request->route->any_body && strcmp(request->route->method, "POST") == 0)
                 request->refused = 415;
 }
 
@@ -318,7 +324,7 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
         }
         CHECK_MAGIC(request, HTTP_REQUEST_MAGIC);
         if (*upload_size > 0) {
-                if (request->body.length + *upload_size > request->server->limits.body_bytes && !request->refused)
+                if (request->body.length + *upload_size > body_limit(request) && !request->refused)
                         request->refused = 413;
                 if (!request->refused)
                         buf_add(&request->body, upload, *upload_size);

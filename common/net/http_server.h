@@ -9,15 +9,25 @@ struct http_server;
 struct http_request;
 struct http_stream;
 
+/* What a query may hold. */
+struct http_parameter {
+        const char *name;
+        const char *choices; /* "a|b|c", or NULL: any text */
+};
+
 struct http_route {
         const char *method; /* "GET"; HEAD is answered like GET without its body */
         const char *path;   /* "/api/tenants/{id}/suspend": {id} matches one segment */
         void (*handle)(struct http_request *request, void *context);
-        const void *extra; /* for the handler, by http_route_extra */
+        const void *extra;                  /* for the handler, by http_route_extra */
+        const struct http_parameter *query; /* for http_query_holds; ends with a NULL name, NULL = takes none */
+        size_t body_bytes;                  /* a larger body is answered 413; 0 = what http_limits says */
+        const char *cache;                  /* Cache-Control of its good answers; NULL = "no-store" */
+        bool any_body;                      /* the body may be of any type; else only JSON is taken (415) */
 };
 
 struct http_limits {
-        size_t body_bytes;    /* more is answered 413 */
+        size_t body_bytes;    /* more is answered 413, where the route says nothing else */
         unsigned connections; /* in all */
         unsigned per_address; /* from one address */
         int64_t read_ms;      /* a connection that has not sent a whole request by then is closed */
@@ -42,6 +52,9 @@ const char *http_header(const struct http_request *request, const char *name); /
 const char *http_body(const struct http_request *request, size_t *ret_length); /* NUL-terminated */
 const char *http_address(const struct http_request *request);                  /* the peer's address as text */
 const void *http_route_extra(const struct http_request *request);
+/* Holds the query against the route's table. False: a parameter is unknown, told twice or no choice of its list; then
+ * the request is answered 400, naming it. */
+bool http_query_holds(struct http_request *request);
 /* Where a handler keeps its state; freed with release when the request ends, however it ends. */
 void http_keep(struct http_request *request, void *state, void (*release)(void *state));
 

@@ -32,10 +32,10 @@ static void answer_metrics(struct http_request *request, void *context)
 }
 
 static const struct http_route ROUTES[] = {
-        { "GET", "/healthz", answer_health, NULL },
-        { "GET", "/readyz", answer_ready, NULL },
-        { "GET", "/metrics", answer_metrics, NULL },
-        { NULL, NULL, NULL, NULL },
+        { .method = "GET", .path = "/healthz", .handle = answer_health },
+        { .method = "GET", .path = "/readyz", .handle = answer_ready },
+        { .method = "GET", .path = "/metrics", .handle = answer_metrics },
+        { .method = NULL },
 };
 
 int ops_server_new(struct service *service, struct http_server **ret, struct err *err)

@@ -31,6 +31,8 @@ static const char *authenticate(struct gateway *gateway, struct http_request *re
         return NULL;
 }
 
+/* Who opens an invitation did not write its address: what a mail program hangs on to a link does no harm. Everybody
+ * else is told of a query that would do nothing. */
 static void guard(struct http_request *request, void *context)
 {
         struct gateway *gateway = context;
@@ -45,24 +47,52 @@ static void guard(struct http_request *request, void *context)
                 if (caller == NULL)
                         return;
         }
+        if (!endpoint->any_query && !http_query_holds(request))
+                return;
         endpoint->answer(gateway, request, caller);
 }
 
-#define ROUTE(method, path, ...)                                                                                       \
+/* What stands in the query, as contracts/openapi.yaml has it. */
+
+#define STATES "requested|provisioning|ready|attention|archived|deprovisioned"
+
+static const struct http_parameter TENANTS_QUERY[] = {
+        { "state", STATES }, { "subdomain", NULL }, { "plan", NULL },
+        { "limit", NULL },   { "cursor", NULL },    { NULL, NULL },
+};
+
+static const struct http_parameter STREAM_QUERY[] = { { "tenant_id", NULL }, { NULL, NULL } };
+
+static const struct http_parameter ALERTS_QUERY[] = { { "all", NULL }, { NULL, NULL } };
+
+#define ENDPOINT(...)                                                                                                  \
+        &(const struct endpoint)                                                                                       \
         {                                                                                                              \
-                method, path, guard, &(const struct endpoint)                                                          \
-                {                                                                                                      \
-                        __VA_ARGS__                                                                                    \
-                }                                                                                                      \
+                __VA_ARGS__                                                                                            \
         }
-#define COMMAND(path, name) ROUTE("POST", "/api/tenants/{id}/" path, SCOPE_ADMIN, command_post, name)
+/* What follows the answer is more of the route. */
+#define ROUTE(verb, where, scopes, answered, ...)                                                                      \
+        {                                                                                                              \
+                .method = verb, .path = where, .handle = guard,                                                        \
+                .extra = ENDPOINT(.scope = scopes, .answer = answered), __VA_ARGS__                                    \
+        }
+#define COMMAND(where, name)                                                                                           \
+        {                                                                                                              \
+                .method = "POST", .path = "/api/tenants/{id}/" where, .handle = guard,                                 \
+                .extra = ENDPOINT(.scope = SCOPE_ADMIN, .answer = command_post, .command = name)                       \
+        }
+#define PAGE(verb, answered)                                                                                           \
+        {                                                                                                              \
+                .method = verb, .path = "/invite/{id}", .handle = guard,                                               \
+                .extra = ENDPOINT(.scope = SCOPE_NONE, .answer = answered, .any_query = true), .any_body = true        \
+        }
 
 const struct http_route GATEWAY_ROUTES[] = {
-        ROUTE("POST", "/api/signups", SCOPE_SIGNUP, signup_post, NULL),
-        ROUTE("GET", "/api/operations/{id}", SCOPE_SIGNUP | SCOPE_READ, operation_get, NULL),
-        ROUTE("GET", "/api/tenants", SCOPE_READ, tenants_get, NULL),
-        ROUTE("GET", "/api/tenants/{id}", SCOPE_READ, tenant_get, NULL),
-        ROUTE("GET", "/api/tenants/{id}/connection", SCOPE_APP, connection_get, NULL),
+        ROUTE("POST", "/api/signups", SCOPE_SIGNUP, signup_post),
+        ROUTE("GET", "/api/operations/{id}", SCOPE_SIGNUP | SCOPE_READ, operation_get),
+        ROUTE("GET", "/api/tenants", SCOPE_READ, tenants_get, .query = TENANTS_QUERY),
+        ROUTE("GET", "/api/tenants/{id}", SCOPE_READ, tenant_get),
+        ROUTE("GET", "/api/tenants/{id}/connection", SCOPE_APP, connection_get),
         COMMAND("suspend", "suspend"),
         COMMAND("resume", "resume"),
         COMMAND("archive", "archive"),
@@ -71,14 +101,14 @@ const struct http_route GATEWAY_ROUTES[] = {
         COMMAND("retry", "retry"),
         COMMAND("backup", "backup"),
         COMMAND("resend-invite", "resend_invite"),
-        ROUTE("GET", "/api/stream", SCOPE_READ, stream_get, NULL),
-        ROUTE("GET", "/api/admin/inventory", SCOPE_ADMIN, inventory_get, NULL),
-        ROUTE("GET", "/api/admin/alerts", SCOPE_ADMIN, alerts_get, NULL),
-        ROUTE("GET", "/api/admin/dead-letters", SCOPE_ADMIN, dead_letters_get, NULL),
-        ROUTE("GET", "/api/admin/dead-letters/{id}", SCOPE_ADMIN, dead_letter_get, NULL),
-        ROUTE("POST", "/api/admin/dead-letters/{id}/replay", SCOPE_ADMIN, dead_letter_replay, NULL),
-        ROUTE("GET", "/api/invites/{id}", SCOPE_APP, invite_check_get, NULL),
-        ROUTE("GET", "/invite/{id}", SCOPE_NONE, invite_get, NULL),
-        ROUTE("POST", "/invite/{id}", SCOPE_NONE, invite_post, NULL),
-        { NULL, NULL, NULL, NULL },
+        ROUTE("GET", "/api/stream", SCOPE_READ, stream_get, .query = STREAM_QUERY),
+        ROUTE("GET", "/api/admin/inventory", SCOPE_ADMIN, inventory_get),
+        ROUTE("GET", "/api/admin/alerts", SCOPE_ADMIN, alerts_get, .query = ALERTS_QUERY),
+        ROUTE("GET", "/api/admin/dead-letters", SCOPE_ADMIN, dead_letters_get),
+        ROUTE("GET", "/api/admin/dead-letters/{id}", SCOPE_ADMIN, dead_letter_get),
+        ROUTE("POST", "/api/admin/dead-letters/{id}/replay", SCOPE_ADMIN, dead_letter_replay),
+        ROUTE("GET", "/api/invites/{id}", SCOPE_APP, invite_check_get),
+        PAGE("GET", invite_get),
+        PAGE("POST", invite_post),
+        { .method = NULL },
 };
