@@ -5,35 +5,59 @@
 #include "common/net/http_server.h"
 
 #include <microhttpd.h>
+#include <uthash.h>
 
 #define HTTP_SERVER_MAGIC  0x68747031
 #define HTTP_REQUEST_MAGIC 0x68747271
 #define HTTP_STREAM_LIMIT  (1024 * 1024)
 #define HTTP_STREAM_LOW    (64 * 1024)
 
+/* A connection from a proxy that we believe, until it has said whether it speaks for somebody. */
+struct http_guest {
+        struct http_guest *prev, *next;
+        struct http_server *server;
+        struct address address;
+        uv_poll_t poll;
+        int fd;
+        int looked_at; /* bytes, the last time */
+        int64_t since;
+};
+
+/* How many connections there are from one address. */
+struct http_source {
+        struct address address;
+        unsigned count;
+        UT_hash_handle hh;
+};
+
 /* One TCP connection, watched for peers that send or read too slowly. */
 struct http_connection {
         struct http_connection *prev, *next;
         int fd;
-        int64_t since; /* waiting for (the rest of) a request since then */
-        bool busy;     /* a request is being handled or streamed */
+        struct address address; /* of the peer, or of the one for whom a proxy speaks in the PROXY protocol */
+        int64_t since;          /* waiting for (the rest of) a request since then */
+        bool busy;              /* a request is being handled or streamed */
 };
 
 struct http_server {
         unsigned magic;
         struct MHD_Daemon *daemon;
         uv_loop_t *loop;
-        uv_poll_t poll;
+        int listener;
+        uv_poll_t accept, poll;
         uv_timer_t timer, sweep;
         uv_prepare_t prepare;
         uv_idle_t idle;
         int handles;
         unsigned rounds;
-        bool run_wanted, listening, ending; /* ending: nothing new reaches a handler */
+        bool run_wanted, listening, full, draining, ending; /* ending: nothing new reaches a handler */
         const struct http_route *routes;
         struct http_limits limits;
         void *context;
         struct http_connection *connections;
+        struct http_guest *guests;
+        struct http_source *sources;
+        unsigned connection_count; /* with guests */
         struct http_request *requests;
         size_t waiting;
 };
@@ -45,7 +69,7 @@ struct http_request {
         struct MHD_Connection *connection;
         struct http_connection *peer;
         const struct http_route *route;
-        char *method, *path, *segment, address[64];
+        char *method, *path, *segment, address[ADDRESS_TEXT], site[ADDRESS_TEXT];
         struct buf body;
         unsigned refused; /* status to answer once the body has been read over, 0 = none */
         bool dispatched, suspended, answered, inside;
@@ -68,6 +92,26 @@ struct http_stream {
         void *context;
 };
 
+/* The request's route and segment, or 404 or 405 to be answered. */
+void http_find_route(struct http_request *request);
+/* Looks at the head of a request: what is wrong with it becomes the status to be answered. */
+void http_refuse(struct http_request *request);
+void http_answer_refused(struct http_request *request);
+size_t http_body_limit(const struct http_request *request);
+/* Fills the caller's address and site. */
+void http_find_caller(struct http_request *request);
+/* The socket that address and port name. Returns it, or -ERR_INPUT. */
+int http_listen(const char *address, int port, struct err *err);
+/* Takes connections from the server's listener, within its limits; http_stop_accepting closes it. */
+void http_start_accepting(struct http_server *server);
+void http_stop_accepting(struct http_server *server);
+/* Told by libmicrohttpd's connections. */
+void http_connection_began(struct http_server *server, struct http_connection *peer);
+void http_connection_ended(struct http_server *server, struct http_connection *peer);
+/* One of the server's handles is closed; frees it with the last. */
+void http_handle_closed(struct http_server *server);
+/* Ends guests that keep us waiting, and looks whether there is room again. */
+void http_sweep_guests(struct http_server *server, int64_t now);
 /* Hands response to the peer: at once inside the handler, else by waking the connection. */
 void http_send(struct http_request *request, unsigned status, struct MHD_Response *response);
 /* Lets libmicrohttpd work on the next turn of the loop. */

@@ -77,6 +77,11 @@ const char *http_address(const struct http_request *request)
         return request->address;
 }
 
+const char *http_site(const struct http_request *request)
+{
+        return request->site;
+}
+
 const void *http_route_extra(const struct http_request *request)
 {
         return request->route->extra;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/base/json.h"
+#include "common/net/proxies.h"
 
 #include <uv.h>
 
@@ -27,17 +28,20 @@ struct http_route {
 };
 
 struct http_limits {
-        size_t body_bytes;    /* more is answered 413, where the route says nothing else */
-        unsigned connections; /* in all */
-        unsigned per_address; /* from one address */
-        int64_t read_ms;      /* a connection that has not sent a whole request by then is closed */
-        int64_t answer_ms;    /* a request without an answer by then gets 503 */
+        size_t body_bytes;             /* more is answered 413, where the route says nothing else */
+        unsigned connections;          /* in all */
+        unsigned per_address;          /* from one address (IPv6: from one /64), but a proxy's own do not count */
+        int64_t read_ms;               /* a connection that has not sent a whole request by then is closed */
+        int64_t answer_ms;             /* a request without an answer by then gets 503 */
+        const struct proxies *proxies; /* whose word on a caller's address is believed; borrowed, NULL = nobody's */
 };
 
 /* routes end with a NULL method and are borrowed. Returns 0 and *ret, or -ERR_INPUT (port taken). address: "0.0.0.0".
  */
 int http_server_new(uv_loop_t *loop, const char *address, int port, const struct http_route *routes,
                     const struct http_limits *limits, void *context, struct http_server **ret, struct err *err);
+/* Goes on as before, but each answer ends its connection, so that callers look for another server. */
+void http_server_drain(struct http_server *server);
 /* Takes no new connections and no new requests (503, close); running requests go on. */
 void http_server_stop_listening(struct http_server *server);
 /* Requests that still wait for their answer, without streams. */
@@ -50,7 +54,8 @@ const char *http_segment(const struct http_request *request);                  /
 const char *http_query(const struct http_request *request, const char *name);  /* NULL where missing */
 const char *http_header(const struct http_request *request, const char *name); /* NULL where missing */
 const char *http_body(const struct http_request *request, size_t *ret_length); /* NUL-terminated */
-const char *http_address(const struct http_request *request);                  /* the peer's address as text */
+const char *http_address(const struct http_request *request); /* the caller's address as text, as far as is known */
+const char *http_site(const struct http_request *request);    /* the same for limits: of IPv6 its /64 */
 const void *http_route_extra(const struct http_request *request);
 /* Holds the query against the route's table. False: a parameter is unknown, told twice or no choice of its list; then
  * the request is answered 400, naming it. */

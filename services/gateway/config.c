@@ -2,6 +2,7 @@
 #include "services/gateway/config.h"
 
 #include "common/base/keyring.h"
+#include "common/net/proxies.h"
 
 #define AT(field) offsetof(struct gateway_config, field)
 
@@ -36,6 +37,10 @@ static const struct config_option OPTIONS[] = {
         { "CONNECTIONS", CONFIG_INTEGER, 0, "4000", "Connections at once.", AT(connections), 1, 100000 },
         { "CONNECTIONS_PER_ADDRESS", CONFIG_INTEGER, 0, "1000", "Connections at once from one address.",
           AT(connections_per_address), 1, 100000 },
+        { "TRUSTED_PROXIES", CONFIG_TEXT, 0, NULL,
+          "Addresses and ranges of the proxies before this gateway, with commas. What they say of the caller's address "
+          "is believed: Forwarded, X-Forwarded-For, the PROXY protocol. Nobody else is.",
+          AT(trusted_proxies), 0, 0 },
 };
 
 const struct config_table GATEWAY_OPTIONS = { OPTIONS, ARRAY_SIZE(OPTIONS) };
@@ -44,6 +49,7 @@ int gateway_config_check(const void *given, struct err *err)
 {
         const struct gateway_config *config = given;
         struct keyring *ring = NULL;
+        struct proxies *proxies = NULL;
         int rc = keyring_parse("APP_KEYS", config->app_keys, &ring, err);
 
         keyring_free(ring);
@@ -51,5 +57,8 @@ int gateway_config_check(const void *given, struct err *err)
                 rc = config_check_url("PUBLIC_URL", config->public_url, err);
         if (rc == 0)
                 rc = config_check_url("PRODUCT_URL", config->product_url, err);
+        if (rc == 0)
+                rc = proxies_parse("TRUSTED_PROXIES", config->trusted_proxies, &proxies, err);
+        proxies_free(proxies);
         return rc;
 }

@@ -14,6 +14,7 @@ struct gateway_config {
         int64_t public_signup_per_hour, signups_in_progress;
         int64_t message_timeout_ms, max_wait_ms, read_timeout_ms;
         int64_t connections, connections_per_address;
+        char *trusted_proxies;
 };
 
 extern const struct config_table GATEWAY_OPTIONS;

@@ -12,6 +12,7 @@ struct gateway {
         const struct gateway_config *config;
         struct keyring *app_keys;
         struct tokens *tokens;
+        struct proxies *proxies;
         struct limiter *public_signups;
         struct kafka_producer *producer;
         struct http_server *server;

@@ -61,10 +61,13 @@ static int start(struct service *service, const void *config, struct err *err)
         if (rc == 0)
                 rc = tokens_new(&service->loop, c->tokens, &gateway->tokens, err);
         if (rc == 0)
+                rc = proxies_parse("TRUSTED_PROXIES", c->trusted_proxies, &gateway->proxies, err);
+        if (rc == 0)
                 rc = kafka_producer_new(&service->loop, &service->kafka, (int)c->message_timeout_ms, TOPICS,
                                         producer_died, gateway, &gateway->producer, err);
         if (rc < 0)
                 return rc;
+        limits.proxies = gateway->proxies;
         gateway->public_signups = limiter_new(c->public_signup_per_hour);
         gateway->recent = recent_new();
         gateway->waiters = waiters_new(gateway);
@@ -119,6 +122,7 @@ static void finish(struct service *service)
         recent_free(gateway->recent);
         tokens_free(gateway->tokens);
         keyring_free(gateway->app_keys);
+        proxies_free(gateway->proxies);
         free(gateway);
 }
 

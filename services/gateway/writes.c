@@ -19,7 +19,7 @@ static bool public_signup_allowed(struct gateway *gateway, struct http_request *
                                     "too many signups are in progress; try again soon");
                 return false;
         }
-        wait = limiter_take(gateway->public_signups, http_address(request), clock_boot_ms());
+        wait = limiter_take(gateway->public_signups, http_site(request), clock_boot_ms());
         if (wait == 0)
                 return true;
         snprintf(seconds, sizeof(seconds), "%lld", (long long)(wait / 1000 + 1));

@@ -11,6 +11,7 @@ import itertools
 import json
 import re
 import socket
+import subprocess
 import threading
 import uuid
 from collections.abc import Iterator
@@ -87,8 +88,11 @@ def second(stack: Stack) -> Service:
 
 @pytest.fixture(scope="module")
 def public(stack: Stack) -> Iterator[Service]:
-    """A gateway that takes signups from anybody."""
-    gateway = stack.start_service("gateway", 2, PUBLIC_SIGNUP="1", PUBLIC_SIGNUPS_PER_HOUR="3", SIGNUPS_IN_PROGRESS="1")
+    """A gateway that takes signups from anybody, also through a proxy."""
+    gateway = stack.start_service(
+        "gateway", 2, PUBLIC_SIGNUP="1", PUBLIC_SIGNUPS_PER_HOUR="3", SIGNUPS_IN_PROGRESS="1",
+        TRUSTED_PROXIES="127.0.9.0/30, 2001:db8::/32",
+    )  # fmt: skip
     yield gateway
     assert gateway.stop()
 
@@ -312,11 +316,13 @@ def test_the_token_file_is_read_again_and_a_broken_one_changes_nothing(stack: St
 # Public signup.
 
 
-def from_address(gateway: Service, address: str, body: dict[str, Any]) -> tuple[int, dict[str, str], Any]:
+def from_address(
+    gateway: Service, address: str, body: dict[str, Any], **headers: str
+) -> tuple[int, dict[str, str], Any]:
     port = gateway.http_port or 0
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20, source_address=(address, 0))
     try:
-        connection.request("POST", "/api/signups", json.dumps(body), {"content-type": "application/json"})
+        connection.request("POST", "/api/signups", json.dumps(body), {"content-type": "application/json", **headers})
         response = connection.getresponse()
         return response.status, {name.lower(): value for name, value in response.headers.items()}, json.load(response)
     finally:
@@ -343,6 +349,35 @@ def test_anybody_may_sign_up_where_that_is_open_but_not_too_often(stack: Stack, 
     assert sign_up_when_there_is_room("127.0.0.3")[0] == 202
     assert Api(public.url, "nonsense").signup().status == 401
     assert Api(public.url, stack.settings["tokens"]["read"]).signup().status == 403
+
+
+def test_a_caller_behind_a_proxy_has_a_limit_of_its_own(public: Service) -> None:
+    """Refused bodies count as well, and make no tenants."""
+
+    def status(address: str, **headers: str) -> int:
+        def answered() -> int:
+            found = from_address(public, address, {}, **{name.replace("_", "-"): of for name, of in headers.items()})
+            return 0 if found[0] == 503 else found[0]  # while a signup of another test is in progress
+
+        return int(eventually(answered, 20, "there is room for signups"))
+
+    one, other = "203.0.113.5", "2001:db8:1::5"
+    assert [status("127.0.9.1", x_forwarded_for=one) for _ in range(4)] == [400, 400, 400, 429]
+    assert status("127.0.9.2", x_forwarded_for=f"{other}, {one}, 127.0.9.1") == 429  # what stands before is a stranger's
+    assert status("127.0.9.2", forwarded=f"for={other}, for={one}:1234;by=127.0.9.2") == 429
+    assert status("127.0.9.1", x_forwarded_for="203.0.113.6") == 400
+    site = [status("127.0.9.1", forwarded=f'for="[2001:db9::{host}]:99"') for host in range(4)]
+    assert site == [400, 400, 400, 429]  # all from one /64
+    assert [status("127.0.9.9", x_forwarded_for=f"203.0.113.{host}") for host in range(4)] == [400, 400, 400, 429]
+
+
+def test_a_proxy_that_is_none_stops_the_start_by_its_name(stack: Stack) -> None:
+    gateway = stack.services["gateway-0"]
+    told = {**gateway.environment, "TRUSTED_PROXIES": "10.0.0.1, balancer.example"}
+    done = subprocess.run(
+        [str(stack.build / "tenantry-gateway"), "--check-config"], env=told, capture_output=True, text=True, timeout=20
+    )
+    assert done.returncode == 2 and "TRUSTED_PROXIES" in done.stderr and "balancer.example" in done.stderr, done
 
 
 def test_public_signups_wait_while_too_many_are_in_progress(stack: Stack, public: Service, caller: Api) -> None:
