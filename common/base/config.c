@@ -38,7 +38,7 @@ static int parse_duration(const struct config_option *option, const char *text, 
         int64_t value;
 
         errno = 0;
-        value = strtoll(text, &end, 10);
+        value = strtoll(strcmp(text, "0") == 0 ? "0ms" : text, &end, 10); /* nothing is nothing in any unit */
         if (errno == 0 && end != text && value >= 0 && value < INT64_MAX / 86400000)
                 for (size_t i = 0; i < ARRAY_SIZE(units); i++)
                         if (strcmp(end, units[i].unit) == 0) {

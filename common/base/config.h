@@ -9,7 +9,7 @@
 enum config_type {
         CONFIG_TEXT,     /* const char * */
         CONFIG_INTEGER,  /* int64_t, between min and max */
-        CONFIG_DURATION, /* int64_t milliseconds: "500ms", "30s", "15m", "24h", "14d" */
+        CONFIG_DURATION, /* int64_t milliseconds: "500ms", "30s", "15m", "24h", "14d", "0" */
         CONFIG_BOOL,     /* bool: 1, 0, true, false, on, off */
 };
 

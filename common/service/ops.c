@@ -13,8 +13,8 @@ static void answer_ready(struct http_request *request, void *context)
 {
         struct service *service = context;
         struct err err = { 0 };
-        int rc = service->stopping ? err_set(&err, ERR_BUSY, "stopping", "the service is stopping")
-                                   : service->definition->ready(service, &err);
+        int rc = service->stopping || service->draining ? err_set(&err, ERR_BUSY, "stopping", "the service is stopping")
+                                                        : service->definition->ready(service, &err);
 
         if (rc == 0)
                 http_answer_json(request, 200, json_pack("{s:s}", "status", "ready"));

@@ -8,6 +8,7 @@
 #include "common/base/log.h"
 #include "common/base/memory.h"
 #include "common/service/catalog_mode.h"
+#include "common/service/health.h"
 #include "common/service/ops.h"
 #include "common/service/options.h"
 
@@ -31,7 +32,7 @@ struct frame {
         struct http_server *ops;
         struct catalog_mode *mode;
         uv_signal_t term, interrupt;
-        uv_timer_t stop_timer;
+        uv_timer_t drain_timer, stop_timer;
         int64_t stop_by;
         int status;
 };
@@ -66,6 +67,7 @@ static void close_frame(struct frame *frame)
         transfers_free(TAKE_PTR(service->transfers));
         close_handle((uv_handle_t *)&frame->term, NULL);
         close_handle((uv_handle_t *)&frame->interrupt, NULL);
+        close_handle((uv_handle_t *)&frame->drain_timer, NULL);
         close_handle((uv_handle_t *)&frame->stop_timer, NULL);
 }
 
@@ -84,15 +86,35 @@ static void begin_stop(struct frame *frame)
         if (frame->service.stopping)
                 return;
         frame->service.stopping = true;
+        uv_timer_stop(&frame->drain_timer);
         frame->stop_by = clock_boot_ms() + STOP_DEADLINE;
         frame->service.definition->stop(&frame->service);
         uv_timer_start(&frame->stop_timer, on_stop_timer, STOP_INTERVAL, STOP_INTERVAL);
 }
 
+static void drained(uv_timer_t *timer)
+{
+        log_info("stopping", NULL);
+        begin_stop(timer->data);
+}
+
+/* Whoever presses Ctrl-C does not want to wait, nor who sends a second signal. */
 static void on_signal(uv_signal_t *signal, int number)
 {
-        log_info("stopping", "signal", number == SIGTERM ? "SIGTERM" : "SIGINT", NULL);
-        begin_stop(signal->data);
+        struct frame *frame = signal->data;
+        struct service *service = &frame->service;
+        const char *name = number == SIGTERM ? "SIGTERM" : "SIGINT";
+        bool first = number == SIGTERM && !service->draining && !service->stopping;
+        int64_t ms = first && service->definition->drain ? service->definition->drain(service) : 0;
+
+        if (ms > 0) {
+                log_info("draining", "signal", name, NULL);
+                service->draining = true;
+                uv_timer_start(&frame->drain_timer, drained, (uint64_t)ms, 0);
+                return;
+        }
+        log_info("stopping", "signal", name, NULL);
+        begin_stop(frame);
 }
 
 void service_give_up(struct service *service, const struct err *err)
@@ -160,8 +182,9 @@ static int start_frame(struct frame *frame, const void *config, struct err *err)
         uv_loop_init(&service->loop);
         uv_signal_init(&service->loop, &frame->term);
         uv_signal_init(&service->loop, &frame->interrupt);
+        uv_timer_init(&service->loop, &frame->drain_timer);
         uv_timer_init(&service->loop, &frame->stop_timer);
-        frame->term.data = frame->interrupt.data = frame->stop_timer.data = frame;
+        frame->term.data = frame->interrupt.data = frame->drain_timer.data = frame->stop_timer.data = frame;
         uv_signal_start(&frame->term, on_signal, SIGTERM);
         uv_signal_start(&frame->interrupt, on_signal, SIGINT);
         rc = ops_server_new(service, &frame->ops, err);
@@ -190,13 +213,16 @@ static int print_and_leave(const struct service_definition *definition, const ch
                            const struct config_table *tables)
 {
         if (strcmp(what, "--help") == 0 || strcmp(what, "-h") == 0) {
-                printf("tenantry-%s %s: %s\n\nUsage: tenantry-%s [--check-config | --print-env | --print-reference | "
-                       "--failpoints | --version]\n\n",
+                printf("tenantry-%s %s: %s\n\nUsage: tenantry-%s [--check-config | --health | --print-env | "
+                       "--print-reference | --failpoints | --version]\n\n",
                        definition->name, TENANTRY_VERSION, definition->purpose, definition->name);
                 fputs("Without an argument it serves until SIGTERM or SIGINT: then it takes nothing new, finishes or "
-                      "puts down\nwhat it has, and ends within ten seconds.\n\n"
+                      "puts down\nwhat it has, and ends within ten seconds. Before that, what stands behind a balancer "
+                      "is not ready for as\nlong as DRAIN says, and serves on; a second signal ends that.\n\n"
                       "  --check-config      says what is wrong with the configuration, or that it is good; starts "
                       "nothing\n"
+                      "  --health            asks the running service, by the same configuration, whether it is ready: "
+                      "exit code 0 or 1\n"
                       "  --print-env         a commented .env file with every option\n"
                       "  --print-reference   the same as a Markdown table\n"
                       "  --failpoints        names that FAILPOINTS may arm, for tests (SANDBOX=1)\n"
@@ -257,6 +283,8 @@ int service_main(int argc, char **argv, const struct service_definition *definit
         protect_process();
         setenv("UV_THREADPOOL_SIZE", BLOCKING_THREADS, 0); /* before the first of them is started */
         frame->service.definition = definition;
+        if (argc > 1 && strcmp(argv[1], "--health") == 0)
+                return health_ask(config, tables);
         if (argc > 1 && strcmp(argv[1], "--check-config") != 0)
                 return print_and_leave(definition, argv[1], tables);
         log_init(definition->name, "info");

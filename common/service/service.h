@@ -33,6 +33,7 @@ struct service {
         struct pg_pool *catalog;
         struct transfers *transfers;
         char instance[64]; /* this process, unlike every other and every former one */
+        bool draining;     /* SIGTERM came: others are told to look elsewhere, and nothing else has changed yet */
         bool stopping;
         void *state; /* the service's own */
 };
@@ -49,7 +50,10 @@ struct service_definition {
         int (*check)(const void *config, struct err *err);
         /* Returns 0 when the service can do its work, or fills err with what is missing. */
         int (*ready)(struct service *service, struct err *err);
-        /* SIGTERM: take nothing new. */
+        /* SIGTERM: goes on as before for as long as this says (milliseconds), though not ready any more, so that
+         * balancers look elsewhere; or NULL, where nobody does. */
+        int64_t (*drain)(struct service *service);
+        /* The end: take nothing new. */
         void (*stop)(struct service *service);
         /* True when nothing is in hand any more. */
         bool (*idle)(struct service *service);

@@ -207,6 +207,7 @@ class Stack:
                 "HTTP_PORT": str(self._port(f"gateway-{index}")),
                 "TOKENS": str(self.tokens.path),
                 "PUBLIC_SIGNUP": "0",
+                "DRAIN": "0",  # no balancer stands before it
             }
         else:
             own = {

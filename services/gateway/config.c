@@ -34,6 +34,11 @@ static const struct config_option OPTIONS[] = {
         { "READ_TIMEOUT", CONFIG_DURATION, 0, "15s",
           "A connection that has not sent a whole request by then is closed.", AT(read_timeout_ms), SECONDS(1),
           MINUTES(10) },
+        { "DRAIN", CONFIG_DURATION, 0, "10s",
+          "After SIGTERM it is not ready for so long and serves on, until balancers have seen it; then it stops. At "
+          "least "
+          "as long as they take to notice.",
+          AT(drain_ms), 0, MINUTES(10) },
         { "CONNECTIONS", CONFIG_INTEGER, 0, "4000", "Connections at once.", AT(connections), 1, 100000 },
         { "CONNECTIONS_PER_ADDRESS", CONFIG_INTEGER, 0, "1000", "Connections at once from one address.",
           AT(connections_per_address), 1, 100000 },

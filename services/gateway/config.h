@@ -13,7 +13,7 @@ struct gateway_config {
         bool public_signup;
         int64_t public_signup_per_hour, signups_in_progress;
         int64_t message_timeout_ms, max_wait_ms, read_timeout_ms;
-        int64_t connections, connections_per_address;
+        int64_t connections, connections_per_address, drain_ms;
         char *trusted_proxies;
 };
 

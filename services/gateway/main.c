@@ -93,6 +93,14 @@ static int ready(struct service *service, struct err *err)
         return 0;
 }
 
+static int64_t drain(struct service *service)
+{
+        struct gateway *gateway = service->state;
+
+        http_server_drain(gateway->server);
+        return gateway->config->drain_ms;
+}
+
 static void stop(struct service *service)
 {
         struct gateway *gateway = service->state;
@@ -136,6 +144,7 @@ int main(int argc, char **argv)
                 .check = gateway_config_check,
                 .start = start,
                 .ready = ready,
+                .drain = drain,
                 .stop = stop,
                 .idle = idle,
                 .finish = finish,

@@ -333,8 +333,9 @@ static void test_every_unit_of_a_duration_is_understood(void **state)
         static const struct {
                 const char *text;
                 int64_t ms;
-        } cases[] = { { "0ms", 0 },        { "500ms", 500 },           { "30s", 30000 }, { "15m", 900000 },
-                      { "24h", 86400000 }, { "14d", 14LL * 86400000 }, { "0s", 0 },      { "007s", 7000 } };
+        } cases[] = { { "0", 0 },        { "0ms", 0 },        { "500ms", 500 },           { "30s", 30000 },
+                      { "15m", 900000 }, { "24h", 86400000 }, { "14d", 14LL * 86400000 }, { "0s", 0 },
+                      { "007s", 7000 } };
         static const char *const bad[] = {
                 "5", "s", "5 s", "5S", "-5s", "1.5h", "5w", "5ss", "0x5s", "", "99999999999999999999d", "106751991168d"
         };
