@@ -40,7 +40,7 @@ PYTHON := /usr/bin/python3
 all: prerequisites
 	@$(MAKE) --no-print-directory -j$$(nproc) programs
 
-programs: $(PROGRAMS)
+programs: $(PROGRAMS) $(BUILD)/tests/tenantry-example
 
 prerequisites:
 	@deploy/local/install.sh build
@@ -92,6 +92,11 @@ endef
 $(foreach service,$(SERVICES),$(eval $(call SERVICE,$(service))))
 
 $(BUILD)/tenantry: $(call objects_of,cli) $(EXTRA_OBJECTS) $(BUILD)/libtenantry.a
+	@echo "  link $@"
+	@$(CC) $(ALL_CFLAGS) $(EXTRA_FLAGS) -o $@ $^ $(LIBS)
+
+# A service as small as can be, to show that what is generic serves: tests/e2e/test_new_service.py.
+$(BUILD)/tests/tenantry-example: $(BUILD)/tests/service/main.o $(EXTRA_OBJECTS) $(BUILD)/libtenantry.a
 	@echo "  link $@"
 	@$(CC) $(ALL_CFLAGS) $(EXTRA_FLAGS) -o $@ $^ $(LIBS)
 

@@ -3,6 +3,7 @@
 
 #include "common/base/memory.h"
 #include "common/migration/migration.h"
+#include "common/service/services.h"
 
 #include <libpq-fe.h>
 #include <string.h>
@@ -15,14 +16,16 @@ static const char SQL_VERSION[] = "select max(version) from schema_migrations";
 
 static const char SQL_PID[] = "select pg_backend_pid()";
 
+#define SERVICE_ROLE(name, works) "'tenantry_" #name "', "
+
 /* The roles that are missing or may not log in or connect. */
 static const char SQL_ROLES[] =
         "select string_agg(wanted.name, ', ' order by wanted.name) "
-        "from unnest(array['tenantry_gateway', 'tenantry_provisioner', 'tenantry_migrator', 'tenantry_billing']) "
-        "as wanted (name) "
-        "left join pg_roles r on r.rolname = wanted.name "
-        "where r.oid is null or not r.rolcanlogin "
-        "or not has_database_privilege(r.oid, current_database(), 'connect')";
+        "from unnest(array[" SERVICES(
+                SERVICE_ROLE) "null]) as wanted (name) "
+                              "left join pg_roles r on r.rolname = wanted.name "
+                              "where wanted.name is not null and (r.oid is null or not r.rolcanlogin "
+                              "or not has_database_privilege(r.oid, current_database(), 'connect'))";
 
 /* libpq's sentence without its line ends. */
 static char *plain_sentence(const char *text)

@@ -7,6 +7,7 @@
 #include "common/base/memory.h"
 #include "common/migration/apply.h"
 #include "common/pg/scram.h"
+#include "common/service/services.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -14,7 +15,14 @@
 
 #define STATEMENT_TIMEOUT SECONDS(30)
 
-static const char *const SERVICES[] = { "gateway", "provisioner", "migrator", "billing" };
+static const struct {
+        const char *name;
+        bool works;
+} SERVICE_LOGINS[] = {
+#define SERVICE_LOGIN(name, works) { #name, works },
+        SERVICES(SERVICE_LOGIN)
+#undef SERVICE_LOGIN
+};
 
 /* One run; its callbacks follow each other from top to bottom of this file. */
 struct init {
@@ -74,26 +82,29 @@ static void make_roles(struct init *init)
 {
         auto_buf sql = { 0 };
 
-        buf_add_text(&sql, "do $tenantry$ begin ");
-        for (size_t i = 0; i < ARRAY_SIZE(SERVICES); i++) {
-                auto_free char *variable = mem_printf("CATALOG_PASSWORD_%s", SERVICES[i]), *verifier = NULL;
-                const char *password;
+        buf_add_text(&sql, "do $tenantry$ begin "
+                           "if not exists (select from pg_roles where rolname = 'tenantry_service') then "
+                           "create role tenantry_service nologin; end if; ");
+        for (size_t i = 0; i < ARRAY_SIZE(SERVICE_LOGINS); i++) {
+                const char *name = SERVICE_LOGINS[i].name, *password;
+                auto_free char *variable = mem_printf("CATALOG_PASSWORD_%s", name), *verifier = NULL;
 
                 for (char *p = variable; *p; p++)
                         *p = (char)(*p >= 'a' && *p <= 'z' ? *p - 32 : *p);
                 password = cli_setting(mem_copy_text(variable)); /* the name is kept for the life of the process */
                 buf_printf(&sql,
                            "if not exists (select from pg_roles where rolname = 'tenantry_%1$s') then "
-                           "create role tenantry_%1$s login; end if; ",
-                           SERVICES[i]);
+                           "create role tenantry_%1$s login; end if; "
+                           "execute format('grant connect on database %%I to tenantry_%1$s', current_database()); ",
+                           name);
+                if (SERVICE_LOGINS[i].works)
+                        buf_printf(&sql, "grant tenantry_service to tenantry_%s; ", name);
                 if (password == NULL)
                         continue;
                 verifier = scram_verifier(password);
-                buf_printf(&sql, "alter role tenantry_%s login password '%s'; ", SERVICES[i], verifier);
+                buf_printf(&sql, "alter role tenantry_%s login password '%s'; ", name, verifier);
         }
-        buf_add_text(&sql, "execute format('grant connect on database %I to tenantry_gateway, tenantry_provisioner, "
-                           "tenantry_migrator, tenantry_billing', current_database()); "
-                           "execute format('revoke all on database %I from public', current_database()); "
+        buf_add_text(&sql, "execute format('revoke all on database %I from public', current_database()); "
                            "end $tenantry$");
         pg_script(init->conn, STATEMENT_TIMEOUT, sql.data, roles_made, init);
 }

@@ -175,7 +175,7 @@ static void message_taken(void *context, const struct pg_rows *rows, const struc
         if (strcmp(taken, "new") == 0) {
                 finish_delivery(delivery, RESULT_NEW);
                 if (intake->settings.taken != NULL)
-                        intake->settings.taken(intake->settings.context);
+                        intake->settings.taken(intake->settings.taken_context);
         } else if (strcmp(taken, "dead") == 0 || strcmp(taken, "conflict") == 0) {
                 finish_delivery(delivery, RESULT_DEAD);
         } else if (strcmp(taken, "parked") == 0) {

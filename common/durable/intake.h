@@ -15,9 +15,10 @@ struct intake_settings {
                 *contracts; /* of the events that are taken, ends with a NULL type; they name the topics */
         /* Adds what the catalog must know beside the event (which driver serves new tenants); or NULL. */
         void (*enrich)(void *context, json_t *data);
-        /* Facts changed: work may be due; or NULL. */
-        void (*taken)(void *context);
         void *context;
+        /* Facts changed: work may be due; or NULL. */
+        void (*taken)(void *taken_context);
+        void *taken_context;
 };
 
 /* Expects in the service's schema the tables that durable.create_tables makes, and a function accept_event(event, data)

@@ -393,7 +393,7 @@ static void taken_over(void *context, const struct pg_rows *rows, const struct e
         (void)rows;
         if (err != NULL)
                 publisher->takeover_wanted = true; /* again at the next look */
-        end_round(publisher); /* with the lease given back, where we are stopping */
+        end_round(publisher);                      /* with the lease given back, where we are stopping */
 }
 
 static void take_over(struct publisher *publisher)

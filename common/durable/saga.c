@@ -50,7 +50,7 @@ void saga_let_go(struct saga *saga)
         engine->held--;
         engine->held_background -= saga->background;
         metric_set(engine->in_hand, (double)engine->held);
-        if (saga->opened)
+        if (saga->opened && saga->kind->close != NULL)
                 saga->kind->close(saga->state);
         uv_close((uv_handle_t *)&saga->store_again, free_saga);
 }
@@ -424,7 +424,7 @@ void saga_begin(struct saga_engine *engine, const struct pg_rows *rows, int row,
         saga->lease_until = lease_until;
         FAILPOINT(saga_after_claim, NULL);
         if (json_parse(context_text, strlen(context_text), &context, &err) == 0 &&
-            saga->kind->open(saga, context, &saga->state, &err) == 0) {
+            (saga->kind->open == NULL || saga->kind->open(saga, context, &saga->state, &err) == 0)) {
                 saga->opened = true;
                 run(saga);
                 return;

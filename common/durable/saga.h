@@ -33,7 +33,7 @@ struct saga_kind {
         size_t count;
         size_t no_return; /* from this step on a failure waits for a person and undoes nothing */
         /* Makes and frees what the steps share while the saga is in memory: from the context the catalog gave. Returns
-         * 0 or a negative error (then the saga is put down and tried again). */
+         * 0 or a negative error (then the saga is put down and tried again). Both NULL where they share nothing. */
         int (*open)(struct saga *saga, const json_t *context, void **ret_state, struct err *err);
         void (*close)(void *state);
         /* Somebody wants the saga gone while it waits for an outside call: ends what can be ended early, so that the

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import secrets
 import subprocess
 import urllib.error
@@ -23,7 +24,10 @@ from .process import ServerError, ServerProcess, log_tail, wait_until
 REPOSITORY = Path(__file__).resolve().parents[2]
 PYTHON = "/usr/bin/python3"
 READY_SECONDS = 30.0
-SERVICES = ("gateway", "provisioner")
+# All that have a login in the catalog; those with a program are started.
+SERVICES = tuple(
+    re.findall(r"^ +SERVICE\((\w+),", (REPOSITORY / "common" / "service" / "services.h").read_text(), re.MULTILINE)
+)
 CATALOG = "tenantry"
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
@@ -161,7 +165,7 @@ class Stack:
             return loaded
         made = {
             "ports": {},
-            "passwords": {name: secrets.token_urlsafe(18) for name in (*SERVICES, "migrator", "billing")},
+            "passwords": {name: secrets.token_urlsafe(18) for name in SERVICES},
             "keys": {"control": new_key("c1"), "app": new_key("a1")},
             "tokens": {scope: secrets.token_urlsafe(24) for scope in ("signup", "read", "app", "admin")},
         }

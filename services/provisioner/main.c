@@ -3,8 +3,7 @@
 #include "common/base/blocking.h"
 #include "common/base/memory.h"
 #include "common/contracts/tenant.h"
-#include "common/durable/intake.h"
-#include "common/durable/publisher.h"
+#include "common/durable/worker.h"
 #include "services/provisioner/alerter.h"
 #include "services/provisioner/driver.h"
 #include "services/provisioner/dump_tools.h"
@@ -30,14 +29,6 @@ static void name_driver(void *context, json_t *data)
         json_set_text(data, "driver", provisioner->config->driver);
 }
 
-static void facts_changed(void *context)
-{
-        struct provisioner *provisioner = context;
-
-        saga_engine_wake(provisioner->sagas);
-        publisher_wake(provisioner->publisher);
-}
-
 static struct mailer *make_mailer(struct service *service, const struct provisioner_config *config)
 {
         struct mail_settings settings = {
@@ -57,11 +48,12 @@ static int start(struct service *service, const void *config, struct err *err)
 {
         struct provisioner *provisioner = NEW(struct provisioner);
         const struct provisioner_config *c = provisioner->config = config;
-        struct intake_settings intake = {
+        struct worker_settings worker = {
                 .group = "tenantry-provisioner",
                 .contracts = TENANT_CONTRACTS,
+                .kinds = KINDS,
+                .sagas = (size_t)c->workers,
                 .enrich = name_driver,
-                .taken = facts_changed,
                 .context = provisioner,
         };
         int rc;
@@ -78,57 +70,46 @@ static int start(struct service *service, const void *config, struct err *err)
         provisioner->mailer = make_mailer(service, c);
         provisioner->disk = blocking_new(&service->loop, DISK_CALLS);
         provisioner->servers = servers_new(provisioner);
-        provisioner->sagas = saga_engine_new(service, KINDS, (size_t)c->workers);
-        provisioner->publisher = publisher_new(service);
         provisioner->waker = waker_new(provisioner);
         provisioner->janitor = janitor_new(provisioner);
         provisioner->rewrap = rewrap_new(provisioner);
         provisioner->alerter = alerter_new(provisioner);
         provisioner->dump_tools = dump_tools_new(provisioner);
-        return intake_new(service, &intake, &provisioner->intake, err);
+        return worker_new(service, &worker, &provisioner->worker, err);
 }
 
 static int ready(struct service *service, struct err *err)
 {
         struct provisioner *provisioner = service->state;
 
-        if (service_catalog_fits(service, err) < 0)
-                return -ERR_BUSY;
-        if (!servers_are_known(provisioner->servers))
+        if (pg_pool_is_up(service->catalog) && !servers_are_known(provisioner->servers))
                 return err_set(err, ERR_BUSY, "starting", "the catalog does not know the servers yet");
         if (rewrap_unknown_key(provisioner->rewrap) != NULL)
                 return err_set(err, ERR_BUSY, "key_unknown",
                                "secrets are sealed with key %s, which is in no ring: add it",
                                rewrap_unknown_key(provisioner->rewrap));
-        if (!intake_is_ready(provisioner->intake))
-                return err_set(err, ERR_BUSY, "kafka_not_assigned", "Kafka has given this consumer no partitions yet");
-        return 0;
+        return worker_ready(provisioner->worker, err);
 }
 
 static void stop(struct service *service)
 {
         struct provisioner *provisioner = service->state;
 
-        intake_stop(provisioner->intake);
-        saga_engine_stop(provisioner->sagas);
-        publisher_stop(provisioner->publisher);
+        worker_stop(provisioner->worker);
 }
 
 static bool idle(struct service *service)
 {
         struct provisioner *provisioner = service->state;
 
-        return intake_is_idle(provisioner->intake) && saga_engine_is_idle(provisioner->sagas) &&
-               publisher_is_idle(provisioner->publisher) && pg_pool_pending(service->catalog) == 0;
+        return worker_is_idle(provisioner->worker);
 }
 
 static void finish(struct service *service)
 {
         struct provisioner *provisioner = service->state;
 
-        intake_free(provisioner->intake);
-        publisher_free(provisioner->publisher);
-        saga_engine_free(provisioner->sagas);
+        worker_free(provisioner->worker);
         waker_free(provisioner->waker);
         janitor_free(provisioner->janitor);
         rewrap_free(provisioner->rewrap);

@@ -19,9 +19,7 @@ struct provisioner {
         struct mailer *mailer;
         struct blocking *disk; /* calls to ARCHIVE_DIRECTORY, which may hang */
         struct servers *servers;
-        struct saga_engine *sagas;
-        struct intake *intake;
-        struct publisher *publisher;
+        struct worker *worker;
         struct waker *waker;
         struct janitor *janitor;
         struct rewrap *rewrap;

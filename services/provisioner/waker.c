@@ -3,6 +3,7 @@
 
 #include "common/base/log.h"
 #include "common/base/memory.h"
+#include "common/durable/worker.h"
 #include "common/service/periodic.h"
 
 #include <stdio.h>
@@ -25,7 +26,7 @@ static void waker_woke(void *context, const struct pg_rows *rows, const struct e
         if (err != NULL)
                 log_warn("tenants that wait could not be woken; it will be tried again", "error", err->message, NULL);
         if (count > 0)
-                saga_engine_wake(waker->provisioner->sagas);
+                worker_wake(waker->provisioner->worker);
         if (count == BATCH) /* there may be more */
                 periodic_act(waker->periodic);
 }
