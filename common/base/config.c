@@ -4,6 +4,7 @@
 #include "common/base/buf.h"
 #include "common/base/memory.h"
 
+#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <string.h>
@@ -199,6 +200,16 @@ int config_check_url(const char *name, const char *value, struct err *err)
         if (*rest == '\0' || *rest == '/' || strpbrk(rest, " \t\r\n\"<>") != NULL)
                 return err_field(err, name, "%s is not a URL that begins with https:// or http://", name);
         return 0;
+}
+
+int config_check_address(const char *name, const char *value, struct err *err)
+{
+        auto_free char *address = mem_copy_bytes(value, strcspn(value, "%")); /* an interface may follow */
+        struct in6_addr ignored;
+
+        if (inet_pton(AF_INET, value, &ignored) == 1 || inet_pton(AF_INET6, address, &ignored) == 1)
+                return 0;
+        return err_field(err, name, "%s: \"%.60s\" is not an IP address to listen on", name, value);
 }
 
 int config_check_directory(const char *name, const char *value, struct err *err)

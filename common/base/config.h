@@ -38,7 +38,8 @@ int config_load(void *target, const struct config_table *tables, size_t count, s
 int config_check_choice(const char *name, const char *value, const char *choices, struct err *err);
 int config_check_url(const char *name, const char *value, struct err *err);
 int config_check_directory(const char *name, const char *value, struct err *err);
-int config_check_file(const char *name, const char *value, struct err *err); /* that we may read */
+int config_check_file(const char *name, const char *value, struct err *err);    /* that we may read */
+int config_check_address(const char *name, const char *value, struct err *err); /* of IP, to listen on; not NULL */
 /* The value of NAME, or what the file says that NAME_FILE names, for programs without a table. The caller frees *ret
  * (mem_free_secret); NULL where neither is set. Returns 0 or -ERR_INPUT. */
 int config_read(const char *name, char **ret, struct err *err);

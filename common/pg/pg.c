@@ -228,6 +228,14 @@ static const char *option(const struct pg_conn *conn, const char *keyword)
         return NULL;
 }
 
+bool pg_is_url(const char *url)
+{
+        PQconninfoOption *parsed = PQconninfoParse(url, NULL);
+
+        PQconninfoFree(parsed);
+        return parsed != NULL;
+}
+
 static bool add_url(struct pg_conn *conn, const char *url)
 {
         PQconninfoOption *parsed = PQconninfoParse(url, NULL);

@@ -21,6 +21,9 @@ struct pg_target {
         bool is_ours;
 };
 
+/* Whether libpq can read the URL (or its own "name=value ..."). */
+bool pg_is_url(const char *url);
+
 typedef void (*pg_opened_fn)(void *context, const struct err *err);
 typedef void (*pg_done_fn)(void *context, const struct pg_rows *rows, const struct err *err);
 

@@ -261,6 +261,10 @@ static int load(const struct service_definition *definition, const struct config
                 rc = failpoint_arm(common->failpoints, err);
         if (rc == 0)
                 rc = config_check_choice("LOG_LEVEL", common->log_level, "debug|info|warn|error", err);
+        if (rc == 0)
+                rc = config_check_address("OPS_ADDRESS", common->ops_address, err);
+        if (rc == 0 && !pg_is_url(common->catalog_url))
+                rc = err_field(err, "CATALOG_DATABASE_URL", "CATALOG_DATABASE_URL is not a PostgreSQL URL");
         if (rc == 0 && definition->check != NULL)
                 rc = definition->check(config, err);
         return rc;

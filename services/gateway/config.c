@@ -3,6 +3,7 @@
 
 #include "common/base/keyring.h"
 #include "common/net/proxies.h"
+#include "services/gateway/tokens.h"
 
 #define AT(field) offsetof(struct gateway_config, field)
 
@@ -58,6 +59,10 @@ int gateway_config_check(const void *given, struct err *err)
         int rc = keyring_parse("APP_KEYS", config->app_keys, &ring, err);
 
         keyring_free(ring);
+        if (rc == 0)
+                rc = tokens_check(config->tokens, err);
+        if (rc == 0)
+                rc = config_check_address("HTTP_ADDRESS", config->address, err);
         if (rc == 0)
                 rc = config_check_url("PUBLIC_URL", config->public_url, err);
         if (rc == 0)

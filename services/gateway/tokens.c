@@ -95,6 +95,16 @@ static int read_tokens(const char *path, struct token **ret, size_t *ret_count, 
         return 0;
 }
 
+int tokens_check(const char *path, struct err *err)
+{
+        struct token *items = NULL;
+        size_t count;
+        int rc = read_tokens(path, &items, &count, err);
+
+        free(items);
+        return rc;
+}
+
 static bool file_changed(struct tokens *tokens)
 {
         struct stat now;

@@ -9,6 +9,8 @@ enum scope { SCOPE_NONE = 0, SCOPE_SIGNUP = 1, SCOPE_READ = 2, SCOPE_APP = 4, SC
 
 struct tokens;
 
+/* Whether the file can be read as one of tokens. Returns 0 or -ERR_INPUT with the line. */
+int tokens_check(const char *path, struct err *err);
 /* Reads the file now, and again within a second whenever it changes; a file that is broken then leaves the former
  * tokens in force and says so in the log. Returns 0 and *ret, or -ERR_INPUT with the line. */
 int tokens_new(uv_loop_t *loop, const char *path, struct tokens **ret, struct err *err);

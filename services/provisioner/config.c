@@ -3,6 +3,8 @@
 
 #include "common/base/json.h"
 #include "common/base/keyring.h"
+#include "common/migration/migration.h"
+#include "common/pg/pg.h"
 
 #include <string.h>
 
@@ -87,6 +89,17 @@ static int check_ring(const char *name, const char *text, struct err *err)
         return rc;
 }
 
+static bool is_named_before(const json_t *servers, size_t which)
+{
+        const char *name = json_text(json_array_get(servers, which), "name");
+
+        for (size_t i = 0; i < which; i++)
+                if (strcmp(json_text(json_array_get(servers, i), "name"), name) == 0)
+                        return true;
+        return false;
+}
+
+/* Whatever the driver of new tenants: there may be older ones on servers. */
 static int check_servers(const struct provisioner_config *config, struct err *err)
 {
         static const char *const needed[] = { "name", "admin_url", "tenant_host", "tenant_port" };
@@ -94,8 +107,10 @@ static int check_servers(const struct provisioner_config *config, struct err *er
         json_t *server;
         size_t i;
 
-        if (config->servers == NULL)
+        if (config->servers == NULL && strcmp(config->driver, "postgres") == 0)
                 return err_field(err, "TENANT_SERVERS", "TENANT_DRIVER=postgres needs TENANT_SERVERS");
+        if (config->servers == NULL)
+                return 0;
         if (json_parse(config->servers, strlen(config->servers), &servers, NULL) < 0 || json_array_size(servers) == 0)
                 return err_field(err, "TENANT_SERVERS", "TENANT_SERVERS is not a JSON list with at least one server");
         json_array_foreach (servers, i, server) {
@@ -103,6 +118,12 @@ static int check_servers(const struct provisioner_config *config, struct err *er
                         if (json_text(server, needed[k]) == NULL)
                                 return err_field(err, "TENANT_SERVERS", "TENANT_SERVERS: server %zu has no text \"%s\"",
                                                  i + 1, needed[k]);
+                if (!pg_is_url(json_text(server, "admin_url")))
+                        return err_field(err, "TENANT_SERVERS",
+                                         "TENANT_SERVERS: admin_url of server %zu is not a PostgreSQL URL", i + 1);
+                if (is_named_before(servers, i))
+                        return err_field(err, "TENANT_SERVERS", "TENANT_SERVERS: there are two servers \"%.60s\"",
+                                         json_text(server, "name"));
                 if (json_number(server, "capacity", -1) < 0)
                         return err_field(err, "TENANT_SERVERS",
                                          "TENANT_SERVERS: server %zu has no capacity (0 = it takes no new tenants)",
@@ -149,6 +170,17 @@ static int check_places(const struct provisioner_config *config, struct err *err
         return rc;
 }
 
+static int check_migrations(const char *directory, struct err *err)
+{
+        struct migration_set *set = NULL;
+        struct err bad;
+
+        if (migration_set_load(directory, &set, &bad) < 0)
+                return err_field(err, "TENANT_MIGRATIONS", "TENANT_MIGRATIONS: %s", bad.message);
+        migration_set_free(set);
+        return 0;
+}
+
 int provisioner_config_check(const void *given, struct err *err)
 {
         const struct provisioner_config *config = given;
@@ -158,12 +190,16 @@ int provisioner_config_check(const void *given, struct err *err)
                 rc = check_ring("APP_KEYS", config->app_keys, err);
         if (rc == 0)
                 rc = check_places(config, err);
+        if (rc == 0)
+                rc = check_migrations(config->migrations, err);
+        if (rc == 0)
+                rc = check_servers(config, err);
         if (rc < 0)
                 return rc;
         if (config->smtp_url == NULL && config->mail_directory == NULL)
                 return err_field(err, "SMTP_URL", "set SMTP_URL, or MAIL_DIRECTORY to have mails written as files");
         if (strcmp(config->driver, "postgres") == 0)
-                return check_servers(config, err);
+                return 0;
         if (strcmp(config->driver, "supabase") != 0)
                 return err_field(err, "TENANT_DRIVER", "TENANT_DRIVER must be postgres or supabase");
         if (config->supabase_token == NULL)

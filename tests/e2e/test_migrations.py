@@ -3,7 +3,9 @@ there before."""
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,6 +119,41 @@ def test_a_file_without_transaction_goes_on_where_its_worker_died(stack: Stack, 
                        "where indrelid = 'counted'::regclass") == [("counted_by_a", True)]  # fmt: skip
     operation = api.command(tenant, "deprovision", {"confirm": "interrupted-shop"}).json["operation_id"]
     assert api.wait_operation(operation)["state"] == "succeeded"
+
+
+def check_config(stack: Stack, name: str, **changed: str) -> tuple[int, str]:
+    """`--check-config` of a service of the stack, with some of its options changed; its exit status and words."""
+    done = subprocess.run(
+        [str(stack.build / f"tenantry-{name}"), "--check-config"],
+        env={**stack.services[f"{name}-0"].environment, **changed}, capture_output=True, text=True, timeout=20,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_check_config_finds_what_would_stop_the_start(stack: Stack, directory: Path, tmp_path: Path) -> None:
+    server = json.loads(stack.services["provisioner-0"].environment["TENANT_SERVERS"])[0]
+    (directory / "seeds.sql").write_text("insert into branches default values;\n")
+    (tmp_path / "tokens").write_text("# nobody yet\nsomebody admin not-hexadecimal\n")
+    wrong = [
+        ("provisioner", "TENANT_MIGRATIONS", str(directory), "seeds.sql"),
+        ("provisioner", "TENANT_SERVERS", json.dumps([server, server]), "two servers"),
+        ("provisioner", "TENANT_SERVERS", json.dumps([{**server, "admin_url": "not a URL"}]), "admin_url of server 1"),
+        ("provisioner", "CONTROL_KEYS", "c1:short", "CONTROL_KEYS"),
+        ("provisioner", "CATALOG_DATABASE_URL", "postgres//:", "CATALOG_DATABASE_URL is not"),
+        ("gateway", "OPS_ADDRESS", "localhost", "OPS_ADDRESS"),
+        ("gateway", "HTTP_ADDRESS", "127.0.0.256", "HTTP_ADDRESS"),
+        ("gateway", "TOKENS", str(tmp_path / "tokens"), "line 2"),
+        ("gateway", "TOKENS", str(tmp_path / "missing"), "cannot read the tokens"),
+        ("gateway", "APP_KEYS", "a1", "APP_KEYS"),
+    ]
+    for name, option, value, words in wrong:
+        status, told_so = check_config(stack, name, **{option: value})
+        assert status == 2 and words in told_so, (option, value, told_so)
+    for name in ("gateway", "provisioner"):
+        assert check_config(stack, name) == (0, "the configuration is good\n")
+    supabase = {"TENANT_DRIVER": "supabase", "SUPABASE_ACCESS_TOKEN": "x", "SUPABASE_ORGANIZATION": "y"}
+    status, told_so = check_config(stack, "provisioner", **supabase, TENANT_SERVERS="[{}]")
+    assert status == 2 and "TENANT_SERVERS" in told_so, "older tenants may be on servers"
 
 
 def test_a_build_that_failed_half_way_is_cleared_away_and_done_again(stack: Stack, api: Api, directory: Path) -> None:
