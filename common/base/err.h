@@ -19,7 +19,7 @@ struct err {
         enum err_class class;
         char code[48];       /* snake_case, stable, for machines: "slug_taken" */
         char field[64];      /* the input that is wrong, or empty */
-        char message[400];   /* a sentence, without secrets */
+        char message[500];   /* a sentence, without secrets */
         int64_t retry_after; /* milliseconds the other side asked us to wait, 0 = it did not say */
 };
 

@@ -6,6 +6,7 @@
 
 struct migration_section {
         char *sql;
+        int line; /* of the file, where sql begins */
         bool transaction;
 };
 
@@ -33,7 +34,22 @@ void migration_set_free(struct migration_set *set);
 /* Splits SQL into its statements as psql would: quotes, dollar quotes, comments and parentheses of BEGIN ATOMIC aside.
  * Returns the length of the first statement of sql, its semicolon included; 0 at the end. */
 size_t migration_next_statement(const char *sql);
+/* How many blanks and comments a statement begins with; all of it where it is nothing else, which PostgreSQL does not
+ * count as a statement. */
+size_t migration_statement_start(const char *statement, size_t length);
+
+/* Where in its file something stands, all counted from 1: columns in characters, as PostgreSQL and editors do. */
+struct migration_place {
+        int statement, line, column;
+};
+
+/* Of the byte at offset in section->sql. */
+struct migration_place migration_place(const struct migration_section *section, size_t offset);
+/* The byte at which a character of sql begins, counted from 1; the end where there are fewer. */
+size_t migration_character_offset(const char *sql, int64_t position);
+
 /* What a migration may not hold: a transaction's begin or end (it is one itself; what comes after its end would run, or
- * not, without ledger and fence), unless it goes without one; and COPY from or to the client, for a file has no place
+ * not, without ledger and fence), unless it goes without one; then what would be lost with the session of a worker that
+ * dies, and cannot be made again (temporary tables, for one); and COPY from or to the client, for a file has no place
  * for the data. Returns what is wrong with the statement, for a person, or NULL. */
 const char *migration_statement_wrong(const char *statement, size_t length, bool transaction);

@@ -4,6 +4,8 @@
 #include "common/base/buf.h"
 #include "common/base/crypto.h"
 #include "common/base/memory.h"
+#include "common/base/utf8.h"
+#include "common/migration/token.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -95,6 +97,7 @@ static int begin_section(const struct reader *reader, enum directive directive, 
                 return err_field(err, reader->name, "%s line %d: migrate:down before migrate:up", reader->name,
                                  reader->line);
         next->sql = mem_copy_text("");
+        next->line = reader->line + 1;
         *section = next;
         return parse_options(reader, rest, end, next, err);
 }
@@ -155,15 +158,62 @@ void migration_release(struct migration *migration)
 
 static int check_statements(const char *name, const struct migration_section *section, struct err *err)
 {
-        const char *at = section->sql, *wrong;
+        const char *at = section->sql, *wrong, *start;
         size_t length;
 
-        for (; (length = migration_next_statement(at)) > 0; at += length)
+        for (; (length = migration_next_statement(at)) > 0; at += length) {
+                start = at + migration_statement_start(at, length);
                 if ((wrong = migration_statement_wrong(at, length, section->transaction)) != NULL)
-                        return err_field(err, name, "%s: \"%.*s\": %s", name,
-                                         (int)MIN(strcspn(at + strspn(at, " \t\r\n"), "\r\n;"), 60),
-                                         at + strspn(at, " \t\r\n"), wrong);
+                        return err_field(err, name, "%s line %d: \"%.*s\": %s", name,
+                                         migration_place(section, (size_t)(start - section->sql)).line,
+                                         (int)MIN(strcspn(start, "\r\n;"), 60), start, wrong);
+        }
         return 0;
+}
+
+/* What is open at the end of a file would take in our own statements behind it. */
+static int check_quotes(const char *name, const struct migration_section *section, struct err *err)
+{
+        const char *at = section->sql;
+        struct token token;
+
+        do {
+                token = token_next(&at, NULL);
+                if (token.open)
+                        return err_field(err, name, "%s line %d: this %s is never closed: %.*s", name,
+                                         migration_place(section, (size_t)(token.at - section->sql)).line,
+                                         token.kind == TOKEN_END ? "comment" : "quote",
+                                         (int)MIN(strcspn(token.at, "\r\n"), 60), token.at);
+        } while (token.kind != TOKEN_END);
+        return 0;
+}
+
+static int check_section(const char *name, const struct migration_section *section, struct err *err)
+{
+        int rc = check_quotes(name, section, err);
+
+        return rc == 0 ? check_statements(name, section, err) : rc;
+}
+
+/* PostgreSQL would refuse the bytes too, but not say where they are. */
+static int check_bytes(const char *name, const char *bytes, size_t length, struct err *err)
+{
+        int line = 1;
+        size_t bad;
+
+        if (length > FILE_LIMIT)
+                return err_field(err, name, "%s is larger than %d bytes", name, FILE_LIMIT);
+        if (memchr(bytes, '\0', length) != NULL)
+                return err_field(err, name, "%s has a NUL byte", name);
+        if (length >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0)
+                return err_field(err, name, "%s begins with a byte order mark (EF BB BF): save it without one", name);
+        bad = utf8_valid_length(bytes, length);
+        if (bad == length)
+                return 0;
+        for (size_t i = 0; i < bad; i++)
+                line += bytes[i] == '\n';
+        return err_field(err, name, "%s line %d: byte %zu of the file (%02X) is not UTF-8: save it in that encoding",
+                         name, line, bad + 1, (unsigned char)bytes[bad]);
 }
 
 int migration_parse(const char *name, const char *bytes, size_t length, struct migration *ret, struct err *err)
@@ -174,10 +224,8 @@ int migration_parse(const char *name, const char *bytes, size_t length, struct m
         auto_free char *hex = NULL;
         int rc = parse_name(name, &migration, err);
 
-        if (rc == 0 && length > FILE_LIMIT)
-                rc = err_field(err, name, "%s is larger than %d bytes", name, FILE_LIMIT);
-        if (rc == 0 && memchr(bytes, '\0', length) != NULL)
-                rc = err_field(err, name, "%s has a NUL byte", name);
+        if (rc == 0)
+                rc = check_bytes(name, bytes, length, err);
         if (rc == 0)
                 rc = parse_body(&reader, &migration, err);
         if (rc == 0 && migration.up.sql == NULL)
@@ -185,9 +233,9 @@ int migration_parse(const char *name, const char *bytes, size_t length, struct m
         if (rc == 0 && migration.down.sql == NULL)
                 rc = err_field(err, name, "%s has no migrate:down (it may be empty)", name);
         if (rc == 0)
-                rc = check_statements(name, &migration.up, err);
+                rc = check_section(name, &migration.up, err);
         if (rc == 0)
-                rc = check_statements(name, &migration.down, err);
+                rc = check_section(name, &migration.down, err);
         if (rc < 0) {
                 migration_release(&migration);
                 return rc;

@@ -1,13 +1,46 @@
-/* Migration files: parsed or refused, never half; and the pieces of any SQL add up to the whole. */
+/* Migration files: parsed or refused, never half; the pieces of any SQL add up to the whole, and whatever is asked
+ * about one of them reads no further than its end. */
 #include "tests/fuzz/fuzz.h"
 
 #include "common/migration/migration.h"
+#include "common/migration/statement_kind.h"
+
+/* In memory of its own, so that reading past it is noticed. */
+static void ask_about(const char *piece, size_t length)
+{
+        char *copy = malloc(length + 1), *index = NULL, *table = NULL;
+
+        memcpy(copy, piece, length);
+        copy[length] = '\0';
+        MUST(migration_statement_start(copy, length) <= length);
+        migration_statement_wrong(copy, length, true);
+        migration_statement_wrong(copy, length, false);
+        MUST(!statement_is_concurrent(copy, length) || statement_is_alone(copy, length));
+        MUST(!statement_is_begin(copy, length) || statement_is_of_session(copy, length));
+        statement_index(copy, length, &index, &table);
+        MUST(index == NULL || table != NULL);
+        free(index);
+        free(table);
+        free(copy);
+}
+
+static void check_places(const struct migration_section *section)
+{
+        size_t length = strlen(section->sql);
+        struct migration_place first = migration_place(section, 0), last = migration_place(section, length);
+
+        MUST(first.line == section->line && first.column == 1);
+        MUST(last.line >= first.line && last.column >= 1 && last.statement >= first.statement);
+        MUST(migration_character_offset(section->sql, 1) <= length);
+        MUST(migration_character_offset(section->sql, INT64_MAX) == length);
+}
 
 static void check_pieces(const char *sql)
 {
         size_t total = 0, length;
 
         while ((length = migration_next_statement(sql + total)) > 0) {
+                ask_about(sql + total, length);
                 total += length;
                 MUST(total <= strlen(sql));
                 MUST(sql[total] == '\0' || sql[total - 1] == ';');
@@ -27,6 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
                 MUST(strcmp(migration.version, "20260105090000") == 0 && strlen(migration.checksum) == 64);
                 MUST(strlen(migration.up.sql) + strlen(migration.down.sql) < length);
                 MUST(strstr(text, migration.up.sql) != NULL && strstr(text, migration.down.sql) != NULL);
+                check_places(&migration.up);
                 check_pieces(migration.up.sql);
                 check_pieces(migration.down.sql);
                 migration_release(&migration);
