@@ -34,81 +34,40 @@ static const char READ_LEDGER[] = "select s.version, m.checksum "
                                   "left join tenantry.migration m using (version) "
                                   "order by s.version collate \"C\"";
 
-static void read_ledger(struct migration_job *job);
+const char MIGRATION_KEEP_LEDGER[] =
+        "set session authorization default; reset role;\n"
+        "do $tenantry$ begin "
+        "if to_regclass('tenantry.migration') is null or to_regclass('tenantry.fence') is null then "
+        "raise exception 'the schema tenantry is gone, which holds the ledger and the fence' using errcode = '55000'; "
+        "end if; "
+        "if to_regclass('public.schema_migrations') is null then "
+        "create schema if not exists public; "
+        "create table public.schema_migrations (version varchar(50) primary key, "
+        "applied_at timestamptz default current_timestamp); "
+        "insert into public.schema_migrations (version, applied_at) select version, applied_at from "
+        "tenantry.migration; "
+        "end if; end $tenantry$;\n";
 
-static void finish(struct migration_job *job, const struct err *err)
-{
-        const char *version = job->next > 0 ? job->set->items[job->next - 1].version : NULL;
-
-        job->applied(job->context, version, err);
-        migration_job_free(job);
-}
+/* What "discard all" does, which may not stand beside other statements. */
+const char MIGRATION_CLEAN_SESSION[] = "set session authorization default; reset role; reset all; close all; "
+                                       "deallocate all; unlisten *; discard plans; discard temp; discard sequences; "
+                                       "select pg_advisory_unlock_all();\n";
 
 void migration_job_free(struct migration_job *job)
 {
         if (job == NULL)
                 return;
-        free(job->piece);
+        buf_free(&job->script);
+        free(job->usual_lock_timeout);
         free(job);
 }
 
-static void rolled_back(void *context, const struct pg_rows *rows, const struct err *err)
+void migration_finish(struct migration_job *job, const struct err *err)
 {
-        struct migration_job *job = context;
+        const char *version = job->next > 0 ? job->set->items[job->next - 1].version : NULL;
 
-        (void)rows;
-        if (err != NULL) {
-                finish(job, &job->failed);
-                return;
-        }
-        job->reading_after_failure = true; /* which of the batch was it? */
-        read_ledger(job);
-}
-
-void migration_fail(struct migration_job *job, const char *undo, const struct err *err)
-{
-        job->failed = *err;
-        if (!pg_is_usable(job->conn)) {
-                finish(job, &job->failed);
-                return;
-        }
-        pg_script(job->conn, MIGRATION_READ_TIMEOUT, undo ? undo : "rollback", rolled_back, job);
-}
-
-/* A script is parsed as a whole: one by one, the file with the bad syntax is found, and those before it are applied. */
-static bool is_worth_another_try(const struct migration_job *job)
-{
-        return !job->one_by_one && strcmp(job->failed.code, "42601") == 0 && job->batch_end > job->next + 1;
-}
-
-static void name_failure(struct migration_job *job)
-{
-        struct err named = job->failed;
-
-        if (is_worth_another_try(job)) {
-                job->one_by_one = true;
-                job->reading_after_failure = false;
-                migration_apply_pending(job);
-                return;
-        }
-        if (job->next < job->set->count && named.class != ERR_BUSY)
-                err_set(&named, job->failed.class, job->failed.code, "migration %.100s: %.280s",
-                        job->set->items[job->next].name, job->failed.message);
-        finish(job, &named);
-}
-
-void migration_batch_applied(void *context, const struct pg_rows *rows, const struct err *err)
-{
-        struct migration_job *job = context;
-
-        (void)rows;
-        if (err != NULL) {
-                migration_fail(job, NULL, err);
-                return;
-        }
-        FAILPOINT(migration_after_apply, NULL);
-        job->next = job->batch_end;
-        migration_apply_pending(job);
+        job->applied(job->context, version, err);
+        migration_job_free(job);
 }
 
 int64_t migration_statement_timeout(const struct migration_job *job)
@@ -123,13 +82,11 @@ void migration_add_timeouts(struct migration_job *job, struct buf *sql, const ch
                    (long long)migration_statement_timeout(job));
 }
 
-/* Whoever is late finds its fence used up, and does nothing. */
 void migration_add_fence(struct migration_job *job, struct buf *sql)
 {
         buf_printf(sql,
-                   "do $tenantry$ begin update tenantry.fence set fence = %s where fence <= %s; if not found then "
-                   "raise exception 'a newer activity has this database' using errcode = 'TN409'; end if; end "
-                   "$tenantry$;\n",
+                   "update tenantry.fence set fence = %s where fence <= %s; if not found then "
+                   "raise exception 'a newer activity has this database' using errcode = 'TN409'; end if; ",
                    job->options.fence, job->options.fence);
 }
 
@@ -138,44 +95,26 @@ void migration_add_ledger_rows(struct migration_job *job, struct buf *sql, const
         auto_free char *name = pg_quote_literal(job->conn, m->name);
 
         buf_printf(sql,
+                   "delete from tenantry.migration m "
+                   "where not exists (select from public.schema_migrations s where s.version = m.version);\n"
                    "insert into public.schema_migrations (version) values ('%s');\n"
-                   "insert into tenantry.migration (version, name, checksum, fence) values ('%s', %s, '%s', %s);\n",
-                   m->version, m->version, name, m->checksum, job->options.fence);
-}
-
-/* All that may run in transactions, one each, in one round trip: over a network, round trips decide. */
-static void apply_batch(struct migration_job *job)
-{
-        auto_buf sql = { 0 };
-
-        job->batch_end = job->next;
-        while (job->batch_end < job->set->count && job->set->items[job->batch_end].up.transaction &&
-               !(job->one_by_one && job->batch_end > job->next)) {
-                const struct migration *m = &job->set->items[job->batch_end++];
-
-                buf_add_text(&sql, "begin; reset role; reset all;\n"); /* what a file before it has left behind */
-                migration_add_timeouts(job, &sql, "local");
-                migration_add_fence(job, &sql);
-                migration_add_ledger_rows(job, &sql, m); /* before the DDL: two at once meet here, not half way */
-                buf_add_text(&sql, m->up.sql);
-                buf_add_text(&sql, "\n;commit;\n");
-        }
-        pg_script(job->conn, migration_statement_timeout(job), sql.data, migration_batch_applied, job);
+                   "insert into tenantry.migration (version, name, checksum, fence) values ('%s', %s, '%s', %s);\n"
+                   "delete from tenantry.migration_progress where version = '%s';\n",
+                   m->version, m->version, name, m->checksum, job->options.fence, m->version);
 }
 
 void migration_apply_pending(struct migration_job *job)
 {
         struct err err;
 
-        if (job->next == job->set->count) {
-                finish(job, NULL);
-        } else if (FAILPOINT(migration_before_apply, &err) < 0) {
-                finish(job, &err);
-        } else if (job->set->items[job->next].up.transaction) {
-                apply_batch(job);
-        } else {
+        if (job->next == job->set->count)
+                migration_finish(job, NULL);
+        else if (FAILPOINT(migration_before_apply, &err) < 0)
+                migration_finish(job, &err);
+        else if (job->set->items[job->next].up.transaction)
+                migration_apply_batch(job);
+        else
                 migration_apply_alone(job);
-        }
 }
 
 /* The applied ones must be a prefix of the set, byte for byte; versions the set does not know are refused too, for the
@@ -204,20 +143,12 @@ static void ledger_arrived(void *context, const struct pg_rows *rows, const stru
         struct migration_job *job = context;
         struct err refused;
 
-        if (err != NULL) {
-                finish(job, job->reading_after_failure ? &job->failed : err);
-        } else if (compare_ledger(job, rows, &refused) < 0) {
-                finish(job, &refused);
-        } else if (job->reading_after_failure) {
-                name_failure(job);
-        } else {
+        if (err != NULL)
+                migration_finish(job, err);
+        else if (compare_ledger(job, rows, &refused) < 0)
+                migration_finish(job, &refused);
+        else
                 migration_apply_pending(job);
-        }
-}
-
-static void read_ledger(struct migration_job *job)
-{
-        pg_exec(job->conn, MIGRATION_READ_TIMEOUT, READ_LEDGER, 0, NULL, ledger_arrived, job);
 }
 
 struct migration_job *migration_apply(struct pg_conn *conn, const struct migration_set *set,
@@ -231,6 +162,7 @@ struct migration_job *migration_apply(struct pg_conn *conn, const struct migrati
         job->options = *options;
         job->applied = applied;
         job->context = context;
-        read_ledger(job);
+        job->suspect = set->count;
+        pg_exec(conn, MIGRATION_READ_TIMEOUT, READ_LEDGER, 0, NULL, ledger_arrived, job);
         return job;
 }

@@ -1,149 +1,265 @@
 /* Files with transaction:false, one statement at a time, for some statements refuse company (create index
  * concurrently). How far it came stands in tenantry.migration_progress, so that a worker that died is followed and not
- * repeated. */
+ * repeated: written in one transaction with the statement where that can be, else right behind it (apply_by_itself.c).
+ * Whoever follows has a session of its own, and runs again what the statements before have set in theirs. */
+#include "common/migration/apply_alone.h"
 #include "common/base/failpoint.h"
-#include "common/base/memory.h"
-#include "common/migration/apply_private.h"
+#include "common/migration/statement_kind.h"
 
 #include <string.h>
 
 /* Held by the session: as long as an earlier attempt's statement still runs on the server, nobody begins beside it. */
 #define LOCK "hashtextextended('tenantry migration', 0)"
 
-/* What a concurrent build leaves behind when it fails: of no use to anybody, and in the way of the next attempt. */
-static const char DROP_INVALID[] =
-        "do $tenantry$ declare r record; begin "
-        "for r in select i.indexrelid::regclass as name from pg_index i join pg_class c on c.oid = i.indexrelid "
-        "where not i.indisvalid and pg_get_userbyid(c.relowner) = current_user loop "
-        "execute format('drop index %s', r.name); end loop; end $tenantry$;";
+/* An earlier version of ours has made the table without them. */
+static const char ADD_COLUMNS[] =
+        "do $tenantry$ begin if not exists (select from pg_attribute where attname = 'session' "
+        "and attrelid = 'tenantry.migration_progress'::regclass and not attisdropped) then "
+        "alter table tenantry.migration_progress add column if not exists checksum text, "
+        "add column if not exists session text; end if; end $tenantry$;\n";
+
+/* The session's settings as the file has made them, but for the limits that are ours; null in a transaction that the
+ * file has begun itself, which whoever follows begins anew. */
+#define SESSION                                                                                                        \
+        "(select md5(coalesce(string_agg(name || '=' || setting, ',' order by name), '') || taken) "                   \
+        "from pg_settings where source = 'session' and name not in ('lock_timeout', 'statement_timeout') "             \
+        "having now() = statement_timestamp())"
+
+static const char REFUSE_LEFTOVERS[] =
+        "if now() = statement_timestamp() and ("
+        "exists (select from pg_class where relnamespace = pg_my_temp_schema()) "
+        "or exists (select from pg_prepared_statements where from_sql) "
+        "or exists (select from pg_cursors where is_holdable)) then "
+        "raise exception 'it leaves a temporary object, a prepared statement or a cursor in the session' "
+        "using errcode = '0A000', "
+        "hint = 'A worker that dies would lose them: take a file that is a transaction.'; end if; ";
+
+static const char REFUSE_OTHER_SESSION[] =
+        "then raise exception 'an earlier attempt died here, and what the statements before have set in its session is "
+        "not all there again' using errcode = '0A000', "
+        "hint = 'Set it by \"set\" or \"select set_config(...)\", each in a statement of its own.'; end if; ";
 
 static void apply_statement(struct migration_job *job);
 
-static const struct migration *current(const struct migration_job *job)
+const struct migration *alone_file(const struct migration_job *job)
 {
         return &job->set->items[job->next];
 }
 
-static void record_file(struct migration_job *job)
+size_t alone_statement_length(const struct migration_job *job)
 {
-        auto_buf sql = { 0 };
-
-        job->batch_end = job->next + 1;
-        buf_add_text(&sql, "begin;");
-        migration_add_fence(job, &sql);
-        migration_add_ledger_rows(job, &sql, current(job));
-        buf_printf(&sql, "delete from tenantry.migration_progress where version = '%s'; commit; ",
-                   current(job)->version);
-        buf_add_text(&sql, "select pg_advisory_unlock(" LOCK ");");
-        pg_script(job->conn, MIGRATION_READ_TIMEOUT, sql.data, migration_batch_applied, job);
+        return migration_next_statement(job->statement);
 }
 
-/* "Already there", of the very statement an earlier attempt had in hand when it died: then that attempt did it. */
-static bool was_done_before(const struct migration_job *job, const struct err *err)
+void alone_begin_own(struct buf *sql)
 {
-        static const char *const there[] = { "42P07", "42710", "42701", "42P06" };
+        buf_add_text(sql, "do $tenantry$ declare taken text := current_setting('role'); begin "
+                          "perform set_config('role', 'none', true); ");
+}
 
-        for (size_t i = 0; job->doubtful && i < ARRAY_SIZE(there); i++)
-                if (strcmp(err->code, there[i]) == 0)
-                        return true;
-        return false;
+void alone_end_own(struct buf *sql)
+{
+        buf_add_text(sql, "perform set_config('role', taken, true); end $tenantry$;\n");
+}
+
+void alone_add_place(struct migration_job *job, struct buf *sql, int statements)
+{
+        alone_begin_own(sql);
+        migration_add_fence(job, sql);
+        buf_add_text(sql, REFUSE_LEFTOVERS);
+        buf_printf(sql, "update tenantry.migration_progress set statements = %d, session = " SESSION, statements);
+        buf_printf(sql, " where version = '%s'; ", alone_file(job)->version);
+        alone_end_own(sql);
+}
+
+void alone_failed(struct migration_job *job, const struct err *err)
+{
+        struct pg_failure failure = pg_failure(job->conn);
+        size_t offset = migration_failure_offset(job, &failure), length = alone_statement_length(job);
+        size_t start = migration_statement_start(job->statement, length);
+        bool is_late = strcmp(err->code, "TN409") == 0;
+
+        if (offset < start || offset >= length + strlen(MIGRATION_SEMICOLON)) /* in our record of it */
+                offset = start;
+        migration_name_failure(job, err, is_late ? NULL : alone_file(job), job->statement + MIN(offset, length));
+        /* What may have been done is not called failed: the next attempt would run into it. */
+        if (is_late || job->doubtful || job->unrecorded || !pg_is_usable(job->conn))
+                migration_finish(job, &job->failed);
+        else
+                alone_record_failure(job);
+}
+
+void alone_go_on(struct migration_job *job)
+{
+        job->doubtful = false;
+        job->statements++;
+        job->statement += alone_statement_length(job);
+        apply_statement(job);
+}
+
+/* Some only turn out to be of the kind that stands in no transaction: a procedure that commits. */
+static bool refused_company(const struct err *err, const struct pg_failure *failure)
+{
+        return !failure->in_transaction && (strcmp(err->code, "25001") == 0 || strcmp(err->code, "2D000") == 0);
 }
 
 static void statement_applied(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct migration_job *job = context;
-        auto_free char *undo = NULL;
+        struct pg_failure failure = pg_failure(job->conn);
 
         (void)rows;
-        if (err != NULL && !was_done_before(job, err)) {
-                undo = mem_printf("rollback; update tenantry.migration_progress set attempts = 0 where version = '%s'",
-                                  current(job)->version); /* it failed in the open: nothing is doubtful */
-                migration_fail(job, undo, err);
-                return;
+        if (err != NULL && refused_company(err, &failure)) {
+                alone_run_by_itself(job);
+        } else if (err != NULL) {
+                job->doubtful = false;
+                alone_failed(job, err);
+        } else {
+                FAILPOINT(migration_after_statement, NULL);
+                alone_go_on(job);
         }
-        FAILPOINT(migration_after_statement, NULL);
-        job->doubtful = false;
-        job->statements++;
-        job->statement += migration_next_statement(job->statement);
-        apply_statement(job);
 }
 
-static void fence_passed(void *context, const struct pg_rows *rows, const struct err *err)
+static void file_recorded(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct migration_job *job = context;
 
         (void)rows;
         if (err != NULL) {
-                migration_fail(job, NULL, err);
+                migration_name_failure(job, err, strcmp(err->code, "TN409") == 0 ? NULL : alone_file(job), NULL);
+                migration_finish(job, &job->failed);
                 return;
         }
-        free(job->piece);
-        job->piece = mem_copy_bytes(job->statement, migration_next_statement(job->statement));
-        pg_script(job->conn, migration_statement_timeout(job), job->piece, statement_applied, job);
+        FAILPOINT(migration_after_apply, NULL);
+        job->next++;
+        job->unrecorded = false;
+        migration_apply_pending(job);
 }
 
-static bool is_at_end(const char *statement)
+static void record_file(struct migration_job *job)
 {
-        return migration_next_statement(statement) == 0 || statement[strspn(statement, " \t\r\n;")] == '\0';
+        struct buf *sql = &job->script;
+
+        buf_reset(sql);
+        buf_add_text(sql, "commit;\n" /* of a transaction that the file has left open */
+                          "set session authorization default; reset role; reset all;\n"
+                          "begin; do $tenantry$ begin ");
+        migration_add_fence(job, sql);
+        buf_add_text(sql, "end $tenantry$;\n");
+        buf_add_text(sql, MIGRATION_KEEP_LEDGER);
+        migration_add_ledger_rows(job, sql, alone_file(job));
+        buf_add_text(sql, "commit;\n");
+        buf_add_text(sql, MIGRATION_CLEAN_SESSION);
+        pg_script(job->conn, MIGRATION_READ_TIMEOUT, sql->data, file_recorded, job);
 }
 
-/* Before each statement: is the database still ours, and how far are we? */
+static bool is_empty(const char *statement, size_t length)
+{
+        return length > 0 && migration_statement_start(statement, length) == length;
+}
+
 static void apply_statement(struct migration_job *job)
 {
-        auto_buf sql = { 0 };
+        struct buf *sql = &job->script;
+        size_t length;
 
-        if (is_at_end(job->statement)) {
+        for (; is_empty(job->statement, length = alone_statement_length(job)); job->statement += length)
+                job->statements++;
+        if (length == 0) {
                 record_file(job);
-                return;
+        } else if (statement_is_alone(job->statement, length)) {
+                alone_run_by_itself(job);
+        } else {
+                buf_reset(sql);
+                buf_add(sql, job->statement, length);
+                buf_add_text(sql, MIGRATION_SEMICOLON);
+                alone_add_place(job, sql, job->statements + 1);
+                pg_script(job->conn, migration_statement_timeout(job), sql->data, statement_applied, job);
         }
-        migration_add_fence(job, &sql);
-        buf_printf(&sql, "update tenantry.migration_progress set statements = %d where version = '%s';",
-                   job->statements, current(job)->version);
-        pg_script(job->conn, MIGRATION_READ_TIMEOUT, sql.data, fence_passed, job);
 }
 
-static void invalid_dropped(void *context, const struct pg_rows *rows, const struct err *err)
+static void session_restored(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct migration_job *job = context;
 
         (void)rows;
         if (err != NULL)
-                migration_fail(job, NULL, err);
+                alone_failed(job, err);
         else
                 apply_statement(job);
+}
+
+/* Goes to the place where the earlier attempt ended, by way of what it had set in its session until then. */
+static void restore_session(struct migration_job *job)
+{
+        struct buf *sql = &job->script;
+        size_t length;
+
+        buf_reset(sql);
+        for (int i = 0; i < job->statements && (length = alone_statement_length(job)) > 0; i++) {
+                if (statement_is_begin(job->statement, length))
+                        buf_add_text(sql, "commit;\n"); /* or it would take in what stands before it in the script */
+                if (statement_is_of_session(job->statement, length)) {
+                        buf_add(sql, job->statement, length);
+                        buf_add_text(sql, MIGRATION_SEMICOLON);
+                }
+                job->statement += length;
+        }
+        alone_begin_own(sql);
+        buf_printf(sql, "if exists (select from tenantry.migration_progress where version = '%s' ",
+                   alone_file(job)->version);
+        buf_add_text(sql, "and session <> " SESSION ") ");
+        buf_add_text(sql, REFUSE_OTHER_SESSION);
+        alone_end_own(sql);
+        pg_script(job->conn, migration_statement_timeout(job), sql->data, session_restored, job);
 }
 
 static void begun(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct migration_job *job = context;
+        struct err changed;
 
         if (err != NULL) {
-                migration_fail(job, NULL, err);
+                migration_finish(job, err);
+                return;
+        }
+        if (pg_rows_count(rows) == 0) {
+                err_set(&changed, ERR_PERMANENT, "migration_changed",
+                        "migration %.100s is not the file that was begun here and did not come to its end: put that "
+                        "one "
+                        "back, or take back what it did and delete its row from tenantry.migration_progress",
+                        alone_file(job)->name);
+                migration_finish(job, &changed);
                 return;
         }
         job->statements = (int)pg_int(rows, 0, "statements");
         job->doubtful = pg_int(rows, 0, "attempts") > 1;
-        for (int i = 0; i < job->statements && !is_at_end(job->statement); i++)
-                job->statement += migration_next_statement(job->statement);
-        if (job->doubtful)
-                pg_script(job->conn, migration_statement_timeout(job), DROP_INVALID, invalid_dropped, job);
+        free(job->usual_lock_timeout);
+        job->usual_lock_timeout = mem_copy_text(pg_text(rows, 0, "lock_timeout"));
+        if (job->statements > 0)
+                restore_session(job);
         else
                 apply_statement(job);
 }
 
 void migration_apply_alone(struct migration_job *job)
 {
-        auto_buf sql = { 0 };
+        struct buf *sql = &job->script;
 
-        job->statement = current(job)->up.sql;
-        buf_add_text(&sql, "reset role; reset all;");
-        migration_add_timeouts(job, &sql, "session");
-        buf_add_text(&sql, "do $tenantry$ begin if not pg_try_advisory_lock(" LOCK ") then raise exception "
-                           "'an earlier attempt is still under way' using errcode = '55006'; end if; end $tenantry$;");
-        migration_add_fence(job, &sql);
-        buf_printf(&sql,
-                   "insert into tenantry.migration_progress as p (version, statements, attempts) values ('%s', 0, 1) "
-                   "on conflict (version) do update set attempts = p.attempts + 1 returning statements, attempts;",
-                   current(job)->version);
-        pg_script(job->conn, MIGRATION_READ_TIMEOUT, sql.data, begun, job);
+        job->statement = alone_file(job)->up.sql;
+        buf_reset(sql);
+        migration_add_timeouts(job, sql, "session");
+        buf_add_text(sql, "do $tenantry$ begin if not pg_try_advisory_lock(" LOCK ") then raise exception "
+                          "'an earlier attempt is still under way' using errcode = '55006'; end if; ");
+        migration_add_fence(job, sql);
+        buf_add_text(sql, "end $tenantry$;\n");
+        buf_add_text(sql, ADD_COLUMNS);
+        buf_printf(sql,
+                   "insert into tenantry.migration_progress as p (version, statements, attempts, checksum) "
+                   "values ('%s', 0, 1, '%s') on conflict (version) do update "
+                   "set attempts = p.attempts + 1, checksum = excluded.checksum "
+                   "where p.checksum is null or p.checksum = excluded.checksum or (p.statements, p.attempts) = (0, 0) "
+                   "returning statements, attempts, current_setting('lock_timeout') as lock_timeout;",
+                   alone_file(job)->version, alone_file(job)->checksum);
+        pg_script(job->conn, MIGRATION_READ_TIMEOUT, sql->data, begun, job);
 }

@@ -48,6 +48,15 @@ void pg_may_take_longer(struct pg_conn *conn, pg_more_time_fn more_time);
 /* Several statements in one round trip (simple protocol), in one transaction unless they say otherwise. rows is the
  * last result. */
 void pg_script(struct pg_conn *conn, int64_t timeout_ms, const char *sql, pg_done_fn done, void *context);
+/* What PostgreSQL says of the statement that failed, beyond the sentence in err; all 0 where it could not be asked. */
+struct pg_failure {
+        int statements;            /* of the script, which had ended well before it */
+        int64_t position;          /* of a character in the whole SQL, counted from 1; 0 where it points at none */
+        const char *detail, *hint; /* NULL where there are none */
+        bool in_transaction;       /* that was begun before: only rollback ends it */
+};
+/* Only in the callback that was given the error; the texts are borrowed until it returns. */
+struct pg_failure pg_failure(const struct pg_conn *conn);
 /* Takes hosts, ports, users and databases out of a message of libpq or its tools, in place: who reads errors (events, a
  * tenant's history) need not be who may connect. */
 void pg_hide_names(char *message);

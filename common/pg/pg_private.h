@@ -43,6 +43,8 @@ struct pg_conn {
         void *done_context;
         pg_more_time_fn more_time;
         PGresult *last;
+        const PGresult *failed; /* during the callback that is told of it */
+        int results;            /* good ones of the statements under way */
         bool in_callback, closed;
 };
 

@@ -35,7 +35,9 @@ static void finish_statement(struct pg_conn *conn)
                         pg_break_off(conn);
                 else
                         conn->state = PG_IDLE;
-                pg_report_done(conn, NULL, &err);
+                conn->failed = result;
+                if (pg_report_done(conn, NULL, &err))
+                        conn->failed = NULL;
         }
         PQclear(result);
 }
@@ -47,6 +49,7 @@ static void keep_result(struct pg_conn *conn, PGresult *result)
                 PQclear(result);
                 return;
         }
+        conn->results += PQresultStatus(result) != PGRES_FATAL_ERROR;
         PQclear(conn->last);
         conn->last = result;
 }
@@ -113,6 +116,7 @@ static void after_send(struct pg_conn *conn, int sent, int64_t timeout_ms, pg_do
         conn->done = done;
         conn->done_context = context;
         conn->more_time = NULL;
+        conn->results = 0;
         if (!sent) {
                 uv_timer_start(&conn->timer->timer, on_not_sent, 0, 0);
                 return;
@@ -149,6 +153,20 @@ void pg_script(struct pg_conn *conn, int64_t timeout_ms, const char *sql, pg_don
         if (conn->state == PG_IDLE)
                 sent = PQsendQuery(conn->pq, sql);
         after_send(conn, sent, timeout_ms, done, context);
+}
+
+struct pg_failure pg_failure(const struct pg_conn *conn)
+{
+        const char *position = PQresultErrorField(conn->failed, PG_DIAG_STATEMENT_POSITION);
+
+        CHECK_MAGIC(conn, PG_MAGIC);
+        return (struct pg_failure){
+                .statements = conn->failed ? conn->results : 0,
+                .position = position ? strtoll(position, NULL, 10) : 0,
+                .detail = PQresultErrorField(conn->failed, PG_DIAG_MESSAGE_DETAIL),
+                .hint = PQresultErrorField(conn->failed, PG_DIAG_MESSAGE_HINT),
+                .in_transaction = conn->failed && PQtransactionStatus(conn->pq) == PQTRANS_INERROR,
+        };
 }
 
 static char *copy_and_free(char *text)

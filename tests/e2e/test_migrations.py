@@ -55,6 +55,12 @@ def attention(api: Api, tenant: str, code: str) -> str:
     return str(reason["detail"])
 
 
+def forget(api: Api, tenant: str) -> None:
+    """What has more than the product's files would stop the tests that come later."""
+    operation = api.command(tenant, "deprovision", {"confirm": api.tenant(tenant)["slug"]}).json["operation_id"]
+    assert api.wait_operation(operation)["state"] == "succeeded"
+
+
 def test_both_ledgers_and_the_fence_say_what_was_applied(stack: Stack, api: Api) -> None:
     tenant = api.ready_tenant("Ledger Shop")
     files = sorted(path.name for path in PRODUCT.glob("*.sql"))
@@ -117,8 +123,7 @@ def test_a_file_without_transaction_goes_on_where_its_worker_died(stack: Stack, 
     assert in_database(stack, name, "select a from counted order by a") == [(1,), (2,)]
     assert in_database(stack, name, "select indexrelid::regclass::text, indisvalid from pg_index "
                        "where indrelid = 'counted'::regclass") == [("counted_by_a", True)]  # fmt: skip
-    operation = api.command(tenant, "deprovision", {"confirm": "interrupted-shop"}).json["operation_id"]
-    assert api.wait_operation(operation)["state"] == "succeeded"
+    forget(api, tenant)
 
 
 def check_config(stack: Stack, name: str, **changed: str) -> tuple[int, str]:
@@ -154,6 +159,27 @@ def test_check_config_finds_what_would_stop_the_start(stack: Stack, directory: P
     supabase = {"TENANT_DRIVER": "supabase", "SUPABASE_ACCESS_TOKEN": "x", "SUPABASE_ORGANIZATION": "y"}
     status, told_so = check_config(stack, "provisioner", **supabase, TENANT_SERVERS="[{}]")
     assert status == 2 and "TENANT_SERVERS" in told_so, "older tenants may be on servers"
+
+
+def test_a_worker_that_dies_leaves_its_settings_to_the_next(stack: Stack, api: Api, directory: Path) -> None:
+    put(directory, "20270101000000_plain.sql", "create schema inside;")
+    put(
+        directory, "20270102000000_alone.sql",
+        "set search_path to inside;\nset lock_timeout to '3s';\ncreate table found (a int);\n"
+        "create index concurrently found_by_a on found (a);", " transaction:false",
+    )  # fmt: skip
+    provisioner = stack.services["provisioner-0"]
+    with told(provisioner, TENANT_MIGRATIONS=str(directory)):
+        # The product's two indexes, set, set, create table, create index: it dies behind that, before it is written down.
+        with armed(provisioner, "migration_after_statement=crash@6"):
+            tenant = api.signup("Settled Shop").json["tenant_id"]
+            assert died_of_sigkill(provisioner)
+        api.wait_state(tenant, "ready", 40)
+    found = in_database(stack, database_of(stack, tenant), "select indexname, indisvalid from pg_indexes "
+                        "join pg_index on indexrelid = to_regclass('inside.' || indexname) "
+                        "where schemaname = 'inside'")  # fmt: skip
+    assert found == [("found_by_a", True)]
+    forget(api, tenant)
 
 
 def test_a_build_that_failed_half_way_is_cleared_away_and_done_again(stack: Stack, api: Api, directory: Path) -> None:

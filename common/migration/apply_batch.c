@@ -1,0 +1,127 @@
+/* Files that are transactions, one each, many in one round trip: over a network, round trips decide. */
+#include "common/base/failpoint.h"
+#include "common/migration/apply_private.h"
+
+#include <string.h>
+
+#define BATCH_BYTES (1024 * 1024)
+
+static void rolled_back(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct migration_job *job = context;
+
+        (void)rows;
+        (void)err; /* what came first is what is told */
+        migration_finish(job, &job->failed);
+}
+
+/* The file of the batch that the byte of the script belongs to. */
+static size_t file_at(const struct migration_job *job, size_t offset)
+{
+        size_t file = job->next;
+
+        while (file + 1 < job->batch_end && job->parts[file + 1 - job->next].begin <= offset)
+                file++;
+        return file;
+}
+
+/* Where in the file's own SQL the byte of the script stands (an end that comes too early stands in the semicolon that
+ * we add); NULL in what we put around it. */
+static const char *own_sql(const struct migration_job *job, size_t file, size_t offset)
+{
+        const struct migration_part *part = &job->parts[file - job->next];
+        const char *sql = job->set->items[file].up.sql;
+        size_t length = strlen(sql);
+
+        if (offset < part->sql || offset >= part->sql + length + strlen(MIGRATION_SEMICOLON))
+                return NULL;
+        return sql + MIN(offset - part->sql, length);
+}
+
+static void name_failure(struct migration_job *job, size_t file, size_t offset, const struct err *err)
+{
+        const char *sql = own_sql(job, file, offset);
+        const struct migration *m = strcmp(err->code, "TN409") == 0 ? NULL : &job->set->items[file];
+
+        migration_name_failure(job, err, m, sql);
+        if (sql == NULL && strcmp(err->code, "23505") == 0)
+                job->failed.class = ERR_BUSY; /* another attempt has applied it between our look and our turn */
+}
+
+/* A script is parsed as a whole: where that fails, none of it was done, and the files before the bad one go first. Else
+ * they are applied, each by its own transaction. */
+static void batch_failed(struct migration_job *job, const struct err *err)
+{
+        struct pg_failure failure = pg_failure(job->conn);
+        size_t offset, file;
+        bool is_told;
+
+        if (!pg_is_usable(job->conn)) {
+                migration_finish(job, err);
+                return;
+        }
+        offset = migration_failure_offset(job, &failure);
+        file = file_at(job, offset);
+        is_told = failure.statements > 0 || failure.position > 0;
+        if (failure.statements == 0 && (is_told ? file > job->next : job->batch_end > job->next + 1)) {
+                job->suspect = MAX(file, job->next + 1);
+                migration_apply_pending(job);
+                return;
+        }
+        name_failure(job, file, offset, err);
+        job->next = file;
+        pg_script(job->conn, MIGRATION_READ_TIMEOUT, "rollback", rolled_back, job);
+}
+
+static void batch_applied(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct migration_job *job = context;
+
+        (void)rows;
+        if (err != NULL) {
+                batch_failed(job, err);
+                return;
+        }
+        FAILPOINT(migration_after_apply, NULL);
+        job->next = job->batch_end;
+        migration_apply_pending(job);
+}
+
+static void add_file(struct migration_job *job, const struct migration *m)
+{
+        struct migration_part *part = &job->parts[job->batch_end++ - job->next];
+        struct buf *sql = &job->script;
+
+        part->begin = sql->length;
+        buf_add_text(sql, "begin;\n");
+        migration_add_timeouts(job, sql, "local");
+        buf_add_text(sql, "do $tenantry$ begin ");
+        migration_add_fence(job, sql);
+        buf_add_text(sql, "end $tenantry$;\n");
+        migration_add_ledger_rows(job, sql, m); /* before the DDL: two at once meet here, not half way */
+        part->sql = sql->length;
+        buf_add_text(sql, m->up.sql);
+        buf_add_text(sql, MIGRATION_SEMICOLON);
+        buf_add_text(sql, MIGRATION_KEEP_LEDGER);
+        buf_add_text(sql, "commit;\n");
+        buf_add_text(sql, MIGRATION_CLEAN_SESSION);
+}
+
+static bool is_full(const struct migration_job *job)
+{
+        return job->batch_end - job->next == MIGRATION_BATCH_FILES || job->script.length > BATCH_BYTES ||
+               job->batch_end == job->suspect;
+}
+
+void migration_apply_batch(struct migration_job *job)
+{
+        const struct migration_set *set = job->set;
+
+        job->batch_end = job->next;
+        buf_reset(&job->script);
+        do
+                add_file(job, &set->items[job->batch_end]);
+        while (job->batch_end < set->count && set->items[job->batch_end].up.transaction && !is_full(job));
+        pg_script(job->conn, migration_statement_timeout(job) * (int64_t)(job->batch_end - job->next), job->script.data,
+                  batch_applied, job);
+}

@@ -1,0 +1,56 @@
+/* What failed, in a person's words: file, statement, line and column, and all that PostgreSQL says about it. */
+#include "common/migration/apply_private.h"
+
+#include <stdio.h>
+#include <string.h>
+
+size_t migration_failure_offset(const struct migration_job *job, const struct pg_failure *failure)
+{
+        const char *script = job->script.data;
+        size_t at = 0, length;
+
+        if (failure->position > 0)
+                return migration_character_offset(script, failure->position);
+        for (int left = failure->statements; (length = migration_next_statement(script + at)) > 0; at += length)
+                if (migration_statement_start(script + at, length) < length && left-- == 0)
+                        return at + migration_statement_start(script + at, length);
+        return at;
+}
+
+/* The statement's own failing is nobody's refused credential, and no conflict that passes. */
+static enum err_class class_of(const struct err *err, const char *sql)
+{
+        return sql != NULL && !err_is_transient(err) ? ERR_PERMANENT : err->class;
+}
+
+/* "; detail: ..." on one line; nothing where there is none. */
+static void say(char *out, size_t size, const char *what, const char *text)
+{
+        *out = '\0';
+        if (text != NULL)
+                snprintf(out, size, "; %s: %s", what, text);
+        for (char *p = out; *p; p++)
+                if (*p == '\n' || *p == '\t' || *p == '\r')
+                        *p = ' ';
+}
+
+void migration_name_failure(struct migration_job *job, const struct err *err, const struct migration *m,
+                            const char *sql)
+{
+        struct pg_failure failure = pg_failure(job->conn);
+        char detail[160], hint[160], where[80] = "";
+        struct migration_place place;
+
+        job->failed = *err;
+        if (m == NULL)
+                return;
+        if (sql != NULL) {
+                place = migration_place(&m->up, (size_t)(sql - m->up.sql));
+                snprintf(where, sizeof(where), "statement %d, line %d, column %d: ", place.statement, place.line,
+                         place.column);
+        }
+        say(detail, sizeof(detail), "detail", failure.detail);
+        say(hint, sizeof(hint), "hint", failure.hint);
+        err_set(&job->failed, class_of(err, sql), err->code, "migration %.100s: %s%.220s%s%s", m->name, where,
+                err->message, detail, hint);
+}
