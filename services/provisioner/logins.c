@@ -95,7 +95,15 @@ char *logins_rights_sql(const struct activity *activity)
                 "execute format('revoke all on public.schema_migrations from %%I', r); end loop; end $x$;"
                 "alter default privileges in schema public "
                 "grant select, insert, update, delete on tables to \"%1$s\";"
-                "alter default privileges in schema public grant usage, select on sequences to \"%1$s\";",
+                "alter default privileges in schema public grant usage, select on sequences to \"%1$s\";"
+                /* Made without those: a migration that drops the schema public and makes it anew takes them away.
+                 * Whoever grants or revokes anything on a table has decided for themselves. */
+                "do $x$ declare r record; begin for r in select oid::regclass as name, relkind from pg_class "
+                "where relnamespace = to_regnamespace('public') and relkind in ('r', 'p', 'v', 'm', 'f', 'S') "
+                "and relacl is null and pg_has_role(relowner, 'usage') and relname <> 'schema_migrations' loop "
+                "execute format(case r.relkind when 'S' then 'grant usage, select on sequence %%s to %%I' "
+                "else 'grant select, insert, update, delete on %%s to %%I' end, r.name, '%1$s'); "
+                "end loop; end $x$;",
                 group);
 }
 

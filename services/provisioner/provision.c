@@ -4,6 +4,7 @@
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
 #include "services/provisioner/activity.h"
+#include "services/provisioner/logins.h"
 
 #include <string.h>
 
@@ -215,14 +216,26 @@ static enum step_result plant_identity(struct saga *saga)
         return activity_connect(saga, false, true, plant);
 }
 
+static enum step_result rights_set(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        auto_free char *version = TAKE_PTR(activity_of(saga)->schema_version);
+
+        (void)rows;
+        if (err != NULL)
+                return activity_retry(saga, err);
+        return activity_learn(saga, json_pack("{s:s?, s:s}", "schema_version", version, "database_status", "live"));
+}
+
+/* A file may have taken the app login's rights away, with the schema they were given on. */
 static enum step_result migrations_applied(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *version = TAKE_PTR(activity->schema_version);
+        auto_free char *sql = NULL;
 
         if (err != NULL)
-                return saga_retry(saga, err);
-        return activity_learn(saga, json_pack("{s:s?, s:s}", "schema_version", version, "database_status", "live"));
+                return activity_retry(saga, err); /* the session is as the file that failed has left it */
+        sql = logins_rights_sql(activity);
+        return saga_script(saga, activity->conn, PLANT_TIMEOUT, sql, rights_set);
 }
 
 static void on_migrations_applied(void *context, const char *version, const struct err *err)

@@ -161,6 +161,33 @@ def test_check_config_finds_what_would_stop_the_start(stack: Stack, directory: P
     assert status == 2 and "TENANT_SERVERS" in told_so, "older tenants may be on servers"
 
 
+def test_the_app_reads_what_is_made_after_the_schema_was_dropped(stack: Stack, api: Api, app: Api, directory: Path) -> None:
+    """As a dump taken with --clean does. What a file has granted or revoked itself stays as it is."""
+    put(
+        directory, "20270101000000_anew.sql",
+        """drop schema public cascade; create schema public;
+        create table open (id bigint generated always as identity, a int); create view seen as select a from open;
+        create table closed (a int); revoke all on closed from public;""",
+    )  # fmt: skip
+    with told(stack.services["provisioner-0"], TENANT_MIGRATIONS=str(directory)):
+        tenant = api.ready_tenant("Anew Shop")
+    assert api.tenant(tenant)["schema"]["version"] == "20270101000000"
+    assert len(in_database(stack, database_of(stack, tenant), "select version from public.schema_migrations")) == 8
+    mine = app.get(f"/api/tenants/{tenant}/connection").json
+    with psycopg.connect(
+        host=mine["host"], port=mine["port"], dbname=mine["database"], user=mine["user"], password=mine["password"],
+        autocommit=True,
+    ) as session:  # fmt: skip
+        session.execute("insert into open (a) values (7)")
+        assert session.execute("select a from seen").fetchall() == [(7,)]
+        for table in ("closed", "schema_migrations"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                session.execute(f"select from {table}")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            session.execute("create table own ()")
+    forget(api, tenant)
+
+
 def test_a_worker_that_dies_leaves_its_settings_to_the_next(stack: Stack, api: Api, directory: Path) -> None:
     put(directory, "20270101000000_plain.sql", "create schema inside;")
     put(
