@@ -276,9 +276,14 @@ def test_a_tenant_restored_to_the_middle_of_its_provisioning_is_not_undone(
     stack.postgres.execute("create table treasure (what text); insert into treasure values ('years of sales')", name)
     first = sorted(directory.glob("*.sql"))[0]
     first.write_text(first.read_text() + "\n-- not the file that was applied\n")
+    eventually(
+        lambda: not rows(stack, f"select 1 from catalog.tenant_claim where tenant_id = '{tenant}'"),
+        20, "its mail is sent",
+    )  # fmt: skip
     with stopped(provisioner):
         stack.postgres.execute(
             f"""
+            delete from provisioner.saga where tenant_id = '{tenant}' and kind = 'invite';
             update provisioner.saga set status = 'running', step = 'connect', data = '{{}}', finished_at = null,
                 next_at = now(), progress = 45, fence = fence where tenant_id = '{tenant}';
             update provisioner.tenant set state = 'provisioning', access_applied = 'none', invite_sent = 0
