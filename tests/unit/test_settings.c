@@ -4,6 +4,7 @@
 
 #include "common/base/config.h"
 #include "common/base/spelling.h"
+#include "common/kafka/cause.h"
 #include "common/kafka/client.h"
 #include "common/kafka/properties.h"
 
@@ -143,6 +144,27 @@ static void test_advice_is_given_for_scram_with_an_old_library_and_for_nothing_e
         assert_null(none);
 }
 
+static void test_a_refused_login_tells_more_than_a_refused_connection(void **state)
+{
+        struct kafka_cause cause = { 0 };
+
+        (void)state;
+        kafka_cause_note(&cause, RD_KAFKA_RESP_ERR__TRANSPORT, "Connection refused");
+        assert_string_equal(cause.err.code, "kafka_away");
+        kafka_cause_note(&cause, RD_KAFKA_RESP_ERR__AUTHENTICATION, "Authentication failed");
+        kafka_cause_note(&cause, RD_KAFKA_RESP_ERR__TRANSPORT, "Connection refused");
+        kafka_cause_note(&cause, RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN, "2/2 brokers are down");
+        assert_string_equal(cause.err.code, "kafka_login");
+        assert_int_equal(cause.err.class, ERR_OURS);
+        assert_contains(cause.err.message, "Authentication failed");
+        cause.noted_ms -= MINUTES(2); /* mended, while the broker went away */
+        kafka_cause_note(&cause, RD_KAFKA_RESP_ERR__TRANSPORT, "Connection refused");
+        assert_string_equal(cause.err.code, "kafka_away");
+        kafka_cause_forget(&cause);
+        kafka_cause_note(&cause, RD_KAFKA_RESP_ERR__PARTITION_EOF, "end");
+        assert_int_equal(cause.err.class, ERR_NONE);
+}
+
 #define NAMES_SENTENCE(test) cmocka_unit_test_setup_teardown(test, forget_variables, forget_variables)
 
 int main(void)
@@ -155,6 +177,7 @@ int main(void)
                 SENTENCE(test_what_may_be_a_part_of_a_password_is_not_repeated),
                 SENTENCE(test_certificates_are_looked_at_without_asking_a_broker),
                 SENTENCE(test_advice_is_given_for_scram_with_an_old_library_and_for_nothing_else),
+                SENTENCE(test_a_refused_login_tells_more_than_a_refused_connection),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
