@@ -214,3 +214,11 @@ def test_a_misspelt_property_is_found_by_name_and_no_secret_is_repeated(stack: S
     assert found.returncode == 2 and "security.protocol?" in found.stderr
     found = run_service(stack, "gateway", "--check-config", KAFKA_PROPERTIES="sasl.password=half;other-half=1")
     assert found.returncode == 2 and "other-half" not in found.stderr and "semicolon" in found.stderr
+
+
+def test_a_port_that_is_taken_may_be_free_soon(stack: SecuredStack) -> None:
+    """As while the process before still ends: a supervisor shall try again."""
+    ended = run_service(stack, "provisioner", OPS_PORT=str(stack.services["gateway-0"].ops_port))
+    assert ended.returncode == 1 and "Address already in use" in ended.stderr
+    ended = run_service(stack, "provisioner", OPS_ADDRESS="no-address")
+    assert ended.returncode == 2
