@@ -2,6 +2,7 @@
 #include "common/kafka/producer.h"
 
 #include "common/base/clock.h"
+#include "common/base/failpoint.h"
 #include "common/base/memory.h"
 #include "common/kafka/cause.h"
 
@@ -238,6 +239,8 @@ int kafka_produce(struct kafka_producer *producer, const struct kafka_record *re
         CHECK_MAGIC(producer, PRODUCER_MAGIC);
         delivery->delivered = delivered;
         delivery->context = context;
+        if (FAILPOINT(kafka_before_produce, NULL) < 0) /* as when a broker has lost what it had acknowledged */
+                rd_kafka_test_fatal_error(producer->rk, RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "a failpoint");
         code = rd_kafka_producev(producer->rk, RD_KAFKA_V_TOPIC(record->topic),
                                  RD_KAFKA_V_KEY((void *)(uintptr_t)record->key, record->key_length),
                                  RD_KAFKA_V_VALUE((void *)(uintptr_t)record->value, record->value_length),
