@@ -7,6 +7,7 @@
 #include "cli/topics.h"
 #include "common/base/keyring.h"
 #include "common/base/memory.h"
+#include "common/kafka/client.h"
 
 #include <stdarg.h>
 #include <string.h>
@@ -162,49 +163,76 @@ static void check_services(struct doctor *doctor)
         }
 }
 
-static void topic_seen(void *context, const char *topic, bool present)
+static void check_topic(struct doctor *doctor, const struct rd_kafka_metadata_topic *topic)
 {
-        if (!present)
-                doctor_bad(context, "topics", "run: tenantry init", "%s is missing", topic);
+        if (topic->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+                doctor_bad(doctor, "topics", "run: tenantry init", "%s is missing", topic->topic);
+        else if (topic->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
+                doctor_bad(doctor, "topics", "allow it Describe, or use the provisioner's login",
+                           "this login may not see %s", topic->topic);
+        else if (topic->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+                doctor_bad(doctor, "topics", "look at the brokers", "%s: %s", topic->topic,
+                           rd_kafka_err2str(topic->err));
+        for (int p = 0; p < topic->partition_cnt; p++)
+                if (topic->partitions[p].leader < 0) /* what hashes to it waits */
+                        doctor_bad(doctor, "topics", "bring its brokers back", "partition %d of %s has no leader", p,
+                                   topic->topic);
 }
 
-/* A partition without a leader takes nothing: what hashes to it waits. */
-static void check_leaders(struct doctor *doctor, const struct rd_kafka_metadata *metadata)
+static void check_topics(struct doctor *doctor, rd_kafka_t *rk)
 {
+        const struct rd_kafka_metadata *metadata;
+        rd_kafka_resp_err_t code = topics_ask(rk, &metadata);
+        int bad = doctor->bad;
+
+        if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+                doctor_bad(doctor, "kafka", "try again", "does not tell of its topics: %s", rd_kafka_err2str(code));
+                return;
+        }
+        doctor_good(doctor, "kafka", "%d broker%s", metadata->broker_cnt, metadata->broker_cnt == 1 ? "" : "s");
         for (int t = 0; t < metadata->topic_cnt; t++)
-                for (int p = 0; p < metadata->topics[t].partition_cnt; p++)
-                        if (metadata->topics[t].partitions[p].leader < 0)
-                                doctor_bad(doctor, "topics", "bring its brokers back",
-                                           "partition %d of %s has no leader", p, metadata->topics[t].topic);
+                check_topic(doctor, &metadata->topics[t]);
+        if (bad == doctor->bad)
+                doctor_good(doctor, "topics", "all there");
+        rd_kafka_metadata_destroy(metadata);
+}
+
+static const char *advice_for(const struct err *err)
+{
+        static const struct {
+                const char *code, *advice;
+        } known[] = {
+                { "kafka_login", "mend sasl.mechanisms, sasl.username and sasl.password in KAFKA_PROPERTIES" },
+                { "kafka_tls", "mend security.protocol and ssl.ca.location in KAFKA_PROPERTIES" },
+                { "kafka_name", "mend KAFKA_BROKERS, or the name server" },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+                if (strcmp(known[i].code, err->code) == 0)
+                        return known[i].advice;
+        return "start the brokers, or mend KAFKA_BROKERS and security.protocol in KAFKA_PROPERTIES";
 }
 
 static void check_kafka(struct doctor *doctor)
 {
-        const struct rd_kafka_metadata *metadata;
-        rd_kafka_resp_err_t code;
+        struct kafka_settings settings = { cli_setting("KAFKA_BROKERS"), "tenantry-cli",
+                                           cli_setting("KAFKA_PROPERTIES") };
+        auto_free char *advice = NULL;
+        struct err err;
         rd_kafka_t *rk;
-        int missing;
 
-        if (cli_setting("KAFKA_BROKERS") == NULL)
+        if (settings.brokers == NULL)
                 return;
-        rk = brokers_open(RD_KAFKA_PRODUCER);
-        if (rk == NULL) {
+        if (brokers_open(RD_KAFKA_CONSUMER, &rk) != EXIT_GOOD) {
                 doctor_bad(doctor, "kafka", "mend it", "KAFKA_BROKERS or KAFKA_PROPERTIES cannot be used");
                 return;
         }
-        code = rd_kafka_metadata(rk, 1, NULL, &metadata, BROKERS_TIMEOUT_MS);
-        if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
-                doctor_bad(doctor, "kafka", "start the brokers, or mend KAFKA_BROKERS and KAFKA_PROPERTIES", "%s: %s",
-                           cli_setting("KAFKA_BROKERS"), rd_kafka_err2str(code));
-        } else {
-                doctor_good(doctor, "kafka", "%d broker%s", metadata->broker_cnt, metadata->broker_cnt == 1 ? "" : "s");
-                missing = topics_check(metadata, topic_seen, doctor);
-                if (missing == 0)
-                        doctor_good(doctor, "topics", "all there");
-                check_leaders(doctor, metadata);
-                rd_kafka_metadata_destroy(metadata);
-        }
-        rd_kafka_destroy(rk);
+        advice = kafka_client_advice(&settings);
+        if (brokers_reach(rk, &err) < 0)
+                doctor_bad(doctor, "kafka", advice ? advice : advice_for(&err), "%s", err.message);
+        else
+                check_topics(doctor, rk);
+        rd_kafka_destroy_flags(rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
 }
 
 int run_doctor(int argc, char **argv)

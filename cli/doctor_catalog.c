@@ -12,7 +12,8 @@
 #define CATALOG_FOLDER  "migrations/catalog"
 #define CONNECT_SECONDS "5"
 
-static const char SQL_VERSION[] = "select max(version) from schema_migrations";
+/* The ledger itself is the admin's alone; a service's login may ask this. */
+static const char SQL_VERSION[] = "select catalog.version()";
 
 static const char SQL_PID[] = "select pg_backend_pid()";
 

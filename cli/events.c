@@ -98,8 +98,11 @@ static int positions(rd_kafka_t *rk, bool from_beginning, rd_kafka_topic_partiti
         if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
                 return cli_fail(EXIT_AWAY, "Kafka at %s cannot be reached: %s", cli_setting("KAFKA_BROKERS"),
                                 rd_kafka_err2str(code));
-        count = metadata->topic_cnt == 1 ? MIN(metadata->topics[0].partition_cnt, PARTITION_LIMIT) : 0;
+        code = metadata->topics[0].err;
+        count = MIN(metadata->topics[0].partition_cnt, PARTITION_LIMIT);
         rd_kafka_metadata_destroy(metadata);
+        if (code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
+                return cli_fail(EXIT_REFUSED, "Kafka does not let us read " TOPIC ": %s", rd_kafka_err2str(code));
         if (count == 0)
                 return cli_fail(EXIT_NOT_FOUND, "there is no topic " TOPIC ": run `tenantry init`");
         *ret = rd_kafka_topic_partition_list_new(count);
@@ -142,13 +145,15 @@ static void follow(rd_kafka_t *rk, struct tail *tail)
 static int tail_events(struct tail *tail, bool from_beginning)
 {
         rd_kafka_topic_partition_list_t *list = NULL;
-        rd_kafka_t *rk = brokers_open(RD_KAFKA_CONSUMER);
-        int status;
+        rd_kafka_t *rk;
+        int status = brokers_open(RD_KAFKA_CONSUMER, &rk);
 
-        if (rk == NULL)
-                return EXIT_USAGE;
+        if (status != EXIT_GOOD)
+                return status;
+        status = brokers_demand(rk);
         rd_kafka_poll_set_consumer(rk);
-        status = positions(rk, from_beginning, &list);
+        if (status == EXIT_GOOD)
+                status = positions(rk, from_beginning, &list);
         if (status == EXIT_GOOD) {
                 rd_kafka_assign(rk, list);
                 rd_kafka_topic_partition_list_destroy(list);

@@ -3,6 +3,7 @@
 #include "cli/manual.h"
 #include "common/base/config.h"
 #include "common/base/memory.h"
+#include "common/base/spelling.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,34 +117,13 @@ const struct command *cli_find_command(const char *name)
         return NULL;
 }
 
-/* How many letters must be put in, left out or changed to make one word the other. */
-static size_t distance(const char *a, const char *b)
-{
-        size_t row[WORD_LIMIT + 1], length = strlen(b);
-
-        for (size_t k = 0; k <= length; k++)
-                row[k] = k;
-        for (size_t i = 1; a[i - 1]; i++) {
-                size_t before = row[0];
-
-                row[0] = i;
-                for (size_t k = 1; k <= length; k++) {
-                        size_t change = before + (a[i - 1] != b[k - 1]);
-
-                        before = row[k];
-                        row[k] = MIN(change, MIN(row[k], row[k - 1]) + 1);
-                }
-        }
-        return row[length];
-}
-
 static int no_such_command(const char *word)
 {
         const char *nearest = NULL;
         size_t least = WORD_LIMIT;
 
         for (const struct command *c = COMMANDS; c->name != NULL; c++) {
-                size_t steps = distance(word, c->name);
+                size_t steps = spelling_distance(word, c->name);
 
                 if (steps < least && steps <= 2 && steps * 2 < strlen(c->name)) {
                         nearest = c->name;

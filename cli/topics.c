@@ -81,9 +81,14 @@ int topics_create(int partitions, int replication, json_t *made)
 
         if (partitions < 1 || partitions > 1000 || replication < 1 || replication > 10)
                 return cli_fail(EXIT_USAGE, "--partitions is 1 to 1000, --replication 1 to 10");
-        rk = brokers_open(RD_KAFKA_PRODUCER);
-        if (rk == NULL)
-                return EXIT_USAGE;
+        status = brokers_open(RD_KAFKA_PRODUCER, &rk);
+        if (status != EXIT_GOOD)
+                return status;
+        status = brokers_demand(rk);
+        if (status != EXIT_GOOD) {
+                rd_kafka_destroy(rk);
+                return status;
+        }
         for (size_t i = 0; i < TOPIC_COUNT; i++)
                 list[i] = describe(&TOPICS[i], partitions, replication);
         queue = rd_kafka_queue_new(rk);
@@ -98,19 +103,15 @@ int topics_create(int partitions, int replication, json_t *made)
         return status;
 }
 
-int topics_check(const struct rd_kafka_metadata *metadata,
-                 void (*visit)(void *context, const char *topic, bool present), void *context)
+rd_kafka_resp_err_t topics_ask(rd_kafka_t *rk, const struct rd_kafka_metadata **ret)
 {
-        int missing = 0;
+        rd_kafka_topic_t *topics[TOPIC_COUNT];
+        rd_kafka_resp_err_t code;
 
-        for (size_t i = 0; i < TOPIC_COUNT; i++) {
-                bool present = false;
-
-                for (int k = 0; k < metadata->topic_cnt; k++)
-                        present |= strcmp(metadata->topics[k].topic, TOPICS[i].name) == 0 &&
-                                   metadata->topics[k].err == RD_KAFKA_RESP_ERR_NO_ERROR;
-                missing += !present;
-                visit(context, TOPICS[i].name, present);
-        }
-        return missing;
+        for (size_t i = 0; i < TOPIC_COUNT; i++)
+                topics[i] = rd_kafka_topic_new(rk, TOPICS[i].name, NULL);
+        code = rd_kafka_metadata(rk, 0, NULL, ret, BROKERS_TIMEOUT_MS);
+        for (size_t i = 0; i < TOPIC_COUNT; i++)
+                rd_kafka_topic_destroy(topics[i]);
+        return code;
 }

@@ -8,6 +8,6 @@
 /* Creates what is missing on KAFKA_BROKERS; leaves what is there as it is. made, a list, gets the names of those that
  * were made. Returns an exit code. */
 int topics_create(int partitions, int replication, json_t *made);
-/* Calls visit for each topic we need; present says whether the metadata has it. Returns how many are missing. */
-int topics_check(const struct rd_kafka_metadata *metadata,
-                 void (*visit)(void *context, const char *topic, bool present), void *context);
+/* Asks for each of our topics by its name, so that one we may not see differs from one that is missing: its err says.
+ * rk is a consumer, as a producer's question might make them. The caller ends *ret with rd_kafka_metadata_destroy. */
+rd_kafka_resp_err_t topics_ask(rd_kafka_t *rk, const struct rd_kafka_metadata **ret);

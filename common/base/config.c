@@ -232,7 +232,17 @@ int config_check_file(const char *name, const char *value, struct err *err)
         return 0;
 }
 
-static int load_option(void *target, const struct config_option *option, struct err *err)
+static int missing(const struct config_option *option, const struct config_table *tables, size_t count, struct err *err)
+{
+        auto_free char *found = config_lookalike(option->name, tables, count);
+
+        if (found != NULL)
+                return err_field(err, found, "%s: did you mean %s?", found, option->name);
+        return err_field(err, option->name, "%s is not set: %s", option->name, option->help);
+}
+
+static int load_option(void *target, const struct config_option *option, const struct config_table *tables,
+                       size_t count, struct err *err)
 {
         auto_secret char *text = NULL;
         int rc = find_value(option, &text, err);
@@ -240,9 +250,7 @@ static int load_option(void *target, const struct config_option *option, struct 
         if (rc < 0)
                 return rc;
         if (text == NULL || *text == '\0') {
-                if (option->flags & CONFIG_REQUIRED)
-                        return err_field(err, option->name, "%s is not set: %s", option->name, option->help);
-                return 0;
+                return option->flags & CONFIG_REQUIRED ? missing(option, tables, count, err) : 0;
         }
         rc = config_parse(option, text, target, err);
         if (rc < 0 && (option->flags & CONFIG_SECRET))
@@ -257,7 +265,7 @@ int config_load(void *target, const struct config_table *tables, size_t count, s
 
         for (size_t t = 0; rc == 0 && t < count; t++)
                 for (size_t i = 0; rc == 0 && i < tables[t].count; i++)
-                        rc = load_option(target, &tables[t].options[i], err);
+                        rc = load_option(target, &tables[t].options[i], tables, count, err);
         return rc;
 }
 

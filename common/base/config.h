@@ -34,6 +34,11 @@ struct config_table {
  * fallbacks. Texts belong to *target and live as long as the process. Returns 0 or -ERR_INPUT with the variable named.
  * count tables describe the same struct. */
 int config_load(void *target, const struct config_table *tables, size_t count, struct err *err);
+/* -ERR_INPUT naming a variable that is set, that no option has, and that can hardly be meant for anything but an option
+ * that is not set; else 0. After config_load. */
+int config_check_names(const struct config_table *tables, size_t count, struct err *err);
+/* Such a variable for one option, or NULL; the caller frees. */
+char *config_lookalike(const char *option, const struct config_table *tables, size_t count);
 /* What a type cannot say; NULL values are fine. choices: "a|b|c". Each returns 0 or -ERR_INPUT naming the variable. */
 int config_check_choice(const char *name, const char *value, const char *choices, struct err *err);
 int config_check_url(const char *name, const char *value, struct err *err);

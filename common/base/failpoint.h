@@ -11,6 +11,7 @@
         POINT(gateway_before_produce)                                                                                  \
         POINT(gateway_after_ack)                                                                                       \
         POINT(kafka_before_client)                                                                                     \
+        POINT(kafka_before_produce)                                                                                    \
         POINT(consumer_after_assign)                                                                                   \
         POINT(intake_before_commit)                                                                                    \
         POINT(intake_after_commit)                                                                                     \

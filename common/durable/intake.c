@@ -509,9 +509,16 @@ bool intake_is_idle(const struct intake *intake)
         return kafka_consumer_in_hand(intake->consumer) == waiting;
 }
 
-bool intake_is_ready(const struct intake *intake)
+int intake_check(const struct intake *intake, struct err *err)
 {
-        return intake->assigned;
+        const struct err *cause = kafka_consumer_cause(intake->consumer);
+        bool reads = intake->assigned && intake->position_count > 0;
+
+        if (!reads && cause->class != ERR_NONE)
+                return err_set(err, ERR_BUSY, cause->code, "%s", cause->message);
+        if (intake->assigned) /* also to nothing, where there are more processes than partitions */
+                return 0;
+        return err_set(err, ERR_BUSY, "kafka_not_assigned", "Kafka has given this consumer no partitions yet");
 }
 
 static void free_intake(uv_handle_t *handle)

@@ -27,6 +27,7 @@ int intake_new(struct service *service, const struct intake_settings *settings, 
 /* Takes no new messages. */
 void intake_stop(struct intake *intake);
 bool intake_is_idle(const struct intake *intake);
-/* True once partitions are assigned. */
-bool intake_is_ready(const struct intake *intake);
+/* 0 once it has its share of the partitions; before that, or where its login may see none, -ERR_BUSY with what is known
+ * of why not. */
+int intake_check(const struct intake *intake, struct err *err);
 void intake_free(struct intake *intake);

@@ -46,9 +46,7 @@ int worker_ready(struct worker *worker, struct err *err)
 {
         if (service_catalog_fits(worker->service, err) < 0)
                 return -ERR_BUSY;
-        if (!intake_is_ready(worker->intake))
-                return err_set(err, ERR_BUSY, "kafka_not_assigned", "Kafka has given this consumer no partitions yet");
-        return 0;
+        return intake_check(worker->intake, err);
 }
 
 void worker_stop(struct worker *worker)

@@ -4,8 +4,8 @@
 #include "common/base/failpoint.h"
 #include "common/base/log.h"
 #include "common/base/memory.h"
+#include "common/kafka/properties.h"
 
-#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -29,51 +29,6 @@ void kafka_client_set(rd_kafka_conf_t *conf, const char *name, const char *value
         (void)result;
 }
 
-/* Up to the next semicolon; "\\;" is one that belongs to the value. */
-static char *take_entry(char **rest)
-{
-        char *entry = *rest, *out = entry, *in = entry;
-
-        for (; *in != '\0' && *in != ';'; in++) {
-                if (in[0] == '\\' && in[1] == ';')
-                        in++;
-                *out++ = *in;
-        }
-        *rest = *in == ';' ? in + 1 : in;
-        *out = '\0';
-        return entry;
-}
-
-/* An error names the entry by its number: what is no name may be a part of a password. */
-static int set_property(rd_kafka_conf_t *conf, char *entry, int number, struct err *err)
-{
-        char *equals = strchr(entry, '='), reason[256];
-
-        if (*entry == '\0')
-                return 0;
-        if (equals == NULL)
-                return err_field(err, "KAFKA_PROPERTIES",
-                                 "entry %d is not name=value (a semicolon inside a value is written \\;)", number);
-        *equals = '\0';
-        if (rd_kafka_conf_set(conf, entry, equals + 1, reason, sizeof(reason)) != RD_KAFKA_CONF_OK)
-                return err_field(err, "KAFKA_PROPERTIES", "librdkafka refuses entry %d or its value", number);
-        return 0;
-}
-
-static int set_properties(rd_kafka_conf_t *conf, const char *properties, struct err *err)
-{
-        size_t length = properties ? strlen(properties) : 0;
-        char *copy = mem_copy_text(properties), *rest = copy;
-        int number = 0, rc = 0;
-
-        while (rc == 0 && rest != NULL && *rest != '\0')
-                rc = set_property(conf, take_entry(&rest), ++number, err);
-        if (copy != NULL)
-                explicit_bzero(copy, length);
-        free(copy);
-        return rc;
-}
-
 /* @locality librdkafka's threads. log_emit makes one write per line and shares nothing. */
 static void log_line(const rd_kafka_t *rk, int level, const char *facility, const char *text)
 {
@@ -93,7 +48,7 @@ int kafka_client_conf(const struct kafka_settings *settings, rd_kafka_conf_t **r
         kafka_client_set(conf, "reconnect.backoff.max.ms", "500");
         kafka_client_set(conf, "log.connection.close", "false");
         rd_kafka_conf_set_log_cb(conf, log_line);
-        rc = set_properties(conf, settings->properties, err);
+        rc = kafka_properties_set(conf, settings->properties, err);
         if (rc < 0)
                 rd_kafka_conf_destroy(conf);
         else
@@ -116,8 +71,37 @@ int kafka_client_new(rd_kafka_type_t type, rd_kafka_conf_t *conf, rd_kafka_t **r
                 return 0;
         rd_kafka_conf_destroy(conf);
         if (rd_kafka_last_error() == RD_KAFKA_RESP_ERR__INVALID_ARG)
-                return err_set(err, ERR_INPUT, "kafka_settings", "librdkafka refuses its settings: %s", reason);
+                return err_field(err, "KAFKA_PROPERTIES", "librdkafka refuses KAFKA_PROPERTIES: %s", reason);
         return err_set(err, ERR_BUSY, "kafka_client", "librdkafka cannot start: %s", reason);
+}
+
+int kafka_client_check(const struct kafka_settings *settings, struct err *err)
+{
+        struct kafka_settings alone = *settings;
+        rd_kafka_conf_t *conf;
+        rd_kafka_t *rk;
+        int rc;
+
+        alone.brokers = ""; /* nobody is asked */
+        rc = kafka_client_conf(&alone, &conf, err);
+        if (rc < 0)
+                return rc;
+        rc = kafka_client_new(RD_KAFKA_PRODUCER, conf, &rk, err);
+        if (rc == 0)
+                rd_kafka_destroy(rk);
+        return rc;
+}
+
+char *kafka_client_advice(const struct kafka_settings *settings)
+{
+        rd_kafka_conf_t *conf;
+        char *advice;
+
+        if (kafka_client_conf(settings, &conf, NULL) < 0)
+                return NULL;
+        advice = kafka_properties_advice(conf);
+        rd_kafka_conf_destroy(conf);
+        return advice;
 }
 
 static void on_event(uv_poll_t *poll, int status, int events)

@@ -18,6 +18,11 @@ int kafka_client_conf(const struct kafka_settings *settings, rd_kafka_conf_t **r
 /* A client of these settings, which it takes. Returns 0 and *ret; -ERR_INPUT where librdkafka refuses the settings;
  * -ERR_BUSY where it could not start this time. */
 int kafka_client_new(rd_kafka_type_t type, rd_kafka_conf_t *conf, rd_kafka_t **ret, struct err *err);
+/* Whether librdkafka takes these settings, certificates and all; no broker is asked. Returns as kafka_client_new. */
+int kafka_client_check(const struct kafka_settings *settings, struct err *err);
+/* A sentence for the operator where these settings will not work with the librdkafka that is linked, or NULL. The
+ * caller frees. */
+char *kafka_client_advice(const struct kafka_settings *settings);
 /* Sets one property that is known to exist. */
 void kafka_client_set(rd_kafka_conf_t *conf, const char *name, const char *value);
 

@@ -231,6 +231,8 @@ static void handle_rebalance(struct kafka_consumer *consumer, rd_kafka_event_t *
         if (rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS && !consumer->stopped) {
                 if (consumer->wanted != NULL)
                         rd_kafka_topic_partition_list_destroy(consumer->wanted);
+                if (rd_kafka_event_topic_partition_list(event)->cnt > 0) /* who may see no topic is given nothing */
+                        kafka_cause_forget(&consumer->cause);
                 consumer->wanted = rd_kafka_topic_partition_list_copy(rd_kafka_event_topic_partition_list(event));
                 consumer_ask_for_positions(consumer);
                 return;
@@ -280,6 +282,7 @@ static void handle_error(struct kafka_consumer *consumer, rd_kafka_event_t *even
                 report_fatal(consumer);
                 return;
         }
+        kafka_cause_note(&consumer->cause, code, text);
         if (consumer->events->trouble == NULL || code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN ||
             code == RD_KAFKA_RESP_ERR__TRANSPORT)
                 return;
@@ -377,7 +380,7 @@ int kafka_consumer_new(uv_loop_t *loop, const struct kafka_settings *settings, c
                 return 0;
         }
         kafka_consumer_free(*ret);
-        return err_set(err, ERR_INPUT, "kafka_subscribe", "cannot subscribe: %s", rd_kafka_err2str(code));
+        return err_set(err, ERR_BUSY, "kafka_subscribe", "cannot subscribe: %s", rd_kafka_err2str(code));
 }
 
 void kafka_consumer_free(struct kafka_consumer *consumer)
@@ -485,6 +488,11 @@ void kafka_consumer_rewind(struct kafka_consumer *consumer)
 void kafka_consumer_stop(struct kafka_consumer *consumer)
 {
         consumer->stopped = true;
+}
+
+const struct err *kafka_consumer_cause(const struct kafka_consumer *consumer)
+{
+        return &consumer->cause.err;
 }
 
 size_t kafka_consumer_in_hand(const struct kafka_consumer *consumer)

@@ -65,6 +65,9 @@ void kafka_consumer_done(struct kafka_consumer *consumer, struct kafka_message *
 void kafka_consumer_rewind(struct kafka_consumer *consumer);
 /* Stops delivering new messages; what is in hand goes on. */
 void kafka_consumer_stop(struct kafka_consumer *consumer);
+/* Why nothing is read, as far as it is known: ERR_NONE where nothing is, or all is well (cause.h has the codes). Lives
+ * as long as the consumer. */
+const struct err *kafka_consumer_cause(const struct kafka_consumer *consumer);
 /* Messages in hand. */
 size_t kafka_consumer_in_hand(const struct kafka_consumer *consumer);
 /* The value of a header, not NUL-terminated; NULL where it is missing. */

@@ -2,6 +2,7 @@
  * only the brokers know) share. */
 #pragma once
 
+#include "common/kafka/cause.h"
 #include "common/kafka/consumer.h"
 
 #define CONSUMER_MAGIC 0x6b636f6e
@@ -35,6 +36,7 @@ struct kafka_consumer {
         unsigned assignment;
         rd_kafka_topic_partition_list_t *wanted; /* what the group gives us; NULL = nothing, or not in it now */
         struct inquiry *inquiry;
+        struct kafka_cause cause; /* why nothing is read */
         bool revoking, rewinding, stopped, tail, freed;
 };
 

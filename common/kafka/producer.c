@@ -2,7 +2,9 @@
 #include "common/kafka/producer.h"
 
 #include "common/base/clock.h"
+#include "common/base/failpoint.h"
 #include "common/base/memory.h"
+#include "common/kafka/cause.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -22,6 +24,7 @@ struct kafka_producer {
         rd_kafka_topic_t *topics[TOPIC_LIMIT];
         size_t topic_count, pending;
         bool up, probing, found, freed;
+        struct kafka_cause cause; /* why it is not up */
         uv_work_t probe;
         void (*fatal)(void *context, const struct err *err);
         void *fatal_context;
@@ -44,6 +47,12 @@ static void error_of_code(rd_kafka_resp_err_t code, rd_kafka_msg_status_t status
                 err_set(err, ERR_BUSY, "kafka_away", "Kafka did not take the message: %s", rd_kafka_err2str(code));
 }
 
+static void brokers_answered(struct kafka_producer *producer)
+{
+        producer->up = true;
+        kafka_cause_forget(&producer->cause);
+}
+
 static void answer(struct kafka_producer *producer, const rd_kafka_message_t *message)
 {
         struct delivery *delivery = message->_private;
@@ -51,7 +60,7 @@ static void answer(struct kafka_producer *producer, const rd_kafka_message_t *me
 
         producer->pending--;
         if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
-                producer->up = true;
+                brokers_answered(producer);
                 delivery->delivered(delivery->context, NULL);
         } else {
                 error_of_code(message->err, rd_kafka_message_status(message), &err);
@@ -66,6 +75,7 @@ static void handle_error(struct kafka_producer *producer, rd_kafka_event_t *even
         char reason[256];
         struct err err;
 
+        kafka_cause_note(&producer->cause, code, rd_kafka_event_error_string(event));
         if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
                 producer->up = false;
         if (!rd_kafka_event_error_is_fatal(event))
@@ -102,7 +112,8 @@ static void brokers_looked_for(uv_work_t *work, int status)
         struct kafka_producer *producer = CONTAINER_OF(work, struct kafka_producer, probe);
 
         producer->probing = false;
-        producer->up |= status == 0 && producer->found;
+        if (status == 0 && producer->found)
+                brokers_answered(producer);
         if (producer->freed)
                 destroy(producer);
 }
@@ -228,6 +239,8 @@ int kafka_produce(struct kafka_producer *producer, const struct kafka_record *re
         CHECK_MAGIC(producer, PRODUCER_MAGIC);
         delivery->delivered = delivered;
         delivery->context = context;
+        if (FAILPOINT(kafka_before_produce, NULL) < 0) /* as when a broker has lost what it had acknowledged */
+                rd_kafka_test_fatal_error(producer->rk, RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "a failpoint");
         code = rd_kafka_producev(producer->rk, RD_KAFKA_V_TOPIC(record->topic),
                                  RD_KAFKA_V_KEY((void *)(uintptr_t)record->key, record->key_length),
                                  RD_KAFKA_V_VALUE((void *)(uintptr_t)record->value, record->value_length),
@@ -246,7 +259,10 @@ int kafka_produce(struct kafka_producer *producer, const struct kafka_record *re
         return -(int)refused.class;
 }
 
-bool kafka_producer_is_up(const struct kafka_producer *producer)
+int kafka_producer_check(const struct kafka_producer *producer, struct err *err)
 {
-        return producer->up;
+        if (producer->up)
+                return 0;
+        *err = producer->cause.err;
+        return -(int)err->class;
 }

@@ -36,5 +36,6 @@ void kafka_producer_free(struct kafka_producer *producer, int timeout_ms);
  * too large: ERR_INPUT) and does not. */
 int kafka_produce(struct kafka_producer *producer, const struct kafka_record *record, kafka_delivered_fn delivered,
                   void *context, struct err *err);
-/* False from the moment all brokers are known to be away until one is back. */
-bool kafka_producer_is_up(const struct kafka_producer *producer);
+/* 0, or why no broker can be reached: -ERR_BUSY, or -ERR_OURS where a person must mend it (cause.h has the codes). From
+ * the moment all brokers are known to be away until one is back. */
+int kafka_producer_check(const struct kafka_producer *producer, struct err *err);

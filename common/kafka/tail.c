@@ -12,7 +12,7 @@ struct tail {
         char *topic;
         rd_kafka_topic_partition_list_t *found; /* NULL = not all of it is known yet */
         int known;                              /* partitions that are followed */
-        bool told;
+        rd_kafka_resp_err_t trouble, told;      /* why it is not found; what was said last of it */
 };
 
 /* The end as an offset, not as "the end": that would be looked up some time later, and what came before be missed. */
@@ -24,35 +24,43 @@ static void find_partitions(struct inquiry *inquiry)
         const struct rd_kafka_metadata *metadata = NULL;
         int partitions = 0;
 
-        if (rd_kafka_metadata(rk, 0, topic, &metadata, METADATA_TIMEOUT) == RD_KAFKA_RESP_ERR_NO_ERROR) {
-                if (metadata->topic_cnt == 1 && metadata->topics[0].err == RD_KAFKA_RESP_ERR_NO_ERROR)
-                        partitions = metadata->topics[0].partition_cnt;
+        tail->trouble = rd_kafka_metadata(rk, 0, topic, &metadata, METADATA_TIMEOUT);
+        if (tail->trouble == RD_KAFKA_RESP_ERR_NO_ERROR) {
+                assert(metadata->topic_cnt == 1);
+                tail->trouble = metadata->topics[0].err;
+                partitions = metadata->topics[0].partition_cnt;
                 rd_kafka_metadata_destroy(metadata);
         }
         rd_kafka_topic_destroy(topic);
-        if (partitions == 0)
-                return;
-        if (partitions <= tail->known)
+        if (tail->trouble != RD_KAFKA_RESP_ERR_NO_ERROR || partitions <= tail->known)
                 return;
         tail->found = rd_kafka_topic_partition_list_new(partitions);
         rd_kafka_topic_partition_list_add_range(tail->found, tail->topic, tail->known, partitions - 1);
         for (int i = 0; i < tail->found->cnt; i++)
                 tail->found->elems[i].offset = 0; /* what was added later is read from its beginning */
-        if (tail->known == 0 && !inquiry_find_ends(rk, tail->found))
-                rd_kafka_topic_partition_list_destroy(TAKE_PTR(tail->found));
+        if (tail->known > 0 || inquiry_find_ends(rk, tail->found))
+                return;
+        tail->trouble = RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE; /* of one of them at least, most likely */
+        rd_kafka_topic_partition_list_destroy(TAKE_PTR(tail->found));
 }
 
-/* The brokers are away, or the topic is not made yet: said once. */
+/* The brokers are away, or the topic is not made yet, or we may not see it: each is said once. */
 static void tell(struct tail *tail)
 {
         struct kafka_consumer *consumer = tail->inquiry.consumer;
+        const struct err *cause = &consumer->cause.err;
         struct err err;
 
-        if (tail->told || consumer->events->trouble == NULL)
+        kafka_cause_note(&consumer->cause, tail->trouble, rd_kafka_err2str(tail->trouble));
+        if (tail->told == tail->trouble || consumer->events->trouble == NULL)
                 return;
-        tail->told = true;
-        err_set(&err, ERR_BUSY, "topic_missing", "%s cannot be found (brokers away, or run: tenantry init)",
-                tail->topic);
+        tail->told = tail->trouble;
+        if (tail->trouble == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+                err_set(&err, ERR_BUSY, "topic_missing", "there is no topic %s (run: tenantry init)", tail->topic);
+        else if (cause->class != ERR_NONE)
+                err_set(&err, ERR_BUSY, cause->code, "%s: %.320s", tail->topic, cause->message);
+        else
+                err_set(&err, ERR_BUSY, "kafka_trouble", "%s: %s", tail->topic, rd_kafka_err2str(tail->trouble));
         consumer->events->trouble(consumer->context, &err);
 }
 
@@ -90,6 +98,7 @@ static bool partitions_found(struct inquiry *inquiry)
                 return true;
         }
         tail->known = tail->found->cnt;
+        kafka_cause_forget(&inquiry->consumer->cause);
         inquiry->consumer->wanted = TAKE_PTR(tail->found);
         consumer_ask_for_positions(inquiry->consumer);
         return true;

@@ -13,6 +13,13 @@
 #define LISTEN_BACKLOG 1024
 #define ACCEPT_BATCH   64
 
+/* A number that is no port of ours to take is a person's to mend. That another process still has it, that the address
+ * comes up later than we do, or that there is no descriptor left, passes. */
+static enum err_class class_of_listen(int error)
+{
+        return error == EACCES || error == EPERM || error == EAFNOSUPPORT ? ERR_INPUT : ERR_BUSY;
+}
+
 int http_listen(const char *address, int port, struct err *err)
 {
         struct sockaddr_storage where;
@@ -28,10 +35,12 @@ int http_listen(const char *address, int port, struct err *err)
             bind(fd, (struct sockaddr *)&where,
                  where.ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6)) < 0 ||
             listen(fd, LISTEN_BACKLOG) < 0) {
-                err_set(err, ERR_INPUT, "listen", "cannot listen on %s port %d: %s", address, port, strerror(errno));
+                int rc = err_set(err, class_of_listen(errno), "listen", "cannot listen on %s port %d: %s", address,
+                                 port, strerror(errno));
+
                 if (fd >= 0)
                         close(fd);
-                return -ERR_INPUT;
+                return rc;
         }
         return fd;
 }

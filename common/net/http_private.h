@@ -100,7 +100,7 @@ void http_answer_refused(struct http_request *request);
 size_t http_body_limit(const struct http_request *request);
 /* Fills the caller's address and site. */
 void http_find_caller(struct http_request *request);
-/* The socket that address and port name. Returns it, or -ERR_INPUT. */
+/* The socket that address and port name. Returns it; -ERR_INPUT where it can never be had, or -ERR_BUSY. */
 int http_listen(const char *address, int port, struct err *err);
 /* Takes connections from the server's listener, within its limits; http_stop_accepting closes it. */
 void http_start_accepting(struct http_server *server);

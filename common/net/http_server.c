@@ -321,7 +321,7 @@ int http_server_new(uv_loop_t *loop, const char *address, int port, const struct
         if (server->daemon == NULL) {
                 close(fd);
                 free(server);
-                return err_set(err, ERR_INPUT, "listen", "libmicrohttpd does not start on %s port %d", address, port);
+                return err_set(err, ERR_BUSY, "listen", "libmicrohttpd does not start on %s port %d", address, port);
         }
         start_handles(server);
         http_start_accepting(server);

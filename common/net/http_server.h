@@ -36,8 +36,8 @@ struct http_limits {
         const struct proxies *proxies; /* whose word on a caller's address is believed; borrowed, NULL = nobody's */
 };
 
-/* routes end with a NULL method and are borrowed. Returns 0 and *ret, or -ERR_INPUT (port taken). address: "0.0.0.0".
- */
+/* routes end with a NULL method and are borrowed. Returns 0 and *ret, -ERR_INPUT (no such address, no right to
+ * the port), or -ERR_BUSY (the port is taken). address: "0.0.0.0". */
 int http_server_new(uv_loop_t *loop, const char *address, int port, const struct http_route *routes,
                     const struct http_limits *limits, void *context, struct http_server **ret, struct err *err);
 /* Goes on as before, but each answer ends its connection, so that callers look for another server. */

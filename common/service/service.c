@@ -8,6 +8,7 @@
 #include "common/base/log.h"
 #include "common/base/memory.h"
 #include "common/service/catalog_mode.h"
+#include "common/service/configuration.h"
 #include "common/service/health.h"
 #include "common/service/ops.h"
 #include "common/service/options.h"
@@ -22,9 +23,6 @@
 #define STOP_DEADLINE  SECONDS(7)
 #define CLOSE_DEADLINE 2 /* seconds: together under the ten that orchestrators give */
 #define STOP_INTERVAL  20
-
-#define EXIT_FAILED        1 /* starting again may help */
-#define EXIT_CONFIGURATION 2 /* it will not */
 
 /* The one service of this process, for the handlers below that get no context. */
 struct frame {
@@ -122,7 +120,7 @@ void service_give_up(struct service *service, const struct err *err)
         struct frame *frame = CONTAINER_OF(service, struct frame, service);
 
         log_error("giving up", "error", err->message, "code", err->code, NULL);
-        frame->status = err->class == ERR_INPUT ? EXIT_CONFIGURATION : EXIT_FAILED;
+        frame->status = exit_status_of(err);
         begin_stop(frame);
 }
 
@@ -173,11 +171,6 @@ static int start_frame(struct frame *frame, const void *config, struct err *err)
         int rc;
 
         service->config = config;
-        service->kafka = (struct kafka_settings){
-                .brokers = service->config->kafka_brokers,
-                .properties = service->config->kafka_properties,
-                .client_id = service->definition->name,
-        };
         snprintf(service->instance, sizeof(service->instance), "%.20s-%s", service->definition->name, id_new().text);
         uv_loop_init(&service->loop);
         uv_signal_init(&service->loop, &frame->term);
@@ -296,14 +289,18 @@ int service_main(int argc, char **argv, const struct service_definition *definit
                 log_error("the configuration is wrong", "field", err.field, "error", err.message, NULL);
                 return EXIT_CONFIGURATION;
         }
-        if (argc > 1) {
-                puts("the configuration is good");
-                return 0;
-        }
+        frame->service.kafka = (struct kafka_settings){
+                .brokers = common->kafka_brokers,
+                .properties = common->kafka_properties,
+                .client_id = definition->name,
+        };
+        if (argc > 1)
+                return configuration_check(tables, 2, &frame->service.kafka);
         log_set_level(common->log_level);
+        configuration_warn(tables, 2, &frame->service.kafka);
         if (start_frame(frame, config, &err) < 0) {
                 log_error("cannot start", "code", err.code, "error", err.message, NULL);
-                return err.class == ERR_INPUT ? EXIT_CONFIGURATION : EXIT_FAILED;
+                return exit_status_of(&err);
         }
         log_info("started", "version", TENANTRY_VERSION, NULL);
         run_until_stopped(frame);

@@ -85,15 +85,20 @@ class KafkaBroker(Server):
         message_max_bytes: int = 1_200_000,
         heap_mib: int = 384,
         jvm_options: Sequence[str] = FAST_START,
+        settings: str = "",
+        format_options: Sequence[str] = (),
         die_with_parent: bool = False,
     ) -> None:
-        """`jars` is the directory from install.sh unless given; `die_with_parent` is for tests."""
+        """`jars` is the directory from install.sh unless given; `settings` are lines of server.properties that come after
+        ours, and win; `format_options` are for the first start; `die_with_parent` is for tests."""
         super().__init__(data_dir, port)
         self.controller_port = controller_port
         self.jars = kafka_jars() if jars is None else jars.absolute()
         self.message_max_bytes = message_max_bytes
         self.heap_mib = heap_mib
         self.jvm_options = tuple(jvm_options)
+        self.settings = settings
+        self.format_options = tuple(format_options)
         self._die_with_parent = die_with_parent
         self._data = self.data_dir / "data"
         self._properties = self.data_dir / "server.properties"
@@ -127,7 +132,8 @@ class KafkaBroker(Server):
                 controller_port=self.controller_port,
                 data=_escaped(self._data),
                 message_max_bytes=self.message_max_bytes,
-            ),
+            )
+            + self.settings,
         )
         if self.cluster_id is None:
             self._format()
@@ -135,7 +141,7 @@ class KafkaBroker(Server):
 
     def _format(self) -> None:
         command = [*self._java("kafka.tools.StorageTool"), "format", "--ignore-formatted"]
-        command += ["--cluster-id", _new_cluster_id(), "--config", str(self._properties)]
+        command += ["--cluster-id", _new_cluster_id(), "--config", str(self._properties), *self.format_options]
         done = subprocess.run(
             command,
             env=_environment(),

@@ -86,8 +86,8 @@ static int ready(struct service *service, struct err *err)
 {
         struct gateway *gateway = service->state;
 
-        if (!kafka_producer_is_up(gateway->producer))
-                return err_set(err, ERR_BUSY, "kafka_away", "no Kafka broker can be reached");
+        if (kafka_producer_check(gateway->producer, err) < 0)
+                return -(int)err->class;
         if (pg_pool_error(service->catalog)->class == ERR_OURS)
                 return service_catalog_fits(service, err);
         return 0;

@@ -22,12 +22,17 @@ SHORT_LEASE = "5s"
 
 
 def make_stack(
-    driver: str, gateways: int = 1, provisioners: int = 1, previous: Path | None = None, **more: object
+    driver: str,
+    gateways: int = 1,
+    provisioners: int = 1,
+    previous: Path | None = None,
+    kind: type[Stack] = Stack,
+    **more: object,
 ) -> Iterator[Stack]:
     """previous: where a former release lies, built; it is then what is initialized and started."""
     root = Path(tempfile.mkdtemp(prefix="tenantry-e2e-", dir=os.environ.get("TENANTRY_TEST_DIR", "/var/tmp")))
     root.chmod(0o755)
-    stack = Stack(root, driver=driver, **more)  # type: ignore[arg-type]
+    stack = kind(root, driver=driver, **more)  # type: ignore[arg-type]
     if previous is not None:
         stack.build = previous / "build" / "release"
         stack.catalog_migrations = previous / "migrations" / "catalog"

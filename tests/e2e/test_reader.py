@@ -19,7 +19,7 @@ from .faults import stopped
 from .invariants import rows
 from .service_faults import armed, told
 from .service_faults import stopped as services_stopped
-from .topics import cloudevent, delete_records
+from .topics import cloudevent, delete_records, read_all
 
 SIGNUPS = "tenant.signup.v1"
 
@@ -247,6 +247,31 @@ def test_a_client_that_cannot_start_on_a_crowded_machine_is_started_again(stack:
     del service.environment["FAILPOINTS"]
     service.start()
     service.wait_until_ready()
+
+
+def test_a_gateway_whose_producer_failed_for_good_is_started_again(stack: Stack, api: Api) -> None:
+    gateway = stack.services["gateway-0"]
+    gateway.may_end_with.add(1)
+    with armed(gateway, "kafka_before_produce=error"):
+        gateway.wait_until_ready()
+        assert api.signup("Twice Asked", idempotency_key="twice-asked").status == 503
+        eventually(lambda: gateway.process.returncode is not None, 20, "it ends")
+        assert gateway.process.returncode == 1 and "kafka_fatal" in gateway.log_path.read_text()
+    assert api.signup("Twice Asked", idempotency_key="twice-asked").status == 202
+
+
+def test_a_publisher_whose_producer_failed_for_good_makes_it_anew(stack: Stack, api: Api) -> None:
+    provisioner, gateway = stack.services["provisioner-0"], stack.services["gateway-0"]
+    with services_stopped(gateway), armed(provisioner, "kafka_before_produce=error"):
+        provisioner.wait_until_ready()
+        tenant = signup_in_partition(stack, 0)
+        eventually(lambda: "is made anew" in provisioner.log_path.read_text(), 20, "the publisher notices")
+        eventually(
+            lambda: tenant.encode() in {record.key for record in read_all(stack.kafka.bootstrap, "tenant.status.v1")},
+            30,
+            "the tenant is told of all the same",
+        )
+    api.wait_state(tenant, "ready")
 
 
 def test_a_stream_sees_partitions_that_are_added_to_the_status_topic(stack: Stack, api: Api) -> None:
