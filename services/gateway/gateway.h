@@ -12,8 +12,9 @@ struct gateway {
         const struct gateway_config *config;
         struct keyring *app_keys;
         struct tokens *tokens;
+        struct token_report *token_report;
         struct proxies *proxies;
-        struct limiter *public_signups;
+        struct limiter *public_signups, *links;
         struct kafka_producer *producer;
         struct http_server *server;
         struct waiters *waiters;
