@@ -1,5 +1,4 @@
--- What people ask for at the gateway: sign-in links, of which only the newest is kept; commands that wait for their signup;
--- and gateways that work with tokens their file does not have any more.
+-- Sign-in links, of which only the newest is kept; and gateways that work with tokens their file does not have any more.
 -- migrate:up
 set local check_function_bodies = off;
 
@@ -7,7 +6,7 @@ alter table provisioner.tenant add column link_wanted_at timestamptz;
 
 -- One more sign-in link is wanted: returns the number of the one that will do. While one is under way, or so young that
 -- whoever clicked again cannot have used it, that is the same one.
-create function provisioner.want_link(p_tenant_id uuid) returns int
+create or replace function provisioner.want_link(p_tenant_id uuid) returns int
 language sql
 as $$
     update provisioner.tenant t
@@ -50,13 +49,6 @@ where t.tenant_id = s.tenant_id
   and s.field = 'invite_link'
   and s.generation < t.link_made;
 
--- Commands for tenants that nobody has signed up yet.
-create view gateway.parked as
-select tenant_id, event ->> 'id' as event_id
-from provisioner.parked
-where reason = 'tenant_unknown';
-grant select on gateway.parked to tenantry_gateway;
-
 -- A gateway says how its tokens are, every few seconds: fault is what is wrong with their file, or null. The alert ends
 -- when no gateway has had reason for it for a minute; one that ended with a fault raises it no more.
 create function gateway.tokens_seen(p_fault text) returns void
@@ -81,7 +73,14 @@ grant execute on function gateway.tokens_seen to tenantry_gateway;
 
 -- migrate:down
 drop function gateway.tokens_seen;
-drop view gateway.parked;
 drop trigger secret_newest_link on provisioner.secret;
-drop function provisioner.forget_older_links, provisioner.want_link;
+drop function provisioner.forget_older_links;
+create or replace function provisioner.want_link(p_tenant_id uuid) returns int
+language sql
+as $$
+    update tenant
+    set link_wanted = link_wanted + 1
+    where tenant_id = p_tenant_id
+    returning link_wanted
+$$;
 alter table provisioner.tenant drop column link_wanted_at;

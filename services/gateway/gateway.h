@@ -30,7 +30,7 @@ struct endpoint {
         enum scope scope; /* SCOPE_NONE: anyone */
         void (*answer)(struct gateway *gateway, struct http_request *request, const char *caller);
         const char *command; /* for the endpoints that send a command */
-        bool any_query;      /* what is unknown in the query is passed over */
+        bool confirmed;      /* the body's confirm must be the tenant's subdomain */
 };
 
 /* All routes; ends with a NULL method. */

@@ -255,6 +255,31 @@ def test_a_strange_preference_does_no_harm(api: Api, prefer: str) -> None:
     assert api.signup("Strange", subdomain="www", prefer=prefer).status in (202, 409)
 
 
+def test_a_deletion_with_the_wrong_name_is_refused_at_once(stack: Stack, api: Api, fleet: list[str]) -> None:
+    """And told: its operation is rejected, and the tenant stays as it is."""
+    tenant = fleet[0]
+    for wrong in ("fleet", "Fleet-0", "fleet-0 ", tenant):
+        refused = problem(api.command(tenant, "deprovision", {"confirm": wrong}), 409, "confirm")
+        assert refused["code"] == "not_confirmed"
+        assert api.wait_operation(refused["operation_id"])["state"] == "rejected"
+    assert api.tenant(tenant)["state"] == "ready"
+    problem(api.command(tenant, "deprovision", {"confirm": 7}), 400, "confirm")
+    problem(api.command(tenant, "deprovision", {"confirm": "fleet", "colour": "red"}), 400, "colour")
+    problem(api.command(tenant, "suspend", {"confirm": "fleet"}), 400, "confirm")
+
+
+def test_who_waits_for_a_command_to_nobody_is_told_that_it_is_parked(stack: Stack, api: Api) -> None:
+    nobody = str(uuid.uuid4())
+    for command, body in (("suspend", {}), ("deprovision", {"confirm": "nobody"})):
+        parked = api.command(nobody, command, body, prefer="wait=25")
+        assert parked.status == 202 and parked.headers["location"] == parked.json["status_url"], parked
+        assert (parked.json["state"], parked.json["code"]) == ("accepted", "parked") and "signup" in parked.json["detail"]
+        told = api.get(parked.json["status_url"]).json
+        assert (told["state"], told["code"]) == ("accepted", "parked")
+    stack.postgres.execute(f"delete from catalog.parked where tenant_id = '{nobody}'", "tenantry")
+    stack.postgres.execute(f"delete from catalog.operation where tenant_id = '{nobody}'", "tenantry")
+
+
 # Who may do what.
 
 
