@@ -786,6 +786,16 @@ def test_only_the_newest_link_is_kept(facts: psycopg.Connection[Any], fleet: lis
     assert kept(fleet[2]) == [("invite_link", 1)]
 
 
+def test_an_address_with_an_international_domain_gets_its_invitation(stack: Stack, api: Api) -> None:
+    tenant = api.ready_tenant("Bücher Shop", email="Ada@Bücher.Example")
+    assert invitation(stack, "ada@xn--bcher-kva.example")
+    assert rows(stack, f"select email from provisioner.tenant where tenant_id = '{tenant}'") == [
+        ["ada@xn--bcher-kva.example"]
+    ]
+    refused = problem(api.signup("Jörg", email="jörg@b.test"), 400, "email")
+    assert "before the @" in refused["detail"]
+
+
 def test_a_tampered_invitation_is_no_invitation(stack: Stack, api: Api, app: Api) -> None:
     api.ready_tenant("Tampered Shop", email="boss@tampered.test")
     link = invitation(stack, "boss@tampered.test")
