@@ -8,7 +8,7 @@ VERSION := 0.1.0
 CATALOG_FILES := $(sort $(wildcard migrations/catalog/*.sql))
 CATALOG := $(firstword $(subst _, ,$(notdir $(lastword $(CATALOG_FILES)))))
 
-PACKAGES := libuv libmicrohttpd libcurl libpq rdkafka jansson openssl
+PACKAGES := libuv libmicrohttpd libcurl libidn2 libpq rdkafka jansson openssl
 CFLAGS_release := -O2 -g
 CFLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 CFLAGS_tsan := -O1 -g -fsanitize=thread

@@ -4,8 +4,8 @@
 #include "common/base/buf.h"
 #include "common/base/id.h"
 #include "common/base/memory.h"
+#include "common/contracts/mail_address.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -109,37 +109,11 @@ static int check_name(const struct contract_field *field, const char *text, size
                          field->max);
 }
 
-/* Two labels or more of letters, digits and inner hyphens. */
-static bool is_domain(const char *text)
+static int check_email(const struct contract_field *field, const char *text, struct err *err)
 {
-        size_t labels = 0;
+        auto_free char *address = NULL;
 
-        for (;; text++) {
-                const char *label = text;
-
-                while (isalnum((unsigned char)*text) || *text == '-')
-                        text++;
-                if (text == label || text - label > 63 || *label == '-' || text[-1] == '-')
-                        return false;
-                labels++;
-                if (*text != '.')
-                        return *text == '\0' && labels >= 2;
-        }
-}
-
-/* The plain form that mail servers accept everywhere; no comments, quotes or routes. */
-static int check_email(const struct contract_field *field, const char *text, size_t length, struct err *err)
-{
-        const char *at = strchr(text, '@');
-        size_t local = at ? (size_t)(at - text) : 0, domain = at ? length - local - 1 : 0;
-        bool good = length <= field->max && local >= 1 && local <= 64 && domain >= 3 && text[0] != '.' &&
-                    at[-1] != '.' && strstr(text, "..") == NULL && is_domain(at + 1);
-
-        for (size_t i = 0; good && i < local; i++)
-                good = isalnum((unsigned char)text[i]) || strchr(".!#$%&'*+/=?^_`{|}~-", text[i]) != NULL;
-        if (good)
-                return 0;
-        return err_field(err, field->name, "%s is not a mail address", field->name);
+        return mail_address_read(field->name, text, &address, err);
 }
 
 static int check_value(const struct contract_field *field, const json_t *value, struct err *err);
@@ -173,7 +147,7 @@ static int check_string(const struct contract_field *field, const json_t *value,
                 return id_is_valid(text) ? 0
                                          : err_field(err, field->name, "%s is not a UUID in lower case", field->name);
         case CONTRACT_EMAIL:
-                return check_email(field, text, length, err);
+                return check_email(field, text, err);
         case CONTRACT_LABEL:
                 return check_label(field, text, length, err);
         case CONTRACT_NAME:

@@ -8,7 +8,7 @@
 enum contract_kind {
         CONTRACT_TEXT,    /* UTF-8 without control characters, 1 to max characters, not only blanks */
         CONTRACT_UUID,    /* lower case */
-        CONTRACT_EMAIL,   /* one plain address */
+        CONTRACT_EMAIL,   /* one plain address; its domain may be an international one */
         CONTRACT_LABEL,   /* a DNS label: 3 to max of a-z, 0-9 and inner hyphens */
         CONTRACT_NAME,    /* 1 to max of a-z, 0-9, hyphen, underscore, dot */
         CONTRACT_NUMBER,  /* least to most */

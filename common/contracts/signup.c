@@ -2,6 +2,7 @@
 #include "common/contracts/signup.h"
 
 #include "common/base/memory.h"
+#include "common/contracts/mail_address.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -79,11 +80,10 @@ static void slug_of(const char *company, char slug[SLUG_MOST + 1])
 void signup_normalize(json_t *data)
 {
         char slug[SLUG_MOST + 1];
-        auto_free char *email = mem_copy_text(json_text(data, "email"));
+        auto_free char *email = NULL;
 
-        for (char *p = email; *p; p++)
-                *p = (char)tolower((unsigned char)*p);
-        json_set_text(data, "email", email);
+        if (mail_address_read("email", json_text(data, "email"), &email, NULL) == 0) /* it was, for the contract */
+                json_set_text(data, "email", email);
         slug_of(json_text(data, "company"), slug);
         json_set_text(data, "slug", slug);
 }

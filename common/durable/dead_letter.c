@@ -25,17 +25,18 @@ void dead_letter_read(const struct pg_rows *rows, int row, struct dead_letter *r
         size_t i, ignored;
 
         memset(ret, 0, sizeof(*ret));
+        if (text == NULL || json_parse(text, strlen(text), &list, NULL) < 0)
+                list = json_array();
+        ret->room = json_array_size(list) + DEAD_LETTER_OURS;
+        ret->headers = mem_alloc(ret->room, sizeof(*ret->headers));
+        ret->owned = mem_alloc(2 * ret->room, sizeof(*ret->owned)); /* ours are borrowed: room for key and value */
         ret->record.topic = pg_text(rows, row, "topic");
         ret->record.headers = ret->headers;
         ret->record.key = decode(ret, pg_text(rows, row, "message_key"), &ret->record.key_length);
         ret->record.value = decode(ret, pg_text(rows, row, "value"), &ret->record.value_length);
-        if (text == NULL || json_parse(text, strlen(text), &list, NULL) < 0)
-                return;
         json_array_foreach (list, i, pair) {
                 struct kafka_header *header = &ret->headers[ret->record.header_count];
 
-                if (i == DEAD_LETTER_HEADERS)
-                        break;
                 header->name = (char *)decode(ret, json_string_value(json_array_get(pair, 0)), &ignored);
                 header->value = decode(ret, json_string_value(json_array_get(pair, 1)), &header->length);
                 ret->record.header_count++;
@@ -44,7 +45,7 @@ void dead_letter_read(const struct pg_rows *rows, int row, struct dead_letter *r
 
 void dead_letter_add(struct dead_letter *letter, const char *name, const char *value)
 {
-        assert(letter->record.header_count < ARRAY_SIZE(letter->headers));
+        assert(letter->record.header_count < letter->room);
         if (value != NULL)
                 letter->headers[letter->record.header_count++] = (struct kafka_header){ name, value, strlen(value) };
 }
@@ -53,5 +54,7 @@ void dead_letter_release(struct dead_letter *letter)
 {
         for (size_t i = 0; i < letter->owned_count; i++)
                 free(letter->owned[i]);
+        free(TAKE_PTR(letter->owned));
+        free(TAKE_PTR(letter->headers));
         letter->owned_count = 0;
 }

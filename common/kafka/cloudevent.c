@@ -68,6 +68,38 @@ static int check_value(const struct kafka_message *message, struct err *err)
         return message->value ? 0 : err_set(err, ERR_INPUT, "no_value", "the message has no value");
 }
 
+/* The attributes of an envelope. */
+static int read_envelope(const json_t *envelope, struct cloudevent *event, struct err *err)
+{
+        const struct attribute attributes[] = ATTRIBUTES(event);
+        const char *text = json_text(envelope, "specversion");
+        int rc = check_specversion(text, text ? strlen(text) : 0, err);
+
+        for (size_t i = 0; rc == 0 && i < ARRAY_SIZE(attributes); i++) {
+                const json_t *value = json_object_get(envelope, attributes[i].name);
+
+                if (value != NULL && !json_is_string(value))
+                        return err_field(err, attributes[i].name, "the CloudEvents attribute %s is not a text",
+                                         attributes[i].name);
+                rc = take_attribute(&attributes[i], json_string_value(value), json_string_length(value), err);
+        }
+        return rc;
+}
+
+/* The commonest slip of structured mode. The refusal shall name the event, so its attributes are read all the same. */
+static int refuse_unmarked_envelope(const json_t *envelope, struct cloudevent *event, struct err *err)
+{
+        read_envelope(envelope, event, NULL);
+        return err_field(err, "content-type",
+                         "this looks like a structured CloudEvent: then its content-type header must be "
+                         "application/cloudevents+json");
+}
+
+static bool is_envelope(const json_t *value)
+{
+        return json_object_get(value, "specversion") != NULL && json_object_get(value, "type") != NULL;
+}
+
 static int decode_binary(const struct kafka_message *message, struct cloudevent *event, struct err *err)
 {
         const struct attribute attributes[] = ATTRIBUTES(event);
@@ -94,11 +126,31 @@ static int decode_binary(const struct kafka_message *message, struct cloudevent 
         return json_parse(message->value, message->value_length, &event->data, err);
 }
 
+/* Bytes may stand in base64 instead, as some libraries send all data; ours are JSON in either form. */
+static int read_data(const json_t *envelope, struct cloudevent *event, struct err *err)
+{
+        const json_t *data = json_object_get(envelope, "data"), *encoded = json_object_get(envelope, "data_base64");
+        auto_free unsigned char *bytes = NULL;
+        int length;
+
+        if (data != NULL && encoded != NULL)
+                return err_field(err, "data_base64", "the structured CloudEvent has both data and data_base64");
+        if (encoded == NULL) {
+                event->data = json_incref((json_t *)(uintptr_t)data);
+                return data ? 0 : err_field(err, "data", "the structured CloudEvent has no data");
+        }
+        if (!json_is_string(encoded))
+                return err_field(err, "data_base64", "data_base64 is not a text");
+        bytes = mem_alloc(json_string_length(encoded) + 1, 1);
+        length = crypto_base64_decode(json_string_value(encoded), bytes);
+        if (length < 0)
+                return err_field(err, "data_base64", "data_base64 is not base64");
+        return json_parse((const char *)bytes, (size_t)length, &event->data, err);
+}
+
 static int decode_structured(const struct kafka_message *message, struct cloudevent *event, struct err *err)
 {
-        const struct attribute attributes[] = ATTRIBUTES(event);
         auto_json *envelope = NULL;
-        const char *text;
         int rc = check_value(message, err);
 
         if (rc == 0)
@@ -107,35 +159,37 @@ static int decode_structured(const struct kafka_message *message, struct cloudev
                 return rc;
         if (!json_is_object(envelope))
                 return err_set(err, ERR_INPUT, "not_cloudevent", "a structured CloudEvent is a JSON object");
-        text = json_text(envelope, "specversion");
-        rc = check_specversion(text, text ? strlen(text) : 0, err);
-        for (size_t i = 0; rc == 0 && i < ARRAY_SIZE(attributes); i++) {
-                const json_t *value = json_object_get(envelope, attributes[i].name);
+        rc = read_envelope(envelope, event, err);
+        return rc < 0 ? rc : read_data(envelope, event, err);
+}
 
-                if (value != NULL && !json_is_string(value))
-                        return err_field(err, attributes[i].name, "the CloudEvents attribute %s is not a text",
-                                         attributes[i].name);
-                rc = take_attribute(&attributes[i], json_string_value(value), json_string_length(value), err);
-        }
-        if (rc < 0)
-                return rc;
-        event->data = json_incref(json_object_get(envelope, "data"));
-        if (event->data == NULL)
-                return err_field(err, "data", "the structured CloudEvent has no data");
-        return 0;
+/* Without an attribute and without a type of the topic's own. */
+static int refuse_bare(const struct kafka_message *message, struct cloudevent *event, struct err *err)
+{
+        auto_json *value = NULL;
+
+        if (message->value != NULL && json_parse(message->value, message->value_length, &value, NULL) == 0 &&
+            is_envelope(value))
+                return refuse_unmarked_envelope(value, event, err);
+        return decode_binary(message, event, err);
 }
 
 static int decode_bare(const struct kafka_message *message, const char *bare_type, struct cloudevent *event,
                        struct err *err)
 {
+        auto_json *value = NULL;
         int rc = check_value(message, err);
 
         if (rc < 0)
                 return rc;
+        rc = json_parse(message->value, message->value_length, &value, err);
+        if (rc == 0 && is_envelope(value))
+                return refuse_unmarked_envelope(value, event, err);
         event->id = mem_printf("%s-%d-%lld", message->topic, message->partition, (long long)message->offset);
         event->source = mem_printf("/kafka/%s", message->topic);
         event->type = mem_copy_text(bare_type);
-        return json_parse(message->value, message->value_length, &event->data, err);
+        event->data = TAKE_PTR(value);
+        return rc;
 }
 
 void cloudevent_hash(const char *type, const json_t *data, char out[65])
@@ -181,8 +235,10 @@ int cloudevent_decode(const struct kafka_message *message, const char *bare_type
         if (content_type != NULL && type_length >= sizeof(structured) - 1 &&
             strncasecmp(content_type, structured, sizeof(structured) - 1) == 0)
                 rc = decode_structured(message, event, err);
-        else if (bare_type == NULL || has_attribute(message))
+        else if (has_attribute(message))
                 rc = decode_binary(message, event, err);
+        else if (bare_type == NULL)
+                rc = refuse_bare(message, event, err);
         else
                 rc = decode_bare(message, bare_type, event, err);
         if (rc == 0)

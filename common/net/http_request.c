@@ -54,7 +54,8 @@ bool http_query_holds(struct http_request *request)
 {
         struct query query = { .table = request->route->query };
 
-        MHD_get_connection_values(request->connection, MHD_GET_ARGUMENT_KIND, parameter_found, &query);
+        if (!request->route->any_query)
+                MHD_get_connection_values(request->connection, MHD_GET_ARGUMENT_KIND, parameter_found, &query);
         if (query.err.class == ERR_NONE)
                 return true;
         http_answer_error(request, &query.err);

@@ -24,6 +24,7 @@ struct http_route {
         const struct http_parameter *query; /* for http_query_holds; ends with a NULL name, NULL = takes none */
         size_t body_bytes;                  /* a larger body is answered 413; 0 = what http_limits says */
         const char *cache;                  /* Cache-Control of its good answers; NULL = "no-store" */
+        bool any_query;                     /* what is not in that table is passed over */
         bool any_body;                      /* the body may be of any type; else only JSON is taken (415) */
 };
 

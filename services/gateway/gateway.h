@@ -12,8 +12,9 @@ struct gateway {
         const struct gateway_config *config;
         struct keyring *app_keys;
         struct tokens *tokens;
+        struct token_report *token_report;
         struct proxies *proxies;
-        struct limiter *public_signups;
+        struct limiter *public_signups, *links;
         struct kafka_producer *producer;
         struct http_server *server;
         struct waiters *waiters;
@@ -29,7 +30,7 @@ struct endpoint {
         enum scope scope; /* SCOPE_NONE: anyone */
         void (*answer)(struct gateway *gateway, struct http_request *request, const char *caller);
         const char *command; /* for the endpoints that send a command */
-        bool any_query;      /* what is unknown in the query is passed over */
+        bool confirmed;      /* the body's confirm must be the tenant's subdomain */
 };
 
 /* All routes; ends with a NULL method. */

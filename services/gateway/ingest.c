@@ -29,6 +29,7 @@ struct ingest {
         char *data, *traceparent;
         char body_hash[65];
         int64_t wait_ms, started_ns;
+        bool unconfirmed;
 };
 
 static void release(struct pending *pending)
@@ -48,17 +49,24 @@ static json_t *answer_body(const struct ingest *ingest)
                          "status_url", json_sprintf("/api/operations/%s", ingest->operation.text));
 }
 
+static void add_location(struct http_request *request, const struct ingest *ingest)
+{
+        char location[64];
+
+        snprintf(location, sizeof(location), "/api/operations/%s", ingest->operation.text);
+        http_answer_header(request, "Location", location);
+}
+
 /* The answer that nearly all get, without a detour: it is answer_body, and ids need no escaping. */
 static void answer_accepted(struct http_request *request, const struct ingest *ingest)
 {
         const char *operation = ingest->operation.text;
-        char location[64], body[256];
+        char body[256];
         int length = snprintf(body, sizeof(body),
                               "{\"operation_id\":\"%s\",\"tenant_id\":\"%s\",\"status_url\":\"/api/operations/%s\"}",
                               operation, ingest->tenant.text, operation);
 
-        snprintf(location, sizeof(location), "/api/operations/%s", operation);
-        http_answer_header(request, "Location", location);
+        add_location(request, ingest);
         http_answer(request, 202, "application/json", body, (size_t)length);
 }
 
@@ -83,6 +91,7 @@ static void outcome_told(void *context, const json_t *operation)
         struct http_request *request = pending_done(&ingest->pending);
         const char *state = operation ? json_text(operation, "state") : NULL;
         json_t *body;
+        bool parked;
 
         if (request == NULL)
                 return;
@@ -102,7 +111,17 @@ static void outcome_told(void *context, const json_t *operation)
         json_object_set_new(body, "state", json_string(state));
         json_set_text(body, "code", json_text(operation, "code"));
         json_set_text(body, "detail", json_text(operation, "detail"));
-        http_answer_json(request, 200, body);
+        parked = strcmp(state, "accepted") == 0; /* nobody knows when it will go on */
+        if (parked)
+                add_location(request, ingest);
+        http_answer_json(request, parked ? 202 : 200, body);
+}
+
+static void answer_unconfirmed(struct http_request *request, const struct ingest *ingest)
+{
+        http_answer_problem_more(request, 409, "not_confirmed", "confirm",
+                                 "deletion is protected: confirm must be the tenant's subdomain",
+                                 json_pack("{s:s}", "operation_id", ingest->operation.text));
 }
 
 static void event_delivered(void *context, const struct err *err)
@@ -112,7 +131,7 @@ static void event_delivered(void *context, const struct err *err)
 
         FAILPOINT(gateway_after_ack, NULL);
         count(ingest, err == NULL);
-        if (err == NULL && ingest->wait_ms > 0 && ingest->pending.request != NULL &&
+        if (err == NULL && ingest->wait_ms > 0 && !ingest->unconfirmed && ingest->pending.request != NULL &&
             !ingest->gateway->service->stopping) {
                 waiters_add(ingest->gateway->waiters, ingest->operation.text, ingest->wait_ms, outcome_told, ingest);
                 return;
@@ -127,7 +146,10 @@ static void event_delivered(void *context, const struct err *err)
                 http_answer_error(request, &told);
                 return;
         }
-        answer_accepted(request, ingest);
+        if (ingest->unconfirmed)
+                answer_unconfirmed(request, ingest);
+        else
+                answer_accepted(request, ingest);
 }
 
 static void publish(struct ingest *ingest)
@@ -254,6 +276,7 @@ void ingest(struct gateway *gateway, struct http_request *request, const struct 
                 cloudevent_hash(ingest->contract->type, data, ingest->body_hash);
         ingest->data = event_data(request, data, ingest->tenant.text);
         ingest->traceparent = traceparent_of(request);
+        ingest->unconfirmed = wish->unconfirmed;
         ingest->wait_ms = waiters_preference(request, gateway->config->max_wait_ms);
         pending_begin(&ingest->pending, request, release);
         if (key != NULL)

@@ -7,6 +7,7 @@ struct ingest_wish {
         const char *caller, *route; /* with the Idempotency-Key they name the operation */
         const char *type;           /* of the event */
         const char *tenant_id;      /* NULL: a new tenant, named after the operation */
+        bool unconfirmed; /* it will be rejected, which is answered when the event is in Kafka: who watches sees it */
 };
 
 /* Takes data. Answers the request, now or later. */

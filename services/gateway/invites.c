@@ -7,10 +7,12 @@
 #include "common/contracts/invite_link.h"
 #include "common/contracts/operation_id.h"
 #include "common/kafka/cloudevent.h"
+#include "services/gateway/limiter.h"
 #include "services/gateway/pending.h"
 #include "services/gateway/reading.h"
 #include "services/gateway/waiters.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define LINK_WAIT SECONDS(20)
@@ -153,6 +155,21 @@ static void ask_for_link(struct gateway *gateway, struct http_request *request, 
                 command_delivered(visit, &err);
 }
 
+/* Whoever has the mail may click as often as they like; each click that asks the provider is work for many. */
+static bool link_allowed(struct gateway *gateway, struct http_request *request, const char *tenant_id)
+{
+        int64_t wait = limiter_take(gateway->links, tenant_id, clock_boot_ms());
+        char seconds[24];
+
+        if (wait == 0)
+                return true;
+        snprintf(seconds, sizeof(seconds), "%lld", (long long)(wait / 1000 + 1));
+        http_answer_header(request, "Retry-After", seconds);
+        answer_page(request, 429, "One moment",
+                    "This invitation was used many times just now. Please try it again in a few minutes.", "");
+        return false;
+}
+
 static void answer_visit(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
 {
         struct invite_link link;
@@ -167,7 +184,8 @@ static void answer_visit(struct gateway *gateway, struct http_request *request, 
                 return;
         }
         if (strcmp(pg_text(rows, 0, "driver"), "supabase") == 0) {
-                ask_for_link(gateway, request, link.tenant.text);
+                if (link_allowed(gateway, request, link.tenant.text))
+                        ask_for_link(gateway, request, link.tenant.text);
                 return;
         }
         base = invite_link_product(gateway->config->product_url, pg_text(rows, 0, "slug"));

@@ -1,4 +1,4 @@
-/* Token buckets by peer address: see limiter.h. */
+/* Token buckets by key: see limiter.h. */
 #include "services/gateway/limiter.h"
 
 #include "common/base/memory.h"
@@ -6,11 +6,11 @@
 #include <stdio.h>
 #include <uthash.h>
 
-#define ADDRESS_LIMIT 20000
-#define HOUR_MS       3600000.0
+#define KEY_LIMIT 20000
+#define HOUR_MS   3600000.0
 
 struct bucket {
-        char address[64];
+        char key[64];
         double tokens;
         int64_t at;
         UT_hash_handle hh; /* kept in order of use: the first is idle for longest */
@@ -42,21 +42,21 @@ void limiter_free(struct limiter *limiter)
         free(limiter);
 }
 
-static struct bucket *find_bucket(struct limiter *limiter, const char *address, int64_t now_ms)
+static struct bucket *find_bucket(struct limiter *limiter, const char *key, int64_t now_ms)
 {
         struct bucket *bucket, *oldest;
 
-        HASH_FIND_STR(limiter->buckets, address, bucket);
+        HASH_FIND_STR(limiter->buckets, key, bucket);
         if (bucket != NULL) {
                 HASH_DEL(limiter->buckets, bucket);
         } else {
                 bucket = NEW(struct bucket);
-                snprintf(bucket->address, sizeof(bucket->address), "%s", address);
+                snprintf(bucket->key, sizeof(bucket->key), "%s", key);
                 bucket->tokens = limiter->per_hour;
                 bucket->at = now_ms;
         }
-        HASH_ADD_STR(limiter->buckets, address, bucket);
-        if (HASH_COUNT(limiter->buckets) > ADDRESS_LIMIT) {
+        HASH_ADD_STR(limiter->buckets, key, bucket);
+        if (HASH_COUNT(limiter->buckets) > KEY_LIMIT) {
                 oldest = limiter->buckets;
                 HASH_DEL(limiter->buckets, oldest);
                 free(oldest);
@@ -64,9 +64,9 @@ static struct bucket *find_bucket(struct limiter *limiter, const char *address, 
         return bucket;
 }
 
-int64_t limiter_take(struct limiter *limiter, const char *address, int64_t now_ms)
+int64_t limiter_take(struct limiter *limiter, const char *key, int64_t now_ms)
 {
-        struct bucket *bucket = find_bucket(limiter, address, now_ms);
+        struct bucket *bucket = find_bucket(limiter, key, now_ms);
         double tokens = bucket->tokens + (double)(now_ms - bucket->at) * limiter->per_hour / HOUR_MS;
 
         bucket->tokens = MIN(tokens, limiter->per_hour);

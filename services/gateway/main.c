@@ -8,12 +8,15 @@
 #include "services/gateway/load.h"
 #include "services/gateway/recent.h"
 #include "services/gateway/streams.h"
+#include "services/gateway/token_report.h"
 #include "services/gateway/waiters.h"
 
 #include <sys/resource.h>
 
 #define BODY_LIMIT (64 * 1024)
 #define OWN_FILES  200
+
+#define LINKS_PER_HOUR 20 /* sign-in links of one tenant: each makes an operation, and asks the provider */
 
 static const char *const TOPICS[] = { "tenant.signup.v1", "tenant.command.v1", NULL };
 
@@ -71,7 +74,9 @@ static int start(struct service *service, const void *config, struct err *err)
         gateway->public_signups = limiter_new(c->public_signup_per_hour);
         gateway->recent = recent_new();
         gateway->waiters = waiters_new(gateway);
+        gateway->links = limiter_new(LINKS_PER_HOUR);
         gateway->load = load_new(gateway);
+        gateway->token_report = token_report_new(gateway);
         gateway->publisher = publisher_new(service);
         gateway->streams = streams_new(gateway, err);
         if (gateway->streams == NULL)
@@ -126,7 +131,9 @@ static void finish(struct service *service)
         publisher_free(gateway->publisher);
         streams_free(gateway->streams);
         load_free(gateway->load);
+        token_report_free(gateway->token_report);
         limiter_free(gateway->public_signups);
+        limiter_free(gateway->links);
         recent_free(gateway->recent);
         tokens_free(gateway->tokens);
         keyring_free(gateway->app_keys);

@@ -47,7 +47,7 @@ static void guard(struct http_request *request, void *context)
                 if (caller == NULL)
                         return;
         }
-        if (!endpoint->any_query && !http_query_holds(request))
+        if (!http_query_holds(request))
                 return;
         endpoint->answer(gateway, request, caller);
 }
@@ -76,16 +76,12 @@ static const struct http_parameter ALERTS_QUERY[] = { { "all", NULL }, { NULL, N
                 .method = verb, .path = where, .handle = guard,                                                        \
                 .extra = ENDPOINT(.scope = scopes, .answer = answered), __VA_ARGS__                                    \
         }
-#define COMMAND(where, name)                                                                                           \
+#define COMMAND(where, name, ...)                                                                                      \
         {                                                                                                              \
                 .method = "POST", .path = "/api/tenants/{id}/" where, .handle = guard,                                 \
-                .extra = ENDPOINT(.scope = SCOPE_ADMIN, .answer = command_post, .command = name)                       \
+                .extra = ENDPOINT(.scope = SCOPE_ADMIN, .answer = command_post, .command = name, __VA_ARGS__)          \
         }
-#define PAGE(verb, answered)                                                                                           \
-        {                                                                                                              \
-                .method = verb, .path = "/invite/{id}", .handle = guard,                                               \
-                .extra = ENDPOINT(.scope = SCOPE_NONE, .answer = answered, .any_query = true), .any_body = true        \
-        }
+#define PAGE .any_body = true, .any_query = true
 
 const struct http_route GATEWAY_ROUTES[] = {
         ROUTE("POST", "/api/signups", SCOPE_SIGNUP, signup_post),
@@ -96,7 +92,7 @@ const struct http_route GATEWAY_ROUTES[] = {
         COMMAND("suspend", "suspend"),
         COMMAND("resume", "resume"),
         COMMAND("archive", "archive"),
-        COMMAND("deprovision", "deprovision"),
+        COMMAND("deprovision", "deprovision", .confirmed = true),
         COMMAND("rotate-credentials", "rotate_credentials"),
         COMMAND("retry", "retry"),
         COMMAND("backup", "backup"),
@@ -108,7 +104,7 @@ const struct http_route GATEWAY_ROUTES[] = {
         ROUTE("GET", "/api/admin/dead-letters/{id}", SCOPE_ADMIN, dead_letter_get),
         ROUTE("POST", "/api/admin/dead-letters/{id}/replay", SCOPE_ADMIN, dead_letter_replay),
         ROUTE("GET", "/api/invites/{id}", SCOPE_APP, invite_check_get),
-        PAGE("GET", invite_get),
-        PAGE("POST", invite_post),
+        ROUTE("GET", "/invite/{id}", SCOPE_NONE, invite_get, PAGE),
+        ROUTE("POST", "/invite/{id}", SCOPE_NONE, invite_post, PAGE),
         { .method = NULL },
 };

@@ -4,15 +4,16 @@
 #include "common/base/crypto.h"
 #include "common/base/log.h"
 #include "common/base/memory.h"
+#include "common/base/metrics.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define TOKEN_LIMIT    1000
 #define NAME_LENGTH    64
 #define CHECK_INTERVAL 500
+#define FILE_LIMIT     (1024 * 1024)
 
 struct token {
         char name[NAME_LENGTH + 1];
@@ -24,8 +25,11 @@ struct tokens {
         char *path;
         struct token *items;
         size_t count;
-        struct timespec changed;
-        off_t size;
+        struct crypto_digest content; /* of the file they came from */
+        struct crypto_digest faulty;  /* of the file that could not be used; none: zeros */
+        char fault[400];              /* why that is not the file as it is now; empty where it is */
+        struct metric *stale;
+        struct look *look; /* on its way */
         uv_timer_t timer;
         void (*listener)(void *context);
         void *listener_context;
@@ -65,31 +69,75 @@ static int parse_line(char *line, struct token *token)
         return parse_scopes(scopes, &token->scopes) < 0 || crypto_hex_decode(hash, token->hash) != 32 ? -1 : 0;
 }
 
-static int read_tokens(const char *path, struct token **ret, size_t *ret_count, struct err *err)
+/* What the file has, or why it cannot be read. Runs on a worker thread: the file may lie on a disk that hangs. */
+struct look {
+        uv_work_t work;
+        char *path;
+        struct tokens *tokens; /* NULL once nobody waits for it */
+        char *text;            /* NULL where it cannot be read */
+        int error;
+};
+
+static void read_file(struct look *look)
 {
-        struct token *items = mem_alloc(TOKEN_LIMIT, sizeof(*items));
-        FILE *in = fopen(path, "re");
-        char line[512];
+        FILE *in = fopen(look->path, "re");
+        char *text = in ? mem_alloc(FILE_LIMIT + 1, 1) : NULL;
+        size_t length = in ? fread(text, 1, FILE_LIMIT + 1, in) : 0;
+
+        look->error = in == NULL || ferror(in) ? errno : length > FILE_LIMIT ? EFBIG : 0;
+        if (in != NULL)
+                fclose(in);
+        if (look->error == 0) {
+                text[length] = '\0';
+                look->text = mem_copy_text(text); /* a NUL ends it, and with it the line, which is then broken */
+        }
+        free(text);
+}
+
+static void on_work(uv_work_t *work)
+{
+        read_file(work->data);
+}
+
+static void free_look(struct look *look)
+{
+        free(look->path);
+        free(look->text);
+        free(look);
+}
+
+static struct look *new_look(const char *path)
+{
+        struct look *look = NEW(struct look);
+
+        look->path = mem_copy_text(path);
+        look->work.data = look;
+        return look;
+}
+
+static int parse_tokens(const struct look *look, struct token **ret, size_t *ret_count, struct err *err)
+{
+        struct token *items;
+        auto_free char *copy = NULL;
+        char *rest, *line;
         size_t count = 0;
         int number = 0;
 
-        if (in == NULL) {
-                free(items);
-                return err_field(err, "TOKENS", "cannot read the tokens in %s: %s", path, strerror(errno));
-        }
-        while (fgets(line, sizeof(line), in) != NULL) {
+        if (look->text == NULL)
+                return err_field(err, "TOKENS", "cannot read the tokens in %s: %s", look->path, strerror(look->error));
+        items = mem_alloc(TOKEN_LIMIT, sizeof(*items));
+        rest = copy = mem_copy_text(look->text);
+        while ((line = strsep(&rest, "\n")) != NULL) {
                 number++;
-                if (line[strspn(line, " \t\r\n")] == '\0' || line[strspn(line, " \t")] == '#')
+                if (line[strspn(line, " \t\r")] == '\0' || line[strspn(line, " \t")] == '#')
                         continue;
                 if (count == TOKEN_LIMIT || parse_line(line, &items[count]) < 0) {
-                        fclose(in);
                         free(items);
-                        return err_field(err, "TOKENS", "%s line %d is not: name, scopes, SHA-256 in hexadecimal", path,
-                                         number);
+                        return err_field(err, "TOKENS", "%s line %d is not: name, scopes, SHA-256 in hexadecimal",
+                                         look->path, number);
                 }
                 count++;
         }
-        fclose(in);
         *ret = items;
         *ret_count = count;
         return 0;
@@ -97,46 +145,97 @@ static int read_tokens(const char *path, struct token **ret, size_t *ret_count, 
 
 int tokens_check(const char *path, struct err *err)
 {
+        struct look *look = new_look(path);
         struct token *items = NULL;
         size_t count;
-        int rc = read_tokens(path, &items, &count, err);
+        int rc;
 
-        free(items);
+        read_file(look);
+        rc = parse_tokens(look, &items, &count, err);
+        if (rc == 0)
+                free(items);
+        free_look(look);
         return rc;
 }
 
-static bool file_changed(struct tokens *tokens)
+static void note_fault(struct tokens *tokens, const char *fault)
 {
-        struct stat now;
-
-        if (stat(tokens->path, &now) < 0 ||
-            (now.st_mtim.tv_sec == tokens->changed.tv_sec && now.st_mtim.tv_nsec == tokens->changed.tv_nsec &&
-             now.st_size == tokens->size))
-                return false;
-        tokens->changed = now.st_mtim;
-        tokens->size = now.st_size;
-        return true;
+        snprintf(tokens->fault, sizeof(tokens->fault), "%s", fault);
+        metric_set(tokens->stale, fault[0] != '\0');
 }
 
-static void on_check(uv_timer_t *timer)
+/* Once for each content, and each reason why there is none. */
+static void keep_former(struct tokens *tokens, const struct look *look, const char *fault)
 {
-        struct tokens *tokens = timer->data;
-        struct token *items;
-        size_t count;
-        struct err err;
+        struct crypto_digest content = { 0 };
 
-        if (!file_changed(tokens))
+        if (look->text != NULL)
+                crypto_sha256(look->text, strlen(look->text), &content);
+        if (strcmp(tokens->fault, fault) != 0 || memcmp(&content, &tokens->faulty, sizeof(content)) != 0)
+                log_error("the token file is broken; the former tokens stay in force", "error", fault, NULL);
+        tokens->faulty = content;
+        note_fault(tokens, fault);
+}
+
+/* An empty file is one that somebody is about to write, more often than a wish to shut everybody out: that must be said
+ * by a file with a token that nobody has. */
+static void take_tokens(struct tokens *tokens, const struct look *look)
+{
+        struct token *items = NULL;
+        struct crypto_digest content;
+        size_t count = 0;
+        struct err err;
+        int rc = parse_tokens(look, &items, &count, &err);
+
+        if (rc == 0 && count == 0 && tokens->count > 0)
+                rc = err_field(&err, "TOKENS", "%s has no token", look->path);
+        if (rc < 0) {
+                free(items);
+                keep_former(tokens, look, err.message);
                 return;
-        if (read_tokens(tokens->path, &items, &count, &err) < 0) {
-                log_error("the token file is broken; the former tokens stay in force", "error", err.message, NULL);
+        }
+        note_fault(tokens, "");
+        crypto_sha256(look->text, strlen(look->text), &content);
+        if (memcmp(&content, &tokens->content, sizeof(content)) == 0) {
+                free(items);
                 return;
         }
         free(tokens->items);
         tokens->items = items;
         tokens->count = count;
+        tokens->content = content;
         log_info("tokens read again", NULL);
         if (tokens->listener != NULL)
                 tokens->listener(tokens->listener_context);
+}
+
+static void file_read(uv_work_t *work, int status)
+{
+        struct look *look = work->data;
+        struct tokens *tokens = look->tokens;
+
+        (void)status;
+        if (tokens != NULL) {
+                tokens->look = NULL;
+                take_tokens(tokens, look);
+        }
+        free_look(look);
+}
+
+static void on_check(uv_timer_t *timer)
+{
+        struct tokens *tokens = timer->data;
+
+        if (tokens->look != NULL)
+                return;
+        tokens->look = new_look(tokens->path);
+        tokens->look->tokens = tokens;
+        uv_queue_work(timer->loop, &tokens->look->work, on_work, file_read);
+}
+
+const char *tokens_fault(const struct tokens *tokens)
+{
+        return tokens->fault[0] ? tokens->fault : NULL;
 }
 
 void tokens_on_change(struct tokens *tokens, void (*changed)(void *context), void *context)
@@ -155,15 +254,25 @@ bool tokens_allow(const struct tokens *tokens, const unsigned char hash[32], uns
 
 int tokens_new(uv_loop_t *loop, const char *path, struct tokens **ret, struct err *err)
 {
-        struct tokens *tokens = NEW(struct tokens);
+        struct tokens *tokens;
+        struct look *look = new_look(path);
+        struct token *items = NULL;
+        size_t count = 0;
+        int rc;
 
-        tokens->path = mem_copy_text(path);
-        file_changed(tokens);
-        if (read_tokens(path, &tokens->items, &tokens->count, err) < 0) {
-                free(tokens->path);
-                free(tokens);
-                return -ERR_INPUT;
+        read_file(look);
+        rc = parse_tokens(look, &items, &count, err);
+        if (rc < 0) {
+                free_look(look);
+                return rc;
         }
+        tokens = NEW(struct tokens);
+        tokens->path = mem_copy_text(path);
+        tokens->items = items;
+        tokens->count = count;
+        crypto_sha256(look->text, strlen(look->text), &tokens->content);
+        tokens->stale = metric_gauge("tenantry_tokens_stale", NULL, "1 while the token file cannot be used.");
+        free_look(look);
         uv_timer_init(loop, &tokens->timer);
         tokens->timer.data = tokens;
         uv_timer_start(&tokens->timer, on_check, CHECK_INTERVAL, CHECK_INTERVAL);
@@ -182,8 +291,11 @@ static void free_tokens(uv_handle_t *handle)
 
 void tokens_free(struct tokens *tokens)
 {
-        if (tokens != NULL)
-                uv_close((uv_handle_t *)&tokens->timer, free_tokens);
+        if (tokens == NULL)
+                return;
+        if (tokens->look != NULL)
+                tokens->look->tokens = NULL;
+        uv_close((uv_handle_t *)&tokens->timer, free_tokens);
 }
 
 const char *tokens_find(const struct tokens *tokens, const char *token, unsigned *ret_scopes)

@@ -11,10 +11,13 @@ struct tokens;
 
 /* Whether the file can be read as one of tokens. Returns 0 or -ERR_INPUT with the line. */
 int tokens_check(const char *path, struct err *err);
-/* Reads the file now, and again within a second whenever it changes; a file that is broken then leaves the former
- * tokens in force and says so in the log. Returns 0 and *ret, or -ERR_INPUT with the line. */
+/* Reads the file now, and again within a second whenever its content is another one. A file that is gone, broken or
+ * without any token leaves the former tokens in force: that is said in the log, by the metric tenantry_tokens_stale,
+ * and by tokens_fault. Returns 0 and *ret, or -ERR_INPUT with the line. */
 int tokens_new(uv_loop_t *loop, const char *path, struct tokens **ret, struct err *err);
 void tokens_free(struct tokens *tokens);
+/* Why the former tokens are in force, borrowed until the loop goes on; NULL where they are those of the file. */
+const char *tokens_fault(const struct tokens *tokens);
 /* Whether the token with this SHA-256 is there and has the scope. */
 bool tokens_allow(const struct tokens *tokens, const unsigned char hash[32], unsigned scope);
 /* changed is called after the file was read again. One listener. */

@@ -10,8 +10,9 @@
 
 #define POLL_INTERVAL 100
 
-static const char SQL_ENDED[] = "select operation_id, to_jsonb(o) - 'body_hash' as operation from gateway.operation o "
-                                "where operation_id = any ($1::uuid[]) and state <> 'accepted'";
+/* One that waits for something else than us (a command for its tenant's signup) has a code though it is not ended. */
+static const char SQL_TOLD[] = "select operation_id, to_jsonb(o) - 'body_hash' as operation from gateway.operation o "
+                               "where operation_id = any ($1::uuid[]) and (state <> 'accepted' or code is not null)";
 
 struct waiter {
         struct waiter *prev, *next;
@@ -35,7 +36,7 @@ static void tell(struct waiters *waiters, struct waiter *waiter, const json_t *o
         free(waiter);
 }
 
-static void ended_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+static void told_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct waiters *waiters = context;
         struct waiter *waiter, *next;
@@ -72,7 +73,7 @@ static void on_timer(uv_timer_t *timer)
                 return;
         buf_add_text(&ids, "}");
         waiters->asking = true;
-        pg_pool_exec(catalog, SECONDS(2), SQL_ENDED, PARAMS(ids.data), ended_arrived, waiters);
+        pg_pool_exec(catalog, SECONDS(2), SQL_TOLD, PARAMS(ids.data), told_arrived, waiters);
 }
 
 struct waiters *waiters_new(struct gateway *gateway)

@@ -4,9 +4,15 @@
 #include "common/base/memory.h"
 #include "services/gateway/ingest.h"
 #include "services/gateway/limiter.h"
+#include "services/gateway/pending.h"
 
 #include <stdio.h>
 #include <string.h>
+
+#define LOOKUP_TIMEOUT 1000
+
+static const char SQL_SLUG[] =
+        "select slug from gateway.tenant where tenant_id = $1::uuid and state <> 'deprovisioned'";
 
 static bool public_signup_allowed(struct gateway *gateway, struct http_request *request)
 {
@@ -54,13 +60,82 @@ void signup_post(struct gateway *gateway, struct http_request *request, const ch
                 ingest(gateway, request, &wish, body);
 }
 
+/* One command, from the request to its event. */
+struct command {
+        struct pending pending; /* first */
+        struct gateway *gateway;
+        const struct endpoint *endpoint;
+        char *caller;
+        struct id tenant;
+        json_t *body;
+};
+
+static void release(struct pending *pending)
+{
+        struct command *command = (struct command *)pending;
+
+        free(command->caller);
+        json_decref(command->body);
+        free(command);
+}
+
+static void send_command(struct gateway *gateway, struct http_request *request, const struct endpoint *endpoint,
+                         const char *caller, const char *tenant, bool unconfirmed, json_t *body)
+{
+        auto_free char *type = mem_printf("tenant.%s.requested.v1", endpoint->command);
+        auto_free char *route = mem_printf("%s %s", endpoint->command, tenant);
+        struct ingest_wish wish = {
+                .caller = caller, .route = route, .type = type, .tenant_id = tenant, .unconfirmed = unconfirmed
+        };
+
+        ingest(gateway, request, &wish, body);
+}
+
+/* Only what the catalog says for certain refuses: who is unknown to it, or where it is away, is judged later. */
+static bool is_confirmed(const struct command *command, const struct pg_rows *rows, const struct err *err)
+{
+        const char *slug = err == NULL && pg_rows_count(rows) == 1 ? pg_text(rows, 0, "slug") : NULL;
+        const char *confirm = json_text(command->body, "confirm");
+
+        return slug == NULL || confirm == NULL || strcmp(slug, confirm) == 0;
+}
+
+static void slug_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct command *command = context;
+        bool confirmed = is_confirmed(command, rows, err);
+        auto_free char *caller = mem_copy_text(command->caller);
+        auto_json *body = json_incref(command->body);
+        struct gateway *gateway = command->gateway;
+        const struct endpoint *endpoint = command->endpoint;
+        struct id tenant = command->tenant;
+        struct http_request *request = pending_done(&command->pending);
+
+        if (request == NULL)
+                return;
+        send_command(gateway, request, endpoint, caller, tenant.text, !confirmed, TAKE_PTR(body));
+}
+
+/* Whoever gives the wrong name learns it now and not from an operation that nobody looks at. */
+static void check_confirm(struct gateway *gateway, struct http_request *request, const char *caller, const char *tenant,
+                          json_t *body)
+{
+        struct command *command = NEW(struct command);
+
+        command->gateway = gateway;
+        command->endpoint = http_route_extra(request);
+        command->caller = mem_copy_text(caller); /* the tokens may be read again meanwhile */
+        command->body = body;
+        memcpy(command->tenant.text, tenant, sizeof(command->tenant.text));
+        pending_begin(&command->pending, request, release);
+        pg_pool_exec(gateway->service->catalog, LOOKUP_TIMEOUT, SQL_SLUG, PARAMS(command->tenant.text), slug_arrived,
+                     command);
+}
+
 void command_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
         const struct endpoint *endpoint = http_route_extra(request);
         const char *tenant = http_segment(request);
-        auto_free char *type = mem_printf("tenant.%s.requested.v1", endpoint->command);
-        auto_free char *route = mem_printf("%s %s", endpoint->command, tenant);
-        struct ingest_wish wish = { .caller = caller, .route = route, .type = type, .tenant_id = tenant };
         json_t *body;
 
         if (!id_is_valid(tenant)) {
@@ -68,6 +143,10 @@ void command_post(struct gateway *gateway, struct http_request *request, const c
                 return;
         }
         body = body_without_tenant(request);
-        if (body != NULL)
-                ingest(gateway, request, &wish, body);
+        if (body == NULL)
+                return;
+        if (endpoint->confirmed && pg_pool_is_up(gateway->service->catalog))
+                check_confirm(gateway, request, caller, tenant, body);
+        else
+                send_command(gateway, request, endpoint, caller, tenant, false, body);
 }

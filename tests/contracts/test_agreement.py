@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,6 +132,10 @@ def test_envelopes_are_taken_as_their_schema_says(stack: Stack) -> None:
             found += [{**good, name: value} for value in wrong]
         for name in ("id", "source", "subject", "time", "traceparent"):
             found.append({**good, "id": str(uuid.uuid4()), name: "x" * 512})
+        encoded = {name: value for name, value in good.items() if name != "data"}
+        encoded["data_base64"] = b64encode(json.dumps(good["data"]).encode()).decode()
+        found += [encoded, {**encoded, "id": str(uuid.uuid4()), "data_base64": encoded["data_base64"].rstrip("=")}]
+        found += [{**good, **encoded}, {**encoded, "data_base64": None}, {**encoded, "data_base64": {}}]
         return found + [{**good, "specversion": "0.3"}, {**good, "specversion": "1.0.2"}]
 
     headers = {"content-type": "application/cloudevents+json; charset=utf-8"}

@@ -156,6 +156,27 @@ def test_the_routes_and_their_scopes_are_those_of_the_gateway() -> None:
     assert told == routes()
 
 
+def queries() -> dict[str, dict[str, list[str]]]:
+    """Path -> what its query may hold -> the choices, none where any text will do."""
+    code = source("services/gateway/routes.c")
+    words = dict(re.findall(r'#define (\w+) "([^"]+)"', code))
+    tables = {
+        name: {field: words[choices].split("|") if choices in words else [] for field, choices in fields}
+        for name, body in re.findall(r"struct http_parameter (\w+)\[\] = \{(.*?)\};", code, re.DOTALL)
+        if (fields := re.findall(r'\{ "(\w+)", (\w+) \}', body))
+    }
+    return {path: tables[name] for path, name in re.findall(r'ROUTE\("GET", "([^"]+)".*?\.query = (\w+)', code)}
+
+
+def test_queries_are_those_of_the_gateway() -> None:
+    told = {}
+    for (_, path), operation in operations().items():
+        fields = {each["name"]: each["schema"] for each in operation.get("parameters", []) if each["in"] == "query"}
+        if fields:
+            told[path] = {name: by.get("enum", []) for name, by in fields.items()}
+    assert told == queries() and told
+
+
 def test_every_operation_has_a_name_of_its_own_and_says_which_scope_it_needs() -> None:
     names = [operation["operationId"] for operation in operations().values()]
     assert len(names) == len(set(names))

@@ -9,6 +9,7 @@ import hashlib
 import http.client
 import itertools
 import json
+import os
 import re
 import socket
 import subprocess
@@ -254,6 +255,31 @@ def test_a_strange_preference_does_no_harm(api: Api, prefer: str) -> None:
     assert api.signup("Strange", subdomain="www", prefer=prefer).status in (202, 409)
 
 
+def test_a_deletion_with_the_wrong_name_is_refused_at_once(stack: Stack, api: Api, fleet: list[str]) -> None:
+    """And told: its operation is rejected, and the tenant stays as it is."""
+    tenant = fleet[0]
+    for wrong in ("fleet", "Fleet-0", "fleet-0 ", tenant):
+        refused = problem(api.command(tenant, "deprovision", {"confirm": wrong}), 409, "confirm")
+        assert refused["code"] == "not_confirmed"
+        assert api.wait_operation(refused["operation_id"])["state"] == "rejected"
+    assert api.tenant(tenant)["state"] == "ready"
+    problem(api.command(tenant, "deprovision", {"confirm": 7}), 400, "confirm")
+    problem(api.command(tenant, "deprovision", {"confirm": "fleet", "colour": "red"}), 400, "colour")
+    problem(api.command(tenant, "suspend", {"confirm": "fleet"}), 400, "confirm")
+
+
+def test_who_waits_for_a_command_to_nobody_is_told_that_it_is_parked(stack: Stack, api: Api) -> None:
+    nobody = str(uuid.uuid4())
+    for command, body in (("suspend", {}), ("deprovision", {"confirm": "nobody"})):
+        parked = api.command(nobody, command, body, prefer="wait=25")
+        assert parked.status == 202 and parked.headers["location"] == parked.json["status_url"], parked
+        assert (parked.json["state"], parked.json["code"]) == ("accepted", "parked") and "signup" in parked.json["detail"]
+        told = api.get(parked.json["status_url"]).json
+        assert (told["state"], told["code"]) == ("accepted", "parked")
+    stack.postgres.execute(f"delete from catalog.parked where tenant_id = '{nobody}'", "tenantry")
+    stack.postgres.execute(f"delete from catalog.operation where tenant_id = '{nobody}'", "tenantry")
+
+
 # Who may do what.
 
 
@@ -311,6 +337,61 @@ def test_the_token_file_is_read_again_and_a_broken_one_changes_nothing(stack: St
     finally:
         stack.tokens.path.write_text(before)
     eventually(lambda: old.get("/api/tenants").status == 200, 5, "the file is as it was")
+
+
+def test_a_token_file_that_says_nothing_takes_nothing_away_and_raises_an_alert(stack: Stack, api: Api) -> None:
+    path, gateway = stack.tokens.path, stack.services["gateway-0"]
+    before = path.read_text()
+
+    def stale(is_so: bool) -> None:
+        eventually(lambda: gateway.metrics()["tenantry_tokens_stale"] == is_so, 5, f"stale is {is_so}")
+
+    def alerts() -> list[dict[str, Any]]:
+        return [alert for alert in api.get("/api/admin/alerts").json["items"] if alert["cause"] == "tokens"]
+
+    try:
+        for content in ("", "# nobody\n\n"):
+            path.write_text(content)
+            stale(True)
+            assert api.get("/api/tenants").status == 200
+            path.write_text(before)
+            stale(False)
+        assert "has no token" in gateway.log_path.read_text()
+        path.unlink()
+        stale(True)
+        assert api.get("/api/tenants").status == 200
+        told = eventually(alerts, 15, "an alert is raised")
+        assert str(path) in told[0]["detail"] and "No such file" in told[0]["detail"]
+    finally:
+        path.write_text(before)
+    stale(False)
+    longer_ago = "update catalog.alert set last_at = last_at - interval '1 hour' where cause = 'tokens'"
+    stack.postgres.execute(longer_ago, "tenantry")  # as if a minute had passed
+    eventually(lambda: not alerts(), 15, "the alert ends")
+
+
+def test_the_token_file_is_compared_by_what_is_in_it(stack: Stack, api: Api) -> None:
+    """A file of the same size and time is another one all the same, and a new file with the same content is not."""
+    path, gateway = stack.tokens.path, stack.services["gateway-0"]
+    before, stat = path.read_text(), path.stat()
+    other = before.replace(hashlib.sha256(stack.settings["tokens"]["read"].encode()).hexdigest(), "0" * 64)
+    old = Api(api.url, stack.settings["tokens"]["read"])
+    assert old.get("/api/tenants").status == 200 and len(other) == len(before)
+    try:
+        path.write_text(other)
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        eventually(lambda: old.get("/api/tenants").status == 401, 5, "the token that was taken away is refused")
+    finally:
+        path.write_text(before)
+    eventually(lambda: old.get("/api/tenants").status == 200, 5, "the file is as it was")
+    times = gateway.log_path.read_text().count("tokens read again")
+    fresh = path.with_suffix(".new")
+    fresh.write_text(before)
+    fresh.replace(path)
+    with path.open("a") as out:  # only this is news
+        out.write("# seen\n")
+    eventually(lambda: gateway.log_path.read_text().count("tokens read again") == times + 1, 5, "it is read once")
+    path.write_text(before)
 
 
 # Public signup.
@@ -656,6 +737,63 @@ def test_an_invitation_is_used_by_a_person_and_not_by_whoever_looks_at_it(stack:
     assert visitor.call("POST", link).status == 410
     assert app.get(f"/api/invites/{token}").status == 404
     assert visitor.call("POST", newer).status == 303
+
+
+@pytest.fixture
+def facts(stack: Stack) -> Iterator[psycopg.Connection[Any]]:
+    """The provisioner's own view of its tables; nothing that is done stays."""
+    with psycopg.connect(stack.catalog_url("provisioner")) as connection:
+        connection.execute("set search_path = provisioner, durable, catalog")
+        yield connection
+        connection.rollback()
+
+
+def test_clicks_share_a_link_that_is_on_its_way_or_new(facts: psycopg.Connection[Any], fleet: list[str]) -> None:
+    def want() -> int:
+        row = facts.execute("select want_link(%s)", [fleet[1]]).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    first = want()
+    assert [want(), want()] == [first, first]  # on its way
+    facts.execute("update tenant set link_made = %s where tenant_id = %s", [first, fleet[1]])
+    assert want() == first  # made a moment ago
+    facts.execute("update tenant set link_wanted_at = link_wanted_at - interval '6 seconds'")
+    assert [want(), want()] == [first + 1, first + 1]
+    wanted = facts.execute("select link_wanted, link_made from tenant where tenant_id = %s", [fleet[1]]).fetchone()
+    assert wanted == (first + 1, first)
+
+
+def test_only_the_newest_link_is_kept(facts: psycopg.Connection[Any], fleet: list[str]) -> None:
+    def put(tenant: str, field: str, generation: int) -> None:
+        facts.execute(
+            "insert into secret (tenant_id, field, generation, ring, sealed) values (%s, %s, %s, 'app', 'x') "
+            "on conflict (tenant_id, field, generation) do update set sealed = excluded.sealed",
+            [tenant, field, generation],
+        )
+
+    def kept(tenant: str) -> list[tuple[str, int]]:
+        return facts.execute(
+            "select field, generation from secret where tenant_id = %s and field like 'invite_%%' order by 1, 2", [tenant]
+        ).fetchall()
+
+    for generation in (1, 2, 3):
+        put(fleet[1], "invite_link", generation)
+        put(fleet[1], "invite_other", generation)
+    put(fleet[2], "invite_link", 1)
+    put(fleet[1], "invite_link", 3)
+    assert kept(fleet[1]) == [("invite_link", 3), *[("invite_other", each) for each in (1, 2, 3)]]
+    assert kept(fleet[2]) == [("invite_link", 1)]
+
+
+def test_an_address_with_an_international_domain_gets_its_invitation(stack: Stack, api: Api) -> None:
+    tenant = api.ready_tenant("Bücher Shop", email="Ada@Bücher.Example")
+    assert invitation(stack, "ada@xn--bcher-kva.example")
+    assert rows(stack, f"select email from provisioner.tenant where tenant_id = '{tenant}'") == [
+        ["ada@xn--bcher-kva.example"]
+    ]
+    refused = problem(api.signup("Jörg", email="jörg@b.test"), 400, "email")
+    assert "before the @" in refused["detail"]
 
 
 def test_a_tampered_invitation_is_no_invitation(stack: Stack, api: Api, app: Api) -> None:

@@ -30,7 +30,8 @@ def example(stack: Stack) -> Iterator[Service]:
     )  # fmt: skip
     stack.postgres.execute((REPOSITORY / "tests" / "service" / "catalog.sql").read_text(), CATALOG)
     topics = [NewTopic(name, 3, 1) for name in ("example.v1", "example.v1.example.dlq")]
-    for future in AdminClient({"bootstrap.servers": stack.kafka.bootstrap}).create_topics(topics).values():
+    admin = AdminClient({"bootstrap.servers": stack.kafka.bootstrap})
+    for future in admin.create_topics(topics).values():
         future.result(20)
     port, log = reserve_port(), stack.root / "logs" / "example.log"
     environment = {

@@ -16,7 +16,7 @@ from deploy.local.stack import CATALOG, Stack
 
 from .client import Api, eventually
 from .invariants import rows
-from .topics import Record, cloudevent
+from .topics import Record, cloudevent, read_all
 from .watch import Watch
 
 SIGNUP, COMMAND = "tenant.signup.v1", "tenant.command.v1"
@@ -371,6 +371,32 @@ def test_a_message_that_met_a_defect_of_ours_is_replayed_when_that_is_mended(
     assert api.post(f"/api/admin/dead-letters/{letter['id']}/replay").status == 202
     api.wait_state(tenant, "ready")
     assert api.wait_operation(headers["ce_id"])["state"] == "succeeded"
+
+
+def test_a_message_keeps_all_its_headers_on_its_way_through_the_dead_letters(
+    stack: Stack, api: Api, sender: Sender
+) -> None:
+    """More than anybody counts on, and those that matter at the end."""
+    tenant = str(uuid.uuid4())
+    headers = {**{f"x-{number}": str(number) for number in range(150)}, **cloudevent(SIGNUP_TYPE)}
+    stack.postgres.execute(
+        "alter table provisioner.tenant add constraint defect check (company <> 'Headed') not valid", CATALOG
+    )
+    try:
+        message = sender.send(SIGNUP, tenant.encode(), js({"company": "Headed", "email": "h@shop.test"}), headers)
+        letter = letter_at(api, message)
+    finally:
+        stack.postgres.execute("alter table provisioner.tenant drop constraint defect", CATALOG)
+
+    def copies(topic: str) -> list[dict[str, bytes]]:
+        found = [each.headers for each in read_all(stack.kafka.bootstrap, topic) if each.key == tenant.encode()]
+        return [{name: text for name, text in each.items() if not name.startswith("tenantry_")} for each in found]
+
+    sent = {name: text.encode() for name, text in headers.items()}
+    eventually(lambda: copies(f"{SIGNUP}.provisioner.dlq") == [sent], 10, "the copy has all of them")
+    assert api.post(f"/api/admin/dead-letters/{letter['id']}/replay").status == 202
+    api.wait_state(tenant, "ready")
+    assert copies(SIGNUP) == [sent, sent]
 
 
 def test_what_the_catalog_cannot_run_is_no_messages_fault_and_all_wait(stack: Stack, api: Api, sender: Sender) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,7 +14,7 @@ import pytest
 from deploy.local.ports import reserve_port
 from deploy.local.stack import Stack
 
-from .client import Api, eventually
+from .client import Answer, Api, eventually
 from .invariants import rows
 from .sandbox_control import fault, projects_of, users_of
 from .service_faults import stopped, told
@@ -291,6 +292,30 @@ def test_the_invitation_leads_to_the_providers_own_link(stack: Stack, api: Api) 
     assert link.path.startswith("/auth/") and link.path.endswith("/verify")
     slug = api.tenant(tenant)["slug"]
     assert parse_qs(link.query)["redirect_to"] == [f"https://{slug}.example.com"], "not to the project's default"
+
+
+def test_clicks_without_end_make_neither_operations_nor_secrets_without_end(stack: Stack, api: Api) -> None:
+    tenant = api.ready_tenant("Clicking Shop", email="cleo@clicking.test")
+    path = f"/invite/{invitation_for(stack, tenant)}"
+    page = Api(stack.services["gateway-0"].url, None)
+
+    def click(timeout: float = 60) -> Answer:
+        kind = "application/x-www-form-urlencoded"
+        return page.call("POST", path, raw=b"", content_type=kind, timeout=timeout)
+
+    assert click().status == click().status == 303
+    with stopped(stack.services["provisioner-0"]), ThreadPoolExecutor(18) as many:
+        gone = list(many.map(lambda _: click(timeout=2), range(18)))  # they go before a link is made
+        assert {answer.status for answer in gone} == {0}
+        refused = click()
+        assert refused.status == 429 and refused.headers["content-type"].startswith("text/html"), refused
+        assert 0 < int(refused.headers["retry-after"]) <= 180
+        assert page.get(path).status == 200  # to look costs nothing
+    asked = f"select count(*) from catalog.operation where tenant_id = '{tenant}' and kind = 'invite_link'"
+    open_ones = asked + " and state = 'accepted'"
+    eventually(lambda: rows(stack, asked) == [["20"]] and rows(stack, open_ones) == [["0"]], 30, "all clicks are dealt with")
+    kept = f"select generation from provisioner.secret where tenant_id = '{tenant}' and field = 'invite_link'"
+    assert rows(stack, kept) == rows(stack, f"select link_made from provisioner.tenant where tenant_id = '{tenant}'")
 
 
 def invitation_for(stack: Stack, tenant: str) -> str:

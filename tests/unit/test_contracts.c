@@ -3,6 +3,7 @@
 
 #include "common/base/buf.h"
 #include "common/contracts/invite_link.h"
+#include "common/contracts/mail_address.h"
 #include "common/contracts/operation_id.h"
 #include "common/contracts/tenant.h"
 
@@ -386,7 +387,9 @@ static void test_mail_addresses_are_plain_ones(void **state)
                                             "USER@EXAMPLE.COM",
                                             "x@xn--caf-dma.example",
                                             "!#$%&'*+/=?^_`{|}~-@example.com",
-                                            "a@1.2.3.4" };
+                                            "a@1.2.3.4",
+                                            "a@caf\xc3\xa9.example",
+                                            "a@caf\x65\xcc\x81.example" };
         static const char *const bad[] = {
                 "",
                 "a",
@@ -417,8 +420,16 @@ static void test_mail_addresses_are_plain_ones(void **state)
                 "a@b.co,c@d.co",
                 "a@b.co;c@d.co",
                 "a(x)@b.co",
-                "a@caf\xc3\xa9.example",
                 "caf\xc3\xa9@b.co",
+                "caf\xc3\xa9@caf\xc3\xa9.example",
+                "a@caf\xc3\xa9",
+                "a@-caf\xc3\xa9.example",
+                "a@caf\xc3\xa9-.example",
+                "a@caf\xc3\xa9..example",
+                "a@caf\xc3\xa9 .example",
+                "a@caf\xc3\xa9_x.example",
+                "a@caf\xc3\xa9@b.example",
+                "a@\xf0\x9f\x98\x80\xe2\x80\xae.example",
                 "a\\@b.co",
                 "a:b@c.co",
         };
@@ -430,6 +441,36 @@ static void test_mail_addresses_are_plain_ones(void **state)
         for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
                 if (signup_takes("email", bad[i]))
                         fail_msg("\"%s\" is taken", bad[i]);
+}
+
+static void test_an_international_domain_is_kept_in_its_ascii_form(void **state)
+{
+        static const char *const cases[][2] = {
+                { "Ada@b\xc3\xbc\x63her.Example", "ada@xn--bcher-kva.example" },
+                { "ada@B\xc3\x9c\x43HER.example", "ada@xn--bcher-kva.example" },
+                { "ada@bu\xcc\x88\x63her.example", "ada@xn--bcher-kva.example" },
+                { "ada@stra\xc3\x9f\x65.example", "ada@xn--strae-oqa.example" },
+                { "ada@\xe4\xbe\x8b\xe3\x81\x88.jp", "ada@xn--r8jz45g.jp" },
+                { "ada@xn--bcher-kva.example", "ada@xn--bcher-kva.example" },
+        };
+        char *longest = NULL;
+        auto_buf text = { 0 };
+        struct err err;
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                auto_free char *address = NULL;
+
+                assert_int_equal(mail_address_read("email", cases[i][0], &address, &err), 0);
+                assert_string_equal(address, cases[i][1]);
+        }
+        assert_int_equal(mail_address_read("email", "j\xc3\xb6rg@b.example", &longest, &err), -ERR_INPUT);
+        assert_string_equal(err.field, "email");
+        assert_contains(err.message, "before the @");
+        buf_add_text(&text, "ada@\xc3\xbc");
+        for (int i = 0; i < 50; i++)
+                buf_add_text(&text, ".\xc3\xbc");
+        assert_int_equal(mail_address_read("email", text.data, &longest, &err), -ERR_INPUT); /* 254 in ASCII, too */
 }
 
 static void test_the_two_sides_of_a_mail_address_have_limits_of_their_own(void **state)
@@ -655,6 +696,7 @@ int main(void)
                 SENTENCE(test_an_event_is_taken_from_its_own_topic_only),
                 SENTENCE(test_checking_leaves_the_data_as_it_came),
                 SENTENCE(test_mail_addresses_are_plain_ones),
+                SENTENCE(test_an_international_domain_is_kept_in_its_ascii_form),
                 SENTENCE(test_the_two_sides_of_a_mail_address_have_limits_of_their_own),
                 SENTENCE(test_subdomains_are_dns_labels),
                 SENTENCE(test_names_of_plans_and_regions_are_simple_words),
