@@ -182,7 +182,10 @@ def test_a_service_with_a_disk_that_hangs_ends_in_time_and_the_backup_is_made_af
         armed.touch()
         backup = api.command(tenant, "backup").json["operation_id"]
         eventually(lambda: not armed.exists(), 20, "the disk hangs")
-        assert provisioner.stop(10), "it did not end within ten seconds"
+        began = time.monotonic()
+        assert provisioner.stop(20), "it did not end by itself"
+        took = time.monotonic() - began
+        assert took < 9 + 2, f"it took {took:.1f} s to end"  # nine by its own deadlines; two for a crowded machine
     assert api.wait_operation(backup, 60)["state"] == "succeeded"
     assert not list((stack.root / "archive" / tenant).glob("*.partial")), "what was begun is cleared away"
 
