@@ -42,6 +42,29 @@ static void add_item(struct table *table, const json_t *item)
                   json_text(item, "name"), json_text(item, "tenant_id"), cost, seen, json_text(item, "detail"));
 }
 
+static void print_archive(const json_t *archive)
+{
+        const json_t *files = json_object_get(archive, "files"), *file;
+        struct table *table;
+        size_t i;
+
+        if (json_text(archive, "seen_at") == NULL)
+                return;
+        printf("\narchive: %lld known, %lld orphan, %lld missing; %.1f MB\n",
+               (long long)json_number(archive, "known", 0), (long long)json_number(archive, "orphan", 0),
+               (long long)json_number(archive, "missing", 0), (double)json_number(archive, "bytes", 0) / 1e6);
+        if (json_array_size(files) == 0)
+                return;
+        puts("");
+        table = table_new("VERDICT", "FILE", "BYTES", "DETAIL", NULL);
+        json_array_foreach (files, i, file) {
+                auto_free char *bytes = mem_printf("%lld", (long long)json_number(file, "bytes", 0));
+
+                table_add(table, json_text(file, "verdict"), json_text(file, "name"), bytes, json_text(file, "detail"));
+        }
+        table_print(table);
+}
+
 int run_inventory(int argc, char **argv)
 {
         int status = cli_expect(argc, argv, 0);
@@ -60,12 +83,14 @@ int run_inventory(int argc, char **argv)
         }
         items = json_object_get(answer, "items");
         print_verdicts(items);
-        if (json_array_size(items) == 0)
-                return EXIT_GOOD;
-        table = table_new("VERDICT", "DRIVER", "SERVER", "NAME", "TENANT", "MONTHLY", "SEEN (UTC)", "DETAIL", NULL);
-        json_array_foreach (items, i, item)
-                add_item(table, item);
-        table_print(table);
+        if (json_array_size(items) > 0) {
+                table = table_new("VERDICT", "DRIVER", "SERVER", "NAME", "TENANT", "MONTHLY", "SEEN (UTC)", "DETAIL",
+                                  NULL);
+                json_array_foreach (items, i, item)
+                        add_item(table, item);
+                table_print(table);
+        }
+        print_archive(json_object_get(answer, "archive"));
         return EXIT_GOOD;
 }
 

@@ -135,7 +135,9 @@ const char MANUAL_INVENTORY[] =
         "What the janitor saw last. Verdicts: ours; orphan (the provider has it, no tenant knows it); ghost (the\n"
         "catalog knows it, the provider does not have it); drift (what it is differs from what was applied: a closed\n"
         "login is open, a project is paused, it stands on another server); quarantined (replaced, waits to be\n"
-        "deleted). Sums the monthly cost.\n\n"
+        "deleted). Sums the monthly cost. Below, the files of the archive directory: known; orphan (no backup or "
+        "archive\n"
+        "of the catalog); missing (the catalog knows it, the directory does not have it).\n\n"
         "Examples:\n"
         "  tenantry inventory\n"
         "  tenantry inventory --json | jq '[.items[] | select(.verdict != \"ours\")]'\n";

@@ -41,7 +41,8 @@ static const char SQL_OPERATION[] =
         "select to_jsonb(o) - 'body_hash' as operation from gateway.operation o where operation_id = $1::uuid";
 
 static const char SQL_INVENTORY[] = "select coalesce(jsonb_agg(to_jsonb(i) order by i.verdict <> 'ours' desc, "
-                                    "i.driver, i.server, i.name), '[]') as list "
+                                    "i.driver, i.server, i.name), '[]') as list, "
+                                    "(select archive from gateway.archive) as archive "
                                     "from gateway.inventory i";
 
 static const char SQL_ALERTS[] =
@@ -215,10 +216,18 @@ static void answer_list(struct gateway *gateway, struct http_request *request, c
         http_answer_json(request, 200, json_pack("{s:o}", "items", json_column(rows, 0, "list")));
 }
 
+static void answer_inventory(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
+{
+        (void)gateway;
+        http_answer_json(request, 200,
+                         json_pack("{s:o, s:o}", "items", json_column(rows, 0, "list"), "archive",
+                                   json_column(rows, 0, "archive")));
+}
+
 void inventory_get(struct gateway *gateway, struct http_request *request, const char *caller)
 {
         (void)caller;
-        read_catalog(gateway, request, SQL_INVENTORY, NO_PARAMS, answer_list);
+        read_catalog(gateway, request, SQL_INVENTORY, NO_PARAMS, answer_inventory);
 }
 
 void alerts_get(struct gateway *gateway, struct http_request *request, const char *caller)

@@ -137,7 +137,8 @@ static void lend_buffer(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
         struct dump *dump = handle->data;
 
         (void)size;
-        *buffer = uv_buf_init(dump->read_buffer, sizeof(dump->read_buffer));
+        *buffer = uv_buf_init(dump->read_buffer + dump->read_length,
+                              (unsigned)(sizeof(dump->read_buffer) - dump->read_length));
 }
 
 /* Has a buffer of its own: the other one may be on its way to the disk. */
@@ -172,12 +173,15 @@ static void write_bytes(struct dump *dump)
 
 static void bytes_written(struct dump *dump)
 {
+        dump->read_length = 0;
         if (dump->failed.class != ERR_NONE)
                 kill_process(dump, SIGTERM);
-        uv_read_start((uv_stream_t *)&dump->out, lend_buffer, on_dump_bytes);
+        if (!uv_is_closing((uv_handle_t *)&dump->out))
+                uv_read_start((uv_stream_t *)&dump->out, lend_buffer, on_dump_bytes);
         dump_one_less(dump);
 }
 
+/* pg_dump writes in small pieces: a full buffer is worth a way to another thread. */
 static void on_dump_bytes(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
 {
         struct dump *dump = stream->data;
@@ -185,10 +189,13 @@ static void on_dump_bytes(uv_stream_t *stream, ssize_t length, const uv_buf_t *b
         (void)buffer;
         if (length < 0)
                 dump_close_pipe(&dump->out);
-        if (length <= 0 || !dump_is_wanted(dump))
+        else
+                dump->read_length += (size_t)length;
+        if (!dump_is_wanted(dump))
+                dump->read_length = 0;
+        if (dump->read_length == 0 || (length >= 0 && dump->read_length < sizeof(dump->read_buffer)))
                 return;
         uv_read_stop(stream);
-        dump->read_length = (size_t)length;
         dump->under_way++;
         dump_call_disk(dump, write_bytes, bytes_written);
 }

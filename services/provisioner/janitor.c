@@ -3,6 +3,7 @@
 
 #include "common/base/log.h"
 #include "common/base/memory.h"
+#include "services/provisioner/archive_files.h"
 #include "services/provisioner/driver.h"
 
 static const char SQL_LEASE[] = "select catalog.take_lease('janitor', $1, $2::bigint) as fence";
@@ -16,6 +17,7 @@ static const char SQL_REPORT[] = "select report_inventory($1, $2, $3::jsonb)";
 struct janitor {
         struct provisioner *provisioner;
         const struct driver *driver;
+        struct archive_files *archive;
         uv_timer_t timer;
         bool pruning;
 };
@@ -82,6 +84,7 @@ static void lease_answered(void *context, const struct pg_rows *rows, const stru
         if (err == NULL && pg_rows_count(rows) == 1 && pg_text(rows, 0, "fence") != NULL &&
             !janitor->provisioner->service->stopping) {
                 janitor->driver->take_inventory(janitor->provisioner, inventory_shown, janitor);
+                archive_files_look(janitor->archive);
                 pg_pool_exec(janitor->provisioner->service->catalog, SECONDS(10), SQL_WATCH, NO_PARAMS, house_kept,
                              NULL);
                 prune(janitor);
@@ -106,6 +109,7 @@ struct janitor *janitor_new(struct provisioner *provisioner)
 
         janitor->provisioner = provisioner;
         janitor->driver = driver_find(provisioner->config->driver);
+        janitor->archive = archive_files_new(provisioner);
         uv_timer_init(&provisioner->service->loop, &janitor->timer);
         janitor->timer.data = janitor;
         uv_timer_start(&janitor->timer, on_timer, 1000, (uint64_t)provisioner->config->janitor_interval_ms);
@@ -119,6 +123,8 @@ static void free_janitor(uv_handle_t *handle)
 
 void janitor_free(struct janitor *janitor)
 {
-        if (janitor != NULL)
-                uv_close((uv_handle_t *)&janitor->timer, free_janitor);
+        if (janitor == NULL)
+                return;
+        archive_files_free(janitor->archive);
+        uv_close((uv_handle_t *)&janitor->timer, free_janitor);
 }

@@ -132,8 +132,10 @@ def check_inventory(stack: Stack) -> None:
     last: list[Any] = []
 
     def no_difference() -> bool:
-        items = api.get("/api/admin/inventory").json["items"]
+        answer = api.get("/api/admin/inventory").json
+        items = answer["items"]
         last[:] = [item for item in items if item["verdict"] in ("orphan", "ghost", "drift")]
+        last.extend(file for file in answer["archive"]["files"] if file["verdict"] == "missing")
         live = {row[0] for row in rows(stack, "select name from provisioner.database where status = 'live'")}
         return not last and live <= {item["name"] for item in items}
 

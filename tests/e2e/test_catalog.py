@@ -253,6 +253,66 @@ def test_services_have_one_number_space_of_dead_letters(catalog: Stack, admin: p
     admin.execute("delete from catalog.dead_letter")
 
 
+def file_of(tenant: str, name: str, days: float = 0) -> dict[str, Any]:
+    return {"tenant_id": tenant, "name": name, "bytes": 100, "age": int(days * 86400)}
+
+
+def record_backup(admin: psycopg.Connection[Any], tenant: str, saga: str, fence: int, minutes_ago: int) -> str:
+    """As learn_backup does; returns the file's name."""
+    name = f"{saga}-{fence}.backup"
+    admin.execute(
+        "insert into backup (tenant_id, location, kind, bytes, sha256, objects, created_at) "
+        "values (%s, %s, 'backup', 100, '', 1, now() - %s * interval '1 minute')",
+        (tenant, f"/mnt/archive/{tenant}/{name}", minutes_ago),
+    )
+    return name
+
+
+def test_archive_files_are_judged_by_what_was_recorded_and_by_who_is_at_work(
+    provisioner: psycopg.Connection[Any], admin: psycopg.Connection[Any]
+) -> None:
+    tenant, gone, other = sorted(sign_up(provisioner, slug=f"archive-{n}") for n in range(3))
+    at_work = one(admin, "select saga_id::text from saga where tenant_id = %s", tenant)
+    saga, ended = str(uuid.uuid4()), str(uuid.uuid4())
+    oldest, older, newest = (record_backup(admin, tenant, saga, fence, 50 - fence) for fence in (20, 21, 22))
+    just_now = record_backup(admin, tenant, ended, 7, 0)
+    left = record_backup(admin, gone, saga, 20, 60)
+    missed = record_backup(admin, other, saga, 20, 60)
+    admin.execute("update tenant set state = 'deprovisioned' where tenant_id = %s", (gone,))
+    files = [
+        file_of(tenant, older),
+        file_of(tenant, newest),
+        file_of(tenant, f"{saga}-19.backup", 2),
+        file_of(tenant, f"{saga}-18.backup.partial", 0.5),
+        file_of(tenant, f"{ended}-9.backup.partial", 9),
+        file_of(tenant, f"{at_work}-5.backup", 9),
+        file_of(tenant, f"{saga}-21.backup.old", 9),
+        file_of(other, f"{saga}-19.archive", 0.1),
+    ]
+    known, remove = provisioner.execute(
+        "select known, remove from report_archive_files(null, null, %s, 1000)", (json.dumps(files),)
+    ).fetchone() or (0, [])
+    assert (known, remove) == (2, [f"{tenant}/{saga}-19.backup"]), "only what is superseded and a day old goes"
+    told = admin.execute("select name, verdict, superseded from archive_file").fetchall()
+    assert set(told) == {
+        (f"{tenant}/{saga}-19.backup", "orphan", True),
+        (f"{tenant}/{saga}-18.backup.partial", "orphan", True),
+        (f"{tenant}/{ended}-9.backup.partial", "orphan", False),
+        (f"{tenant}/{saga}-21.backup.old", "orphan", False),
+        (f"{other}/{saga}-19.archive", "orphan", True),
+        (f"{other}/{missed}", "missing", False),
+    }, f"not {oldest} (a newer one is there), {just_now} (younger than the look), {left} (its tenant is gone)"
+    provisioner.execute("select archive_looked_at(2, 800)")
+    alert = "select detail from catalog.alert where cause = 'inventory:archive' and resolved_at is null"
+    assert "2 files that no tenant knows, 1 that are missing" in one(admin, alert)
+    provisioner.execute("select report_archive_files(%s, %s, '[]', 1000)", (gone, other))
+    assert {row[0] for row in admin.execute("select name from archive_file where tenant_id = %s", (other,))} == {
+        f"{other}/{missed}"
+    }, "each batch replaces what was told of its own tenants"
+    assert one(admin, "select count(*) from archive_file where tenant_id = %s", tenant) == 4
+    admin.execute("delete from backup; delete from archive_file; select resolve_alert('inventory:archive')")
+
+
 # With many tenants. What a statement costs is counted in pages, which do not depend on the machine.
 
 
@@ -354,3 +414,28 @@ def test_secrets_under_an_old_key_are_found_among_many_and_one_that_does_not_ope
             break
     assert found == {"old.x", "lost.x"}
     assert one(admin, "select count(*) from secret where sealed = 'old.x'") == 0
+
+
+def test_a_batch_of_archive_folders_costs_what_is_in_it(
+    fleet: Stack, admin: psycopg.Connection[Any], provisioner: psycopg.Connection[Any]
+) -> None:
+    admin.execute(
+        "insert into backup (tenant_id, location, kind, bytes, sha256, objects, created_at) "
+        "select tenant_id, '/mnt/' || tenant_id || '/' || gen_random_uuid() || '-' || n || '.backup', 'backup', 1, '', 1, "
+        "now() - interval '1 day' from tenant, generate_series(1, 3) n"
+    )
+    admin.execute("analyze backup")
+    after, until = tenant_number(5000), tenant_number(5500)
+    files = one(
+        admin,
+        "select jsonb_agg(jsonb_build_object('tenant_id', tenant_id, 'name', split_part(location, '/', 4), 'bytes', 1, "
+        "'age', 86400)) from backup where tenant_id > %s and tenant_id <= %s",
+        after, until,
+    )  # fmt: skip
+    assert len(files) == 1500
+    look = psycopg.ClientCursor(provisioner).mogrify(
+        "select known from report_archive_files(%s, %s, %s, 1000)", (after, until, json.dumps(files))
+    )
+    assert provisioner.execute(look).fetchone() == (1500,)
+    assert pages(provisioner, look) < 5000
+    admin.execute("delete from backup")

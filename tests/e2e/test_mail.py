@@ -24,7 +24,12 @@ from .slowness import pulse_of
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    yield from make_stack("postgres", options={"LEASE": SHORT_LEASE, "JANITOR_INTERVAL": "1s"})
+    """Between the tests' mail servers there is none: what one left unsent waits for the next one's."""
+    nowhere = f"smtp://127.0.0.1:{reserve_port()}"
+    for made in make_stack("postgres", options={"LEASE": SHORT_LEASE, "JANITOR_INTERVAL": "1s", "SMTP_URL": nowhere}):
+        yield made
+        with mail_server() as server, sends_by(made, server):
+            eventually(lambda: try_again(made) == 0, 30, "all mails are sent")
 
 
 def sends_by(stack: Stack, server: MailServer, **more: str) -> Any:
@@ -47,8 +52,10 @@ def fails_with(stack: Stack, tenant: str, code: str) -> list[str]:
     )
 
 
-def try_again(stack: Stack) -> None:
-    stack.postgres.execute("update provisioner.saga set next_at = now() where status = 'running'", CATALOG)
+def try_again(stack: Stack) -> int:
+    """Nobody waits any longer; returns how many were waiting."""
+    waiting = "update provisioner.saga set next_at = now() where status = 'running' returning 1"
+    return int(stack.postgres.execute(f"with w as ({waiting}) select count(*) from w", CATALOG))
 
 
 def open_alerts(api: Api) -> dict[str, dict[str, Any]]:
@@ -80,24 +87,21 @@ def test_a_mail_server_that_takes_three_seconds_for_its_last_word_holds_up_nobod
 
 
 def test_with_the_mail_server_away_a_tenant_is_ready_and_its_mail_follows(stack: Stack, api: Api) -> None:
-    nobody = reserve_port()
-    with told(stack.services["provisioner-0"], SMTP_URL=f"smtp://127.0.0.1:{nobody}"):
-        signup = api.signup("Unmailed Shop", email="boss@unmailed.test").json
-        assert api.wait_operation(signup["operation_id"])["state"] == "succeeded"
-        assert api.tenant(signup["tenant_id"])["state"] == "ready"
-        fails_with(stack, signup["tenant_id"], "mail_not_sent")
-        stack.postgres.execute(
-            f"update provisioner.saga set attempt = 30, next_at = now() where tenant_id = '{signup['tenant_id']}' "
-            "and status = 'running'",
-            CATALOG,
-        )
-        cause = f"invitation:{signup['tenant_id']}"
-        eventually(lambda: cause in open_alerts(api), 20, "after half an hour somebody is told")
-        eventually(lambda: 5 < int(invitation_saga(stack, signup["tenant_id"])[2]) <= 10, 10, "it is tried on, rarely")
+    signup = api.signup("Unmailed Shop", email="boss@unmailed.test").json
+    tenant = signup["tenant_id"]
+    assert api.wait_operation(signup["operation_id"])["state"] == "succeeded"
+    assert api.tenant(tenant)["state"] == "ready"
+    fails_with(stack, tenant, "mail_not_sent")
+    stack.postgres.execute(
+        f"update provisioner.saga set attempt = 30, next_at = now() where tenant_id = '{tenant}' and status = 'running'",
+        CATALOG,
+    )
+    eventually(lambda: f"invitation:{tenant}" in open_alerts(api), 20, "after half an hour somebody is told")
+    eventually(lambda: 5 < int(invitation_saga(stack, tenant)[2]) <= 10, 10, "it is tried on, rarely")
     with mail_server() as server, sends_by(stack, server):
         try_again(stack)
         eventually(lambda: server.mails_to("boss@unmailed.test"), 30, "the mail follows")
-        eventually(lambda: cause not in open_alerts(api), 20, "the alert is over")
+        eventually(lambda: f"invitation:{tenant}" not in open_alerts(api), 20, "the alert is over")
 
 
 def test_a_mail_whose_end_is_doubtful_is_repeated_rarely_and_with_the_same_id(stack: Stack, api: Api) -> None:
@@ -157,7 +161,9 @@ def test_a_service_whose_mail_server_hangs_ends_in_time(stack: Stack, api: Api) 
         tenant = api.ready_tenant("Stopping Shop", email="boss@stopping.test")
         eventually(lambda: server.mails_to("boss@stopping.test"), 20, "the mail server has it and says nothing")
         began = time.monotonic()
-        assert provisioner.stop(12) and time.monotonic() - began < 10, "it did not end within ten seconds"
+        assert provisioner.stop(20), "it did not end by itself"
+        took = time.monotonic() - began
+        assert took < 9 + 2, f"it took {took:.1f} s to end"  # nine by its own deadlines; two for a crowded machine
     with mail_server() as server, sends_by(stack, server):
         eventually(lambda: server.mails_to("boss@stopping.test"), 30, "the mail is sent by whoever comes next")
         eventually(lambda: invitation_saga(stack, tenant)[0] == "done", 20, "and taken")
@@ -229,8 +235,9 @@ def test_with_its_authority_named_a_mail_server_must_prove_itself(stack: Stack, 
 
 def test_a_provisioning_that_an_earlier_version_left_at_its_mail_comes_to_its_end(stack: Stack, api: Api) -> None:
     provisioner = stack.services["provisioner-0"]
-    tenant = api.ready_tenant("Earlier Shop", email="boss@earlier.test")
-    eventually(lambda: invitation_saga(stack, tenant)[0] == "done", 20, "its own mail is sent")
+    with mail_server() as server, sends_by(stack, server):
+        tenant = api.ready_tenant("Earlier Shop", email="boss@earlier.test")
+        eventually(lambda: invitation_saga(stack, tenant)[0] == "done", 20, "its own mail is sent")
     with stopped(provisioner):
         stack.postgres.execute(
             f"""
@@ -246,7 +253,9 @@ def test_a_provisioning_that_an_earlier_version_left_at_its_mail_comes_to_its_en
             CATALOG,
         )
     api.wait_state(tenant, "ready", 20)
-    eventually(lambda: invitation_saga(stack, tenant)[0] == "done", 20, "the mail follows")
+    with mail_server() as server, sends_by(stack, server):
+        try_again(stack)
+        eventually(lambda: invitation_saga(stack, tenant)[0] == "done", 20, "the mail follows")
 
 
 def test_the_configuration_names_a_mail_server_or_authority_that_cannot_be(stack: Stack) -> None:

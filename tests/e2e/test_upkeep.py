@@ -22,7 +22,7 @@ from deploy.local.stack import CATALOG, Stack
 from .client import Api, eventually
 from .conftest import SHORT_LEASE, make_stack
 from .invariants import rows
-from .service_faults import told
+from .service_faults import armed, died_of_sigkill, told
 from .slowness import pulse_of, stalling_disk
 
 
@@ -182,7 +182,10 @@ def test_a_service_with_a_disk_that_hangs_ends_in_time_and_the_backup_is_made_af
         armed.touch()
         backup = api.command(tenant, "backup").json["operation_id"]
         eventually(lambda: not armed.exists(), 20, "the disk hangs")
-        assert provisioner.stop(10), "it did not end within ten seconds"
+        began = time.monotonic()
+        assert provisioner.stop(20), "it did not end by itself"
+        took = time.monotonic() - began
+        assert took < 9 + 2, f"it took {took:.1f} s to end"  # nine by its own deadlines; two for a crowded machine
     assert api.wait_operation(backup, 60)["state"] == "succeeded"
     assert not list((stack.root / "archive" / tenant).glob("*.partial")), "what was begun is cleared away"
 
@@ -226,6 +229,76 @@ def test_a_database_that_no_tenant_knows_is_an_orphan(stack: Stack, api: Api) ->
     eventually(lambda: inventory(api, "tn_0123456789abcdef0123456789abcdef_g1")[0] == "orphan", 20, "it is seen")
     stack.postgres.execute("drop database tn_0123456789abcdef0123456789abcdef_g1")
     eventually(lambda: inventory(api, "tn_0123456789abcdef0123456789abcdef_g1")[0] == "", 20, "it is gone")
+
+
+def archive(api: Api) -> dict[str, Any]:
+    """The janitor's last look at the archive directory; what is not in order by its file's name."""
+    seen = api.get("/api/admin/inventory").json["archive"]
+    return {**seen, "files": {file["name"].split("/")[1]: file for file in seen["files"]}}
+
+
+def verdict_of(api: Api, name: str) -> str:
+    return str(archive(api)["files"].get(name, {}).get("verdict", ""))
+
+
+def test_a_dump_whose_worker_died_before_it_was_recorded_is_an_orphan_and_goes_when_it_is_a_day_old(
+    stack: Stack, api: Api
+) -> None:
+    provisioner = stack.services["provisioner-0"]
+    tenant = api.ready_tenant("Dying Shop")
+    folder = stack.root / "archive" / tenant
+    with armed(provisioner, "backup_after_list=crash"):
+        backup = api.command(tenant, "backup").json["operation_id"]
+        assert died_of_sigkill(provisioner)
+        died = [path.name for path in folder.iterdir()]
+    assert api.wait_operation(backup, 60)["state"] == "succeeded"
+    assert len(died) == 1 and len(list(folder.iterdir())) == 2, "its successor made another"
+    eventually(lambda: verdict_of(api, died[0]) == "orphan", 20, "the janitor sees it")
+    kept = next(path.name for path in folder.iterdir() if path.name not in died)
+    assert verdict_of(api, kept) == "" and archive(api)["known"] >= 1
+    assert "inventory:archive" not in open_alerts(api), "it ends by itself"
+    long_ago = time.time() - 2 * 86400
+    for path in folder.iterdir():
+        os.utime(path, (long_ago, long_ago))
+    eventually(lambda: not (folder / died[0]).exists(), 20, "the janitor removes it")
+    eventually(lambda: verdict_of(api, died[0]) == "", 20, "and forgets it")
+    assert (folder / kept).exists(), "what was recorded stays"
+
+
+def test_archive_files_that_nobody_knows_or_that_are_missing_are_told_and_left_alone(stack: Stack, api: Api) -> None:
+    tenant = api.ready_tenant("Untidy Shop")
+    for _ in range(2):
+        done(api, tenant, "backup")
+    folder = stack.root / "archive" / tenant
+    older, newer = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    long_ago = time.time() - 30 * 86400
+    strangers = [
+        "by hand.dump",
+        "0190a1b2-0000-7000-8000-000000000000-17.backup",
+        "0190a1b2-0000-7000-8000-000000000000-17.backup.partial",
+    ]
+    for name in strangers:
+        (folder / name).write_text("not ours")
+        os.utime(folder / name, (long_ago, long_ago))
+    (stack.root / "archive" / "lost+found").mkdir()
+    for name in strangers:
+        eventually(lambda name=name: verdict_of(api, name) == "orphan", 20, f"{name} is seen")
+    eventually(lambda: "inventory:archive" in open_alerts(api), 20, "somebody is told")
+    shown = stack.run_cli("inventory").stdout
+    assert "3 orphan" in shown and "by hand.dump" in shown and "not a name that we give" in shown
+    older.unlink()
+    seen = archive(api)["seen_at"]
+    eventually(lambda: archive(api)["seen_at"] > seen, 20, "the janitor has looked again")
+    assert verdict_of(api, older.name) == "", "old ones may be cleared away while a newer one is there"
+    newer.rename(folder.parent / "elsewhere")
+    eventually(lambda: verdict_of(api, newer.name) == "missing", 60, "the janitor misses the newest one")
+    (folder.parent / "elsewhere").rename(newer)
+    eventually(lambda: verdict_of(api, newer.name) == "", 20, "it is back")
+    assert all((folder / name).exists() for name in strangers), "they are left to whoever put them there"
+    for name in strangers:
+        (folder / name).unlink()
+    (folder.parent / "lost+found").rmdir()
+    eventually(lambda: "inventory:archive" not in open_alerts(api), 20, "the alert is over")
 
 
 def test_a_suspended_tenants_login_that_somebody_opened_is_drift(stack: Stack, api: Api) -> None:
