@@ -14,7 +14,6 @@ struct http_exchange {
         CURL *easy;
         struct curl_slist *headers;
         struct buf reply;
-        int64_t retry_after_s, reset_s, remaining;
         http_called_fn done;
         void *context;
 };
@@ -29,33 +28,24 @@ static size_t take_body(char *bytes, size_t size, size_t count, void *context)
         return size * count;
 }
 
-static void take_number(const char *line, size_t length, const char *name, int64_t *ret)
-{
-        size_t name_length = strlen(name);
-        auto_free char *text = NULL;
-
-        if (length <= name_length || strncasecmp(line, name, name_length) != 0)
-                return;
-        text = mem_copy_bytes(line + name_length, length - name_length);
-        *ret = strtoll(text, NULL, 10);
-}
-
-static size_t take_header(char *bytes, size_t size, size_t count, void *context)
-{
-        struct http_exchange *exchange = context;
-
-        take_number(bytes, size * count, "retry-after:", &exchange->retry_after_s);
-        take_number(bytes, size * count, "x-ratelimit-reset:", &exchange->reset_s);
-        take_number(bytes, size * count, "x-ratelimit-remaining:", &exchange->remaining);
-        return size * count;
-}
-
 static void free_exchange(struct http_exchange *exchange)
 {
         curl_easy_cleanup(exchange->easy);
         curl_slist_free_all(exchange->headers);
         buf_free(&exchange->reply);
         free(exchange);
+}
+
+const char *http_reply_header(const struct http_reply *reply, const char *name)
+{
+        struct curl_header *header = NULL;
+
+        if (curl_easy_header(reply->easy, name, 0, CURLH_HEADER, -1, &header) != CURLHE_OK)
+                return NULL;
+        if (header->amount > 1 &&
+            curl_easy_header(reply->easy, name, header->amount - 1, CURLH_HEADER, -1, &header) != CURLHE_OK)
+                return NULL;
+        return header->value;
 }
 
 static void call_ended(void *context, CURLcode code)
@@ -75,10 +65,7 @@ static void call_ended(void *context, CURLcode code)
         reply.status = (int)status;
         reply.body = exchange->reply.data ? exchange->reply.data : "";
         reply.length = exchange->reply.length;
-        if (exchange->retry_after_s > 0)
-                reply.retry_after_ms = SECONDS(exchange->retry_after_s);
-        else if (exchange->remaining == 0 && exchange->reset_s > 0)
-                reply.retry_after_ms = SECONDS(exchange->reset_s);
+        reply.easy = exchange->easy;
         exchange->done(exchange->context, &reply, NULL);
         free_exchange(exchange);
 }
@@ -94,7 +81,6 @@ struct http_exchange *http_client_call(struct transfers *transfers, const struct
         exchange->easy = easy;
         exchange->done = done;
         exchange->context = context;
-        exchange->remaining = -1;
         for (const char *const *h = call->headers; h != NULL && *h != NULL; h++)
                 exchange->headers = curl_slist_append(exchange->headers, *h);
         curl_easy_setopt(easy, CURLOPT_URL, call->url);
@@ -108,8 +94,6 @@ struct http_exchange *http_client_call(struct transfers *transfers, const struct
         curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
         curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_body);
         curl_easy_setopt(easy, CURLOPT_WRITEDATA, exchange);
-        curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, take_header);
-        curl_easy_setopt(easy, CURLOPT_HEADERDATA, exchange);
         transfers_add(transfers, easy, call_ended, exchange);
         return exchange;
 }

@@ -16,8 +16,12 @@ struct http_reply {
         int status;
         const char *body; /* NUL-terminated; an answer over 4 MiB is an error */
         size_t length;
-        int64_t retry_after_ms; /* from Retry-After, or X-RateLimit-Reset where nothing remains; 0 = not said */
+        CURL *easy; /* for http_reply_header */
 };
+
+/* The value of a header of the final answer, the last where it was sent several times, or NULL. name in any case.
+ * Borrowed, until the next header is asked for. */
+const char *http_reply_header(const struct http_reply *reply, const char *name);
 
 /* err: ERR_BUSY with code "transport" (refused, cut, timed out): whether the other side acted is unknown. */
 typedef void (*http_called_fn)(void *context, const struct http_reply *reply, const struct err *err);

@@ -10,6 +10,8 @@
 
 static const char SQL_LEARN[] = "select learn($1::uuid, $2::bigint, $3::uuid, $4::jsonb) as facts";
 
+static const char SQL_RENEW[] = "select renew_secret($1::uuid, $2::bigint, $3::uuid, $4::jsonb) as facts";
+
 static const char SQL_IDENTITY[] = "select tenant_id, generation from tenantry.identity";
 
 struct activity *activity_of(struct saga *saga)
@@ -170,14 +172,24 @@ static enum step_result learned(struct saga *saga, const struct pg_rows *rows, c
         return activity->then(saga);
 }
 
+static enum step_result store(struct saga *saga, const char *sql, json_t *what,
+                              enum step_result (*next)(struct saga *saga))
+{
+        auto_free char *text = json_print(what);
+
+        json_decref(what);
+        activity_of(saga)->then = next;
+        return saga_query(saga, sql, PARAMS(saga_id(saga), saga_fence(saga), saga_tenant(saga), text), learned);
+}
+
 enum step_result activity_learn_then(struct saga *saga, json_t *facts, enum step_result (*next)(struct saga *saga))
 {
-        struct activity *activity = activity_of(saga);
-        auto_free char *text = json_print(facts);
+        return store(saga, SQL_LEARN, facts, next);
+}
 
-        json_decref(facts);
-        activity->then = next;
-        return saga_query(saga, SQL_LEARN, PARAMS(saga_id(saga), saga_fence(saga), saga_tenant(saga), text), learned);
+enum step_result activity_renew_secret(struct saga *saga, json_t *secret, enum step_result (*next)(struct saga *saga))
+{
+        return store(saga, SQL_RENEW, secret, next);
 }
 
 enum step_result activity_learn(struct saga *saga, json_t *facts)

@@ -26,6 +26,7 @@ struct activity {
         int reply_status;              /* of the last HTTP call */
         json_t *reply;
         int64_t reply_retry_after;
+        bool reply_from_auth;                        /* the project's own Auth answered, not the provider */
         struct err failed;                           /* what the step goes on to report when it was told */
         enum step_result (*then)(struct saga *saga); /* what follows the call under way */
 };
@@ -61,6 +62,10 @@ enum step_result activity_learn(struct saga *saga, json_t *facts);
 enum step_result activity_done(struct saga *saga);
 /* The same, then goes on with next. */
 enum step_result activity_learn_then(struct saga *saga, json_t *facts, enum step_result (*next)(struct saga *saga));
+
+/* Puts a secret (takes it; see activity_seal) in the place of the one that is stored, as activity_learn_then does with
+ * facts. For what another system gave us and has changed since. */
+enum step_result activity_renew_secret(struct saga *saga, json_t *secret, enum step_result (*next)(struct saga *saga));
 
 /* Connects to the tenant's database as its owner (or as the server's admin, postgres driver only), unless that
  * connection is there already; proves the identity marker unless the database is still to be marked; then goes on. */

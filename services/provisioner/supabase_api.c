@@ -1,13 +1,14 @@
 /* Calls to Supabase: see supabase_api.h. */
 #include "services/provisioner/supabase_api.h"
 
-#include "common/base/clock.h"
+#include "common/base/log.h"
 #include "common/base/memory.h"
+#include "common/net/retry_after.h"
+#include "services/provisioner/supabase_connection.h"
 
 #include <string.h>
 
 #define CALL_TIMEOUT  SECONDS(15)
-#define QUOTA_DELAY   SECONDS(60)
 #define BLOCK_DEFAULT SECONDS(10)
 #define TURN_KEEPS    "1000" /* ms */
 #define TURN_EARLY    50     /* timers are not exact */
@@ -73,30 +74,72 @@ static void block_budget(struct activity *activity, const char *endpoint, int64_
                      NULL);
 }
 
+/* Nobody is made to wait for days by a number that was meant otherwise, or forged on the way. */
+static int64_t wait_asked(const struct activity *activity, const struct http_reply *reply)
+{
+        auto_free char *after = mem_copy_text(http_reply_header(reply, "Retry-After")),
+                       *date = mem_copy_text(http_reply_header(reply, "Date")),
+                       *reset = mem_copy_text(http_reply_header(reply, "X-RateLimit-Reset"));
+        bool capped;
+        int64_t ms;
+
+        if (reset == NULL)
+                reset = mem_copy_text(http_reply_header(reply, "RateLimit-Reset"));
+        ms = retry_after_ms(&(struct retry_asked){ .retry_after = after, .reset = reset, .date = date }, &capped);
+        if (capped)
+                log_warn("Supabase asks for a longer wait than an hour; an hour it is", "endpoint",
+                         ((struct supabase_request *)activity->work)->endpoint, "retry_after", after, "reset", reset,
+                         NULL);
+        return ms;
+}
+
 static void reply_arrived(void *context, const struct http_reply *reply, const struct err *err)
 {
         struct saga *saga = context;
         struct activity *activity = activity_of(saga);
+        struct supabase_request *request = activity->work;
 
-        ((struct supabase_request *)activity->work)->exchange = NULL;
+        request->exchange = NULL;
         json_decref(activity->reply);
         activity->reply = NULL;
         activity->reply_status = err ? 0 : reply->status;
-        activity->reply_retry_after = err ? 0 : reply->retry_after_ms;
+        activity->reply_retry_after = err == NULL && reply->status == 429 ? wait_asked(activity, reply) : 0;
+        activity->reply_from_auth = request->auth;
         if (err == NULL && json_parse(reply->body, reply->length, &activity->reply, NULL) < 0)
                 activity->reply = NULL;
         saga_resume(saga, err);
 }
 
-/* The place in the queue of an endpoint; `due` is when it is worth while to ask whether the turn has come. */
-static void keep_turn(struct saga *saga, const char *endpoint, int64_t due, const char *place, bool first)
+/* The place in the queue of an endpoint, by the catalog's clock alone: who reads it may run on another host. */
+static void keep_turn(struct saga *saga, const char *endpoint, const char *place, bool first)
 {
         json_t *data = saga_data(saga);
 
         if (json_object_get(data, "turns") == NULL)
                 json_object_set_new(data, "turns", json_object());
         json_object_set_new(json_object_get(data, "turns"), endpoint,
-                            json_pack("{s:I, s:s, s:b}", "due", (json_int_t)due, "place", place, "first", first));
+                            json_pack("{s:s, s:b}", "place", place, "first", first));
+}
+
+/* A service key is the project's, and may have been changed there: it is read again, once for each attempt of a step.
+ */
+static enum step_result key_refused(struct saga *saga)
+{
+        const char *known = json_text(saga_data(saga), "service_key");
+        bool renewed = known != NULL && strcmp(known, "renewed") == 0;
+        struct err err;
+
+        json_set_text(saga_data(saga), "service_key", "refused");
+        if (!renewed)
+                return saga_wait(saga, 1);
+        supabase_error(activity_of(saga), &err);
+        return saga_retry(saga, &err);
+}
+
+enum step_result supabase_key_renewed(struct saga *saga)
+{
+        json_set_text(saga_data(saga), "service_key", "renewed");
+        return saga_wait(saga, 1);
 }
 
 static enum step_result answered(struct saga *saga, const struct err *err)
@@ -110,11 +153,17 @@ static enum step_result answered(struct saga *saga, const struct err *err)
                 err_set(&limited, ERR_BUSY, "rate_limited", "Supabase limits our requests to %s", request->endpoint);
                 limited.retry_after = activity->reply_retry_after ? activity->reply_retry_after : BLOCK_DEFAULT;
                 block_budget(activity, request->endpoint, limited.retry_after);
-                keep_turn(saga, request->endpoint, 0, "-infinity",
-                          false); /* it has waited: not again behind all the others */
+                /* It has waited: not again behind all the others. */
+                keep_turn(saga, request->endpoint, "-infinity", false);
                 free_request(request);
                 return saga_retry(saga, &limited);
         }
+        if (err == NULL && request->auth && (activity->reply_status == 401 || activity->reply_status == 403)) {
+                free_request(request);
+                return key_refused(saga);
+        }
+        if (request->auth && err == NULL)
+                json_object_del(saga_data(saga), "service_key");
         free_request(request);
         return then(saga, err);
 }
@@ -179,18 +228,9 @@ static enum step_result token_arrived(struct saga *saga, const struct pg_rows *r
         wait = pg_int(rows, 0, "wait_ms");
         if (wait <= TURN_EARLY)
                 return send_now(saga);
-        keep_turn(saga, request->endpoint, clock_wall_ms() + wait, pg_text(rows, 0, "place"),
-                  pg_bool(rows, 0, "first"));
+        keep_turn(saga, request->endpoint, pg_text(rows, 0, "place"), pg_bool(rows, 0, "first"));
         free_request(activity_end_work(activity));
         return saga_wait(saga, wait);
-}
-
-/* How long until the turn that was handed out; 0 = now, or there is none. */
-static int64_t wait_for_turn(const json_t *turns, const char *endpoint)
-{
-        const json_t *turn = json_object_get(turns, endpoint);
-
-        return MAX(0, json_integer_value(json_object_get(turn, "due")) - TURN_EARLY - clock_wall_ms());
 }
 
 /* Asks for a turn; whoever had one shows its place, for the queue may have been held up since. */
@@ -217,7 +257,14 @@ enum step_result supabase_call(struct saga *saga, const struct supabase_call *ca
         struct activity *activity = activity_of(saga);
         struct supabase_request *request = NEW(struct supabase_request);
         json_t *turns = json_object_get(saga_data(saga), "turns");
+        const char *refused = json_text(saga_data(saga), "service_key");
 
+        if (call->auth && refused != NULL && strcmp(refused, "refused") == 0) {
+                free(call->path);
+                json_decref(call->body);
+                free(request);
+                return supabase_renew_key(saga);
+        }
         activity_begin_work(activity, request, free_request);
         request->endpoint = mem_copy_text(call->endpoint);
         request->method = mem_copy_text(call->method);
@@ -229,71 +276,7 @@ enum step_result supabase_call(struct saga *saga, const struct supabase_call *ca
         json_decref(call->body);
         if (call->auth || call->covered)
                 return send_now(saga);
-        if (wait_for_turn(turns, call->endpoint) > 0) { /* somebody woke us early */
-                free_request(activity_end_work(activity));
-                return saga_wait(saga, wait_for_turn(turns, call->endpoint));
-        }
         return ask_for_turn(saga, turns, request->endpoint);
-}
-
-static bool mentions(const char *text, const char *const *words)
-{
-        for (; *words != NULL; words++)
-                if (strcasestr(text, *words) != NULL)
-                        return true;
-        return false;
-}
-
-void supabase_error(const struct activity *activity, struct err *err)
-{
-        static const char *const quota[] = { "limit", "quota", "maximum", NULL }, *const capacity[] = { "capacity",
-                                                                                                        NULL };
-        const char *message = json_text(activity->reply, "message");
-        int status = activity->reply_status;
-
-        if (message == NULL)
-                message = json_text(activity->reply, "msg");
-        if (message == NULL)
-                message = "no message";
-        if (status >= 200 && status < 300) /* something between us and Supabase, or a change of their API */
-                err_set(err, ERR_BUSY, "provider_answer", "Supabase's answer (%d) is not as documented", status);
-        else if (status == 0 || status >= 500)
-                err_set(err, ERR_BUSY, "provider_trouble", "Supabase answers %d: %.200s", status, message);
-        else if (status == 401 || status == 403)
-                err_set(err, ERR_AUTH, "provider_auth", "Supabase refuses our token (%d): %.200s", status, message);
-        else if (status == 402)
-                err_set(err, ERR_BUSY, "provider_billing", "Supabase wants to be paid first (402): %.200s", message);
-        else if (mentions(message, capacity))
-                err_set(err, ERR_BUSY, "provider_capacity", "Supabase has no room in the region: %.200s", message);
-        else if (mentions(message, quota))
-                err_set(err, ERR_BUSY, "provider_quota", "the organization's quota is full: %.200s", message);
-        else if (status == 404)
-                err_set(err, ERR_GONE, "provider_not_found", "Supabase does not know it (404): %.200s", message);
-        else if (status == 409)
-                err_set(err, ERR_CONFLICT, "provider_conflict", "Supabase says 409: %.200s", message);
-        else
-                err_set(err, ERR_PERMANENT, "provider_refused", "Supabase refuses the request (%d): %.200s", status,
-                        message);
-        if (strcmp(err->code, "provider_quota") == 0 || strcmp(err->code, "provider_billing") == 0)
-                err->retry_after = QUOTA_DELAY;
-}
-
-enum step_result supabase_refuse(struct saga *saga)
-{
-        struct err err;
-
-        supabase_error(activity_of(saga), &err);
-        return saga_retry(saga, &err);
-}
-
-enum step_result supabase_refuse_for_now(struct saga *saga)
-{
-        struct err err;
-
-        supabase_error(activity_of(saga), &err);
-        if (err.class == ERR_GONE)
-                err.class = ERR_BUSY;
-        return saga_retry(saga, &err);
 }
 
 const char *supabase_ref(const struct activity *activity)

@@ -21,10 +21,14 @@ enum step_result supabase_call(struct saga *saga, const struct supabase_call *ca
 
 /* The error that an answer means, after then has dealt with the statuses it knows. Fills *err. */
 void supabase_error(const struct activity *activity, struct err *err);
-/* The step is tried again, or fails, as the answer means. */
+/* The step is tried again, fails, or is held where it is our token that is refused: everybody's waiting. */
 enum step_result supabase_refuse(struct saga *saga);
+/* The same for an error of supabase_error that its caller has looked at. */
+enum step_result supabase_give_up(struct saga *saga, const struct err *err);
 /* The same, but "not found" is not for good: right after creation some parts of a project are not there for a while. */
 enum step_result supabase_refuse_for_now(struct saga *saga);
+/* The service key was read again: the step begins anew with it. */
+enum step_result supabase_key_renewed(struct saga *saga);
 /* The project's ref, or NULL while none is known. */
 const char *supabase_ref(const struct activity *activity);
 /* "BASE/path" of the project's Auth API; the caller frees. */

@@ -66,24 +66,46 @@ static const char *find_service_key(const json_t *keys)
         return legacy;
 }
 
-static enum step_result keys_read(struct saga *saga, const struct err *err)
+static enum step_result ask_keys(struct saga *saga, saga_then then)
+{
+        return supabase_call(
+                saga,
+                &(struct supabase_call){
+                        .endpoint = "keys",
+                        .method = "GET",
+                        .path = mem_printf("/v1/projects/%s/api-keys?reveal=true", supabase_ref(activity_of(saga))),
+                },
+                then);
+}
+
+/* The service key among the keys that were answered, sealed; or NULL, and *ret is how the step ends. */
+static json_t *take_key(struct saga *saga, const struct err *err, enum step_result *ret)
 {
         struct activity *activity = activity_of(saga);
         const char *key;
         struct err none;
 
-        if (err != NULL || activity->reply_status != 200)
-                return err ? saga_retry(saga, err) : supabase_refuse_for_now(saga);
+        if (err != NULL || activity->reply_status != 200) {
+                *ret = err ? saga_retry(saga, err) : supabase_refuse_for_now(saga);
+                return NULL;
+        }
         key = find_service_key(activity->reply);
         if (key == NULL) {
                 err_set(&none, ERR_BUSY, "no_service_key", "Supabase shows no service key for the project yet");
-                return saga_retry(saga, &none);
+                *ret = saga_retry(saga, &none);
+                return NULL;
         }
-        return activity_learn_then(
-                saga,
-                json_pack("{s:[o]}", "secrets",
-                          activity_seal(activity, "service_key", activity_generation(activity), "control", key)),
-                read_pooler);
+        return activity_seal(activity, "service_key", activity_generation(activity), "control", key);
+}
+
+static enum step_result keys_read(struct saga *saga, const struct err *err)
+{
+        enum step_result result;
+        json_t *secret = take_key(saga, err, &result);
+
+        if (secret == NULL)
+                return result;
+        return activity_learn_then(saga, json_pack("{s:[o]}", "secrets", secret), read_pooler);
 }
 
 enum step_result supabase_read_connection(struct saga *saga)
@@ -93,13 +115,20 @@ enum step_result supabase_read_connection(struct saga *saga)
 
         if (activity_secret(activity, "service_key", activity_generation(activity), &known, NULL) == 0)
                 return read_pooler(saga);
-        return supabase_call(saga,
-                             &(struct supabase_call){
-                                     .endpoint = "keys",
-                                     .method = "GET",
-                                     .path = mem_printf("/v1/projects/%s/api-keys?reveal=true", supabase_ref(activity)),
-                             },
-                             keys_read);
+        return ask_keys(saga, keys_read);
+}
+
+static enum step_result keys_read_again(struct saga *saga, const struct err *err)
+{
+        enum step_result result;
+        json_t *secret = take_key(saga, err, &result);
+
+        return secret ? activity_renew_secret(saga, secret, supabase_key_renewed) : result;
+}
+
+enum step_result supabase_renew_key(struct saga *saga)
+{
+        return ask_keys(saga, keys_read_again);
 }
 
 int supabase_target(struct activity *activity, bool as_admin, struct pg_target *target, char **ret_keep,

@@ -134,7 +134,7 @@ static enum step_result project_created(struct saga *saga, const struct err *err
         supabase_error(activity, &refused);
         if (strcmp(refused.code, "provider_capacity") == 0)
                 return supabase_leave_region(saga);
-        return saga_retry(saga, &refused);
+        return supabase_give_up(saga, &refused);
 }
 
 static enum step_result create_project(struct saga *saga)

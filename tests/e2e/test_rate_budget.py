@@ -95,6 +95,12 @@ def test_a_missed_turn_waits_for_the_end_of_a_block(budget: Budget) -> None:
     assert [budget.use(MISSED)[0], budget.use(MISSED)[0], budget.take()[0]] == [about(60), about(70), about(90)]
 
 
+def test_a_provider_that_names_an_epoch_blocks_for_an_hour_and_not_for_decades(budget: Budget) -> None:
+    budget.take()
+    budget.block(1_767_225_600)
+    assert budget.use(MISSED)[0] == about(3600)
+
+
 def test_who_missed_a_turn_in_an_empty_queue_goes_at_once(budget: Budget) -> None:
     budget.take()
     budget.catalog.execute(
@@ -124,3 +130,19 @@ def test_the_oldest_signup_goes_first_also_when_the_provider_refused_it(stack: S
 
 def has_a_turn(stack: Stack, tenant: str) -> bool:
     return bool(rows(stack, f"select 1 from provisioner.saga where tenant_id = '{tenant}' and data -> 'turns' ? 'find'"))
+
+
+def test_a_turn_that_was_kept_by_a_host_whose_clock_is_ahead_is_not_waited_for(stack: Stack, api: Api) -> None:
+    """A provisioner of the release before stored when its own clock would say that the turn has come."""
+    stack.postgres.execute(
+        "update catalog.rate_budget set tokens = 0, refilled_at = now() + interval '3 seconds'"
+        " where name = 'supabase:find'", "tenantry",
+    )  # fmt: skip
+    tenant = api.signup("Budget Ahead Shop").json["tenant_id"]
+    eventually(lambda: has_a_turn(stack, tenant), 20, "it is in the queue")
+    tomorrow = "to_jsonb((extract(epoch from now()) * 1000)::bigint + 86400000)"
+    stack.postgres.execute(
+        f"update provisioner.saga set data = jsonb_set(data, '{{turns,find,due}}', {tomorrow}), next_at = now()"
+        f" where tenant_id = '{tenant}' and status = 'running'", "tenantry",
+    )  # fmt: skip
+    api.wait_state(tenant, "ready", 40)

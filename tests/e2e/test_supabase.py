@@ -71,16 +71,78 @@ def test_a_fault_of_the_provider_is_lived_through(
 
 
 @pytest.mark.parametrize(
-    ("code", "reason"), [(401, "provider_auth"), (403, "provider_auth"), (400, "provider_refused")]
+    ("body", "words"),
+    [
+        ({"message": "no"}, "no"),
+        ({"message": ["db_pass must be a string", "name is too long"]}, "db_pass must be a string; name is too long"),
+        ({"error": "invalid_request", "error_description": "no such organization"}, "no such organization"),
+        ({"error": {"name": "BadRequestException", "message": "the region is closed"}}, "the region is closed"),
+        ({"error": "bad_request"}, "bad_request"),
+        ({"message": []}, "no message"),
+    ],
+    ids=["message", "list", "description", "object", "code", "nothing"],
 )
-def test_what_only_a_person_can_mend_waits_for_one(stack: Stack, api: Api, code: int, reason: str) -> None:
-    with fault(stack, "POST", "^/v1/projects$", {"kind": "status", "code": code, "body": {"message": "no"}}, 100):
-        tenant = api.signup(f"Refused {code} Shop").json["tenant_id"]
-        assert api.wait_state(tenant, "attention", 40)["reason"]["code"] == reason
+def test_what_only_a_person_can_mend_waits_for_one_with_the_providers_words(
+    stack: Stack, api: Api, body: dict[str, Any], words: str
+) -> None:
+    with fault(stack, "POST", "^/v1/projects$", {"kind": "status", "code": 400, "body": body}, 100):
+        tenant = api.signup(f"Refused {words[:9]} Shop").json["tenant_id"]
+        reason = api.wait_state(tenant, "attention", 40)["reason"]
+        assert reason["code"] == "provider_refused"
+        assert reason["detail"].endswith(f"(400): {words}"), reason
     assert projects_of(stack, tenant) == []
     api.command(tenant, "retry")
     api.wait_state(tenant, "ready", 40)
     assert len(projects_of(stack, tenant)) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "cause"),
+    [(401, "provider_auth", "supabase-token"), (403, "provider_forbidden", "supabase-rights")],
+)
+def test_a_token_that_is_refused_undoes_nothing_and_deletes_nothing_when_it_is_renewed(
+    stack: Stack, api: Api, code: int, reason: str, cause: str
+) -> None:
+    """Everybody waits, under one alert: a project that was made already goes on when the token is good again."""
+    refused = {"kind": "status", "code": code, "body": {"message": "Unauthorized"}}
+    with fault(stack, "GET", "/api-keys", refused, 1000, applied=2):
+        tenants = [api.signup(f"Token {code} Shop {n}").json["tenant_id"] for n in range(2)]
+        for tenant in tenants:
+            eventually(lambda t=tenant: error_of(api, t) == reason, 40, "it says what it waits for")  # type: ignore[misc]
+        made = [projects_of(stack, tenant) for tenant in tenants]
+        assert [len(each) for each in made] == [1, 1]
+        eventually(lambda: f"held:provisioner:{cause}" in open_causes(api), 20, "somebody is told")
+    stack.postgres.execute("update provisioner.saga set next_at = now() where status = 'running'", "tenantry")
+    for tenant in tenants:
+        api.wait_state(tenant, "ready", 60)
+    assert [[p["ref"] for p in projects_of(stack, t)] for t in tenants] == [[p["ref"] for p in each] for each in made]
+    eventually(lambda: f"held:provisioner:{cause}" not in open_causes(api), 20, "the alert is over")
+
+
+def test_a_service_key_that_is_refused_is_read_again_and_named(stack: Stack, api: Api) -> None:
+    tenant = api.ready_tenant("Rekeyed Shop")
+    before = service_key_of(stack, tenant)
+    refused = {"kind": "status", "code": 401, "body": {"message": "Invalid API key"}}
+    with fault(stack, "PUT", "/admin/users/", refused, 1000, applied=2):
+        operation = api.command(tenant, "suspend").json["operation_id"]
+        eventually(lambda: error_of(api, tenant) == "service_key_refused", 30, "it names the right secret")
+    stack.postgres.execute("update provisioner.saga set next_at = now() where status = 'running'", "tenantry")
+    assert api.wait_operation(operation, 40)["state"] == "succeeded"
+    assert service_key_of(stack, tenant) != before, "what was read again is stored"
+    with fault(stack, "PUT", "/admin/users/", refused, 1), fault(stack, "GET", "/api-keys", {"kind": "delay", "seconds": 0.1}):
+        assert api.wait_operation(api.command(tenant, "resume").json["operation_id"], 20)["state"] == "succeeded"
+
+
+def service_key_of(stack: Stack, tenant: str) -> list[list[str]]:
+    return rows(stack, f"select sealed from provisioner.secret where tenant_id = '{tenant}' and field = 'service_key'")
+
+
+def error_of(api: Api, tenant: str) -> str | None:
+    return ((api.tenant(tenant).get("activity") or {}).get("error") or {}).get("code")
+
+
+def open_causes(api: Api) -> set[str]:
+    return {alert["cause"] for alert in api.get("/api/admin/alerts").json["items"]}
 
 
 @pytest.mark.parametrize("faulty", [("GET", "/postgrest$"), ("PATCH", "/postgrest$"), ("PUT", "/admin/users/")])
