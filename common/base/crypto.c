@@ -3,6 +3,7 @@
 
 #include "common/base/memory.h"
 
+#include <limits.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
@@ -180,19 +181,23 @@ int crypto_hex_decode(const char *text, unsigned char *out)
 
 static const char BASE64URL[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
+char *crypto_base64(const void *bytes, size_t length)
+{
+        char *text;
+
+        must(length <= INT_MAX / 4 * 3 - 3); /* OpenSSL counts in int */
+        text = mem_alloc((length + 2) / 3 * 4 + 1, 1);
+        EVP_EncodeBlock((unsigned char *)text, bytes, (int)length);
+        return text;
+}
+
 char *crypto_base64url(const void *bytes, size_t length)
 {
-        const unsigned char *in = bytes;
-        char *text = mem_alloc(length / 3 * 4 + 5, 1), *out = text;
+        char *text = crypto_base64(bytes, length);
 
-        for (size_t i = 0; i < length; i += 3) {
-                unsigned left = (unsigned)MIN(length - i, 3);
-                unsigned bits =
-                        (unsigned)in[i] << 16 | (left > 1 ? (unsigned)in[i + 1] << 8 : 0) | (left > 2 ? in[i + 2] : 0);
-
-                for (unsigned k = 0; k <= left; k++)
-                        *out++ = BASE64URL[bits >> (18 - 6 * k) & 63];
-        }
+        for (char *p = text; *p; p++)
+                *p = *p == '+' ? '-' : *p == '/' ? '_' : *p;
+        text[strcspn(text, "=")] = '\0';
         return text;
 }
 

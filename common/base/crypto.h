@@ -33,8 +33,9 @@ void crypto_seal(const unsigned char key[CRYPTO_KEY_BYTES], const char *aad, con
 int crypto_open(const unsigned char key[CRYPTO_KEY_BYTES], const char *aad, const unsigned char *sealed, size_t length,
                 unsigned char *out, struct err *err);
 
-/* Text forms; the caller frees. base64url without padding. */
+/* Text forms; the caller frees. base64 with padding, base64url without. */
 char *crypto_hex(const void *bytes, size_t length);
+char *crypto_base64(const void *bytes, size_t length);
 char *crypto_base64url(const void *bytes, size_t length);
 /* Accepts both alphabets, with or without padding. Returns the number of bytes or -1. out has room for strlen(text). */
 int crypto_base64_decode(const char *text, unsigned char *out);

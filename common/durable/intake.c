@@ -199,17 +199,9 @@ static void send_delivery(struct delivery *delivery)
 
 static json_t *base64_text(const void *bytes, size_t length)
 {
-        char *text;
-        json_t *value;
+        auto_free char *text = bytes ? crypto_base64(bytes, length) : NULL;
 
-        if (bytes == NULL)
-                return json_null();
-        text = crypto_base64url(bytes, length);
-        for (char *p = text; *p; p++)
-                *p = *p == '-' ? '+' : *p == '_' ? '/' : *p; /* PostgreSQL's decode() knows the older alphabet */
-        value = json_sprintf("%s%s", text, &"==="[strlen(text) % 4 ? strlen(text) % 4 - 1 : 3]);
-        free(text);
-        return value;
+        return text ? json_string(text) : json_null();
 }
 
 static json_t *headers_of(const struct kafka_message *message)

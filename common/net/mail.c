@@ -51,14 +51,10 @@ struct mail_on_way {
 
 static void add_base64(struct buf *out, const char *text, size_t bytes, size_t line)
 {
-        auto_free char *encoded = crypto_base64url(text, bytes);
-        size_t length = strlen(encoded), padded = (length + 3) / 4 * 4;
+        auto_free char *encoded = crypto_base64(text, bytes);
 
-        for (size_t i = 0; i < padded; i++) {
-                char c = i < length ? encoded[i] : '=';
-
-                c = c == '-' ? '+' : c == '_' ? '/' : c; /* mail knows only the older alphabet */
-                buf_add(out, &c, 1);
+        for (size_t i = 0; encoded[i]; i++) {
+                buf_add(out, &encoded[i], 1);
                 if (line && (i + 1) % line == 0)
                         buf_add_text(out, "\r\n");
         }

@@ -10,15 +10,6 @@
 #define SCRAM_ITERATIONS 4096
 #define SCRAM_SALT       16
 
-/* Standard base64 with padding, as the format wants it. */
-static char *base64(const void *bytes, size_t length)
-{
-        char *text = mem_alloc((length + 2) / 3 * 4 + 1, 1);
-
-        EVP_EncodeBlock((unsigned char *)text, bytes, (int)length);
-        return text;
-}
-
 char *scram_verifier(const char *password)
 {
         unsigned char salt[SCRAM_SALT];
@@ -32,9 +23,9 @@ char *scram_verifier(const char *password)
         crypto_hmac_sha256(salted.bytes, sizeof(salted.bytes), "Client Key", 10, &client);
         crypto_hmac_sha256(salted.bytes, sizeof(salted.bytes), "Server Key", 10, &server);
         crypto_sha256(client.bytes, sizeof(client.bytes), &stored);
-        salt_text = base64(salt, sizeof(salt));
-        stored_text = base64(stored.bytes, sizeof(stored.bytes));
-        server_text = base64(server.bytes, sizeof(server.bytes));
+        salt_text = crypto_base64(salt, sizeof(salt));
+        stored_text = crypto_base64(stored.bytes, sizeof(stored.bytes));
+        server_text = crypto_base64(server.bytes, sizeof(server.bytes));
         explicit_bzero(&salted, sizeof(salted));
         explicit_bzero(&client, sizeof(client));
         return mem_printf("SCRAM-SHA-256$%d:%s$%s:%s", SCRAM_ITERATIONS, salt_text, stored_text, server_text);

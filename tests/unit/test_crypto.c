@@ -83,6 +83,21 @@ static void test_hmac_gives_the_digests_of_rfc_4231(void **state)
         }
 }
 
+static void test_base64_is_padded_and_of_the_older_alphabet(void **state)
+{
+        static const char *const cases[][2] = {
+                { "", "" },        { "f", "Zg==" },          { "fo", "Zm8=" },
+                { "foo", "Zm9v" }, { "foobar", "Zm9vYmFy" }, { "\xff\xef\xbe", "/+++" }
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                auto_free char *text = crypto_base64(cases[i][0], strlen(cases[i][0]));
+
+                assert_string_equal(text, cases[i][1]);
+        }
+}
+
 static void test_base64url_matches_rfc_4648_and_comes_back(void **state)
 {
         static const char *const cases[][2] = {
@@ -643,6 +658,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 SENTENCE(test_sha256_gives_the_published_digests),
                 SENTENCE(test_hmac_gives_the_digests_of_rfc_4231),
+                SENTENCE(test_base64_is_padded_and_of_the_older_alphabet),
                 SENTENCE(test_base64url_matches_rfc_4648_and_comes_back),
                 SENTENCE(test_base64_is_read_in_both_alphabets_but_in_one_form_only),
                 SENTENCE(test_hex_is_read_and_written),
