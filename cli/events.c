@@ -127,7 +127,7 @@ static void note_error(struct tail *tail, const rd_kafka_message_t *message)
 
 static void follow(rd_kafka_t *rk, struct tail *tail)
 {
-        while (!cli_interrupted && tail->left != 0) {
+        while (!cli_interrupted && tail->left != 0 && !terminal_reader_gone()) {
                 rd_kafka_message_t *message = rd_kafka_consumer_poll(rk, POLL_MS);
 
                 if (message == NULL)

@@ -174,7 +174,7 @@ static int run_command(int argc, char **argv)
                 print_help(command);
                 return EXIT_GOOD;
         }
-        status = cli_check_values(command, argc, argv);
+        status = cli_check_options(command, argc, argv);
         return status == EXIT_GOOD ? command->run(argc, argv) : status;
 }
 

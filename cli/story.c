@@ -137,8 +137,13 @@ static void tell_finished(struct buf *out, const json_t *data)
 
 static void tell_state(struct buf *out, const json_t *data)
 {
+        const json_t *reason = json_object_get(data, "reason");
+
         buf_printf(out, "state %s -> %s", word(data, "from"), word(data, "to"));
-        add_words(out, json_text(data, "detail"), json_text(data, "reason"));
+        if (json_is_object(reason))
+                add_detail(out, reason);
+        else /* a text, as the first versions had it */
+                add_words(out, json_text(data, "detail"), json_string_value(reason));
 }
 
 static void tell_rejection(struct buf *out, const json_t *data)
@@ -178,8 +183,9 @@ char *story_effect(const char *type, const json_t *data)
 static const json_t *trouble_of(const json_t *row)
 {
         const json_t *data = json_object_get(row, "data"), *error = json_object_get(data, "error");
+        const json_t *reason = json_object_get(data, "reason");
 
-        return error != NULL ? error : data;
+        return error != NULL ? error : json_is_object(reason) ? reason : data;
 }
 
 static bool ends_activity(const json_t *row)
@@ -237,5 +243,6 @@ char *story_row(const json_t *history, size_t at)
         brief = json_deep_copy(data);
         json_object_del(brief, "detail");
         json_object_del(json_object_get(brief, "error"), "detail");
+        json_object_del(json_object_get(brief, "reason"), "detail");
         return story_effect(type, brief);
 }

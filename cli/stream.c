@@ -4,6 +4,7 @@
 #include "cli/api.h"
 #include "cli/curl_handle.h"
 #include "cli/sse.h"
+#include "cli/terminal.h"
 #include "common/base/memory.h"
 
 #include <stdio.h>
@@ -51,6 +52,12 @@ static size_t bytes_arrived(char *bytes, size_t size, size_t count, void *contex
         return sse_feed(&stream->sse, bytes, size * count) ? size * count : 0;
 }
 
+/* By a signal, or because nobody reads us any more. */
+static bool is_over(void)
+{
+        return cli_interrupted || terminal_reader_gone();
+}
+
 /* libcurl calls this about once a second and after each read; not 0 ends the transfer. */
 static int turned(void *context, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
 {
@@ -58,7 +65,7 @@ static int turned(void *context, curl_off_t a, curl_off_t b, curl_off_t c, curl_
 
         (void)a, (void)b, (void)c, (void)d;
         stream->events->turned(stream->context);
-        return cli_interrupted;
+        return is_over();
 }
 
 static int prepare(struct stream *stream, const char *path)
@@ -112,11 +119,11 @@ static int follow(struct stream *stream, const char *path)
 {
         int64_t pause_ms = FIRST_PAUSE_MS;
 
-        while (!cli_interrupted) {
+        while (!is_over()) {
                 struct api_answer answer = { 0 };
                 int status = follow_once(stream, path, &answer);
 
-                if (cli_interrupted) {
+                if (is_over()) {
                         api_answer_release(&answer);
                         break;
                 }

@@ -8,9 +8,21 @@
 #include <stdio.h>
 #include <string.h>
 
-/* An id that nobody knows would wait for ever for its signup: say so now. With the catalog away we cannot know, and the
- * gateway takes commands all the same. */
-static int check_known(const char *tenant_id)
+static int check_confirmed(const json_t *tenant, const char *confirm)
+{
+        const char *slug = json_text(tenant, "slug");
+        auto_free char *shown = text_safe(slug), *given = text_safe(confirm);
+
+        if (confirm == NULL || slug == NULL || strcmp(confirm, slug) == 0)
+                return EXIT_GOOD;
+        return cli_fail(EXIT_REFUSED, "--confirm must be the tenant's subdomain, %s, and is %s: nothing is deleted",
+                        shown, *given ? given : "empty");
+}
+
+/* An id that nobody knows would wait for ever for its signup, and a deletion that is not confirmed would be refused
+ * when nobody looks any more: say so now. With the catalog away we cannot know, and the gateway takes commands all the
+ * same. */
+static int check_tenant(const char *tenant_id, const char *confirm)
 {
         auto_free char *path = mem_printf("/api/tenants/%s", tenant_id);
         struct api_answer answer;
@@ -22,6 +34,8 @@ static int check_known(const char *tenant_id)
                 cli_fail(code, "there is no tenant %s (see: tenantry tenants)", tenant_id);
         else if (code != EXIT_GOOD)
                 api_complain(&answer, code);
+        else
+                code = check_confirmed(answer.status == 200 ? answer.body : NULL, confirm);
         api_answer_release(&answer);
         return code;
 }
@@ -37,7 +51,7 @@ static int send_command(const char *name, const char *tenant_id, const json_t *b
 static int carry_out(const char *name, const char *tenant_id, const json_t *body, int64_t wait_ms)
 {
         auto_json *answer = NULL, *operation = NULL;
-        int status = check_known(tenant_id);
+        int status = check_tenant(tenant_id, json_text(body, "confirm"));
         const char *id;
 
         if (status == EXIT_GOOD)

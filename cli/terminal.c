@@ -4,6 +4,7 @@
 #include "common/base/buf.h"
 #include "common/base/memory.h"
 
+#include <poll.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -17,6 +18,13 @@
 bool terminal_is(FILE *stream)
 {
         return isatty(fileno(stream)) == 1;
+}
+
+bool terminal_reader_gone(void)
+{
+        struct pollfd output = { .fd = STDOUT_FILENO };
+
+        return poll(&output, 1, 0) == 1 && (output.revents & POLLERR) != 0;
 }
 
 static struct winsize window(void)

@@ -6,6 +6,8 @@
 #include <stdio.h>
 
 bool terminal_is(FILE *stream);
+/* True once whoever read our standard output through a pipe has gone: what follows for ever then ends. */
+bool terminal_reader_gone(void);
 int terminal_width(void);
 int terminal_height(void);
 

@@ -76,9 +76,28 @@ static bool takes_value(const char *arguments, const char *option)
         return false;
 }
 
-int cli_check_values(const struct command *command, int argc, char **argv)
+/* "--colour" or "-c", without what may follow it: not a name that a file or a tenant could have. */
+static bool is_option(const char *word)
+{
+        return word[0] == '-' && (word[1] == '-' || (word[1] != '\0' && word[2] == '\0')) && word[1] != '\0';
+}
+
+static bool takes_option(const char *arguments, const char *option)
+{
+        size_t length = strcspn(option, "=");
+
+        for (const char *p = strstr(arguments, "--"); p != NULL; p = strstr(p + 2, "--"))
+                if (strncmp(p, option, length) == 0 && strchr(" []=|", p[length]) != NULL)
+                        return true;
+        return false;
+}
+
+int cli_check_options(const struct command *command, int argc, char **argv)
 {
         for (int i = 1; i < argc; i++) {
+                if (is_option(argv[i]) && !takes_option(command->arguments, argv[i]))
+                        return cli_fail(EXIT_USAGE, "unknown option %.*s (see: tenantry %s --help)",
+                                        (int)strcspn(argv[i], "="), argv[i], command->name);
                 if (strncmp(argv[i], "--", 2) != 0 || !takes_value(command->arguments, argv[i]))
                         continue;
                 if (i + 1 == argc || strncmp(argv[i + 1], "--", 2) == 0)

@@ -27,6 +27,7 @@ import pytest
 from deploy.local.stack import Stack
 
 from .client import Api, eventually
+from .invariants import rows
 from .topics import cloudevent, produce
 
 NOWHERE = "00000000-0000-4000-8000-000000000000"
@@ -127,7 +128,9 @@ def test_a_wrong_call_says_in_one_line_where_help_is(stack: Stack) -> None:
     refused(stack.run_cli("suspend", "x", "--reason"), 2, "--reason needs a value", "tenantry suspend --help")
     refused(stack.run_cli("suspend", "x", "--reason", "--wait"), 2, "--reason needs a value")
     refused(stack.run_cli("suspend", "no-such-shop", "--reason=--x"), 3, "no-such-shop")
-    refused(stack.run_cli("tenants", "--colour"), 2, "--colour")
+    refused(stack.run_cli("tenants", "--colour", "red"), 2, "unknown option --colour", "tenantry tenants --help")
+    refused(stack.run_cli("suspend", "--colour=red", "x"), 2, "unknown option --colour (")
+    refused(stack.run_cli("events", "tail", "-n", "5"), 2, "unknown option -n")
     refused(stack.run_cli("tenants", "--state", "happy"), 2, "--state")
     refused(stack.run_cli("signup", "--company", "Half"), 2, "--email")
     refused(stack.run_cli("wait", "tenant", NOWHERE, "--state", "ready", "--timeout", "soon"), 2, "soon")
@@ -239,11 +242,17 @@ def test_commands_are_sent_and_waited_for(stack: Stack, api: Api, tenant: str) -
 def test_deletion_is_protected(stack: Stack, api: Api) -> None:
     gone = api.ready_tenant("Gone Cli")
     refused(stack.run_cli("deprovision", gone), 2, "--confirm")
-    refused(stack.run_cli("deprovision", gone, "--confirm", "other-shop", "--wait"), 4, "confirm")
+    for words in (["--confirm", "other-shop"], ["--confirm="], ["--confirm", "other-shop", "--wait"]):
+        refused(stack.run_cli("deprovision", gone, *words), 4, "--confirm must be the tenant's subdomain, gone-cli")
+    assert api.tenant(gone)["state"] == "ready" and not operations_of(stack, gone, "deprovision")
     done = stack.run_cli("deprovision", "gone-cli", "--confirm", "gone-cli", "--wait")
     assert done.returncode == 0, done.stderr
     refused(stack.run_cli("wait", "tenant", gone, "--state", "ready"), 1, "deprovisioned")
     assert stack.run_cli("wait", "tenant", gone, "--state", "deprovisioned").returncode == 0
+
+
+def operations_of(stack: Stack, tenant: str, kind: str) -> list[Any]:
+    return rows(stack, f"select 1 from catalog.operation where tenant_id = '{tenant}' and kind = '{kind}'")
 
 
 def test_the_connection_opens_the_tenants_database(stack: Stack, tenant: str) -> None:
@@ -274,6 +283,19 @@ def test_explain_tells_causes_rules_and_effects(stack: Stack, api: Api) -> None:
     no = api.command(told, "deprovision", {"confirm": "wrong"}).json["operation_id"]
     api.wait_operation(no)
     assert "rejected" in stack.run_cli("explain", no).stdout
+
+
+def test_explain_tells_why_a_state_changed(stack: Stack, api: Api) -> None:
+    told = api.ready_tenant("Why Shop")
+    for state in ("attention", "ready"):  # what an activity that fails does, and a retry
+        rows(
+            stack,
+            f"select provisioner.set_state('{told}', '{state}', 'disk_full', 'no room is left there') "
+            "from set_config('search_path', 'provisioner,durable,catalog', false)",
+        )
+    story = stack.run_cli("explain", "why-shop").stdout
+    assert "state ready -> attention: no room is left there (disk_full)" in story, story
+    assert "no room is left there (disk_full)" in stack.run_cli("tenant", "why-shop").stdout
 
 
 def test_inventory_and_alerts_are_told(stack: Stack, tenant: str) -> None:
@@ -326,6 +348,18 @@ def test_events_are_followed_straight_from_kafka(stack: Stack, api: Api, tenant:
         tail.send_signal(signal.SIGINT)
         assert tail.wait(10) == 0
     api.wait_state(told, "ready")
+
+
+def test_what_follows_for_ever_ends_when_nobody_reads_it(stack: Stack, tenant: str) -> None:
+    """Nothing more comes that would meet the closed pipe."""
+    eventually(lambda: not rows(stack, "select 1 from catalog.tenant_event where not published"), 20, "Kafka has all")
+    [[count]] = rows(stack, f"select count(*) from catalog.tenant_event where tenant_id = '{tenant}'")
+    for words, lines in ((f"events tail --from-beginning --tenant {tenant}", count), (f"watch {tenant}", "1")):
+        done = subprocess.run(
+            ["bash", "-c", f"{stack.build / 'tenantry'} {words} | head -n {lines}"],
+            env={"PATH": os.environ["PATH"], **stack.client_environment()}, capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+        assert len(done.stdout.splitlines()) == int(lines), done
 
 
 def test_an_archived_dump_is_opened_and_a_damaged_one_is_not(stack: Stack, api: Api) -> None:
