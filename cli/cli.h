@@ -49,8 +49,8 @@ int cli_count(const char *option, const char *text, int64_t *ret);
 /* Complains about words that are left over. Returns EXIT_GOOD or EXIT_USAGE. */
 int cli_expect(int argc, char **argv, int words);
 int cli_usage(const char *command, const char *complaint);
-/* EXIT_USAGE, after complaining, for an option that the command does not have, and where one that takes a value has none
- * or one that begins with --. */
+/* EXIT_USAGE, after complaining, for an option that the command does not have, and where one that takes a value has
+ * none or one that begins with --. */
 int cli_check_options(const struct command *command, int argc, char **argv);
 /* ASCII letters, in place: ids and subdomains have small ones only. */
 void cli_lower_case(char *word);

@@ -1,5 +1,5 @@
-/* Following the gateway's event stream: connects again by itself, with growing pauses, until SIGINT or SIGTERM, or until
- * nobody reads standard output any more. */
+/* Following the gateway's event stream: connects again by itself, with growing pauses, until SIGINT or SIGTERM, or
+ * until nobody reads standard output any more. */
 #pragma once
 
 #include "cli/cli.h"

@@ -27,7 +27,7 @@ struct tokens {
         size_t count;
         struct crypto_digest content; /* of the file they came from */
         struct crypto_digest faulty;  /* of the file that could not be used; none: zeros */
-        char fault[400];              /* why that is not the file as it is now; empty where it is */
+        char fault[500];              /* why that is not the file as it is now; empty where it is */
         struct metric *stale;
         struct look *look; /* on its way */
         uv_timer_t timer;
