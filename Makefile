@@ -91,6 +91,7 @@ $(BUILD)/tenantry-$(1): $(call objects_of,services/$(1)) $(EXTRA_OBJECTS) $(BUIL
 endef
 $(foreach service,$(SERVICES),$(eval $(call SERVICE,$(service))))
 
+$(BUILD)/tenantry: LIBS += -lunistring
 $(BUILD)/tenantry: $(call objects_of,cli) $(EXTRA_OBJECTS) $(BUILD)/libtenantry.a
 	@echo "  link $@"
 	@$(CC) $(ALL_CFLAGS) $(EXTRA_FLAGS) -o $@ $^ $(LIBS)

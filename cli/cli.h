@@ -23,6 +23,7 @@ struct command {
         const char *summary;               /* one line for the overview */
         const char *details;               /* the manual page's body */
         int (*run)(int argc, char **argv); /* argv[0] is the command's name */
+        bool listed;                       /* it knows -o name and -o wide */
 };
 
 /* Ends with a NULL name. */
@@ -30,7 +31,11 @@ extern const struct command COMMANDS[];
 /* NULL where there is none of that name. */
 const struct command *cli_find_command(const char *name);
 
-/* True for --json on the command line; removed from argv by main. */
+enum output { OUTPUT_TEXT, OUTPUT_JSON, OUTPUT_YAML, OUTPUT_NAME, OUTPUT_WIDE };
+
+/* What -o FORMAT or --json say; both are removed from argv by main. */
+extern enum output cli_output;
+/* True where the answer is for machines: JSON, or YAML, which is written by the same functions. */
 extern bool cli_json;
 /* Set by SIGINT and SIGTERM once cli_catch_interrupt was called: what waits or follows then ends in good order. */
 extern volatile sig_atomic_t cli_interrupted;
@@ -46,6 +51,8 @@ bool cli_optional(int *argc, char **argv, const char *name, const char **ret);
 int cli_duration(const char *option, const char *text, int64_t *ret_ms);
 /* A whole number of 1 or more. Complains and returns EXIT_USAGE for anything else. */
 int cli_count(const char *option, const char *text, int64_t *ret);
+/* Takes -o FORMAT, --output FORMAT and --json out of argv. EXIT_USAGE, after complaining, for a format that is none. */
+int cli_take_output(int *argc, char **argv);
 /* Complains about words that are left over. Returns EXIT_GOOD or EXIT_USAGE. */
 int cli_expect(int argc, char **argv, int words);
 int cli_usage(const char *command, const char *complaint);

@@ -1,5 +1,8 @@
-/* `tenantry dlq`: messages that were refused; to look at, and to send again to where they came from. */
+/* `tenantry dlq`: messages that were refused; to look at, to send again to where they came from, and to
+ * throw away. */
 #include "cli/api.h"
+#include "cli/listing.h"
+#include "cli/numbered.h"
 #include "cli/terminal.h"
 #include "common/base/crypto.h"
 #include "common/base/memory.h"
@@ -9,42 +12,38 @@
 
 #define LETTERS "/api/admin/dead-letters"
 
-static void add_letter(struct table *table, const json_t *letter)
+static char *place_cell(const json_t *letter)
 {
-        auto_free char *id = mem_printf("%lld", (long long)json_number(letter, "id", 0));
-        auto_free char *place =
-                mem_printf("%s[%lld]@%lld", json_text(letter, "topic"), (long long)json_number(letter, "partition", 0),
-                           (long long)json_number(letter, "at_offset", 0));
-        auto_free char *at = text_time(json_text(letter, "at"));
-
-        table_add(table, id, at, json_text(letter, "service"), place, json_text(letter, "code"),
-                  json_text(letter, "field"), json_text(letter, "detail"));
+        return mem_printf("%s[%lld]@%lld", json_text(letter, "topic"), (long long)json_number(letter, "partition", 0),
+                          (long long)json_number(letter, "at_offset", 0));
 }
+
+static char *at_cell(const json_t *letter)
+{
+        return listing_time(letter, "at");
+}
+
+static const struct column COLUMNS[] = {
+        { .heading = "ID", .member = "id" },           { .heading = "AT (UTC)", .cell = at_cell },
+        { .heading = "SERVICE", .member = "service" }, { .heading = "CODE", .member = "code" },
+        { .heading = "FIELD", .member = "field" },     { .heading = "DETAIL", .member = "detail" },
+        { .heading = "FROM", .cell = place_cell },     { .heading = NULL },
+};
+
+static const struct listing DEAD_LETTERS = {
+        .items = "items", .none = "no dead letters", .names = { "id" }, .columns = COLUMNS
+};
 
 static int list_letters(int argc, char **argv)
 {
         int status = cli_expect(argc, argv, 1);
         auto_json *answer = NULL;
-        const json_t *items, *letter;
-        struct table *table;
-        size_t i;
 
         if (status == EXIT_GOOD)
                 status = api_get(LETTERS, &answer);
-        if (status != EXIT_GOOD)
-                return status;
-        items = json_object_get(answer, "items");
-        if (cli_json) {
-                print_json(answer);
-        } else if (json_array_size(items) == 0) {
-                puts("no dead letters");
-        } else {
-                table = table_new("ID", "AT (UTC)", "SERVICE", "FROM", "CODE", "FIELD", "DETAIL", NULL);
-                json_array_foreach (items, i, letter)
-                        add_letter(table, letter);
-                table_print(table);
-        }
-        return EXIT_GOOD;
+        if (status == EXIT_GOOD)
+                listing_show(&DEAD_LETTERS, answer);
+        return status;
 }
 
 /* base64 as text for people; what is no text stands as \xNN. The caller frees; NULL for null. */
@@ -91,14 +90,27 @@ static void show(const json_t *letter)
         printf("value\n%s\n", value ? value : "(null)");
 }
 
-/* A path with an id in it; complains where that is no number. */
-static char *letter_path(const char *id, const char *rest)
-{
-        if (*id != '\0' && strlen(id) < 19 && strspn(id, "0123456789") == strlen(id))
-                return mem_printf(LETTERS "/%s%s", id, rest);
-        cli_usage("dlq", "a dead letter's id is a number");
-        return NULL;
-}
+static const struct numbered_action SHOW = { .command = "dlq", .what = "dead letter", .path = LETTERS, .end = "" };
+
+static const struct numbered_action REPLAY = { .command = "dlq",
+                                               .verb = "replay",
+                                               .what = "dead letter",
+                                               .path = LETTERS,
+                                               .end = "/replay",
+                                               .method = "POST",
+                                               .list = "replayed",
+                                               .flag = "sent",
+                                               .done = "sent again" };
+
+static const struct numbered_action DROP = { .command = "dlq",
+                                             .verb = "drop",
+                                             .what = "dead letter",
+                                             .path = LETTERS,
+                                             .end = "",
+                                             .method = "DELETE",
+                                             .list = "dropped",
+                                             .flag = "dropped",
+                                             .done = "dropped" };
 
 static int show_letter(int argc, char **argv)
 {
@@ -108,38 +120,13 @@ static int show_letter(int argc, char **argv)
 
         if (status != EXIT_GOOD)
                 return status;
-        path = letter_path(argv[2], "");
+        path = numbered_path(&SHOW, argv[2]);
         if (path == NULL)
                 return EXIT_USAGE;
         status = api_get(path, &letter);
-        if (status == EXIT_GOOD && cli_json)
-                print_json(letter);
-        else if (status == EXIT_GOOD)
+        if (status == EXIT_GOOD && !listing_show_one(&DEAD_LETTERS, letter))
                 show(letter);
         return status;
-}
-
-/* All of them, also after one that failed; the first failure is the exit code. */
-static int replay_letters(int argc, char **argv)
-{
-        auto_json *results = json_array(), *whole = NULL;
-        int worst = argc < 3 ? cli_usage("dlq", "which dead letter? say `dlq replay ID [ID...]`") : EXIT_GOOD;
-
-        for (int i = 2; i < argc; i++) {
-                auto_free char *path = letter_path(argv[i], "/replay");
-                auto_json *answer = NULL;
-                int status = path ? api_post(path, NULL, NULL, &answer) : EXIT_USAGE;
-
-                json_array_append_new(results, json_pack("{s:s, s:b}", "id", argv[i], "sent", status == EXIT_GOOD));
-                if (status == EXIT_GOOD && !cli_json)
-                        printf("%s sent again\n", argv[i]);
-                if (worst == EXIT_GOOD)
-                        worst = status;
-        }
-        whole = json_pack("{s:O}", "replayed", results);
-        if (cli_json && argc >= 3)
-                cli_print_answer(whole);
-        return worst;
 }
 
 int run_dlq(int argc, char **argv)
@@ -149,6 +136,8 @@ int run_dlq(int argc, char **argv)
         if (argc >= 2 && strcmp(argv[1], "show") == 0)
                 return show_letter(argc, argv);
         if (argc >= 2 && strcmp(argv[1], "replay") == 0)
-                return replay_letters(argc, argv);
-        return cli_usage("dlq", "say `dlq list`, `dlq show ID` or `dlq replay ID`");
+                return numbered_act(&REPLAY, argc, argv);
+        if (argc >= 2 && strcmp(argv[1], "drop") == 0)
+                return numbered_act(&DROP, argc, argv);
+        return cli_usage("dlq", "say `dlq list`, `dlq show ID`, `dlq replay ID` or `dlq drop ID`");
 }

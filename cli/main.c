@@ -14,6 +14,7 @@
 #define WORD_LIMIT 32 /* of a command's name */
 
 bool cli_json;
+enum output cli_output;
 volatile sig_atomic_t cli_interrupted;
 static const char *command_name = "";
 
@@ -89,14 +90,15 @@ const char *cli_environment(const char *name)
 
 static void print_overview(FILE *out)
 {
-        fputs("tenantry: the control plane for software sold database-per-tenant\n\nUsage: tenantry COMMAND [--json] "
+        fputs("tenantry: the control plane for software sold database-per-tenant\n\nUsage: tenantry COMMAND [-o "
+              "FORMAT] "
               "... | help COMMAND | --version\n\n",
               out);
         for (const struct command *c = COMMANDS; c->name != NULL; c++)
                 fprintf(out, "  %-13s %s\n", c->name, c->summary);
         fputs(MANUAL_ENVIRONMENT MANUAL_EXIT_CODES
-              "\n`tenantry COMMAND --help` tells more, with examples. `--json` gives "
-              "every command's answer for machines.\n",
+              "\n`tenantry COMMAND --help` tells more, with examples. `-o json` and `-o yaml` "
+              "give every command's answer for machines.\n",
               out);
 }
 
@@ -104,9 +106,9 @@ static void print_help(const struct command *command)
 {
         char first = command->summary[0];
 
-        printf("Usage: tenantry %s%s%s\n\n%c%s.\n\n%s" MANUAL_COMMON MANUAL_EXIT_CODES, command->name,
+        printf("Usage: tenantry %s%s%s\n\n%c%s.\n\n%s" MANUAL_COMMON "%s" MANUAL_EXIT_CODES, command->name,
                *command->arguments ? " " : "", command->arguments, first >= 'a' && first <= 'z' ? first - 32 : first,
-               command->summary + 1, command->details);
+               command->summary + 1, command->details, command->listed ? MANUAL_LISTED : "");
 }
 
 const struct command *cli_find_command(const char *name)
@@ -174,6 +176,9 @@ static int run_command(int argc, char **argv)
                 print_help(command);
                 return EXIT_GOOD;
         }
+        if (!command->listed && (cli_output == OUTPUT_NAME || cli_output == OUTPUT_WIDE))
+                return cli_fail(EXIT_USAGE, "%s knows -o json and -o yaml only (see: tenantry %s --help)",
+                                command->name, command->name);
         status = cli_check_options(command, argc, argv);
         return status == EXIT_GOOD ? command->run(argc, argv) : status;
 }
@@ -204,8 +209,9 @@ int main(int argc, char **argv)
         int status;
 
         prctl(PR_SET_DUMPABLE, 0);
-        cli_json = cli_flag(&argc, argv, "json");
-        status = run(argc, argv);
+        status = cli_take_output(&argc, argv);
+        if (status == EXIT_GOOD)
+                status = run(argc, argv);
         cli_print_failure(status);
         if (cli_interrupted)
                 clearerr(stdout); /* the signal may have cut a write short; that is no failure of ours */

@@ -31,9 +31,12 @@ const char MANUAL_TENANTS[] =
         "  --state STATE       requested, provisioning, ready, attention or archived\n"
         "  --plan PLAN         of this plan only\n"
         "  --all               follow the pages to the end\n\n"
-        "DOING is the step and progress of work under way, else why the state is what it is.\n\n"
+        "DOING is the step and progress of work under way, else why the state is what it is. suspended is a tenant "
+        "that is\n"
+        "ready, yet closed to its application.\n\n"
         "Examples:\n"
         "  tenantry tenants --state attention\n"
+        "  tenantry tenants --state attention -o name | xargs -n 1 tenantry retry\n"
         "  tenantry tenants --all --json | jq -r '.tenants[].slug'\n";
 
 const char MANUAL_TENANT[] = "Shows the snapshot that watchers get, and the last lines of the history.\n\n"

@@ -19,8 +19,13 @@
 /* What every command takes. */
 #define MANUAL_COMMON                                                                                                  \
         "\nEverywhere:\n"                                                                                              \
-        "  --json              the answer, or the error, as one JSON object\n"                                         \
+        "  -o json, --json     the answer, or the error, as one JSON object; -o yaml as YAML\n"                        \
         "  --help              this page; `tenantry --help` lists the environment\n"
+
+/* What every command that lists or shows takes. */
+#define MANUAL_LISTED                                                                                                  \
+        "  -o name             only what other commands take, a line each: for xargs\n"                                \
+        "  -o wide             all columns, however wide; without it a table fits the terminal\n"
 
 #define MANUAL_EXIT_CODES                                                                                              \
         "\nExit codes:\n"                                                                                              \

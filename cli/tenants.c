@@ -1,5 +1,6 @@
 /* `tenantry tenants`, `tenantry tenant` and `tenantry connection`: what there is. */
 #include "cli/api.h"
+#include "cli/listing.h"
 #include "cli/story.h"
 #include "cli/terminal.h"
 #include "cli/wait.h"
@@ -13,19 +14,56 @@
 #define PAGE_LIMIT    "500"
 #define HISTORY_LINES 8
 
-static void add_row(struct table *table, const json_t *tenant)
+static char *state_cell(const json_t *tenant)
 {
-        const json_t *activity = json_object_get(tenant, "activity"), *access = json_object_get(tenant, "access");
-        const char *code = json_text(json_object_get(tenant, "reason"), "code"), *step = json_text(activity, "step");
-        auto_free char *since = text_time(json_text(tenant, "since"));
-        auto_free char *doing = NULL;
-
-        if (step != NULL)
-                doing = mem_printf("%s %lld %%", step, (long long)json_number(activity, "progress", 0));
-        table_add(table, json_text(tenant, "slug"), json_text(tenant, "state"), doing ? doing : code,
-                  json_text(access, "applied"), json_text(tenant, "plan"), since, json_text(tenant, "company"),
-                  json_text(tenant, "tenant_id"));
+        return mem_copy_text(tenant_state_shown(tenant));
 }
+
+static char *doing_cell(const json_t *tenant)
+{
+        const json_t *activity = json_object_get(tenant, "activity");
+        const char *code = json_text(json_object_get(tenant, "reason"), "code"), *step = json_text(activity, "step");
+
+        if (step == NULL)
+                return mem_copy_text(code ? code : "");
+        return mem_printf("%s %lld %%", step, (long long)json_number(activity, "progress", 0));
+}
+
+static char *since_cell(const json_t *tenant)
+{
+        return listing_time(tenant, "since");
+}
+
+static char *created_cell(const json_t *tenant)
+{
+        return listing_time(tenant, "created_at");
+}
+
+static char *backup_cell(const json_t *tenant)
+{
+        return listing_time(json_object_get(tenant, "backup"), "at");
+}
+
+static const struct column COLUMNS[] = {
+        { .heading = "SUBDOMAIN", .member = "slug" },
+        { .heading = "STATE", .cell = state_cell },
+        { .heading = "DOING", .cell = doing_cell },
+        { .heading = "PLAN", .member = "plan" },
+        { .heading = "SINCE (UTC)", .cell = since_cell },
+        { .heading = "COMPANY", .member = "company" },
+        { .heading = "ACCESS", .member = "access.applied", .wide = true },
+        { .heading = "DRIVER", .member = "driver", .wide = true },
+        { .heading = "REGION", .member = "region", .wide = true },
+        { .heading = "SCHEMA", .member = "schema.version", .wide = true },
+        { .heading = "BACKUP (UTC)", .cell = backup_cell, .wide = true },
+        { .heading = "CREATED (UTC)", .cell = created_cell, .wide = true },
+        { .heading = "TENANT", .member = "tenant_id", .wide = true },
+        { .heading = NULL },
+};
+
+static const struct listing TENANTS = {
+        .items = "tenants", .none = "no tenants", .names = { "slug", "tenant_id" }, .columns = COLUMNS
+};
 
 /* Appends pages to list until there are no more, or only the first. Returns an exit code. */
 static int read_pages(const char *state, const char *plan, bool all, json_t *list, char **ret_cursor)
@@ -49,22 +87,6 @@ static int read_pages(const char *state, const char *plan, bool all, json_t *lis
         return EXIT_GOOD;
 }
 
-static void show_list(const json_t *list, bool more)
-{
-        struct table *table =
-                table_new("SUBDOMAIN", "STATE", "DOING", "ACCESS", "PLAN", "SINCE (UTC)", "COMPANY", "TENANT", NULL);
-        const json_t *tenant;
-        size_t i;
-
-        json_array_foreach (list, i, tenant)
-                add_row(table, tenant);
-        if (table_rows(table) == 0)
-                fputs("no tenants\n", stderr);
-        table_print(table);
-        if (more)
-                fputs("there are more: add --all\n", stderr);
-}
-
 int run_tenants(int argc, char **argv)
 {
         const char *state = cli_option(&argc, argv, "state"), *plan = cli_option(&argc, argv, "plan");
@@ -80,12 +102,10 @@ int run_tenants(int argc, char **argv)
                 status = read_pages(state, plan, all, list, &cursor);
         if (status != EXIT_GOOD)
                 return status;
-        if (cli_json) {
-                answer = json_pack("{s:O, s:s?}", "tenants", list, "next_cursor", cursor);
-                print_json(answer);
-        } else {
-                show_list(list, cursor != NULL);
-        }
+        answer = json_pack("{s:O, s:s?}", "tenants", list, "next_cursor", cursor);
+        listing_show(&TENANTS, answer);
+        if (cursor != NULL && !cli_json)
+                fputs("there are more: add --all\n", stderr);
         return EXIT_GOOD;
 }
 
@@ -107,7 +127,7 @@ static void show_activity(const json_t *activity, const json_t *history)
 
         if (!json_is_object(activity))
                 return;
-        progress_bar(bar, sizeof(bar), (int)json_number(activity, "progress", 0));
+        progress_bar(bar, sizeof(bar), PROGRESS_BAR_WIDTH, (int)json_number(activity, "progress", 0));
         text = mem_printf("%s %s: %s%s", bar, json_text(activity, "kind"), json_text(activity, "step"),
                           strcmp(json_text(activity, "status") ?: "", "undoing") == 0 ? " (undoing)" : "");
         print_pair("doing", text);
@@ -163,7 +183,9 @@ static void show_tenant(const json_t *tenant)
         auto_free char *since = text_time(json_text(tenant, "since"));
         auto_free char *created = text_time(json_text(tenant, "created_at"));
         auto_free char *backup = text_time(json_text(json_object_get(tenant, "backup"), "at"));
-        auto_free char *state = mem_printf("%s since %s", json_text(tenant, "state"), since);
+        const char *state = tenant_state_shown(tenant);
+        auto_free char *entered = mem_printf("%s since %s", state, since);
+        bool timed = strcmp(state, "suspended") != 0 && json_text(tenant, "since") != NULL; /* since: of the state */
 
         print_pair("tenant", json_text(tenant, "tenant_id"));
         print_pair("subdomain", json_text(tenant, "slug"));
@@ -171,7 +193,7 @@ static void show_tenant(const json_t *tenant)
         print_pair("plan", json_text(tenant, "plan"));
         print_pair("driver", json_text(tenant, "driver"));
         print_pair("region", json_text(tenant, "region"));
-        print_pair("state", json_text(tenant, "since") ? state : json_text(tenant, "state"));
+        print_pair("state", timed ? entered : state);
         show_trouble("reason", json_object_get(tenant, "reason"), history);
         show_activity(json_object_get(tenant, "activity"), history);
         show_next(json_object_get(tenant, "next"));
@@ -197,9 +219,7 @@ int run_tenant(int argc, char **argv)
         status = api_get(path, &tenant);
         if (status != EXIT_GOOD)
                 return status;
-        if (cli_json)
-                print_json(tenant);
-        else
+        if (!listing_show_one(&TENANTS, tenant))
                 show_tenant(tenant);
         return EXIT_GOOD;
 }

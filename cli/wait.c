@@ -52,7 +52,7 @@ static void show_bar(struct waiting *waiting, const json_t *tenant)
 
         if (cli_json || !terminal_is(stderr) || !json_is_object(activity))
                 return;
-        progress_bar(bar, sizeof(bar), (int)json_number(activity, "progress", 0));
+        progress_bar(bar, sizeof(bar), PROGRESS_BAR_WIDTH, (int)json_number(activity, "progress", 0));
         fprintf(stderr, "\r\033[K%s %s%s%s", bar, step, *shown ? ": " : "", shown);
         fflush(stderr);
         waiting->bar_shown = true;
@@ -215,6 +215,14 @@ bool tenant_state_exists(const char *state)
                 if (strcmp(states[i], state) == 0)
                         return true;
         return false;
+}
+
+const char *tenant_state_shown(const json_t *snapshot)
+{
+        const char *applied = json_text(json_object_get(snapshot, "access"), "applied");
+        const char *state = json_text(snapshot, "state") ?: "?";
+
+        return strcmp(state, "ready") == 0 && applied != NULL && strcmp(applied, "full") != 0 ? "suspended" : state;
 }
 
 int wait_option(int *argc, char **argv, int64_t *ret_ms)

@@ -12,6 +12,8 @@
 int wait_operation(const char *operation_id, const char *tenant_id, int64_t timeout_ms, json_t **ret);
 /* True for one of the six provisioning states. */
 bool tenant_state_exists(const char *state);
+/* The state for people: a tenant that is ready, yet closed to its application, is "suspended". Borrowed; never NULL. */
+const char *tenant_state_shown(const json_t *snapshot);
 /* How to wait for an operation (NULL: says nothing) that nobody waits for yet. */
 void wait_hint(const char *operation_id);
 /* --wait[=TIME]: *ret_ms is 0 where it is missing. Complains and returns EXIT_USAGE for a bad value. */

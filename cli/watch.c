@@ -3,6 +3,7 @@
 #include "cli/api.h"
 #include "cli/stream.h"
 #include "cli/terminal.h"
+#include "cli/wait.h"
 #include "common/base/clock.h"
 #include "common/base/memory.h"
 
@@ -12,8 +13,9 @@
 
 #define DRAW_INTERVAL_MS 50
 #define NAME_WIDTH       24
-#define LEAST_NAME_WIDTH 8
-#define FULL_WIDTH       80 /* from here on names have all their width */
+#define LEAST_NAME_WIDTH 16
+#define FULL_WIDTH       90 /* from here on bars have all their width */
+#define SMALL_WIDTH      60 /* below, there is none */
 
 struct watched {
         char id[ID_LENGTH + 1];
@@ -29,29 +31,26 @@ struct watch {
         int64_t drawn_at, changes;
 };
 
-/* Ready, yet suspended: by the operator or by billing. */
-static bool is_closed(const json_t *snapshot)
-{
-        const char *applied = json_text(json_object_get(snapshot, "access"), "applied");
-
-        return applied != NULL && strcmp(applied, "full") != 0 && strcmp(json_text(snapshot, "state"), "ready") == 0;
-}
-
-/* "ready", or what it is doing. */
-static char *describe(const json_t *snapshot)
+/* "ready", or what it is doing; on the board the step comes first, for what follows may be cut, and the bar has the
+ * percentage. */
+static char *describe(const struct watch *watch, const json_t *snapshot)
 {
         const json_t *activity = json_object_get(snapshot, "activity"), *error = json_object_get(activity, "error");
-        const char *detail = json_text(error, "detail"), *state = json_text(snapshot, "state");
+        const char *detail = json_text(error, "detail"), *state = tenant_state_shown(snapshot);
         const char *reason = json_text(json_object_get(snapshot, "reason"), "detail");
-        const char *access = is_closed(snapshot) ? ", closed to its application" : "";
+        const char *kind = json_text(activity, "kind"), *step = json_text(activity, "step");
         auto_free char *text = NULL;
 
-        if (json_is_object(activity))
-                text = mem_printf("%s, %s: %s %lld %%%s%s", state, json_text(activity, "kind"),
-                                  json_text(activity, "step"), (long long)json_number(activity, "progress", 0),
-                                  detail ? ": " : "", detail ? detail : "");
+        if (reason == NULL && strcmp(state, "suspended") == 0)
+                reason = json_text(json_object_get(snapshot, "access"), "reason");
+        if (json_is_object(activity) && watch->board)
+                text = mem_printf("%s (%s)%s%s", step, kind, detail ? ": " : "", detail ? detail : "");
+        else if (json_is_object(activity))
+                text = mem_printf("%s, %s: %s %lld %%%s%s", state, kind, step,
+                                  (long long)json_number(activity, "progress", 0), detail ? ": " : "",
+                                  detail ? detail : "");
         else
-                text = mem_printf("%s%s%s%s", state, access, reason ? ": " : "", reason ? reason : "");
+                text = mem_printf("%s%s%s", state, reason ? ": " : "", reason ? reason : "");
         return text_safe(text);
 }
 
@@ -62,9 +61,9 @@ static const char *name_of(const json_t *snapshot)
         return slug ? slug : json_text(snapshot, "tenant_id");
 }
 
-static void print_line(const json_t *snapshot)
+static void print_line(const struct watch *watch, const json_t *snapshot)
 {
-        auto_free char *name = text_safe(name_of(snapshot)), *text = describe(snapshot);
+        auto_free char *name = text_safe(name_of(snapshot)), *text = describe(watch, snapshot);
         char now[25];
 
         clock_format(clock_wall_ms(), now);
@@ -72,23 +71,28 @@ static void print_line(const json_t *snapshot)
         fflush(stdout);
 }
 
-/* On a narrow terminal the name gives way first: what the tenant is doing is what is watched. */
-static int name_width(int width)
+/* On a narrow terminal the bar gives way first, then the name: what the tenant is doing is what is watched. */
+static int bar_width(int width)
 {
-        return MAX(LEAST_NAME_WIDTH, MIN(NAME_WIDTH, NAME_WIDTH - (FULL_WIDTH - width)));
+        return width >= FULL_WIDTH ? PROGRESS_BAR_WIDTH : width >= SMALL_WIDTH ? PROGRESS_BAR_WIDTH / 2 : 0;
 }
 
-static void draw_tenant(const struct watched *tenant, int width)
+static int name_width(int width)
+{
+        return MAX(LEAST_NAME_WIDTH, MIN(NAME_WIDTH, NAME_WIDTH - (SMALL_WIDTH - width) / 2));
+}
+
+static void draw_tenant(const struct watch *watch, const struct watched *tenant, int width)
 {
         const json_t *activity = json_object_get(tenant->snapshot, "activity");
-        const char *state = json_text(tenant->snapshot, "state"),
-                   *colour = is_closed(tenant->snapshot) ? "" : colour_of(state);
-        auto_free char *name = text_safe(name_of(tenant->snapshot)), *text = describe(tenant->snapshot);
+        const char *colour = colour_of(tenant_state_shown(tenant->snapshot));
+        auto_free char *name = text_safe(name_of(tenant->snapshot)), *text = describe(watch, tenant->snapshot);
         auto_free char *short_name = text_cut(name, name_width(width)), *line = NULL, *shown = NULL;
         int padding = name_width(width) - (int)text_width(short_name);
         char bar[48];
 
-        progress_bar(bar, sizeof(bar), json_is_object(activity) ? (int)json_number(activity, "progress", 0) : 100);
+        progress_bar(bar, sizeof(bar), bar_width(width),
+                     json_is_object(activity) ? (int)json_number(activity, "progress", 0) : 100);
         line = mem_printf("%s%*s %s  %s", short_name, padding, "", bar, text);
         shown = text_cut(line, width - 1);
         printf("%s%s%s\033[K\n", colour, shown, *colour ? colour_end() : "");
@@ -105,35 +109,68 @@ static int by_interest(const struct watched *a, const struct watched *b)
         return a->changed_at < b->changed_at ? 1 : a->changed_at > b->changed_at ? -1 : 0;
 }
 
+static void draw_line(int width, const char *text)
+{
+        auto_free char *shown = text_cut(text, width - 1);
+
+        printf("%s\033[K\n", shown);
+}
+
+static void draw_head(const struct watch *watch, int width)
+{
+        size_t count = HASH_COUNT(watch->tenants), working = 0;
+        auto_free char *text = NULL;
+
+        for (struct watched *tenant = watch->tenants; tenant != NULL; tenant = tenant->hh.next)
+                working += json_is_object(json_object_get(tenant->snapshot, "activity"));
+        text = mem_printf("%zu tenant%s, %zu at work%s", count, count == 1 ? "" : "s", working,
+                          watch->lost ? "; connection lost, trying again" : "");
+        draw_line(width, text);
+}
+
+/* As many as there is room for; the last line says how many more there are. Returns the lines it took. */
+static int draw_tenants(const struct watch *watch, int width, int room)
+{
+        int count = (int)HASH_COUNT(watch->tenants), shown = count <= room ? count : room - 1, line = 0;
+        const struct watched *tenant = watch->tenants;
+        auto_free char *more = mem_printf("and %d more", count - shown);
+
+        for (; line < shown; tenant = tenant->hh.next, line++)
+                draw_tenant(watch, tenant, width);
+        if (count > shown)
+                draw_line(width, more);
+        return line + (count > shown);
+}
+
 static void draw(struct watch *watch)
 {
-        int width = terminal_width(), room = terminal_height() - 2, line = 0;
-        size_t count = HASH_COUNT(watch->tenants), working = 0;
-        struct watched *tenant, *next;
+        int width = terminal_width();
 
         HASH_SORT(watch->tenants, by_interest);
-        HASH_ITER (hh, watch->tenants, tenant, next)
-                working += json_is_object(json_object_get(tenant->snapshot, "activity"));
         if (watch->drawn > 0)
                 printf("\033[%dA\r", watch->drawn);
-        printf("%zu tenants, %zu at work%s\033[K\n", count, working,
-               watch->lost ? "; connection lost, trying again" : "");
-        HASH_ITER (hh, watch->tenants, tenant, next)
-                if (line < room) {
-                        draw_tenant(tenant, width);
-                        line++;
-                }
+        draw_head(watch, width);
+        watch->drawn = 1 + draw_tenants(watch, width, terminal_height() - 2);
         fputs("\033[J", stdout);
         fflush(stdout);
-        watch->drawn = line + 1;
         watch->drawn_at = clock_boot_ms();
         watch->dirty = false;
+}
+
+/* The terminal has broken its lines anew: nobody knows where ours are. */
+static void begin_anew(struct watch *watch)
+{
+        fputs("\033[H\033[2J", stdout);
+        watch->drawn = 0;
+        watch->dirty = true;
 }
 
 static void turned(void *context)
 {
         struct watch *watch = context;
 
+        if (watch->board && terminal_resized())
+                begin_anew(watch);
         if (watch->board && watch->dirty && clock_boot_ms() - watch->drawn_at >= DRAW_INTERVAL_MS)
                 draw(watch);
 }
@@ -172,7 +209,7 @@ static void arrived(void *context, const char *name, const json_t *snapshot)
         if (cli_json)
                 print_json_line(snapshot);
         else if (!watch->board)
-                print_line(snapshot);
+                print_line(watch, snapshot);
 }
 
 static void changed(void *context, const char *why)

@@ -64,6 +64,51 @@ bool cli_optional(int *argc, char **argv, const char *name, const char **ret)
         return false;
 }
 
+static int set_output(const char *format)
+{
+        static const char *const formats[] = { "text", "json", "yaml", "name", "wide" };
+
+        for (size_t i = 0; i < ARRAY_SIZE(formats); i++)
+                if (strcmp(formats[i], format) == 0) {
+                        cli_output = (enum output)i;
+                        cli_json = cli_output == OUTPUT_JSON || cli_output == OUTPUT_YAML;
+                        return EXIT_GOOD;
+                }
+        return cli_fail(EXIT_USAGE, "-o is json, yaml, name, wide or text, not %s (see: tenantry --help)", format);
+}
+
+/* What follows -o or --output in a word: "" or its value; NULL where the word is another one. */
+static const char *after_output(const char *word)
+{
+        if (strncmp(word, "-o", 2) == 0 && (word[2] == '\0' || word[2] == '='))
+                return word + 2 + (word[2] == '=');
+        if (strncmp(word, "-o", 2) == 0 && strspn(word + 2, "abcdefghijklmnopqrstuvwxyz") == strlen(word + 2))
+                return word + 2;
+        word = after_name(word, "output");
+        return word != NULL && *word == '=' ? word + 1 : word;
+}
+
+int cli_take_output(int *argc, char **argv)
+{
+        int status = EXIT_GOOD;
+
+        if (cli_flag(argc, argv, "json"))
+                set_output("json");
+        for (int i = 1; i < *argc && status == EXIT_GOOD;) {
+                const char *value = after_output(argv[i]);
+
+                if (value == NULL) {
+                        i++;
+                        continue;
+                }
+                if (*value == '\0' && i + 1 == *argc)
+                        return cli_fail(EXIT_USAGE, "-o needs a value: json, yaml, name, wide or text");
+                status = set_output(*value ? value : argv[i + 1]);
+                remove_word(argc, argv, i, *value ? 1 : 2);
+        }
+        return status;
+}
+
 /* Whether a command's arguments have this --option with a value: "--reason TEXT", yet neither "--all]" nor "--wait[=".
  */
 static bool takes_value(const char *arguments, const char *option)

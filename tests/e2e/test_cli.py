@@ -21,8 +21,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unicodedata import combining, east_asian_width
 
 import pytest
+import yaml
 
 from deploy.local.stack import Stack
 
@@ -220,6 +222,26 @@ def test_all_tenants_are_listed_across_pages(stack: Stack, tenant: str) -> None:
     assert answered(stack.run_cli("tenants", "--plan", "no-such-plan", "--json"))["tenants"] == []
 
 
+def test_every_list_comes_as_json_yaml_names_or_wide(stack: Stack, tenant: str) -> None:
+    for words in (["tenants"], ["tenant", tenant], ["inventory"], ["alerts", "--all"], ["dlq", "list"]):
+        told = answered(stack.run_cli(*words, "-o", "json"))
+        told.pop("activity", None), told.pop("next", None)
+        shown = yaml.safe_load(stack.run_cli(*words, "-oyaml").stdout)
+        shown.pop("activity", None), shown.pop("next", None)
+        assert shown == told, words
+        assert stack.run_cli(*words, "--output=wide").returncode == 0
+    assert "cli-shop" in stack.run_cli("tenants", "-o", "name").stdout.splitlines()
+    assert stack.run_cli("tenant", tenant, "-oname").stdout == "cli-shop\n"
+    wide = stack.run_cli("tenants", "-o", "wide").stdout.splitlines()
+    assert "TENANT" in wide[0] and any(tenant in line for line in wide)
+    assert tenant not in stack.run_cli("tenants").stdout
+    error = yaml.safe_load(stack.run_cli("tenant", "no-such-shop", "-o", "yaml").stdout)["error"]
+    assert error["exit_code"] == 3
+    refused(stack.run_cli("tenants", "-o", "xml"), 2, "-o is json, yaml, name, wide or text, not xml")
+    refused(stack.run_cli("tenants", "-o"), 2, "-o needs a value")
+    refused(stack.run_cli("explain", tenant, "-o", "wide"), 2, "explain knows -o json and -o yaml only")
+
+
 def test_waiting_ends_with_a_code_for_each_outcome(stack: Stack, tenant: str) -> None:
     refused(stack.run_cli("wait", "tenant", tenant, "--state", "archived", "--timeout", "300ms"), 5, "goes on")
     refused(stack.run_cli("wait", "tenant", NOWHERE, "--state", "ready", "--timeout", "300ms"), 3, NOWHERE)
@@ -400,30 +422,113 @@ def test_watching_goes_on_over_a_restart_of_the_gateway(stack: Stack, api: Api, 
         assert watch.wait(10) == 0
 
 
-@pytest.mark.parametrize("width", [90, 44])
-def test_on_a_terminal_watching_draws_a_board(stack: Stack, tenant: str, width: int) -> None:
-    parent, child = pty.openpty()
-    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 12, width, 0, 0))
-    process = subprocess.Popen(
-        [str(stack.build / "tenantry"), "watch"], env={"PATH": os.environ["PATH"], **stack.client_environment()},
-        stdout=child, stderr=child,
-    )  # fmt: skip
-    os.close(child)
-    drawn = b""
+class Terminal:
+    """The command on a terminal of its own, and what it has drawn."""
+
+    def __init__(self, stack: Stack, width: int, height: int, *words: str) -> None:
+        self.parent, child = pty.openpty()
+        self.resize(width, height)
+        environment = {"PATH": os.environ["PATH"], **stack.client_environment()}
+        self.process = subprocess.Popen(
+            [str(stack.build / "tenantry"), *words], env=environment, stdout=child, stderr=child
+        )
+        os.close(child)
+        self.drawn = b""
+
+    def resize(self, width: int, height: int) -> None:
+        fcntl.ioctl(self.parent, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
+    def read_until(self, condition: Any, what: str) -> None:
+        """Reads on until the condition holds for what is there: [lines], without escapes."""
+        deadline = time.monotonic() + 40
+        while not condition(self.lines()):
+            assert time.monotonic() < deadline, f"{what}: {self.drawn!r}"
+            if select.select([self.parent], [], [], 1)[0] and not self.read():
+                assert condition(self.lines()), f"{what}: it ended: {self.drawn!r}"
+
+    def read(self) -> bool:
+        try:
+            piece = os.read(self.parent, 65536)
+        except OSError:  # a terminal's way to say that nobody is there any more
+            return False
+        self.drawn += piece
+        return bool(piece)
+
+    def lines(self) -> list[str]:
+        return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", self.drawn.decode(errors="replace")).splitlines()
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.parent)
+
+
+@contextmanager
+def on_terminal(stack: Stack, width: int, height: int, *words: str) -> Iterator[Terminal]:
+    terminal = Terminal(stack, width, height, *words)
     try:
-        deadline = time.monotonic() + 20
-        while b"cli-shop" not in drawn:
-            assert time.monotonic() < deadline and process.poll() is None, drawn
-            if select.select([parent], [], [], 1)[0]:
-                drawn += os.read(parent, 65536)
-        assert b"[####################] 100 %" in drawn and b"tenants, " in drawn
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0, os.read(parent, 65536)
+        yield terminal
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        os.close(parent)
+        terminal.close()
+
+
+def has(word: str) -> Any:
+    return lambda lines: any(word in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "width, bar", [(120, "[####################] 100 %"), (80, "[##########] 100 %"), (40, " 100 %")]
+)
+def test_on_a_terminal_watching_draws_a_board(stack: Stack, tenant: str, width: int, bar: str) -> None:
+    with on_terminal(stack, width, 12, "watch") as terminal:
+        terminal.read_until(has("cli-shop"), "the tenant is drawn")
+        terminal.read_until(has(bar), "its bar is drawn")
+        assert has(" at work")(terminal.lines())
+        assert all(len(line) < width for line in terminal.lines())
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.process.wait(10) == 0
+
+
+def test_a_board_shows_steps_suspensions_long_names_and_how_many_more_there_are(stack: Stack, api: Api, tenant: str) -> None:
+    """At 40 columns; and it is drawn anew when the terminal gets another size."""
+    closed = api.ready_tenant("Closed Pharmacy Of The North")
+    api.wait_operation(api.command(closed, "suspend", {"reason": "unpaid"}).json["operation_id"])
+    api.ready_tenant("Third Pharmacy")
+    with on_terminal(stack, 40, 4, "watch") as terminal:
+        terminal.read_until(has("and "), "how many more there are")
+        told = str(api.signup("Stepwise Pharmacy").json["tenant_id"])
+        terminal.read_until(has("stepwise-pharma"), "the one at work")
+        api.wait_state(told, "ready")
+        assert re.search(r"stepwise-pharma\S* +\d+ %  [a-z_]{6}", "\n".join(terminal.lines())), terminal.lines()
+        assert all(len(line) < 40 for line in terminal.lines())
+        terminal.drawn = b""
+        terminal.resize(120, 40)
+        wide = r"closed-pharmacy-of-the-\S+ \[#{20}\] 100 %  suspended: unpaid"
+        terminal.read_until(lambda lines: re.search(wide, "\n".join(lines)), "it is drawn anew, wide")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.process.wait(10) == 0
+    assert "  suspended" in stack.run_cli("tenants", "--all").stdout
+    assert re.search(r"^state +suspended$", stack.run_cli("tenant", closed).stdout, re.M)
+
+
+@pytest.fixture(scope="module")
+def wide_shop(stack: Stack) -> str:
+    words = ["--company", "薬局アクメ" * 6 + "e\u0301" * 9, "--email", "w@w.test", "--subdomain", "wide-shop"]
+    return str(answered(stack.run_cli("signup", *words, "--wait", "--json"))["tenant_id"])
+
+
+@pytest.mark.parametrize("width", [100, 60, 30])
+def test_a_table_fits_its_terminal(stack: Stack, wide_shop: str, width: int) -> None:
+    """Also where letters take two columns, or none."""
+    with on_terminal(stack, width, 24, "tenants") as terminal:
+        terminal.read_until(has("wide-shop"), "the table")
+        while terminal.read():
+            pass
+        for line in terminal.lines():
+            columns = sum(2 if east_asian_width(c) in "WF" else 0 if combining(c) else 1 for c in line)
+            assert columns <= width, (columns, line)
+        assert terminal.process.wait(10) == 0
 
 
 def test_what_a_server_sends_is_never_written_raw(stack: Stack) -> None:

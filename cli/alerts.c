@@ -1,0 +1,93 @@
+/* `tenantry alerts`: what an operator must know; to look at, and to put away what is dealt with. */
+#include "cli/api.h"
+#include "cli/listing.h"
+#include "cli/numbered.h"
+#include "cli/terminal.h"
+#include "common/base/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define ALERTS "/api/admin/alerts"
+
+static char *first_cell(const json_t *alert)
+{
+        return listing_time(alert, "first_at");
+}
+
+static char *last_cell(const json_t *alert)
+{
+        return listing_time(alert, "last_at");
+}
+
+static char *resolved_cell(const json_t *alert)
+{
+        return listing_time(alert, "resolved_at");
+}
+
+static const struct column COLUMNS[] = {
+        { .heading = "ALERT", .member = "alert_id" },
+        { .heading = "CAUSE", .member = "cause" },
+        { .heading = "TITLE", .member = "title" },
+        { .heading = "TIMES", .member = "times" },
+        { .heading = "FIRST (UTC)", .cell = first_cell },
+        { .heading = "LAST (UTC)", .cell = last_cell },
+        { .heading = "RESOLVED (UTC)", .cell = resolved_cell },
+        { .heading = "TENANT", .member = "tenant_id" },
+        { .heading = "DETAIL", .member = "detail" },
+        { .heading = NULL },
+};
+
+static const struct listing LISTED = {
+        .items = "items", .none = "no alerts", .names = { "alert_id" }, .columns = COLUMNS
+};
+
+static const struct numbered_action RESOLVE = { .command = "alerts",
+                                                .verb = "resolve",
+                                                .what = "alert",
+                                                .path = ALERTS,
+                                                .end = "/resolve",
+                                                .method = "POST",
+                                                .list = "resolved",
+                                                .flag = "resolved",
+                                                .done = "resolved" };
+
+static void show_alert(const json_t *alert)
+{
+        auto_free char *first = first_cell(alert), *last = last_cell(alert);
+        auto_free char *title = text_safe(json_text(alert, "title")), *detail = text_safe(json_text(alert, "detail"));
+        auto_free char *cause = text_safe(json_text(alert, "cause"));
+        long long id = json_number(alert, "alert_id", 0), times = json_number(alert, "times", 1);
+        bool resolved = json_text(alert, "resolved_at") != NULL;
+
+        printf("%s  %s%s\n  %s\n  alert %lld, %s, %lld time%s, last %s\n", first, title, resolved ? " (resolved)" : "",
+               detail, id, cause, times, times == 1 ? "" : "s", last);
+}
+
+static int list_alerts(bool all)
+{
+        auto_json *answer = NULL;
+        int status = api_get(all ? ALERTS "?all=1" : ALERTS, &answer);
+        const json_t *items = json_object_get(answer, "items"), *alert;
+        size_t i;
+
+        if (status != EXIT_GOOD)
+                return status;
+        if (cli_output != OUTPUT_TEXT || json_array_size(items) == 0)
+                listing_show(&LISTED, answer);
+        else
+                json_array_foreach (items, i, alert)
+                        show_alert(alert);
+        return EXIT_GOOD;
+}
+
+int run_alerts(int argc, char **argv)
+{
+        bool all = cli_flag(&argc, argv, "all");
+
+        if (argc >= 2 && strcmp(argv[1], "resolve") == 0)
+                return numbered_act(&RESOLVE, argc, argv);
+        if (argc >= 2 && strcmp(argv[1], "list") == 0) /* as the other lists are asked for */
+                return cli_expect(argc, argv, 1) == EXIT_GOOD ? list_alerts(all) : EXIT_USAGE;
+        return cli_expect(argc, argv, 0) == EXIT_GOOD ? list_alerts(all) : EXIT_USAGE;
+}

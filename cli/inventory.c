@@ -1,0 +1,105 @@
+/* `tenantry inventory`: what there is at the providers and in the archive, at a glance. */
+#include "cli/api.h"
+#include "cli/listing.h"
+#include "common/base/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *const VERDICTS[] = { "orphan", "ghost", "drift", "quarantined", "ours" };
+
+static void print_verdicts(const json_t *items)
+{
+        const char *separator = "";
+        const json_t *item;
+        int64_t cents = 0;
+        size_t i;
+
+        for (size_t v = 0; v < ARRAY_SIZE(VERDICTS); v++) {
+                size_t count = 0;
+
+                json_array_foreach (items, i, item)
+                        count += strcmp(json_text(item, "verdict") ?: "", VERDICTS[v]) == 0;
+                if (count > 0) {
+                        printf("%s%zu %s", separator, count, VERDICTS[v]);
+                        separator = ", ";
+                }
+        }
+        json_array_foreach (items, i, item)
+                cents += json_number(item, "monthly_cost_cents", 0);
+        printf("%s%lld.%02lld USD a month\n\n", *separator ? "; " : "nothing seen yet; ", (long long)cents / 100,
+               (long long)cents % 100);
+}
+
+static char *cost_cell(const json_t *item)
+{
+        int64_t cents = json_number(item, "monthly_cost_cents", 0);
+
+        return cents ? mem_printf("%lld.%02lld USD", (long long)cents / 100, (long long)cents % 100) : NULL;
+}
+
+static char *seen_cell(const json_t *item)
+{
+        return listing_time(item, "seen_at");
+}
+
+static const struct column COLUMNS[] = {
+        { .heading = "NAME", .member = "name" },
+        { .heading = "VERDICT", .member = "verdict" },
+        { .heading = "SERVER", .member = "server" },
+        { .heading = "DETAIL", .member = "detail" },
+        { .heading = "MONTHLY", .cell = cost_cell },
+        { .heading = "DRIVER", .member = "driver" },
+        { .heading = "SEEN (UTC)", .cell = seen_cell },
+        { .heading = "TENANT", .member = "tenant_id" },
+        { .heading = NULL },
+};
+
+static const struct listing DATABASES = {
+        .items = "items", .none = "no databases", .names = { "name" }, .columns = COLUMNS
+};
+
+static const struct column FILE_COLUMNS[] = {
+        { .heading = "FILE", .member = "name" },
+        { .heading = "VERDICT", .member = "verdict" },
+        { .heading = "BYTES", .member = "bytes" },
+        { .heading = "DETAIL", .member = "detail" },
+        { .heading = NULL },
+};
+
+static const struct listing FILES = { .items = "files", .names = { "name" }, .columns = FILE_COLUMNS };
+
+static void print_archive(const json_t *archive)
+{
+        if (json_text(archive, "seen_at") == NULL)
+                return;
+        printf("\narchive: %lld known, %lld orphan, %lld missing; %.1f MB\n",
+               (long long)json_number(archive, "known", 0), (long long)json_number(archive, "orphan", 0),
+               (long long)json_number(archive, "missing", 0), (double)json_number(archive, "bytes", 0) / 1e6);
+        if (json_array_size(json_object_get(archive, "files")) == 0)
+                return;
+        puts("");
+        listing_show(&FILES, archive);
+}
+
+int run_inventory(int argc, char **argv)
+{
+        int status = cli_expect(argc, argv, 0);
+        auto_json *answer = NULL;
+        const json_t *items;
+
+        if (status == EXIT_GOOD)
+                status = api_get("/api/admin/inventory", &answer);
+        if (status != EXIT_GOOD)
+                return status;
+        items = json_object_get(answer, "items");
+        if (cli_json || cli_output == OUTPUT_NAME) {
+                listing_show(&DATABASES, answer);
+                return EXIT_GOOD;
+        }
+        print_verdicts(items);
+        if (json_array_size(items) > 0)
+                listing_show(&DATABASES, answer);
+        print_archive(json_object_get(answer, "archive"));
+        return EXIT_GOOD;
+}
