@@ -116,7 +116,8 @@ def die(stack: Stack, api: Api, crash: Crash) -> Aftermath:
         stack.services["provisioner-0"].stop()
         aftermath.operations.append(_send_command(api, crash, victim))
         aftermath.wanted[victim] = ENDS.get(COMMANDS[crash.failpoint], "ready")
-    crash_there = WAYS.get(f"{crash.service} {crash.failpoint.partition('_')[0]}", _crash_provisioner)
+    by_beginning = WAYS.get(f"{crash.service} {crash.failpoint.partition('_')[0]}", _crash_provisioner)
+    crash_there = WAYS.get(f"{crash.service} {crash.failpoint}", by_beginning)
     crash_there(stack, api, crash)
     for answer in sign_up(api, crash):
         assert answer.status == 202, answer
@@ -173,15 +174,18 @@ def _crash_provisioner(stack: Stack, api: Api, crash: Crash) -> None:
     gateway, provisioner = stack.services["gateway-0"], stack.services["provisioner-0"]
     provisioner.stop()
     assert [answer.status for answer in sign_up(api, crash)] == [202] * 3
-    with stopped(*[gateway] if crash.failpoint.startswith("publisher_") else []), armed(provisioner, crash.spec):
+    publishes = crash.failpoint.startswith(("publisher_", "kafka_before_produce"))
+    with stopped(*[gateway] if publishes else []), armed(provisioner, crash.spec):
         assert died_of_sigkill(provisioner)
 
 
-# Where a failpoint is reached, by the service and the beginning of its name; the provisioner's in one way.
+# Where a failpoint is reached, by the service and its name, or the beginning of it; the provisioner's in one way.
 WAYS = {
     "gateway gateway": _crash_gateway_under_requests,
     "gateway consumer": _crash_gateway_at_start,
     "gateway publisher": _crash_gateway_as_publisher,
+    "gateway kafka_before_client": _crash_gateway_at_start,
+    "gateway kafka_before_produce": _crash_gateway_under_requests,
 }
 
 
