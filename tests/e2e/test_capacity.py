@@ -11,7 +11,7 @@ import pytest
 
 from deploy.local.ports import reserve_port
 from deploy.local.postgres import PostgresServer
-from deploy.local.stack import REPOSITORY, Stack
+from deploy.local.stack import Stack
 
 from .client import Api, eventually
 from .conftest import SHORT_LEASE, make_stack
@@ -153,30 +153,3 @@ def test_after_a_restore_a_tenant_is_found_on_the_server_where_it_lived(
     eventually(lambda: not unready(stack), 30, "the others are back too")
     done = api.wait_operation(api.command(tenant, "deprovision", {"confirm": "homing-shop"}).json["operation_id"])
     assert done["state"] == "succeeded"
-
-
-def documented_hardening() -> str:
-    """The statements of docs/operations.md, as an operator would paste them."""
-    section = (REPOSITORY / "docs" / "operations.md").read_text().split("## Hardening a tenant server\n", 1)[1]
-    return section.split("```sql\n", 1)[1].split("```", 1)[0]
-
-
-def test_the_documented_hardening_keeps_tenants_out_and_lets_the_admin_in(
-    stack: Stack, api: Api, app: Api, second_server: PostgresServer
-) -> None:
-    second_server.execute(documented_hardening().replace("'...'", "'admin-word'"))
-    admin_url = second_server.url("postgres", "tenantry_admin", "admin-word")
-    servers = [{**described("hardened", second_server, 10), "admin_url": admin_url}]
-    with told(stack.services["provisioner-0"], TENANT_SERVERS=json.dumps(servers)):
-        tenant = api.ready_tenant("Hardened Shop")
-        login = app.get(f"/api/tenants/{tenant}/connection").json
-        mine = {"host": login["host"], "port": login["port"], "user": login["user"], "password": login["password"]}
-        psycopg.connect(dbname=login["database"], **mine).close()
-        for database in ("postgres", "template1"):
-            with pytest.raises(psycopg.OperationalError, match="permission denied"):
-                psycopg.connect(dbname=database, **mine)
-        for command in ("suspend", "resume", "rotate-credentials", "backup", "archive", "deprovision"):
-            body = {"confirm": "hardened-shop"} if command == "deprovision" else None
-            answer = api.command(tenant, command, body)
-            assert answer.status == 202, (command, answer)
-            assert api.wait_operation(answer.json["operation_id"])["state"] == "succeeded", command
