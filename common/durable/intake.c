@@ -120,11 +120,12 @@ static void wait_for_mending(struct delivery *delivery, const struct err *err)
 
 static void mended(struct intake *intake)
 {
-        auto_free char *cause = mem_printf("intake-held:%s", intake->service->definition->name);
+        auto_free char *cause = NULL;
 
         if (intake->refusals == 0)
                 return;
         intake->refusals = 0;
+        cause = mem_printf("intake-held:%s", intake->service->definition->name);
         pg_pool_exec(intake->service->catalog, STATEMENT_TIMEOUT, SQL_RESOLVE, PARAMS(cause), alert_raised, NULL);
 }
 

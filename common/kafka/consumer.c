@@ -101,19 +101,6 @@ static int64_t log_start(const struct kafka_consumer *consumer, const struct lan
         return MIN(low, next);
 }
 
-static void store_offset(struct kafka_consumer *consumer, const struct lane *lane)
-{
-        rd_kafka_topic_partition_list_t *list;
-
-        if (consumer->tail)
-                return;
-        list = rd_kafka_topic_partition_list_new(1);
-        rd_kafka_topic_partition_list_add(list, lane->topic, lane->partition)->offset = lane->position;
-        rd_kafka_offsets_store(consumer->rk,
-                               list); /* of a partition that was just taken away: refused, and rightly so */
-        rd_kafka_topic_partition_list_destroy(list);
-}
-
 void consumer_add_lanes(struct kafka_consumer *consumer, const rd_kafka_topic_partition_list_t *list)
 {
         for (int i = 0; i < list->cnt; i++) {
@@ -457,9 +444,9 @@ void kafka_consumer_done(struct kafka_consumer *consumer, struct kafka_message *
         assert(lane != NULL);
         lane->in_hand = NULL;
         consumer->in_hand--;
+        if (!lane->dropped && !consumer->tail && !message->nothing) /* the rest is lag.c's to correct */
+                rd_kafka_offset_store(message->native->rkt, message->partition, message->offset);
         lane->position = message->offset + 1;
-        if (!lane->dropped)
-                store_offset(consumer, lane);
         free_waiting(waiting);
         if (!lane->dropped) {
                 go_on(consumer, lane);

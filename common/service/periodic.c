@@ -54,11 +54,6 @@ struct periodic *periodic_new(struct service *service, int64_t first_ms, int64_t
         return periodic;
 }
 
-void periodic_stop(struct periodic *periodic)
-{
-        uv_timer_stop(&periodic->timer);
-}
-
 static void periodic_closed(uv_handle_t *handle)
 {
         free(handle->data);

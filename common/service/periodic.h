@@ -15,7 +15,5 @@ void periodic_ask(struct periodic *periodic, int64_t timeout_ms, const char *sql
                   const char *const *params, pg_done_fn answered);
 /* Acts now, where it may: there is more to do. */
 void periodic_act(struct periodic *periodic);
-/* For good: act is not called any more. */
-void periodic_stop(struct periodic *periodic);
 /* The catalog's pool calls nobody back once it is freed; until then an answer may still come. NULL is fine. */
 void periodic_free(struct periodic *periodic);

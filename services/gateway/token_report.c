@@ -2,6 +2,7 @@
 #include "services/gateway/token_report.h"
 
 #include "common/base/memory.h"
+#include "common/service/periodic.h"
 
 #define INTERVAL SECONDS(10)
 
@@ -9,49 +10,36 @@ static const char SQL_SEEN[] = "select gateway.tokens_seen($1)";
 
 struct token_report {
         struct gateway *gateway;
-        uv_timer_t timer;
-        bool asking;
+        struct periodic *periodic;
 };
 
 static void reported(void *context, const struct pg_rows *rows, const struct err *err)
 {
-        struct token_report *report = context;
-
+        (void)context;
         (void)rows;
         (void)err; /* without the catalog there is no alert; the log and the metric told it */
-        report->asking = false;
 }
 
-static void on_timer(uv_timer_t *timer)
+static void report(void *context)
 {
-        struct token_report *report = timer->data;
-        struct service *service = report->gateway->service;
+        struct token_report *report = context;
 
-        if (report->asking || service->stopping || !pg_pool_is_up(service->catalog))
-                return;
-        report->asking = true;
-        pg_pool_exec(service->catalog, SECONDS(5), SQL_SEEN, PARAMS(tokens_fault(report->gateway->tokens)), reported,
-                     report);
+        periodic_ask(report->periodic, SECONDS(5), SQL_SEEN, PARAMS(tokens_fault(report->gateway->tokens)), reported);
 }
 
 struct token_report *token_report_new(struct gateway *gateway)
 {
-        struct token_report *report = NEW(struct token_report);
+        struct token_report *made = NEW(struct token_report);
 
-        report->gateway = gateway;
-        uv_timer_init(&gateway->service->loop, &report->timer);
-        report->timer.data = report;
-        uv_timer_start(&report->timer, on_timer, SECONDS(1), INTERVAL);
-        return report;
-}
-
-static void free_report(uv_handle_t *handle)
-{
-        free(handle->data);
+        made->gateway = gateway;
+        made->periodic = periodic_new(gateway->service, SECONDS(1), INTERVAL, report, made);
+        return made;
 }
 
 void token_report_free(struct token_report *report)
 {
-        if (report != NULL)
-                uv_close((uv_handle_t *)&report->timer, free_report);
+        if (report == NULL)
+                return;
+        periodic_free(report->periodic);
+        free(report);
 }

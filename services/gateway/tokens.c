@@ -1,6 +1,7 @@
 /* Bearer tokens from a file: see tokens.h. */
 #include "services/gateway/tokens.h"
 
+#include "common/base/blocking.h"
 #include "common/base/crypto.h"
 #include "common/base/log.h"
 #include "common/base/memory.h"
@@ -29,6 +30,7 @@ struct tokens {
         struct crypto_digest faulty;  /* of the file that could not be used; none: zeros */
         char fault[500];              /* why that is not the file as it is now; empty where it is */
         struct metric *stale;
+        struct blocking *disk;
         struct look *look; /* on its way */
         uv_timer_t timer;
         void (*listener)(void *context);
@@ -71,15 +73,15 @@ static int parse_line(char *line, struct token *token)
 
 /* What the file has, or why it cannot be read. Runs on a worker thread: the file may lie on a disk that hangs. */
 struct look {
-        uv_work_t work;
         char *path;
         struct tokens *tokens; /* NULL once nobody waits for it */
         char *text;            /* NULL where it cannot be read */
         int error;
 };
 
-static void read_file(struct look *look)
+static void read_file(void *context)
 {
+        struct look *look = context;
         FILE *in = fopen(look->path, "re");
         char *text = in ? mem_alloc(FILE_LIMIT + 1, 1) : NULL;
         size_t length = in ? fread(text, 1, FILE_LIMIT + 1, in) : 0;
@@ -94,11 +96,6 @@ static void read_file(struct look *look)
         free(text);
 }
 
-static void on_work(uv_work_t *work)
-{
-        read_file(work->data);
-}
-
 static void free_look(struct look *look)
 {
         free(look->path);
@@ -111,7 +108,6 @@ static struct look *new_look(const char *path)
         struct look *look = NEW(struct look);
 
         look->path = mem_copy_text(path);
-        look->work.data = look;
         return look;
 }
 
@@ -209,12 +205,11 @@ static void take_tokens(struct tokens *tokens, const struct look *look)
                 tokens->listener(tokens->listener_context);
 }
 
-static void file_read(uv_work_t *work, int status)
+static void file_read(void *context)
 {
-        struct look *look = work->data;
+        struct look *look = context;
         struct tokens *tokens = look->tokens;
 
-        (void)status;
         if (tokens != NULL) {
                 tokens->look = NULL;
                 take_tokens(tokens, look);
@@ -230,7 +225,7 @@ static void on_check(uv_timer_t *timer)
                 return;
         tokens->look = new_look(tokens->path);
         tokens->look->tokens = tokens;
-        uv_queue_work(timer->loop, &tokens->look->work, on_work, file_read);
+        blocking_call(tokens->disk, read_file, file_read, tokens->look);
 }
 
 const char *tokens_fault(const struct tokens *tokens)
@@ -268,6 +263,7 @@ int tokens_new(uv_loop_t *loop, const char *path, struct tokens **ret, struct er
         }
         tokens = NEW(struct tokens);
         tokens->path = mem_copy_text(path);
+        tokens->disk = blocking_new(loop, 1);
         tokens->items = items;
         tokens->count = count;
         crypto_sha256(look->text, strlen(look->text), &tokens->content);
@@ -295,6 +291,7 @@ void tokens_free(struct tokens *tokens)
                 return;
         if (tokens->look != NULL)
                 tokens->look->tokens = NULL;
+        blocking_free(tokens->disk);
         uv_close((uv_handle_t *)&tokens->timer, free_tokens);
 }
 

@@ -6,6 +6,7 @@
 #include "common/base/log.h"
 #include "common/base/memory.h"
 #include "common/net/http_client.h"
+#include "common/service/periodic.h"
 
 #include <string.h>
 
@@ -21,7 +22,7 @@ static const char SQL_TOLD[] = "select catalog.alert_told($1::bigint, $2::text[]
 
 struct alerter {
         struct provisioner *provisioner;
-        uv_timer_t timer;
+        struct periodic *periodic;
         size_t under_way;
         size_t mails; /* on their way: they take minutes where the mail server does, and no round waits for them */
         int64_t mails_from;
@@ -198,7 +199,6 @@ static void pending_arrived(void *context, const struct pg_rows *rows, const str
 {
         struct alerter *alerter = context;
 
-        alerter->under_way--;
         for (int row = 0; err == NULL && row < pg_rows_count(rows) && !alerter->provisioner->service->stopping; row++) {
                 deliver(alerter, rows, row, LOG, MAIL, &alerter->under_way);
                 deliver(alerter, rows, row, MAIL, CHANNELS, &alerter->mails);
@@ -215,22 +215,17 @@ static void lease_answered(void *context, const struct pg_rows *rows, const stru
 
         if (err == NULL && pg_rows_count(rows) == 1 && pg_text(rows, 0, "fence") != NULL &&
             !alerter->provisioner->service->stopping)
-                pg_pool_exec(alerter->provisioner->service->catalog, SECONDS(5), SQL_PENDING, PARAMS(channels),
-                             pending_arrived, alerter);
-        else
-                alerter->under_way--;
+                periodic_ask(alerter->periodic, SECONDS(5), SQL_PENDING, PARAMS(channels), pending_arrived);
 }
 
-static void on_timer(uv_timer_t *timer)
+static void begin_round(void *context)
 {
-        struct alerter *alerter = timer->data;
-        struct service *service = alerter->provisioner->service;
+        struct alerter *alerter = context;
         auto_free char *ms = mem_printf("%d", (int)(3 * INTERVAL));
 
-        if (alerter->under_way > 0 || service->stopping || !pg_pool_is_up(service->catalog))
-                return;
-        alerter->under_way = 1;
-        pg_pool_exec(service->catalog, SECONDS(5), SQL_LEASE, PARAMS(service->instance, ms), lease_answered, alerter);
+        if (alerter->under_way == 0)
+                periodic_ask(alerter->periodic, SECONDS(5), SQL_LEASE,
+                             PARAMS(alerter->provisioner->service->instance, ms), lease_answered);
 }
 
 struct alerter *alerter_new(struct provisioner *provisioner)
@@ -238,19 +233,14 @@ struct alerter *alerter_new(struct provisioner *provisioner)
         struct alerter *alerter = NEW(struct alerter);
 
         alerter->provisioner = provisioner;
-        uv_timer_init(&provisioner->service->loop, &alerter->timer);
-        alerter->timer.data = alerter;
-        uv_timer_start(&alerter->timer, on_timer, 1000, INTERVAL);
+        alerter->periodic = periodic_new(provisioner->service, SECONDS(1), INTERVAL, begin_round, alerter);
         return alerter;
-}
-
-static void free_alerter(uv_handle_t *handle)
-{
-        free(handle->data);
 }
 
 void alerter_free(struct alerter *alerter)
 {
-        if (alerter != NULL)
-                uv_close((uv_handle_t *)&alerter->timer, free_alerter);
+        if (alerter == NULL)
+                return;
+        periodic_free(alerter->periodic);
+        free(alerter);
 }

@@ -3,6 +3,7 @@
 
 #include "common/base/log.h"
 #include "common/base/memory.h"
+#include "common/service/periodic.h"
 #include "services/provisioner/archive_files.h"
 #include "services/provisioner/driver.h"
 
@@ -18,7 +19,7 @@ struct janitor {
         struct provisioner *provisioner;
         const struct driver *driver;
         struct archive_files *archive;
-        uv_timer_t timer;
+        struct periodic *rounds;
         bool pruning;
 };
 
@@ -92,15 +93,13 @@ static void lease_answered(void *context, const struct pg_rows *rows, const stru
 }
 
 /* One of all provisioners looks; the lease also paces them. */
-static void on_timer(uv_timer_t *timer)
+static void begin_round(void *context)
 {
-        struct janitor *janitor = timer->data;
-        struct service *service = janitor->provisioner->service;
+        struct janitor *janitor = context;
         auto_free char *ms = mem_printf("%lld", (long long)janitor->provisioner->config->janitor_interval_ms * 2);
 
-        if (!service->stopping && pg_pool_is_up(service->catalog))
-                pg_pool_exec(service->catalog, SECONDS(5), SQL_LEASE, PARAMS(service->instance, ms), lease_answered,
-                             janitor);
+        periodic_ask(janitor->rounds, SECONDS(5), SQL_LEASE, PARAMS(janitor->provisioner->service->instance, ms),
+                     lease_answered);
 }
 
 struct janitor *janitor_new(struct provisioner *provisioner)
@@ -110,15 +109,9 @@ struct janitor *janitor_new(struct provisioner *provisioner)
         janitor->provisioner = provisioner;
         janitor->driver = driver_find(provisioner->config->driver);
         janitor->archive = archive_files_new(provisioner);
-        uv_timer_init(&provisioner->service->loop, &janitor->timer);
-        janitor->timer.data = janitor;
-        uv_timer_start(&janitor->timer, on_timer, 1000, (uint64_t)provisioner->config->janitor_interval_ms);
+        janitor->rounds = periodic_new(provisioner->service, SECONDS(1), provisioner->config->janitor_interval_ms,
+                                       begin_round, janitor);
         return janitor;
-}
-
-static void free_janitor(uv_handle_t *handle)
-{
-        free(handle->data);
 }
 
 void janitor_free(struct janitor *janitor)
@@ -126,5 +119,6 @@ void janitor_free(struct janitor *janitor)
         if (janitor == NULL)
                 return;
         archive_files_free(janitor->archive);
-        uv_close((uv_handle_t *)&janitor->timer, free_janitor);
+        periodic_free(janitor->rounds);
+        free(janitor);
 }

@@ -3,6 +3,7 @@
 
 #include "common/base/log.h"
 #include "common/base/memory.h"
+#include "common/service/periodic.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -16,10 +17,10 @@ static const char SQL_STORE[] = "select rewrapped($1::uuid, $2, $3::int, $4, $5)
 
 struct rewrap {
         struct provisioner *provisioner;
-        uv_timer_t timer;
+        struct periodic *periodic;
         bool control; /* which ring is looked at now; the other one next */
         char unknown_keys[2][64];
-        size_t under_way;
+        size_t under_way; /* of those that were found last */
 };
 
 static void stored(void *context, const struct pg_rows *rows, const struct err *err)
@@ -64,30 +65,25 @@ static void seal_anew(struct rewrap *rewrap, const struct pg_rows *rows, int row
 static void found(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct rewrap *rewrap = context;
-        struct provisioner *provisioner = rewrap->provisioner;
 
-        rewrap->under_way--;
-        if (err != NULL || provisioner->service->stopping)
+        if (err != NULL || rewrap->provisioner->service->stopping)
                 return;
         rewrap->unknown_keys[rewrap->control][0] = '\0';
         for (int row = 0; row < pg_rows_count(rows); row++)
                 seal_anew(rewrap, rows, row);
 }
 
-static void on_timer(uv_timer_t *timer)
+static void look(void *context)
 {
-        struct rewrap *rewrap = timer->data;
-        struct provisioner *provisioner = rewrap->provisioner;
+        struct rewrap *rewrap = context;
         char limit[8];
 
-        if (rewrap->under_way > 0 || provisioner->service->stopping || !pg_pool_is_up(provisioner->service->catalog))
+        if (rewrap->under_way > 0)
                 return;
         snprintf(limit, sizeof(limit), "%d", BATCH);
-        rewrap->under_way = 1;
         rewrap->control = !rewrap->control;
-        pg_pool_exec(provisioner->service->catalog, SECONDS(5), SQL_FIND,
-                     PARAMS(rewrap->control ? "control" : "app", keyring_primary(ring_now(rewrap)), limit), found,
-                     rewrap);
+        periodic_ask(rewrap->periodic, SECONDS(5), SQL_FIND,
+                     PARAMS(rewrap->control ? "control" : "app", keyring_primary(ring_now(rewrap)), limit), found);
 }
 
 struct rewrap *rewrap_new(struct provisioner *provisioner)
@@ -95,21 +91,16 @@ struct rewrap *rewrap_new(struct provisioner *provisioner)
         struct rewrap *rewrap = NEW(struct rewrap);
 
         rewrap->provisioner = provisioner;
-        uv_timer_init(&provisioner->service->loop, &rewrap->timer);
-        rewrap->timer.data = rewrap;
-        uv_timer_start(&rewrap->timer, on_timer, 0, INTERVAL);
+        rewrap->periodic = periodic_new(provisioner->service, 0, INTERVAL, look, rewrap);
         return rewrap;
-}
-
-static void free_rewrap(uv_handle_t *handle)
-{
-        free(handle->data);
 }
 
 void rewrap_free(struct rewrap *rewrap)
 {
-        if (rewrap != NULL)
-                uv_close((uv_handle_t *)&rewrap->timer, free_rewrap);
+        if (rewrap == NULL)
+                return;
+        periodic_free(rewrap->periodic);
+        free(rewrap);
 }
 
 const char *rewrap_unknown_key(const struct rewrap *rewrap)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local.ports import reserve_port
+from deploy.local.postgres import PostgresServer
 from deploy.local.stack import Stack
 
 from .client import Api
@@ -58,6 +60,17 @@ def stack() -> Iterator[Stack]:
 def supabase_stack() -> Iterator[Stack]:
     """The product with the supabase driver on the sandbox."""
     yield from make_stack("supabase")
+
+
+@pytest.fixture
+def second_server(stack: Stack) -> Iterator[PostgresServer]:
+    """Another PostgreSQL for tenants, beside the first."""
+    server = PostgresServer(stack.root / "postgres-2", reserve_port(), fast=True, die_with_parent=True)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.destroy()
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from deploy.local.ports import reserve_port
 from deploy.local.postgres import PostgresServer
 from deploy.local.stack import Stack
 
@@ -38,17 +37,6 @@ def use_servers(stack: Stack, *capacities: int) -> None:
 
 def open_alerts(api: Api) -> list[str]:
     return [alert["cause"] for alert in api.get("/api/admin/alerts").json["items"]]
-
-
-@pytest.fixture
-def second_server(stack: Stack) -> Iterator[PostgresServer]:
-    """Another PostgreSQL for tenants, beside the first."""
-    server = PostgresServer(stack.root / "postgres-2", reserve_port(), fast=True, die_with_parent=True)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.destroy()
 
 
 def described(name: str, server: PostgresServer, capacity: int) -> dict[str, object]:

@@ -4,28 +4,15 @@ not theirs, and the admin it makes can do all that is asked of it."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import psycopg
 import pytest
 
-from deploy.local.ports import reserve_port
 from deploy.local.postgres import PostgresServer
 from deploy.local.stack import REPOSITORY, Stack
 
 from .client import Api
 from .service_faults import told
-
-
-@pytest.fixture
-def second_server(stack: Stack) -> Iterator[PostgresServer]:
-    """Another PostgreSQL for tenants, beside the first."""
-    server = PostgresServer(stack.root / "postgres-2", reserve_port(), fast=True, die_with_parent=True)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.destroy()
 
 
 def documented_hardening() -> str:
