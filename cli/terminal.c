@@ -49,20 +49,20 @@ int terminal_height(void)
         return height >= 4 ? height : 24;
 }
 
-static volatile sig_atomic_t size_changed;
-
+/* Only ends a wait early: whose terminal is not its controlling one (under script, expect) never gets the signal. */
 static void on_resize(int number)
 {
         (void)number;
-        size_changed = 1;
 }
 
 bool terminal_resized(void)
 {
+        static struct winsize known;
         struct sigaction action = { .sa_handler = on_resize }, before;
-        bool changed = size_changed;
+        struct winsize size = window();
+        bool changed = known.ws_col != 0 && (size.ws_col != known.ws_col || size.ws_row != known.ws_row);
 
-        size_changed = 0;
+        known = size;
         if (sigaction(SIGWINCH, NULL, &before) == 0 && before.sa_handler != on_resize)
                 sigaction(SIGWINCH, &action, NULL); /* no SA_RESTART: waits end early */
         return changed;

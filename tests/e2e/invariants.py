@@ -45,13 +45,15 @@ def ensure_running(stack: Stack) -> None:
             service.wait_until_ready()
 
 
+def wait_until_idle(stack: Stack) -> None:
+    """Until no saga is under way. A tenant is ready before this: its mail, for one, is a saga that follows."""
+    under_way = "select 1 from provisioner.saga where status in ('running', 'undoing') limit 1"
+    eventually(lambda: not rows(stack, under_way), 60, "no saga is under way")
+
+
 def check_invariants(stack: Stack) -> None:
     ensure_running(stack)
-    eventually(
-        lambda: not rows(stack, "select 1 from provisioner.saga where status in ('running', 'undoing') limit 1"),
-        60,
-        "no saga is under way",
-    )
+    wait_until_idle(stack)
     eventually(
         lambda: (
             not rows(

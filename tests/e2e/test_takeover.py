@@ -17,7 +17,7 @@ from deploy.local.stack import Service, Stack
 
 from .client import Api, eventually
 from .conftest import SHORT_LEASE, make_stack
-from .invariants import check_snapshots, rows
+from .invariants import check_snapshots, rows, wait_until_idle
 from .service_faults import armed, start, started, stopped
 from .topics import cloudevent, produce
 
@@ -105,10 +105,14 @@ def test_a_frozen_provisioner_that_comes_back_changes_nothing(stack: Stack, api:
     with stopped(*provisioners(stack, 3)[1:]):
         tenants: list[str] = []
 
+        def in_hand() -> bool:
+            return bool(rows(stack, "select 1 from provisioner.saga where owner is not null and status = 'running'"))
+
         def frozen_with_work() -> bool:
             tenants.extend(sign_up(api, 8, "Frozen"))
+            eventually(in_hand, 20, "it has taken up work")
             frozen.process.pause()
-            if rows(stack, "select 1 from provisioner.saga where owner is not null and status = 'running'"):
+            if in_hand():
                 return True
             frozen.process.resume()
             return False
@@ -116,6 +120,7 @@ def test_a_frozen_provisioner_that_comes_back_changes_nothing(stack: Stack, api:
         eventually(frozen_with_work, 30, "it freezes with work in hand")
         start(other)
         eventually(lambda: count_ready(stack, tenants) == len(tenants), 60, "another makes them ready")
+        wait_until_idle(stack)
         before = state_of(stack, tenants)
         frozen.process.resume()
         eventually(frozen.ready, 20, "it is back")
@@ -138,6 +143,7 @@ def test_a_late_statement_of_the_old_owner_is_refused_inside_the_tenants_databas
             start(stack.services["provisioner-1"])
             assert api.wait_operation(suspended)["state"] == "succeeded"
             assert api.wait_operation(api.command(tenant, "resume").json["operation_id"])["state"] == "succeeded"
+            wait_until_idle(stack)
             before = state_of(stack, [tenant])
         eventually(old.ready, 30, "it is back")
         eventually(lambda: old.metrics()["tenantry_sagas_in_hand"] == 0, 20, "it has put down what it held")
