@@ -141,11 +141,26 @@ void saga_interrupt(struct saga *saga)
                 saga->interrupted = saga->kind->interrupt(saga->shared);
 }
 
-static void log_result(const struct saga *saga, enum step_result result)
+static void count_failure(const struct saga *saga, enum step_result result)
+{
+        const char *code = json_text(saga->error, "code");
+
+        metric_add(METRIC_OF(saga->engine->failures, saga->kind->name, saga->kind->steps[saga->at.step].name,
+                             code ? code : "unknown",
+                             result == STEP_FAIL   ? "failed"
+                             : result == STEP_HOLD ? "held"
+                                                   : "retried"),
+                   1);
+}
+
+static void tell_result(const struct saga *saga, enum step_result result)
 {
         const char *step = saga->kind->steps[saga->at.step].name;
+        bool failed = result == STEP_RETRY || result == STEP_HOLD || result == STEP_FAIL;
 
-        if (result == STEP_RETRY || result == STEP_HOLD || result == STEP_FAIL)
+        if (failed)
+                count_failure(saga, result);
+        if (failed)
                 log_warn(result == STEP_FAIL   ? "a step failed"
                          : result == STEP_HOLD ? "a step waits until what is ours is mended"
                                                : "a step will be tried again",
@@ -171,7 +186,7 @@ void saga_settle(struct saga *saga, enum step_result result)
                 return;
         if (saga->opened && (result == STEP_WAIT || result == STEP_RETRY || result == STEP_HOLD))
                 result = turn_back_or(saga, result);
-        log_result(saga, result);
+        tell_result(saga, result);
         crypto_random(&saga->at.random, sizeof(saga->at.random));
         saga->decision = saga_decide(saga->kind, &saga->at, result, saga->wait_ms);
         saga->attempt_failed = result == STEP_RETRY || result == STEP_HOLD;

@@ -22,6 +22,7 @@ struct saga_engine {
         int64_t next_claim_at;
         int64_t claim_lease; /* counts from before the claim was asked for: never longer than the catalog's */
         struct metric *in_hand, *due, *oldest, *lost;
+        struct metric_family *failures;
 };
 
 enum saga_state {

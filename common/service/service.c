@@ -7,7 +7,9 @@
 #include "common/base/id.h"
 #include "common/base/log.h"
 #include "common/base/memory.h"
+#include "common/base/metrics.h"
 #include "common/service/catalog_mode.h"
+#include "common/service/census.h"
 #include "common/service/configuration.h"
 #include "common/service/health.h"
 #include "common/service/ops.h"
@@ -29,6 +31,7 @@ struct frame {
         struct service service;
         struct http_server *ops;
         struct catalog_mode *mode;
+        struct census *census;
         uv_signal_t term, interrupt;
         uv_timer_t drain_timer, stop_timer;
         int64_t stop_by;
@@ -60,6 +63,7 @@ static void close_frame(struct frame *frame)
         alarm(CLOSE_DEADLINE);
         service->definition->finish(service);
         catalog_mode_free(TAKE_PTR(frame->mode));
+        census_free(TAKE_PTR(frame->census));
         pg_pool_free(TAKE_PTR(service->catalog));
         http_server_free(TAKE_PTR(frame->ops));
         transfers_free(TAKE_PTR(service->transfers));
@@ -163,6 +167,16 @@ static void open_catalog(struct frame *frame)
 
         service->catalog = pg_pool_new(&service->loop, &target, (size_t)service->config->catalog_pool_size);
         frame->mode = catalog_mode_new(service, &target);
+        frame->census = census_new(service);
+}
+
+/* 1 for ever: its labels tell what runs. */
+static void tell_build(const char *name)
+{
+        struct metric_family *info = metric_gauge_family("tenantry_build_info", "service,version,catalog",
+                                                         "The program, and the catalog it needs at least.");
+
+        metric_set(METRIC_OF(info, name, TENANTRY_VERSION, TENANTRY_CATALOG), 1);
 }
 
 static int start_frame(struct frame *frame, const void *config, struct err *err)
@@ -171,6 +185,7 @@ static int start_frame(struct frame *frame, const void *config, struct err *err)
         int rc;
 
         service->config = config;
+        tell_build(service->definition->name);
         snprintf(service->instance, sizeof(service->instance), "%.20s-%s", service->definition->name, id_new().text);
         uv_loop_init(&service->loop);
         uv_signal_init(&service->loop, &frame->term);

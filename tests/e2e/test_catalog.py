@@ -363,6 +363,7 @@ def test_a_page_of_tenants_costs_what_it_shows(fleet: Stack, which: str) -> None
         ("select watch_stuck()", 200),
         ("select prune()", 2000),
         ("select * from saga_backlog()", 100),
+        ("select * from catalog.census()", 100),
         ("select * from catalog.snapshots_to_publish(500)", 1000),  # those of the tests before are due
     ],
 )
@@ -370,6 +371,20 @@ def test_what_is_asked_every_few_seconds_does_not_look_at_the_whole_fleet(fleet:
     with as_service(fleet) as session:
         session.execute(sql)  # plans and caches
         assert pages(session, sql) < most
+
+
+def test_all_who_ask_how_many_there_are_are_told_by_one_who_counts_the_leaves_of_an_index(
+    fleet: Stack, admin: psycopg.Connection[Any]
+) -> None:
+    admin.execute("delete from catalog.census")
+    with as_service(fleet) as counting, as_service(fleet, "gateway") as asking:
+        counting.autocommit = False
+        told = "select count from catalog.census() where what = 'tenants' and label = 'ready'"
+        assert one(counting, told) >= FLEET
+        assert asking.execute(told).fetchall() == [], "who asks meanwhile does not wait, and does not count as well"
+        counting.commit()
+        assert one(asking, told) == one(counting, told)
+    assert pages(admin, "select * from catalog.census_now") < FLEET / 50
 
 
 def test_the_load_is_told_without_looking_at_the_whole_fleet(fleet: Stack) -> None:
