@@ -29,11 +29,6 @@ static const char SQL_FIND[] = "select coalesce(shobj_description(d.oid, 'pg_dat
                                "'pg_authid'), '') as mark "
                                "from pg_database d where d.datname = $1";
 
-static char *mark_of(const struct activity *activity)
-{
-        return mem_printf("tenantry %s %d", activity_tenant(activity, "tenant_id"), activity_generation(activity));
-}
-
 /* Whether the comment found is this tenant's and generation's, by whichever reservation. */
 static bool is_ours(const char *found, const char *mark)
 {
@@ -60,7 +55,7 @@ static enum step_result grant_rights(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         const char *name = activity_database(activity, "name");
-        auto_free char *mark = mark_of(activity), *sql = NULL;
+        auto_free char *mark = postgres_mark(activity), *sql = NULL;
         struct err err;
 
         if (FAILPOINT(driver_before_grant, &err) < 0)
@@ -110,7 +105,7 @@ static enum step_result app_login_made(struct saga *saga, const struct pg_rows *
 {
         struct activity *activity = activity_of(saga);
         const char *name = activity_database(activity, "name");
-        auto_free char *verifier = NULL, *mark = mark_of(activity), *sql = NULL;
+        auto_free char *verifier = NULL, *mark = postgres_mark(activity), *sql = NULL;
         auto_secret char *password = NULL;
         struct err failed;
 
@@ -239,7 +234,7 @@ static enum step_result look_at_next_server(struct saga *saga)
 static enum step_result database_looked_up(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *mark = mark_of(activity);
+        auto_free char *mark = postgres_mark(activity);
         const char *found, *reservation;
         struct err taken;
 
@@ -317,7 +312,7 @@ static enum step_result database_dropped(struct saga *saga, const struct pg_rows
 {
         struct activity *activity = activity_of(saga);
         const char *name = activity_database(activity, "name");
-        auto_free char *mark = mark_of(activity), *sql = NULL;
+        auto_free char *mark = postgres_mark(activity), *sql = NULL;
 
         (void)rows;
         if (err != NULL && err->class != ERR_GONE)
@@ -340,7 +335,7 @@ static enum step_result database_dropped(struct saga *saga, const struct pg_rows
 static enum step_result marker_arrived(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *mark = mark_of(activity), *sql = NULL;
+        auto_free char *mark = postgres_mark(activity), *sql = NULL;
         const char *found;
         struct err foreign;
 
