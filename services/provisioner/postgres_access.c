@@ -283,6 +283,36 @@ enum step_result postgres_end_old_login(struct saga *saga)
         return postgres_door_shut(saga, old, connect_for_old_login);
 }
 
+static enum step_result dump_prepared(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        (void)rows;
+        return err ? activity_retry(saga, err) : activity_of(saga)->door.next(saga);
+}
+
+/* A superuser reads everything. Any other admin makes itself a member of whoever owns something there, as far as the
+ * server lets it, and gives large objects back to owners who took their own right: nobody could read those any more.
+ * What is still missing pg_dump says itself. */
+enum step_result postgres_prepare_dump(struct saga *saga, enum step_result (*next)(struct saga *saga))
+{
+        static const char sql[] =
+                "do $x$ declare r record; begin "
+                "if (select rolsuper from pg_roles where rolname = current_user) then return; end if; "
+                "perform set_config('lock_timeout', '2s', true); "
+                "for r in select rolname from pg_roles where not pg_has_role(oid, 'usage') and not rolsuper and oid in "
+                "(select relowner from pg_class where oid >= 16384 union select nspowner from pg_namespace "
+                "where oid >= 16384 union select lomowner from pg_largeobject_metadata) loop "
+                "begin execute format('grant %I to %I', r.rolname, current_user); "
+                "exception when insufficient_privilege then null; end; end loop; "
+                "for r in select l.oid, o.rolname from pg_largeobject_metadata l join pg_roles o on o.oid = l.lomowner "
+                "where l.lomacl is not null and pg_has_role(o.oid, 'usage') and not exists (select "
+                "from aclexplode(l.lomacl) a where a.grantee = l.lomowner and a.privilege_type = 'SELECT') loop "
+                "execute format('grant select on large object %s to %I', r.oid, r.rolname); end loop; end $x$";
+        struct activity *activity = activity_of(saga);
+
+        activity->door.next = next;
+        return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, dump_prepared);
+}
+
 /* The product's own page takes the signed link itself: there is nothing to make. */
 enum step_result postgres_make_link(struct saga *saga)
 {

@@ -18,4 +18,5 @@ enum step_result postgres_create_admin(struct saga *saga);
 enum step_result postgres_apply_access(struct saga *saga);
 enum step_result postgres_set_next_login(struct saga *saga);
 enum step_result postgres_end_old_login(struct saga *saga);
+enum step_result postgres_prepare_dump(struct saga *saga, enum step_result (*next)(struct saga *saga));
 enum step_result postgres_make_link(struct saga *saga);

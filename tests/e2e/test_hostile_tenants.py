@@ -3,6 +3,8 @@ nothing waits for it."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -12,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from deploy.local.stack import Stack
+from deploy.local.stack import SANITIZERS, Stack
 
 from .client import Api, eventually
 from .conftest import SHORT_LEASE, make_stack
@@ -254,3 +256,105 @@ def test_what_a_tenant_granted_of_its_login_is_taken_away_without_a_command(acco
     host, guest = accomplices.host, accomplices.guest
     accomplices.let_in()
     eventually(lambda: not guest.gets_in(host.database), 20, "the guest is out")
+
+
+def backup_of(tenant: Tenant) -> str:
+    """The newest backup as SQL, with all that is in it."""
+    tenant.succeeds("backup")
+    path = max((tenant.stack.root / "archive" / tenant.id).glob("*.backup"), key=lambda file: file.stat().st_mtime)
+    whole = subprocess.run(
+        [str(tenant.stack.build / "tenantry"), "archive", "cat", str(path)],
+        env={"PATH": os.environ["PATH"], **SANITIZERS, **tenant.stack.operator_environment()}, capture_output=True, timeout=60, check=True,
+    )  # fmt: skip
+    return subprocess.run(
+        ["pg_restore", "--file=-"], input=whole.stdout, capture_output=True, timeout=60, check=True
+    ).stdout.decode()
+
+
+FORCED = """
+set role {owner};
+create table doc (id int primary key, org int, body text);
+insert into doc values (1, 1, 'a row behind the policy');
+alter table doc enable row level security;
+alter table doc force row level security;
+create policy p on doc using (org = nullif(current_setting('app.org', true), '')::int);
+"""
+
+
+def test_rows_behind_forced_row_level_security_are_in_the_backup(stack: Stack, sign_up: Any) -> None:
+    tenant = sign_up("Forced Shop")
+    stack.postgres.execute(FORCED.format(owner=f"{tenant.database}_owner"), tenant.database)
+    assert "a row behind the policy" in backup_of(tenant)
+    tenant.succeeds("archive")
+
+
+def test_a_schema_that_belongs_to_another_role_is_in_the_backup(stack: Stack, sign_up: Any) -> None:
+    tenant = sign_up("Audited Shop")
+    stack.postgres.execute(
+        "create role auditor; create schema audit authorization auditor; "
+        "set role auditor; create table audit.entry (what text); insert into audit.entry values ('an audited deed')",
+        tenant.database,
+    )
+    assert "an audited deed" in backup_of(tenant)
+    tenant.succeeds("archive")
+    stack.postgres.execute("drop role auditor")
+
+
+def test_a_large_object_that_its_owner_may_not_read_is_in_the_backup(sign_up: Any) -> None:
+    tenant = sign_up("Withheld Shop")
+    with tenant.connect() as session:
+        found = session.execute("select lo_from_bytea(0, 'kept from everybody')").fetchone()
+        assert found is not None
+        session.execute(f"revoke all on large object {found[0]} from {tenant.user}")
+    assert b"kept from everybody".hex() in backup_of(tenant)
+    tenant.succeeds("archive")
+
+
+def roles_of(tenant: Tenant) -> list[str]:
+    return [f"{tenant.database}_{part}" for part in ("owner", "app", "app_a")]
+
+
+def test_what_others_granted_to_a_tenants_roles_does_not_keep_them(stack: Stack, sign_up: Any) -> None:
+    generous, late, tenant = sign_up("Generous Shop"), sign_up("Late Shop"), sign_up("Beloved Shop")
+    grants = "; ".join(f"grant select on large object {{0}} to {role}" for role in roles_of(tenant))
+    session, open_one = generous.connect(), late.connect()
+    open_one.execute("begin")
+    for one in (session, open_one):
+        found = one.execute("select lo_create(0)").fetchone()
+        assert found is not None
+        one.execute(grants.format(found[0]))
+    tenant.deprovisioned()
+    assert is_alive(session) and not is_alive(open_one)
+    left = stack.postgres.execute("select count(*) from pg_roles where rolname like :'name' || '%'", name=tenant.database)
+    assert left == "0"
+
+
+def test_another_tenants_setting_for_a_database_does_not_keep_it(stack: Stack, sign_up: Any) -> None:
+    """In an open transaction: it holds a lock on the database."""
+    other, tenant = sign_up("Meddling Shop"), sign_up("Meddled Shop")
+    session = other.connect()
+    session.execute(f"begin; alter role {other.user} in database {tenant.database} set work_mem = '1MB'")
+    tenant.deprovisioned()
+    assert not is_alive(session) and other.gets_in()
+
+
+def error_of(tenant: Tenant) -> str:
+    activity = tenant.api.tenant(tenant.id).get("activity") or {}
+    return str((activity.get("error") or {}).get("code"))
+
+
+def test_tenants_that_hold_locks_do_not_hold_up_the_backups_of_others(sign_up: Any, api: Api) -> None:
+    """As many as there are places for backups."""
+    holders = [sign_up(f"Lock Shop {number}") for number in range(4)]
+    tenant = sign_up("Patient Shop")
+    sessions = [holder.connect() for holder in holders]
+    for holder, session in zip(holders, sessions, strict=True):
+        session.execute("begin; lock table branches in access exclusive mode")
+        assert api.command(holder.id, "backup").status == 202
+    for holder in holders:
+        eventually(lambda h=holder: (h.api.tenant(h.id).get("activity") or {}).get("kind") == "backup", 20, "it is begun")
+    tenant.succeeds("backup")
+    for holder, session in zip(holders, sessions, strict=True):
+        eventually(lambda h=holder: error_of(h) == "dump_locked", 30, "the error says what it waits for")
+        assert is_alive(session)
+        holder.deprovisioned()
