@@ -4,8 +4,9 @@
 set local check_function_bodies = off;
 
 create or replace function provisioner.settle_operations(p_tenant_id uuid) returns void
-language sql
+language plpgsql
 as $$
+begin
     update catalog.operation o
     set state = case
             when o.kind in ('suspend', 'resume') and o.target < w.version then 'superseded'
@@ -46,7 +47,8 @@ as $$
     ) r
     where t.tenant_id = p_tenant_id
       and o.operation_id = r.operation_id
-      and (r.reached or t.state = 'deprovisioned' or (t.state = 'archived' and o.kind <> 'deprovision'))
+      and (r.reached or t.state = 'deprovisioned' or (t.state = 'archived' and o.kind <> 'deprovision'));
+end
 $$;
 
 -- migrate:down
