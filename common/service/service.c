@@ -14,6 +14,7 @@
 #include "common/service/health.h"
 #include "common/service/ops.h"
 #include "common/service/options.h"
+#include "common/service/supervisor.h"
 
 #include <signal.h>
 #include <string.h>
@@ -24,6 +25,7 @@
 
 #define STOP_DEADLINE  SECONDS(7)
 #define CLOSE_DEADLINE 2 /* seconds: together under the ten that orchestrators give */
+#define STOP_TIME      (STOP_DEADLINE + SECONDS(CLOSE_DEADLINE) + SECONDS(1))
 #define STOP_INTERVAL  20
 
 /* The one service of this process, for the handlers below that get no context. */
@@ -32,6 +34,7 @@ struct frame {
         struct http_server *ops;
         struct catalog_mode *mode;
         struct census *census;
+        struct supervisor *supervisor;
         uv_signal_t term, interrupt;
         uv_timer_t drain_timer, stop_timer;
         int64_t stop_by;
@@ -64,6 +67,7 @@ static void close_frame(struct frame *frame)
         service->definition->finish(service);
         catalog_mode_free(TAKE_PTR(frame->mode));
         census_free(TAKE_PTR(frame->census));
+        supervisor_free(TAKE_PTR(frame->supervisor));
         pg_pool_free(TAKE_PTR(service->catalog));
         http_server_free(TAKE_PTR(frame->ops));
         transfers_free(TAKE_PTR(service->transfers));
@@ -88,6 +92,7 @@ static void begin_stop(struct frame *frame)
         if (frame->service.stopping)
                 return;
         frame->service.stopping = true;
+        supervisor_stopping(frame->supervisor, STOP_TIME);
         uv_timer_stop(&frame->drain_timer);
         frame->stop_by = clock_boot_ms() + STOP_DEADLINE;
         frame->service.definition->stop(&frame->service);
@@ -112,6 +117,7 @@ static void on_signal(uv_signal_t *signal, int number)
         if (ms > 0) {
                 log_info("draining", "signal", name, NULL);
                 service->draining = true;
+                supervisor_stopping(frame->supervisor, ms + STOP_TIME);
                 uv_timer_start(&frame->drain_timer, drained, (uint64_t)ms, 0);
                 return;
         }
@@ -318,8 +324,10 @@ int service_main(int argc, char **argv, const struct service_definition *definit
                 return exit_status_of(&err);
         }
         log_info("started", "version", TENANTRY_VERSION, NULL);
+        frame->supervisor = supervisor_new(&frame->service);
         run_until_stopped(frame);
         uv_loop_close(&frame->service.loop);
+        alarm(0); /* what was waited for has ended */
         log_info("stopped", NULL);
         return frame->status;
 }

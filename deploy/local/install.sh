@@ -12,7 +12,7 @@ repository=$(cd "$here/../.." && pwd)
 cache=${TENANTRY_CACHE:-$repository/.run/cache}
 
 build=(gcc libc6-dev clang make pkg-config libuv1-dev libmicrohttpd-dev libcurl4-openssl-dev libidn2-dev libpq-dev
-        librdkafka-dev libjansson-dev libssl-dev libunistring-dev uthash-dev libcmocka-dev ccache)
+        librdkafka-dev libjansson-dev libssl-dev libsystemd-dev libunistring-dev uthash-dev libcmocka-dev ccache)
 run=(python3 kcat jq curl ca-certificates) # and postgresql, java, maven, which may be there by other names
 test=(python3-pytest python3-psycopg python3-aiohttp python3-confluent-kafka python3-cryptography python3-jsonschema
         python3-yaml)
