@@ -403,7 +403,7 @@ def test_a_whole_fleet_is_woken_in_batches_and_who_is_busy_holds_up_nobody(
     with as_service(fleet) as busy, as_service(fleet) as waker:
         busy.autocommit = False
         busy.execute("select lock_tenant(%s)", (tenant_number(5),))
-        woken = []
+        woken: list[int] = []
         while not woken or woken[-1] == 200:
             woken.append(one(waker, "select wake_some(200)"))
         assert sum(woken) == many - 1 and max(woken) == 200

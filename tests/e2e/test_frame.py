@@ -129,7 +129,7 @@ def test_the_supervisor_is_told_of_start_readiness_life_and_end(stack: Stack) ->
             eventually(lambda: supervisor.heard("STATUS=ready"), 10, "it is ready")
             assert supervisor.lines.index("READY=1") < supervisor.lines.index("STATUS=ready")
             before = supervisor.signs_of_life()
-            eventually(lambda: supervisor.signs_of_life() >= before + 3, 3, "it gives signs of life")
+            eventually(lambda wanted=before + 3: supervisor.signs_of_life() >= wanted, 3, "it gives signs of life")
             assert not supervisor.heard("STOPPING=1")
             service.stop()
             assert supervisor.heard("STOPPING=1") and supervisor.heard("STATUS=stopping")

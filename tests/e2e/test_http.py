@@ -306,7 +306,7 @@ def test_without_a_good_token_nothing_is_done(
     if allowed is None:
         return
     headers = {} if sent is None else {"authorization": sent}
-    answer = Api(api.url, None).call(method, path, GOOD if method == "POST" else None, **headers)
+    answer = Api(api.url, None).call(method, path, GOOD if method == "POST" else None, raw=None, timeout=60, **headers)
     problem(answer, 401)
     assert answer.headers["www-authenticate"].startswith("Bearer")
 

@@ -29,7 +29,7 @@ def stack() -> Iterator[Stack]:
     for made in make_stack("postgres", options={"LEASE": SHORT_LEASE, "JANITOR_INTERVAL": "1s", "SMTP_URL": nowhere}):
         yield made
         with mail_server() as server, sends_by(made, server):
-            eventually(lambda: try_again(made) == 0, 30, "all mails are sent")
+            eventually(lambda stack=made: try_again(stack) == 0, 30, "all mails are sent")
 
 
 def sends_by(stack: Stack, server: MailServer, **more: str) -> Any:

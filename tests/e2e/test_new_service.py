@@ -11,8 +11,8 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from deploy.local.process import ServerProcess
 from deploy.local.ports import reserve_port
+from deploy.local.process import ServerProcess
 from deploy.local.stack import CATALOG, REPOSITORY, Service, Stack
 
 from .client import Api, eventually

@@ -350,10 +350,10 @@ def test_the_invitation_leads_to_the_providers_own_link(stack: Stack, api: Api) 
     assert page.get(f"/invite/{link}").status == 200
     answer = page.call("POST", f"/invite/{link}", raw=b"", content_type="application/x-www-form-urlencoded")
     assert answer.status == 303, answer
-    link = urlsplit(answer.headers["location"])
-    assert link.path.startswith("/auth/") and link.path.endswith("/verify")
+    location = urlsplit(answer.headers["location"])
+    assert location.path.startswith("/auth/") and location.path.endswith("/verify")
     slug = api.tenant(tenant)["slug"]
-    assert parse_qs(link.query)["redirect_to"] == [f"https://{slug}.example.com"], "not to the project's default"
+    assert parse_qs(location.query)["redirect_to"] == [f"https://{slug}.example.com"], "not to the project's default"
 
 
 def test_clicks_without_end_make_neither_operations_nor_secrets_without_end(stack: Stack, api: Api) -> None:

@@ -71,7 +71,7 @@ def test_the_new_programs_before_init_wait_for_it_and_touch_nothing(stack: Stack
         for service in newer:
             service.start()
         for service in newer:
-            eventually(lambda: '"catalog_version"' in readiness(service), 20, f"{service.name} says what it waits for")
+            eventually(lambda at=service: '"catalog_version"' in readiness(at), 20, f"{service.name} says what it waits for")
             assert "tenantry init" in readiness(service)
         load.wait_for(202, 5)
         fences = rows(stack, "select saga_id, fence from provisioner.saga where status = 'running' order by 1")
