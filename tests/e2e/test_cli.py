@@ -490,7 +490,9 @@ def test_on_a_terminal_watching_draws_a_board(stack: Stack, tenant: str, width: 
         assert terminal.process.wait(10) == 0
 
 
-def test_a_board_shows_steps_suspensions_long_names_and_how_many_more_there_are(stack: Stack, api: Api, tenant: str) -> None:
+def test_a_board_shows_steps_suspensions_long_names_and_how_many_more_there_are(
+    stack: Stack, api: Api, tenant: str
+) -> None:
     """At 40 columns; and it is drawn anew when the terminal gets another size."""
     closed = api.ready_tenant("Closed Pharmacy Of The North")
     api.wait_operation(api.command(closed, "suspend", {"reason": "unpaid"}).json["operation_id"])

@@ -70,6 +70,7 @@ def test_monitoring_sees_the_fleet_its_alerts_and_what_waits(stack: Stack, api: 
         }
         told: dict[str, float] = {}
         for service in services(stack):
+
             def counted(service: Service = service) -> bool:
                 told.update(service.metrics())
                 return all(told.get(name) == value for name, value in wanted.items())

@@ -129,7 +129,10 @@ def test_a_service_key_that_is_refused_is_read_again_and_named(stack: Stack, api
     stack.postgres.execute("update provisioner.saga set next_at = now() where status = 'running'", "tenantry")
     assert api.wait_operation(operation, 40)["state"] == "succeeded"
     assert service_key_of(stack, tenant) != before, "what was read again is stored"
-    with fault(stack, "PUT", "/admin/users/", refused, 1), fault(stack, "GET", "/api-keys", {"kind": "delay", "seconds": 0.1}):
+    with (
+        fault(stack, "PUT", "/admin/users/", refused, 1),
+        fault(stack, "GET", "/api-keys", {"kind": "delay", "seconds": 0.1}),
+    ):
         assert api.wait_operation(api.command(tenant, "resume").json["operation_id"], 20)["state"] == "succeeded"
 
 
@@ -375,7 +378,9 @@ def test_clicks_without_end_make_neither_operations_nor_secrets_without_end(stac
         assert page.get(path).status == 200  # to look costs nothing
     asked = f"select count(*) from catalog.operation where tenant_id = '{tenant}' and kind = 'invite_link'"
     open_ones = asked + " and state = 'accepted'"
-    eventually(lambda: rows(stack, asked) == [["20"]] and rows(stack, open_ones) == [["0"]], 30, "all clicks are dealt with")
+    eventually(
+        lambda: rows(stack, asked) == [["20"]] and rows(stack, open_ones) == [["0"]], 30, "all clicks are dealt with"
+    )
     kept = f"select generation from provisioner.secret where tenant_id = '{tenant}' and field = 'invite_link'"
     assert rows(stack, kept) == rows(stack, f"select link_made from provisioner.tenant where tenant_id = '{tenant}'")
 
