@@ -76,7 +76,7 @@ help:
 ## make demo [DRIVER=supabase]  start everything on this machine and watch signups become tenants
 demo:
 	@case "$(DRIVER)" in postgres|supabase) ;; *) echo "DRIVER is postgres or supabase"; exit 2 ;; esac
-	@deploy/local/install.sh build run test
+	@deploy/local/install.sh build run demo $(if $(filter supabase,$(DRIVER)),sandbox)
 	@$(MAKE) --no-print-directory -s -j$$(nproc) programs
 	@$(PYTHON) -m deploy.local.demo up --driver $(DRIVER)
 
@@ -92,13 +92,15 @@ clean-data:
 test:
 	@scripts/test
 
-## make lint                    format, cppcheck, Python's syntax
+## make lint                    format, cppcheck, ruff and types in Python
 lint:
+	@deploy/local/install.sh lint
 	@scripts/lint
 
-## make format                  put C into the house's format
+## make format                  put C and Python into the house's format
 format:
-	@clang-format -i $(shell git ls-files '*.c' '*.h')
+	@deploy/local/install.sh lint
+	@scripts/lint --format
 
 ## make clean                   remove what was built
 clean:
