@@ -26,16 +26,19 @@ WARNINGS := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wundef -Wformat=2 -W
 # glibc's checks need optimization, and would hide from the sanitizers what they look for.
 known = $(firstword $(foreach flag,$(1),$(shell printf '\043include <stdio.h>\n' | \
 	$(CC) -O2 -Werror $(flag) -x c -c -o /dev/null - 2>/dev/null && echo $(flag))))
-HARDENING := -fstack-protector-strong $(call known,-fstack-clash-protection) $(call known,-fcf-protection=full)
+HARDENING = -fstack-protector-strong $(call known,-fstack-clash-protection) $(call known,-fcf-protection=full) $(CHECKED)
 ifneq ($(filter release clang,$(VARIANT)),)
-HARDENING += -U_FORTIFY_SOURCE $(call known,-D_FORTIFY_SOURCE=3 -D_FORTIFY_SOURCE=2)
+CHECKED = -U_FORTIFY_SOURCE $(call known,-D_FORTIFY_SOURCE=3 -D_FORTIFY_SOURCE=2)
 endif
 
-PACKAGE_CFLAGS := $(shell pkg-config --cflags $(PACKAGES))
-ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DTENANTRY_VERSION='"$(VERSION)"' -I. $(WARNINGS) $(CFLAGS_$(VARIANT)) $(HARDENING) \
-	-fPIE $(PACKAGE_CFLAGS) $(CPPFLAGS) $(CFLAGS)
+# Asked once, and only where something is built: the compiler may have to be installed first.
+once = $(eval $(1) := $(2))$($(1))
+ASKED_CFLAGS = $(call once,ASKED_CFLAGS,$(HARDENING) $(shell pkg-config --cflags $(PACKAGES)))
+ASKED_LIBS = $(call once,ASKED_LIBS,$(shell pkg-config --libs $(PACKAGES)))
+ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DTENANTRY_VERSION='"$(VERSION)"' -I. $(WARNINGS) $(CFLAGS_$(VARIANT)) -fPIE \
+	$(ASKED_CFLAGS) $(CPPFLAGS) $(CFLAGS)
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now $(LDFLAGS)
-LIBS := $(shell pkg-config --libs $(PACKAGES)) -lm
+LIBS = $(ASKED_LIBS) -lm
 
 # What was made with other flags is made again.
 FLAGS := $(BUILD)/flags

@@ -293,11 +293,14 @@ static void run_until_stopped(struct frame *frame)
 int service_main(int argc, char **argv, const struct service_definition *definition)
 {
         const struct config_table tables[] = { SERVICE_OPTIONS, definition->options };
-        struct frame *frame = NEW(struct frame);
-        void *config = mem_alloc(1, definition->config_size);
-        const struct service_config *common = config;
+        /* For the life of the process, in sight of those who look for leaks at its end. */
+        static struct frame *frame;
+        static void *config;
+        const struct service_config *common;
         struct err err = { 0 };
 
+        frame = NEW(struct frame);
+        common = config = mem_alloc(1, definition->config_size);
         protect_process();
         setenv("UV_THREADPOOL_SIZE", BLOCKING_THREADS, 0); /* before the first of them is started */
         frame->service.definition = definition;

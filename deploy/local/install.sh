@@ -184,7 +184,8 @@ fetch_kafka() {
         rm -rf "$cache"/kafka.fresh.* # what an interrupted fetch left
         fresh=$(mktemp -d "$cache/kafka.fresh.XXXXXX")
         chmod 755 "$fresh"
-        said=$(mvn -B -q -Dstyle.color=never -f "$here/kafka/pom.xml" dependency:copy-dependencies \
+        # In the C locale Java finds no path with letters beyond ASCII.
+        said=$(LC_ALL=C.UTF-8 mvn -B -q -Dstyle.color=never -f "$here/kafka/pom.xml" dependency:copy-dependencies \
                 -DincludeScope=runtime -DoutputDirectory="$fresh/libs" 2>&1) ||
                 fail "Maven could not fetch Kafka's jars:"$'\n'"$said"
 
