@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
+import socket
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from confluent_kafka import Producer
@@ -13,7 +17,7 @@ from confluent_kafka import Producer
 from deploy.local.stack import REPOSITORY, Service, Stack
 
 from .client import Api, eventually
-from .service_faults import armed
+from .service_faults import armed, told
 from .topics import cloudevent
 
 
@@ -66,6 +70,7 @@ def test_monitoring_sees_the_fleet_its_alerts_and_what_waits(stack: Stack, api: 
         }
         told: dict[str, float] = {}
         for service in services(stack):
+
             def counted(service: Service = service) -> bool:
                 told.update(service.metrics())
                 return all(told.get(name) == value for name, value in wanted.items())
@@ -83,3 +88,78 @@ def test_monitoring_sees_the_fleet_its_alerts_and_what_waits(stack: Stack, api: 
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
     documented = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert measured == documented, measured ^ documented
+
+
+class Supervisor:
+    """The socket that a supervisor such as systemd gives to a service, and what came to it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: list[str] = []
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        self.socket.setblocking(False)
+
+    def heard(self, line: str) -> bool:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.lines += self.socket.recv(4096).decode().splitlines()
+        return line in self.lines
+
+    def signs_of_life(self) -> int:
+        self.heard("")
+        return self.lines.count("WATCHDOG=1")
+
+
+@contextlib.contextmanager
+def supervised(stack: Stack, service: Service, **more: str) -> Iterator[Supervisor]:
+    path = stack.root / "notify"
+    supervisor = Supervisor(path)
+    try:
+        with told(service, NOTIFY_SOCKET=str(path), **more):
+            yield supervisor
+    finally:
+        supervisor.socket.close()
+        path.unlink()
+
+
+def test_the_supervisor_is_told_of_start_readiness_life_and_end(stack: Stack) -> None:
+    for service in services(stack):
+        with supervised(stack, service, WATCHDOG_USEC="600000") as supervisor:
+            eventually(lambda: supervisor.heard("READY=1"), 10, "it has started")
+            eventually(lambda: supervisor.heard("STATUS=ready"), 10, "it is ready")
+            assert supervisor.lines.index("READY=1") < supervisor.lines.index("STATUS=ready")
+            before = supervisor.signs_of_life()
+            eventually(lambda wanted=before + 3: supervisor.signs_of_life() >= wanted, 3, "it gives signs of life")
+            assert not supervisor.heard("STOPPING=1")
+            service.stop()
+            assert supervisor.heard("STOPPING=1") and supervisor.heard("STATUS=stopping")
+
+
+def test_a_loop_that_hangs_gives_no_sign_of_life(stack: Stack) -> None:
+    gateway = stack.services["gateway-0"]
+    with supervised(stack, gateway, WATCHDOG_USEC="300000") as supervisor:
+        eventually(lambda: supervisor.signs_of_life() > 0, 10, "it lives")
+        with gateway.process.paused():
+            last = supervisor.signs_of_life()
+            with contextlib.suppress(TimeoutError):
+                supervisor.socket.settimeout(1)
+                raise AssertionError(f"a sign of a life that is not there: {supervisor.socket.recv(4096)!r}")
+        supervisor.socket.setblocking(False)
+        eventually(lambda: supervisor.signs_of_life() > last, 10, "it lives again")
+
+
+def test_the_supervisor_is_told_to_wait_for_who_drains(stack: Stack) -> None:
+    gateway = stack.services["gateway-0"]
+    with supervised(stack, gateway, DRAIN="100s") as supervisor:
+        gateway.process.signal(signal.SIGTERM)
+        eventually(lambda: supervisor.heard("STOPPING=1"), 10, "it says that it stops")
+        assert supervisor.heard("EXTEND_TIMEOUT_USEC=110000000")
+        gateway.process.signal(signal.SIGTERM)  # enough
+        gateway.process.wait(20)
+
+
+def test_a_supervisor_that_cannot_be_told_is_a_warning(stack: Stack) -> None:
+    gateway = stack.services["gateway-0"]
+    with told(gateway, NOTIFY_SOCKET="/nowhere/notify"):
+        assert "the supervisor cannot be told" in gateway.log_path.read_text()
