@@ -1,5 +1,6 @@
 -- What is asked for each command keeps its plans. A function in SQL that cannot be inlined is planned anew at each call, which
--- took twice as long as all that was done.
+-- took twice as long as all that was done. A plan that was made while a table was empty must not read all of it when it is
+-- not empty any more (until it is analyzed), so these know no other way than an index.
 -- migrate:up
 set local check_function_bodies = off;
 
@@ -13,6 +14,7 @@ $$;
 
 create or replace function catalog.wanted_access(p_tenant_id uuid) returns text
 language plpgsql stable
+set enable_seqscan = off
 as $$
 begin
     return case when exists (
@@ -45,9 +47,12 @@ $$;
 
 create or replace function provisioner.give_way(t provisioner.tenant) returns void
 language plpgsql
+set enable_seqscan = off
 as $$
+declare
+    v_next text := next_activity(t); -- not in the condition: there it is asked for each row
 begin
-    if exists (select from catalog.activity where kind = next_activity(t) and urgent) then
+    if exists (select from catalog.activity where kind = v_next and urgent) then
         update saga
         set cancel_wanted = true, background = false, next_at = least(next_at, clock_timestamp())
         where tenant_id = t.tenant_id
@@ -74,44 +79,52 @@ begin
 end
 $$;
 
+-- One after the other, each by its key, whatever the statistics say: there are few open ones or very many.
 create or replace function provisioner.settle_operations(p_tenant_id uuid) returns void
 language plpgsql
+set enable_seqscan = off
 as $$
+declare
+    v tenant;
+    v_reached boolean;
+    v_operation record;
 begin
-    update catalog.operation o
-    set state = case
-            when o.kind in ('suspend', 'resume') and o.target < w.version then 'superseded'
-            when r.reached then 'succeeded'
-            else 'superseded'
-        end,
-        finished_at = clock_timestamp()
-    from tenant t
-    left join catalog.access_wanted w
-        on w.tenant_id = t.tenant_id
-        and w.source = 'operator',
-    lateral (
-        select case k.kind
-            when 'signup' then t.state = 'ready'
-            when 'suspend' then t.state = 'ready' and t.access_applied = catalog.wanted_access(t.tenant_id)
-            when 'resume' then t.state = 'ready' and t.access_applied = catalog.wanted_access(t.tenant_id)
-            when 'archive' then t.state = 'archived'
-            when 'deprovision' then t.state = 'deprovisioned'
-            when 'rotate_credentials' then t.rotation_applied >= k.target
-            when 'backup' then t.backup_done >= k.target
-            when 'resend_invite' then t.invite_sent >= k.target
-            when 'invite_link' then t.link_made >= k.target
-            when 'retry' then t.state in ('ready', 'archived', 'deprovisioned') and t.retry_done >= coalesce(k.target, 0)
+    select * into v from tenant where tenant_id = p_tenant_id;
+    for v_operation in
+        select operation_id, kind, target
+        from catalog.operation
+        where tenant_id = p_tenant_id
+          and service = 'provisioner'
+          and state = 'accepted'
+    loop
+        v_reached := case v_operation.kind
+            when 'signup' then v.state = 'ready'
+            when 'suspend' then v.state = 'ready' and v.access_applied = catalog.wanted_access(p_tenant_id)
+            when 'resume' then v.state = 'ready' and v.access_applied = catalog.wanted_access(p_tenant_id)
+            when 'archive' then v.state = 'archived'
+            when 'deprovision' then v.state = 'deprovisioned'
+            when 'rotate_credentials' then v.rotation_applied >= v_operation.target
+            when 'backup' then v.backup_done >= v_operation.target
+            when 'resend_invite' then v.invite_sent >= v_operation.target
+            when 'invite_link' then v.link_made >= v_operation.target
+            when 'retry' then v.state in ('ready', 'archived', 'deprovisioned')
+                and v.retry_done >= coalesce(v_operation.target, 0)
             else false
-        end as reached,
-        k.operation_id
-        from catalog.operation k
-        where k.tenant_id = t.tenant_id
-          and k.service = 'provisioner'
-          and k.state = 'accepted'
-    ) r
-    where t.tenant_id = p_tenant_id
-      and o.operation_id = r.operation_id
-      and (r.reached or t.state = 'deprovisioned' or (t.state = 'archived' and o.kind <> 'deprovision'));
+        end;
+        if v_reached or v.state = 'deprovisioned' or (v.state = 'archived' and v_operation.kind <> 'deprovision') then
+            update catalog.operation
+            set state = case
+                    when kind in ('suspend', 'resume') and target < (
+                        select version from catalog.access_wanted
+                        where tenant_id = p_tenant_id and source = 'operator') then 'superseded'
+                    when v_reached then 'succeeded'
+                    else 'superseded'
+                end,
+                finished_at = clock_timestamp()
+            where operation_id = v_operation.operation_id
+              and state = 'accepted';
+        end if;
+    end loop;
 end
 $$;
 
