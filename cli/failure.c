@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 static json_t *failure; /* the first one of this call; NULL once it is printed, or where there is none */
-static bool failure_told;
+static bool failure_told, silent;
 
 static void keep_failure(enum exit_code code, const char *message, const json_t *more)
 {
@@ -26,6 +26,8 @@ static int fail(enum exit_code code, const json_t *more, const char *format, va_
 
         if (vasprintf(&message, format, args) < 0)
                 abort();
+        if (silent)
+                return code;
         fprintf(stderr, "tenantry: %s\n", message);
         keep_failure(code, message, more);
         return code;
@@ -49,6 +51,11 @@ int cli_fail_with(enum exit_code code, const json_t *more, const char *format, .
         fail(code, more, format, args);
         va_end(args);
         return code;
+}
+
+void cli_keep_silent(bool now)
+{
+        silent = now;
 }
 
 int cli_blame(enum exit_code code, const char *message)

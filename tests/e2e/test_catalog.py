@@ -10,6 +10,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def admin(catalog: Stack) -> Iterator[psycopg.Connection[Any]]:
 
 
 def one(session: psycopg.Connection[Any], sql: str, *values: Any) -> Any:
-    row = session.execute(sql, values).fetchone()
+    row = session.execute(sql, values or None).fetchone()
     assert row is not None
     return row[0]
 
@@ -269,6 +270,24 @@ def test_services_have_one_number_space_of_dead_letters(catalog: Stack, admin: p
     admin.execute("delete from catalog.dead_letter")
 
 
+def test_a_dead_letter_that_its_topic_does_not_have_is_not_dropped(catalog: Stack, admin: psycopg.Connection[Any]) -> None:
+    message = json.dumps({"topic": "t", "partition": 3, "offset": 7, "headers": [], "value": "AAAA"})
+    with as_service(catalog) as session:
+        session.execute("select put_dead_letter(%s, 'not_json', null, 'no')", (message,))
+    letter = one(admin, "select id from catalog.dead_letter")
+    drop = "select catalog.drop_dead_letter(%s, %s, 'me')"
+    with as_service(catalog, "gateway") as gateway:
+        assert one(gateway, drop, letter, "not_json") == "not_published"
+        assert one(gateway, drop, letter, None) == "not_confirmed"
+        admin.execute("select catalog.dead_letters_published(%s)", ([letter],))
+        assert one(gateway, drop, letter, "not_json") == "dropped"
+        assert one(gateway, drop, letter, "not_json") == "not_found"
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            gateway.execute("select catalog.record_deed('t', 'x', 1, 'y', null, 'me')")
+    told = one(admin, "select data from catalog.tenant_event where type = 'tenant.operator.acted.v1' and message_key = 't[3]@7'")
+    assert told == {"action": "dead_letter_dropped", "id": letter, "about": "t[3]@7", "code": "not_json", "by": "me"}
+
+
 def file_of(tenant: str, name: str, days: float = 0) -> dict[str, Any]:
     return {"tenant_id": tenant, "name": name, "bytes": 100, "age": int(days * 86400)}
 
@@ -344,30 +363,79 @@ def pages(session: psycopg.Connection[Any], sql: str) -> int:
     return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
 
+MIDDLE = f"'{datetime.now(UTC) - timedelta(hours=3)}'"  # as a cursor has it
+
+# State, subdomain, plan, place and id of the cursor, first and last id, beginning, search; then the order.
 LISTS = {
-    "the first page": "gateway: SQL_TENANTS null null null null null",
-    "a page in the middle": f"gateway: SQL_TENANTS null null null (now()-interval'3h') '{tenant_number(1)}'",
-    "of one state": "gateway: SQL_TENANTS 'attention' null null null null",
-    "of one plan": "gateway: SQL_TENANTS null null 'chain' null null",
-    "by its name": "gateway: SQL_TENANTS null 'fleet-17' null null null",
+    "the first page": {},
+    "a page in the middle": {"place": MIDDLE, "id": f"'{tenant_number(1)}'"},
+    "of one state": {"state": "'attention'"},
+    "of one plan": {"plan": "'chain'"},
+    "by its name": {"subdomain": "'fleet-17'"},
+    "of names that begin so": {"begins": "'fleet-19'", "sort": "subdomain"},
+    "by the beginning of an id": {"first": "'00000000-0000-4000-8000-000000000a00'", "last": "'00000000-0000-4000-8000-000000000aff'"},
+    "the newest": {"sort": "-created_at"},
+    "what changed last": {"sort": "-since"},
+    "what changed last, in the middle": {"sort": "-since", "place": MIDDLE, "id": f"'{tenant_number(1)}'"},
+    "of one plan by name": {"sort": "subdomain", "plan": "'starter'"},
+    "from the end of the names": {"sort": "-subdomain", "place": "'fleet-5'", "id": f"'{tenant_number(1)}'"},
+    "of one state by name": {"sort": "subdomain", "state": "'attention'"},
+    "what a search finds": {"search": "'%sund nr. 1234%'"},
+    "what a search does not find": {"search": "'%no such%'", "sort": "-since"},
+    "what a search finds everywhere": {"search": "'%apotheke%'"},
 }
+ORDERS = {
+    "created_at": ("created_at", "timestamptz"),
+    "since": ("state_since", "timestamptz"),
+    "subdomain": ('slug collate "C"', "text"),
+}
+VALUES = ["state", "subdomain", "plan", "place", "id", "limit", "first", "last", "begins", "search"]
 
 
-def statement(name: str, *parameters: str) -> str:
-    """The gateway's own statement of that name, with these values."""
-    source = Path("services/gateway/reads.c").read_text()
-    text = source.partition(f"{name}[] =")[2].partition(";")[0]
-    sql = "".join(part.strip()[1:-1] for part in text.strip().splitlines())
-    for number, value in enumerate(parameters, 1):
-        sql = sql.replace(f"${number}", value)
+def statement(name: str) -> str:
+    """The gateway's own statement of that name."""
+    source = Path("services/gateway/lists.c").read_text()
+    text = source.partition(f"{name}[] =")[2].partition(";\n")[0]
+    return "".join(part.strip()[1:-1].replace('\\"', '"') for part in text.strip().splitlines())
+
+
+def filled(sql: str, *values: str) -> str:
+    """With the values in place of its parameters."""
+    for number in range(len(values), 0, -1):
+        sql = sql.replace(f"${number}", f"({values[number - 1]})")
     return sql
+
+
+def page_of_tenants(**wish: str) -> str:
+    sort = wish.get("sort", "created_at")
+    column, kind = ORDERS[sort.removeprefix("-")]
+    after, way = ("<", "desc") if sort.startswith("-") else (">", "asc")
+    sql = statement("SQL_TENANTS")
+    for number, part in enumerate((column, kind, after, way, "p.place"), 1):
+        sql = sql.replace(f"%{number}$s", part)
+    return filled(sql, *({"limit": "50", **wish}.get(name, "null") for name in VALUES))
 
 
 @pytest.mark.parametrize("which", LISTS)
 def test_a_page_of_tenants_costs_what_it_shows(fleet: Stack, which: str) -> None:
-    name, *values = LISTS[which].removeprefix("gateway: ").split()
     with as_service(fleet, "gateway") as gateway:
-        assert pages(gateway, statement(name, *values, "50")) < 1500
+        assert pages(gateway, page_of_tenants(**dict(LISTS[which]))) < 1500
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["null", "null", "null", "null", "50", "null", "null"],
+        ["null", "null", MIDDLE, f"'{tenant_number(1)}'", "50", "null", "null"],
+        [f"'{tenant_number(77)}'", "null", "null", "null", "50", "null", "null"],
+        ["null", "'failed'", "null", "null", "50", "null", "null"],
+        ["null", "null", "null", "null", "50", "'00000000-0000-4000-8000-000000000a00'", "'00000000-0000-4000-8000-000000000aff'"],
+    ],
+    ids=["the newest", "in the middle", "of one tenant", "of one state", "by the beginning of an id"],
+)  # fmt: skip
+def test_a_page_of_operations_costs_what_it_shows(fleet: Stack, values: list[str]) -> None:
+    with as_service(fleet, "gateway") as gateway:
+        assert pages(gateway, filled(statement("SQL_OPERATIONS"), *values)) < 1500
 
 
 @pytest.mark.parametrize(

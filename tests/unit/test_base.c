@@ -183,6 +183,21 @@ static void test_only_lower_case_uuids_are_valid_ids(void **state)
                 assert_false(id_is_valid(bad[i]));
 }
 
+static void test_the_beginning_of_an_id_spans_all_ids_that_begin_so(void **state)
+{
+        static const char *const bad[] = { "", "G", "A", "01890a5dd", "01890a5d-ac96-774b-bcce-b302099a80570", "%" };
+        struct id first, last;
+
+        (void)state;
+        assert_true(id_span("01890a5d-a", &first, &last));
+        assert_string_equal(first.text, "01890a5d-a000-0000-0000-000000000000");
+        assert_string_equal(last.text, "01890a5d-afff-ffff-ffff-ffffffffffff");
+        assert_true(id_span("01890a5d-ac96-774b-bcce-b302099a8057", &first, &last));
+        assert_string_equal(first.text, last.text);
+        for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+                assert_false(id_span(bad[i], &first, &last));
+}
+
 static void test_times_are_printed_in_utc_with_milliseconds(void **state)
 {
         static const struct {
@@ -825,6 +840,7 @@ int main(void)
                 SENTENCE(test_new_ids_are_valid_version_seven_and_differ),
                 SENTENCE(test_derived_ids_depend_on_every_part_and_its_borders),
                 SENTENCE(test_only_lower_case_uuids_are_valid_ids),
+                SENTENCE(test_the_beginning_of_an_id_spans_all_ids_that_begin_so),
                 SENTENCE(test_times_are_printed_in_utc_with_milliseconds),
                 SENTENCE(test_the_clocks_go_forward),
                 CONFIG_SENTENCE(test_configuration_falls_back_to_declared_values),
