@@ -270,7 +270,9 @@ def test_services_have_one_number_space_of_dead_letters(catalog: Stack, admin: p
     admin.execute("delete from catalog.dead_letter")
 
 
-def test_a_dead_letter_that_its_topic_does_not_have_is_not_dropped(catalog: Stack, admin: psycopg.Connection[Any]) -> None:
+def test_a_dead_letter_that_its_topic_does_not_have_is_not_dropped(
+    catalog: Stack, admin: psycopg.Connection[Any]
+) -> None:
     message = json.dumps({"topic": "t", "partition": 3, "offset": 7, "headers": [], "value": "AAAA"})
     with as_service(catalog) as session:
         session.execute("select put_dead_letter(%s, 'not_json', null, 'no')", (message,))
@@ -284,7 +286,10 @@ def test_a_dead_letter_that_its_topic_does_not_have_is_not_dropped(catalog: Stac
         assert one(gateway, drop, letter, "not_json") == "not_found"
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             gateway.execute("select catalog.record_deed('t', 'x', 1, 'y', null, 'me')")
-    told = one(admin, "select data from catalog.tenant_event where type = 'tenant.operator.acted.v1' and message_key = 't[3]@7'")
+    told = one(
+        admin,
+        "select data from catalog.tenant_event where type = 'tenant.operator.acted.v1' and message_key = 't[3]@7'",
+    )
     assert told == {"action": "dead_letter_dropped", "id": letter, "about": "t[3]@7", "code": "not_json", "by": "me"}
 
 
@@ -373,7 +378,10 @@ LISTS = {
     "of one plan": {"plan": "'chain'"},
     "by its name": {"subdomain": "'fleet-17'"},
     "of names that begin so": {"begins": "'fleet-19'", "sort": "subdomain"},
-    "by the beginning of an id": {"first": "'00000000-0000-4000-8000-000000000a00'", "last": "'00000000-0000-4000-8000-000000000aff'"},
+    "by the beginning of an id": {
+        "first": "'00000000-0000-4000-8000-000000000a00'",
+        "last": "'00000000-0000-4000-8000-000000000aff'",
+    },
     "the newest": {"sort": "-created_at"},
     "what changed last": {"sort": "-since"},
     "what changed last, in the middle": {"sort": "-since", "place": MIDDLE, "id": f"'{tenant_number(1)}'"},

@@ -82,7 +82,10 @@ def test_an_admin_that_is_no_superuser_is_not_held_up_by_tenants_either(
     tenant, other = api.ready_tenant("Obstinate Shop"), api.ready_tenant("Obstructed Shop")
     mine, theirs = parts_of(app, tenant), parts_of(app, other)
     session = psycopg.connect(**mine)
-    for change in (f"revoke all on large object {{0}} from {mine['user']}", f"grant select on large object {{0}} to {theirs['user']}"):
+    for change in (
+        f"revoke all on large object {{0}} from {mine['user']}",
+        f"grant select on large object {{0}} to {theirs['user']}",
+    ):
         made = session.execute("select lo_create(0)").fetchone()
         assert made is not None
         session.execute(change.format(made[0]))

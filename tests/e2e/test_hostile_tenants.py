@@ -239,7 +239,9 @@ def test_whom_a_tenant_let_into_its_database_is_out_after_a_rotation(stack: Stac
     assert not guest.gets_in(host.database)
 
 
-def test_an_accomplice_cannot_hold_up_a_suspension_by_the_login_it_was_given(stack: Stack, accomplices: Accomplices) -> None:
+def test_an_accomplice_cannot_hold_up_a_suspension_by_the_login_it_was_given(
+    stack: Stack, accomplices: Accomplices
+) -> None:
     """By a session in its own database, which nobody has a reason to end but this."""
     host, guest = accomplices.host, accomplices.guest
     with stopped(stack.services["provisioner-0"]):
@@ -325,7 +327,9 @@ def test_what_others_granted_to_a_tenants_roles_does_not_keep_them(stack: Stack,
         one.execute(grants.format(found[0]))
     tenant.deprovisioned()
     assert is_alive(session) and not is_alive(open_one)
-    left = stack.postgres.execute("select count(*) from pg_roles where rolname like :'name' || '%'", name=tenant.database)
+    left = stack.postgres.execute(
+        "select count(*) from pg_roles where rolname like :'name' || '%'", name=tenant.database
+    )
     assert left == "0"
 
 
@@ -352,7 +356,9 @@ def test_tenants_that_hold_locks_do_not_hold_up_the_backups_of_others(sign_up: A
         session.execute("begin; lock table branches in access exclusive mode")
         assert api.command(holder.id, "backup").status == 202
     for holder in holders:
-        eventually(lambda h=holder: (h.api.tenant(h.id).get("activity") or {}).get("kind") == "backup", 20, "it is begun")
+        eventually(
+            lambda h=holder: (h.api.tenant(h.id).get("activity") or {}).get("kind") == "backup", 20, "it is begun"
+        )
     tenant.succeeds("backup")
     for holder, session in zip(holders, sessions, strict=True):
         eventually(lambda h=holder: error_of(h) == "dump_locked", 30, "the error says what it waits for")
