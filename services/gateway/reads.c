@@ -40,10 +40,16 @@ static const char SQL_CONNECTION[] = "select * from gateway.connection where ten
 static const char SQL_OPERATION[] =
         "select to_jsonb(o) - 'body_hash' as operation from gateway.operation o where operation_id = $1::uuid";
 
-static const char SQL_INVENTORY[] = "select coalesce(jsonb_agg(to_jsonb(i) order by i.verdict <> 'ours' desc, "
-                                    "i.driver, i.server, i.name), '[]') as list, "
-                                    "(select archive from gateway.archive) as archive "
-                                    "from gateway.inventory i";
+/* What is not in order first. */
+static const char SQL_INVENTORY[] =
+        "with page as materialized ("
+        "select * from gateway.inventory "
+        "where ($1::boolean is null or (verdict = 'ours', driver, server, name) > ($1::boolean, $2, $3, $4)) "
+        "order by verdict = 'ours', driver, server, name "
+        "limit $5::int) "
+        "select (select coalesce(jsonb_agg(to_jsonb(p) order by p.verdict = 'ours', p.driver, p.server, p.name), '[]') "
+        "from page p) as list, "
+        "(select archive from gateway.archive) as archive";
 
 static const char SQL_ALERTS[] =
         "select coalesce(jsonb_agg(to_jsonb(a) order by a.alert_id desc), '[]') as list from "
@@ -78,6 +84,26 @@ static bool parse_cursor(const char *cursor, char **ret_time, char **ret_tenant)
         return true;
 }
 
+/* How many a page shows; answers what is no such number. */
+static bool read_limit(struct http_request *request, long otherwise, char ret[16])
+{
+        const char *text = http_query(request, "limit");
+        char *end = "";
+        long count = text ? strtol(text, &end, 10) : otherwise;
+
+        if (count < 1 || count > PAGE_LIMIT || *end != '\0') {
+                http_answer_problem(request, 400, "invalid_field", "limit", "limit must be 1 to 500");
+                return false;
+        }
+        snprintf(ret, 16, "%ld", count);
+        return true;
+}
+
+static void refuse_cursor(struct http_request *request)
+{
+        http_answer_problem(request, 400, "invalid_field", "cursor", "this cursor was not given out by us");
+}
+
 static void answer_tenants(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
 {
         json_t *list = json_array(), *body = json_pack("{s:o}", "tenants", list);
@@ -101,21 +127,17 @@ static void answer_tenants(struct gateway *gateway, struct http_request *request
 
 void tenants_get(struct gateway *gateway, struct http_request *request, const char *caller)
 {
-        const char *cursor = http_query(request, "cursor"), *limit_text = http_query(request, "limit");
+        const char *cursor = http_query(request, "cursor");
         auto_free char *time = NULL, *tenant = NULL;
-        char limit[16], *end = "";
-        long count = limit_text ? strtol(limit_text, &end, 10) : PAGE_DEFAULT;
+        char limit[16];
 
         (void)caller;
         if (cursor != NULL && !parse_cursor(cursor, &time, &tenant)) {
-                http_answer_problem(request, 400, "invalid_field", "cursor", "this cursor was not given out by us");
+                refuse_cursor(request);
                 return;
         }
-        if (count < 1 || count > PAGE_LIMIT || *end != '\0') {
-                http_answer_problem(request, 400, "invalid_field", "limit", "limit must be 1 to 500");
+        if (!read_limit(request, PAGE_DEFAULT, limit))
                 return;
-        }
-        snprintf(limit, sizeof(limit), "%ld", count);
         read_catalog(gateway, request, SQL_TENANTS,
                      PARAMS(http_query(request, "state"), http_query(request, "subdomain"), http_query(request, "plan"),
                             time, tenant, limit),
@@ -216,18 +238,66 @@ static void answer_list(struct gateway *gateway, struct http_request *request, c
         http_answer_json(request, 200, json_pack("{s:o}", "items", json_column(rows, 0, "list")));
 }
 
+/* Behind this item the next page begins: [in order, driver, server, name] in base64url. */
+static json_t *inventory_cursor(const json_t *item)
+{
+        auto_json *place = json_pack("[b, s, s, s]", strcmp(json_text(item, "verdict"), "ours") == 0,
+                                     json_text(item, "driver"), json_text(item, "server"), json_text(item, "name"));
+        auto_free char *text = json_print(place);
+        auto_free char *cursor = crypto_base64url(text, strlen(text));
+
+        return json_string(cursor);
+}
+
+static bool parse_inventory_cursor(const char *cursor, json_t **ret_place)
+{
+        auto_free unsigned char *plain = mem_alloc(strlen(cursor) + 1, 1);
+        auto_json *place = NULL;
+        int length = strlen(cursor) > 1000 ? -1 : crypto_base64_decode(cursor, plain);
+
+        if (length < 0 || json_parse((char *)plain, (size_t)length, &place, NULL) < 0 || json_array_size(place) != 4 ||
+            !json_is_boolean(json_array_get(place, 0)))
+                return false;
+        for (size_t i = 1; i < 4; i++)
+                if (!json_is_string(json_array_get(place, i)))
+                        return false;
+        *ret_place = TAKE_PTR(place);
+        return true;
+}
+
 static void answer_inventory(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
 {
+        const char *limit = http_query(request, "limit");
+        json_t *list = json_column(rows, 0, "list");
+        size_t count = json_array_size(list);
+        bool full = count == (size_t)(limit ? atoi(limit) : PAGE_LIMIT);
+
         (void)gateway;
         http_answer_json(request, 200,
-                         json_pack("{s:o, s:o}", "items", json_column(rows, 0, "list"), "archive",
-                                   json_column(rows, 0, "archive")));
+                         json_pack("{s:o, s:o, s:o}", "items", list, "archive", json_column(rows, 0, "archive"),
+                                   "next_cursor",
+                                   full ? inventory_cursor(json_array_get(list, count - 1)) : json_null()));
 }
 
 void inventory_get(struct gateway *gateway, struct http_request *request, const char *caller)
 {
+        const char *cursor = http_query(request, "cursor"), *columns[4] = { NULL };
+        auto_json *place = NULL;
+        char limit[16];
+
         (void)caller;
-        read_catalog(gateway, request, SQL_INVENTORY, NO_PARAMS, answer_inventory);
+        if (cursor != NULL && !parse_inventory_cursor(cursor, &place)) {
+                refuse_cursor(request);
+                return;
+        }
+        if (!read_limit(request, PAGE_LIMIT, limit))
+                return;
+        if (place != NULL)
+                columns[0] = json_is_true(json_array_get(place, 0)) ? "true" : "false";
+        for (size_t i = 1; place != NULL && i < 4; i++)
+                columns[i] = json_string_value(json_array_get(place, i));
+        read_catalog(gateway, request, SQL_INVENTORY, PARAMS(columns[0], columns[1], columns[2], columns[3], limit),
+                     answer_inventory);
 }
 
 void alerts_get(struct gateway *gateway, struct http_request *request, const char *caller)

@@ -63,6 +63,8 @@ static const struct http_parameter TENANTS_QUERY[] = {
 
 static const struct http_parameter STREAM_QUERY[] = { { "tenant_id", NULL }, { NULL, NULL } };
 
+static const struct http_parameter INVENTORY_QUERY[] = { { "limit", NULL }, { "cursor", NULL }, { NULL, NULL } };
+
 static const struct http_parameter ALERTS_QUERY[] = { { "all", NULL }, { NULL, NULL } };
 
 #define ENDPOINT(...)                                                                                                  \
@@ -98,7 +100,7 @@ const struct http_route GATEWAY_ROUTES[] = {
         COMMAND("backup", "backup"),
         COMMAND("resend-invite", "resend_invite"),
         ROUTE("GET", "/api/stream", SCOPE_READ, stream_get, .query = STREAM_QUERY),
-        ROUTE("GET", "/api/admin/inventory", SCOPE_ADMIN, inventory_get),
+        ROUTE("GET", "/api/admin/inventory", SCOPE_ADMIN, inventory_get, .query = INVENTORY_QUERY),
         ROUTE("GET", "/api/admin/alerts", SCOPE_ADMIN, alerts_get, .query = ALERTS_QUERY),
         ROUTE("GET", "/api/admin/dead-letters", SCOPE_ADMIN, dead_letters_get),
         ROUTE("GET", "/api/admin/dead-letters/{id}", SCOPE_ADMIN, dead_letter_get),
