@@ -189,11 +189,11 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(BUILD)/libtenantry.a $(FLAGS)
 	@mkdir -p $(@D)
 	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -MMD -MP -o $@ $< $(BUILD)/libtenantry.a $(LIBS)
 
-## make bench [BENCH=--long]    measure it beside the bare cost, on real servers; writes bench/RESULTS.md
+## make bench [BENCH=--long] [PEERS=DIR]    measure it beside the bare cost and other servers; writes bench/RESULTS.md
 bench:
 	@deploy/local/install.sh build run test
 	@$(MAKE) --no-print-directory -s -j$$(nproc) programs $(BUILD)/bench/load $(BUILD)/bench/produce
-	@TENANTRY_BUILD=$(abspath $(BUILD)) $(PYTHON) -m bench.run --programs $(abspath $(BUILD))/bench $(BENCH)
+	@TENANTRY_BUILD=$(abspath $(BUILD)) $(PYTHON) -m bench.run --programs $(abspath $(BUILD))/bench $(if $(PEERS),--peers "$(PEERS)") $(BENCH)
 
 $(BUILD)/bench/load $(BUILD)/bench/produce: $(BUILD)/bench/%: bench/%.c $(FLAGS)
 	@mkdir -p $(@D)

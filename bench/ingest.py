@@ -52,7 +52,7 @@ def ingest_stack(root: Path) -> Iterator[Stack]:
         stack.destroy()
 
 
-def _watched(command: list[str], environment: dict[str, str], measuring: Callable[[int], None]) -> dict[str, Any]:
+def watched(command: list[str], environment: dict[str, str], measuring: Callable[[int], None]) -> dict[str, Any]:
     """Runs a generator; calls measuring with its pid when its warm-up is over; returns its result."""
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -126,7 +126,7 @@ def _measured(
         for name in used:
             used[name] *= scale
 
-    result = _watched(command, environment, measure)
+    result = watched(command, environment, measure)
     return Ingest(result, used, rss_mb(gateway) if gateway is not None else 0.0)
 
 
@@ -145,7 +145,7 @@ def soak(
             time.sleep(max(0.0, began + second - time.monotonic()))
             samples.append((second, rss_mb(gateway)))
 
-    result = _watched(command, environment, sample)
+    result = watched(command, environment, sample)
     samples.append((seconds, rss_mb(gateway)))
     say(f"  soak: {samples[0][1]:.1f} MB at the start, {samples[-1][1]:.1f} MB after {seconds} s")
     return samples, result

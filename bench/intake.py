@@ -38,6 +38,7 @@ class Intake:
     """So many commands, each for another tenant, that waited in Kafka when the provisioners were started."""
 
     command: str
+    provisioners: int
     count: int
     seconds: float
     transactions: int
@@ -112,4 +113,4 @@ def measure_intake(stack: Stack, command: str, count: int, provisioners: int) ->
         _, seconds, transactions = taken()
     for service in services:
         service.stop()
-    return Intake(command, count, seconds, transactions, cpu)
+    return Intake(command, provisioners, count, seconds, transactions, cpu)

@@ -6,8 +6,11 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from .fleet import Timed
 from .ingest import CONNECTIONS, SOAK_RATE, Ingest
+from .intake import COMMANDS, Intake
 from .machine import CORES
+from .peers import Peer
 from .supabase import COMING_UP_SECONDS, OWN_LIMIT, PROVIDER_LIMIT, Wave
 from .tenants import Round
 
@@ -224,4 +227,74 @@ minute and endpoint, {COMING_UP_SECONDS} s until a project is up, by its clock. 
     }
 
 {table(["endpoint", "requests", "429"], endpoints)}
+"""
+
+
+def intake_section(measured: Sequence[Intake]) -> str:
+    rows, verdicts = [], []
+    for provisioners in sorted({each.provisioners for each in measured}):
+        for command in COMMANDS:
+            those = [m for m in measured if m.command == command and m.provisioners == provisioners]
+            rate = statistics.median(m.per_second for m in those)
+            rows.append([
+                f"{command}, {provisioners} provisioner(s)", f"{rate:,.0f}/s",
+                f"{statistics.median(m.count / m.transactions for m in those):.0f}",
+                *(f"{statistics.median(m.cpu_us(p) for m in those):.0f} µs" for p in ("postgres", "provisioner", "broker")),
+                f"{_others([m.cpu for m in those], [m.seconds for m in those]):.0f} %",
+            ])  # fmt: skip
+            verdicts.append(
+                [f"{command}: 3,000/s, {provisioners} provisioner(s)", f"{rate:,.0f}/s", verdict(rate >= 3000)]
+            )
+    runs = len(measured) // len(rows)
+    return f"""## 5. Intake: commands into the catalog
+
+{
+        measured[
+            0
+        ].count:,} commands, each for another tenant, wait in Kafka's six partitions when the provisioners are started; fsync is
+on. From the first that is in the catalog to the last, by the catalog's own times. `resume` changes a fact and is settled at
+once; `suspend` also begins a saga. The same processes publish history and snapshots meanwhile and work on what was begun
+(the fleet's databases are nowhere, so that its sagas come no further than their connections): that is in the figures. CPU
+is per command. Medians of {runs} run(s).
+
+{table(["", "taken", "commands a transaction", "PostgreSQL's CPU", "provisioners' CPU", "broker CPU", "others"], rows)}
+
+{table(["target", "measured", ""], verdicts)}
+"""
+
+
+def fleet_section(tenants: int, lists: Sequence[Timed], statements: Sequence[Timed]) -> str:
+    def rows(those: Sequence[Timed]) -> list[list[str]]:
+        return [[each.what, f"{each.median_ms:.1f} ms", f"{each.longest_ms:.1f} ms"] for each in those]
+
+    worst = max(each.median_ms for each in lists)
+    return f"""## 6. Lists and loads with {tenants:,} tenants
+
+Rows of a fleet of {tenants:,} tenants in the catalog, and as many in the inventory; no provisioner runs. Lists by HTTP from
+the gateway, over one connection, {lists[0].times} times each; what services ask the catalog again and again, as they do.
+
+{table(["list", "median", "longest"], rows(lists))}
+
+{table(["target", "measured", ""], [["any page under 50 ms (medians)", f"{worst:.1f} ms", verdict(worst < 50)]])}
+
+{table(["statement", "median", "longest"], rows(statements))}
+"""
+
+
+def peers_section(measured: Sequence[Peer]) -> str:
+    rows = []
+    for name in dict.fromkeys(each.name for each in measured):
+        those = [each for each in measured if each.name == name]
+        rows.append([
+            name, f"{statistics.median(each.per_second for each in those):,.0f}/s",
+            *(_ms(statistics.median(float(each.result[p]) for each in those)) for p in ("p50_us", "p99_us")),
+            *(f"{statistics.median(each.cpu_us(p) for each in those):.1f} µs" for p in ("server", "broker")),
+            f"{max(each.rss_mb for each in those):.1f} MB", f"{statistics.median(each.others for each in those):.0f} %",
+        ])  # fmt: skip
+    return f"""## 7. Beside other servers
+
+The gateway and servers that do the same work on the same Kafka, one after the other, with the generator and the load of
+section 1. CPU is per request. Medians of {len(measured) // len(rows)} round(s), every other one backwards.
+
+{table(["server", "requests", "p50", "p99", "server CPU", "broker CPU", "RSS", "others"], rows)}
 """

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import ingest, report, supabase, tenants
+from . import fleet, ingest, intake, peers, report, supabase, tenants
 from .machine import CORES, facts
 
 HERE = Path(__file__).resolve().parent
-SECTIONS = ("ingest", "tenants", "supabase")
+SECTIONS = ("ingest", "tenants", "supabase", "intake", "fleet", "peers")
 
 
 def say(text: str) -> None:
@@ -83,6 +83,33 @@ def run_supabase(given: argparse.Namespace) -> str:
         return report.supabase_section(supabase.measure_wave(root, given.signups, given.rate, say))
 
 
+def run_intake(given: argparse.Namespace) -> str:
+    say(f"intake: {given.runs} runs of {given.commands} commands, with 1 and with 2 provisioners")
+    measured: list[intake.Intake] = []
+    for _ in range(given.runs):
+        for provisioners in (1, 2):
+            with scratch() as root, intake.intake_stack(root, given.commands) as stack:
+                for command in intake.COMMANDS:
+                    measured.append(intake.measure_intake(stack, command, given.commands, provisioners))
+                    say(f"  {provisioners} provisioner(s), {command}: {measured[-1].per_second:,.0f}/s")
+    return report.intake_section(measured)
+
+
+def run_fleet(given: argparse.Namespace) -> str:
+    say(f"fleet: lists and statements with {given.fleet} tenants")
+    with scratch() as root, fleet.fleet_stack(root, given.fleet) as stack:
+        return report.fleet_section(given.fleet, fleet.measure_lists(stack), fleet.measure_statements(stack))
+
+
+def run_peers(given: argparse.Namespace) -> str:
+    if given.peers is None:
+        say("peers: SKIPPED, for no directory of peers was given (PEERS=DIR, or --peers DIR)")
+        return "## 7. Beside other servers\n\nSkipped: no directory of peers was given (`make bench PEERS=DIR`).\n"
+    say(f"peers: {given.runs} rounds of {given.seconds} s of the gateway and of what {given.peers} describes")
+    with scratch() as root:
+        return report.peers_section(peers.measure_peers(root, given, say))
+
+
 def header() -> str:
     load = os.getloadavg()[0]
     machine = report.table(["", ""], facts())
@@ -106,6 +133,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--tenants", type=int, default=100, help="tenants of a run (%(default)s)")
     parser.add_argument("--signups", type=int, help="Supabase signups: 200, or 1,000 with --long")
     parser.add_argument("--rate", type=int, default=3, help="how much faster the provider's clock runs (%(default)s)")
+    parser.add_argument("--commands", type=int, default=20000, help="commands of a run of intake (%(default)s)")
+    parser.add_argument("--fleet", type=int, default=100000, help="tenants of the large fleet (%(default)s)")
+    parser.add_argument("--peers", type=Path, help="directory of servers to compare with; see bench/peers.py")
     parser.add_argument("--programs", type=Path, required=True, help="directory of load and produce")
     parser.add_argument("--output", type=Path, default=HERE / "RESULTS.md", help="where the tables go (%(default)s)")
     given = parser.parse_args()
@@ -121,7 +151,10 @@ def read_options() -> argparse.Namespace:
 def main() -> int:
     given = read_options()
     parts = [header()]
-    runners = {"ingest": run_ingest, "tenants": run_tenants, "supabase": run_supabase}
+    runners = {
+        "ingest": run_ingest, "tenants": run_tenants, "supabase": run_supabase, "intake": run_intake, "fleet": run_fleet,
+        "peers": run_peers,
+    }  # fmt: skip
     for section in given.sections:
         parts.append(runners[section](given))
         say("\n" + parts[-1])

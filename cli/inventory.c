@@ -1,10 +1,13 @@
 /* `tenantry inventory`: what there is at the providers and in the archive, at a glance. */
 #include "cli/api.h"
 #include "cli/listing.h"
+#include "common/base/buf.h"
 #include "common/base/memory.h"
 
 #include <stdio.h>
 #include <string.h>
+
+#define INVENTORY "/api/admin/inventory"
 
 static const char *const VERDICTS[] = { "orphan", "ghost", "drift", "quarantined", "ours" };
 
@@ -99,10 +102,28 @@ static bool tell_inventory(const json_t *answer)
         return true;
 }
 
+/* All pages as one answer. */
 static int fetch_inventory(void *context, json_t **ret)
 {
+        auto_buf path = { 0 };
+        int status;
+
         (void)context;
-        return api_get("/api/admin/inventory", ret);
+        buf_add_text(&path, INVENTORY);
+        status = api_get(path.data, ret);
+        while (status == EXIT_GOOD && json_text(*ret, "next_cursor") != NULL) {
+                auto_json *page = NULL;
+
+                buf_reset(&path);
+                buf_add_text(&path, INVENTORY);
+                api_add_query(&path, "cursor", json_text(*ret, "next_cursor"));
+                status = api_get(path.data, &page);
+                if (status != EXIT_GOOD)
+                        break;
+                json_array_extend(json_object_get(*ret, "items"), json_object_get(page, "items"));
+                json_object_set(*ret, "next_cursor", json_object_get(page, "next_cursor"));
+        }
+        return status;
 }
 
 int run_inventory(int argc, char **argv)

@@ -86,6 +86,12 @@ def test_tenants_spread_over_servers_and_wait_for_room(stack: Stack, api: Api) -
     eventually(lambda: stuck not in open_alerts(api), 20, "the alert is over")
     for tenant in (first, second):
         assert api.tenant(tenant)["state"] == "ready"
+    miscounted = rows(
+        stack,
+        "select name from provisioner.server s where placed <> (select count(*) from provisioner.database d "
+        "where d.server = s.name and d.status <> 'deleted')",
+    )
+    assert not miscounted
 
 
 def unready(stack: Stack) -> list[list[str]]:

@@ -402,7 +402,7 @@ VALUES = ["state", "subdomain", "plan", "place", "id", "limit", "first", "last",
 
 def statement(name: str) -> str:
     """The gateway's own statement of that name."""
-    source = Path("services/gateway/lists.c").read_text()
+    source = "".join(Path(f"services/gateway/{file}.c").read_text() for file in ("lists", "reads"))
     text = source.partition(f"{name}[] =")[2].partition(";\n")[0]
     return "".join(part.strip()[1:-1].replace('\\"', '"') for part in text.strip().splitlines())
 
@@ -477,6 +477,43 @@ def test_all_who_ask_how_many_there_are_are_told_by_one_who_counts_the_leaves_of
         counting.commit()
         assert one(asking, told) == one(counting, told)
     assert pages(admin, "select * from catalog.census_now") < FLEET / 50
+
+
+@pytest.mark.parametrize("place", ["null", """'[true, "postgres", "elsewhere", "tn_fleet_2000"]'"""])
+def test_a_page_of_the_inventory_costs_what_it_shows(fleet: Stack, admin: psycopg.Connection[Any], place: str) -> None:
+    admin.execute(
+        "insert into inventory (driver, server, name, tenant_id, generation, verdict) "
+        "select driver, server, name, tenant_id, generation, 'ours' from database where server = 'elsewhere' "
+        "on conflict do nothing"
+    )
+    admin.execute("analyze inventory")
+    with as_service(fleet, "gateway") as gateway:
+        assert pages(gateway, filled(statement("SQL_INVENTORY"), place, "50")) < 200
+        assert pages(gateway, filled(statement("SQL_INVENTORY"), place, "500")) < 1000
+
+
+def test_how_many_databases_a_server_has_is_known_without_counting_them(
+    fleet: Stack, admin: psycopg.Connection[Any]
+) -> None:
+    server = {"name": "elsewhere", "capacity": 10, "tenant_host": "127.0.0.1", "tenant_port": "1"}
+    placed, count = (
+        "select placed from server where name = 'elsewhere'",
+        "select count(*) from database where server = 'elsewhere'",
+    )
+    before = admin.execute(
+        "select name, region, capacity, tenant_host, tenant_port from server where enabled"
+    ).fetchall()
+    try:
+        admin.execute("select sync_servers(%s)", (json.dumps([server]),))
+        assert one(admin, placed) == one(admin, count) == FLEET, "the server is younger than its databases"
+        for status, gone in (("deleted", 1), ("deleted", 1), ("quarantined", 0), ("live", 0)):
+            admin.execute("update database set status = %s where tenant_id = %s", (status, tenant_number(7)))
+            assert one(admin, placed) == FLEET - gone
+    finally:
+        named = [
+            dict(zip(("name", "region", "capacity", "tenant_host", "tenant_port"), row, strict=True)) for row in before
+        ]
+        admin.execute("select sync_servers(%s)", (json.dumps(named),))
 
 
 def test_the_load_is_told_without_looking_at_the_whole_fleet(fleet: Stack) -> None:

@@ -213,6 +213,24 @@ def test_a_tenant_whose_database_was_dropped_by_hand_is_a_ghost_and_can_be_depro
     eventually(lambda: "inventory:postgres:local" not in open_alerts(api), 20, "the alert is over")
 
 
+def test_the_inventory_comes_in_pages_with_what_is_not_in_order_first(stack: Stack, api: Api) -> None:
+    """Of a provider that nobody looks at here: its rows stay as they are."""
+    made = ", ".join(f"('supabase', '', 'paged-{n}', '{'orphan' if n % 3 else 'ours'}')" for n in range(7))
+    stack.postgres.execute(f"insert into provisioner.inventory (driver, server, name, verdict) values {made}", CATALOG)
+    try:
+        seen, cursor = [], ""
+        while cursor is not None:
+            page = api.get(f"/api/admin/inventory?limit=2{cursor and '&cursor=' + cursor}").json
+            assert len(page["items"]) <= 2
+            seen += [(item["verdict"], item["name"]) for item in page["items"] if item["driver"] == "supabase"]
+            cursor = page["next_cursor"]
+        assert seen == [("orphan", f"paged-{n}") for n in (1, 2, 4, 5)] + [("ours", f"paged-{n}") for n in (0, 3, 6)]
+        for query in ("limit=0", "limit=501", "limit=x", "cursor=x", "cursor=WzFd", "cursor=" + "A" * 1200):
+            assert api.get(f"/api/admin/inventory?{query}").status == 400, query
+    finally:
+        stack.postgres.execute("delete from provisioner.inventory where driver = 'supabase'", CATALOG)
+
+
 def test_a_database_whose_removal_was_interrupted_is_removed(stack: Stack, api: Api) -> None:
     """PostgreSQL lets nobody in any more, not even to prove whose it is; its row and its mark are still there."""
     tenant = api.ready_tenant("Halfway Shop")
