@@ -57,8 +57,7 @@ static int compare_rows(const void *a, const void *b)
 {
         const json_t *const *left = a, *const *right = b;
 
-        return sort_direction *
-               compare_values(listing_member(*left, sort_member), listing_member(*right, sort_member));
+        return sort_direction * compare_values(listing_member(*left, sort_member), listing_member(*right, sort_member));
 }
 
 static int sort_rows(const struct listing *listing, const char *sort, json_t *rows)

@@ -62,8 +62,7 @@ static int list_operations(int argc, char **argv)
         if (status == EXIT_GOOD)
                 status = cli_expect(argc, argv, 1);
         if (status == EXIT_GOOD && state != NULL && !is_state(state))
-                status = cli_usage("operation",
-                                   "--state is one of accepted, succeeded, failed, superseded, rejected");
+                status = cli_usage("operation", "--state is one of accepted, succeeded, failed, superseded, rejected");
         if (status == EXIT_GOOD && tenant != NULL)
                 status = api_find_tenant(tenant, &id);
         if (status != EXIT_GOOD)

@@ -1,5 +1,5 @@
-/* The lists of tenants, operations and alerts, a page at a time. What a page shows is decided by an index; only those rows
- * are made. */
+/* The lists of tenants, operations and alerts, a page at a time. What a page shows is decided by an index; only those
+ * rows are made. */
 #include "common/base/buf.h"
 #include "common/base/memory.h"
 #include "services/gateway/paging.h"
@@ -42,25 +42,25 @@ static const char SQL_OPERATIONS[] =
         "and ($6::uuid is null or operation_id between $6::uuid and $7::uuid) "
         "order by created_at desc, operation_id desc "
         "limit $5::int) "
-        "select p.operation_id as id, to_char(p.created_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US\"Z\"') as place, "
+        "select p.operation_id as id, to_char(p.created_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US\"Z\"') as "
+        "place, "
         "to_jsonb(o) - 'body_hash' || jsonb_build_object('slug', t.slug) as item "
         "from page p "
         "cross join lateral (select * from gateway.operation where operation_id = p.operation_id) o "
         "left join lateral (select slug from gateway.tenant_row where tenant_id = o.tenant_id) t on true "
         "order by p.created_at desc, p.operation_id desc";
 
-static const char SQL_ALERTS[] =
-        "select alert_id as place, '00000000-0000-0000-0000-000000000000' as id, to_jsonb(a) as item from gateway.alert a "
-        "where ($1::boolean or resolved_at is null) "
-        "and ($2::bigint is null or alert_id < $2::bigint) "
-        "order by alert_id desc limit $3::int";
+static const char SQL_ALERTS[] = "select alert_id as place, '00000000-0000-0000-0000-000000000000' as id, to_jsonb(a) "
+                                 "as item from gateway.alert a "
+                                 "where ($1::boolean or resolved_at is null) "
+                                 "and ($2::bigint is null or alert_id < $2::bigint) "
+                                 "order by alert_id desc limit $3::int";
 
 #define TIME_SHOWN "to_char(p.place at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US\"Z\"')"
 
 static bool is_subdomain(const char *text)
 {
-        return strlen(text) <= SUBDOMAIN_LIMIT &&
-               strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(text);
+        return strlen(text) <= SUBDOMAIN_LIMIT && strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(text);
 }
 
 struct column_order {

@@ -56,7 +56,8 @@ bool page_read(struct http_request *request, int64_t otherwise, bool (*is_place)
         if (cursor == NULL || parse_cursor(cursor, is_place, ret))
                 return true;
         page_release(ret);
-        http_answer_problem(request, 400, "invalid_field", "cursor", "this cursor was not given out by us for this list");
+        http_answer_problem(request, 400, "invalid_field", "cursor",
+                            "this cursor was not given out by us for this list");
         return false;
 }
 
@@ -83,9 +84,9 @@ void page_answer(struct http_request *request, const char *name, const struct pg
 
         for (int row = 0; row < count; row++)
                 json_array_append_new(list, json_column(rows, row, "item"));
-        http_answer_json(request, 200,
-                         json_pack("{s:o, s:o}", name, list, "next_cursor",
-                                   full ? next_cursor(rows, count - 1) : json_null()));
+        http_answer_json(
+                request, 200,
+                json_pack("{s:o, s:o}", name, list, "next_cursor", full ? next_cursor(rows, count - 1) : json_null()));
 }
 
 bool page_read_span(struct http_request *request, struct id *ret_first, struct id *ret_last)
