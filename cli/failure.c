@@ -19,6 +19,7 @@ static void keep_failure(enum exit_code code, const char *message, const json_t 
         json_object_update_missing(failure, (json_t *)more);
 }
 
+PRINTF(3, 0)
 static int fail(enum exit_code code, const json_t *more, const char *format, va_list args)
 {
         auto_free char *message = NULL;

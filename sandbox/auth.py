@@ -64,7 +64,8 @@ class Auth:
         last = max(1, -(-matching // size))
         links = [("next", number + 1)] if number < last else []
         listed = ", ".join(
-            f'<{request.url.with_query(page=page, per_page=size)}>; rel="{name}"' for name, page in (*links, ("last", last))
+            f'<{request.url.with_query(page=page, per_page=size)}>; rel="{name}"'
+            for name, page in (*links, ("last", last))
         )
         body = {"users": [describe(row) for row in rows], "aud": "authenticated"}
         return web.json_response(body, headers={"X-Total-Count": str(matching), "Link": listed})

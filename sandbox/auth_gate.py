@@ -36,7 +36,9 @@ def auth_error(request: web.Request, status: int, code: str, message: str, **mor
     one it is stands in the answer, and the code in a header of its own."""
     wanted, headers = request.headers.get(API_VERSION, ""), {"X-Sb-Error-Code": code}
     if is_version(wanted) and wanted >= NEW_ERRORS:
-        return Refusal(status, body={"code": code, "message": message, **more}, headers={**headers, API_VERSION: NEW_ERRORS})
+        return Refusal(
+            status, body={"code": code, "message": message, **more}, headers={**headers, API_VERSION: NEW_ERRORS}
+        )
     return Refusal(status, body={"code": status, "error_code": code, "msg": message, **more}, headers=headers)
 
 

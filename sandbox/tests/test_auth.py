@@ -105,7 +105,12 @@ def test_the_new_api_version_writes_errors_in_the_new_form(auth: Auth) -> None:
 def test_an_error_says_its_code_and_the_version_of_its_form(auth: Auth) -> None:
     old = auth.ask("GET", f"/admin/users/{ID}")
     assert old.headers["X-Sb-Error-Code"] == "user_not_found" and old.headers["X-Supabase-Api-Version"] is None
-    for wanted, told in (("2024-01-01", "2024-01-01"), ("2030-12-31", "2024-01-01"), ("2023-01-01", None), ("soon", None)):
+    for wanted, told in (
+        ("2024-01-01", "2024-01-01"),
+        ("2030-12-31", "2024-01-01"),
+        ("2023-01-01", None),
+        ("soon", None),
+    ):
         answer = auth.ask("GET", f"/admin/users/{ID}", headers={**auth.headers, "X-Supabase-Api-Version": wanted})
         assert answer.headers["X-Supabase-Api-Version"] == told, wanted
         assert answer.body["code"] == ("user_not_found" if told else 404)

@@ -208,11 +208,13 @@ def look_after_dead_letters(api: RecordingApi, life: Life) -> None:
     life.refused.append(sent(api.get(f"/api/admin/dead-letters/{again}").json))
     eventually(lambda: len(ours()) == len(life.refused), 20, "it was refused again")
     assert api.post("/api/admin/dead-letters/999999/replay").status == 404
-    letter = f"/api/admin/dead-letters/{again}"
-    assert api.call("DELETE", f"{letter}?confirm=another_code").status == 409
-    eventually(lambda: api.call("DELETE", f"{letter}?confirm={api.get(letter).json['code']}").status == 200, 20, "dropped")
-    assert api.call("DELETE", f"{letter}?confirm=any").status == 404
-    alert = next(each for each in api.get("/api/admin/alerts").json["items"] if each["cause"].startswith("dead-letters:"))
+    path = f"/api/admin/dead-letters/{again}"
+    assert api.call("DELETE", f"{path}?confirm=another_code").status == 409
+    eventually(lambda: api.call("DELETE", f"{path}?confirm={api.get(path).json['code']}").status == 200, 20, "dropped")
+    assert api.call("DELETE", f"{path}?confirm=any").status == 404
+    alert = next(
+        each for each in api.get("/api/admin/alerts").json["items"] if each["cause"].startswith("dead-letters:")
+    )
     assert api.post(f"/api/admin/alerts/{alert['alert_id']}/resolve").status == 200
     assert api.post("/api/admin/alerts/999999/resolve").status == 404
 

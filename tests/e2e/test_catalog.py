@@ -85,7 +85,9 @@ def command(session: psycopg.Connection[Any], tenant: str, name: str, **data: st
 
 def make_ready(admin: psycopg.Connection[Any], tenant: str) -> None:
     """As if its provisioning had ended well."""
-    admin.execute("update tenant set state = 'ready', access_applied = 'full', invite_sent = 1 where tenant_id = %s", (tenant,))
+    admin.execute(
+        "update tenant set state = 'ready', access_applied = 'full', invite_sent = 1 where tenant_id = %s", (tenant,)
+    )
     admin.execute("update saga set status = 'done', finished_at = now() where tenant_id = %s", (tenant,))
     admin.execute("delete from catalog.tenant_claim where tenant_id = %s", (tenant,))
     admin.execute("select settle_operations(%s)", (tenant,))
@@ -142,8 +144,14 @@ def test_a_name_that_is_held_is_not_given_away_and_a_similar_one_is_found(
 ) -> None:
     former = sign_up(provisioner, subdomain="held-shop")
     admin.execute("update slug set held_until = now() + interval '1 day' where slug = 'held-shop'")
-    assert one(provisioner, "select slug from tenant where tenant_id = %s", sign_up(provisioner, slug="held-shop")) == "held-shop-2"
-    assert one(provisioner, "select slug from tenant where tenant_id = %s", sign_up(provisioner, slug="held-shop")) == "held-shop-3"
+    assert (
+        one(provisioner, "select slug from tenant where tenant_id = %s", sign_up(provisioner, slug="held-shop"))
+        == "held-shop-2"
+    )
+    assert (
+        one(provisioner, "select slug from tenant where tenant_id = %s", sign_up(provisioner, slug="held-shop"))
+        == "held-shop-3"
+    )
     assert one(admin, "select tenant_id::text from slug where slug = 'held-shop'") == former
     admin.execute("update slug set held_until = now() - interval '1 s' where slug = 'held-shop'")
     heir = sign_up(provisioner, subdomain="held-shop")
@@ -206,7 +214,9 @@ def test_a_command_before_its_signup_says_that_it_waits(
     told = "select state, code from catalog.operation where operation_id = %s"
     assert admin.execute(told, (operation,)).fetchone() == ("accepted", "parked")
     signup = {"tenant_id": tenant, "company": "Late", "email": "a@late.test", "driver": "postgres", "slug": "late"}
-    provisioner.execute("select accept_event(%s, %s)", (event_of("tenant.signup.requested.v1", tenant), json.dumps(signup)))
+    provisioner.execute(
+        "select accept_event(%s, %s)", (event_of("tenant.signup.requested.v1", tenant), json.dumps(signup))
+    )
     assert admin.execute(told, (operation,)).fetchone() == ("accepted", None)
 
 
@@ -228,8 +238,12 @@ def test_a_held_saga_is_told_once_and_its_alert_ends_when_it_moves(
     provisioner: psycopg.Connection[Any], admin: psycopg.Connection[Any]
 ) -> None:
     tenant = sign_up(provisioner, slug="held-up")
-    saga = one(admin, "update saga set owner = 'me', fence = 7, data = '{\"a\": 1}' where tenant_id = %s returning saga_id", tenant)
-    hold = "select saga_hold(%s, 7, null, 60000, '{\"code\": \"token\", \"detail\": \"refused\"}', false, 'test-token')"
+    saga = one(
+        admin,
+        "update saga set owner = 'me', fence = 7, data = '{\"a\": 1}' where tenant_id = %s returning saga_id",
+        tenant,
+    )
+    hold = 'select saga_hold(%s, 7, null, 60000, \'{"code": "token", "detail": "refused"}\', false, \'test-token\')'
     provisioner.execute(hold, (saga,))
     provisioner.execute(hold, (saga,))
     held = admin.execute("select held_for, attempt, data ->> 'a' from saga where saga_id = %s", (saga,)).fetchone()
@@ -238,7 +252,9 @@ def test_a_held_saga_is_told_once_and_its_alert_ends_when_it_moves(
     assert admin.execute(open_alert).fetchall() == [(2,)]
     provisioner.execute("select watch_stuck()")
     assert admin.execute(open_alert).fetchall() == [(2,)], "somebody still waits"
-    provisioner.execute("select saga_advance(%s, 7, 'reserve', 'create', 'running', 10, '{}', null, 1000, false)", (saga,))
+    provisioner.execute(
+        "select saga_advance(%s, 7, 'reserve', 'create', 'running', 10, '{}', null, 1000, false)", (saga,)
+    )
     provisioner.execute("select watch_stuck()")
     assert admin.execute(open_alert).fetchall() == []
 
@@ -254,7 +270,9 @@ def test_services_have_one_number_space_of_dead_letters(catalog: Stack, admin: p
     admin.execute("delete from catalog.dead_letter")
 
 
-def test_a_dead_letter_that_its_topic_does_not_have_is_not_dropped(catalog: Stack, admin: psycopg.Connection[Any]) -> None:
+def test_a_dead_letter_that_its_topic_does_not_have_is_not_dropped(
+    catalog: Stack, admin: psycopg.Connection[Any]
+) -> None:
     message = json.dumps({"topic": "t", "partition": 3, "offset": 7, "headers": [], "value": "AAAA"})
     with as_service(catalog) as session:
         session.execute("select put_dead_letter(%s, 'not_json', null, 'no')", (message,))
@@ -268,7 +286,10 @@ def test_a_dead_letter_that_its_topic_does_not_have_is_not_dropped(catalog: Stac
         assert one(gateway, drop, letter, "not_json") == "not_found"
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             gateway.execute("select catalog.record_deed('t', 'x', 1, 'y', null, 'me')")
-    told = one(admin, "select data from catalog.tenant_event where type = 'tenant.operator.acted.v1' and message_key = 't[3]@7'")
+    told = one(
+        admin,
+        "select data from catalog.tenant_event where type = 'tenant.operator.acted.v1' and message_key = 't[3]@7'",
+    )
     assert told == {"action": "dead_letter_dropped", "id": letter, "about": "t[3]@7", "code": "not_json", "by": "me"}
 
 
@@ -357,7 +378,10 @@ LISTS = {
     "of one plan": {"plan": "'chain'"},
     "by its name": {"subdomain": "'fleet-17'"},
     "of names that begin so": {"begins": "'fleet-19'", "sort": "subdomain"},
-    "by the beginning of an id": {"first": "'00000000-0000-4000-8000-000000000a00'", "last": "'00000000-0000-4000-8000-000000000aff'"},
+    "by the beginning of an id": {
+        "first": "'00000000-0000-4000-8000-000000000a00'",
+        "last": "'00000000-0000-4000-8000-000000000aff'",
+    },
     "the newest": {"sort": "-created_at"},
     "what changed last": {"sort": "-since"},
     "what changed last, in the middle": {"sort": "-since", "place": MIDDLE, "id": f"'{tenant_number(1)}'"},
@@ -431,6 +455,7 @@ def test_a_page_of_operations_costs_what_it_shows(fleet: Stack, values: list[str
         ("select watch_stuck()", 200),
         ("select prune()", 2000),
         ("select * from saga_backlog()", 100),
+        ("select * from catalog.census()", 100),
         ("select * from catalog.snapshots_to_publish(500)", 1000),  # those of the tests before are due
     ],
 )
@@ -438,6 +463,20 @@ def test_what_is_asked_every_few_seconds_does_not_look_at_the_whole_fleet(fleet:
     with as_service(fleet) as session:
         session.execute(sql)  # plans and caches
         assert pages(session, sql) < most
+
+
+def test_all_who_ask_how_many_there_are_are_told_by_one_who_counts_the_leaves_of_an_index(
+    fleet: Stack, admin: psycopg.Connection[Any]
+) -> None:
+    admin.execute("delete from catalog.census")
+    with as_service(fleet) as counting, as_service(fleet, "gateway") as asking:
+        counting.autocommit = False
+        told = "select count from catalog.census() where what = 'tenants' and label = 'ready'"
+        assert one(counting, told) >= FLEET
+        assert asking.execute(told).fetchall() == [], "who asks meanwhile does not wait, and does not count as well"
+        counting.commit()
+        assert one(asking, told) == one(counting, told)
+    assert pages(admin, "select * from catalog.census_now") < FLEET / 50
 
 
 def test_the_load_is_told_without_looking_at_the_whole_fleet(fleet: Stack) -> None:
@@ -456,28 +495,42 @@ def test_a_whole_fleet_is_woken_in_batches_and_who_is_busy_holds_up_nobody(
     with as_service(fleet) as busy, as_service(fleet) as waker:
         busy.autocommit = False
         busy.execute("select lock_tenant(%s)", (tenant_number(5),))
-        woken = []
+        woken: list[int] = []
         while not woken or woken[-1] == 200:
             woken.append(one(waker, "select wake_some(200)"))
         assert sum(woken) == many - 1 and max(woken) == 200
         busy.rollback()
         assert one(waker, "select wake_some(200)") == 1
-    assert one(admin, "select count(*) from saga where kind = 'access' and status = 'running' and tenant_id <= %s",
-               tenant_number(FLEET)) == many
+    assert (
+        one(
+            admin,
+            "select count(*) from saga where kind = 'access' and status = 'running' and tenant_id <= %s",
+            tenant_number(FLEET),
+        )
+        == many
+    )
 
 
 def test_secrets_under_an_old_key_are_found_among_many_and_one_that_does_not_open_holds_up_none(
     fleet: Stack, admin: psycopg.Connection[Any], provisioner: psycopg.Connection[Any]
 ) -> None:
-    admin.execute("update secret set sealed = 'old.x' where field = 'owner_password' and tenant_id < %s", (tenant_number(300),))
-    admin.execute("update secret set sealed = 'lost.x' where field = 'owner_password' and tenant_id = %s", (tenant_number(1000),))
+    admin.execute(
+        "update secret set sealed = 'old.x' where field = 'owner_password' and tenant_id < %s", (tenant_number(300),)
+    )
+    admin.execute(
+        "update secret set sealed = 'lost.x' where field = 'owner_password' and tenant_id = %s", (tenant_number(1000),)
+    )
     found: set[str] = set()
     for _ in range(400):
-        batch = provisioner.execute("select tenant_id::text, sealed from secrets_to_rewrap('control', 'c1', 50)").fetchall()
+        batch = provisioner.execute(
+            "select tenant_id::text, sealed from secrets_to_rewrap('control', 'c1', 50)"
+        ).fetchall()
         found |= {sealed for _, sealed in batch}
         for tenant, sealed in batch:
             if sealed == "old.x":
-                admin.execute("update secret set sealed = 'c1.x' where field = 'owner_password' and tenant_id = %s", (tenant,))
+                admin.execute(
+                    "update secret set sealed = 'c1.x' where field = 'owner_password' and tenant_id = %s", (tenant,)
+                )
         if not any(sealed == "old.x" for _, sealed in batch):
             break
     assert found == {"old.x", "lost.x"}

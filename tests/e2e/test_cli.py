@@ -317,7 +317,7 @@ def test_an_archived_dump_is_opened_and_a_damaged_one_is_not(stack: Stack, api: 
     keys = {"CONTROL_KEYS": stack.settings["keys"]["control"]}
     whole = subprocess.run(
         [str(stack.build / "tenantry"), "archive", "cat", str(path)],
-        env={"PATH": os.environ["PATH"], "ASAN_OPTIONS": "detect_leaks=0", **keys}, capture_output=True, timeout=30,
+        env={"PATH": os.environ["PATH"], **keys}, capture_output=True, timeout=30,
     )  # fmt: skip
     assert whole.returncode == 0 and whole.stdout.startswith(b"PGDMP")
     listed = subprocess.run(["pg_restore", "--list"], input=whole.stdout, capture_output=True, timeout=30)
@@ -361,7 +361,9 @@ def test_on_a_terminal_watching_draws_a_board(stack: Stack, tenant: str, width: 
         assert terminal.process.wait(10) == 0
 
 
-def test_a_board_shows_steps_suspensions_long_names_and_how_many_more_there_are(stack: Stack, api: Api, tenant: str) -> None:
+def test_a_board_shows_steps_suspensions_long_names_and_how_many_more_there_are(
+    stack: Stack, api: Api, tenant: str
+) -> None:
     """At 40 columns; and it is drawn anew when the terminal gets another size."""
     closed = api.ready_tenant("Closed Pharmacy Of The North")
     api.wait_operation(api.command(closed, "suspend", {"reason": "unpaid"}).json["operation_id"])

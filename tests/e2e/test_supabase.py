@@ -129,7 +129,10 @@ def test_a_service_key_that_is_refused_is_read_again_and_named(stack: Stack, api
     stack.postgres.execute("update provisioner.saga set next_at = now() where status = 'running'", "tenantry")
     assert api.wait_operation(operation, 40)["state"] == "succeeded"
     assert service_key_of(stack, tenant) != before, "what was read again is stored"
-    with fault(stack, "PUT", "/admin/users/", refused, 1), fault(stack, "GET", "/api-keys", {"kind": "delay", "seconds": 0.1}):
+    with (
+        fault(stack, "PUT", "/admin/users/", refused, 1),
+        fault(stack, "GET", "/api-keys", {"kind": "delay", "seconds": 0.1}),
+    ):
         assert api.wait_operation(api.command(tenant, "resume").json["operation_id"], 20)["state"] == "succeeded"
 
 
@@ -148,7 +151,9 @@ def test_new_keys_at_the_provider_are_read_again_without_anybody(stack: Stack, a
 
 
 def way_of(stack: Stack, tenant: str) -> list[list[str]]:
-    return rows(stack, f"select host, owner_login from provisioner.database where tenant_id = '{tenant}' and status = 'live'")
+    return rows(
+        stack, f"select host, owner_login from provisioner.database where tenant_id = '{tenant}' and status = 'live'"
+    )
 
 
 def test_a_pooler_that_has_moved_is_found_again(stack: Stack, api: Api, app: Api) -> None:
@@ -227,7 +232,10 @@ def test_a_login_that_is_refused_after_it_was_set_anew_does_not_end_a_new_projec
 @pytest.mark.parametrize(
     ("what", "word"),
     [
-        ({"kind": "status", "code": 401, "body": {"message": "Unauthorized"}}, "Supabase refuses our token (401): Unauthorized"),
+        (
+            {"kind": "status", "code": 401, "body": {"message": "Unauthorized"}},
+            "Supabase refuses our token (401): Unauthorized",
+        ),
         ({"kind": "status", "code": 403, "body": {"message": "Forbidden"}}, "no right to this (403): Forbidden"),
         ({"kind": "rate_limit", "reset": 2, "retry_after": 2}, "Supabase limits our requests to find"),
     ],
@@ -466,10 +474,10 @@ def test_the_invitation_leads_to_the_providers_own_link(stack: Stack, api: Api) 
     assert page.get(f"/invite/{link}").status == 200
     answer = page.call("POST", f"/invite/{link}", raw=b"", content_type="application/x-www-form-urlencoded")
     assert answer.status == 303, answer
-    link = urlsplit(answer.headers["location"])
-    assert link.path.startswith("/auth/") and link.path.endswith("/verify")
+    location = urlsplit(answer.headers["location"])
+    assert location.path.startswith("/auth/") and location.path.endswith("/verify")
     slug = api.tenant(tenant)["slug"]
-    assert parse_qs(link.query)["redirect_to"] == [f"https://{slug}.example.com"], "not to the project's default"
+    assert parse_qs(location.query)["redirect_to"] == [f"https://{slug}.example.com"], "not to the project's default"
 
 
 def test_clicks_without_end_make_neither_operations_nor_secrets_without_end(stack: Stack, api: Api) -> None:
@@ -491,7 +499,9 @@ def test_clicks_without_end_make_neither_operations_nor_secrets_without_end(stac
         assert page.get(path).status == 200  # to look costs nothing
     asked = f"select count(*) from catalog.operation where tenant_id = '{tenant}' and kind = 'invite_link'"
     open_ones = asked + " and state = 'accepted'"
-    eventually(lambda: rows(stack, asked) == [["20"]] and rows(stack, open_ones) == [["0"]], 30, "all clicks are dealt with")
+    eventually(
+        lambda: rows(stack, asked) == [["20"]] and rows(stack, open_ones) == [["0"]], 30, "all clicks are dealt with"
+    )
     kept = f"select generation from provisioner.secret where tenant_id = '{tenant}' and field = 'invite_link'"
     assert rows(stack, kept) == rows(stack, f"select link_made from provisioner.tenant where tenant_id = '{tenant}'")
 
