@@ -17,6 +17,15 @@ struct look {
         void *context;
 };
 
+/* Not reported: what a tenant's login granted another's is nobody's wish. */
+static void memberships_taken(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        (void)context;
+        (void)rows;
+        if (err != NULL)
+                log_warn("what tenants granted of their roles could not be taken away", "error", err->message, NULL);
+}
+
 static void databases_listed(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct look *look = context;
@@ -29,17 +38,11 @@ static void databases_listed(void *context, const struct pg_rows *rows, const st
                                                       (json_int_t)pg_int(rows, row, "generation"), "open",
                                                       pg_bool(rows, row, "open")));
         look->shown(look->context, look->server, list, err);
+        if (err == NULL && !look->provisioner->service->stopping)
+                pg_pool_exec(servers_admin(look->provisioner->servers, look->server), STATEMENT,
+                             POSTGRES_DOOR_SQL_ALL_MEMBERSHIPS, NO_PARAMS, memberships_taken, NULL);
         free(look->server);
         free(look);
-}
-
-/* Not reported: what a tenant's login granted another's is nobody's wish. */
-static void memberships_taken(void *context, const struct pg_rows *rows, const struct err *err)
-{
-        (void)context;
-        (void)rows;
-        if (err != NULL)
-                log_warn("what tenants granted of their roles could not be taken away", "error", err->message, NULL);
 }
 
 static void look_at_server(void *context, const char *name)
@@ -58,8 +61,6 @@ static void look_at_server(void *context, const char *name)
 
         *look = *(const struct look *)context;
         look->server = mem_copy_text(name);
-        pg_pool_exec(servers_admin(look->provisioner->servers, name), STATEMENT, POSTGRES_DOOR_SQL_ALL_MEMBERSHIPS,
-                     NO_PARAMS, memberships_taken, NULL);
         pg_pool_exec(servers_admin(look->provisioner->servers, name), STATEMENT, list, NO_PARAMS, databases_listed,
                      look);
 }
