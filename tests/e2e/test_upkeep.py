@@ -324,7 +324,9 @@ def test_a_door_that_somebody_opened_or_shut_is_drift(stack: Stack, api: Api) ->
     done(api, suspended, "suspend")
     stack.postgres.execute(f"alter role {opened}_app_a login; revoke connect on database {shut} from {shut}_app")
     for name, word in ((opened, "open"), (shut, "may not connect")):
-        verdict = eventually(lambda n=name: (seen := inventory(api, n))[0] == "drift" and seen, 40, "the janitor sees it")
+        verdict = eventually(
+            lambda n=name: (seen := inventory(api, n))[0] == "drift" and seen, 40, "the janitor sees it"
+        )
         assert word in verdict[1]
     stack.postgres.execute(f"alter role {opened}_app_a nologin; grant connect on database {shut} to {shut}_app")
     for name in (opened, shut):
