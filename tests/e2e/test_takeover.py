@@ -157,10 +157,11 @@ def test_a_late_statement_of_the_old_owner_is_refused_inside_the_tenants_databas
 
 @contextlib.contextmanager
 def no_database_can_be_created(stack: Stack) -> Iterator[None]:
-    """Whoever tries waits, for as long as the block lasts; connections are made as ever."""
+    """Whoever copies the template waits, for as long as the block lasts; nobody else does."""
     with psycopg.connect(stack.postgres.superuser_url) as other:
-        other.execute("lock table pg_database in share mode")
+        other.execute("comment on database template0 is 'somebody is at it'")
         yield
+        other.rollback()
 
 
 def creating(stack: Stack) -> list[list[str]]:
