@@ -11,18 +11,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 
 from deploy.local.stack import Service, Stack
 
 from .client import Api, eventually
 from .conftest import make_stack
 from .invariants import rows
+from .topics import cloudevent
 
 READ_TIMEOUT = 1.0
 ANSWER_TIMEOUT = 2.0 + 1.0 + 5.0  # MESSAGE_TIMEOUT, MAX_WAIT and five seconds more
 SWEEP_GRAIN = 1.0
 RSS_GROWTH_KIB = 16 * 1024
 IDLE = 2000
+POISON, COMMANDS = 1000, 4  # a round of work for the provisioner
+PROVISIONER_GROWTH_KIB = 8 * 1024  # half of what keeping one copy of each message would take
 BODY = b'{"company": "Raw Shop", "email": "raw@shop.test", "plan": "?"}'  # refused with 400: makes no tenants
 GOOD = b'{"company": "Chunky", "email": "c@chunky.test"}'
 
@@ -415,3 +419,29 @@ def test_a_header_twice_does_not_open_the_door(gateway: Service) -> None:
     )
     with Raw(gateway) as raw:
         assert raw.send(request).answer()[0] == 401
+
+
+def test_neither_poison_nor_commands_without_end_make_the_provisioner_fat(stack: Stack, api: Api) -> None:
+    """What must not grow is what is left when all is done: after the second round as much as after the first."""
+    provisioner, tenant = stack.services["provisioner-0"], api.ready_tenant("Busy Shop")
+    producer = Producer({"bootstrap.servers": stack.kafka.bootstrap})
+
+    def round_of_work() -> int:
+        before = int(rows(stack, "select count(*) from catalog.dead_letter")[0][0])
+        for _ in range(POISON):
+            headers = cloudevent("tenant.backup.requested.v1", ce_id="x" * 600)
+            producer.produce("tenant.command.v1", b"[" * 16384, tenant.encode(), headers=headers)
+        assert producer.flush(20) == 0
+        for name in ("suspend", "resume", "backup") * COMMANDS:
+            answer = api.command(tenant, name)
+            assert answer.status == 202, answer
+            operation = answer.json["operation_id"]
+            assert api.wait_operation(operation)["state"] in ("succeeded", "superseded")
+        letters = "select count(*) from catalog.dead_letter"
+        eventually(lambda: int(rows(stack, letters)[0][0]) == before + POISON, 60, "all poison is put aside")
+        return rss_kib(provisioner)
+
+    pid, first = provisioner.process.pid, round_of_work()
+    grown = round_of_work() - first
+    assert provisioner.process.pid == pid, "the provisioner has ended"
+    assert grown < PROVISIONER_GROWTH_KIB, f"the provisioner grew by {grown} KiB"
