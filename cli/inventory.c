@@ -51,15 +51,11 @@ static const struct column COLUMNS[] = {
         { .heading = "VERDICT", .member = "verdict" },
         { .heading = "SERVER", .member = "server" },
         { .heading = "DETAIL", .member = "detail" },
-        { .heading = "MONTHLY", .cell = cost_cell },
+        { .heading = "MONTHLY", .member = "monthly_cost_cents", .cell = cost_cell },
         { .heading = "DRIVER", .member = "driver" },
-        { .heading = "SEEN (UTC)", .cell = seen_cell },
+        { .heading = "SEEN (UTC)", .member = "seen_at", .cell = seen_cell },
         { .heading = "TENANT", .member = "tenant_id" },
         { .heading = NULL },
-};
-
-static const struct listing DATABASES = {
-        .items = "items", .none = "no databases", .names = { "name" }, .columns = COLUMNS
 };
 
 static const struct column FILE_COLUMNS[] = {
@@ -85,47 +81,57 @@ static void print_archive(const json_t *archive)
         listing_show(&FILES, archive);
 }
 
-/* All pages as one answer. */
-static int read_inventory(json_t **ret)
+static bool tell_inventory(const json_t *answer);
+
+static const struct listing DATABASES = { .items = "items",
+                                          .none = "no databases",
+                                          .names = { "name" },
+                                          .id = "name",
+                                          .columns = COLUMNS,
+                                          .told = tell_inventory };
+
+/* A summary, the databases, the archive's files. */
+static bool tell_inventory(const json_t *answer)
 {
-        auto_buf path = { 0 };
-        int status;
+        const json_t *items = json_object_get(answer, "items");
 
-        buf_add_text(&path, INVENTORY);
-        status = api_get(path.data, ret);
-        while (status == EXIT_GOOD && json_text(*ret, "next_cursor") != NULL) {
+        print_verdicts(items);
+        if (json_array_size(items) > 0)
+                listing_show_table(&DATABASES, answer);
+        print_archive(json_object_get(answer, "archive"));
+        return true;
+}
+
+/* All pages, with what the first one tells of the archive. A gateway of the release before has one page, and no
+ * parameters. */
+static int fetch_inventory(void *context, json_t **ret)
+{
+        auto_json *first = NULL;
+        int status = api_get(INVENTORY, &first);
+
+        (void)context;
+        while (status == EXIT_GOOD && json_text(first, "next_cursor") != NULL && !cli_interrupted) {
                 auto_json *page = NULL;
+                auto_buf path = { 0 };
 
-                buf_reset(&path);
                 buf_add_text(&path, INVENTORY);
-                api_add_query(&path, "cursor", json_text(*ret, "next_cursor"));
+                api_add_query(&path, "cursor", json_text(first, "next_cursor"));
                 status = api_get(path.data, &page);
                 if (status != EXIT_GOOD)
                         break;
-                json_array_extend(json_object_get(*ret, "items"), json_object_get(page, "items"));
-                json_object_set(*ret, "next_cursor", json_object_get(page, "next_cursor"));
+                json_array_extend(json_object_get(first, "items"), json_object_get(page, "items"));
+                json_object_set(first, "next_cursor", json_object_get(page, "next_cursor"));
         }
+        if (status == EXIT_GOOD)
+                *ret = TAKE_PTR(first);
         return status;
 }
 
 int run_inventory(int argc, char **argv)
 {
-        int status = cli_expect(argc, argv, 0);
-        auto_json *answer = NULL;
-        const json_t *items;
+        struct listing_wish wish;
 
-        if (status == EXIT_GOOD)
-                status = read_inventory(&answer);
-        if (status != EXIT_GOOD)
-                return status;
-        items = json_object_get(answer, "items");
-        if (cli_json || cli_output == OUTPUT_NAME) {
-                listing_show(&DATABASES, answer);
-                return EXIT_GOOD;
-        }
-        print_verdicts(items);
-        if (json_array_size(items) > 0)
-                listing_show(&DATABASES, answer);
-        print_archive(json_object_get(answer, "archive"));
-        return EXIT_GOOD;
+        if (listing_options(&argc, argv, &wish) != EXIT_GOOD || cli_expect(argc, argv, 0) != EXIT_GOOD)
+                return EXIT_USAGE;
+        return listing_run(&DATABASES, &wish, false, fetch_inventory, NULL);
 }

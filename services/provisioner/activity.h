@@ -29,6 +29,12 @@ struct activity {
         bool reply_from_auth;                        /* the project's own Auth answered, not the provider */
         struct err failed;                           /* what the step goes on to report when it was told */
         enum step_result (*then)(struct saga *saga); /* what follows the call under way */
+        struct {
+                char *login; /* of which the door is shut, or NULL for the whole product's */
+                int looks;
+                bool expect_open;
+                enum step_result (*next)(struct saga *saga);
+        } door; /* of postgres_door.c */
 };
 
 /* Checks the magic. */

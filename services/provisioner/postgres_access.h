@@ -10,9 +10,13 @@ struct pg_pool *postgres_admin(struct activity *activity);
 int postgres_server_unknown(const struct activity *activity, struct err *err);
 enum step_result postgres_no_server(struct saga *saga);
 
+/* "tenantry TENANT GENERATION": how the comments on its database and roles begin. The caller frees. */
+char *postgres_mark(const struct activity *activity);
+
 enum step_result postgres_prepare(struct saga *saga);
 enum step_result postgres_create_admin(struct saga *saga);
 enum step_result postgres_apply_access(struct saga *saga);
 enum step_result postgres_set_next_login(struct saga *saga);
 enum step_result postgres_end_old_login(struct saga *saga);
+enum step_result postgres_prepare_dump(struct saga *saga, enum step_result (*next)(struct saga *saga));
 enum step_result postgres_make_link(struct saga *saga);

@@ -47,7 +47,9 @@ def produce(stack: Stack, topic: str, messages: list[Message]) -> int:
 
 
 def wait_until_taken(stack: Stack, topic: str, end: int, seconds: float = 40) -> None:
-    position = f"select next_offset from provisioner.consumer_offset where topic = '{topic}' and partition = {PARTITION}"
+    position = (
+        f"select next_offset from provisioner.consumer_offset where topic = '{topic}' and partition = {PARTITION}"
+    )
     eventually(lambda: rows(stack, position) == [[str(end)]], seconds, f"{topic} is taken up to {end}")
 
 
@@ -162,7 +164,9 @@ def test_commands_of_one_tenant_keep_their_order_between_those_of_others(stack: 
         end = produce(stack, COMMAND, messages)
     wait_until_taken(stack, COMMAND, end)
     assert taken(stack, messages) == ids(messages)
-    numbers = rows(stack, f"select target from catalog.operation where operation_id in {among(mine)} order by created_at")
+    numbers = rows(
+        stack, f"select target from catalog.operation where operation_id in {among(mine)} order by created_at"
+    )
     assert [int(number) for (number,) in numbers] == list(range(1, 7))
     assert api.wait_operation(mine[-1][1]["ce_id"])["state"] == "succeeded"
     access = api.wait_state(tenant, "ready")["access"]
