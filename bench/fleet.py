@@ -71,7 +71,7 @@ def fleet_stack(root: Path, tenants: int) -> Iterator[Stack]:
         stack.destroy()
 
 
-def _timed(what: str, ask: Callable[[], None]) -> Timed:
+def _timed(what: str, ask: Callable[[], object]) -> Timed:
     taken = []
     for _ in range(TIMES):
         began = time.monotonic()
@@ -95,7 +95,9 @@ def measure_lists(stack: Stack) -> list[Timed]:
 
     cursor = ""
     for _ in range(20):
-        cursor = str(get(f"/api/tenants?limit=500&cursor={cursor}" if cursor else "/api/tenants?limit=500")["next_cursor"])
+        cursor = str(
+            get(f"/api/tenants?limit=500&cursor={cursor}" if cursor else "/api/tenants?limit=500")["next_cursor"]
+        )
     behind = str(get("/api/admin/inventory")["next_cursor"])
     paths = {
         "tenants, the first 50": "/api/tenants",
@@ -111,8 +113,8 @@ def measure_lists(stack: Stack) -> list[Timed]:
         "dead letters": "/api/admin/dead-letters",
     }
 
-    def asker(path: str) -> Callable[[], None]:
-        return lambda: get(path) and None
+    def asker(path: str) -> Callable[[], object]:
+        return lambda: get(path)
 
     timed = [_timed(what, asker(path)) for what, path in paths.items()]
     gateway.close()
@@ -123,7 +125,7 @@ def measure_statements(stack: Stack) -> list[Timed]:
     options = "-c search_path=provisioner,durable,catalog"
     with psycopg.connect(stack.postgres.url(CATALOG), options=options, autocommit=True) as catalog:
 
-        def asker(sql: str) -> Callable[[], None]:
-            return lambda: catalog.execute(sql) and None  # type: ignore[arg-type]
+        def asker(sql: str) -> Callable[[], object]:
+            return lambda: catalog.execute(sql)  # type: ignore[arg-type]
 
         return [_timed(f"`{sql}`", asker(sql)) for sql in STATEMENTS]

@@ -242,21 +242,22 @@ def intake_section(measured: Sequence[Intake]) -> str:
                 *(f"{statistics.median(m.cpu_us(p) for m in those):.0f} µs" for p in ("postgres", "provisioner", "broker")),
                 f"{_others([m.cpu for m in those], [m.seconds for m in those]):.0f} %",
             ])  # fmt: skip
-            verdicts.append([f"{command}: 3,000/s, {provisioners} provisioner(s)", f"{rate:,.0f}/s", verdict(rate >= 3000)])
+            verdicts.append(
+                [f"{command}: 3,000/s, {provisioners} provisioner(s)", f"{rate:,.0f}/s", verdict(rate >= 3000)]
+            )
     runs = len(measured) // len(rows)
     return f"""## 5. Intake: commands into the catalog
 
-{measured[0].count:,} commands, each for another tenant, wait in Kafka's six partitions when the provisioners are started; fsync is
+{
+        measured[
+            0
+        ].count:,} commands, each for another tenant, wait in Kafka's six partitions when the provisioners are started; fsync is
 on. From the first that is in the catalog to the last, by the catalog's own times. `resume` changes a fact and is settled at
 once; `suspend` also begins a saga. The same processes publish history and snapshots meanwhile and work on what was begun
 (the fleet's databases are nowhere, so that its sagas come no further than their connections): that is in the figures. CPU
 is per command. Medians of {runs} run(s).
 
-{
-        table(
-            ["", "taken", "commands a transaction", "PostgreSQL's CPU", "provisioners' CPU", "broker CPU", "others"], rows
-        )
-    }
+{table(["", "taken", "commands a transaction", "PostgreSQL's CPU", "provisioners' CPU", "broker CPU", "others"], rows)}
 
 {table(["target", "measured", ""], verdicts)}
 """

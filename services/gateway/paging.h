@@ -21,8 +21,8 @@ void page_release(struct page *page);
 bool page_is_time(const char *text);
 /* Whole numbers. */
 bool page_is_number(const char *text);
-/* Where the page behind this one begins: behind the row `last`, by its columns place and id. Null unless `count`, the rows
- * of this page, are as many as it may have. */
+/* Where the page behind this one begins: behind the row `last`, by its columns place and id. Null unless `count`, the
+ * rows of this page, are as many as it may have. */
 json_t *page_next_cursor(struct http_request *request, const struct pg_rows *rows, int last, size_t count,
                          int64_t otherwise);
 /* {"NAME": [the column item of each row], "next_cursor": that of the last row's place and id, where the page is full,

@@ -466,9 +466,7 @@ def test_what_is_asked_every_few_seconds_does_not_look_at_the_whole_fleet(fleet:
 
 
 @pytest.mark.parametrize("behind", ["null", "'1 postgres elsewhere tn_fleet_2000'"])
-def test_a_page_of_the_inventory_costs_what_it_shows(
-    fleet: Stack, admin: psycopg.Connection[Any], behind: str
-) -> None:
+def test_a_page_of_the_inventory_costs_what_it_shows(fleet: Stack, admin: psycopg.Connection[Any], behind: str) -> None:
     admin.execute(
         "insert into inventory (driver, server, name, tenant_id, generation, verdict) "
         "select driver, server, name, tenant_id, generation, 'ours' from database where server = 'elsewhere' "
@@ -485,8 +483,13 @@ def test_how_many_databases_a_server_has_is_known_without_counting_them(
     fleet: Stack, admin: psycopg.Connection[Any]
 ) -> None:
     server = {"name": "elsewhere", "capacity": 10, "tenant_host": "127.0.0.1", "tenant_port": "1"}
-    placed, count = "select placed from server where name = 'elsewhere'", "select count(*) from database where server = 'elsewhere'"
-    before = admin.execute("select name, region, capacity, tenant_host, tenant_port from server where enabled").fetchall()
+    placed, count = (
+        "select placed from server where name = 'elsewhere'",
+        "select count(*) from database where server = 'elsewhere'",
+    )
+    before = admin.execute(
+        "select name, region, capacity, tenant_host, tenant_port from server where enabled"
+    ).fetchall()
     try:
         admin.execute("select sync_servers(%s)", (json.dumps([server]),))
         assert one(admin, placed) == one(admin, count) == FLEET, "the server is younger than its databases"
@@ -494,7 +497,9 @@ def test_how_many_databases_a_server_has_is_known_without_counting_them(
             admin.execute("update database set status = %s where tenant_id = %s", (status, tenant_number(7)))
             assert one(admin, placed) == FLEET - gone
     finally:
-        named = [dict(zip(("name", "region", "capacity", "tenant_host", "tenant_port"), row, strict=True)) for row in before]
+        named = [
+            dict(zip(("name", "region", "capacity", "tenant_host", "tenant_port"), row, strict=True)) for row in before
+        ]
         admin.execute("select sync_servers(%s)", (json.dumps(named),))
 
 
