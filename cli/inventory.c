@@ -102,28 +102,27 @@ static bool tell_inventory(const json_t *answer)
         return true;
 }
 
-/* All pages, with what the first one tells of the archive. A gateway of the release before has one page, and no
- * parameters. */
+/* All pages as one answer. */
 static int fetch_inventory(void *context, json_t **ret)
 {
-        auto_json *first = NULL;
-        int status = api_get(INVENTORY, &first);
+        auto_buf path = { 0 };
+        int status;
 
         (void)context;
-        while (status == EXIT_GOOD && json_text(first, "next_cursor") != NULL && !cli_interrupted) {
+        buf_add_text(&path, INVENTORY);
+        status = api_get(path.data, ret);
+        while (status == EXIT_GOOD && json_text(*ret, "next_cursor") != NULL) {
                 auto_json *page = NULL;
-                auto_buf path = { 0 };
 
+                buf_reset(&path);
                 buf_add_text(&path, INVENTORY);
-                api_add_query(&path, "cursor", json_text(first, "next_cursor"));
+                api_add_query(&path, "cursor", json_text(*ret, "next_cursor"));
                 status = api_get(path.data, &page);
                 if (status != EXIT_GOOD)
                         break;
-                json_array_extend(json_object_get(first, "items"), json_object_get(page, "items"));
-                json_object_set(first, "next_cursor", json_object_get(page, "next_cursor"));
+                json_array_extend(json_object_get(*ret, "items"), json_object_get(page, "items"));
+                json_object_set(*ret, "next_cursor", json_object_get(page, "next_cursor"));
         }
-        if (status == EXIT_GOOD)
-                *ret = TAKE_PTR(first);
         return status;
 }
 

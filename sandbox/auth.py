@@ -26,6 +26,8 @@ PURPOSE = {
     "recovery": "recovery",
 }
 EMAIL_EXISTS = "A user with this email address has already been registered"
+# As the driver is told, and as supabase-js makes it of a project's URL.
+BASES = ("/auth/{ref}/v1", "/project/{ref}/auth/v1")
 Answer = web.Response
 
 
@@ -35,19 +37,44 @@ class Auth:
         self._users = users
 
     def routes(self) -> list[web.RouteDef]:
-        base = "/auth/{ref}/v1"
+        return [route for base in BASES for route in self._routes(base)]
+
+    def _routes(self, base: str) -> list[web.RouteDef]:
         return [
+            web.get(f"{base}/admin/users", self.list_users),
             web.post(f"{base}/admin/users", self.create_user),
             web.get(f"{base}/admin/users/{{id}}", self.get_user),
             web.put(f"{base}/admin/users/{{id}}", self.update_user),
             web.delete(f"{base}/admin/users/{{id}}", self.delete_user),
             web.post(f"{base}/admin/generate_link", self.generate_link),
             web.get(f"{base}/verify", self.verify, allow_head=False),
+            web.post(f"{base}/verify", self.verify_token),
             web.post(f"{base}/token", self.token),
+            web.post(f"{base}/logout", self.logout),
             web.get(f"{base}/user", self.who_am_i),
             web.put(f"{base}/user", self.change_myself),
             web.get(f"{base}/health", self.health),
         ]
+
+    async def list_users(self, request: web.Request) -> Answer:
+        """A page, the newest first; where the next and the last one are stands in headers."""
+        project = await self._gate.admin(request)
+        number, size = (self._number(request, name, by_default) for name, by_default in (("page", 1), ("per_page", 50)))
+        rows, matching = await self._users.page(project["ref"], number, size)
+        last = max(1, -(-matching // size))
+        links = [("next", number + 1)] if number < last else []
+        listed = ", ".join(
+            f'<{request.url.with_query(page=page, per_page=size)}>; rel="{name}"'
+            for name, page in (*links, ("last", last))
+        )
+        body = {"users": [describe(row) for row in rows], "aud": "authenticated"}
+        return web.json_response(body, headers={"X-Total-Count": str(matching), "Link": listed})
+
+    def _number(self, request: web.Request, name: str, by_default: int) -> int:
+        text = request.query.get(name) or str(by_default)
+        if not text.isdigit() or not 1 <= int(text) <= 1000:
+            raise auth_error(request, 400, "validation_failed", f"Bad Pagination Parameters: {name}")
+        return int(text)
 
     async def create_user(self, request: web.Request) -> Answer:
         project = await self._gate.admin(request)
@@ -164,6 +191,26 @@ class Auth:
             return redirect(target, {**session, "type": kind})
         return redirect(target, {"error": "access_denied", "error_code": problem[0], "error_description": problem[1]})
 
+    async def verify_token(self, request: web.Request) -> Answer:
+        """The same by an application that was given the link's hash: a session as the answer."""
+        project = await self._gate.anyone_with_key(request)
+        body = await read_body(request)
+        kind, token = str(body.get("type", "")), str(body.get("token_hash") or "")
+        user = await self._users.use_link(project["ref"], PURPOSE[kind], token) if kind in PURPOSE and token else None
+        if user is None:
+            raise auth_error(request, 403, "otp_expired", "Email link is invalid or has expired")
+        if self._users.is_banned(user):
+            raise auth_error(request, 403, "user_banned", "User is banned")
+        confirmed = user["document"].get("email_confirmed_at") or self._gate.now()
+        document = {**user["document"], "email_confirmed_at": confirmed}
+        return web.json_response(await self._session(project, {**user, "document": document}))
+
+    async def logout(self, request: web.Request) -> Answer:
+        """Refresh tokens end; an access token works until it expires."""
+        _, user = await self._myself(request)
+        await self._users.end_sessions(user)
+        return web.Response(status=204)
+
     async def token(self, request: web.Request) -> Answer:
         project = await self._gate.anyone_with_key(request)
         body = await read_body(request)
@@ -277,7 +324,8 @@ class Auth:
     def _password(self, request: web.Request, body: dict[str, Any]) -> str | None:
         password = body.get("password") or None
         if password is not None and (not isinstance(password, str) or len(password) < 6):
-            raise auth_error(request, 422, "weak_password", "Password should be at least 6 characters.")
+            message = "Password should be at least 6 characters."
+            raise auth_error(request, 422, "weak_password", message, weak_password={"reasons": ["length"]})
         return None if password is None else hash_password(password)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -16,16 +17,29 @@ from .settings import Settings
 from .store import Row
 
 ACCESS_SECONDS = 3600
+API_VERSION = "X-Supabase-Api-Version"
 NEW_ERRORS = "2024-01-01"
 NO_AUTHORIZATION = "This endpoint requires a valid Bearer token"
 BAD_JWT = "invalid JWT: unable to parse or verify signature, token signature is invalid or it has expired"
 
 
-def auth_error(request: web.Request, status: int, code: str, message: str) -> Refusal:
-    """An error in the old form, or in the new one for a caller that names the new API version."""
-    if request.headers.get("X-Supabase-Api-Version", "") >= NEW_ERRORS:
-        return Refusal(status, body={"code": code, "message": message})
-    return Refusal(status, body={"code": status, "error_code": code, "msg": message})
+def is_version(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def auth_error(request: web.Request, status: int, code: str, message: str, **more: Any) -> Refusal:
+    """An error in the old form, or in the new one for a caller that names that version of the API or a later one; which
+    one it is stands in the answer, and the code in a header of its own."""
+    wanted, headers = request.headers.get(API_VERSION, ""), {"X-Sb-Error-Code": code}
+    if is_version(wanted) and wanted >= NEW_ERRORS:
+        return Refusal(
+            status, body={"code": code, "message": message, **more}, headers={**headers, API_VERSION: NEW_ERRORS}
+        )
+    return Refusal(status, body={"code": status, "error_code": code, "msg": message, **more}, headers=headers)
 
 
 async def read_body(request: web.Request) -> dict[str, Any]:

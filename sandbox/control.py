@@ -12,7 +12,7 @@ from .clock import Clock, stamp
 from .faults import Faults
 from .mail import Mailbox
 from .observation import Observation
-from .projects import Projects
+from .projects import Projects, new_secret
 from .refusal import Refusal
 from .settings import Settings
 from .store import Row, Store
@@ -99,7 +99,7 @@ class Control:
             web.get("/_sandbox/faults/{id}", self.get_fault),
             web.delete("/_sandbox/faults/{id}", self.remove_faults),
             web.get("/_sandbox/projects", self.list_projects),
-            web.patch("/_sandbox/projects/{ref}", self.force_status),
+            web.patch("/_sandbox/projects/{ref}", self.change_project),
             web.post("/_sandbox/branches", self.create_branch),
             web.put("/_sandbox/organizations/{slug}", self.keep_organization),
             web.get("/_sandbox/users", self.list_users),
@@ -170,11 +170,17 @@ class Control:
             "deleted_at": stamp(project["deleted_at"]),
         }
 
-    async def force_status(self, request: web.Request) -> Answer:
-        """Holds a project in a status until it is given back with null."""
-        status = (await read_object(request)).get("status")
-        held = await self._projects.change(request.match_info["ref"], forced_status=status)
-        return web.json_response(self._describe(held))
+    async def change_project(self, request: web.Request) -> Answer:
+        """Holds a project in a status until it is given back with null, or gives it new keys: the former are refused."""
+        body = await read_object(request)
+        if odd := set(body) - {"status", "new_keys"}:
+            raise Refusal(400, f"a project takes status and new_keys, not {', '.join(sorted(odd))}")
+        changes: dict[str, Any] = {"forced_status": body["status"]} if "status" in body else {}
+        if body.get("new_keys") is True:
+            changes["jwt_secret"] = new_secret()
+        if not changes:
+            raise Refusal(400, "say status or new_keys")
+        return web.json_response(self._describe(await self._projects.change(request.match_info["ref"], **changes)))
 
     async def create_branch(self, request: web.Request) -> Answer:
         """A preview branch of a project: a row of its own in the list, even of the same name."""

@@ -92,6 +92,7 @@ CHANGEABLE = {
     "forced_status",
     "deleted_at",
     "password_verifier",
+    "jwt_secret",
     "postgrest",
     "auth_config",
     "restrictions",
@@ -100,6 +101,11 @@ CHANGEABLE = {
 
 def new_ref() -> str:
     return "".join(random.SystemRandom().choices(string.ascii_lowercase, k=20))
+
+
+def new_secret() -> str:
+    """What all keys of a project are made of."""
+    return "".join(random.SystemRandom().choices(string.ascii_letters + string.digits, k=48))
 
 
 class Projects:
@@ -186,7 +192,7 @@ class Projects:
             "database_name": f"sb_{ref}",
             "owner_login": login,
             "password_verifier": await self.databases.password_verifier(login, db_pass),
-            "jwt_secret": "".join(random.SystemRandom().choices(string.ascii_letters + string.digits, k=48)),
+            "jwt_secret": new_secret(),
             "postgrest": Jsonb(POSTGREST),
             "auth_config": Jsonb({"site_url": self._settings.site_url, "uri_allow_list": ""}),
             "restrictions": Jsonb(RESTRICTIONS),

@@ -21,6 +21,17 @@ where %(ref)s = '' or ref = %(ref)s
 order by ref, document ->> 'created_at'
 """
 
+PAGE = """
+select *, count(*) over () as matching
+from auth_user
+where ref = %(ref)s
+order by document ->> 'created_at' desc, id
+limit %(limit)s
+offset %(offset)s
+"""
+
+COUNT = "select count(*) as matching from auth_user where ref = %(ref)s"
+
 INSERT = """
 insert into auth_user (ref, id, email, password, document)
 values (%(ref)s, %(id)s, %(email)s, %(password)s, %(document)s)
@@ -51,6 +62,10 @@ delete from auth_link
 where ref = %(ref)s and purpose = %(purpose)s and token_hash = %(token_hash)s
 returning user_id, expires_at
 """
+
+END_SESSIONS = "delete from auth_session where ref = %(ref)s and user_id = %(id)s"
+
+END_LINKS = "delete from auth_link where ref = %(ref)s and user_id = %(id)s"
 
 KEEP_SESSION = "insert into auth_session (token_hash, ref, user_id) values (%(token_hash)s, %(ref)s, %(id)s)"
 
@@ -93,6 +108,12 @@ class Users:
     async def of_project(self, ref: str) -> list[Row]:
         return await self._state.rows(OF_PROJECT, ref=ref)
 
+    async def page(self, ref: str, number: int, size: int) -> tuple[list[Row], int]:
+        """The newest first, and how many there are in all."""
+        rows = await self._state.rows(PAGE, ref=ref, limit=size, offset=(number - 1) * size)
+        counted = await self._state.row(COUNT, ref=ref)
+        return rows, counted["matching"] if counted else 0
+
     async def create(self, ref: str, user_id: str | None, email: str | None, password: str | None, **facts: Any) -> Row:
         """Inserts a user; a unique violation is left to the caller, as by the real service."""
         now = stamp(self._clock.now())
@@ -121,12 +142,20 @@ class Users:
         return saved
 
     async def delete(self, user: Row, soft: bool) -> None:
-        """Removes a user, or hides one: it still answers, with `deleted_at` and a hashed address."""
-        if soft:
-            hidden = digest(user["email"] or "")
-            await self.save({**user, "email": hidden, "deleted_at": self._clock.now()})
-            return
-        await self._state.run("delete from auth_user where ref = %(ref)s and id = %(id)s", **key_of(user))
+        """Removes a user, or hides one: it still answers, with `deleted_at` and a hashed address, and without anything that
+        tells who it was or lets it in."""
+        if not soft:
+            await self._state.run("delete from auth_user where ref = %(ref)s and id = %(id)s", **key_of(user))
+        elif user["deleted_at"] is None:
+            hidden = digest(f"{user['id']}{user['email'] or ''}")
+            document = {**user["document"], "app_metadata": {}, "user_metadata": {}}
+            gone = {**user, "email": hidden, "password": None, "document": document, "deleted_at": self._clock.now()}
+            await self.save(gone)
+            await self._state.run(END_LINKS, **key_of(user))
+            await self._state.run(END_SESSIONS, **key_of(user))
+
+    async def end_sessions(self, user: Row) -> None:
+        await self._state.run(END_SESSIONS, **key_of(user))
 
     async def make_link(self, user: Row, purpose: str, seconds: float) -> str:
         """A new one-time token; the one before it for the same purpose stops working."""
@@ -182,6 +211,31 @@ def key_of(user: Row) -> dict[str, Any]:
     return {"ref": user["ref"], "id": user["id"]}
 
 
+def identities(user: Row) -> list[dict[str, Any]]:
+    """How a user logs in: by mail, the only way that the sandbox knows. One that is hidden has none."""
+    if user["deleted_at"] is not None or not user["email"]:
+        return []
+    document, own_id = user["document"], str(user["id"])
+    return [
+        {
+            "identity_id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{user['ref']}/{own_id}/email")),
+            "id": own_id,
+            "user_id": own_id,
+            "identity_data": {
+                "email": user["email"],
+                "email_verified": bool(document.get("email_confirmed_at")),
+                "phone_verified": False,
+                "sub": own_id,
+            },
+            "provider": "email",
+            "last_sign_in_at": document.get("last_sign_in_at", document["created_at"]),
+            "created_at": document["created_at"],
+            "updated_at": document["updated_at"],
+            "email": user["email"],
+        }
+    ]
+
+
 def describe(user: Row) -> dict[str, Any]:
     """A user as the Auth API shows one."""
     document = user["document"]
@@ -193,7 +247,7 @@ def describe(user: Row) -> dict[str, Any]:
         "phone": "",
         "app_metadata": document["app_metadata"],
         "user_metadata": document["user_metadata"],
-        "identities": [],
+        "identities": identities(user),
         "created_at": document["created_at"],
         "updated_at": document["updated_at"],
         "is_anonymous": False,

@@ -102,6 +102,40 @@ def test_the_new_api_version_writes_errors_in_the_new_form(auth: Auth) -> None:
     assert answer.body == {"code": "user_not_found", "message": "User not found"}
 
 
+def test_an_error_says_its_code_and_the_version_of_its_form(auth: Auth) -> None:
+    old = auth.ask("GET", f"/admin/users/{ID}")
+    assert old.headers["X-Sb-Error-Code"] == "user_not_found" and old.headers["X-Supabase-Api-Version"] is None
+    for wanted, told in (
+        ("2024-01-01", "2024-01-01"),
+        ("2030-12-31", "2024-01-01"),
+        ("2023-01-01", None),
+        ("soon", None),
+    ):
+        answer = auth.ask("GET", f"/admin/users/{ID}", headers={**auth.headers, "X-Supabase-Api-Version": wanted})
+        assert answer.headers["X-Supabase-Api-Version"] == told, wanted
+        assert answer.body["code"] == ("user_not_found" if told else 404)
+
+
+def test_users_are_listed_a_page_at_a_time(auth: Auth) -> None:
+    assert auth.ask("GET", "/admin/users").body == {"users": [], "aud": "authenticated"}
+    for name in ("ada", "bob", "cora"):
+        auth.ask("POST", "/admin/users", {"email": f"{name}@example.com"})
+    first = auth.ask("GET", "/admin/users?page=1&per_page=2")
+    assert [user["email"] for user in first.body["users"]] == ["cora@example.com", "bob@example.com"]
+    assert first.headers["X-Total-Count"] == "3"
+    assert '?page=2&per_page=2>; rel="next"' in first.headers["Link"] and 'rel="last"' in first.headers["Link"]
+    assert "next" not in auth.ask("GET", "/admin/users?page=2&per_page=2").headers["Link"]
+    assert refused(auth.ask("GET", "/admin/users?page=0")) == (400, "validation_failed")
+
+
+def test_new_keys_take_the_place_of_the_former_ones(auth: Auth) -> None:
+    auth.sandbox.control("PATCH", f"projects/{auth.ref}", {"new_keys": True})
+    assert refused(auth.ask("GET", f"/admin/users/{ID}")) == (403, "bad_jwt")
+    assert auth.ask("GET", f"/admin/users/{ID}", headers={"apikey": auth.keys["secret"]}).status == 401
+    auth.headers = {"apikey": auth.sandbox.keys(auth.ref)["secret"]}
+    assert auth.ask("GET", f"/admin/users/{ID}").status == 404
+
+
 def test_malformed_input_is_named(auth: Auth) -> None:
     assert refused(auth.create("not-a-uuid")) == (400, "validation_failed")
     assert refused(auth.create(email="nobody")) == (400, "validation_failed")

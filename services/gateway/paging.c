@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CURSOR_LIMIT 1000 /* places are names too */
+#define CURSOR_LIMIT 1000
+#define NO_ID        "00000000-0000-0000-0000-000000000000"
 
 bool page_is_time(const char *text)
 {
@@ -67,29 +68,33 @@ void page_release(struct page *page)
         free(TAKE_PTR(page->id));
 }
 
-json_t *page_next_cursor(struct http_request *request, const struct pg_rows *rows, int last, size_t count,
-                         int64_t otherwise)
+json_t *page_cursor(const char *place, const char *id)
+{
+        auto_free char *at = mem_printf("%s %s", place, id ? id : NO_ID);
+        auto_free char *cursor = crypto_base64url(at, strlen(at));
+
+        return json_string(cursor);
+}
+
+bool page_is_full(struct http_request *request, int64_t count, int64_t otherwise)
 {
         const char *limit = http_query(request, "limit");
-        auto_free char *at = NULL, *cursor = NULL;
 
-        if (count == 0 || count != (size_t)(limit ? strtol(limit, NULL, 10) : otherwise))
-                return json_null();
-        at = mem_printf("%s %s", pg_text(rows, last, "place"), pg_text(rows, last, "id"));
-        cursor = crypto_base64url(at, strlen(at));
-        return json_string(cursor);
+        return count > 0 && count == (limit ? strtol(limit, NULL, 10) : otherwise);
 }
 
 void page_answer(struct http_request *request, const char *name, const struct pg_rows *rows, int64_t otherwise)
 {
-        int count = pg_rows_count(rows);
+        int count = pg_rows_count(rows), last = count - 1;
+        bool full = page_is_full(request, count, otherwise);
         json_t *list = json_array();
 
         for (int row = 0; row < count; row++)
                 json_array_append_new(list, json_column(rows, row, "item"));
-        http_answer_json(request, 200,
-                         json_pack("{s:o, s:o}", name, list, "next_cursor",
-                                   page_next_cursor(request, rows, count - 1, (size_t)count, otherwise)));
+        http_answer_json(
+                request, 200,
+                json_pack("{s:o, s:o}", name, list, "next_cursor",
+                          full ? page_cursor(pg_text(rows, last, "place"), pg_text(rows, last, "id")) : json_null()));
 }
 
 bool page_read_span(struct http_request *request, struct id *ret_first, struct id *ret_last)

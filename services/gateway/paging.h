@@ -6,7 +6,7 @@
 
 #define PAGE_LIMIT 500
 
-/* Rows are in the order of (place, id): where the page begins. */
+/* Rows are in the order of (place, id), an id of none where places differ: where the page begins. */
 struct page {
         int64_t limit;
         char limit_text[8];
@@ -17,14 +17,14 @@ struct page {
  * is answered 400. The caller releases the page. */
 bool page_read(struct http_request *request, int64_t otherwise, bool (*is_place)(const char *text), struct page *ret);
 void page_release(struct page *page);
+/* The cursor of what comes behind a row; id may be NULL. */
+json_t *page_cursor(const char *place, const char *id);
+/* Whether as many rows came as were asked for, so that there may be more. */
+bool page_is_full(struct http_request *request, int64_t count, int64_t otherwise);
 /* "2026-01-31 12:00:00.000000Z", as the columns `place` have times. */
 bool page_is_time(const char *text);
 /* Whole numbers. */
 bool page_is_number(const char *text);
-/* Where the page behind this one begins: behind the row `last`, by its columns place and id. Null unless `count`, the
- * rows of this page, are as many as it may have. */
-json_t *page_next_cursor(struct http_request *request, const struct pg_rows *rows, int last, size_t count,
-                         int64_t otherwise);
 /* {"NAME": [the column item of each row], "next_cursor": that of the last row's place and id, where the page is full,
  * else null}. */
 void page_answer(struct http_request *request, const char *name, const struct pg_rows *rows, int64_t otherwise);

@@ -1,11 +1,9 @@
 /* What the catalog tells about tenants, operations and the fleet. */
-#include "common/base/crypto.h"
 #include "common/base/id.h"
 #include "common/base/memory.h"
 #include "common/contracts/operation_id.h"
 #include "services/gateway/paging.h"
 
-#include <stdio.h>
 #include <string.h>
 
 static const char SQL_TENANT[] =
@@ -23,19 +21,17 @@ static const char SQL_OPERATION[] =
         "from gateway.operation o left join gateway.tenant_row t using (tenant_id) "
         "where o.operation_id = $1::uuid";
 
-/* What is not in order first. The archive is told where there is nothing else, too. */
+/* What is not in order first. */
 static const char SQL_INVENTORY[] =
         "with page as materialized ("
-        "select i.*, case when verdict = 'ours' then '1 ' else '0 ' end || driver || ' ' || server || ' ' || name as "
-        "place "
-        "from gateway.inventory i "
-        "where ($1::text is null "
-        "or case when verdict = 'ours' then '1 ' else '0 ' end || driver || ' ' || server || ' ' || name > $1) "
-        "order by case when verdict = 'ours' then '1 ' else '0 ' end || driver || ' ' || server || ' ' || name "
+        "select * from gateway.inventory "
+        "where ($1::jsonb is null or (verdict = 'ours', driver, server, name) > "
+        "(($1::jsonb ->> 0)::boolean, $1::jsonb ->> 1, $1::jsonb ->> 2, $1::jsonb ->> 3)) "
+        "order by verdict = 'ours', driver, server, name "
         "limit $2::int) "
-        "select coalesce(jsonb_agg(to_jsonb(p) - 'place' order by p.place), '[]') as list, max(p.place) as place, "
-        "md5(max(p.place))::uuid as id, (select archive from gateway.archive) as archive "
-        "from page p";
+        "select (select coalesce(jsonb_agg(to_jsonb(p) order by p.verdict = 'ours', p.driver, p.server, p.name), '[]') "
+        "from page p) as list, "
+        "(select archive from gateway.archive) as archive";
 
 static void not_found(struct http_request *request, const char *what)
 {
@@ -132,20 +128,40 @@ void operation_get(struct gateway *gateway, struct http_request *request, const 
                 not_found(request, "operation");
 }
 
-static void answer_inventory(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
+/* Behind it the next page begins: [in order, driver, server, name]. */
+static json_t *inventory_cursor(const json_t *item)
 {
-        json_t *list = json_column(rows, 0, "list");
-        size_t count = json_array_size(list);
+        auto_json *place = json_pack("[b, s, s, s]", strcmp(json_text(item, "verdict"), "ours") == 0,
+                                     json_text(item, "driver"), json_text(item, "server"), json_text(item, "name"));
+        auto_free char *text = json_print(place);
 
-        (void)gateway;
-        http_answer_json(request, 200,
-                         json_pack("{s:o, s:o, s:o}", "items", list, "archive", json_column(rows, 0, "archive"),
-                                   "next_cursor", page_next_cursor(request, rows, 0, count, PAGE_LIMIT)));
+        return page_cursor(text, NULL);
 }
 
 static bool is_inventory_place(const char *text)
 {
-        return (text[0] == '0' || text[0] == '1') && text[1] == ' ';
+        auto_json *place = NULL;
+
+        if (json_parse(text, strlen(text), &place, NULL) < 0 || json_array_size(place) != 4 ||
+            !json_is_boolean(json_array_get(place, 0)))
+                return false;
+        for (size_t i = 1; i < 4; i++)
+                if (!json_is_string(json_array_get(place, i)))
+                        return false;
+        return true;
+}
+
+static void answer_inventory(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
+{
+        json_t *list = json_column(rows, 0, "list");
+        size_t count = json_array_size(list);
+        bool full = page_is_full(request, (int64_t)count, PAGE_LIMIT);
+
+        (void)gateway;
+        http_answer_json(request, 200,
+                         json_pack("{s:o, s:o, s:o}", "items", list, "archive", json_column(rows, 0, "archive"),
+                                   "next_cursor",
+                                   full ? inventory_cursor(json_array_get(list, count - 1)) : json_null()));
 }
 
 void inventory_get(struct gateway *gateway, struct http_request *request, const char *caller)

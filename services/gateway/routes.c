@@ -75,9 +75,8 @@ static const struct http_parameter ALERTS_QUERY[] = {
         { "all", NULL }, { "limit", NULL }, { "cursor", NULL }, { NULL, NULL }
 };
 
-static const struct http_parameter INVENTORY_QUERY[] = { { "limit", NULL }, { "cursor", NULL }, { NULL, NULL } };
-
-static const struct http_parameter LETTERS_QUERY[] = { { "limit", NULL }, { "cursor", NULL }, { NULL, NULL } };
+/* Of dead letters and of the inventory. */
+static const struct http_parameter PAGE_QUERY[] = { { "limit", NULL }, { "cursor", NULL }, { NULL, NULL } };
 
 static const struct http_parameter DROP_QUERY[] = { { "confirm", NULL }, { NULL, NULL } };
 
@@ -115,10 +114,10 @@ const struct http_route GATEWAY_ROUTES[] = {
         COMMAND("backup", "backup"),
         COMMAND("resend-invite", "resend_invite"),
         ROUTE("GET", "/api/stream", SCOPE_READ, stream_get, .query = STREAM_QUERY),
-        ROUTE("GET", "/api/admin/inventory", SCOPE_ADMIN, inventory_get, .query = INVENTORY_QUERY),
+        ROUTE("GET", "/api/admin/inventory", SCOPE_ADMIN, inventory_get, .query = PAGE_QUERY),
         ROUTE("GET", "/api/admin/alerts", SCOPE_ADMIN, alerts_get, .query = ALERTS_QUERY),
         ROUTE("POST", "/api/admin/alerts/{id}/resolve", SCOPE_ADMIN, alert_resolve),
-        ROUTE("GET", "/api/admin/dead-letters", SCOPE_ADMIN, dead_letters_get, .query = LETTERS_QUERY),
+        ROUTE("GET", "/api/admin/dead-letters", SCOPE_ADMIN, dead_letters_get, .query = PAGE_QUERY),
         ROUTE("GET", "/api/admin/dead-letters/{id}", SCOPE_ADMIN, dead_letter_get),
         ROUTE("DELETE", "/api/admin/dead-letters/{id}", SCOPE_ADMIN, dead_letter_delete, .query = DROP_QUERY),
         ROUTE("POST", "/api/admin/dead-letters/{id}/replay", SCOPE_ADMIN, dead_letter_replay),

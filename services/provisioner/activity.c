@@ -7,6 +7,7 @@
 
 #define CONNECT_TIMEOUT SECONDS(8)
 #define PROOF_TIMEOUT   SECONDS(8)
+#define LOGIN_DELAY     SECONDS(30) /* a wrong password too often gets our address banned */
 
 static const char SQL_LEARN[] = "select learn($1::uuid, $2::bigint, $3::uuid, $4::jsonb) as facts";
 
@@ -215,33 +216,86 @@ static enum step_result identity_arrived(struct saga *saga, const struct pg_rows
         return saga_fail(saga, &wrong);
 }
 
-static enum step_result connected_unmarked(struct saga *saga, const struct err *err)
+/* The way to a database, in the saga's data: missing while it works, "sought" while the provider is asked, "known" once
+ * it was. */
+static void set_way(struct saga *saga, const char *way)
+{
+        if (way != NULL)
+                json_set_text(saga_data(saga), "way", way);
+        else
+                json_object_del(saga_data(saga), "way");
+}
+
+enum step_result activity_unreachable(struct saga *saga)
+{
+        set_way(saga, "known");
+        return saga_retry(saga, &activity_of(saga)->failed);
+}
+
+enum step_result activity_found_again(struct saga *saga)
+{
+        set_way(saga, NULL);
+        return saga_wait(saga, 1);
+}
+
+/* Asked at every second failure, so that a database that is away for long does not use up what the provider allows. */
+static enum step_result find_again(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
+        const char *way = json_text(saga_data(saga), "way");
+        bool known = way != NULL && strcmp(way, "known") == 0;
 
-        if (err == NULL)
-                return activity->then(saga);
+        if (activity->driver->find_again == NULL)
+                return saga_retry(saga, err);
+        set_way(saga, known ? NULL : "sought");
+        if (known)
+                return saga_retry(saga, err);
+        activity->failed = *err;
+        return activity->driver->find_again(saga);
+}
+
+/* The provider took the new password, and its pooler may go on with the old one for a while: no reason to give a new
+ * project up. */
+static enum step_result refused_again(struct saga *saga, const struct err *err)
+{
+        struct err refused;
+
+        err_set(&refused, ERR_BUSY, "login_refused", "the login is refused, though it was set anew: %.200s",
+                err->message);
+        refused.retry_after = LOGIN_DELAY;
+        return saga_retry(saga, &refused);
+}
+
+static enum step_result unconnected(struct saga *saga, const struct err *err, bool unmarked)
+{
+        struct activity *activity = activity_of(saga);
+        bool recovered = json_flag(saga_data(saga), "login_recovered");
+
         activity_disconnect(activity);
         if (err->class == ERR_GONE && activity->if_gone != NULL)
                 return activity->if_gone(saga);
-        if (err->class == ERR_AUTH && activity->driver->recover_login &&
-            !json_flag(saga_data(saga), "login_recovered")) {
-                json_object_set_new(saga_data(saga), "login_recovered", json_true()); /* once */
-                return activity->driver->recover_login(saga);
-        }
-        return saga_retry(saga, err);
+        if (err->class == ERR_AUTH && recovered)
+                return refused_again(saga, err);
+        if (err->class != ERR_AUTH || !unmarked || activity->driver->recover_login == NULL)
+                return find_again(saga, err);
+        json_object_set_new(saga_data(saga), "login_recovered", json_true()); /* once */
+        return activity->driver->recover_login(saga);
+}
+
+static enum step_result connected_unmarked(struct saga *saga, const struct err *err)
+{
+        if (err != NULL)
+                return unconnected(saga, err, true);
+        set_way(saga, NULL);
+        return activity_of(saga)->then(saga);
 }
 
 static enum step_result connected(struct saga *saga, const struct err *err)
 {
-        struct activity *activity = activity_of(saga);
-
-        if (err == NULL)
-                return saga_script(saga, activity->conn, PROOF_TIMEOUT, SQL_IDENTITY, identity_arrived);
-        activity_disconnect(activity);
-        if (err->class == ERR_GONE && activity->if_gone != NULL)
-                return activity->if_gone(saga);
-        return saga_retry(saga, err);
+        if (err != NULL)
+                return unconnected(saga, err, false);
+        set_way(saga, NULL);
+        return saga_script(saga, activity_of(saga)->conn, PROOF_TIMEOUT, SQL_IDENTITY, identity_arrived);
 }
 
 static void connection_opened(void *context, const struct err *err)

@@ -17,6 +17,7 @@ struct activity {
         struct pg_conn *conn; /* to the tenant's database, or NULL */
         bool conn_is_admin;
         enum step_result (*if_gone)(struct saga *saga); /* goes on where there is no database to connect to; or NULL */
+        enum step_result (*if_paused)(struct saga *saga); /* where the provider lets nobody connect; or NULL */
         struct migration_job *migration;
         char *schema_version; /* what the migrations came to */
         size_t looked_at;     /* servers asked for a former life of the tenant */
@@ -78,5 +79,9 @@ enum step_result activity_renew_secret(struct saga *saga, json_t *secret, enum s
 enum step_result activity_connect(struct saga *saga, bool as_admin, bool unmarked,
                                   enum step_result (*next)(struct saga *saga));
 void activity_disconnect(struct activity *activity);
+/* For find_again: the step is tried again, for the reason why there was no connection. */
+enum step_result activity_unreachable(struct saga *saga);
+/* For find_again: the way is another one; the step begins anew with it. */
+enum step_result activity_found_again(struct saga *saga);
 /* saga_retry after a statement on that connection failed: it may stand in a transaction, and is not used again. */
 enum step_result activity_retry(struct saga *saga, const struct err *err);

@@ -35,6 +35,10 @@ struct driver {
         enum step_result (*make_link)(struct saga *saga);
         /* The stored owner password was refused: sets it anew at the provider. NULL where that cannot be. */
         enum step_result (*recover_login)(struct saga *saga);
+        /* The database cannot be reached: asks the provider whether it is somewhere else by now (then the step begins
+         * anew) or cannot be reached at all (then activity's if_gone or if_paused goes on). Else ends with
+         * activity_unreachable. NULL where nobody can be asked. */
+        enum step_result (*find_again)(struct saga *saga);
         /* Shows all that the provider has of ours, place by place: shown gets a server's name (or "") and a list of
          * {name, tenant_id?, generation?, cost?, open?, status?}, which it takes; or an error. open: the app can log
          * in; status: the provider's word, where it is not a healthy one. */

@@ -13,6 +13,9 @@ static const char SQL_PRUNE[] = "select prune() as pruned";
 
 static const char SQL_WATCH[] = "select watch_stuck()";
 
+static const char SQL_REFUSED[] = "select catalog.raise_alert('inventory:' || $1 || ':' || $2, null, 'the provider "
+                                  "does not show what it has', $3)";
+
 static const char SQL_REPORT[] = "select report_inventory($1, $2, $3::jsonb)";
 
 struct janitor {
@@ -31,6 +34,15 @@ static void reported(void *context, const struct pg_rows *rows, const struct err
                 log_warn("the inventory could not be stored", "error", err->message, NULL);
 }
 
+/* What is away comes back by itself; a credential that is refused does not. The next report ends the alert. */
+static void inventory_refused(struct janitor *janitor, const char *server, const struct err *err)
+{
+        log_warn("the provider does not show what it has", "server", server, "error", err->message, NULL);
+        if (err->class == ERR_AUTH && !janitor->provisioner->service->stopping)
+                pg_pool_exec(janitor->provisioner->service->catalog, SECONDS(10), SQL_REFUSED,
+                             PARAMS(janitor->driver->name, server, err->message), reported, NULL);
+}
+
 static void inventory_shown(void *context, const char *server, json_t *list, const struct err *err)
 {
         struct janitor *janitor = context;
@@ -38,7 +50,7 @@ static void inventory_shown(void *context, const char *server, json_t *list, con
 
         json_decref(list);
         if (err != NULL) {
-                log_warn("the provider does not show what it has", "server", server, "error", err->message, NULL);
+                inventory_refused(janitor, server, err);
                 return;
         }
         if (!janitor->provisioner->service->stopping)

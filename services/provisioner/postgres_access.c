@@ -302,7 +302,7 @@ enum step_result postgres_prepare_dump(struct saga *saga, enum step_result (*nex
                 "(select relowner from pg_class where oid >= 16384 union select nspowner from pg_namespace "
                 "where oid >= 16384 union select lomowner from pg_largeobject_metadata) loop "
                 "begin execute format('grant %I to %I', r.rolname, current_user); "
-                "exception when insufficient_privilege then null; end; end loop; "
+                "exception when insufficient_privilege or invalid_grant_operation then null; end; end loop; "
                 "for r in select l.oid, o.rolname from pg_largeobject_metadata l join pg_roles o on o.oid = l.lomowner "
                 "where l.lomacl is not null and pg_has_role(o.oid, 'usage') and not exists (select "
                 "from aclexplode(l.lomacl) a where a.grantee = l.lomowner and a.privilege_type = 'SELECT') loop "

@@ -55,9 +55,11 @@ static const char SQL_PAUSE[] = "select pg_sleep(0.1)";
         "case when current_setting('server_version_num')::int >= 160000 and m.grantor is not null "                    \
         "then format(' granted by %I cascade', m.grantor) else '' end; end loop; end $door$"
 
-const char POSTGRES_DOOR_SQL_ALL_MEMBERSHIPS[] =
-        REVOKE_EACH "shobj_description(a.roleid, 'pg_authid') like 'tenantry %' "
-                    "and shobj_description(a.grantor, 'pg_authid') like 'tenantry %'" REVOKED;
+#define MARKED                                                                                                         \
+        "(select objoid from pg_shdescription where classoid = 'pg_authid'::regclass and description like 'tenantry "  \
+        "%')"
+
+const char POSTGRES_DOOR_SQL_ALL_MEMBERSHIPS[] = REVOKE_EACH "a.grantor in " MARKED " and a.roleid in " MARKED REVOKED;
 
 static char *revoke_sql(const char *which)
 {

@@ -17,21 +17,6 @@ struct look {
         void *context;
 };
 
-static void databases_listed(void *context, const struct pg_rows *rows, const struct err *err)
-{
-        struct look *look = context;
-        json_t *list = err ? NULL : json_array();
-
-        for (int row = 0; err == NULL && row < pg_rows_count(rows); row++)
-                json_array_append_new(list, json_pack("{s:s, s:s?, s:I, s:b}", "name", pg_text(rows, row, "name"),
-                                                      "tenant_id", pg_text(rows, row, "tenant_id"), "generation",
-                                                      (json_int_t)pg_int(rows, row, "generation"), "open",
-                                                      pg_bool(rows, row, "open")));
-        look->shown(look->context, look->server, list, err);
-        free(look->server);
-        free(look);
-}
-
 /* Not reported: what a tenant's login granted another's is nobody's wish. */
 static void memberships_taken(void *context, const struct pg_rows *rows, const struct err *err)
 {
@@ -41,22 +26,41 @@ static void memberships_taken(void *context, const struct pg_rows *rows, const s
                 log_warn("what tenants granted of their roles could not be taken away", "error", err->message, NULL);
 }
 
+static void databases_listed(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct look *look = context;
+        json_t *list = err ? NULL : json_array();
+
+        for (int row = 0; err == NULL && row < pg_rows_count(rows); row++)
+                json_array_append_new(list, json_pack("{s:s, s:s?, s:s?, s:I, s:b}", "name", pg_text(rows, row, "name"),
+                                                      "status", pg_text(rows, row, "status"), "tenant_id",
+                                                      pg_text(rows, row, "tenant_id"), "generation",
+                                                      (json_int_t)pg_int(rows, row, "generation"), "open",
+                                                      pg_bool(rows, row, "open")));
+        look->shown(look->context, look->server, list, err);
+        if (err == NULL && !look->provisioner->service->stopping)
+                pg_pool_exec(servers_admin(look->provisioner->servers, look->server), STATEMENT,
+                             POSTGRES_DOOR_SQL_ALL_MEMBERSHIPS, NO_PARAMS, memberships_taken, NULL);
+        free(look->server);
+        free(look);
+}
+
 static void look_at_server(void *context, const char *name)
 {
         static const char list[] =
                 "select datname as name, substring(mark from '^tenantry ([0-9a-f-]{36}) ') as tenant_id, "
                 "substring(mark from '^tenantry [0-9a-f-]{36} ([0-9]+)')::int as generation, "
-                "exists (select from pg_roles r where r.rolcanlogin "
-                "and r.rolname in (d.datname || '_app_a', d.datname || '_app_b') "
-                "and has_database_privilege(r.oid, d.oid, 'connect')) as open "
-                "from (select oid, datname, shobj_description(oid, 'pg_database') as mark from pg_database) d "
+                "coalesce(l.opened, false) as open, case when l.kept_out then 'the app''s login may not connect' end "
+                "as status "
+                "from (select oid, datname, shobj_description(oid, 'pg_database') as mark from pg_database) d, "
+                "lateral (select bool_or(true) as opened, "
+                "bool_or(not has_database_privilege(r.oid, d.oid, 'connect')) as kept_out from pg_roles r "
+                "where r.rolcanlogin and r.rolname in (d.datname || '_app_a', d.datname || '_app_b')) l "
                 "where mark like 'tenantry %' or datname like 'tn\\_%'";
         struct look *look = NEW(struct look);
 
         *look = *(const struct look *)context;
         look->server = mem_copy_text(name);
-        pg_pool_exec(servers_admin(look->provisioner->servers, name), STATEMENT, POSTGRES_DOOR_SQL_ALL_MEMBERSHIPS,
-                     NO_PARAMS, memberships_taken, NULL);
         pg_pool_exec(servers_admin(look->provisioner->servers, name), STATEMENT, list, NO_PARAMS, databases_listed,
                      look);
 }

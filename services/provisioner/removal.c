@@ -66,10 +66,12 @@ static enum step_result close_access(struct saga *saga)
         return activity->driver->apply_access(saga);
 }
 
-/* What is deleted next need not be there: whoever deleted it by hand must still be able to deprovision the tenant. */
+/* What is deleted next need not be there: whoever deleted it by hand must still be able to deprovision the tenant. Into
+ * a paused one nobody logs in. */
 static enum step_result close_if_there(struct saga *saga)
 {
         activity_of(saga)->if_gone = activity_done;
+        activity_of(saga)->if_paused = activity_done;
         return close_access(saga);
 }
 

@@ -65,17 +65,16 @@ static char *budget_name(const char *endpoint)
         return mem_printf("supabase:%s", endpoint);
 }
 
-/* Everybody waits, not only this saga: the limit is the account's. */
-static void block_budget(struct activity *activity, const char *endpoint, int64_t ms)
+/* Everybody waits, not only who was refused: the limit is the account's. */
+static void block_budget(struct provisioner *provisioner, const char *endpoint, int64_t ms)
 {
         auto_free char *name = budget_name(endpoint), *text = mem_printf("%lld", (long long)ms);
 
-        pg_pool_exec(activity->provisioner->service->catalog, SECONDS(5), SQL_BLOCK, PARAMS(name, text), block_done,
-                     NULL);
+        pg_pool_exec(provisioner->service->catalog, SECONDS(5), SQL_BLOCK, PARAMS(name, text), block_done, NULL);
 }
 
 /* Nobody is made to wait for days by a number that was meant otherwise, or forged on the way. */
-static int64_t wait_asked(const struct activity *activity, const struct http_reply *reply)
+static int64_t wait_asked(const char *endpoint, const struct http_reply *reply)
 {
         auto_free char *after = mem_copy_text(http_reply_header(reply, "Retry-After")),
                        *date = mem_copy_text(http_reply_header(reply, "Date")),
@@ -87,10 +86,22 @@ static int64_t wait_asked(const struct activity *activity, const struct http_rep
                 reset = mem_copy_text(http_reply_header(reply, "RateLimit-Reset"));
         ms = retry_after_ms(&(struct retry_asked){ .retry_after = after, .reset = reset, .date = date }, &capped);
         if (capped)
-                log_warn("Supabase asks for a longer wait than an hour; an hour it is", "endpoint",
-                         ((struct supabase_request *)activity->work)->endpoint, "retry_after", after, "reset", reset,
-                         NULL);
+                log_warn("Supabase asks for a longer wait than an hour; an hour it is", "endpoint", endpoint,
+                         "retry_after", after, "reset", reset, NULL);
         return ms;
+}
+
+static void limited(struct provisioner *provisioner, const char *endpoint, int64_t asked_ms, struct err *err)
+{
+        err_set(err, ERR_BUSY, "rate_limited", "Supabase limits our requests to %s", endpoint);
+        err->retry_after = asked_ms ? asked_ms : BLOCK_DEFAULT;
+        block_budget(provisioner, endpoint, err->retry_after);
+}
+
+void supabase_limited(struct provisioner *provisioner, const char *endpoint, const struct http_reply *reply,
+                      struct err *err)
+{
+        limited(provisioner, endpoint, wait_asked(endpoint, reply), err);
 }
 
 static void reply_arrived(void *context, const struct http_reply *reply, const struct err *err)
@@ -103,7 +114,7 @@ static void reply_arrived(void *context, const struct http_reply *reply, const s
         json_decref(activity->reply);
         activity->reply = NULL;
         activity->reply_status = err ? 0 : reply->status;
-        activity->reply_retry_after = err == NULL && reply->status == 429 ? wait_asked(activity, reply) : 0;
+        activity->reply_retry_after = err == NULL && reply->status == 429 ? wait_asked(request->endpoint, reply) : 0;
         activity->reply_from_auth = request->auth;
         if (err == NULL && json_parse(reply->body, reply->length, &activity->reply, NULL) < 0)
                 activity->reply = NULL;
@@ -147,16 +158,14 @@ static enum step_result answered(struct saga *saga, const struct err *err)
         struct activity *activity = activity_of(saga);
         struct supabase_request *request = activity_end_work(activity);
         saga_then then = request->then;
-        struct err limited;
+        struct err later;
 
         if (err == NULL && activity->reply_status == 429) {
-                err_set(&limited, ERR_BUSY, "rate_limited", "Supabase limits our requests to %s", request->endpoint);
-                limited.retry_after = activity->reply_retry_after ? activity->reply_retry_after : BLOCK_DEFAULT;
-                block_budget(activity, request->endpoint, limited.retry_after);
+                limited(activity->provisioner, request->endpoint, activity->reply_retry_after, &later);
                 /* It has waited: not again behind all the others. */
                 keep_turn(saga, request->endpoint, "-infinity", false);
                 free_request(request);
-                return saga_retry(saga, &limited);
+                return saga_retry(saga, &later);
         }
         if (err == NULL && request->auth && (activity->reply_status == 401 || activity->reply_status == 403)) {
                 free_request(request);

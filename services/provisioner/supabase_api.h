@@ -19,6 +19,18 @@ struct supabase_call {
  * turn is later is put down meanwhile and run again from its start, and this call then goes at once. */
 enum step_result supabase_call(struct saga *saga, const struct supabase_call *call, saga_then then);
 
+/* An answer, whoever asked. */
+struct supabase_reply {
+        int status;         /* 0 = none */
+        const json_t *body; /* NULL where it is no JSON */
+        bool from_auth;     /* the project's own Auth answered, not the provider */
+};
+
+/* The error that an answer means which is not as it was hoped for. Fills *err. */
+void supabase_reply_error(const struct supabase_reply *reply, struct err *err);
+/* After a 429: nobody calls the endpoint for as long as the answer asks for. Fills *err. */
+void supabase_limited(struct provisioner *provisioner, const char *endpoint, const struct http_reply *reply,
+                      struct err *err);
 /* The error that an answer means, after then has dealt with the statuses it knows. Fills *err. */
 void supabase_error(const struct activity *activity, struct err *err);
 /* The step is tried again, fails, or is held where it is our token that is refused: everybody's waiting. */

@@ -10,30 +10,45 @@
 
 #define PASSWORD_DELAY SECONDS(5)
 
+/* The pooler of the primary among those that were answered; borrowed, NULL where it is not shown. */
+static const json_t *primary_of(const json_t *poolers)
+{
+        const json_t *row;
+        size_t i;
+
+        json_array_foreach ((json_t *)(uintptr_t)poolers, i, row) {
+                const char *type = json_text(row, "database_type");
+
+                if (type != NULL && strcmp(type, "PRIMARY") == 0 && json_text(row, "db_host") != NULL)
+                        return row;
+        }
+        return NULL;
+}
+
+static json_t *way_by(const struct activity *activity, const json_t *pooler)
+{
+        auto_free char *port = mem_printf("%lld", (long long)activity->provisioner->config->supabase_session_port);
+
+        return json_pack("{s:s, s:s, s:s?, s:s?}", "host", json_text(pooler, "db_host"), "port", port, "dbname",
+                         json_text(pooler, "db_name"), "owner_login", json_text(pooler, "db_user"));
+}
+
 static enum step_result pooler_read(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *port = mem_printf("%lld", (long long)activity->provisioner->config->supabase_session_port);
-        json_t *row;
-        size_t i;
+        const json_t *pooler;
         struct err none;
 
         if (err != NULL || activity->reply_status != 200)
                 return err ? saga_retry(saga, err) : supabase_refuse_for_now(saga);
-        json_array_foreach (activity->reply, i, row) {
-                const char *type = json_text(row, "database_type");
-
-                if (type == NULL || strcmp(type, "PRIMARY") != 0 || json_text(row, "db_host") == NULL)
-                        continue;
-                return activity_learn(saga, json_pack("{s:s, s:s, s:s?, s:s?}", "host", json_text(row, "db_host"),
-                                                      "port", port, "dbname", json_text(row, "db_name"), "owner_login",
-                                                      json_text(row, "db_user")));
-        }
+        pooler = primary_of(activity->reply);
+        if (pooler != NULL)
+                return activity_learn(saga, way_by(activity, pooler));
         err_set(&none, ERR_BUSY, "no_pooler", "Supabase shows no pooler for the project yet");
         return saga_retry(saga, &none);
 }
 
-static enum step_result read_pooler(struct saga *saga)
+static enum step_result ask_pooler(struct saga *saga, saga_then then)
 {
         return supabase_call(
                 saga,
@@ -42,7 +57,78 @@ static enum step_result read_pooler(struct saga *saga)
                         .method = "GET",
                         .path = mem_printf("/v1/projects/%s/config/database/pooler", supabase_ref(activity_of(saga))),
                 },
-                pooler_read);
+                then);
+}
+
+static enum step_result read_pooler(struct saga *saga)
+{
+        return ask_pooler(saga, pooler_read);
+}
+
+/* A database that cannot be reached: has its pooler moved, is the project paused, or gone? */
+
+static bool status_is(const json_t *reply, const char *one, const char *other)
+{
+        const char *status = json_text(reply, "status");
+
+        return status != NULL && (strcmp(status, one) == 0 || strcmp(status, other) == 0);
+}
+
+static enum step_result project_state_seen(struct saga *saga, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+        bool answered = err == NULL && activity->reply_status == 200;
+        bool gone = err == NULL && activity->reply_status == 404;
+
+        if (err == NULL && (activity->reply_status == 401 || activity->reply_status == 403))
+                return supabase_refuse(saga);
+        gone = gone || (answered && status_is(activity->reply, "REMOVED", "GOING_DOWN"));
+        if (gone && activity->if_gone != NULL)
+                return activity->if_gone(saga);
+        if (!answered || !status_is(activity->reply, "INACTIVE", "PAUSING"))
+                return activity_unreachable(saga);
+        if (activity->if_paused != NULL)
+                return activity->if_paused(saga);
+        err_set(&activity->failed, ERR_BUSY, "project_paused", "the project is paused: restore it at Supabase");
+        return activity_unreachable(saga);
+}
+
+static bool is_another(const struct activity *activity, const json_t *pooler)
+{
+        static const char *const members[][2] = { { "host", "db_host" },
+                                                  { "dbname", "db_name" },
+                                                  { "owner_login", "db_user" } };
+
+        for (size_t i = 0; i < ARRAY_SIZE(members); i++) {
+                const char *known = activity_database(activity, members[i][0]), *now = json_text(pooler, members[i][1]);
+
+                if (now != NULL && (known == NULL || strcmp(known, now) != 0))
+                        return true;
+        }
+        return false;
+}
+
+static enum step_result pooler_read_again(struct saga *saga, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+        const json_t *pooler = err == NULL && activity->reply_status == 200 ? primary_of(activity->reply) : NULL;
+
+        if (err == NULL && (activity->reply_status == 401 || activity->reply_status == 403))
+                return supabase_refuse(saga);
+        if (pooler != NULL && is_another(activity, pooler))
+                return activity_learn_then(saga, way_by(activity, pooler), activity_found_again);
+        return supabase_call(saga,
+                             &(struct supabase_call){
+                                     .endpoint = "state",
+                                     .method = "GET",
+                                     .path = mem_printf("/v1/projects/%s", supabase_ref(activity)),
+                             },
+                             project_state_seen);
+}
+
+enum step_result supabase_find_again(struct saga *saga)
+{
+        return supabase_ref(activity_of(saga)) ? ask_pooler(saga, pooler_read_again) : activity_unreachable(saga);
 }
 
 static const char *find_service_key(const json_t *keys)

@@ -408,5 +408,6 @@ const struct driver SUPABASE_DRIVER = {
         .make_link = supabase_make_link,
         .take_inventory = supabase_take_inventory,
         .recover_login = supabase_recover_login,
+        .find_again = supabase_find_again,
         .target = supabase_target,
 };

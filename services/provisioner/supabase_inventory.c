@@ -4,6 +4,7 @@
 #include "common/base/log.h"
 #include "common/base/memory.h"
 #include "common/net/http_client.h"
+#include "services/provisioner/supabase_api.h"
 
 #include <string.h>
 
@@ -67,6 +68,16 @@ static const char *sick_status(const json_t *project)
         return NULL;
 }
 
+/* As for everybody who asks: a limit is kept by all, a token that is refused is called so. */
+static void refused(struct provisioner *provisioner, const char *endpoint, const struct http_reply *reply,
+                    const json_t *body, struct err *ret)
+{
+        if (reply->status == 429)
+                supabase_limited(provisioner, endpoint, reply, ret);
+        else
+                supabase_reply_error(&(struct supabase_reply){ .status = reply->status, .body = body }, ret);
+}
+
 static void page_arrived(void *context, const struct http_reply *reply, const struct err *err)
 {
         struct look *look = context;
@@ -80,9 +91,8 @@ static void page_arrived(void *context, const struct http_reply *reply, const st
                 finish_look(look, err);
                 return;
         }
-        if (reply->status != 200 || json_parse(reply->body, reply->length, &body, NULL) < 0) {
-                err_set(&bad, ERR_BUSY, "provider_trouble", "Supabase answers %d to the list of projects",
-                        reply->status);
+        if (json_parse(reply->body, reply->length, &body, NULL) < 0 || reply->status != 200) {
+                refused(look->provisioner, "find", reply, body, &bad);
                 finish_look(look, &bad);
                 return;
         }
@@ -126,16 +136,32 @@ static void end_recorded(void *context, const struct pg_rows *rows, const struct
                 log_warn("the end of a quarantined project could not be recorded", "error", err->message, NULL);
 }
 
+/* The next round asks again; 400 only says that the project is still coming up. */
+static void not_removed(const struct removal *removal, const char *endpoint, const struct http_reply *reply)
+{
+        auto_json *body = NULL;
+        struct err bad;
+
+        if (json_parse(reply->body, reply->length, &body, NULL) < 0)
+                body = NULL;
+        refused(removal->provisioner, endpoint, reply, body, &bad);
+        if (reply->status != 400)
+                log_warn("a quarantined project could not be removed; it will be tried again", "tenant",
+                         removal->tenant, "project", removal->name, "error", bad.message, NULL);
+}
+
 static void project_deleted(void *context, const struct http_reply *reply, const struct err *err)
 {
         struct removal *removal = context;
 
-        if (err == NULL && (reply->status == 200 || reply->status == 404) && !removal->provisioner->service->stopping) {
+        if (err == NULL && reply->status != 200 && reply->status != 404)
+                not_removed(removal, "delete", reply);
+        else if (err == NULL && !removal->provisioner->service->stopping) {
                 log_info("a quarantined project is gone", "tenant", removal->tenant, "project", removal->name, NULL);
                 pg_pool_exec(removal->provisioner->service->catalog, SECONDS(5), SQL_ENDED,
                              PARAMS(removal->tenant, removal->generation), end_recorded, NULL);
         }
-        free_removal(removal); /* not ready to be deleted: the next round asks again */
+        free_removal(removal);
 }
 
 /* Deleted only when the project behind the ref still has the name we gave it. */
@@ -154,7 +180,12 @@ static void project_seen(void *context, const struct http_reply *reply, const st
                 return;
         }
         if (reply->status != 200 || json_parse(reply->body, reply->length, &body, NULL) < 0 ||
-            json_text(body, "name") == NULL || strcmp(json_text(body, "name"), removal->name) != 0) {
+            json_text(body, "name") == NULL) {
+                not_removed(removal, "state", reply);
+                free_removal(removal);
+                return;
+        }
+        if (strcmp(json_text(body, "name"), removal->name) != 0) {
                 free_removal(removal);
                 return;
         }

@@ -55,32 +55,31 @@ static char *refusal_words(const json_t *reply)
 }
 
 /* A token that is refused at all, and one that lacks a right, which may concern one project only. */
-static void not_allowed(const struct activity *activity, const char *words, struct err *err)
+static void not_allowed(const struct supabase_reply *reply, const char *words, struct err *err)
 {
-        if (activity->reply_from_auth)
+        if (reply->from_auth)
                 err_set(err, ERR_BUSY, "service_key_refused",
-                        "the project's Auth refuses our service key for it (%d): %.200s", activity->reply_status,
-                        words);
-        else if (activity->reply_status == 401)
+                        "the project's Auth refuses our service key for it (%d): %.200s", reply->status, words);
+        else if (reply->status == 401)
                 err_set(err, ERR_AUTH, "provider_auth", "Supabase refuses our token (401): %.200s", words);
         else
                 err_set(err, ERR_AUTH, "provider_forbidden",
                         "Supabase's answer to our token: no right to this (403): %.200s", words);
 }
 
-void supabase_error(const struct activity *activity, struct err *err)
+void supabase_reply_error(const struct supabase_reply *reply, struct err *err)
 {
         static const char *const quota[] = { "limit", "quota", "maximum", NULL }, *const capacity[] = { "capacity",
                                                                                                         NULL };
-        auto_free char *words = refusal_words(activity->reply);
-        int status = activity->reply_status;
+        auto_free char *words = refusal_words(reply->body);
+        int status = reply->status;
 
         if (status >= 200 && status < 300) /* something between us and Supabase, or a change of their API */
                 err_set(err, ERR_BUSY, "provider_answer", "Supabase's answer (%d) is not as documented", status);
         else if (status == 0 || status >= 500)
                 err_set(err, ERR_BUSY, "provider_trouble", "Supabase answers %d: %.200s", status, words);
         else if (status == 401 || status == 403)
-                not_allowed(activity, words, err);
+                not_allowed(reply, words, err);
         else if (status == 402)
                 err_set(err, ERR_BUSY, "provider_billing", "Supabase wants to be paid first (402): %.200s", words);
         else if (mentions(words, capacity))
@@ -96,6 +95,14 @@ void supabase_error(const struct activity *activity, struct err *err)
                         words);
         if (strcmp(err->code, "provider_quota") == 0 || strcmp(err->code, "provider_billing") == 0)
                 err->retry_after = QUOTA_DELAY;
+}
+
+void supabase_error(const struct activity *activity, struct err *err)
+{
+        supabase_reply_error(&(struct supabase_reply){ .status = activity->reply_status,
+                                                       .body = activity->reply,
+                                                       .from_auth = activity->reply_from_auth },
+                             err);
 }
 
 enum step_result supabase_give_up(struct saga *saga, const struct err *err)

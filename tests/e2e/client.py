@@ -31,14 +31,15 @@ def eventually(condition: Callable[..., Any], seconds: float, what: str) -> Any:
     """The first true value of the condition; after `CROWDED` times the `seconds` an AssertionError that says `what` never
     came."""
     seconds *= CROWDED
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while True:
         value = condition()
         if value:
             return value
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > seconds:
             raise AssertionError(f"not within {seconds:g} s: {what}")
-        time.sleep(0.05)
+        time.sleep(min(0.25, max(0.05, waited / 20)))  # who waits takes the machine from whom it waits for
 
 
 class Api:

@@ -26,9 +26,18 @@ LEGAL_PATHS = {
 
 
 def rows(stack: Stack, sql: str) -> list[list[str]]:
-    """Rows of a query on the catalog, as texts."""
-    text = stack.postgres.execute(sql, CATALOG)
-    return [line.split("|") for line in text.split("\n") if line]  # splitlines() would split at U+2028 too
+    """Rows of a query on the catalog, as PostgreSQL's own texts; null is empty. Not through psql: waits ask all the time,
+    and to start a program for each question took a good part of the machine. Of several statements, those of the last."""
+    with psycopg.connect(stack.postgres.url(CATALOG), autocommit=True, connect_timeout=5) as catalog:
+        cursor = catalog.execute(sql)  # type: ignore[arg-type]
+        while cursor.nextset():
+            pass
+        found = cursor.pgresult
+        assert found is not None
+        return [
+            [(found.get_value(row, column) or b"").decode() for column in range(found.nfields)]
+            for row in range(found.ntuples)
+        ]
 
 
 def values(stack: Stack, sql: str) -> list[tuple[Any, ...]]:

@@ -36,6 +36,7 @@ COMMANDS = (
 # method, path, scopes that may (None: everybody)
 ROUTES: list[tuple[str, str, set[str] | None]] = [
     ("POST", "/api/signups", {"signup", "admin"}),
+    ("GET", "/api/operations", {"read", "admin"}),
     ("GET", f"/api/operations/{NOBODY}", {"signup", "read", "admin"}),
     ("GET", "/api/tenants", {"read", "admin"}),
     ("GET", f"/api/tenants/{NOBODY}", {"read", "admin"}),
@@ -46,6 +47,8 @@ ROUTES: list[tuple[str, str, set[str] | None]] = [
     ("GET", "/api/admin/alerts", {"admin"}),
     ("GET", "/api/admin/dead-letters", {"admin"}),
     ("GET", "/api/admin/dead-letters/0", {"admin"}),
+    ("DELETE", "/api/admin/dead-letters/0", {"admin"}),
+    ("POST", "/api/admin/alerts/0/resolve", {"admin"}),
     ("POST", "/api/admin/dead-letters/0/replay", {"admin"}),
     ("GET", "/api/invites/nothing", {"app"}),
     ("GET", "/invite/nothing", None),

@@ -136,6 +136,127 @@ def test_a_service_key_that_is_refused_is_read_again_and_named(stack: Stack, api
         assert api.wait_operation(api.command(tenant, "resume").json["operation_id"], 20)["state"] == "succeeded"
 
 
+def test_new_keys_at_the_provider_are_read_again_without_anybody(stack: Stack, api: Api) -> None:
+    """The real keys, changed for real: the former ones are refused from then on."""
+    tenant = api.ready_tenant("New Keys Shop", email="nia@keys.test")
+    (project,) = projects_of(stack, tenant)
+    before = service_key_of(stack, tenant)
+    stack.control_sandbox("PATCH", f"projects/{project['ref']}", {"new_keys": True})
+    done = api.wait_operation(api.command(tenant, "suspend").json["operation_id"], 30)
+    assert done["state"] == "succeeded", done
+    assert users_of(stack, project["ref"])[0]["banned_until"] is not None
+    assert service_key_of(stack, tenant) != before
+    refused = stack.control_sandbox("GET", f"requests?path=/auth/{project['ref']}/&method=PUT")
+    assert [each["status"] for each in refused][-2:] == [401, 200], "once with the old key, once with the new one"
+
+
+def way_of(stack: Stack, tenant: str) -> list[list[str]]:
+    return rows(
+        stack, f"select host, owner_login from provisioner.database where tenant_id = '{tenant}' and status = 'live'"
+    )
+
+
+def test_a_pooler_that_has_moved_is_found_again(stack: Stack, api: Api, app: Api) -> None:
+    tenant = api.ready_tenant("Moved Pooler Shop")
+    before = way_of(stack, tenant)
+    stack.postgres.execute(  # as it was before the provider moved it
+        f"update provisioner.database set host = '127.0.0.99' where tenant_id = '{tenant}'", "tenantry"
+    )
+    done = api.wait_operation(api.command(tenant, "suspend").json["operation_id"], 30)
+    assert done["state"] == "succeeded", done
+    assert way_of(stack, tenant) == before
+    assert api.wait_operation(api.command(tenant, "resume").json["operation_id"])["state"] == "succeeded"
+    assert opens(app.get(f"/api/tenants/{tenant}/connection").json)
+
+
+def ask_provider(stack: Stack, method: str, path: str) -> int:
+    """As an operator at the provider's own dashboard."""
+    token = {"Authorization": "Bearer sbp_sandbox"}
+    request = urllib.request.Request(f"{stack.sandbox_url}{path}", method=method, headers=token)
+    with urllib.request.urlopen(request, timeout=20) as response:
+        return int(response.status)
+
+
+def status_of(stack: Stack, ref: str) -> str:
+    return str(next(each["status"] for each in stack.control_sandbox("GET", "projects") if each["ref"] == ref))
+
+
+def test_a_paused_project_is_called_so_and_can_be_deleted(stack: Stack, api: Api) -> None:
+    tenants = {name: api.ready_tenant(name) for name in ("Paused Shop", "Woken Shop")}
+    refs = {name: projects_of(stack, tenant)[0]["ref"] for name, tenant in tenants.items()}
+    stack.control_sandbox("PUT", "organizations/sandbox", {"plan": "free", "max_projects": 1000})
+    try:
+        for ref in refs.values():
+            assert ask_provider(stack, "POST", f"/v1/projects/{ref}/pause") == 200
+            eventually(lambda r=ref: status_of(stack, r) == "INACTIVE", 20, "it is paused")  # type: ignore[misc]
+        suspended = api.command(tenants["Woken Shop"], "suspend").json["operation_id"]
+        eventually(lambda: error_of(api, tenants["Woken Shop"]) == "project_paused", 30, "it says why it waits")
+        gone = api.command(tenants["Paused Shop"], "deprovision", {"confirm": "paused-shop"}).json["operation_id"]
+        assert api.wait_operation(gone, 40)["state"] == "succeeded"
+        assert projects_of(stack, tenants["Paused Shop"]) == []
+        assert ask_provider(stack, "POST", f"/v1/projects/{refs['Woken Shop']}/restore") == 200
+        eventually(lambda: status_of(stack, refs["Woken Shop"]) == "ACTIVE_HEALTHY", 20, "it is back")
+        stack.postgres.execute("update provisioner.saga set next_at = now() where status = 'running'", "tenantry")
+        assert api.wait_operation(suspended, 60)["state"] == "succeeded"
+    finally:
+        stack.control_sandbox("PUT", "organizations/sandbox", {"plan": "pro"})
+
+
+def test_a_project_that_somebody_deleted_does_not_stand_in_the_way_of_its_tenants_end(stack: Stack, api: Api) -> None:
+    tenant = api.ready_tenant("Deleted Elsewhere")
+    (project,) = projects_of(stack, tenant)
+    assert ask_provider(stack, "DELETE", f"/v1/projects/{project['ref']}") == 200
+    gone = api.command(tenant, "deprovision", {"confirm": "deleted-elsewhere"}).json["operation_id"]
+    assert api.wait_operation(gone, 40)["state"] == "succeeded"
+
+
+def test_a_login_that_is_refused_after_it_was_set_anew_does_not_end_a_new_project(stack: Stack, api: Api) -> None:
+    """The provider takes the new password, and its pooler goes on with another one for a while."""
+    accepted = {"kind": "status", "code": 200, "body": {"message": "Successfully updated password"}}
+    with fault(stack, "PATCH", "/database/password$", accepted):
+        with fault(stack, "GET", "/health", {"kind": "unhealthy"}, 1000):
+            tenant = api.signup("Slow Pooler Shop").json["tenant_id"]
+            (project,) = eventually(lambda: projects_of(stack, tenant), 30, "the project is made")
+            owner = project["owner_login"]
+            asked = f"requests?path=/v1/projects/{project['ref']}/health"
+            eventually(lambda: stack.control_sandbox("GET", asked), 30, "its database is there, and it is waited for")
+            kept = stack.postgres.execute(f"select rolpassword from pg_authid where rolname = '{owner}'").strip()
+            stack.postgres.execute(f"alter role \"{owner}\" password 'another'")
+        eventually(lambda: error_of(api, tenant) == "login_refused", 60, "it is refused again, and waits")
+    stack.postgres.execute(f"alter role \"{owner}\" password '{kept}'")
+    stack.postgres.execute("update provisioner.saga set next_at = now() where status = 'running'", "tenantry")
+    api.wait_state(tenant, "ready", 60)
+    assert [each["ref"] for each in projects_of(stack, tenant)] == [project["ref"]], "the same project"
+
+
+@pytest.mark.parametrize(
+    ("what", "word"),
+    [
+        (
+            {"kind": "status", "code": 401, "body": {"message": "Unauthorized"}},
+            "Supabase refuses our token (401): Unauthorized",
+        ),
+        ({"kind": "status", "code": 403, "body": {"message": "Forbidden"}}, "no right to this (403): Forbidden"),
+        ({"kind": "rate_limit", "reset": 2, "retry_after": 2}, "Supabase limits our requests to find"),
+    ],
+    ids=["401", "403", "429"],
+)
+def test_an_inventory_that_is_refused_is_told_in_the_providers_words(
+    stack: Stack, api: Api, what: dict[str, Any], word: str
+) -> None:
+    log = stack.services["provisioner-0"].log_path
+    before = log.read_text().count(word)
+    with fault(stack, "GET", "^/v1/organizations/[^/]+/projects", what, 1000):
+        eventually(lambda: log.read_text().count(word) > before, 30, "it says why it sees nothing")
+        if what["kind"] == "status":
+            eventually(lambda: "inventory:supabase:" in open_causes(api), 20, "somebody is told")
+        else:
+            blocked = "select 1 from catalog.rate_budget where name = 'supabase:find' and blocked_until > now()"
+            eventually(lambda: rows(stack, blocked), 20, "nobody asks for a while")
+    if what["kind"] == "status":
+        eventually(lambda: "inventory:supabase:" not in open_causes(api), 40, "the alert is over")
+
+
 def service_key_of(stack: Stack, tenant: str) -> list[list[str]]:
     return rows(stack, f"select sealed from provisioner.secret where tenant_id = '{tenant}' and field = 'service_key'")
 

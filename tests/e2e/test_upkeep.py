@@ -318,15 +318,19 @@ def test_archive_files_that_nobody_knows_or_that_are_missing_are_told_and_left_a
     eventually(lambda: "inventory:archive" not in open_alerts(api), 20, "the alert is over")
 
 
-def test_a_suspended_tenants_login_that_somebody_opened_is_drift(stack: Stack, api: Api) -> None:
-    tenant = api.ready_tenant("Drifting Shop")
-    name = f"tn_{tenant.replace('-', '')}_g1"
-    done(api, tenant, "suspend")
-    stack.postgres.execute(f"alter role {name}_app_a login")
-    verdict = eventually(lambda: (seen := inventory(api, name))[0] == "drift" and seen, 40, "the janitor sees it")
-    assert "open" in verdict[1]
-    stack.postgres.execute(f"alter role {name}_app_a nologin")
-    eventually(lambda: inventory(api, name)[0] == "ours", 20, "all is well again")
+def test_a_door_that_somebody_opened_or_shut_is_drift(stack: Stack, api: Api) -> None:
+    suspended, ready = api.ready_tenant("Drifting Shop"), api.ready_tenant("Locked Out Shop")
+    opened, shut = (f"tn_{tenant.replace('-', '')}_g1" for tenant in (suspended, ready))
+    done(api, suspended, "suspend")
+    stack.postgres.execute(f"alter role {opened}_app_a login; revoke connect on database {shut} from {shut}_app")
+    for name, word in ((opened, "open"), (shut, "may not connect")):
+        verdict = eventually(
+            lambda n=name: (seen := inventory(api, n))[0] == "drift" and seen, 40, "the janitor sees it"
+        )
+        assert word in verdict[1]
+    stack.postgres.execute(f"alter role {opened}_app_a nologin; grant connect on database {shut} to {shut}_app")
+    for name in (opened, shut):
+        eventually(lambda n=name: inventory(api, n)[0] == "ours", 20, "all is well again")
 
 
 def test_retrying_twice_never_replaces_a_tenants_database(stack: Stack, api: Api) -> None:
