@@ -14,13 +14,14 @@ cache=${TENANTRY_CACHE:-$repository/.run/cache}
 
 build=(gcc libc6-dev make pkg-config libuv1-dev libmicrohttpd-dev libcurl4-openssl-dev libidn2-dev libpq-dev
         librdkafka-dev libjansson-dev libssl-dev libsystemd-dev libunistring-dev uthash-dev)
-run=(python3 curl ca-certificates) # and postgresql, java, maven, which may be there by other names
-demo=(kcat jq)                     # what it tells you to try
+run=(python3 curl ca-certificates)         # and postgresql, java, maven, which may be there by other names
+demo=(kcat jq)                            # what it tells you to try
 sandbox=(python3-aiohttp python3-psycopg)
-test=(clang libcmocka-dev ccache kcat jq python3-pytest python3-psycopg python3-aiohttp python3-confluent-kafka
-        python3-cryptography python3-jsonschema python3-yaml) # and what clang's sanitizers link
-lint=(cppcheck python3-venv) # and one version of the rest for all: lint-tools.txt
-kafka_megabytes=60           # of jars, and what Maven is made of
+typed=(python3-pytest python3-psycopg python3-aiohttp python3-confluent-kafka python3-cryptography python3-jsonschema
+        python3-yaml) # what Python of ours imports: to run it, and to know its types
+test=(clang libcmocka-dev ccache kcat jq) # and what clang's sanitizers link
+lint=(cppcheck python3-venv)              # and one version of the rest for all: lint-tools.txt
+kafka_megabytes=60                        # of jars, and what Maven is made of
 
 fail() {
         echo "install.sh: $*" >&2
@@ -83,13 +84,13 @@ wanted_packages() { # one name a line, for the groups named
                         command -v mvn >/dev/null || echo maven
                         ;;
                 test)
-                        printf '%s\n' "${test[@]}"
+                        printf '%s\n' "${test[@]}" "${typed[@]}"
                         major=$(clang_major)
                         if [ -n "$major" ]; then
                                 echo "libclang-rt-$major-dev" # without it -fsanitize does not link
                         fi
                         ;;
-                lint) printf '%s\n' "${lint[@]}" ;;
+                lint) printf '%s\n' "${lint[@]}" "${typed[@]}" ;;
                 *) fail "no group is called '$group'; there are build, run, demo, sandbox, test and lint" ;;
                 esac
         done
