@@ -192,6 +192,26 @@ def test_a_suspension_is_not_told_while_an_earlier_resume_is_on_its_way(stack: S
     assert api.tenant(tenant.id)["access"]["applied"] == "none"
 
 
+def waits_for_a_lock(stack: Stack, database: str) -> bool:
+    return stack.postgres.execute(
+        "select count(*) from pg_stat_activity where application_name = 'tenantry-provisioner' "
+        "and wait_event_type = 'Lock' and datname = :'name'",
+        name=database,
+    ) != "0"  # fmt: skip
+
+
+def test_a_change_of_the_login_that_is_committed_under_our_hands_is_no_failure(stack: Stack, sign_up: Any) -> None:
+    """PostgreSQL says "tuple concurrently updated" then, as if something were broken."""
+    tenant = sign_up("Timely Shop")
+    with psycopg.connect(stack.postgres.superuser_url) as operator:
+        operator.execute(f"alter role {tenant.user} connection limit 20")
+        suspension = tenant.api.command(tenant.id, "suspend").json["operation_id"]
+        eventually(lambda: waits_for_a_lock(stack, tenant.database), 20, "the login's row is waited for")
+        operator.commit()
+    assert tenant.api.wait_operation(suspension)["state"] == "succeeded"
+    assert not tenant.gets_in()
+
+
 @dataclass
 class Accomplices:
     """Two tenants, of which one lets the other into its database: up to PostgreSQL 14 a role may grant itself, and what was
