@@ -13,6 +13,8 @@ static const char SQL_PRUNE[] = "select prune() as pruned";
 
 static const char SQL_WATCH[] = "select watch_stuck()";
 
+static const char SQL_SAMPLE[] = "select sample_backup($1::bigint)";
+
 static const char SQL_REPORT[] = "select report_inventory($1, $2, $3::jsonb)";
 
 struct janitor {
@@ -78,6 +80,25 @@ static void prune(struct janitor *janitor)
         pg_pool_exec(service->catalog, SECONDS(30), SQL_PRUNE, NO_PARAMS, pruned, janitor);
 }
 
+static void sampled(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        (void)context;
+        (void)rows;
+        if (err != NULL)
+                log_warn("no backup could be chosen for a check", "error", err->message, NULL);
+}
+
+/* The catalog knows when the last one was, and whose turn it is. */
+static void sample_backup(struct janitor *janitor)
+{
+        int64_t interval = janitor->provisioner->config->archive_check_interval_ms;
+        auto_free char *ms = mem_printf("%lld", (long long)interval);
+
+        if (interval > 0)
+                pg_pool_exec(janitor->provisioner->service->catalog, SECONDS(30), SQL_SAMPLE, PARAMS(ms), sampled,
+                             NULL);
+}
+
 static void lease_answered(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct janitor *janitor = context;
@@ -89,6 +110,7 @@ static void lease_answered(void *context, const struct pg_rows *rows, const stru
                 pg_pool_exec(janitor->provisioner->service->catalog, SECONDS(10), SQL_WATCH, NO_PARAMS, house_kept,
                              NULL);
                 prune(janitor);
+                sample_backup(janitor);
         }
 }
 

@@ -38,8 +38,11 @@ def test_the_documented_hardening_keeps_tenants_out_and_lets_the_admin_in(
         for database in ("postgres", "template1"):
             with pytest.raises(psycopg.OperationalError, match="permission denied"):
                 psycopg.connect(dbname=database, **mine)
-        for command in ("suspend", "resume", "rotate-credentials", "backup", "archive", "deprovision"):
-            body = {"confirm": "hardened-shop"} if command == "deprovision" else None
+        again = {"mode": "in_place", "confirm": "hardened-shop"}
+        for command, body in (
+            ("suspend", None), ("resume", None), ("rotate-credentials", None), ("backup", None), ("restore", again),
+            ("archive", None), ("restore", again), ("deprovision", {"confirm": "hardened-shop"}),
+        ):  # fmt: skip
             answer = api.command(tenant, command, body)
             assert answer.status == 202, (command, answer)
             assert api.wait_operation(answer.json["operation_id"])["state"] == "succeeded", command
