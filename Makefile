@@ -20,10 +20,33 @@ ifeq ($(VARIANT),tsan)
 EXTRA_OBJECTS := $(BUILD)/tests/tsan/threads.o
 EXTRA_FLAGS := -rdynamic
 endif
-WARNINGS := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wundef
-ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DTENANTRY_VERSION='"$(VERSION)"' -DTENANTRY_CATALOG='"$(CATALOG)"' -I. $(WARNINGS) $(CFLAGS_$(VARIANT)) \
-	-fstack-protector-strong $(shell pkg-config --cflags $(PACKAGES))
-LIBS = $(shell pkg-config --libs $(PACKAGES)) -lm
+WARNINGS := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wundef -Wformat=2 -Wmissing-prototypes
+
+# Against what a defect of ours, or of a library, would be used for: see docs/security.md. Each where the compiler knows it.
+# glibc's checks need optimization, and would hide from the sanitizers what they look for.
+known = $(firstword $(foreach flag,$(1),$(shell printf '\043include <stdio.h>\n' | \
+	$(CC) -O2 -Werror $(flag) -x c -c -o /dev/null - 2>/dev/null && echo $(flag))))
+HARDENING = -fstack-protector-strong $(call known,-fstack-clash-protection) $(call known,-fcf-protection=full) $(CHECKED)
+ifneq ($(filter release clang,$(VARIANT)),)
+CHECKED = -U_FORTIFY_SOURCE $(call known,-D_FORTIFY_SOURCE=3 -D_FORTIFY_SOURCE=2)
+endif
+
+# Asked once, and only where something is built: the compiler may have to be installed first.
+once = $(eval $(1) := $(2))$($(1))
+ASKED_CFLAGS = $(call once,ASKED_CFLAGS,$(HARDENING) $(shell pkg-config --cflags $(PACKAGES)))
+ASKED_LIBS = $(call once,ASKED_LIBS,$(shell pkg-config --libs $(PACKAGES)))
+ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -DTENANTRY_VERSION='"$(VERSION)"' -I. $(WARNINGS) $(CFLAGS_$(VARIANT)) -fPIE \
+	$(ASKED_CFLAGS) $(CPPFLAGS) $(CFLAGS)
+ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now $(LDFLAGS)
+LIBS = $(ASKED_LIBS) -lm
+
+# What was made with other flags is made again.
+FLAGS := $(BUILD)/flags
+.PHONY: flags
+$(FLAGS): flags
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(subst ','\'',$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(EXTRA_FLAGS) $(LIBS))' >$@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
 COMMON := $(wildcard common/*/*.c)
 SERVICES := $(notdir $(patsubst %/main.c,%,$(wildcard services/*/main.c)))
@@ -56,7 +79,7 @@ help:
 ## make demo [DRIVER=supabase]  start everything on this machine and watch signups become tenants
 demo:
 	@case "$(DRIVER)" in postgres|supabase) ;; *) echo "DRIVER is postgres or supabase"; exit 2 ;; esac
-	@deploy/local/install.sh build run test
+	@deploy/local/install.sh build run demo $(if $(filter supabase,$(DRIVER)),sandbox)
 	@$(MAKE) --no-print-directory -s -j$$(nproc) programs
 	@$(PYTHON) -m deploy.local.demo up --driver $(DRIVER)
 
@@ -72,40 +95,46 @@ clean-data:
 test:
 	@scripts/test
 
-## make lint                    format, cppcheck, Python's syntax
+## make lint                    format, cppcheck, ruff and types in Python
 lint:
+	@deploy/local/install.sh lint
 	@scripts/lint
 
-## make format                  put C into the house's format
+## make format                  put C and Python into the house's format
 format:
-	@clang-format -i $(shell git ls-files '*.c' '*.h')
+	@deploy/local/install.sh lint
+	@scripts/lint --format
 
 ## make clean                   remove what was built
 clean:
 	@rm -rf build
 
 define SERVICE
-$(BUILD)/tenantry-$(1): $(call objects_of,services/$(1)) $(EXTRA_OBJECTS) $(BUILD)/libtenantry.a
+$(BUILD)/tenantry-$(1): private LIBS += -lsystemd
+$(BUILD)/tenantry-$(1): $(call objects_of,services/$(1)) $(EXTRA_OBJECTS) $(BUILD)/libtenantry.a $(FLAGS)
 	@echo "  link $$@"
-	@$$(CC) $$(ALL_CFLAGS) $(EXTRA_FLAGS) -o $$@ $$^ $$(LIBS)
+	@$$(CC) $$(ALL_CFLAGS) $$(ALL_LDFLAGS) $(EXTRA_FLAGS) -o $$@ $$(filter-out $(FLAGS),$$^) $$(LIBS)
 endef
 $(foreach service,$(SERVICES),$(eval $(call SERVICE,$(service))))
 
-$(BUILD)/tenantry: LIBS += -lunistring
-$(BUILD)/tenantry: $(call objects_of,cli) $(EXTRA_OBJECTS) $(BUILD)/libtenantry.a
+$(BUILD)/tenantry: private LIBS += -lunistring
+$(BUILD)/tenantry: $(call objects_of,cli) $(EXTRA_OBJECTS) $(BUILD)/libtenantry.a $(FLAGS)
 	@echo "  link $@"
-	@$(CC) $(ALL_CFLAGS) $(EXTRA_FLAGS) -o $@ $^ $(LIBS)
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(EXTRA_FLAGS) -o $@ $(filter-out $(FLAGS),$^) $(LIBS)
 
 # A service as small as can be, to show that what is generic serves: tests/e2e/test_new_service.py.
-$(BUILD)/tests/tenantry-example: $(BUILD)/tests/service/main.o $(EXTRA_OBJECTS) $(BUILD)/libtenantry.a
+$(BUILD)/tests/tenantry-example: private LIBS += -lsystemd
+$(BUILD)/tests/tenantry-example: $(BUILD)/tests/service/main.o $(EXTRA_OBJECTS) $(BUILD)/libtenantry.a $(FLAGS)
 	@echo "  link $@"
-	@$(CC) $(ALL_CFLAGS) $(EXTRA_FLAGS) -o $@ $^ $(LIBS)
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(EXTRA_FLAGS) -o $@ $(filter-out $(FLAGS),$^) $(LIBS)
 
-$(BUILD)/%.o: %.c
+$(BUILD)/%.o: %.c $(FLAGS)
 	@mkdir -p $(@D)
 	@echo "  cc   $<"
 	@$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
+# private: the file of flags, which it needs as well, must not come to another content for it.
+$(BUILD)/common/service/service.o: private ALL_CFLAGS += -DTENANTRY_CATALOG='"$(CATALOG)"'
 $(BUILD)/common/service/service.o: $(CATALOG_FILES)
 
 # The simulation puts its own clock, timers and catalog under the saga engine: tests/unit/simulated_process.h.
@@ -113,9 +142,9 @@ comma := ,
 $(BUILD)/tests/test_simulation: LINK_FLAGS := $(addprefix -Wl$(comma)--wrap=,clock_boot_ms crypto_random uv_timer_init \
 	uv_timer_start uv_timer_stop uv_close pg_pool_exec pg_pool_is_up pg_rows_count pg_text pg_int pg_bool)
 
-$(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libtenantry.a
+$(BUILD)/tests/%: tests/unit/%.c $(BUILD)/libtenantry.a $(FLAGS)
 	@mkdir -p $(@D)
-	@$(CC) $(ALL_CFLAGS) $(LINK_FLAGS) -MMD -MP -o $@ $< $(BUILD)/libtenantry.a $(LIBS) $(shell pkg-config --libs cmocka)
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(LINK_FLAGS) -MMD -MP -o $@ $< $(BUILD)/libtenantry.a $(LIBS) $(shell pkg-config --libs cmocka)
 
 -include $(shell find build -name '*.d' 2>/dev/null)
 
@@ -156,9 +185,9 @@ $(FUZZERS): fuzz_%: $(BUILD)/fuzz/fuzz_%
 		tail -60 $<.log; exit 1; \
 	fi
 
-$(BUILD)/fuzz/%: tests/fuzz/%.c $(BUILD)/libtenantry.a
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(BUILD)/libtenantry.a $(FLAGS)
 	@mkdir -p $(@D)
-	@$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer -MMD -MP -o $@ $< $(BUILD)/libtenantry.a $(LIBS)
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -MMD -MP -o $@ $< $(BUILD)/libtenantry.a $(LIBS)
 
 ## make bench [BENCH=--long]    measure it beside the bare cost, on real servers; writes bench/RESULTS.md
 bench:
@@ -166,7 +195,7 @@ bench:
 	@$(MAKE) --no-print-directory -s -j$$(nproc) programs $(BUILD)/bench/load $(BUILD)/bench/produce
 	@TENANTRY_BUILD=$(abspath $(BUILD)) $(PYTHON) -m bench.run --programs $(abspath $(BUILD))/bench $(BENCH)
 
-$(BUILD)/bench/load $(BUILD)/bench/produce: $(BUILD)/bench/%: bench/%.c
+$(BUILD)/bench/load $(BUILD)/bench/produce: $(BUILD)/bench/%: bench/%.c $(FLAGS)
 	@mkdir -p $(@D)
 	@echo "  cc   $<"
-	@$(CC) $(ALL_CFLAGS) -MMD -MP -o $@ $< $(LIBS)
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< $(LIBS)

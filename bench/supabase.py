@@ -104,7 +104,9 @@ def _measure(stack: SandboxStack, count: int, rate: int, say: Callable[[str], No
     tenants = sign_up(stack, count, "Wave", times)
     ready = _wait(stack, tenants, began, say)
     seconds = time.monotonic() - began
-    created = _created(tenants, stack.control_sandbox("GET", f"requests?method=POST&path=^/v1/projects$&limit={count * 4}"))
+    created = _created(
+        tenants, stack.control_sandbox("GET", f"requests?method=POST&path=^/v1/projects$&limit={count * 4}")
+    )
     return Wave(
         count, rate, seconds, ready, rss_start, peak_rss_mb(provisioner), rss_mb(provisioner),
         stack.control_sandbox("GET", "stats"), _displaced(_queued(stack), created),

@@ -2,6 +2,7 @@
 #include "cli/api.h"
 #include "cli/listing.h"
 #include "cli/numbered.h"
+#include "cli/pages.h"
 #include "cli/terminal.h"
 #include "common/base/memory.h"
 
@@ -30,16 +31,12 @@ static const struct column COLUMNS[] = {
         { .heading = "CAUSE", .member = "cause" },
         { .heading = "TITLE", .member = "title" },
         { .heading = "TIMES", .member = "times" },
-        { .heading = "FIRST (UTC)", .cell = first_cell },
-        { .heading = "LAST (UTC)", .cell = last_cell },
-        { .heading = "RESOLVED (UTC)", .cell = resolved_cell },
+        { .heading = "FIRST (UTC)", .member = "first_at", .cell = first_cell },
+        { .heading = "LAST (UTC)", .member = "last_at", .cell = last_cell },
+        { .heading = "RESOLVED (UTC)", .member = "resolved_at", .cell = resolved_cell },
         { .heading = "TENANT", .member = "tenant_id" },
         { .heading = "DETAIL", .member = "detail" },
         { .heading = NULL },
-};
-
-static const struct listing LISTED = {
-        .items = "items", .none = "no alerts", .names = { "alert_id" }, .columns = COLUMNS
 };
 
 static const struct numbered_action RESOLVE = { .command = "alerts",
@@ -64,30 +61,36 @@ static void show_alert(const json_t *alert)
                detail, id, cause, times, times == 1 ? "" : "s", last);
 }
 
-static int list_alerts(bool all)
+static bool tell_alerts(const json_t *answer)
 {
-        auto_json *answer = NULL;
-        int status = api_get(all ? ALERTS "?all=1" : ALERTS, &answer);
         const json_t *items = json_object_get(answer, "items"), *alert;
         size_t i;
 
-        if (status != EXIT_GOOD)
-                return status;
         if (cli_output != OUTPUT_TEXT || json_array_size(items) == 0)
-                listing_show(&LISTED, answer);
-        else
-                json_array_foreach (items, i, alert)
-                        show_alert(alert);
-        return EXIT_GOOD;
+                return false;
+        json_array_foreach (items, i, alert)
+                show_alert(alert);
+        return true;
 }
+
+static const struct listing LISTED = { .items = "items",
+                                       .none = "no alerts",
+                                       .names = { "alert_id" },
+                                       .id = "alert_id",
+                                       .columns = COLUMNS,
+                                       .told = tell_alerts };
 
 int run_alerts(int argc, char **argv)
 {
         bool all = cli_flag(&argc, argv, "all");
+        bool named = argc >= 2 && strcmp(argv[1], "list") == 0; /* as the other lists are asked for */
+        struct listing_wish wish;
 
         if (argc >= 2 && strcmp(argv[1], "resolve") == 0)
                 return numbered_act(&RESOLVE, argc, argv);
-        if (argc >= 2 && strcmp(argv[1], "list") == 0) /* as the other lists are asked for */
-                return cli_expect(argc, argv, 1) == EXIT_GOOD ? list_alerts(all) : EXIT_USAGE;
-        return cli_expect(argc, argv, 0) == EXIT_GOOD ? list_alerts(all) : EXIT_USAGE;
+        if (listing_options(&argc, argv, &wish) != EXIT_GOOD || cli_expect(argc, argv, named) != EXIT_GOOD)
+                return EXIT_USAGE;
+        return listing_run(
+                &LISTED, &wish, false, pages_fetch,
+                &(struct pages){ .path = all ? ALERTS "?all=1" : ALERTS, .items = LISTED.items, .limit = wish.limit });
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define ANSWER_TIMEOUT_MS 45000L
+#define BEGINNING_LEAST   4 /* characters of an id */
 #define PROBE_TIMEOUT_MS  10000L
 #define ANSWER_LIMIT      (64UL * 1024 * 1024)
 
@@ -75,7 +76,7 @@ int api_send(const struct api_request *request, struct api_answer *ret)
         }
         if (request->idempotency_key != NULL)
                 curl_request_header(&curl, "Idempotency-Key", request->idempotency_key);
-        receive(&curl, ANSWER_TIMEOUT_MS, ret);
+        receive(&curl, request->timeout_ms ? request->timeout_ms : ANSWER_TIMEOUT_MS, ret);
         curl_request_free(&curl);
         if (ret->status == 200 && ret->body == NULL)
                 return EXIT_FAILED;
@@ -171,7 +172,7 @@ void api_add_query(struct buf *path, const char *name, const char *value)
 
         if (value == NULL)
                 return;
-        buf_printf(path, "%c%s=", strchr(path->data, '?') ? '&' : '?', name);
+        buf_printf(path, "%c%s=", path->length > 0 && strchr(path->data, '?') ? '&' : '?', name);
         for (const unsigned char *p = (const unsigned char *)value; *p; p++)
                 if (isalnum(*p) || strchr("-._~", *p) != NULL)
                         buf_add(path, p, 1);
@@ -179,38 +180,120 @@ void api_add_query(struct buf *path, const char *name, const char *value)
                         buf_printf(path, "%%%c%c", HEX[*p >> 4], HEX[*p & 15]);
 }
 
-static int find_by_subdomain(const char *subdomain, struct id *ret)
+/* A kind of thing that has an id: where it is listed. */
+struct kind {
+        const char *path, *items, *id, *what, *list;
+};
+
+static const struct kind TENANT = { "/api/tenants", "tenants", "tenant_id", "tenant", "tenantry tenants" };
+static const struct kind OPERATION = { "/api/operations", "operations", "operation_id", "operation",
+                                       "tenantry operation list" };
+
+/* Up to two things whose parameter has the value. */
+static int find(const struct kind *kind, const char *parameter, const char *value, json_t **ret)
 {
         auto_buf path = { 0 };
-        auto_json *answer = NULL;
-        auto_free char *shown = text_safe(subdomain);
-        const char *id;
-        int code;
 
-        buf_add_text(&path, "/api/tenants");
-        api_add_query(&path, "subdomain", subdomain);
-        code = api_get(path.data, &answer);
-        if (code != EXIT_GOOD)
-                return code;
-        id = json_text(json_array_get(json_object_get(answer, "tenants"), 0), "tenant_id");
+        buf_printf(&path, "%s?limit=2", kind->path);
+        api_add_query(&path, parameter, value);
+        return api_get(path.data, ret);
+}
+
+/* Whether so much of an id is not likely to be something else. */
+static bool may_begin_id(const char *word)
+{
+        struct id first, last;
+
+        return strlen(word) >= BEGINNING_LEAST && id_span(word, &first, &last);
+}
+
+static int take_id(const struct kind *kind, const json_t *answer, const char *word, struct id *ret)
+{
+        const json_t *rows = json_object_get(answer, kind->items);
+        const char *id = json_text(json_array_get(rows, 0), kind->id);
+
+        if (json_array_size(rows) > 1)
+                return cli_fail(EXIT_USAGE, "several %ss have ids that begin with %s: give more of it (%s, %s, ...)",
+                                kind->what, word, id, json_text(json_array_get(rows, 1), kind->id));
         if (id == NULL || !id_is_valid(id))
-                return cli_fail(EXIT_NOT_FOUND, "there is no tenant with the subdomain %s (see: tenantry tenants)",
-                                shown);
+                return EXIT_NOT_FOUND;
         memcpy(ret->text, id, sizeof(ret->text));
         return EXIT_GOOD;
 }
 
-int api_find_tenant(const char *word, struct id *ret)
+/* EXIT_NOT_FOUND without a word. */
+static int find_by_beginning(const struct kind *kind, const char *word, struct id *ret)
 {
-        auto_free char *small = mem_copy_text(word);
+        auto_json *answer = NULL;
+        int code = may_begin_id(word) ? find(kind, "id", word, &answer) : EXIT_NOT_FOUND;
+
+        return code == EXIT_GOOD ? take_id(kind, answer, word, ret) : code;
+}
+
+/* A subdomain that looks like the beginning of an id is one all the same: it was there first. */
+static int find_by_subdomain(const char *word, struct id *ret)
+{
+        auto_json *answer = NULL;
+        int code = find(&TENANT, "subdomain", word, &answer);
+
+        return code == EXIT_GOOD ? take_id(&TENANT, answer, word, ret) : code;
+}
+
+/* A whole id is taken as it is. EXIT_NOT_FOUND without a word. */
+static int find_tenant(char *word, struct id *ret)
+{
+        int code;
 
         if (*word == '\0') /* an empty filter would find anybody */
                 return cli_fail(EXIT_USAGE, "a tenant is named by its id or its subdomain, not by an empty word");
+        cli_lower_case(word);
+        if (id_is_valid(word)) {
+                memcpy(ret->text, word, sizeof(ret->text));
+                return EXIT_GOOD;
+        }
+        code = find_by_subdomain(word, ret);
+        return code == EXIT_NOT_FOUND ? find_by_beginning(&TENANT, word, ret) : code;
+}
+
+int api_find_tenant(const char *word, struct id *ret)
+{
+        auto_free char *small = mem_copy_text(word), *shown = text_safe(word);
+        int code = find_tenant(small, ret);
+
+        if (code == EXIT_NOT_FOUND)
+                return cli_fail(code, "there is no tenant with the subdomain %s%s (see: %s)", shown,
+                                may_begin_id(small) ? ", nor one whose id begins so" : "", TENANT.list);
+        return code;
+}
+
+int api_find_tenant_or_operation(const char *word, struct id *ret)
+{
+        auto_free char *small = mem_copy_text(word), *shown = text_safe(word);
+        int code = find_tenant(small, ret);
+
+        if (code == EXIT_NOT_FOUND)
+                code = find_by_beginning(&OPERATION, small, ret);
+        if (code == EXIT_NOT_FOUND)
+                return cli_fail(code, "there is neither a tenant nor an operation %s (see: %s, %s)", shown, TENANT.list,
+                                OPERATION.list);
+        return code;
+}
+
+int api_find_operation(const char *word, struct id *ret)
+{
+        auto_free char *small = mem_copy_text(word), *shown = text_safe(word);
+        int code;
+
         cli_lower_case(small);
-        if (!id_is_valid(small))
-                return find_by_subdomain(small, ret);
-        memcpy(ret->text, small, sizeof(ret->text));
-        return EXIT_GOOD;
+        if (id_is_valid(small)) {
+                memcpy(ret->text, small, sizeof(ret->text));
+                return EXIT_GOOD;
+        }
+        code = find_by_beginning(&OPERATION, small, ret);
+        if (code == EXIT_NOT_FOUND)
+                return cli_fail(code, "there is no operation whose id begins with %s (4 characters at least; see: %s)",
+                                shown, OPERATION.list);
+        return code;
 }
 
 long api_probe(const char *url, const char *token, json_t **ret_body, char **ret_away)

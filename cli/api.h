@@ -9,6 +9,7 @@ struct api_request {
         const json_t *body;          /* borrowed; NULL = none */
         const char *idempotency_key; /* NULL = none */
         const char *token;           /* NULL = TENANTRY_TOKEN */
+        long timeout_ms;             /* 0 = as long as a request may take */
 };
 
 struct api_answer {
@@ -28,8 +29,12 @@ int api_complain(const struct api_answer *answer, int code);
 int api_get(const char *path, json_t **ret);
 /* POST; the same. body is borrowed; key may be NULL. */
 int api_post(const char *path, const json_t *body, const char *key, json_t **ret);
-/* A tenant's id from an id or a subdomain; complains where there is none. */
+/* A tenant's id from an id, the beginning of one that no other has, or a subdomain; complains where there is none. */
 int api_find_tenant(const char *word, struct id *ret);
+/* The same for an operation's id or its beginning. */
+int api_find_operation(const char *word, struct id *ret);
+/* Either of them; tenants first. */
+int api_find_tenant_or_operation(const char *word, struct id *ret);
 /* name=value for a query, percent-encoded, with '?' or '&' before it; adds nothing for a NULL value. */
 struct buf;
 void api_add_query(struct buf *path, const char *name, const char *value);

@@ -66,6 +66,8 @@ void cli_lower_case(char *word);
 int cli_fail(enum exit_code code, const char *format, ...) PRINTF(2, 3);
 /* The same; more (borrowed, may be NULL) has further members of the error: "code", "field". */
 int cli_fail_with(enum exit_code code, const json_t *more, const char *format, ...) PRINTF(3, 4);
+/* While true, failures are told by their exit code only: who follows something for ever does not repeat itself. */
+void cli_keep_silent(bool silent);
 /* Keeps the error without a word on standard error, in place of one that is kept already. */
 int cli_blame(enum exit_code code, const char *message);
 /* Prints an object (borrowed), with --json's "error" in it where something failed. */
@@ -89,6 +91,7 @@ int run_watch(int argc, char **argv);
 int run_wait(int argc, char **argv);
 int run_tenant_command(int argc, char **argv); /* suspend, resume, archive, ... by argv[0] */
 int run_explain(int argc, char **argv);
+int run_operation(int argc, char **argv);
 int run_inventory(int argc, char **argv);
 int run_alerts(int argc, char **argv);
 int run_dlq(int argc, char **argv);

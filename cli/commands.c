@@ -1,5 +1,6 @@
 /* The table of commands, in the order of the overview. The arguments are what completion offers, too. */
 #include "cli/cli.h"
+#include "cli/listing.h"
 #include "cli/manual.h"
 
 #define COMMAND_OPTIONS "TENANT [--reason TEXT] [--wait[=TIME]]"
@@ -9,12 +10,15 @@ const struct command COMMANDS[] = {
           "--company COMPANY --email EMAIL [--name NAME] [--subdomain SUBDOMAIN] [--plan PLAN] [--region REGION] "
           "[--wait[=TIME]] [--key IDEMPOTENCY_KEY]",
           "ask for a new tenant", MANUAL_SIGNUP, run_signup, false },
-        { "tenants", "[--state STATE] [--plan PLAN] [--all]", "list tenants", MANUAL_TENANTS, run_tenants, true },
+        { "tenants", "[--state STATE] [--plan PLAN] [--search TEXT] [--all] " LISTING_OPTIONS, "list tenants",
+          MANUAL_TENANTS, run_tenants, true },
         { "tenant", "ID|SUBDOMAIN", "show one tenant: state, progress, access, what comes next", MANUAL_TENANT,
           run_tenant, true },
         { "watch", "[ID|SUBDOMAIN]", "follow tenants live", MANUAL_WATCH, run_watch, false },
         { "wait", "tenant ID|SUBDOMAIN --state STATE [--timeout 5m] | operation ID [--timeout 5m]",
           "wait until a tenant or an operation is there; for pipelines", MANUAL_WAIT, run_wait, false },
+        { "operation", "list [--tenant TENANT] [--state STATE] " LISTING_OPTIONS " | show ID",
+          "show what became of signups and commands", MANUAL_OPERATION, run_operation, true },
         { "explain", "TENANT|OPERATION", "tell which event led by which rule to which effect", MANUAL_EXPLAIN,
           run_explain, false },
         { "connection", "TENANT [--env]", "show how to connect to a tenant's database", MANUAL_CONNECTION,
@@ -36,20 +40,20 @@ const struct command COMMANDS[] = {
           false },
         { "deprovision", "TENANT --confirm SUBDOMAIN [--reason TEXT] [--wait[=TIME]]", "delete a tenant for good",
           MANUAL_DEPROVISION, run_tenant_command, false },
-        { "inventory", "", "hold what the provider has against what the catalog knows", MANUAL_INVENTORY, run_inventory,
-          true },
-        { "alerts", "[list] [--all] | resolve ID [ID...]", "show what an operator must know", MANUAL_ALERTS, run_alerts,
-          true },
-        { "dlq", "list | show ID | replay ID [ID...] | drop ID [ID...]",
+        { "inventory", LISTING_OPTIONS, "hold what the provider has against what the catalog knows", MANUAL_INVENTORY,
+          run_inventory, true },
+        { "alerts", "[list] [--all] " LISTING_OPTIONS " | resolve ID [ID...]", "show what an operator must know",
+          MANUAL_ALERTS, run_alerts, true },
+        { "dlq", "list " LISTING_OPTIONS " | show ID | replay ID [ID...] | drop ID [ID...] --confirm CODE",
           "look at refused messages, send them again or throw them away", MANUAL_DLQ, run_dlq, true },
-        { "events", "tail [--from-beginning] [--tenant ID] [--count N]", "follow the history, straight from Kafka",
+        { "events", "tail [--from-beginning] [--tenant TENANT] [--count N]", "follow the history, straight from Kafka",
           MANUAL_EVENTS, run_events, false },
         { "doctor", "", "check configuration, gateway, Kafka, catalog and provider", MANUAL_DOCTOR, run_doctor, false },
         { "init", "[--migrations DIR] [--partitions N] [--replication N] [--no-topics]",
           "make the catalog, its roles and the topics, or bring them up to date", MANUAL_INIT, run_init, false },
         { "keys", "new [--id ID] | token --name NAME --scopes SCOPE,SCOPE", "make keys and tokens", MANUAL_KEYS,
           run_keys, false },
-        { "completion", "bash | zsh", "print a script that completes commands and options", MANUAL_COMPLETION,
-          run_completion, false },
+        { "completion", "bash | zsh | fish | tenants [BEGINNING]", "print a script that completes commands and options",
+          MANUAL_COMPLETION, run_completion, false },
         { NULL, NULL, NULL, NULL, NULL, false },
 };

@@ -3,7 +3,9 @@
 #include "cli/api.h"
 #include "cli/listing.h"
 #include "cli/numbered.h"
+#include "cli/pages.h"
 #include "cli/terminal.h"
+#include "common/base/buf.h"
 #include "common/base/crypto.h"
 #include "common/base/memory.h"
 
@@ -24,26 +26,24 @@ static char *at_cell(const json_t *letter)
 }
 
 static const struct column COLUMNS[] = {
-        { .heading = "ID", .member = "id" },           { .heading = "AT (UTC)", .cell = at_cell },
+        { .heading = "ID", .member = "id" },           { .heading = "AT (UTC)", .member = "at", .cell = at_cell },
         { .heading = "SERVICE", .member = "service" }, { .heading = "CODE", .member = "code" },
         { .heading = "FIELD", .member = "field" },     { .heading = "DETAIL", .member = "detail" },
         { .heading = "FROM", .cell = place_cell },     { .heading = NULL },
 };
 
 static const struct listing DEAD_LETTERS = {
-        .items = "items", .none = "no dead letters", .names = { "id" }, .columns = COLUMNS
+        .items = "items", .none = "no dead letters", .names = { "id" }, .id = "id", .columns = COLUMNS
 };
 
 static int list_letters(int argc, char **argv)
 {
-        int status = cli_expect(argc, argv, 1);
-        auto_json *answer = NULL;
+        struct listing_wish wish;
 
-        if (status == EXIT_GOOD)
-                status = api_get(LETTERS, &answer);
-        if (status == EXIT_GOOD)
-                listing_show(&DEAD_LETTERS, answer);
-        return status;
+        if (listing_options(&argc, argv, &wish) != EXIT_GOOD || cli_expect(argc, argv, 1) != EXIT_GOOD)
+                return EXIT_USAGE;
+        return listing_run(&DEAD_LETTERS, &wish, false, pages_fetch,
+                           &(struct pages){ .path = LETTERS, .items = DEAD_LETTERS.items, .limit = wish.limit });
 }
 
 /* base64 as text for people; what is no text stands as \xNN. The caller frees; NULL for null. */
@@ -129,6 +129,21 @@ static int show_letter(int argc, char **argv)
         return status;
 }
 
+/* A wrong number is easily typed, and what is dropped is gone: the code says that the right one is meant. */
+static int drop_letters(int argc, char **argv)
+{
+        const char *confirm = cli_option(&argc, argv, "confirm");
+        struct numbered_action drop = DROP;
+        auto_buf end = { 0 };
+
+        if (confirm == NULL)
+                return cli_usage("dlq",
+                                 "dropping is protected: repeat the code that `dlq list` shows with --confirm CODE");
+        api_add_query(&end, "confirm", confirm);
+        drop.end = end.data;
+        return numbered_act(&drop, argc, argv);
+}
+
 int run_dlq(int argc, char **argv)
 {
         if (argc >= 2 && strcmp(argv[1], "list") == 0)
@@ -138,6 +153,6 @@ int run_dlq(int argc, char **argv)
         if (argc >= 2 && strcmp(argv[1], "replay") == 0)
                 return numbered_act(&REPLAY, argc, argv);
         if (argc >= 2 && strcmp(argv[1], "drop") == 0)
-                return numbered_act(&DROP, argc, argv);
-        return cli_usage("dlq", "say `dlq list`, `dlq show ID`, `dlq replay ID` or `dlq drop ID`");
+                return drop_letters(argc, argv);
+        return cli_usage("dlq", "say `dlq list`, `dlq show ID`, `dlq replay ID` or `dlq drop ID --confirm CODE`");
 }

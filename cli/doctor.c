@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+PRINTF(5, 0)
 static void note(struct doctor *doctor, const char *name, const char *verdict, const char *advice, const char *format,
                  va_list args)
 {

@@ -1,4 +1,5 @@
 /* `tenantry events tail`: the history as it comes, straight from Kafka; works while gateway and catalog are away. */
+#include "cli/api.h"
 #include "cli/brokers.h"
 #include "cli/story.h"
 #include "cli/terminal.h"
@@ -167,20 +168,23 @@ static int tail_events(struct tail *tail, bool from_beginning)
 
 int run_events(int argc, char **argv)
 {
-        const char *count = cli_option(&argc, argv, "count");
-        auto_free char *tenant = mem_copy_text(cli_option(&argc, argv, "tenant"));
-        struct tail tail = { .tenant = tenant, .left = -1 };
+        const char *count = cli_option(&argc, argv, "count"), *tenant = cli_option(&argc, argv, "tenant");
+        struct tail tail = { .left = -1 };
         bool from_beginning = cli_flag(&argc, argv, "from-beginning");
+        struct id id;
+        int status = EXIT_GOOD;
 
         if (argc < 2 || strcmp(argv[1], "tail") != 0)
                 return cli_usage("events", "say `events tail`");
         if (cli_expect(argc, argv, 1) != EXIT_GOOD ||
             (count != NULL && cli_count("--count", count, &tail.left) != EXIT_GOOD))
                 return EXIT_USAGE;
-        if (tenant != NULL)
-                cli_lower_case(tenant);
-        if (tail.tenant != NULL && !id_is_valid(tail.tenant))
-                return cli_usage("events", "--tenant is a tenant's id, as `tenantry tenants` shows it");
+        if (tenant != NULL) {
+                status = api_find_tenant(tenant, &id); /* asks the gateway only where it is no whole id */
+                tail.tenant = id.text;
+        }
+        if (status != EXIT_GOOD)
+                return status;
         cli_catch_interrupt();
         return tail_events(&tail, from_beginning);
 }

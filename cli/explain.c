@@ -206,7 +206,7 @@ int run_explain(int argc, char **argv)
         struct id id;
 
         if (status == EXIT_GOOD)
-                status = api_find_tenant(argv[1], &id);
+                status = api_find_tenant_or_operation(argv[1], &id);
         if (status != EXIT_GOOD)
                 return status;
         status = explain_tenant(id.text, NULL, &answer);

@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 static json_t *failure; /* the first one of this call; NULL once it is printed, or where there is none */
-static bool failure_told;
+static bool failure_told, silent;
 
 static void keep_failure(enum exit_code code, const char *message, const json_t *more)
 {
@@ -19,12 +19,15 @@ static void keep_failure(enum exit_code code, const char *message, const json_t 
         json_object_update_missing(failure, (json_t *)more);
 }
 
+PRINTF(3, 0)
 static int fail(enum exit_code code, const json_t *more, const char *format, va_list args)
 {
         auto_free char *message = NULL;
 
         if (vasprintf(&message, format, args) < 0)
                 abort();
+        if (silent)
+                return code;
         fprintf(stderr, "tenantry: %s\n", message);
         keep_failure(code, message, more);
         return code;
@@ -48,6 +51,11 @@ int cli_fail_with(enum exit_code code, const json_t *more, const char *format, .
         fail(code, more, format, args);
         va_end(args);
         return code;
+}
+
+void cli_keep_silent(bool now)
+{
+        silent = now;
 }
 
 int cli_blame(enum exit_code code, const char *message)

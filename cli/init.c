@@ -91,7 +91,7 @@ static void make_roles(struct init *init)
 
                 for (char *p = variable; *p; p++)
                         *p = (char)(*p >= 'a' && *p <= 'z' ? *p - 32 : *p);
-                password = cli_setting(mem_copy_text(variable)); /* the name is kept for the life of the process */
+                password = cli_setting(variable);
                 buf_printf(&sql,
                            "if not exists (select from pg_roles where rolname = 'tenantry_%1$s') then "
                            "create role tenantry_%1$s login; end if; "

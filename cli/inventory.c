@@ -48,15 +48,11 @@ static const struct column COLUMNS[] = {
         { .heading = "VERDICT", .member = "verdict" },
         { .heading = "SERVER", .member = "server" },
         { .heading = "DETAIL", .member = "detail" },
-        { .heading = "MONTHLY", .cell = cost_cell },
+        { .heading = "MONTHLY", .member = "monthly_cost_cents", .cell = cost_cell },
         { .heading = "DRIVER", .member = "driver" },
-        { .heading = "SEEN (UTC)", .cell = seen_cell },
+        { .heading = "SEEN (UTC)", .member = "seen_at", .cell = seen_cell },
         { .heading = "TENANT", .member = "tenant_id" },
         { .heading = NULL },
-};
-
-static const struct listing DATABASES = {
-        .items = "items", .none = "no databases", .names = { "name" }, .columns = COLUMNS
 };
 
 static const struct column FILE_COLUMNS[] = {
@@ -82,24 +78,38 @@ static void print_archive(const json_t *archive)
         listing_show(&FILES, archive);
 }
 
-int run_inventory(int argc, char **argv)
-{
-        int status = cli_expect(argc, argv, 0);
-        auto_json *answer = NULL;
-        const json_t *items;
+static bool tell_inventory(const json_t *answer);
 
-        if (status == EXIT_GOOD)
-                status = api_get("/api/admin/inventory", &answer);
-        if (status != EXIT_GOOD)
-                return status;
-        items = json_object_get(answer, "items");
-        if (cli_json || cli_output == OUTPUT_NAME) {
-                listing_show(&DATABASES, answer);
-                return EXIT_GOOD;
-        }
+static const struct listing DATABASES = { .items = "items",
+                                          .none = "no databases",
+                                          .names = { "name" },
+                                          .id = "name",
+                                          .columns = COLUMNS,
+                                          .told = tell_inventory };
+
+/* A summary, the databases, the archive's files. */
+static bool tell_inventory(const json_t *answer)
+{
+        const json_t *items = json_object_get(answer, "items");
+
         print_verdicts(items);
         if (json_array_size(items) > 0)
-                listing_show(&DATABASES, answer);
+                listing_show_table(&DATABASES, answer);
         print_archive(json_object_get(answer, "archive"));
-        return EXIT_GOOD;
+        return true;
+}
+
+static int fetch_inventory(void *context, json_t **ret)
+{
+        (void)context;
+        return api_get("/api/admin/inventory", ret);
+}
+
+int run_inventory(int argc, char **argv)
+{
+        struct listing_wish wish;
+
+        if (listing_options(&argc, argv, &wish) != EXIT_GOOD || cli_expect(argc, argv, 0) != EXIT_GOOD)
+                return EXIT_USAGE;
+        return listing_run(&DATABASES, &wish, false, fetch_inventory, NULL);
 }

@@ -17,8 +17,10 @@ struct table {
         char **cells;
 };
 
-/* "access.applied" of a row; borrowed. */
-static const json_t *member_of(const json_t *row, const char *path)
+/* What the columns took when a table was shown before. */
+static size_t shown_widths[COLUMN_LIMIT];
+
+const json_t *listing_member(const json_t *row, const char *path)
 {
         auto_free char *copy = mem_copy_text(path);
         char *rest = copy, *name;
@@ -38,7 +40,7 @@ static char *text_of(const json_t *value)
 static char *cell_of(const struct column *column, const json_t *row)
 {
         auto_free char *made = column->cell ? column->cell(row) : NULL;
-        char *text = column->cell ? text_safe(made) : text_of(member_of(row, column->member));
+        char *text = column->cell ? text_safe(made) : text_of(listing_member(row, column->member));
 
         if (text != NULL && *text != '\0')
                 return text;
@@ -124,14 +126,18 @@ static void print_cell(const char *text, size_t width, bool last)
                 printf("%*s", (int)(width - MIN(text_width(shown), width)) + GAP, "");
 }
 
-static void print_table(const struct listing *listing, const json_t *rows)
+static void print_table(const struct listing *listing, const json_t *rows, bool more)
 {
         struct table *table = make_table(listing, rows);
         size_t shown = table->count;
 
+        for (size_t c = 0; c < shown; c++) {
+                table->widths[c] = MAX(table->widths[c], more ? shown_widths[c] : 0);
+                shown_widths[c] = table->widths[c];
+        }
         if (terminal_is(stdout) && cli_output != OUTPUT_WIDE)
                 shown = fit(table->widths, table->count, (size_t)terminal_width());
-        for (size_t c = 0; c < shown; c++)
+        for (size_t c = 0; c < shown && !more; c++)
                 print_cell(table->columns[c]->heading, table->widths[c], c + 1 == shown);
         for (size_t r = 0; r < table->rows; r++)
                 for (size_t c = 0; c < shown; c++)
@@ -151,7 +157,7 @@ static void print_name(const struct listing *listing, const json_t *row)
         }
 }
 
-static void show_rows(const struct listing *listing, const json_t *rows)
+static void show_rows(const struct listing *listing, const json_t *rows, bool more)
 {
         const json_t *row;
         size_t i;
@@ -160,19 +166,30 @@ static void show_rows(const struct listing *listing, const json_t *rows)
                 json_array_foreach (rows, i, row)
                         print_name(listing, row);
         else
-                print_table(listing, rows);
+                print_table(listing, rows, more);
+}
+
+void listing_show_table(const struct listing *listing, const json_t *answer)
+{
+        const json_t *rows = json_object_get(answer, listing->items);
+
+        if (json_array_size(rows) == 0)
+                fprintf(stderr, "%s\n", listing->none);
+        else
+                show_rows(listing, rows, false);
 }
 
 void listing_show(const struct listing *listing, const json_t *answer)
 {
-        const json_t *rows = json_object_get(answer, listing->items);
-
         if (cli_json)
                 print_json(answer);
-        else if (json_array_size(rows) == 0)
-                fprintf(stderr, "%s\n", listing->none);
-        else
-                show_rows(listing, rows);
+        else if (cli_output == OUTPUT_NAME || listing->told == NULL || !listing->told(answer))
+                listing_show_table(listing, answer);
+}
+
+void listing_show_more(const struct listing *listing, const json_t *answer)
+{
+        show_rows(listing, json_object_get(answer, listing->items), true);
 }
 
 bool listing_show_one(const struct listing *listing, const json_t *thing)
@@ -184,6 +201,6 @@ bool listing_show_one(const struct listing *listing, const json_t *thing)
         if (cli_json)
                 print_json(thing);
         else
-                show_rows(listing, rows);
+                show_rows(listing, rows, false);
         return true;
 }

@@ -35,8 +35,7 @@ void cli_catch_interrupt(void)
 /* What a NAME_FILE said, kept for the life of the process. */
 static struct kept {
         struct kept *next;
-        const char *name;
-        char *value;
+        char *name, *value;
 } * kept;
 
 const char *cli_setting(const char *name)
@@ -51,15 +50,15 @@ const char *cli_setting(const char *name)
                 if (strcmp(found->name, name) == 0)
                         return found->value;
         found = NEW(struct kept);
-        found->name = name;
+        found->name = mem_copy_text(name);
+        found->next = kept;
+        kept = found;
         if (config_read(name, &found->value, &err) < 0) { /* before anything is done without it */
                 cli_fail(EXIT_USAGE, "%s", err.message);
                 if (cli_json)
                         cli_print_failure(EXIT_USAGE);
                 exit(EXIT_USAGE);
         }
-        found->next = kept;
-        kept = found;
         return found->value;
 }
 

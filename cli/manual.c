@@ -1,7 +1,13 @@
 /* The manual pages' bodies: see manual.h. */
 #include "cli/manual.h"
 
-#define TENANT_WORD "TENANT is an id or a subdomain.\n"
+#define TENANT_WORD "TENANT is an id, the beginning of one that no other has (4 characters at least), or a subdomain.\n"
+#define LIST_WORDS                                                                                                     \
+        "  --limit N           so many rows\n"                                                                         \
+        "  --watch[=TIME]      again and again, each 2 seconds where no time is given: on a terminal the whole "       \
+        "list,\n"                                                                                                      \
+        "                      elsewhere what is new or has changed; with --json each list that differs, on a line.\n" \
+        "                      Ctrl-C ends it with 0\n"
 #define WAIT_WORDS                                                                                                     \
         "  --reason TEXT       kept in the history, and shown where the effect is shown\n"                             \
         "  --wait[=TIME]       wait for the outcome, 5 minutes where no time is given (90s, 10m)\n"
@@ -30,14 +36,30 @@ const char MANUAL_TENANTS[] =
         "The first 100, oldest first; --all shows every one. A tenant that is gone is not listed.\n\n"
         "  --state STATE       requested, provisioning, ready, attention or archived\n"
         "  --plan PLAN         of this plan only\n"
-        "  --all               follow the pages to the end\n\n"
-        "DOING is the step and progress of work under way, else why the state is what it is. suspended is a tenant "
+        "  --search TEXT       3 letters or more that stand in the subdomain or the company's name\n"
+        "  --sort FIELD        created_at, since (when the state last changed) or subdomain; with a hyphen before it\n"
+        "                      the largest first: --sort -since\n"
+        "  --all               follow the pages to the end\n" LIST_WORDS
+        "\nDOING is the step and progress of work under way, else why the state is what it is. suspended is a tenant "
         "that is\n"
         "ready, yet closed to its application.\n\n"
         "Examples:\n"
-        "  tenantry tenants --state attention\n"
+        "  tenantry tenants --state attention --watch\n"
+        "  tenantry tenants --search pharmacy --sort subdomain\n"
         "  tenantry tenants --state attention -o name | xargs -n 1 tenantry retry\n"
         "  tenantry tenants --all --json | jq -r '.tenants[].slug'\n";
+
+const char MANUAL_OPERATION[] =
+        "list          the newest 50, or as many as --limit says; those that have ended are kept for 90 days\n"
+        "show ID       one; the beginning of its id will do where no other begins so (4 characters at least)\n\n"
+        "  --tenant TENANT     of one tenant only\n"
+        "  --state STATE       accepted (under way), succeeded, failed, superseded or rejected\n"
+        "  --sort FIELD        of the rows that are shown: kind, state, slug, created_at, finished_at, ...; with a "
+        "hyphen\n"
+        "                      before it the largest first\n" LIST_WORDS "\nExamples:\n"
+        "  tenantry operation list --state failed\n"
+        "  tenantry operation list --tenant acme-pharmacy --limit 5\n"
+        "  tenantry operation show 8f14e45f\n";
 
 const char MANUAL_TENANT[] = "Shows the snapshot that watchers get, and the last lines of the history.\n\n"
                              "Examples:\n"
@@ -154,31 +176,47 @@ const char MANUAL_INVENTORY[] =
         "deleted). Sums the monthly cost. Below, the files of the archive directory: known; orphan (no backup or "
         "archive\n"
         "of the catalog); missing (the catalog knows it, the directory does not have it).\n\n"
-        "Examples:\n"
+        "  --sort FIELD        verdict, server, monthly_cost_cents, ...; with a hyphen before it the largest "
+        "first\n" LIST_WORDS "\nExamples:\n"
         "  tenantry inventory\n"
+        "  tenantry inventory --sort -monthly_cost_cents --limit 10\n"
         "  tenantry inventory --json | jq '[.items[] | select(.verdict != \"ours\")]'\n";
 
 const char MANUAL_ALERTS[] =
-        "Open ones, newest first; one per cause, with how often it came. --all shows resolved ones too.\n\n"
-        "Examples:\n"
+        "list             open ones, newest first; one per cause, with how often it came; also without the word\n"
+        "resolve ID...    puts them away, when what they tell of is dealt with. While its cause goes on, an alert "
+        "comes\n"
+        "                 again. Who did it is told on tenant.events.v1\n\n"
+        "  --all               resolved ones too\n"
+        "  --sort FIELD        of the rows that are shown: cause, times, last_at, ...; with a hyphen before it the "
+        "largest\n"
+        "                      first\n" LIST_WORDS "\nExamples:\n"
         "  tenantry alerts\n"
+        "  tenantry alerts resolve 12 13\n"
         "  tenantry alerts --all --json | jq -r '.items[].cause'\n";
 
 const char MANUAL_DLQ[] =
-        "list          the last 200 dead letters: where each came from, and why it was refused\n"
+        "list          the last 200 dead letters, or as many as --limit says: where each came from, and why it was "
+        "refused\n"
         "show ID       one with headers and payload; what is no text is shown as \\xNN\n"
-        "replay ID...  sends the same bytes to the same topic once more, after the cause was mended\n\n"
-        "Examples:\n"
+        "replay ID...  sends the same bytes to the same topic once more, after the cause was mended\n"
+        "drop ID...    throws them away; the copy on the topic's .dlq stays as long as Kafka keeps it. Who did it is "
+        "told on\n"
+        "              tenant.events.v1\n\n"
+        "  --confirm CODE      for drop: the code that list shows, once more; one with another code is not dropped\n"
+        "  --sort FIELD        of the rows that are shown: code, service, at, ...; with a hyphen before it the largest "
+        "first\n" LIST_WORDS "\nExamples:\n"
         "  tenantry dlq list\n"
         "  tenantry dlq show 12\n"
-        "  tenantry dlq replay 12 13 14\n";
+        "  tenantry dlq replay 12 13 14\n"
+        "  tenantry dlq drop 15 16 --confirm not_json\n";
 
 const char MANUAL_EVENTS[] =
         "Reads tenant.events.v1 on KAFKA_BROKERS, in no group; works while gateway and catalog are away. One line an "
         "event:\n"
         "time, tenant, what happened. With --json the event as it is: partition, offset, key, headers, data.\n\n"
         "  --from-beginning    with all that Kafka still has, else from now on\n"
-        "  --tenant ID         of one tenant only\n"
+        "  --tenant TENANT     of one tenant only; a subdomain or the beginning of an id is asked for at the gateway\n"
         "  --count N           end after N events; else Ctrl-C ends it with 0\n\n"
         "Examples:\n"
         "  tenantry events tail\n"
@@ -218,6 +256,8 @@ const char MANUAL_KEYS[] =
         "  tenantry keys new --id k2\n"
         "  tenantry keys token --name website --scopes signup\n";
 
-const char MANUAL_COMPLETION[] = "Examples:\n"
+const char MANUAL_COMPLETION[] = "Subdomains are asked for at the gateway, by `completion tenants`.\n\n"
+                                 "Examples:\n"
                                  "  . <(tenantry completion bash)\n"
+                                 "  tenantry completion fish > ~/.config/fish/completions/tenantry.fish\n"
                                  "  tenantry completion zsh > \"${fpath[1]}/_tenantry\"\n";

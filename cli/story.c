@@ -156,6 +156,15 @@ static void tell_rejection(struct buf *out, const json_t *data)
         add_words(out, *detail ? detail : NULL, json_text(data, "code"));
 }
 
+static void tell_deed(struct buf *out, const json_t *data)
+{
+        buf_printf(out, "%s: %lld, %s", word(data, "action"), (long long)json_number(data, "id", 0),
+                   word(data, "about"));
+        if (json_text(data, "code") != NULL)
+                buf_printf(out, " (%s)", json_text(data, "code"));
+        buf_printf(out, ", by %s", word(data, "by"));
+}
+
 static const struct {
         const char *type;
         void (*tell)(struct buf *out, const json_t *data);
@@ -164,6 +173,7 @@ static const struct {
         { "tenant.activity.started.v1", tell_started }, { "tenant.activity.progressed.v1", tell_progress },
         { "tenant.activity.delayed.v1", tell_delay },   { "tenant.activity.finished.v1", tell_finished },
         { "tenant.state.changed.v1", tell_state },      { "tenant.request.rejected.v1", tell_rejection },
+        { "tenant.operator.acted.v1", tell_deed },
 };
 
 char *story_effect(const char *type, const json_t *data)

@@ -1,6 +1,7 @@
 /* `tenantry tenants`, `tenantry tenant` and `tenantry connection`: what there is. */
 #include "cli/api.h"
 #include "cli/listing.h"
+#include "cli/pages.h"
 #include "cli/story.h"
 #include "cli/terminal.h"
 #include "cli/wait.h"
@@ -10,8 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PAGE          "100"
-#define PAGE_LIMIT    "500"
+#define PAGE          100
 #define HISTORY_LINES 8
 
 static char *state_cell(const json_t *tenant)
@@ -61,52 +61,76 @@ static const struct column COLUMNS[] = {
         { .heading = NULL },
 };
 
-static const struct listing TENANTS = {
-        .items = "tenants", .none = "no tenants", .names = { "slug", "tenant_id" }, .columns = COLUMNS
+static const struct listing TENANTS = { .items = "tenants",
+                                        .none = "no tenants",
+                                        .names = { "slug", "tenant_id" },
+                                        .id = "tenant_id",
+                                        .columns = COLUMNS };
+
+static bool is_order(const char *sort)
+{
+        static const char *const orders[] = { "created_at", "since", "subdomain" };
+
+        for (size_t i = 0; i < ARRAY_SIZE(orders); i++)
+                if (strcmp(orders[i], sort + (*sort == '-')) == 0)
+                        return true;
+        return false;
+}
+
+static int check_words(const char *state, const char *sort)
+{
+        if (state != NULL && (!tenant_state_exists(state) || strcmp(state, "deprovisioned") == 0))
+                return cli_usage("tenants", "--state is one of requested, provisioning, ready, attention, archived");
+        if (sort != NULL && !is_order(sort))
+                return cli_usage("tenants", "--sort is one of created_at, since, subdomain, or one of these behind a "
+                                            "hyphen");
+        return EXIT_GOOD;
+}
+
+struct tenants {
+        struct pages pages;
+        bool more; /* than were fetched */
 };
 
-/* Appends pages to list until there are no more, or only the first. Returns an exit code. */
-static int read_pages(const char *state, const char *plan, bool all, json_t *list, char **ret_cursor)
+static int fetch_tenants(void *context, json_t **ret)
 {
-        do {
-                auto_buf path = { 0 };
-                auto_json *page = NULL;
-                int status;
+        struct tenants *tenants = context;
+        int status = pages_fetch(&tenants->pages, ret);
 
-                buf_printf(&path, "/api/tenants?limit=%s", all ? PAGE_LIMIT : PAGE);
-                api_add_query(&path, "state", state);
-                api_add_query(&path, "plan", plan);
-                api_add_query(&path, "cursor", *ret_cursor);
-                status = api_get(path.data, &page);
-                if (status != EXIT_GOOD)
-                        return status;
-                json_array_extend(list, json_object_get(page, "tenants"));
-                free(*ret_cursor);
-                *ret_cursor = mem_copy_text(json_text(page, "next_cursor"));
-        } while (all && *ret_cursor != NULL);
-        return EXIT_GOOD;
+        tenants->more = status == EXIT_GOOD && json_text(*ret, "next_cursor") != NULL;
+        return status;
 }
 
 int run_tenants(int argc, char **argv)
 {
         const char *state = cli_option(&argc, argv, "state"), *plan = cli_option(&argc, argv, "plan");
+        const char *search = cli_option(&argc, argv, "search");
         bool all = cli_flag(&argc, argv, "all");
-        auto_json *list = json_array(), *answer = NULL;
-        auto_free char *cursor = NULL;
-        int status = cli_expect(argc, argv, 0);
+        auto_buf path = { 0 };
+        struct listing_wish wish;
+        struct tenants tenants;
+        int status = listing_options(&argc, argv, &wish);
 
-        if (status == EXIT_GOOD && state != NULL &&
-            (!tenant_state_exists(state) || strcmp(state, "deprovisioned") == 0))
-                status = cli_usage("tenants", "--state is one of requested, provisioning, ready, attention, archived");
         if (status == EXIT_GOOD)
-                status = read_pages(state, plan, all, list, &cursor);
+                status = cli_expect(argc, argv, 0);
+        if (status == EXIT_GOOD)
+                status = check_words(state, wish.sort);
         if (status != EXIT_GOOD)
                 return status;
-        answer = json_pack("{s:O, s:s?}", "tenants", list, "next_cursor", cursor);
-        listing_show(&TENANTS, answer);
-        if (cursor != NULL && !cli_json)
+        buf_add_text(&path, "/api/tenants");
+        api_add_query(&path, "state", state);
+        api_add_query(&path, "plan", plan);
+        api_add_query(&path, "search", search);
+        api_add_query(&path, "sort", wish.sort);
+        tenants = (struct tenants){ .pages = { .path = path.data,
+                                               .items = TENANTS.items,
+                                               .limit = wish.limit ? wish.limit
+                                                        : all      ? PAGES_ALL
+                                                                   : PAGE } };
+        status = listing_run(&TENANTS, &wish, true, fetch_tenants, &tenants);
+        if (status == EXIT_GOOD && tenants.more && wish.limit == 0 && wish.watch_ms == 0 && !cli_json)
                 fputs("there are more: add --all\n", stderr);
-        return EXIT_GOOD;
+        return status;
 }
 
 /* The detail, or only its code where the history below tells it. */

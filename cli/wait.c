@@ -257,12 +257,12 @@ static int wait_for_tenant(char **argv, const char *state, int64_t timeout_ms, j
         return status == EXIT_GOOD ? wait_tenant(id.text, state, timeout_ms, ret) : status;
 }
 
-static int wait_for_operation(char *id, int64_t timeout_ms, json_t **ret)
+static int wait_for_operation(const char *word, int64_t timeout_ms, json_t **ret)
 {
-        cli_lower_case(id);
-        if (!id_is_valid(id))
-                return cli_fail(EXIT_NOT_FOUND, "that is no operation id");
-        return wait_operation(id, NULL, timeout_ms, ret);
+        struct id id;
+        int status = api_find_operation(word, &id);
+
+        return status == EXIT_GOOD ? wait_operation(id.text, NULL, timeout_ms, ret) : status;
 }
 
 int run_wait(int argc, char **argv)

@@ -65,7 +65,11 @@ def arguments(given: list[str]) -> Settings:
         default=default.pooler_port,
         help="port in the pooler's answer (%(default)s)",
     )
-    add("--site-url", default=default.site_url, help="a new project's site_url, where a link leads whose redirect_to is not allowed")
+    add(
+        "--site-url",
+        default=default.site_url,
+        help="a new project's site_url, where a link leads whose redirect_to is not allowed",
+    )
     add("--seed", type=int, default=default.seed, help="of everything random in faults (%(default)s)")
     told = {name: value for name, value in vars(parser.parse_args(given)).items() if value is not None}
     told.setdefault("auth_port", told["port"])

@@ -179,8 +179,6 @@ int crypto_hex_decode(const char *text, unsigned char *out)
         return (int)(length / 2);
 }
 
-static const char BASE64URL[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
 char *crypto_base64(const void *bytes, size_t length)
 {
         char *text;
@@ -201,40 +199,47 @@ char *crypto_base64url(const void *bytes, size_t length)
         return text;
 }
 
-static int base64_value(char c)
+/* As OpenSSL wants it: of the older alphabet, padded. NULL where it cannot be. */
+static char *pad_base64(const char *text)
 {
-        const char *at;
+        size_t bare = strcspn(text, "="), padded = (bare + 3) / 4 * 4;
+        char *copy;
 
-        if (c == '+')
-                return 62;
-        if (c == '/')
-                return 63;
-        at = c ? strchr(BASE64URL, c) : NULL;
-        return at ? (int)(at - BASE64URL) : -1;
+        if (text[bare] != '\0' && (strlen(text) != padded || strspn(text + bare, "=") != padded - bare))
+                return NULL;
+        copy = mem_alloc(padded + 1, 1);
+        for (size_t i = 0; i < bare; i++)
+                copy[i] = text[i] == '-' ? '+' : text[i] == '_' ? '/' : text[i];
+        memset(copy + bare, '=', padded - bare);
+        return copy;
+}
+
+/* Returns the number of bytes or -1. bytes has room for all of them, and the padding's. */
+static int decode_padded(const char *padded, unsigned char *bytes)
+{
+        int padding = (int)strlen(padded + strcspn(padded, "="));
+        int count = EVP_DecodeBlock(bytes, (const unsigned char *)padded, (int)strlen(padded)) - padding;
+        auto_secret char *again = count < 0 ? NULL : crypto_base64(bytes, (size_t)count);
+
+        /* One text for the same bytes, or a signature could be changed and still hold. OpenSSL is generous: it passes
+         * over white space, and bits that belong to no byte. */
+        return again != NULL && strcmp(again, padded) == 0 ? count : -1;
 }
 
 int crypto_base64_decode(const char *text, unsigned char *out)
 {
-        const char *at = text;
-        unsigned bits = 0;
-        size_t padding;
-        int have = 0, written = 0;
+        auto_secret char *padded = pad_base64(text);
+        size_t room = padded ? strlen(padded) / 4 * 3 + 1 : 0;
+        unsigned char *bytes;
+        int count;
 
-        for (; *at && *at != '='; at++) {
-                int value = base64_value(*at);
-
-                if (value < 0)
-                        return -1;
-                bits = bits << 6 | (unsigned)value;
-                have += 6;
-                if (have >= 8) {
-                        have -= 8;
-                        out[written++] = (unsigned char)(bits >> have);
-                }
-        }
-        padding = strspn(at, "=");
-        if (at[padding] != '\0' || padding > 2 || (padding > 0 && (size_t)(at - text + padding) % 4 != 0))
+        if (padded == NULL || room > INT_MAX / 4 * 3 - 3)
                 return -1;
-        /* One text for the same bytes: else a signature could be changed and still hold. */
-        return have < 6 && (bits & ((1u << have) - 1)) == 0 ? written : -1;
+        bytes = mem_alloc(room, 1);
+        count = decode_padded(padded, bytes);
+        if (count > 0)
+                memcpy(out, bytes, (size_t)count);
+        OPENSSL_cleanse(bytes, room);
+        free(bytes);
+        return count;
 }

@@ -62,3 +62,16 @@ bool id_is_valid(const char *text)
         }
         return true;
 }
+
+bool id_span(const char *beginning, struct id *ret_first, struct id *ret_last)
+{
+        size_t length = strlen(beginning);
+
+        *ret_first = (struct id){ "00000000-0000-0000-0000-000000000000" };
+        *ret_last = (struct id){ "ffffffff-ffff-ffff-ffff-ffffffffffff" };
+        if (length == 0 || length > ID_LENGTH)
+                return false;
+        memcpy(ret_first->text, beginning, length);
+        memcpy(ret_last->text, beginning, length);
+        return id_is_valid(ret_first->text);
+}

@@ -3,6 +3,7 @@
 
 #include "common/base/memory.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum metric_kind { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
@@ -17,7 +18,15 @@ struct metric {
         uint64_t count, buckets[ARRAY_SIZE(BUCKETS)];
 };
 
+struct metric_family {
+        struct metric_family *next;
+        enum metric_kind kind;
+        const char *name, *labels, *help;
+        size_t count;
+};
+
 static struct metric *first;
+static struct metric_family *first_family;
 
 /* Metrics of one name stand together, as the text format demands. */
 static struct metric *find_or_add(enum metric_kind kind, const char *name, const char *labels, const char *help)
@@ -57,6 +66,93 @@ struct metric *metric_gauge(const char *name, const char *labels, const char *he
 struct metric *metric_histogram(const char *name, const char *labels, const char *help)
 {
         return find_or_add(METRIC_HISTOGRAM, name, labels, help);
+}
+
+static struct metric_family *find_or_add_family(enum metric_kind kind, const char *name, const char *labels,
+                                                const char *help)
+{
+        struct metric_family *family = first_family;
+
+        while (family != NULL && strcmp(family->name, name) != 0)
+                family = family->next;
+        if (family != NULL)
+                return family;
+        family = NEW(struct metric_family);
+        *family = (struct metric_family){
+                .next = first_family, .kind = kind, .name = name, .labels = labels, .help = help
+        };
+        return first_family = family;
+}
+
+struct metric_family *metric_counter_family(const char *name, const char *labels, const char *help)
+{
+        return find_or_add_family(METRIC_COUNTER, name, labels, help);
+}
+
+struct metric_family *metric_gauge_family(const char *name, const char *labels, const char *help)
+{
+        return find_or_add_family(METRIC_GAUGE, name, labels, help);
+}
+
+static void add_value(struct buf *out, const char *value)
+{
+        for (; *value != '\0'; value++)
+                if (*value == '\n')
+                        buf_add_text(out, "\\n");
+                else
+                        buf_printf(out, *value == '"' || *value == '\\' ? "\\%c" : "%c", *value);
+}
+
+/* `kind="access",step="apply"`; without values, "other" for each. */
+static char *print_labels(const struct metric_family *family, const char *const *values)
+{
+        struct buf out = { 0 };
+        const char *name = family->labels;
+
+        for (size_t i = 0; *name != '\0'; i++) {
+                size_t length = strcspn(name, ",");
+
+                buf_printf(&out, "%s%.*s=\"", i > 0 ? "," : "", (int)length, name);
+                add_value(&out, values ? values[i] : "other");
+                buf_add_text(&out, "\"");
+                name += length + (name[length] == ',');
+        }
+        return buf_take(&out);
+}
+
+static struct metric *find(const char *name, const char *labels)
+{
+        struct metric *metric = first;
+
+        while (metric != NULL && (strcmp(metric->name, name) != 0 || strcmp(metric->labels, labels) != 0))
+                metric = metric->next;
+        return metric;
+}
+
+struct metric *metric_of(struct metric_family *family, const char *const *values)
+{
+        char *labels = print_labels(family, values);
+        struct metric *found = find(family->name, labels);
+
+        if (found == NULL && family->count == METRIC_FAMILY_LIMIT) {
+                free(labels);
+                labels = print_labels(family, NULL);
+                found = find(family->name, labels);
+        }
+        if (found != NULL) {
+                free(labels);
+                return found;
+        }
+        if (family->count < METRIC_FAMILY_LIMIT)
+                family->count++;
+        return find_or_add(family->kind, family->name, labels, family->help); /* keeps the labels, as it keeps itself */
+}
+
+void metric_family_set(struct metric_family *family, double value)
+{
+        for (struct metric *metric = first; metric != NULL; metric = metric->next)
+                if (strcmp(metric->name, family->name) == 0)
+                        metric->value = value;
 }
 
 void metric_add(struct metric *metric, double value)

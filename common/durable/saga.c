@@ -1,4 +1,14 @@
-/* The life of one saga in hand: its step runs, saga_rules decides, the decision is stored, the next step begins. */
+/* The life of one saga in hand: its step runs, saga_rules decides, the decision is stored, the next step begins.
+ *
+ * Claim: saga_engine asks the catalog for a row that is due; from then on the row names us as its owner. Lease: the
+ * claim holds until lease_until, reckoned on our clock from before we asked, so that it is over here before it is over
+ * there; the engine renews it every third of its length. Whoever was frozen finds its lease gone (saga_is_ours) and
+ * drops the saga without storing anything. Fence: each claim has a number higher than all before it. The catalog takes
+ * a result, and a tenant's database a statement, only with the highest it has seen, so what a former owner sent late
+ * changes nothing. An outside call never outlasts the lease (saga_timeout).
+ *
+ * The struct lives from saga_begin to saga_let_go, however often its step changes. Whoever calls into a step, or stores
+ * what came of one, must not touch it afterwards: it may be gone. */
 #include "common/base/backoff.h"
 #include "common/base/clock.h"
 #include "common/base/crypto.h"
@@ -28,6 +38,21 @@ static void run(struct saga *saga);
 static void store(struct saga *saga);
 static void on_store_again(uv_timer_t *timer);
 
+static const unsigned WAYS[] = {
+        [SAGA_CLAIMED] = 1U << SAGA_IN_STEP | 1U << SAGA_STORING | 1U << SAGA_GONE,
+        [SAGA_IN_STEP] = 1U << SAGA_ANSWERED | 1U << SAGA_CALLING | 1U << SAGA_STORING | 1U << SAGA_GONE,
+        [SAGA_ANSWERED] = 1U << SAGA_IN_STEP | 1U << SAGA_STORING | 1U << SAGA_GONE,
+        [SAGA_CALLING] = 1U << SAGA_IN_STEP | 1U << SAGA_STORING | 1U << SAGA_GONE,
+        [SAGA_STORING] = 1U << SAGA_CLAIMED | 1U << SAGA_GONE,
+        [SAGA_GONE] = 0,
+};
+
+void saga_enter(struct saga *saga, enum saga_state next)
+{
+        assert((WAYS[saga->state] & 1U << next) != 0);
+        saga->state = next;
+}
+
 static void free_saga(uv_handle_t *handle)
 {
         struct saga *saga = handle->data;
@@ -46,12 +71,13 @@ void saga_let_go(struct saga *saga)
 {
         struct saga_engine *engine = saga->engine;
 
+        saga_enter(saga, SAGA_GONE);
         DL_DELETE(engine->sagas, saga);
         engine->held--;
         engine->held_background -= saga->background;
         metric_set(engine->in_hand, (double)engine->held);
         if (saga->opened && saga->kind->close != NULL)
-                saga->kind->close(saga->state);
+                saga->kind->close(saga->shared);
         uv_close((uv_handle_t *)&saga->store_again, free_saga);
 }
 
@@ -112,14 +138,29 @@ void saga_want_cancelled(struct saga *saga)
 void saga_interrupt(struct saga *saga)
 {
         if (saga->opened && saga->kind->interrupt != NULL)
-                saga->interrupted = saga->kind->interrupt(saga->state);
+                saga->interrupted = saga->kind->interrupt(saga->shared);
 }
 
-static void log_result(const struct saga *saga, enum step_result result)
+static void count_failure(const struct saga *saga, enum step_result result)
+{
+        const char *code = json_text(saga->error, "code");
+
+        metric_add(METRIC_OF(saga->engine->failures, saga->kind->name, saga->kind->steps[saga->at.step].name,
+                             code ? code : "unknown",
+                             result == STEP_FAIL   ? "failed"
+                             : result == STEP_HOLD ? "held"
+                                                   : "retried"),
+                   1);
+}
+
+static void tell_result(const struct saga *saga, enum step_result result)
 {
         const char *step = saga->kind->steps[saga->at.step].name;
+        bool failed = result == STEP_RETRY || result == STEP_HOLD || result == STEP_FAIL;
 
-        if (result == STEP_RETRY || result == STEP_HOLD || result == STEP_FAIL)
+        if (failed)
+                count_failure(saga, result);
+        if (failed)
                 log_warn(result == STEP_FAIL   ? "a step failed"
                          : result == STEP_HOLD ? "a step waits until what is ours is mended"
                                                : "a step will be tried again",
@@ -136,16 +177,16 @@ void saga_settle(struct saga *saga, enum step_result result)
         bool doubtful =
                 result == STEP_RETRY || result == STEP_HOLD; /* the last call may still arrive where it was sent */
 
-        if (result == STEP_PENDING && saga->resumed) {
-                saga->resumed = false;
+        if (result == STEP_PENDING && saga->state == SAGA_ANSWERED) {
                 saga_go_on(saga);
                 return;
         }
+        saga_enter(saga, result == STEP_PENDING ? SAGA_CALLING : SAGA_STORING);
         if (result == STEP_PENDING)
                 return;
         if (saga->opened && (result == STEP_WAIT || result == STEP_RETRY || result == STEP_HOLD))
                 result = turn_back_or(saga, result);
-        log_result(saga, result);
+        tell_result(saga, result);
         crypto_random(&saga->at.random, sizeof(saga->at.random));
         saga->decision = saga_decide(saga->kind, &saga->at, result, saga->wait_ms);
         saga->attempt_failed = result == STEP_RETRY || result == STEP_HOLD;
@@ -176,6 +217,7 @@ static bool is_background(const struct saga *saga, size_t step)
 
 static void enter_step(struct saga *saga, bool cancel_wanted)
 {
+        saga_enter(saga, SAGA_CLAIMED);
         saga->at.step = saga->decision.to;
         saga->at.undoing = saga->decision.move == SAGA_UNDO;
         saga->at.attempt = 0;
@@ -320,6 +362,7 @@ static void store(struct saga *saga)
 
 static void put_down(struct saga *saga)
 {
+        saga_enter(saga, SAGA_STORING);
         saga->decision = (struct saga_decision){ .move = SAGA_PARK, .delay_ms = 0 };
         saga->attempt_failed = false;
         store(saga);
@@ -349,12 +392,11 @@ static void run(struct saga *saga)
         } else if (FAILPOINT(saga_before_step, &err) < 0) {
                 result = saga_retry(saga, &err);
         } else {
-                saga->in_step = true;
+                saga_enter(saga, SAGA_IN_STEP);
                 if (saga->at.undoing)
                         result = step->undo ? step->undo(saga) : STEP_DONE;
                 else
                         result = step->execute(saga);
-                saga->in_step = false;
         }
         saga_settle(saga, result);
 }
@@ -424,7 +466,7 @@ void saga_begin(struct saga_engine *engine, const struct pg_rows *rows, int row,
         saga->lease_until = lease_until;
         FAILPOINT(saga_after_claim, NULL);
         if (json_parse(context_text, strlen(context_text), &context, &err) == 0 &&
-            (saga->kind->open == NULL || saga->kind->open(saga, context, &saga->state, &err) == 0)) {
+            (saga->kind->open == NULL || saga->kind->open(saga, context, &saga->shared, &err) == 0)) {
                 saga->opened = true;
                 run(saga);
                 return;

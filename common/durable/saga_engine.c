@@ -190,6 +190,8 @@ struct saga_engine *saga_engine_new(struct service *service, const struct saga_k
         engine->due = metric_gauge("tenantry_sagas_due", NULL, "Sagas that wait for a worker: scale on this.");
         engine->oldest = metric_gauge("tenantry_sagas_oldest_seconds", NULL, "How long the oldest of them waits.");
         engine->lost = metric_counter("tenantry_sagas_lost_total", NULL, "Sagas dropped because the lease was lost.");
+        engine->failures = metric_counter_family("tenantry_step_failures_total", "activity,step,code,result",
+                                                 "Attempts at a step that failed, by why and what comes of it.");
         start_timer(engine, &engine->poll, on_poll, POLL_INTERVAL);
         start_timer(engine, &engine->renew, on_renew, MAX(200, service->config->lease_ms / 3));
         start_timer(engine, &engine->gauge, on_gauge, GAUGE_INTERVAL);

@@ -22,10 +22,21 @@ struct saga_engine {
         int64_t next_claim_at;
         int64_t claim_lease; /* counts from before the claim was asked for: never longer than the catalog's */
         struct metric *in_hand, *due, *oldest, *lost;
+        struct metric_family *failures;
+};
+
+enum saga_state {
+        SAGA_CLAIMED,  /* ours, and its step has not begun */
+        SAGA_IN_STEP,  /* a function of its step is on the stack */
+        SAGA_ANSWERED, /* it still is, and the call it started has ended already */
+        SAGA_CALLING,  /* the step waits for a call to the outside */
+        SAGA_STORING,  /* the step has a result, which the catalog has not taken yet */
+        SAGA_GONE,     /* out of our hands; freed when its timer is closed */
 };
 
 struct saga {
         unsigned magic;
+        enum saga_state state; /* saga_enter alone changes it */
         struct saga *prev, *next;
         struct saga_engine *engine;
         const struct saga_kind *kind;
@@ -34,10 +45,10 @@ struct saga {
         int crashes;
         bool cancel_wanted, background;
         json_t *data, *error;
-        void *state;
+        void *shared; /* what kind->open made for its steps; NULL before, and for kinds that share nothing */
         int64_t lease_until, step_began, call_until;
         bool interrupted; /* its call was ended early: what comes of it is no failure */
-        bool lost, attempt_failed, in_step, resumed, resumed_well, opened;
+        bool lost, attempt_failed, resumed_well, opened;
         const char *held_for;        /* what it waits for, where its step holds; else NULL */
         int refusals;                /* by the catalog, of what we want to store, one after the other */
         const struct pg_pool *asked; /* whose answer rows_then waits for */
@@ -50,6 +61,8 @@ struct saga {
         uv_timer_t store_again;
 };
 
+/* The next state; only the ways in saga.c's table are open. */
+void saga_enter(struct saga *saga, enum saga_state next);
 /* A claimed row becomes a saga in hand, and its step begins. */
 void saga_begin(struct saga_engine *engine, const struct pg_rows *rows, int row, int64_t lease_until);
 /* A step came to result: it is stored, unless the step waits for an outside call. */

@@ -23,7 +23,7 @@ const char *saga_fence(const struct saga *saga)
 
 void *saga_state(const struct saga *saga)
 {
-        return saga->state;
+        return saga->shared;
 }
 
 int saga_attempt(const struct saga *saga)
@@ -76,23 +76,21 @@ void saga_go_on(struct saga *saga)
                 saga_drop(saga, "the lease ran out during a call");
                 return;
         }
-        saga->in_step = true;
+        saga_enter(saga, SAGA_IN_STEP);
         result = saga->then(saga, saga->resumed_well ? NULL : &saga->resumed_err);
-        saga->in_step = false;
         saga_settle(saga, result);
 }
 
 void saga_resume(struct saga *saga, const struct err *err)
 {
         CHECK_MAGIC(saga, SAGA_MAGIC);
-        saga->resumed = true;
         saga->resumed_well = err == NULL;
         if (err != NULL)
                 saga->resumed_err = *err;
-        if (saga->in_step)
-                return; /* saga_settle goes on when the step function has returned */
-        saga->resumed = false;
-        saga_go_on(saga);
+        if (saga->state == SAGA_IN_STEP)
+                saga_enter(saga, SAGA_ANSWERED); /* saga_settle goes on when the step function has returned */
+        else
+                saga_go_on(saga);
 }
 
 static void rows_arrived(void *context, const struct pg_rows *rows, const struct err *err)
@@ -111,9 +109,8 @@ static void rows_arrived(void *context, const struct pg_rows *rows, const struct
                 refused.class = ERR_OURS;
                 err = &refused;
         }
-        saga->in_step = true;
+        saga_enter(saga, SAGA_IN_STEP);
         result = saga->rows_then(saga, rows, err);
-        saga->in_step = false;
         saga_settle(saga, result);
 }
 
@@ -126,8 +123,7 @@ static bool may_ask(struct saga *saga, const struct pg_pool *asked, saga_rows_th
         saga->asked = asked;
         if (saga_is_ours(saga))
                 return true;
-        assert(saga->in_step);
-        saga->resumed = true;
+        saga_enter(saga, SAGA_ANSWERED);
         return false;
 }
 

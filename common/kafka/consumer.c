@@ -7,11 +7,16 @@
 #include <string.h>
 #include <utlist.h>
 
-#define LANE_LIMIT  64 /* messages waiting in a lane before its partition is paused */
-#define LANE_RESUME 16
+/* What waits in a lane before its partition is paused, and what is left when it goes on. Not too little: librdkafka
+ * throws away what it has fetched of a partition that is paused, and fetches it again. */
+#define LANE_LIMIT        512
+#define LANE_RESUME       64
+#define LANE_BYTES_LIMIT  (1024 * 1024)
+#define LANE_BYTES_RESUME (128 * 1024)
 
 struct waiting {
         struct waiting *prev, *next;
+        struct lane *lane;
         rd_kafka_event_t *event; /* owns the bytes of the message; NULL = nothing */
         struct kafka_message message;
 };
@@ -30,7 +35,7 @@ static void empty_lane(struct lane *lane)
                 DL_DELETE(lane->queue, waiting);
                 free_waiting(waiting);
         }
-        lane->queued = 0;
+        lane->queued = lane->queued_bytes = 0;
 }
 
 static void free_lane(struct kafka_consumer *consumer, struct lane *lane)
@@ -113,31 +118,63 @@ void consumer_add_lanes(struct kafka_consumer *consumer, const rd_kafka_topic_pa
         }
 }
 
-static void go_on(struct kafka_consumer *consumer, struct lane *lane)
+static size_t size_of(const struct waiting *waiting)
+{
+        return waiting->message.key_length + waiting->message.value_length;
+}
+
+/* From the queue into the hand, whose last message ends at `previous`. */
+static struct waiting *take_in_hand(struct kafka_consumer *consumer, struct lane *lane, int64_t previous)
 {
         struct waiting *waiting = lane->queue;
 
-        if (waiting == NULL || lane->in_hand != NULL || consumer->stopped)
-                return;
         DL_DELETE(lane->queue, waiting);
         lane->queued--;
-        lane->in_hand = waiting;
+        lane->queued_bytes -= size_of(waiting);
+        DL_APPEND(lane->in_hand, waiting);
         consumer->in_hand++;
-        waiting->message.previous = lane->position;
-        if (lane->paused && lane->queued <= LANE_RESUME)
+        waiting->message.previous = previous;
+        if (lane->paused && lane->queued <= LANE_RESUME && lane->queued_bytes <= LANE_BYTES_RESUME)
                 pause_lane(consumer, lane, false);
-        consumer->events->message(consumer->context, &waiting->message);
+        return waiting;
+}
+
+static void go_on(struct kafka_consumer *consumer, struct lane *lane)
+{
+        if (lane->queue == NULL || lane->in_hand != NULL || consumer->stopped)
+                return;
+        consumer->events->message(consumer->context, &take_in_hand(consumer, lane, lane->position)->message);
+}
+
+const struct kafka_message *kafka_consumer_peek(const struct kafka_consumer *consumer,
+                                                const struct kafka_message *message)
+{
+        const struct lane *lane = CONTAINER_OF(message, struct waiting, message)->lane;
+
+        return lane->queue == NULL || consumer->stopped ? NULL : &lane->queue->message;
+}
+
+struct kafka_message *kafka_consumer_next(struct kafka_consumer *consumer, struct kafka_message *message)
+{
+        struct lane *lane = CONTAINER_OF(message, struct waiting, message)->lane;
+
+        if (kafka_consumer_peek(consumer, message) == NULL)
+                return NULL;
+        assert(lane->in_hand->prev == CONTAINER_OF(message, struct waiting, message)); /* the last in hand */
+        return &take_in_hand(consumer, lane, message->offset + 1)->message;
 }
 
 /* Takes the waiting. */
 static void add_waiting(struct kafka_consumer *consumer, struct lane *lane, struct waiting *waiting)
 {
+        waiting->lane = lane;
         waiting->message.topic = lane->topic;
         waiting->message.partition = lane->partition;
         lane->fetched = waiting->message.offset + 1;
         lane->owed_looks = 0;
         DL_APPEND(lane->queue, waiting);
         lane->queued++;
+        lane->queued_bytes += size_of(waiting);
         go_on(consumer, lane);
 }
 
@@ -165,7 +202,9 @@ static void add_message(struct kafka_consumer *consumer, rd_kafka_event_t *event
                 .value_length = native->len,
                 .native = native,
         };
-        if (!lane->paused && lane->queued + 1 >= LANE_LIMIT) /* here librdkafka goes on from when it is resumed */
+        if (!lane->paused &&
+            (lane->queued + 1 >= LANE_LIMIT || lane->queued_bytes + size_of(waiting) >= LANE_BYTES_LIMIT))
+                /* here librdkafka goes on from when it is resumed */
                 pause_lane(consumer, lane, true);
         add_waiting(consumer, lane, waiting);
 }
@@ -372,6 +411,7 @@ int kafka_consumer_new(uv_loop_t *loop, const struct kafka_settings *settings, c
 
 void kafka_consumer_free(struct kafka_consumer *consumer)
 {
+        struct waiting *waiting, *next_waiting;
         struct lane *lane, *next;
 
         if (consumer == NULL)
@@ -384,8 +424,10 @@ void kafka_consumer_free(struct kafka_consumer *consumer)
                 return; /* its worker thread still uses rk */
         LL_FOREACH_SAFE(consumer->lanes, lane, next)
         {
-                if (lane->in_hand != NULL)
-                        free_waiting(lane->in_hand);
+                DL_FOREACH_SAFE (lane->in_hand, waiting, next_waiting) {
+                        DL_DELETE(lane->in_hand, waiting);
+                        free_waiting(waiting);
+                }
                 free_lane(consumer, lane);
         }
         if (consumer->wanted != NULL)
@@ -436,18 +478,17 @@ void kafka_consumer_start(struct kafka_consumer *consumer, unsigned assignment, 
 void kafka_consumer_done(struct kafka_consumer *consumer, struct kafka_message *message)
 {
         struct waiting *waiting = CONTAINER_OF(message, struct waiting, message);
-        struct lane *lane;
+        struct lane *lane = waiting->lane;
 
-        LL_FOREACH (consumer->lanes, lane)
-                if (lane->in_hand == waiting)
-                        break;
-        assert(lane != NULL);
-        lane->in_hand = NULL;
+        assert(lane->in_hand == waiting);
+        DL_DELETE(lane->in_hand, waiting);
         consumer->in_hand--;
         if (!lane->dropped && !consumer->tail && !message->nothing) /* the rest is lag.c's to correct */
                 rd_kafka_offset_store(message->native->rkt, message->partition, message->offset);
         lane->position = message->offset + 1;
         free_waiting(waiting);
+        if (lane->in_hand != NULL)
+                return;
         if (!lane->dropped) {
                 go_on(consumer, lane);
                 return;

@@ -1,4 +1,5 @@
-/* A Kafka consumer whose offsets live elsewhere. Each partition is a lane: one message in hand, a few waiting. */
+/* A Kafka consumer whose offsets live elsewhere. Each partition is a lane: one message in hand, or several one after
+ * the other where the holder asks for more, and a few waiting. */
 #pragma once
 
 #include "common/kafka/client.h"
@@ -32,7 +33,8 @@ struct kafka_consumer_events {
         /* These partitions are ours. Fill in the offsets and call kafka_consumer_start with the same assignment, now or
          * later; an assignment that is not the newest any more is then ignored. */
         void (*assigned)(void *context, unsigned assignment, struct kafka_position *positions, size_t count);
-        /* One message; call kafka_consumer_done when what it asks for is remembered. Or nothing, to be remembered too:
+        /* One message; call kafka_consumer_done when what it asks for is remembered. Here kafka_consumer_next may be
+         * asked for those that came behind it. Or nothing, to be remembered too:
          * the log was read to its end, and its last offsets hold no message (marks of transactions, what Kafka has
          * deleted), or its end lies before `previous`. A tail is not given that. */
         void (*message)(void *context, struct kafka_message *message);
@@ -59,7 +61,14 @@ void kafka_consumer_free(struct kafka_consumer *consumer);
 
 void kafka_consumer_start(struct kafka_consumer *consumer, unsigned assignment, const struct kafka_position *positions,
                           size_t count);
-/* The message is dealt with: frees it and goes on with its lane. */
+/* The message behind one that is in hand, if it has come already; NULL where none has. It stays where it is, and its
+ * `previous` is not set yet. */
+const struct kafka_message *kafka_consumer_peek(const struct kafka_consumer *consumer,
+                                                const struct kafka_message *message);
+/* Takes that message in hand too. NULL where none has come. */
+struct kafka_message *kafka_consumer_next(struct kafka_consumer *consumer, struct kafka_message *message);
+/* The message is dealt with, the first of those in hand of its lane: frees it, and goes on with its lane when nothing
+ * of it is in hand any more. */
 void kafka_consumer_done(struct kafka_consumer *consumer, struct kafka_message *message);
 /* Drops everything not in hand and asks for the positions again (assigned is called): the catalog went back in time. */
 void kafka_consumer_rewind(struct kafka_consumer *consumer);

@@ -9,7 +9,8 @@
 
 struct waiting;
 
-/* A partition of ours. What librdkafka hands over waits in the queue; one message at a time is in hand. */
+/* A partition of ours. What librdkafka hands over waits in the queue; the first of what is in hand is dealt with first.
+ */
 struct lane {
         struct lane *next;
         char *topic;
@@ -18,7 +19,7 @@ struct lane {
         int64_t fetched;  /* after the last message that librdkafka gave us, or the end it told us of; at first the
                              position */
         struct waiting *queue, *in_hand;
-        size_t queued;
+        size_t queued, queued_bytes;
         int owed_looks;       /* how often in a row it was not at the end and was given nothing: lag.c */
         bool paused, dropped; /* dropped: ended, waits only for what is in hand */
 };

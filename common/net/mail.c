@@ -3,6 +3,7 @@
 
 #include "common/base/blocking.h"
 #include "common/base/buf.h"
+#include "common/base/clock.h"
 #include "common/base/crypto.h"
 #include "common/base/memory.h"
 
@@ -44,6 +45,7 @@ struct mail_on_way {
         struct mail_settings settings;
         char *to, *message_id, *bytes;
         size_t length, given;
+        int64_t began;
         atomic_bool cut, handed_over;
         bool failed;
         struct err err;
@@ -292,9 +294,12 @@ struct mailer *mailer_new(uv_loop_t *loop, const struct mail_settings *settings,
         return mailer;
 }
 
-bool mailer_is_full(const struct mailer *mailer)
+bool mailer_is_full(const struct mailer *mailer, int64_t *ret_ms)
 {
-        return mailer->count >= mailer->limit;
+        if (mailer->count < mailer->limit)
+                return false;
+        *ret_ms = clock_boot_ms() - mailer->on_way->began;
+        return true;
 }
 
 void mailer_free(struct mailer *mailer)
@@ -326,6 +331,7 @@ int mail_send(struct mailer *mailer, const struct mail *mail, mail_sent_fn sent,
                 return rc;
         on_way = NEW(struct mail_on_way);
         on_way->magic = MAIL_MAGIC;
+        on_way->began = clock_boot_ms();
         on_way->mailer = mailer;
         on_way->sent = sent;
         on_way->context = context;

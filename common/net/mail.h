@@ -29,8 +29,9 @@ typedef void (*mail_sent_fn)(void *context, const struct err *err);
 
 /* settings are copied, their texts borrowed for the life of the process. limit: mails on their way at once. */
 struct mailer *mailer_new(uv_loop_t *loop, const struct mail_settings *settings, size_t limit);
-/* True while one more mail would have to wait for others. */
-bool mailer_is_full(const struct mailer *mailer);
+/* While one more mail would have to wait for others: true, and the milliseconds that the oldest of them has been on its
+ * way, which says how patient to be. */
+bool mailer_is_full(const struct mailer *mailer, int64_t *ret_ms);
 /* Cuts what is on its way, and tells whoever waits. NULL is fine. */
 void mailer_free(struct mailer *mailer);
 

@@ -10,6 +10,20 @@
 
 static void on_poll(uv_poll_t *poll, int status, int events);
 
+static const unsigned WAYS[] = {
+        [PG_RESOLVING] = 1U << PG_CONNECTING | 1U << PG_BROKEN,
+        [PG_CONNECTING] = 1U << PG_IDLE | 1U << PG_BROKEN,
+        [PG_IDLE] = 1U << PG_BUSY | 1U << PG_BROKEN,
+        [PG_BUSY] = 1U << PG_IDLE | 1U << PG_BROKEN,
+        [PG_BROKEN] = 1U << PG_BUSY | 1U << PG_BROKEN, /* busy: until the statement's failure is told */
+};
+
+void pg_enter(struct pg_conn *conn, enum pg_state next)
+{
+        assert((WAYS[conn->state] & 1U << next) != 0);
+        conn->state = next;
+}
+
 static void free_watch(uv_handle_t *handle)
 {
         free(CONTAINER_OF(handle, struct pg_watch, poll));
@@ -99,7 +113,7 @@ bool pg_still_there(struct pg_conn *conn)
 
 void pg_break_off(struct pg_conn *conn)
 {
-        conn->state = PG_BROKEN;
+        pg_enter(conn, PG_BROKEN);
         unwatch(conn);
         pg_stop_timer(conn);
 }
@@ -136,7 +150,7 @@ static void drive_connect(struct pg_conn *conn)
                 pg_stop_timer(conn);
                 PQsetnonblocking(conn->pq, 1);
                 PQsetNoticeProcessor(conn->pq, ignore_notice, NULL);
-                conn->state = PG_IDLE;
+                pg_enter(conn, PG_IDLE);
                 pg_watch_socket(conn, UV_READABLE);
                 report_opened(conn, NULL);
                 return;
@@ -252,7 +266,7 @@ static void start_connect(struct pg_conn *conn)
 {
         struct err err;
 
-        conn->state = PG_CONNECTING;
+        pg_enter(conn, PG_CONNECTING);
         conn->pq = PQconnectStartParams((const char *const *)conn->keywords, (const char *const *)conn->values, 0);
         if (conn->pq != NULL && PQstatus(conn->pq) != CONNECTION_BAD) {
                 pg_watch_socket(conn, UV_WRITABLE);
@@ -347,7 +361,6 @@ struct pg_conn *pg_open(uv_loop_t *loop, const struct pg_target *target, pg_open
         snprintf(timeout, sizeof(timeout), "%lld",
                  (long long)(target->connect_timeout_ms ? target->connect_timeout_ms : PG_DEFAULT_CONNECT_TIMEOUT));
         add_option(conn, "connect_timeout_ms", timeout);
-        conn->state = PG_RESOLVING;
         uv_timer_start(&conn->timer->timer, on_start, 0, 0); /* never call back before pg_open has returned */
         return conn;
 }

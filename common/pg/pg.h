@@ -21,6 +21,12 @@ struct pg_target {
         bool is_ours;
 };
 
+/* The target as PostgreSQL's own programs take it, by their environment ("PGHOST=..."), for a command line is
+ * everybody's to read; with what our own environment says beside it. Ends with NULL; pg_free_environment wipes and
+ * frees it. */
+char **pg_environment(const struct pg_target *target);
+void pg_free_environment(char **environment); /* NULL is fine */
+
 /* Whether libpq can read the URL (or its own "name=value ..."). */
 bool pg_is_url(const char *url);
 

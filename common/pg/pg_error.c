@@ -33,6 +33,13 @@ void pg_hide_names(char *message)
                 }
 }
 
+/* XX000 says nothing; these two are of a moment only: somebody committed a change of the same row of a catalog. */
+static bool is_concurrent_change(const char *text)
+{
+        return text != NULL &&
+               (strcmp(text, "tuple concurrently updated") == 0 || strcmp(text, "tuple concurrently deleted") == 0);
+}
+
 static enum err_class class_of_sqlstate(const char *state)
 {
         static const struct {
@@ -64,7 +71,8 @@ void pg_error_of_result(const struct pg_conn *conn, const PGresult *result, stru
                 return;
         }
         copy_message(message, sizeof(message), text);
-        err_set(err, class_of_sqlstate(state), state, "PostgreSQL: %s (SQLSTATE %s)", message, state);
+        err_set(err, is_concurrent_change(text) ? ERR_BUSY : class_of_sqlstate(state), state,
+                "PostgreSQL: %s (SQLSTATE %s)", message, state);
 }
 
 bool pg_cannot_run(const struct err *err)

@@ -8,7 +8,13 @@
 #define PG_MAGIC         0x70677631
 #define PG_OPTIONS_LIMIT 24
 
-enum pg_state { PG_RESOLVING, PG_CONNECTING, PG_IDLE, PG_BUSY, PG_BROKEN };
+enum pg_state {
+        PG_RESOLVING,  /* looks for the host's address */
+        PG_CONNECTING, /* libpq is at it */
+        PG_IDLE,
+        PG_BUSY,   /* a statement is under way, or its failure not told yet */
+        PG_BROKEN, /* of no further use: statements fail, and what is left is pg_close */
+};
 
 /* uv handles outlive us by one loop turn, so each is an allocation of its own that points back while we live. */
 struct pg_watch {
@@ -29,7 +35,7 @@ struct pg_resolve {
 struct pg_conn {
         unsigned magic;
         uv_loop_t *loop;
-        enum pg_state state;
+        enum pg_state state; /* pg_enter alone changes it */
         PGconn *pq;
         struct pg_watch *watch;
         int watched_fd, watched_events;
@@ -48,6 +54,8 @@ struct pg_conn {
         bool in_callback, closed;
 };
 
+/* The next state; only the ways in pg.c's table are open. */
+void pg_enter(struct pg_conn *conn, enum pg_state next);
 /* The socket, whichever it is by now, is watched for these events. */
 void pg_watch_socket(struct pg_conn *conn, int events);
 void pg_stop_timer(struct pg_conn *conn);

@@ -27,14 +27,14 @@ static void finish_statement(struct pg_conn *conn)
 
         pg_stop_timer(conn);
         if (status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK || status == PGRES_EMPTY_QUERY) {
-                conn->state = PG_IDLE;
+                pg_enter(conn, PG_IDLE);
                 pg_report_done(conn, result, NULL);
         } else {
                 pg_error_of_result(conn, result, &err);
                 if (PQstatus(conn->pq) == CONNECTION_BAD)
                         pg_break_off(conn);
                 else
-                        conn->state = PG_IDLE;
+                        pg_enter(conn, PG_IDLE);
                 conn->failed = result;
                 if (pg_report_done(conn, NULL, &err))
                         conn->failed = NULL;
@@ -112,7 +112,7 @@ static void on_not_sent(uv_timer_t *timer)
 
 static void after_send(struct pg_conn *conn, int sent, int64_t timeout_ms, pg_done_fn done, void *context)
 {
-        conn->state = PG_BUSY;
+        pg_enter(conn, PG_BUSY);
         conn->done = done;
         conn->done_context = context;
         conn->more_time = NULL;

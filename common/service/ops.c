@@ -2,6 +2,7 @@
 #include "common/service/ops.h"
 
 #include "common/base/metrics.h"
+#include "common/service/process_metrics.h"
 
 static void answer_health(struct http_request *request, void *context)
 {
@@ -24,9 +25,12 @@ static void answer_ready(struct http_request *request, void *context)
 
 static void answer_metrics(struct http_request *request, void *context)
 {
+        const struct service *service = context;
         auto_buf text = { 0 };
 
-        (void)context;
+        process_metrics_look();
+        metric_set(metric_gauge("tenantry_catalog_up", NULL, "1 while the catalog answers and fits the program."),
+                   pg_pool_is_up(service->catalog));
         metrics_print(&text);
         http_answer(request, 200, "text/plain; version=0.0.4", text.data ? text.data : "", text.length);
 }

@@ -7,11 +7,14 @@
 #include "common/base/id.h"
 #include "common/base/log.h"
 #include "common/base/memory.h"
+#include "common/base/metrics.h"
 #include "common/service/catalog_mode.h"
+#include "common/service/census.h"
 #include "common/service/configuration.h"
 #include "common/service/health.h"
 #include "common/service/ops.h"
 #include "common/service/options.h"
+#include "common/service/supervisor.h"
 
 #include <signal.h>
 #include <string.h>
@@ -22,6 +25,7 @@
 
 #define STOP_DEADLINE  SECONDS(7)
 #define CLOSE_DEADLINE 2 /* seconds: together under the ten that orchestrators give */
+#define STOP_TIME      (STOP_DEADLINE + SECONDS(CLOSE_DEADLINE) + SECONDS(1))
 #define STOP_INTERVAL  20
 
 /* The one service of this process, for the handlers below that get no context. */
@@ -29,6 +33,8 @@ struct frame {
         struct service service;
         struct http_server *ops;
         struct catalog_mode *mode;
+        struct census *census;
+        struct supervisor *supervisor;
         uv_signal_t term, interrupt;
         uv_timer_t drain_timer, stop_timer;
         int64_t stop_by;
@@ -60,6 +66,8 @@ static void close_frame(struct frame *frame)
         alarm(CLOSE_DEADLINE);
         service->definition->finish(service);
         catalog_mode_free(TAKE_PTR(frame->mode));
+        census_free(TAKE_PTR(frame->census));
+        supervisor_free(TAKE_PTR(frame->supervisor));
         pg_pool_free(TAKE_PTR(service->catalog));
         http_server_free(TAKE_PTR(frame->ops));
         transfers_free(TAKE_PTR(service->transfers));
@@ -84,6 +92,7 @@ static void begin_stop(struct frame *frame)
         if (frame->service.stopping)
                 return;
         frame->service.stopping = true;
+        supervisor_stopping(frame->supervisor, STOP_TIME);
         uv_timer_stop(&frame->drain_timer);
         frame->stop_by = clock_boot_ms() + STOP_DEADLINE;
         frame->service.definition->stop(&frame->service);
@@ -108,6 +117,7 @@ static void on_signal(uv_signal_t *signal, int number)
         if (ms > 0) {
                 log_info("draining", "signal", name, NULL);
                 service->draining = true;
+                supervisor_stopping(frame->supervisor, ms + STOP_TIME);
                 uv_timer_start(&frame->drain_timer, drained, (uint64_t)ms, 0);
                 return;
         }
@@ -163,6 +173,16 @@ static void open_catalog(struct frame *frame)
 
         service->catalog = pg_pool_new(&service->loop, &target, (size_t)service->config->catalog_pool_size);
         frame->mode = catalog_mode_new(service, &target);
+        frame->census = census_new(service);
+}
+
+/* 1 for ever: its labels tell what runs. */
+static void tell_build(const char *name)
+{
+        struct metric_family *info = metric_gauge_family("tenantry_build_info", "service,version,catalog",
+                                                         "The program, and the catalog it needs at least.");
+
+        metric_set(METRIC_OF(info, name, TENANTRY_VERSION, TENANTRY_CATALOG), 1);
 }
 
 static int start_frame(struct frame *frame, const void *config, struct err *err)
@@ -171,6 +191,7 @@ static int start_frame(struct frame *frame, const void *config, struct err *err)
         int rc;
 
         service->config = config;
+        tell_build(service->definition->name);
         snprintf(service->instance, sizeof(service->instance), "%.20s-%s", service->definition->name, id_new().text);
         uv_loop_init(&service->loop);
         uv_signal_init(&service->loop, &frame->term);
@@ -272,11 +293,14 @@ static void run_until_stopped(struct frame *frame)
 int service_main(int argc, char **argv, const struct service_definition *definition)
 {
         const struct config_table tables[] = { SERVICE_OPTIONS, definition->options };
-        struct frame *frame = NEW(struct frame);
-        void *config = mem_alloc(1, definition->config_size);
-        const struct service_config *common = config;
+        /* For the life of the process, in sight of those who look for leaks at its end. */
+        static struct frame *frame;
+        static void *config;
+        const struct service_config *common;
         struct err err = { 0 };
 
+        frame = NEW(struct frame);
+        common = config = mem_alloc(1, definition->config_size);
         protect_process();
         setenv("UV_THREADPOOL_SIZE", BLOCKING_THREADS, 0); /* before the first of them is started */
         frame->service.definition = definition;
@@ -303,8 +327,10 @@ int service_main(int argc, char **argv, const struct service_definition *definit
                 return exit_status_of(&err);
         }
         log_info("started", "version", TENANTRY_VERSION, NULL);
+        frame->supervisor = supervisor_new(&frame->service);
         run_until_stopped(frame);
         uv_loop_close(&frame->service.loop);
+        alarm(0); /* what was waited for has ended */
         log_info("stopped", NULL);
         return frame->status;
 }

@@ -2,21 +2,25 @@
 # Installs what is missing to build, run, test and lint on Debian 12 or 13, and fetches Kafka's jars; says
 # nothing and costs nothing when all of it is there.
 #
-#   deploy/local/install.sh [build] [run] [test] [lint]     all four when none is named; `run` includes Kafka
+#   deploy/local/install.sh [build] [run] [demo] [sandbox] [test] [lint]    all when none is named; `run` includes Kafka
 #
-# The jars go to $TENANTRY_CACHE/kafka/libs, by default .run/cache/kafka/libs in the checkout.
+# The jars go to $TENANTRY_CACHE/kafka/libs, by default .run/cache/kafka/libs in the checkout; the tools for lint to
+# $TENANTRY_CACHE/lint.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd "$here/../.." && pwd)
 cache=${TENANTRY_CACHE:-$repository/.run/cache}
 
-build=(gcc libc6-dev clang make pkg-config libuv1-dev libmicrohttpd-dev libcurl4-openssl-dev libidn2-dev libpq-dev
-        librdkafka-dev libjansson-dev libssl-dev libunistring-dev uthash-dev libcmocka-dev ccache)
-run=(python3 kcat jq curl ca-certificates) # and postgresql, java, maven, which may be there by other names
-test=(python3-pytest python3-psycopg python3-aiohttp python3-confluent-kafka python3-cryptography python3-jsonschema
-        python3-yaml)
-lint=(clang-format clang-tidy cppcheck)
+build=(gcc libc6-dev make pkg-config libuv1-dev libmicrohttpd-dev libcurl4-openssl-dev libidn2-dev libpq-dev
+        librdkafka-dev libjansson-dev libssl-dev libsystemd-dev libunistring-dev uthash-dev)
+run=(python3 curl ca-certificates) # and postgresql, java, maven, which may be there by other names
+demo=(kcat jq)                     # what it tells you to try
+sandbox=(python3-aiohttp python3-psycopg)
+test=(clang libcmocka-dev ccache kcat jq python3-pytest python3-psycopg python3-aiohttp python3-confluent-kafka
+        python3-cryptography python3-jsonschema python3-yaml) # and what clang's sanitizers link
+lint=(cppcheck python3-venv) # and one version of the rest for all: lint-tools.txt
+kafka_megabytes=60           # of jars, and what Maven is made of
 
 fail() {
         echo "install.sh: $*" >&2
@@ -69,22 +73,24 @@ wanted_packages() { # one name a line, for the groups named
         local group major
         for group in "$@"; do
                 case $group in
-                build)
-                        printf '%s\n' "${build[@]}"
-                        major=$(clang_major)
-                        if [ -n "$major" ]; then
-                                echo "libclang-rt-$major-dev" # without it -fsanitize does not link
-                        fi
-                        ;;
+                build) printf '%s\n' "${build[@]}" ;;
+                demo) printf '%s\n' "${demo[@]}" ;;
+                sandbox) printf '%s\n' "${sandbox[@]}" ;;
                 run)
                         printf '%s\n' "${run[@]}"
                         has_postgres || echo postgresql
                         has_java || echo default-jre-headless
                         command -v mvn >/dev/null || echo maven
                         ;;
-                test) printf '%s\n' "${test[@]}" ;;
+                test)
+                        printf '%s\n' "${test[@]}"
+                        major=$(clang_major)
+                        if [ -n "$major" ]; then
+                                echo "libclang-rt-$major-dev" # without it -fsanitize does not link
+                        fi
+                        ;;
                 lint) printf '%s\n' "${lint[@]}" ;;
-                *) fail "no group is called '$group'; there are build, run, test and lint" ;;
+                *) fail "no group is called '$group'; there are build, run, demo, sandbox, test and lint" ;;
                 esac
         done
 }
@@ -107,6 +113,17 @@ remove_drop_in() {
         "${as_root[@]}" rmdir --ignore-fail-on-non-empty "${drop_in%/*}"
 }
 
+megabytes_of() { # what apt would fetch for these and all they need
+        "${as_root[@]}" apt-get -qq -y --no-install-recommends --print-uris install "$@" 2>/dev/null |
+                awk '{ bytes += $3 } END { printf "%d", bytes / 1e6 + 0.5 }'
+}
+
+kafka_to_fetch() { # for a message
+        if [[ " $* " == *" run "* ]] && ! kafka_is_complete; then
+                echo ", and some $kafka_megabytes MB for Kafka"
+        fi
+}
+
 install_packages() {
         local missing
 
@@ -126,6 +143,7 @@ install_packages() {
         "${as_root[@]}" apt-get -qq -o DPkg::Lock::Timeout=120 update
         missing=$(missing_packages "$@") # again: only now is it known which clang there would be
         echo "installing:" $missing
+        echo "to fetch: $(megabytes_of $missing) MB of packages$(kafka_to_fetch "$@")"
 
         # Debian would start a cluster on 5432 at once. We never use it, and the port is not ours to take. The
         # drop-in goes when we are done, so that a later PostgreSQL finds the machine's own rules.
@@ -162,11 +180,12 @@ fetch_kafka() {
                 return 0
         fi
 
-        echo "fetching Kafka's jars into $cache/kafka"
+        echo "fetching Kafka's jars into $cache/kafka: some $kafka_megabytes MB"
         rm -rf "$cache"/kafka.fresh.* # what an interrupted fetch left
         fresh=$(mktemp -d "$cache/kafka.fresh.XXXXXX")
         chmod 755 "$fresh"
-        said=$(mvn -B -q -Dstyle.color=never -f "$here/kafka/pom.xml" dependency:copy-dependencies \
+        # In the C locale Java finds no path with letters beyond ASCII.
+        said=$(LC_ALL=C.UTF-8 mvn -B -q -Dstyle.color=never -f "$here/kafka/pom.xml" dependency:copy-dependencies \
                 -DincludeScope=runtime -DoutputDirectory="$fresh/libs" 2>&1) ||
                 fail "Maven could not fetch Kafka's jars:"$'\n'"$said"
 
@@ -180,12 +199,40 @@ fetch_kafka() {
         mv -T "$fresh" "$cache/kafka"
 }
 
+# --- what lint needs, one version for all ---
+
+lint_is_complete() { # the list is copied when all of it is there; the rest fails where Python has changed since
+        cmp -s "$here/lint-tools.txt" "$cache/lint/lint-tools.txt" &&
+                "$cache/lint/bin/python" -c 'import clang_format, mypy, ruff' 2>/dev/null
+}
+
+fetch_lint() {
+        local said
+
+        if lint_is_complete; then
+                return 0
+        fi
+        mkdir -p "$cache"
+        exec 9>"$cache/lint.lock"
+        flock 9
+        if lint_is_complete; then
+                return 0
+        fi
+        echo "fetching the tools for lint into $cache/lint"
+        rm -rf "$cache/lint"
+        /usr/bin/python3 -m venv "$cache/lint" # where it stays: it cannot be moved
+        said=$("$cache/lint/bin/python" -m pip -q --disable-pip-version-check install -r "$here/lint-tools.txt" 2>&1) ||
+                fail "pip could not fetch the tools for lint:"$'\n'"$said"
+        cp "$here/lint-tools.txt" "$cache/lint/"
+}
+
 if [ $# -eq 0 ]; then
-        set -- build run test lint
+        set -- build run demo sandbox test lint
 fi
 install_packages "$@"
 for group in "$@"; do
-        if [ "$group" = run ]; then
-                fetch_kafka
-        fi
+        case $group in
+        run) fetch_kafka ;;
+        lint) fetch_lint ;;
+        esac
 done

@@ -86,9 +86,13 @@ class PostgresServer(Server):
         max_connections: int = 200,
         fast: bool = False,
         die_with_parent: bool = False,
+        encoding: str = "UTF8",
+        locale: str = "C.UTF-8",
     ) -> None:
         """`fast` gives up safety from a crash of the machine; `die_with_parent` is for tests."""
         super().__init__(data_dir, port)
+        self.encoding = encoding
+        self.locale = locale
         self.max_connections = max_connections
         self.fast = fast
         self._die_with_parent = die_with_parent
@@ -235,8 +239,8 @@ class PostgresServer(Server):
                     f"--username={SUPERUSER}",
                     f"--pwfile={password.name}",
                     "--auth=scram-sha-256",
-                    "--encoding=UTF8",
-                    "--locale=C.UTF-8",
+                    f"--encoding={self.encoding}",
+                    f"--locale={self.locale}",
                     *(["--no-sync"] if self.fast else []),
                 ],
                 env=_environment(),

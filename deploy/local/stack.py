@@ -30,7 +30,7 @@ SERVICES = tuple(
 )
 CATALOG = "tenantry"
 SANITIZERS = {
-    "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
+    "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1",
     "TSAN_OPTIONS": "ignore_noninstrumented_modules=1:halt_on_error=1",  # librdkafka's atomics are not seen
 }
 

@@ -36,16 +36,22 @@ insert into catalog.activity (kind, service, first_step, urgent, gives_way, back
 values ('restore', 'provisioner', 'reserve', false, true, false, false, '{restore}', true);
 
 create function provisioner.restore_in_hand(p_tenant_id uuid, p_done int) returns provisioner.restore
-language sql stable
+language plpgsql stable
 as $$
-    select * from restore where tenant_id = p_tenant_id and number = p_done + 1
+declare
+    v restore;
+begin
+    select * into v from restore where tenant_id = p_tenant_id and number = p_done + 1;
+    return v;
+end
 $$;
 
 -- An archived tenant has nothing to be done to it but this; one whose database is gone may wait for a person because of it.
 create or replace function provisioner.next_activity(t provisioner.tenant) returns text
-language sql stable
+language plpgsql stable
 as $$
-    select nullif(case
+begin
+    return nullif(case
         when t.state = 'deprovisioned' then null
         when t.lifecycle_wanted = 'gone' then 'deprovision'
         when t.state = 'requested' then 'provision'
@@ -63,7 +69,8 @@ as $$
         when t.restore_done < t.restore_wanted then 'restore'
         when t.invite_sent < t.invite_wanted then 'invite'
         when t.link_made < t.link_wanted then 'link'
-    end, t.blocked)
+    end, t.blocked);
+end
 $$;
 
 create index tenant_restore_wish on provisioner.tenant (tenant_id)
@@ -101,21 +108,15 @@ where a.wanted = 'none'
   and t.access_applied = 'full'
   and t.state in ('ready', 'attention');
 
--- One more restore is wanted; returns its number.
-create function provisioner.want_restore(p_tenant_id uuid, p_mode text, p_location text, p_sampled boolean) returns int
-language sql
+-- What the last restore that is wanted of a tenant is to be.
+create function provisioner.put_restore(t provisioner.tenant, p_mode text, p_location text, p_sampled boolean) returns void
+language plpgsql
 as $$
-    with wanted as (
-        update tenant
-        set restore_wanted = restore_wanted + 1
-        where tenant_id = p_tenant_id
-        returning restore_wanted as number
-    )
+begin
     insert into restore (tenant_id, number, mode, location, name, sampled)
-    select p_tenant_id, number, p_mode, p_location, format('tn_%s_r%s', translate(p_tenant_id::text, '-', ''), number),
-        p_sampled
-    from wanted
-    returning number
+    values (t.tenant_id, t.restore_wanted, p_mode, p_location,
+            format('tn_%s_r%s', translate(t.tenant_id::text, '-', ''), t.restore_wanted), p_sampled);
+end
 $$;
 
 -- The newest backup or archive of a tenant, or the one whose file is called so. Null where there is none.
@@ -198,42 +199,48 @@ begin
     end if;
 
     update tenant
-    set caused_by = p_event ->> 'id', traceparent = p_event ->> 'traceparent'
-    where tenant_id = v_tenant;
+    set caused_by = p_event ->> 'id',
+        traceparent = p_event ->> 'traceparent',
+        lifecycle_wanted = case v_kind
+            when 'archive' then 'archived'
+            when 'deprovision' then 'gone'
+            else lifecycle_wanted end,
+        rotation_wanted = rotation_wanted + (v_kind = 'rotate_credentials')::int,
+        backup_wanted = backup_wanted + (v_kind = 'backup')::int,
+        restore_wanted = restore_wanted + (v_kind = 'restore')::int,
+        invite_wanted = invite_wanted + (v_kind = 'resend_invite')::int,
+        retry_wanted = retry_wanted + (v_kind = 'retry')::int
+    where tenant_id = v_tenant
+    returning * into v;
     case v_kind
         when 'suspend' then
             v_target := want_access(v_tenant, 'none', p_data ->> 'reason');
         when 'resume' then
             v_target := want_access(v_tenant, 'full', p_data ->> 'reason');
         when 'archive' then
-            update tenant set lifecycle_wanted = 'archived' where tenant_id = v_tenant;
+            null;
         when 'deprovision' then
-            update tenant set lifecycle_wanted = 'gone' where tenant_id = v_tenant;
             update saga
             set cancel_wanted = true, background = false, next_at = least(next_at, clock_timestamp())
             where tenant_id = v_tenant
               and status = 'running';
         when 'rotate_credentials' then
-            update tenant set rotation_wanted = rotation_wanted + 1 where tenant_id = v_tenant
-            returning rotation_wanted into v_target;
+            v_target := v.rotation_wanted;
         when 'backup' then
-            update tenant set backup_wanted = backup_wanted + 1 where tenant_id = v_tenant
-            returning backup_wanted into v_target;
+            v_target := v.backup_wanted;
         when 'restore' then
-            v_target := want_restore(v_tenant, p_data ->> 'mode', find_backup(v_tenant, p_data ->> 'backup'), false);
+            v_target := v.restore_wanted;
+            perform put_restore(v, p_data ->> 'mode', find_backup(v_tenant, p_data ->> 'backup'), false);
         when 'resend_invite' then
-            update tenant set invite_wanted = invite_wanted + 1 where tenant_id = v_tenant
-            returning invite_wanted into v_target;
+            v_target := v.invite_wanted;
         when 'invite_link' then
             v_target := want_link(v_tenant);
         when 'retry' then
-            update tenant set retry_wanted = retry_wanted + 1 where tenant_id = v_tenant
-            returning retry_wanted into v_target;
+            v_target := v.retry_wanted;
         else
             raise exception 'command % is known to the contract and not to the catalog', v_kind using errcode = 'TN500';
     end case;
     perform put_operation(p_event, v_tenant, v_kind, v_target);
-    select * into v from tenant where tenant_id = v_tenant;
     perform give_way(v);
     perform catalog.record_change(
         v_tenant, 'tenant.command.accepted.v1',
@@ -284,47 +291,62 @@ end
 $$;
 
 create or replace function provisioner.settle_operations(p_tenant_id uuid) returns void
-language sql
+language plpgsql
+set enable_seqscan = off
 as $$
-    update catalog.operation o
-    set state = case
-            when o.kind in ('suspend', 'resume') and o.target < w.version then 'superseded'
-            when r.reached then 'succeeded'
-            else 'superseded'
-        end,
-        finished_at = clock_timestamp()
-    from tenant t
-    left join catalog.access_wanted w
-        on w.tenant_id = t.tenant_id
-        and w.source = 'operator',
-    lateral (
-        select case k.kind
-            when 'signup' then t.state = 'ready'
-            when 'suspend' then t.state = 'ready' and t.access_applied = catalog.wanted_access(t.tenant_id)
-            when 'resume' then t.state = 'ready' and t.access_applied = catalog.wanted_access(t.tenant_id)
-            when 'archive' then t.state = 'archived'
-            when 'deprovision' then t.state = 'deprovisioned'
-            when 'rotate_credentials' then t.rotation_applied >= k.target
-            when 'backup' then t.backup_done >= k.target
+declare
+    v tenant;
+    v_reached boolean;
+    v_settled boolean; -- nobody is about to open or close it
+    v_operation record;
+begin
+    select * into v from tenant where tenant_id = p_tenant_id;
+    v_settled := v.state = 'ready' and v.access_applied = catalog.wanted_access(p_tenant_id) and not exists (
+        select from catalog.tenant_claim
+        where tenant_id = p_tenant_id
+          and kind = 'access');
+    for v_operation in
+        select operation_id, kind, target
+        from catalog.operation
+        where tenant_id = p_tenant_id
+          and service = 'provisioner'
+          and state = 'accepted'
+    loop
+        v_reached := case v_operation.kind
+            when 'signup' then v.state = 'ready'
+            when 'suspend' then v_settled
+            when 'resume' then v_settled
+            when 'archive' then v.state = 'archived'
+            when 'deprovision' then v.state = 'deprovisioned'
+            when 'rotate_credentials' then v.rotation_applied >= v_operation.target
+            when 'backup' then v.backup_done >= v_operation.target
             when 'restore' then exists (
-                select from restore x
-                where x.tenant_id = t.tenant_id
-                  and x.number = k.target
-                  and x.outcome = 'done')
-            when 'resend_invite' then t.invite_sent >= k.target
-            when 'invite_link' then t.link_made >= k.target
-            when 'retry' then t.state in ('ready', 'archived', 'deprovisioned') and t.retry_done >= coalesce(k.target, 0)
+                select from restore
+                where tenant_id = p_tenant_id
+                  and number = v_operation.target
+                  and outcome = 'done')
+            when 'resend_invite' then v.invite_sent >= v_operation.target
+            when 'invite_link' then v.link_made >= v_operation.target
+            when 'retry' then v.state in ('ready', 'archived', 'deprovisioned')
+                and v.retry_done >= coalesce(v_operation.target, 0)
             else false
-        end as reached,
-        k.operation_id
-        from catalog.operation k
-        where k.tenant_id = t.tenant_id
-          and k.service = 'provisioner'
-          and k.state = 'accepted'
-    ) r
-    where t.tenant_id = p_tenant_id
-      and o.operation_id = r.operation_id
-      and (r.reached or t.state = 'deprovisioned' or (t.state = 'archived' and o.kind not in ('deprovision', 'restore')))
+        end;
+        if v_reached or v.state = 'deprovisioned'
+            or (v.state = 'archived' and v_operation.kind not in ('deprovision', 'restore')) then
+            update catalog.operation
+            set state = case
+                    when kind in ('suspend', 'resume') and target < (
+                        select version from catalog.access_wanted
+                        where tenant_id = p_tenant_id and source = 'operator') then 'superseded'
+                    when v_reached then 'succeeded'
+                    else 'superseded'
+                end,
+                finished_at = clock_timestamp()
+            where operation_id = v_operation.operation_id
+              and state = 'accepted';
+        end if;
+    end loop;
+end
 $$;
 
 -- What a restore came to, told to the wish, the backup and whoever waits. One that gave way is begun again.
@@ -588,6 +610,7 @@ language plpgsql
 as $$
 declare
     v record;
+    v_tenant tenant;
 begin
     if exists (
         select from restore
@@ -610,7 +633,11 @@ begin
     if not found then
         return null;
     end if;
-    perform want_restore(v.tenant_id, 'check', v.location, true);
+    update tenant
+    set restore_wanted = restore_wanted + 1
+    where tenant_id = v.tenant_id
+    returning * into v_tenant;
+    perform put_restore(v_tenant, 'check', v.location, true);
     perform wake(v.tenant_id);
     return v.tenant_id;
 end

@@ -39,14 +39,17 @@ extern const struct http_route GATEWAY_ROUTES[];
 /* The endpoints, by file. */
 void signup_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void command_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void operations_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void tenants_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void tenant_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void connection_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void operation_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void inventory_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void alerts_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void alert_resolve(struct gateway *gateway, struct http_request *request, const char *caller);
 void dead_letters_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void dead_letter_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void dead_letter_delete(struct gateway *gateway, struct http_request *request, const char *caller);
 void dead_letter_replay(struct gateway *gateway, struct http_request *request, const char *caller);
 void stream_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void invite_get(struct gateway *gateway, struct http_request *request, const char *caller);

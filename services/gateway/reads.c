@@ -8,25 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PAGE_DEFAULT 50
-#define PAGE_LIMIT   500
-
-/* First which tenants the page shows, then the snapshots of these and no others. */
-static const char SQL_TENANTS[] =
-        "with page as materialized ("
-        "select tenant_id, created_at from gateway.tenant_row "
-        "where ($1::text is null or state = $1) "
-        "and ($2::text is null or slug = $2) "
-        "and ($3::text is null or plan = $3) "
-        "and ($4::timestamptz is null or (created_at, tenant_id) > ($4::timestamptz, $5::uuid)) "
-        "and state <> 'deprovisioned' "
-        "order by created_at, tenant_id "
-        "limit $6::int) "
-        "select p.tenant_id, to_char(p.created_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as created_at, "
-        "t.snapshot "
-        "from page p cross join lateral (select snapshot from gateway.tenant where tenant_id = p.tenant_id) t "
-        "order by p.created_at, p.tenant_id";
-
 static const char SQL_TENANT[] =
         "select t.tenant_id, t.state, t.snapshot, "
         "(select coalesce(jsonb_agg(to_jsonb(h) - 'tenant_id' order by h.seq desc), '[]') from "
@@ -38,88 +19,20 @@ static const char SQL_TENANT[] =
 static const char SQL_CONNECTION[] = "select * from gateway.connection where tenant_id = $1::uuid";
 
 static const char SQL_OPERATION[] =
-        "select to_jsonb(o) - 'body_hash' as operation from gateway.operation o where operation_id = $1::uuid";
+        "select to_jsonb(o) - 'body_hash' || jsonb_build_object('slug', t.slug) as operation "
+        "from gateway.operation o left join gateway.tenant_row t using (tenant_id) "
+        "where o.operation_id = $1::uuid";
 
 static const char SQL_INVENTORY[] = "select coalesce(jsonb_agg(to_jsonb(i) order by i.verdict <> 'ours' desc, "
                                     "i.driver, i.server, i.name), '[]') as list, "
                                     "(select archive from gateway.archive) as archive "
                                     "from gateway.inventory i";
 
-static const char SQL_ALERTS[] =
-        "select coalesce(jsonb_agg(to_jsonb(a) order by a.alert_id desc), '[]') as list from "
-        "(select * from gateway.alert where $1::boolean or resolved_at is null order by alert_id desc limit 200) a";
-
 static void not_found(struct http_request *request, const char *what)
 {
         auto_free char *detail = mem_printf("there is no such %s", what);
 
         http_answer_problem(request, 404, "not_found", NULL, detail);
-}
-
-/* "TIME TENANT" in base64url: where the next page begins. */
-static bool parse_cursor(const char *cursor, char **ret_time, char **ret_tenant)
-{
-        auto_free unsigned char *plain = NULL;
-        char *space;
-        int length;
-
-        if (strlen(cursor) > 200)
-                return false;
-        plain = mem_alloc(strlen(cursor) + 1, 1);
-        length = crypto_base64_decode(cursor, plain);
-        if (length != 26 + 1 + ID_LENGTH)
-                return false;
-        space = (char *)plain + 26;
-        if (*space != ' ' || strspn((char *)plain, "0123456789-:. ") < 26 || !id_is_valid(space + 1))
-                return false;
-        *space = '\0';
-        *ret_time = mem_printf("%sZ", (char *)plain);
-        *ret_tenant = mem_copy_text(space + 1);
-        return true;
-}
-
-static void answer_tenants(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
-{
-        json_t *list = json_array(), *body = json_pack("{s:o}", "tenants", list);
-        int count = pg_rows_count(rows);
-        const char *limit = http_query(request, "limit");
-
-        (void)gateway;
-        for (int row = 0; row < count; row++)
-                json_array_append_new(list, json_column(rows, row, "snapshot"));
-        if (count > 0 && count == (limit ? atoi(limit) : PAGE_DEFAULT)) {
-                auto_free char *at = mem_printf("%s %s", pg_text(rows, count - 1, "created_at"),
-                                                pg_text(rows, count - 1, "tenant_id"));
-                auto_free char *cursor = crypto_base64url(at, strlen(at));
-
-                json_object_set_new(body, "next_cursor", json_string(cursor));
-        } else {
-                json_object_set_new(body, "next_cursor", json_null());
-        }
-        http_answer_json(request, 200, body);
-}
-
-void tenants_get(struct gateway *gateway, struct http_request *request, const char *caller)
-{
-        const char *cursor = http_query(request, "cursor"), *limit_text = http_query(request, "limit");
-        auto_free char *time = NULL, *tenant = NULL;
-        char limit[16], *end = "";
-        long count = limit_text ? strtol(limit_text, &end, 10) : PAGE_DEFAULT;
-
-        (void)caller;
-        if (cursor != NULL && !parse_cursor(cursor, &time, &tenant)) {
-                http_answer_problem(request, 400, "invalid_field", "cursor", "this cursor was not given out by us");
-                return;
-        }
-        if (count < 1 || count > PAGE_LIMIT || *end != '\0') {
-                http_answer_problem(request, 400, "invalid_field", "limit", "limit must be 1 to 500");
-                return;
-        }
-        snprintf(limit, sizeof(limit), "%ld", count);
-        read_catalog(gateway, request, SQL_TENANTS,
-                     PARAMS(http_query(request, "state"), http_query(request, "subdomain"), http_query(request, "plan"),
-                            time, tenant, limit),
-                     answer_tenants);
 }
 
 static void answer_tenant(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
@@ -210,12 +123,6 @@ void operation_get(struct gateway *gateway, struct http_request *request, const 
                 not_found(request, "operation");
 }
 
-static void answer_list(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
-{
-        (void)gateway;
-        http_answer_json(request, 200, json_pack("{s:o}", "items", json_column(rows, 0, "list")));
-}
-
 static void answer_inventory(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
 {
         (void)gateway;
@@ -228,12 +135,4 @@ void inventory_get(struct gateway *gateway, struct http_request *request, const 
 {
         (void)caller;
         read_catalog(gateway, request, SQL_INVENTORY, NO_PARAMS, answer_inventory);
-}
-
-void alerts_get(struct gateway *gateway, struct http_request *request, const char *caller)
-{
-        const char *all = http_query(request, "all");
-
-        (void)caller;
-        read_catalog(gateway, request, SQL_ALERTS, PARAMS(all ? "true" : "false"), answer_list);
 }

@@ -56,14 +56,28 @@ static void guard(struct http_request *request, void *context)
 
 #define STATES "requested|provisioning|ready|attention|archived|deprovisioned"
 
+#define OPERATION_STATES "accepted|succeeded|failed|superseded|rejected"
+#define TENANT_ORDERS    "created_at|-created_at|since|-since|subdomain|-subdomain"
+
 static const struct http_parameter TENANTS_QUERY[] = {
-        { "state", STATES }, { "subdomain", NULL }, { "plan", NULL },
-        { "limit", NULL },   { "cursor", NULL },    { NULL, NULL },
+        { "state", STATES }, { "subdomain", NULL },     { "plan", NULL },  { "begins", NULL }, { "search", NULL },
+        { "id", NULL },      { "sort", TENANT_ORDERS }, { "limit", NULL }, { "cursor", NULL }, { NULL, NULL },
+};
+
+static const struct http_parameter OPERATIONS_QUERY[] = {
+        { "tenant_id", NULL }, { "state", OPERATION_STATES }, { "id", NULL }, { "limit", NULL }, { "cursor", NULL },
+        { NULL, NULL },
 };
 
 static const struct http_parameter STREAM_QUERY[] = { { "tenant_id", NULL }, { NULL, NULL } };
 
-static const struct http_parameter ALERTS_QUERY[] = { { "all", NULL }, { NULL, NULL } };
+static const struct http_parameter ALERTS_QUERY[] = {
+        { "all", NULL }, { "limit", NULL }, { "cursor", NULL }, { NULL, NULL }
+};
+
+static const struct http_parameter LETTERS_QUERY[] = { { "limit", NULL }, { "cursor", NULL }, { NULL, NULL } };
+
+static const struct http_parameter DROP_QUERY[] = { { "confirm", NULL }, { NULL, NULL } };
 
 #define ENDPOINT(...)                                                                                                  \
         &(const struct endpoint)                                                                                       \
@@ -85,6 +99,7 @@ static const struct http_parameter ALERTS_QUERY[] = { { "all", NULL }, { NULL, N
 
 const struct http_route GATEWAY_ROUTES[] = {
         ROUTE("POST", "/api/signups", SCOPE_SIGNUP, signup_post),
+        ROUTE("GET", "/api/operations", SCOPE_READ, operations_get, .query = OPERATIONS_QUERY),
         ROUTE("GET", "/api/operations/{id}", SCOPE_SIGNUP | SCOPE_READ, operation_get),
         ROUTE("GET", "/api/tenants", SCOPE_READ, tenants_get, .query = TENANTS_QUERY),
         ROUTE("GET", "/api/tenants/{id}", SCOPE_READ, tenant_get),
@@ -101,8 +116,10 @@ const struct http_route GATEWAY_ROUTES[] = {
         ROUTE("GET", "/api/stream", SCOPE_READ, stream_get, .query = STREAM_QUERY),
         ROUTE("GET", "/api/admin/inventory", SCOPE_ADMIN, inventory_get),
         ROUTE("GET", "/api/admin/alerts", SCOPE_ADMIN, alerts_get, .query = ALERTS_QUERY),
-        ROUTE("GET", "/api/admin/dead-letters", SCOPE_ADMIN, dead_letters_get),
+        ROUTE("POST", "/api/admin/alerts/{id}/resolve", SCOPE_ADMIN, alert_resolve),
+        ROUTE("GET", "/api/admin/dead-letters", SCOPE_ADMIN, dead_letters_get, .query = LETTERS_QUERY),
         ROUTE("GET", "/api/admin/dead-letters/{id}", SCOPE_ADMIN, dead_letter_get),
+        ROUTE("DELETE", "/api/admin/dead-letters/{id}", SCOPE_ADMIN, dead_letter_delete, .query = DROP_QUERY),
         ROUTE("POST", "/api/admin/dead-letters/{id}/replay", SCOPE_ADMIN, dead_letter_replay),
         ROUTE("GET", "/api/invites/{id}", SCOPE_APP, invite_check_get),
         ROUTE("GET", "/invite/{id}", SCOPE_NONE, invite_get, PAGE),

@@ -2,6 +2,7 @@
 #include "services/gateway/tokens.h"
 
 #include "common/base/blocking.h"
+#include "common/base/clock.h"
 #include "common/base/crypto.h"
 #include "common/base/log.h"
 #include "common/base/memory.h"
@@ -29,7 +30,7 @@ struct tokens {
         struct crypto_digest content; /* of the file they came from */
         struct crypto_digest faulty;  /* of the file that could not be used; none: zeros */
         char fault[500];              /* why that is not the file as it is now; empty where it is */
-        struct metric *stale;
+        struct metric *stale, *in_force, *read_at;
         struct blocking *disk;
         struct look *look; /* on its way */
         uv_timer_t timer;
@@ -154,6 +155,13 @@ int tokens_check(const char *path, struct err *err)
         return rc;
 }
 
+/* They are what the file says: the former ones, or new ones. */
+static void note_good(struct tokens *tokens)
+{
+        metric_set(tokens->in_force, (double)tokens->count);
+        metric_set(tokens->read_at, (double)clock_wall_ms() / 1e3);
+}
+
 static void note_fault(struct tokens *tokens, const char *fault)
 {
         snprintf(tokens->fault, sizeof(tokens->fault), "%s", fault);
@@ -194,12 +202,14 @@ static void take_tokens(struct tokens *tokens, const struct look *look)
         crypto_sha256(look->text, strlen(look->text), &content);
         if (memcmp(&content, &tokens->content, sizeof(content)) == 0) {
                 free(items);
+                note_good(tokens);
                 return;
         }
         free(tokens->items);
         tokens->items = items;
         tokens->count = count;
         tokens->content = content;
+        note_good(tokens);
         log_info("tokens read again", NULL);
         if (tokens->listener != NULL)
                 tokens->listener(tokens->listener_context);
@@ -268,6 +278,10 @@ int tokens_new(uv_loop_t *loop, const char *path, struct tokens **ret, struct er
         tokens->count = count;
         crypto_sha256(look->text, strlen(look->text), &tokens->content);
         tokens->stale = metric_gauge("tenantry_tokens_stale", NULL, "1 while the token file cannot be used.");
+        tokens->in_force = metric_gauge("tenantry_tokens", NULL, "Tokens in force.");
+        tokens->read_at = metric_gauge("tenantry_tokens_read_timestamp_seconds", NULL,
+                                       "When the token file was last read and good.");
+        note_good(tokens);
         free_look(look);
         uv_timer_init(loop, &tokens->timer);
         tokens->timer.data = tokens;

@@ -85,6 +85,7 @@ void activity_close(void *state)
         json_decref(activity->facts);
         json_decref(activity->reply);
         free(activity->schema_version);
+        free(activity->door.login);
         activity->magic = 0;
         free(activity);
 }

@@ -30,6 +30,12 @@ struct activity {
         struct err failed;                              /* what the step goes on to report when it was told */
         enum step_result (*then)(struct saga *saga);    /* what follows the call under way */
         enum step_result (*dropped)(struct saga *saga); /* what follows when all of several databases are dropped */
+        struct {
+                char *login; /* of which the door is shut, or NULL for the whole product's */
+                int looks;
+                bool expect_open;
+                enum step_result (*next)(struct saga *saga);
+        } door; /* of postgres_door.c */
 };
 
 /* Checks the magic. */

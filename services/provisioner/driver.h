@@ -29,6 +29,7 @@ struct restore_driver {
 struct driver {
         const char *name;
         const struct restore_driver *restore; /* NULL where we cannot bring a backup back */
+        bool dumps_as_admin;                  /* whom no tenant can keep from reading its database; else as its owner */
         /* Looks the reserved name up; adopts what is there, creates what is not. */
         enum step_result (*create)(struct saga *saga);
         /* Waits until it can be used. */
@@ -44,6 +45,9 @@ struct driver {
         /* Rotation: the login of the next generation works beside the old one; then the old one ends. */
         enum step_result (*set_next_login)(struct saga *saga);
         enum step_result (*end_old_login)(struct saga *saga);
+        /* On a connection that may dump: makes everything readable for it, where the tenant could say no, then goes on.
+         * NULL where nothing is to be done. */
+        enum step_result (*prepare_dump)(struct saga *saga, enum step_result (*next)(struct saga *saga));
         /* Deletes database or project after proof that it is this tenant's. */
         enum step_result (*drop)(struct saga *saga);
         /* Makes the link a person is sent to after clicking ours, and learns it with link_made. */

@@ -11,7 +11,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FAILED_DELAY MINUTES(5) /* a dump is too much work to be tried again every minute */
+#define FAILED_DELAY MINUTES(5)                /* a dump is too much work to be tried again every minute */
+#define LOCKED_DELAY MINUTES(1)                /* one that waited for a lock has not done any */
+#define LOCK_WAIT    "--lock-wait-timeout=10s" /* it keeps a place from the other dumps meanwhile */
 
 static const char SQL_RECORD[] = "select learn_backup($1::uuid, $2::bigint, $3::uuid, $4::jsonb)";
 
@@ -20,7 +22,7 @@ static void free_dump(struct dump *dump)
         dump_file_free(dump->file);
         blocking_free(dump->disk);
         free(dump->checksum);
-        mem_free_secret(dump->password);
+        pg_free_environment(dump->environment);
         dump->magic = 0;
         free(dump);
 }
@@ -55,8 +57,28 @@ void dump_call_disk(struct dump *dump, void (*run)(struct dump *dump), void (*en
         blocking_call(dump->disk, run_call, call_ended, dump);
 }
 
+/* What is known of pg_dump's words: what to do about it, and whether it passes by itself. */
+static const struct reason {
+        const char *says, *code, *advice;
+        enum err_class class;
+        int64_t retry_after;
+} REASONS[] = {
+        /* That is --lock-wait-timeout: no other statement has a limit. */
+        { "canceling statement due to", "dump_locked",
+          "a session holds a lock on a table: the dump is tried again later", ERR_BUSY, LOCKED_DELAY },
+        { "row-level security", "dump_refused",
+          "the server's admin login must be a superuser or have BYPASSRLS (see docs/operations.md)", ERR_PERMANENT, 0 },
+        { "permission denied for large object", "dump_failed", "it is made readable anew with the next attempt",
+          ERR_BUSY, FAILED_DELAY },
+        { "permission denied for", "dump_refused",
+          "the server's admin login must be a superuser, or may use what the product's migrations gave away",
+          ERR_PERMANENT, 0 },
+};
+
 static void process_failed(struct dump *dump)
 {
+        const char *program = dump->listing ? "pg_restore" : "pg_dump";
+
         if (dump->failed.class != ERR_NONE)
                 return;
         dump->error_text[dump->error_length] = '\0';
@@ -64,8 +86,15 @@ static void process_failed(struct dump *dump)
                 if ((unsigned char)*p < 0x20)
                         *p = ' ';
         pg_hide_names(dump->error_text);
-        err_set(&dump->failed, ERR_BUSY, "dump_failed", "%s ended with %lld: %.250s",
-                dump->listing ? "pg_restore" : "pg_dump", (long long)dump->exit_status, dump->error_text);
+        for (size_t i = 0; i < ARRAY_SIZE(REASONS) && !dump->listing; i++)
+                if (strstr(dump->error_text, REASONS[i].says) != NULL) {
+                        err_set(&dump->failed, REASONS[i].class, REASONS[i].code, "%s; %s said: %.200s",
+                                REASONS[i].advice, program, dump->error_text);
+                        dump->failed.retry_after = REASONS[i].retry_after;
+                        return;
+                }
+        err_set(&dump->failed, ERR_BUSY, "dump_failed", "%s ended with %lld: %.250s", program,
+                (long long)dump->exit_status, dump->error_text);
         dump->failed.retry_after = FAILED_DELAY;
 }
 
@@ -200,17 +229,28 @@ static void on_dump_bytes(uv_stream_t *stream, ssize_t length, const uv_buf_t *b
         dump_call_disk(dump, write_bytes, bytes_written);
 }
 
+/* Borrows all of it. */
+static char **environment_of(struct dump *dump, char *path)
+{
+        size_t count = 0;
+        char **all;
+
+        while (!dump->listing && dump->environment[count] != NULL)
+                count++;
+        all = mem_alloc(count + 4, sizeof(all[0]));
+        all[0] = path;
+        all[1] = (char *)(uintptr_t) "LC_ALL=C.UTF-8";
+        all[2] = (char *)(uintptr_t) "PGCONNECT_TIMEOUT=10";
+        for (size_t i = 0; i < count; i++)
+                all[3 + i] = dump->environment[i];
+        return all;
+}
+
 int dump_spawn(struct dump *dump, char **arguments, uv_read_cb on_bytes)
 {
         uv_loop_t *loop = &saga_service(dump->saga)->loop;
-        auto_secret char *password = mem_printf("PGPASSWORD=%s", dump->password);
         auto_free char *path = mem_printf("PATH=%s", getenv("PATH") ? getenv("PATH") : "/usr/bin:/bin");
-        auto_free char *sslmode = mem_printf("PGSSLMODE=%s", dump->sslmode);
-        const char *root = getenv("PGSSLROOTCERT");
-        auto_free char *certificate = mem_printf("PGSSLROOTCERT=%s", root ? root : "");
-        char *environment[] = {
-                password, path, sslmode, "PGCONNECT_TIMEOUT=10", "LC_ALL=C.UTF-8", root ? certificate : NULL, NULL
-        };
+        auto_free char **environment = environment_of(dump, path);
         uv_stdio_container_t stdio[3] = {
                 { dump->listing ? UV_CREATE_PIPE | UV_READABLE_PIPE : UV_IGNORE,
                   { .stream = (uv_stream_t *)&dump->in } },
@@ -357,18 +397,15 @@ static void create_file(struct dump *dump)
 static void start_pg_dump(struct dump *dump)
 {
         struct activity *activity = dump->activity;
+        auto_secret char *keep = NULL;
         struct pg_target target;
 
-        if (activity->driver->target(activity, false, &target, &dump->password, &dump->failed) < 0) {
+        if (activity->driver->target(activity, activity->driver->dumps_as_admin, &target, &keep, &dump->failed) < 0) {
                 dump_finish(dump);
                 return;
         }
-        dump->sslmode = target.sslmode ? target.sslmode : "prefer";
-        dump_spawn(dump,
-                   (char *[]){ "pg_dump", "--format=custom", "--no-password", "--host", (char *)(uintptr_t)target.host,
-                               "--port", (char *)(uintptr_t)target.port, "--username", (char *)(uintptr_t)target.user,
-                               "--dbname", (char *)(uintptr_t)target.dbname, NULL },
-                   on_dump_bytes);
+        dump->environment = pg_environment(&target);
+        dump_spawn(dump, (char *[]){ "pg_dump", "--format=custom", "--no-password", LOCK_WAIT, NULL }, on_dump_bytes);
 }
 
 static void file_created(struct dump *dump)
@@ -405,6 +442,13 @@ static enum step_result start_dump(struct saga *saga)
         return STEP_PENDING;
 }
 
+static enum step_result prepare(struct saga *saga)
+{
+        const struct driver *driver = activity_of(saga)->driver;
+
+        return driver->prepare_dump ? driver->prepare_dump(saga, start_dump) : start_dump(saga);
+}
+
 enum step_result dump_take(struct saga *saga, const char *kind)
 {
         struct activity *activity = activity_of(saga);
@@ -413,5 +457,5 @@ enum step_result dump_take(struct saga *saga, const char *kind)
         if (status == NULL || strcmp(status, "live") != 0)
                 return STEP_DONE; /* there is nothing to dump */
         json_set_text(saga_data(saga), "dump", kind);
-        return activity_connect(saga, false, false, start_dump);
+        return activity_connect(saga, activity_of(saga)->driver->dumps_as_admin, false, prepare);
 }

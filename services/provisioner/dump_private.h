@@ -18,8 +18,8 @@ struct dump {
         struct activity *activity;
         struct blocking *disk;
         struct dump_file *file;
-        const char *kind, *sslmode;
-        char *password;
+        const char *kind;
+        char **environment; /* where pg_dump connects to */
         uv_process_t process;
         uv_pipe_t in, out, errors;
         int under_way; /* handles of the running stage that are not closed, and its call to the disk */

@@ -12,7 +12,8 @@
 #define TELL_AFTER     30          /* attempts: about half an hour */
 #define PATIENT_DELAY  MINUTES(10) /* between attempts from then on */
 #define DOUBTFUL_DELAY MINUTES(20) /* doubles each time: the person may have them all */
-#define FULL_DELAY     SECONDS(60) /* at most, while others' mails are on their way */
+#define FULL_PAUSE     250         /* at least, while others' mails are on their way */
+#define FULL_DELAY     SECONDS(60) /* at most */
 
 static const char SQL_ALERT[] = "select catalog.raise_alert($1, $2::uuid, $3, $4)";
 
@@ -126,14 +127,15 @@ static int start_mail(struct saga *saga, struct err *err)
 static enum step_result send_invitation(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
+        int64_t busy;
         struct err err;
 
         if (FAILPOINT(mail_before_send, &err) < 0)
                 return saga_retry(saga, &err);
         if (activity_number(activity, "invite_sent") >= activity_number(activity, "invite_wanted"))
                 return STEP_DONE;
-        if (mailer_is_full(activity->provisioner->mailer))
-                return saga_wait(saga, MIN(FULL_DELAY, SECONDS(1) + saga_step_age(saga) / 4));
+        if (mailer_is_full(activity->provisioner->mailer, &busy))
+                return saga_wait(saga, MIN(FULL_DELAY, FULL_PAUSE + busy));
         if (start_mail(saga, &err) < 0)
                 return saga_fail(saga, &err);
         return saga_await(saga, mail_sent);

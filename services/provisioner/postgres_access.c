@@ -6,14 +6,23 @@
 #include "common/base/memory.h"
 #include "services/provisioner/activity.h"
 #include "services/provisioner/logins.h"
+#include "services/provisioner/postgres_door.h"
 #include "services/provisioner/servers.h"
 
 #include <string.h>
 
 #define ADMIN_STATEMENT SECONDS(20)
 
-static const char SQL_END_SESSIONS[] =
-        "select count(pg_terminate_backend(pid)) as ended from pg_stat_activity where usename = any ($1::name[])";
+/* Of the logins that count: do all of them get in, does any? */
+static const char SQL_READ_BACK[] =
+        "select bool_and(rolcanlogin and has_database_privilege(rolname, $1::name, 'connect')) as open, "
+        "bool_or(rolcanlogin or has_database_privilege(rolname, $1::name, 'connect')) as ajar "
+        "from pg_roles where rolname = any ($2::name[])";
+
+char *postgres_mark(const struct activity *activity)
+{
+        return mem_printf("tenantry %s %d", activity_tenant(activity, "tenant_id"), activity_generation(activity));
+}
 
 int postgres_server_unknown(const struct activity *activity, struct err *err)
 {
@@ -48,67 +57,104 @@ enum step_result postgres_prepare(struct saga *saga)
         return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, saga_rows_done);
 }
 
-static enum step_result sessions_ended(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+/* The tenant's own row in pg_authid is the tenant's to lock: by a change of its password, in a transaction left open.
+ * The next attempt ends whoever stands in the way. */
+static enum step_result not_changed(struct saga *saga, const struct err *err)
 {
-        struct activity *activity = activity_of(saga);
+        struct err locked;
 
-        (void)rows;
-        if (err != NULL)
-                return saga_retry(saga, err);
+        if (strcmp(err->code, "55P03") != 0)
+                return activity_retry(saga, err);
+        err_set(&locked, ERR_BUSY, "login_locked", "a session holds a change of the tenant's login: it will be ended");
+        return activity_retry(saga, &locked);
+}
+
+static bool is_opening(struct saga *saga)
+{
+        return strcmp(json_text(saga_data(saga), "access_goal"), "full") == 0;
+}
+
+static enum step_result access_proved(struct saga *saga)
+{
         FAILPOINT(driver_after_access, NULL);
-        return activity_learn(
-                saga, json_pack("{s:s}", "access_applied", json_text(saga_data(activity->saga), "access_goal")));
+        return activity_learn(saga, json_pack("{s:s}", "access_applied", json_text(saga_data(saga), "access_goal")));
 }
 
 static enum step_result access_read_back(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *logins = NULL, *group = logins_group(activity);
-        const char *goal = json_text(saga_data(saga), "access_goal");
+        bool opening = is_opening(saga);
         struct err wrong;
 
         if (err != NULL)
                 return saga_retry(saga, err);
-        if (pg_bool(rows, 0, "open") != (strcmp(goal, "full") == 0)) {
+        if (opening ? !pg_bool(rows, 0, "open") : pg_bool(rows, 0, "ajar")) {
                 err_set(&wrong, ERR_BUSY, "access_not_applied", "the app login is not as it was set a moment ago");
                 return saga_retry(saga, &wrong);
         }
-        if (strcmp(goal, "full") == 0)
-                return sessions_ended(saga, NULL, NULL);
-        logins = mem_printf("{%1$s_a,%1$s_b}", group);
-        return saga_query_on(saga, postgres_admin(activity), SQL_END_SESSIONS, PARAMS(logins), sessions_ended);
+        return postgres_door_try(saga, activity_number(activity, "rotation_applied"), opening, access_proved);
+}
+
+static enum step_result read_back(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+        const char *name = activity_database(activity, "name");
+        auto_free char *current = logins_name(activity, activity_number(activity, "rotation_applied"));
+        auto_free char *logins =
+                is_opening(saga) ? mem_printf("{%s}", current) : mem_printf("{%1$s_app_a,%1$s_app_b}", name);
+
+        return saga_query_on(saga, postgres_admin(activity), SQL_READ_BACK, PARAMS(name, logins), access_read_back);
 }
 
 static enum step_result access_set(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
-        struct activity *activity = activity_of(saga);
-        auto_free char *login = logins_name(activity, activity_number(activity, "rotation_applied"));
-
         (void)rows;
         if (err != NULL)
-                return activity_retry(saga, err);
-        return saga_query_on(saga, postgres_admin(activity),
-                             "select rolcanlogin as open from pg_roles where rolname = $1", PARAMS(login),
-                             access_read_back);
+                return not_changed(saga, err);
+        return is_opening(saga) ? read_back(saga) : postgres_door_clear(saga, NULL, read_back);
+}
+
+/* The stored password is set too: what the product is told must work, whatever the tenant made of its login. */
+static int opening_sql(struct activity *activity, char **ret, struct err *err)
+{
+        auto_free char *login = NULL;
+        int rc = logins_create_sql(activity, activity_number(activity, "rotation_applied"), true, &login, err);
+
+        if (rc == 0)
+                *ret = mem_printf("%1$s grant connect, temporary on database %2$s to %2$s_app;", login,
+                                  activity_database(activity, "name"));
+        return rc;
 }
 
 static enum step_result set_access(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
-        const char *goal = activity_tenant(activity, "access_wanted");
-        auto_free char *change = logins_access_sql(activity, strcmp(goal, "full") == 0);
-        auto_free char *sql = logins_fenced(saga, change);
+        auto_free char *members = postgres_door_memberships_sql(activity), *change = NULL, *both = NULL, *sql = NULL;
+        struct err err;
+
+        if (!is_opening(saga))
+                change = logins_access_sql(activity, false);
+        else if (opening_sql(activity, &change, &err) < 0)
+                return saga_retry(saga, &err);
+        both = mem_printf("%s; %s", members, change);
+        sql = logins_fenced(saga, both);
+        return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, access_set);
+}
+
+static enum step_result connect_to_set(struct saga *saga)
+{
+        return activity_connect(saga, true, false, set_access);
+}
+
+/* Shut first at the database, then at the logins; and told only once a login was tried after all of it. */
+enum step_result postgres_apply_access(struct saga *saga)
+{
         struct err err;
 
         if (FAILPOINT(driver_before_access, &err) < 0)
                 return saga_retry(saga, &err);
-        json_set_text(saga_data(saga), "access_goal", goal);
-        return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, access_set);
-}
-
-enum step_result postgres_apply_access(struct saga *saga)
-{
-        return activity_connect(saga, true, false, set_access);
+        json_set_text(saga_data(saga), "access_goal", activity_tenant(activity_of(saga), "access_wanted"));
+        return is_opening(saga) ? connect_to_set(saga) : postgres_door_shut(saga, NULL, connect_to_set);
 }
 
 static enum step_result admin_created(struct saga *saga, const struct pg_rows *rows, const struct err *err)
@@ -147,58 +193,129 @@ enum step_result postgres_create_admin(struct saga *saga)
         return activity_connect(saga, false, false, write_admin);
 }
 
-static enum step_result next_login_set(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result next_login_proved(struct saga *saga)
 {
-        (void)rows;
-        if (err != NULL)
-                return activity_retry(saga, err);
+        (void)saga;
         FAILPOINT(driver_after_rotate, NULL);
         return STEP_DONE;
+}
+
+static bool is_open(const struct activity *activity)
+{
+        return strcmp(activity_tenant(activity, "access_applied"), "full") == 0;
+}
+
+static enum step_result next_login_set(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+
+        (void)rows;
+        if (err != NULL)
+                return not_changed(saga, err);
+        return postgres_door_try(saga, activity_number(activity, "rotation_applied") + 1, is_open(activity),
+                                 next_login_proved);
 }
 
 static enum step_result write_next_login(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         int64_t rotation = activity_number(activity, "rotation_applied") + 1;
-        auto_free char *change = NULL, *sql = NULL;
-        bool open = strcmp(activity_tenant(activity, "access_applied"), "full") == 0;
+        auto_free char *members = postgres_door_memberships_sql(activity), *change = NULL, *both = NULL, *sql = NULL;
         struct err err;
 
-        if (FAILPOINT(driver_before_rotate, &err) < 0 || logins_create_sql(activity, rotation, open, &change, &err) < 0)
+        if (FAILPOINT(driver_before_rotate, &err) < 0 ||
+            logins_create_sql(activity, rotation, is_open(activity), &change, &err) < 0)
                 return saga_retry(saga, &err);
-        sql = logins_fenced(saga, change);
+        both = mem_printf("%s; %s", members, change);
+        sql = logins_fenced(saga, both);
         return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, next_login_set);
 }
 
-enum step_result postgres_set_next_login(struct saga *saga)
+static enum step_result connect_for_next_login(struct saga *saga)
 {
         return activity_connect(saga, true, false, write_next_login);
 }
 
-static enum step_result old_login_closed(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+/* What was that login two rotations ago has ended; nobody holds anything of it any more. */
+enum step_result postgres_set_next_login(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *old = logins_name(activity, activity_number(activity, "rotation_applied") - 1);
-        auto_free char *logins = mem_printf("{%s}", old);
+        auto_free char *login = logins_name(activity, activity_number(activity, "rotation_applied") + 1);
+
+        return postgres_door_shut(saga, login, connect_for_next_login);
+}
+
+static char *old_login(const struct activity *activity)
+{
+        return logins_name(activity, activity_number(activity, "rotation_applied") - 1);
+}
+
+static enum step_result old_login_gone(struct saga *saga)
+{
+        return postgres_door_try(saga, activity_number(activity_of(saga), "rotation_applied") - 1, false,
+                                 activity_done);
+}
+
+static enum step_result old_login_closed(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        auto_free char *old = old_login(activity_of(saga));
 
         (void)rows;
         if (err != NULL)
-                return activity_retry(saga, err);
-        return saga_query_on(saga, postgres_admin(activity), SQL_END_SESSIONS, PARAMS(logins), saga_rows_done);
+                return not_changed(saga, err);
+        return postgres_door_clear(saga, old, old_login_gone);
 }
 
 static enum step_result close_old_login(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *change = logins_retire_sql(activity), *sql = logins_fenced(saga, change);
+        auto_free char *members = postgres_door_memberships_sql(activity), *change = logins_retire_sql(activity);
+        auto_free char *both = mem_printf("%s; %s", members, change), *sql = logins_fenced(saga, both);
 
         return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, old_login_closed);
+}
+
+static enum step_result connect_for_old_login(struct saga *saga)
+{
+        return activity_connect(saga, true, false, close_old_login);
 }
 
 /* Runs when rotation_applied is the new one already: the old login is the one before it. */
 enum step_result postgres_end_old_login(struct saga *saga)
 {
-        return activity_connect(saga, true, false, close_old_login);
+        auto_free char *old = old_login(activity_of(saga));
+
+        return postgres_door_shut(saga, old, connect_for_old_login);
+}
+
+static enum step_result dump_prepared(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        (void)rows;
+        return err ? activity_retry(saga, err) : activity_of(saga)->door.next(saga);
+}
+
+/* A superuser reads everything. Any other admin makes itself a member of whoever owns something there, as far as the
+ * server lets it, and gives large objects back to owners who took their own right: nobody could read those any more.
+ * What is still missing pg_dump says itself. */
+enum step_result postgres_prepare_dump(struct saga *saga, enum step_result (*next)(struct saga *saga))
+{
+        static const char sql[] =
+                "do $x$ declare r record; begin "
+                "if (select rolsuper from pg_roles where rolname = current_user) then return; end if; "
+                "perform set_config('lock_timeout', '2s', true); "
+                "for r in select rolname from pg_roles where not pg_has_role(oid, 'usage') and not rolsuper and oid in "
+                "(select relowner from pg_class where oid >= 16384 union select nspowner from pg_namespace "
+                "where oid >= 16384 union select lomowner from pg_largeobject_metadata) loop "
+                "begin execute format('grant %I to %I', r.rolname, current_user); "
+                "exception when insufficient_privilege then null; end; end loop; "
+                "for r in select l.oid, o.rolname from pg_largeobject_metadata l join pg_roles o on o.oid = l.lomowner "
+                "where l.lomacl is not null and pg_has_role(o.oid, 'usage') and not exists (select "
+                "from aclexplode(l.lomacl) a where a.grantee = l.lomowner and a.privilege_type = 'SELECT') loop "
+                "execute format('grant select on large object %s to %I', r.oid, r.rolname); end loop; end $x$";
+        struct activity *activity = activity_of(saga);
+
+        activity->door.next = next;
+        return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, dump_prepared);
 }
 
 /* The product's own page takes the signed link itself: there is nothing to make. */

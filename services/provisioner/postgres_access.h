@@ -15,6 +15,8 @@ struct pg_pool *postgres_files(struct activity *activity);
 int postgres_server_unknown(const struct activity *activity, struct err *err);
 enum step_result postgres_no_server(struct saga *saga);
 
+/* "tenantry TENANT GENERATION": how the comments on its database and roles begin. The caller frees. */
+char *postgres_mark(const struct activity *activity);
 /* Makes the owner's login, with its stored password. Returns 0 and *ret, or why that cannot be read; the caller frees.
  */
 int postgres_owner_sql(const struct activity *activity, char **ret, struct err *err);
@@ -24,4 +26,5 @@ enum step_result postgres_create_admin(struct saga *saga);
 enum step_result postgres_apply_access(struct saga *saga);
 enum step_result postgres_set_next_login(struct saga *saga);
 enum step_result postgres_end_old_login(struct saga *saga);
+enum step_result postgres_prepare_dump(struct saga *saga, enum step_result (*next)(struct saga *saga));
 enum step_result postgres_make_link(struct saga *saga);

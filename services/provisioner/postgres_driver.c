@@ -8,8 +8,10 @@
 #include "services/provisioner/activity.h"
 #include "services/provisioner/logins.h"
 #include "services/provisioner/postgres_access.h"
+#include "services/provisioner/postgres_door.h"
 #include "services/provisioner/postgres_inventory.h"
 #include "services/provisioner/postgres_restore.h"
+#include "services/provisioner/postgres_roles.h"
 #include "services/provisioner/servers.h"
 
 #include <string.h>
@@ -27,11 +29,6 @@ static const char SQL_NEWEST[] = "select substring(mark from '^tenantry [0-9a-f-
 static const char SQL_FIND[] = "select coalesce(shobj_description(d.oid, 'pg_database'), shobj_description(d.datdba, "
                                "'pg_authid'), '') as mark "
                                "from pg_database d where d.datname = $1";
-
-static char *mark_of(const struct activity *activity)
-{
-        return mem_printf("tenantry %s %d", activity_tenant(activity, "tenant_id"), activity_generation(activity));
-}
 
 /* Whether the comment found is this tenant's and generation's, by whichever reservation. */
 static bool is_ours(const char *found, const char *mark)
@@ -54,7 +51,7 @@ static enum step_result grant_rights(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         const char *name = activity_database(activity, "name");
-        auto_free char *mark = mark_of(activity), *sql = NULL;
+        auto_free char *mark = postgres_mark(activity), *sql = NULL;
         struct err err;
 
         if (FAILPOINT(driver_before_grant, &err) < 0)
@@ -72,9 +69,24 @@ static enum step_result grant_rights(struct saga *saga)
         return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, granted);
 }
 
+/* The server's locale has another encoding: ours to mend, and everybody's whose place is there. */
+static enum step_result locale_refused(struct saga *saga, const struct err *err)
+{
+        struct err named;
+
+        err_set(&named, ERR_OURS, "server_locale",
+                "a tenant's database has the encoding UTF8, which the locale of server %.60s forbids (make the server "
+                "anew "
+                "with C.UTF-8, say, or take it out of TENANT_SERVERS): %.150s",
+                activity_database(activity_of(saga), "server"), err->message);
+        return saga_hold(saga, "server-locale", &named);
+}
+
 static enum step_result database_created(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;
+        if (err != NULL && strcmp(err->code, "22023") == 0)
+                return locale_refused(saga, err);
         /* An earlier attempt of ours, finished or in the very act: database_looked_up proved the name. */
         if (err != NULL && strcmp(err->code, "42P04") != 0 && strcmp(err->code, "23505") != 0)
                 return saga_retry(saga, err);
@@ -97,14 +109,15 @@ static enum step_result roles_made(struct saga *saga, const struct pg_rows *rows
         if (FAILPOINT(driver_before_create, &failed) < 0)
                 return saga_retry(saga, &failed);
         /* Nobody but the owner gets in while public rights are not revoked yet. */
-        sql = mem_printf("create database %1$s template template0 owner %1$s_owner connection limit 0", name);
+        sql = mem_printf("create database %1$s template template0 encoding 'UTF8' owner %1$s_owner connection limit 0",
+                         name);
         return saga_query_for(saga, postgres_files(activity), POSTGRES_FILES_STATEMENT, sql, NO_PARAMS,
                               database_created);
 }
 
 int postgres_owner_sql(const struct activity *activity, char **ret, struct err *err)
 {
-        auto_free char *verifier = NULL, *mark = mark_of(activity);
+        auto_free char *verifier = NULL, *mark = postgres_mark(activity);
         auto_secret char *password = NULL;
         int rc = activity_secret(activity, "owner_password", activity_generation(activity), &password, err);
 
@@ -243,7 +256,7 @@ static enum step_result look_at_next_server(struct saga *saga)
 static enum step_result database_looked_up(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *mark = mark_of(activity);
+        auto_free char *mark = postgres_mark(activity);
         const char *found, *reservation;
         struct err taken;
 
@@ -308,35 +321,22 @@ static int target(struct activity *activity, bool as_admin, struct pg_target *ta
         return rc;
 }
 
-static enum step_result roles_dropped(struct saga *saga, const struct pg_rows *rows, const struct err *err)
-{
-        (void)rows;
-        if (err != NULL)
-                return saga_retry(saga, err);
-        FAILPOINT(driver_after_delete, NULL);
-        return STEP_DONE;
-}
-
 static enum step_result database_dropped(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
-        struct activity *activity = activity_of(saga);
-        const char *name = activity_database(activity, "name");
-        auto_free char *mark = mark_of(activity), *sql = NULL;
-
         (void)rows;
         if (err != NULL && err->class != ERR_GONE)
                 return saga_retry(saga, err);
-        sql = mem_printf(
-                "do $tenantry$ declare r name; begin for r in select rolname from pg_roles "
-                "where rolname in ('%1$s_app_a', '%1$s_app_b', '%1$s_app', '%1$s_owner') "
-                "and coalesce(shobj_description(oid, 'pg_authid'), '%2$s') = '%2$s' "
-                "order by length(rolname) desc loop "
-                "if not (select rolsuper from pg_roles where rolname = current_user) then "
-                "execute format('grant %%I to %%I', r, current_user); end if; "
-                "execute format('drop owned by %%I', r); " /* what it made in the database everybody may open */
-                "execute format('drop role %%I', r); end loop; end $tenantry$",
-                name, mark);
-        return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, roles_dropped);
+        return postgres_drop_roles(saga);
+}
+
+static enum step_result drop_cleared(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+        auto_free char *sql =
+                mem_printf("drop database if exists %s with (force)", activity_database(activity, "name"));
+
+        return saga_query_for(saga, postgres_files(activity), POSTGRES_FILES_STATEMENT, sql, NO_PARAMS,
+                              database_dropped);
 }
 
 /* By name and marker: a database of that name without our marker is somebody else's. Where ours was never finished that
@@ -344,7 +344,7 @@ static enum step_result database_dropped(struct saga *saga, const struct pg_rows
 static enum step_result marker_arrived(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *mark = mark_of(activity), *sql = NULL;
+        auto_free char *mark = postgres_mark(activity);
         const char *found;
         struct err foreign;
 
@@ -361,9 +361,8 @@ static enum step_result marker_arrived(struct saga *saga, const struct pg_rows *
         }
         if (FAILPOINT(driver_before_delete, &foreign) < 0)
                 return saga_retry(saga, &foreign);
-        sql = mem_printf("drop database if exists %s with (force)", activity_database(activity, "name"));
-        return saga_query_for(saga, postgres_files(activity), POSTGRES_FILES_STATEMENT, sql, NO_PARAMS,
-                              database_dropped);
+        /* Whoever comes in, or has set something of its own for this database, has a lock on it. */
+        return postgres_door_clear(saga, NULL, drop_cleared);
 }
 
 static enum step_result look_at_marker(struct saga *saga)
@@ -390,6 +389,8 @@ static enum step_result drop(struct saga *saga)
 const struct driver POSTGRES_DRIVER = {
         .name = "postgres",
         .restore = &POSTGRES_RESTORE,
+        .dumps_as_admin = true,
+        .prepare_dump = postgres_prepare_dump,
         .create = create,
         .await_ready = at_once,
         .read_connection = at_once,

@@ -1,7 +1,9 @@
 /* What our servers have of tenants' databases: see postgres_inventory.h. */
 #include "services/provisioner/postgres_inventory.h"
 
+#include "common/base/log.h"
 #include "common/base/memory.h"
+#include "services/provisioner/postgres_door.h"
 #include "services/provisioner/provisioner.h"
 #include "services/provisioner/servers.h"
 
@@ -34,19 +36,31 @@ static void databases_listed(void *context, const struct pg_rows *rows, const st
         free(look);
 }
 
+/* Not reported: what a tenant's login granted another's is nobody's wish. */
+static void memberships_taken(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        (void)context;
+        (void)rows;
+        if (err != NULL)
+                log_warn("what tenants granted of their roles could not be taken away", "error", err->message, NULL);
+}
+
 static void look_at_server(void *context, const char *name)
 {
         static const char list[] =
                 "select datname as name, substring(mark from '^tenantry ([0-9a-f-]{36}) ') as tenant_id, "
                 "substring(mark from '^tenantry [0-9a-f-]{36} ([0-9]+)')::int as generation, "
                 "exists (select from pg_roles r where r.rolcanlogin "
-                "and r.rolname in (d.datname || '_app_a', d.datname || '_app_b')) as open "
-                "from (select datname, shobj_description(oid, 'pg_database') as mark from pg_database) d "
+                "and r.rolname in (d.datname || '_app_a', d.datname || '_app_b') "
+                "and has_database_privilege(r.oid, d.oid, 'connect')) as open "
+                "from (select oid, datname, shobj_description(oid, 'pg_database') as mark from pg_database) d "
                 "where mark like 'tenantry %' or datname like 'tn\\_%'";
         struct look *look = NEW(struct look);
 
         *look = *(const struct look *)context;
         look->server = mem_copy_text(name);
+        pg_pool_exec(servers_admin(look->provisioner->servers, name), STATEMENT, POSTGRES_DOOR_SQL_ALL_MEMBERSHIPS,
+                     NO_PARAMS, memberships_taken, NULL);
         pg_pool_exec(servers_admin(look->provisioner->servers, name), STATEMENT, list, NO_PARAMS, databases_listed,
                      look);
 }

@@ -7,6 +7,7 @@
 #include "services/provisioner/activity.h"
 #include "services/provisioner/logins.h"
 #include "services/provisioner/postgres_access.h"
+#include "services/provisioner/postgres_door.h"
 
 #include <string.h>
 
@@ -43,11 +44,6 @@ static char *copy_mark(const struct activity *activity)
 {
         return mem_printf("tenantry-restore %s %lld", activity_tenant(activity, "tenant_id"),
                           (long long)json_number(restore_of(activity), "number", 0));
-}
-
-static char *tenant_mark(const struct activity *activity)
-{
-        return mem_printf("tenantry %s %d", activity_tenant(activity, "tenant_id"), activity_generation(activity));
 }
 
 static bool is_mode(const struct activity *activity, const char *mode)
@@ -151,8 +147,9 @@ static enum step_result create_copy(struct saga *saga)
         auto_free char *copy = mem_printf("%s_f%s", copy_name(activity), saga_fence(saga)), *sql = NULL;
 
         json_set_text(saga_data(saga), "copy", copy);
-        sql = mem_printf("create database \"%s\" template template0 owner \"%s_owner\" connection limit 0", copy,
-                         activity_database(activity, "name"));
+        sql = mem_printf(
+                "create database \"%s\" template template0 encoding 'UTF8' owner \"%s_owner\" connection limit 0", copy,
+                activity_database(activity, "name"));
         return saga_query_for(saga, postgres_files(activity), POSTGRES_FILES_STATEMENT, sql, NO_PARAMS, copy_created);
 }
 
@@ -195,7 +192,7 @@ static enum step_result names_made(struct saga *saga, const struct pg_rows *rows
 static enum step_result logins_looked_up(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *mark = tenant_mark(activity), *sql = NULL;
+        auto_free char *mark = postgres_mark(activity), *sql = NULL;
 
         if (err != NULL)
                 return saga_retry(saga, err);
@@ -281,26 +278,12 @@ static enum step_result name_copy(struct saga *saga)
         return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, saga_rows_done);
 }
 
-static enum step_result closed(struct saga *saga, const struct pg_rows *rows, const struct err *err)
-{
-        (void)rows;
-        return err ? activity_retry(saga, err) : STEP_DONE;
-}
-
-static enum step_result close_logins(struct saga *saga)
-{
-        struct activity *activity = activity_of(saga);
-        auto_free char *change = logins_access_sql(activity, false), *sql = logins_fenced(saga, change);
-
-        return saga_script(saga, activity->conn, SECONDS(20), sql, closed);
-}
-
-/* Without a word to the catalog, which would have it opened again: whatever happens, the way back opens it as wanted.
- */
+/* At the database, and without a word to the catalog, which would have it opened again: whatever happens, the way back
+ * opens it as wanted. */
 static enum step_result close_database(struct saga *saga)
 {
         activity_of(saga)->if_gone = activity_done;
-        return activity_connect(saga, true, false, close_logins);
+        return postgres_door_shut(saga, NULL, activity_done);
 }
 
 static enum step_result end_sessions(struct saga *saga, saga_rows_then then)
@@ -325,12 +308,11 @@ static enum step_result swapped(struct saga *saga, const struct pg_rows *rows, c
         return STEP_DONE;
 }
 
-/* Where the copy is not there any more it stands in its place already. */
+/* Where the copy is not there any more it stands in its place already. Its door stays shut: access is applied later. */
 static enum step_result swap_now(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *mark = tenant_mark(activity), *copy = copy_mark(activity), *group = logins_group(activity);
-        auto_free char *sql = NULL;
+        auto_free char *mark = postgres_mark(activity), *copy = copy_mark(activity), *sql = NULL;
         struct err failed;
 
         (void)rows;
@@ -349,10 +331,10 @@ static enum step_result swap_now(struct saga *saga, const struct pg_rows *rows, 
                          "comment on database \"%1$s_old\" is '%4$s'; end if; "
                          "alter database \"%1$s\" rename to \"%2$s\"; "
                          "comment on database \"%2$s\" is '%3$s %5$s'; "
-                         "grant connect, temporary on database \"%2$s\" to \"%6$s\"; end if; "
+                         "end if; "
                          "end $tenantry$",
                          copy_name(activity), activity_database(activity, "name"), mark, copy,
-                         activity_database(activity, "reservation"), group);
+                         activity_database(activity, "reservation"));
         return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, swapped);
 }
 
@@ -367,7 +349,7 @@ static enum step_result swap_back_now(struct saga *saga, const struct pg_rows *r
 {
         struct activity *activity = activity_of(saga);
         bool was_archived = strcmp(activity_database(activity, "status"), "live") != 0;
-        auto_free char *mark = tenant_mark(activity), *copy = copy_mark(activity), *sql = NULL;
+        auto_free char *mark = postgres_mark(activity), *copy = copy_mark(activity), *sql = NULL;
 
         (void)rows;
         if (err != NULL)

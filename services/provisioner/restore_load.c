@@ -303,22 +303,28 @@ static void read_on(struct load *load)
         call_disk(load, load->in_open ? read_piece : read_pieces, piece_read);
 }
 
-static int spawn(struct load *load, const struct pg_target *target, const char *secret)
+/* Borrows all of it. */
+static char **environment_of(char **connection, char *path)
 {
-        auto_secret char *password = mem_printf("PGPASSWORD=%s", secret);
+        size_t count = 0;
+        char **all;
+
+        while (connection[count] != NULL)
+                count++;
+        all = mem_alloc(count + 4, sizeof(all[0]));
+        all[0] = path;
+        all[1] = (char *)(uintptr_t) "LC_ALL=C.UTF-8";
+        all[2] = (char *)(uintptr_t) "PGCONNECT_TIMEOUT=10";
+        for (size_t i = 0; i < count; i++)
+                all[3 + i] = connection[i];
+        return all;
+}
+
+static int spawn(struct load *load, char **connection)
+{
         auto_free char *path = mem_printf("PATH=%s", getenv("PATH") ? getenv("PATH") : "/usr/bin:/bin");
-        auto_free char *sslmode = mem_printf("PGSSLMODE=%s", target->sslmode ? target->sslmode : "prefer");
-        const char *root = getenv("PGSSLROOTCERT");
-        auto_free char *certificate = mem_printf("PGSSLROOTCERT=%s", root ? root : "");
-        char *environment[] = {
-                password, path, sslmode, "PGCONNECT_TIMEOUT=10", "LC_ALL=C.UTF-8", root ? certificate : NULL, NULL
-        };
-        char *arguments[] = { "pg_restore", "--no-password",
-                              "--host",     (char *)(uintptr_t)target->host,
-                              "--port",     (char *)(uintptr_t)target->port,
-                              "--username", (char *)(uintptr_t)target->user,
-                              "--dbname",   load->database,
-                              NULL };
+        auto_free char **environment = environment_of(connection, path);
+        char *arguments[] = { "pg_restore", "--no-password", "--dbname", load->database, NULL };
         uv_stdio_container_t stdio[3] = {
                 { UV_CREATE_PIPE | UV_READABLE_PIPE, { .stream = (uv_stream_t *)&load->in } },
                 { UV_IGNORE, { .stream = NULL } },
@@ -356,12 +362,17 @@ static void start_pg_restore(struct load *load)
 {
         auto_secret char *password = NULL;
         struct pg_target target;
+        char **connection;
 
         if (sealed_reader_unlock(load->reader, load->activity->provisioner->control_keys, &load->failed) < 0 ||
-            load->activity->driver->target(load->activity, false, &target, &password, &load->failed) < 0)
+            load->activity->driver->target(load->activity, false, &target, &password, &load->failed) < 0) {
                 report(load);
-        else if (spawn(load, &target, password) == 0)
+                return;
+        }
+        connection = pg_environment(&target);
+        if (spawn(load, connection) == 0)
                 read_on(load);
+        pg_free_environment(connection);
 }
 
 static void file_opened(struct load *load)

@@ -3,6 +3,7 @@
 
 #include "common/base/log.h"
 #include "common/base/memory.h"
+#include "common/base/metrics.h"
 #include "common/service/periodic.h"
 
 #include <stdio.h>
@@ -21,6 +22,7 @@ struct rewrap {
         bool control; /* which ring is looked at now; the other one next */
         char unknown_keys[2][64];
         size_t under_way; /* of those that were found last */
+        struct metric *old_key[2], *unknown_key[2];
 };
 
 static void stored(void *context, const struct pg_rows *rows, const struct err *err)
@@ -71,6 +73,8 @@ static void found(void *context, const struct pg_rows *rows, const struct err *e
         rewrap->unknown_keys[rewrap->control][0] = '\0';
         for (int row = 0; row < pg_rows_count(rows); row++)
                 seal_anew(rewrap, rows, row);
+        metric_set(rewrap->old_key[rewrap->control], pg_rows_count(rows));
+        metric_set(rewrap->unknown_key[rewrap->control], rewrap->unknown_keys[rewrap->control][0] != '\0');
 }
 
 static void look(void *context)
@@ -88,9 +92,16 @@ static void look(void *context)
 
 struct rewrap *rewrap_new(struct provisioner *provisioner)
 {
+        static const char *const labels[] = { "ring=\"app\"", "ring=\"control\"" };
         struct rewrap *rewrap = NEW(struct rewrap);
 
         rewrap->provisioner = provisioner;
+        for (int i = 0; i < 2; i++) {
+                rewrap->old_key[i] = metric_gauge("tenantry_secrets_old_key", labels[i],
+                                                  "Secrets found under another key than the primary one, 50 at most.");
+                rewrap->unknown_key[i] = metric_gauge("tenantry_key_unknown", labels[i],
+                                                      "1 while secrets are sealed with a key that is in no ring.");
+        }
         rewrap->periodic = periodic_new(provisioner->service, 0, INTERVAL, look, rewrap);
         return rewrap;
 }

@@ -11,6 +11,8 @@
 #define FILES_POOL    2
 /* What nobody waits for any more must end: it would crowd the server, beside its own repetition. */
 #define SETUP "set statement_timeout = '5min'; set client_connection_check_interval = '1s'"
+/* Every login may hold a lock on any database: nothing waits for one, it is taken from its holder and tried again. */
+#define FILES_SETUP SETUP "; set lock_timeout = '10s'"
 
 static const char SQL_SYNC[] = "select sync_servers($1::jsonb)";
 
@@ -116,12 +118,13 @@ const char *servers_admin_url(const struct servers *servers, const char *name)
         return server ? server->admin_url : NULL;
 }
 
-static struct pg_pool *open_pool(const struct servers *servers, const struct server *server, size_t size)
+static struct pg_pool *open_pool(const struct servers *servers, const struct server *server, size_t size,
+                                 const char *setup)
 {
         struct pg_target target = {
                 .url = server->admin_url,
                 .application_name = "tenantry-provisioner",
-                .setup = SETUP,
+                .setup = setup,
                 .connect_timeout_ms = SECONDS(8),
         };
 
@@ -133,7 +136,7 @@ struct pg_pool *servers_admin(struct servers *servers, const char *name)
         struct server *server = find(servers, name);
 
         if (server != NULL && server->admin == NULL)
-                server->admin = open_pool(servers, server, ADMIN_POOL);
+                server->admin = open_pool(servers, server, ADMIN_POOL, SETUP);
         return server ? server->admin : NULL;
 }
 
@@ -142,7 +145,7 @@ struct pg_pool *servers_files(struct servers *servers, const char *name)
         struct server *server = find(servers, name);
 
         if (server != NULL && server->files == NULL)
-                server->files = open_pool(servers, server, FILES_POOL);
+                server->files = open_pool(servers, server, FILES_POOL, FILES_SETUP);
         return server ? server->files : NULL;
 }
 

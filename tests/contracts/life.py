@@ -138,6 +138,10 @@ def be_wrong(stack: Stack, api: RecordingApi, callers: dict[str, RecordingApi], 
     assert callers["app"].get(f"/api/tenants/{unknown}/connection").status == 404
     assert api.get("/api/nothing").status == 404
     assert api.call("DELETE", f"/api/tenants/{tenant}").status == 405
+    operations = api.get(f"/api/operations?tenant_id={tenant}&limit=1").json
+    assert api.get(f"/api/operations?cursor={operations['next_cursor']}").status == 200
+    assert api.get("/api/operations?state=ready").status == api.get("/api/admin/alerts?limit=0").status == 400
+    assert api.get("/api/admin/dead-letters?cursor=mine").status == 400
     assert api.get("/api/tenants?limit=501").status == api.get("/api/tenants?cursor=mine").status == 400
     bodies: list[Any] = [{"company": "No Mail"}, {"company": "A", "email": "a@b.test", "sub": "x"}, []]
     for body in bodies:
@@ -205,6 +209,15 @@ def look_after_dead_letters(api: RecordingApi, life: Life) -> None:
     life.refused.append(sent(api.get(f"/api/admin/dead-letters/{again}").json))
     eventually(lambda: len(ours()) == len(life.refused), 20, "it was refused again")
     assert api.post("/api/admin/dead-letters/999999/replay").status == 404
+    path = f"/api/admin/dead-letters/{again}"
+    assert api.call("DELETE", f"{path}?confirm=another_code").status == 409
+    eventually(lambda: api.call("DELETE", f"{path}?confirm={api.get(path).json['code']}").status == 200, 20, "dropped")
+    assert api.call("DELETE", f"{path}?confirm=any").status == 404
+    alert = next(
+        each for each in api.get("/api/admin/alerts").json["items"] if each["cause"].startswith("dead-letters:")
+    )
+    assert api.post(f"/api/admin/alerts/{alert['alert_id']}/resolve").status == 200
+    assert api.post("/api/admin/alerts/999999/resolve").status == 404
 
 
 def sent(letter: dict[str, Any]) -> tuple[str, bytes | None, bytes | None, dict[str, str]]:

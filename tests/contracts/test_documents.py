@@ -159,13 +159,13 @@ def test_the_routes_and_their_scopes_are_those_of_the_gateway() -> None:
 def queries() -> dict[str, dict[str, list[str]]]:
     """Path -> what its query may hold -> the choices, none where any text will do."""
     code = source("services/gateway/routes.c")
-    words = dict(re.findall(r'#define (\w+) "([^"]+)"', code))
+    words = dict(re.findall(r'#define (\w+) +"([^"]+)"', code))
     tables = {
         name: {field: words[choices].split("|") if choices in words else [] for field, choices in fields}
         for name, body in re.findall(r"struct http_parameter (\w+)\[\] = \{(.*?)\};", code, re.DOTALL)
         if (fields := re.findall(r'\{ "(\w+)", (\w+) \}', body))
     }
-    return {path: tables[name] for path, name in re.findall(r'ROUTE\("GET", "([^"]+)".*?\.query = (\w+)', code)}
+    return {path: tables[name] for path, name in re.findall(r'ROUTE\("\w+", "([^"]+)".*?\.query = (\w+)', code)}
 
 
 def test_queries_are_those_of_the_gateway() -> None:

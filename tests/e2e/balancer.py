@@ -36,7 +36,9 @@ class Balancer:
             threading.Thread(target=work, daemon=True).start()
         return self
 
-    def __exit__(self, _kind: type[BaseException] | None, _what: BaseException | None, _at: TracebackType | None) -> None:
+    def __exit__(
+        self, _kind: type[BaseException] | None, _what: BaseException | None, _at: TracebackType | None
+    ) -> None:
         self._ended.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)

@@ -27,7 +27,7 @@ class Answer:
         return json.loads(self.text)
 
 
-def eventually(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+def eventually(condition: Callable[..., Any], seconds: float, what: str) -> Any:
     """The first true value of the condition; after `CROWDED` times the `seconds` an AssertionError that says `what` never
     came."""
     seconds *= CROWDED
@@ -69,10 +69,10 @@ class Api:
             return Answer(0, {}, json.dumps({"detail": str(error)}))
 
     def get(self, path: str, **headers: str) -> Answer:
-        return self.call("GET", path, **headers)
+        return self.call("GET", path, raw=None, timeout=60, **headers)
 
     def post(self, path: str, body: Any = None, **headers: str) -> Answer:
-        return self.call("POST", path, {} if body is None else body, **headers)
+        return self.call("POST", path, {} if body is None else body, raw=None, timeout=60, **headers)
 
     def signup(self, company: str = "Acme Pharmacy", email: str = "ada@acme.test", **more: Any) -> Answer:
         headers = {name: more.pop(name) for name in ("idempotency_key", "prefer") if name in more}

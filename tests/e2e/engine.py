@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -60,8 +61,8 @@ class Database:
             assert word in outcome.error
         return outcome.error
 
-    def connect(self, **more: object) -> psycopg.Connection[tuple[object, ...]]:
-        return psycopg.connect(self.server.url(self.name), autocommit=True, **more)  # type: ignore[arg-type]
+    def connect(self, **more: Any) -> psycopg.Connection[tuple[object, ...]]:
+        return psycopg.connect(self.server.url(self.name), autocommit=True, **more)
 
     def rows(self, sql: str) -> list[tuple[object, ...]]:
         with self.connect() as session:
@@ -115,8 +116,8 @@ class Database:
 
 
 @contextmanager
-def foreign_transaction(database: Database) -> Iterator[Callable[[], None]]:
+def foreign_transaction(database: Database) -> Iterator[Callable[[], object]]:
     """An idle transaction that has never touched the table in question; the function ends it."""
     with database.connect() as session:
         session.execute("begin isolation level repeatable read; select 1")
-        yield lambda: session.execute("rollback") and None
+        yield lambda: session.execute("rollback")

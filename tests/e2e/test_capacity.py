@@ -89,8 +89,10 @@ def test_tenants_spread_over_servers_and_wait_for_room(stack: Stack, api: Api) -
 
 
 def unready(stack: Stack) -> list[list[str]]:
-    return rows(stack, "select company, state, reason_code from provisioner.tenant "
-        "where state not in ('ready', 'deprovisioned')")
+    return rows(
+        stack,
+        "select company, state, reason_code from provisioner.tenant where state not in ('ready', 'deprovisioned')",
+    )
 
 
 @contextlib.contextmanager

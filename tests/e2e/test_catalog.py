@@ -10,6 +10,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def admin(catalog: Stack) -> Iterator[psycopg.Connection[Any]]:
 
 
 def one(session: psycopg.Connection[Any], sql: str, *values: Any) -> Any:
-    row = session.execute(sql, values).fetchone()
+    row = session.execute(sql, values or None).fetchone()
     assert row is not None
     return row[0]
 
@@ -84,7 +85,9 @@ def command(session: psycopg.Connection[Any], tenant: str, name: str, **data: st
 
 def make_ready(admin: psycopg.Connection[Any], tenant: str) -> None:
     """As if its provisioning had ended well."""
-    admin.execute("update tenant set state = 'ready', access_applied = 'full', invite_sent = 1 where tenant_id = %s", (tenant,))
+    admin.execute(
+        "update tenant set state = 'ready', access_applied = 'full', invite_sent = 1 where tenant_id = %s", (tenant,)
+    )
     admin.execute("update saga set status = 'done', finished_at = now() where tenant_id = %s", (tenant,))
     admin.execute("delete from catalog.tenant_claim where tenant_id = %s", (tenant,))
     admin.execute("select settle_operations(%s)", (tenant,))
@@ -141,8 +144,14 @@ def test_a_name_that_is_held_is_not_given_away_and_a_similar_one_is_found(
 ) -> None:
     former = sign_up(provisioner, subdomain="held-shop")
     admin.execute("update slug set held_until = now() + interval '1 day' where slug = 'held-shop'")
-    assert one(provisioner, "select slug from tenant where tenant_id = %s", sign_up(provisioner, slug="held-shop")) == "held-shop-2"
-    assert one(provisioner, "select slug from tenant where tenant_id = %s", sign_up(provisioner, slug="held-shop")) == "held-shop-3"
+    assert (
+        one(provisioner, "select slug from tenant where tenant_id = %s", sign_up(provisioner, slug="held-shop"))
+        == "held-shop-2"
+    )
+    assert (
+        one(provisioner, "select slug from tenant where tenant_id = %s", sign_up(provisioner, slug="held-shop"))
+        == "held-shop-3"
+    )
     assert one(admin, "select tenant_id::text from slug where slug = 'held-shop'") == former
     admin.execute("update slug set held_until = now() - interval '1 s' where slug = 'held-shop'")
     heir = sign_up(provisioner, subdomain="held-shop")
@@ -205,7 +214,9 @@ def test_a_command_before_its_signup_says_that_it_waits(
     told = "select state, code from catalog.operation where operation_id = %s"
     assert admin.execute(told, (operation,)).fetchone() == ("accepted", "parked")
     signup = {"tenant_id": tenant, "company": "Late", "email": "a@late.test", "driver": "postgres", "slug": "late"}
-    provisioner.execute("select accept_event(%s, %s)", (event_of("tenant.signup.requested.v1", tenant), json.dumps(signup)))
+    provisioner.execute(
+        "select accept_event(%s, %s)", (event_of("tenant.signup.requested.v1", tenant), json.dumps(signup))
+    )
     assert admin.execute(told, (operation,)).fetchone() == ("accepted", None)
 
 
@@ -227,8 +238,12 @@ def test_a_held_saga_is_told_once_and_its_alert_ends_when_it_moves(
     provisioner: psycopg.Connection[Any], admin: psycopg.Connection[Any]
 ) -> None:
     tenant = sign_up(provisioner, slug="held-up")
-    saga = one(admin, "update saga set owner = 'me', fence = 7, data = '{\"a\": 1}' where tenant_id = %s returning saga_id", tenant)
-    hold = "select saga_hold(%s, 7, null, 60000, '{\"code\": \"token\", \"detail\": \"refused\"}', false, 'test-token')"
+    saga = one(
+        admin,
+        "update saga set owner = 'me', fence = 7, data = '{\"a\": 1}' where tenant_id = %s returning saga_id",
+        tenant,
+    )
+    hold = 'select saga_hold(%s, 7, null, 60000, \'{"code": "token", "detail": "refused"}\', false, \'test-token\')'
     provisioner.execute(hold, (saga,))
     provisioner.execute(hold, (saga,))
     held = admin.execute("select held_for, attempt, data ->> 'a' from saga where saga_id = %s", (saga,)).fetchone()
@@ -237,7 +252,9 @@ def test_a_held_saga_is_told_once_and_its_alert_ends_when_it_moves(
     assert admin.execute(open_alert).fetchall() == [(2,)]
     provisioner.execute("select watch_stuck()")
     assert admin.execute(open_alert).fetchall() == [(2,)], "somebody still waits"
-    provisioner.execute("select saga_advance(%s, 7, 'reserve', 'create', 'running', 10, '{}', null, 1000, false)", (saga,))
+    provisioner.execute(
+        "select saga_advance(%s, 7, 'reserve', 'create', 'running', 10, '{}', null, 1000, false)", (saga,)
+    )
     provisioner.execute("select watch_stuck()")
     assert admin.execute(open_alert).fetchall() == []
 
@@ -251,6 +268,29 @@ def test_services_have_one_number_space_of_dead_letters(catalog: Stack, admin: p
         found = gateway.execute("select service, id from gateway.dead_letter order by id").fetchall()
     assert [service for service, _ in found] == ["provisioner", "billing"] and found[0][1] < found[1][1]
     admin.execute("delete from catalog.dead_letter")
+
+
+def test_a_dead_letter_that_its_topic_does_not_have_is_not_dropped(
+    catalog: Stack, admin: psycopg.Connection[Any]
+) -> None:
+    message = json.dumps({"topic": "t", "partition": 3, "offset": 7, "headers": [], "value": "AAAA"})
+    with as_service(catalog) as session:
+        session.execute("select put_dead_letter(%s, 'not_json', null, 'no')", (message,))
+    letter = one(admin, "select id from catalog.dead_letter")
+    drop = "select catalog.drop_dead_letter(%s, %s, 'me')"
+    with as_service(catalog, "gateway") as gateway:
+        assert one(gateway, drop, letter, "not_json") == "not_published"
+        assert one(gateway, drop, letter, None) == "not_confirmed"
+        admin.execute("select catalog.dead_letters_published(%s)", ([letter],))
+        assert one(gateway, drop, letter, "not_json") == "dropped"
+        assert one(gateway, drop, letter, "not_json") == "not_found"
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            gateway.execute("select catalog.record_deed('t', 'x', 1, 'y', null, 'me')")
+    told = one(
+        admin,
+        "select data from catalog.tenant_event where type = 'tenant.operator.acted.v1' and message_key = 't[3]@7'",
+    )
+    assert told == {"action": "dead_letter_dropped", "id": letter, "about": "t[3]@7", "code": "not_json", "by": "me"}
 
 
 def file_of(tenant: str, name: str, days: float = 0) -> dict[str, Any]:
@@ -328,30 +368,82 @@ def pages(session: psycopg.Connection[Any], sql: str) -> int:
     return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
 
+MIDDLE = f"'{datetime.now(UTC) - timedelta(hours=3)}'"  # as a cursor has it
+
+# State, subdomain, plan, place and id of the cursor, first and last id, beginning, search; then the order.
 LISTS = {
-    "the first page": "gateway: SQL_TENANTS null null null null null",
-    "a page in the middle": f"gateway: SQL_TENANTS null null null (now()-interval'3h') '{tenant_number(1)}'",
-    "of one state": "gateway: SQL_TENANTS 'attention' null null null null",
-    "of one plan": "gateway: SQL_TENANTS null null 'chain' null null",
-    "by its name": "gateway: SQL_TENANTS null 'fleet-17' null null null",
+    "the first page": {},
+    "a page in the middle": {"place": MIDDLE, "id": f"'{tenant_number(1)}'"},
+    "of one state": {"state": "'attention'"},
+    "of one plan": {"plan": "'chain'"},
+    "by its name": {"subdomain": "'fleet-17'"},
+    "of names that begin so": {"begins": "'fleet-19'", "sort": "subdomain"},
+    "by the beginning of an id": {
+        "first": "'00000000-0000-4000-8000-000000000a00'",
+        "last": "'00000000-0000-4000-8000-000000000aff'",
+    },
+    "the newest": {"sort": "-created_at"},
+    "what changed last": {"sort": "-since"},
+    "what changed last, in the middle": {"sort": "-since", "place": MIDDLE, "id": f"'{tenant_number(1)}'"},
+    "of one plan by name": {"sort": "subdomain", "plan": "'starter'"},
+    "from the end of the names": {"sort": "-subdomain", "place": "'fleet-5'", "id": f"'{tenant_number(1)}'"},
+    "of one state by name": {"sort": "subdomain", "state": "'attention'"},
+    "what a search finds": {"search": "'%sund nr. 1234%'"},
+    "what a search does not find": {"search": "'%no such%'", "sort": "-since"},
+    "what a search finds everywhere": {"search": "'%apotheke%'"},
 }
+ORDERS = {
+    "created_at": ("created_at", "timestamptz"),
+    "since": ("state_since", "timestamptz"),
+    "subdomain": ('slug collate "C"', "text"),
+}
+VALUES = ["state", "subdomain", "plan", "place", "id", "limit", "first", "last", "begins", "search"]
 
 
-def statement(name: str, *parameters: str) -> str:
-    """The gateway's own statement of that name, with these values."""
-    source = Path("services/gateway/reads.c").read_text()
-    text = source.partition(f"{name}[] =")[2].partition(";")[0]
-    sql = "".join(part.strip()[1:-1] for part in text.strip().splitlines())
-    for number, value in enumerate(parameters, 1):
-        sql = sql.replace(f"${number}", value)
+def statement(name: str) -> str:
+    """The gateway's own statement of that name."""
+    source = Path("services/gateway/lists.c").read_text()
+    text = source.partition(f"{name}[] =")[2].partition(";\n")[0]
+    return "".join(part.strip()[1:-1].replace('\\"', '"') for part in text.strip().splitlines())
+
+
+def filled(sql: str, *values: str) -> str:
+    """With the values in place of its parameters."""
+    for number in range(len(values), 0, -1):
+        sql = sql.replace(f"${number}", f"({values[number - 1]})")
     return sql
+
+
+def page_of_tenants(**wish: str) -> str:
+    sort = wish.get("sort", "created_at")
+    column, kind = ORDERS[sort.removeprefix("-")]
+    after, way = ("<", "desc") if sort.startswith("-") else (">", "asc")
+    sql = statement("SQL_TENANTS")
+    for number, part in enumerate((column, kind, after, way, "p.place"), 1):
+        sql = sql.replace(f"%{number}$s", part)
+    return filled(sql, *({"limit": "50", **wish}.get(name, "null") for name in VALUES))
 
 
 @pytest.mark.parametrize("which", LISTS)
 def test_a_page_of_tenants_costs_what_it_shows(fleet: Stack, which: str) -> None:
-    name, *values = LISTS[which].removeprefix("gateway: ").split()
     with as_service(fleet, "gateway") as gateway:
-        assert pages(gateway, statement(name, *values, "50")) < 1500
+        assert pages(gateway, page_of_tenants(**dict(LISTS[which]))) < 1500
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["null", "null", "null", "null", "50", "null", "null"],
+        ["null", "null", MIDDLE, f"'{tenant_number(1)}'", "50", "null", "null"],
+        [f"'{tenant_number(77)}'", "null", "null", "null", "50", "null", "null"],
+        ["null", "'failed'", "null", "null", "50", "null", "null"],
+        ["null", "null", "null", "null", "50", "'00000000-0000-4000-8000-000000000a00'", "'00000000-0000-4000-8000-000000000aff'"],
+    ],
+    ids=["the newest", "in the middle", "of one tenant", "of one state", "by the beginning of an id"],
+)  # fmt: skip
+def test_a_page_of_operations_costs_what_it_shows(fleet: Stack, values: list[str]) -> None:
+    with as_service(fleet, "gateway") as gateway:
+        assert pages(gateway, filled(statement("SQL_OPERATIONS"), *values)) < 1500
 
 
 @pytest.mark.parametrize(
@@ -363,6 +455,7 @@ def test_a_page_of_tenants_costs_what_it_shows(fleet: Stack, which: str) -> None
         ("select watch_stuck()", 200),
         ("select prune()", 2000),
         ("select * from saga_backlog()", 100),
+        ("select * from catalog.census()", 100),
         ("select * from catalog.snapshots_to_publish(500)", 1000),  # those of the tests before are due
     ],
 )
@@ -370,6 +463,20 @@ def test_what_is_asked_every_few_seconds_does_not_look_at_the_whole_fleet(fleet:
     with as_service(fleet) as session:
         session.execute(sql)  # plans and caches
         assert pages(session, sql) < most
+
+
+def test_all_who_ask_how_many_there_are_are_told_by_one_who_counts_the_leaves_of_an_index(
+    fleet: Stack, admin: psycopg.Connection[Any]
+) -> None:
+    admin.execute("delete from catalog.census")
+    with as_service(fleet) as counting, as_service(fleet, "gateway") as asking:
+        counting.autocommit = False
+        told = "select count from catalog.census() where what = 'tenants' and label = 'ready'"
+        assert one(counting, told) >= FLEET
+        assert asking.execute(told).fetchall() == [], "who asks meanwhile does not wait, and does not count as well"
+        counting.commit()
+        assert one(asking, told) == one(counting, told)
+    assert pages(admin, "select * from catalog.census_now") < FLEET / 50
 
 
 def test_the_load_is_told_without_looking_at_the_whole_fleet(fleet: Stack) -> None:
@@ -388,28 +495,42 @@ def test_a_whole_fleet_is_woken_in_batches_and_who_is_busy_holds_up_nobody(
     with as_service(fleet) as busy, as_service(fleet) as waker:
         busy.autocommit = False
         busy.execute("select lock_tenant(%s)", (tenant_number(5),))
-        woken = []
+        woken: list[int] = []
         while not woken or woken[-1] == 200:
             woken.append(one(waker, "select wake_some(200)"))
         assert sum(woken) == many - 1 and max(woken) == 200
         busy.rollback()
         assert one(waker, "select wake_some(200)") == 1
-    assert one(admin, "select count(*) from saga where kind = 'access' and status = 'running' and tenant_id <= %s",
-               tenant_number(FLEET)) == many
+    assert (
+        one(
+            admin,
+            "select count(*) from saga where kind = 'access' and status = 'running' and tenant_id <= %s",
+            tenant_number(FLEET),
+        )
+        == many
+    )
 
 
 def test_secrets_under_an_old_key_are_found_among_many_and_one_that_does_not_open_holds_up_none(
     fleet: Stack, admin: psycopg.Connection[Any], provisioner: psycopg.Connection[Any]
 ) -> None:
-    admin.execute("update secret set sealed = 'old.x' where field = 'owner_password' and tenant_id < %s", (tenant_number(300),))
-    admin.execute("update secret set sealed = 'lost.x' where field = 'owner_password' and tenant_id = %s", (tenant_number(1000),))
+    admin.execute(
+        "update secret set sealed = 'old.x' where field = 'owner_password' and tenant_id < %s", (tenant_number(300),)
+    )
+    admin.execute(
+        "update secret set sealed = 'lost.x' where field = 'owner_password' and tenant_id = %s", (tenant_number(1000),)
+    )
     found: set[str] = set()
     for _ in range(400):
-        batch = provisioner.execute("select tenant_id::text, sealed from secrets_to_rewrap('control', 'c1', 50)").fetchall()
+        batch = provisioner.execute(
+            "select tenant_id::text, sealed from secrets_to_rewrap('control', 'c1', 50)"
+        ).fetchall()
         found |= {sealed for _, sealed in batch}
         for tenant, sealed in batch:
             if sealed == "old.x":
-                admin.execute("update secret set sealed = 'c1.x' where field = 'owner_password' and tenant_id = %s", (tenant,))
+                admin.execute(
+                    "update secret set sealed = 'c1.x' where field = 'owner_password' and tenant_id = %s", (tenant,)
+                )
         if not any(sealed == "old.x" for _, sealed in batch):
             break
     assert found == {"old.x", "lost.x"}

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
-import queue
 import re
-import select
 import signal
 import socket
-import struct
 import subprocess
-import termios
-import threading
-import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unicodedata import combining, east_asian_width
@@ -29,80 +19,16 @@ import yaml
 from deploy.local.stack import Stack
 
 from .client import Api, eventually
+from .command import answered, cli, has, line_with, on_terminal, refused, running
 from .invariants import rows
 from .topics import cloudevent, produce
 
 NOWHERE = "00000000-0000-4000-8000-000000000000"
 COMMANDS = [
-    "signup", "tenants", "tenant", "watch", "wait", "explain", "connection", "suspend", "resume", "rotate", "backup",
-    "resend-invite", "retry", "archive", "deprovision", "inventory", "alerts", "dlq", "events", "doctor", "init",
+    "signup", "tenants", "tenant", "watch", "wait", "operation", "explain", "connection", "suspend", "resume", "rotate",
+    "backup", "resend-invite", "retry", "archive", "deprovision", "inventory", "alerts", "dlq", "events", "doctor", "init",
     "keys", "completion",
 ]  # fmt: skip
-
-
-def cli(stack: Stack, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command with something more in its environment."""
-    return subprocess.run(
-        [str(stack.build / "tenantry"), *words],
-        env={"PATH": os.environ.get("PATH", ""), **stack.client_environment(), **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-
-def answered(done: subprocess.CompletedProcess[str]) -> Any:
-    """What a --json command printed, after it worked."""
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
-    """It ended with the code, and said so in one line that has the words."""
-    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("tenantry: "), done.stderr
-    for word in words:
-        assert word in lines[0], lines[0]
-
-
-@contextmanager
-def running(stack: Stack, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """The command in the background, its output line by line."""
-    process = subprocess.Popen(
-        [str(stack.build / "tenantry"), *words],
-        env={"PATH": os.environ.get("PATH", ""), **stack.client_environment()},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-def line_with(process: subprocess.Popen[str], word: str, seconds: float = 30) -> str:
-    """The next line of standard output that has the word."""
-    found: queue.Queue[str] = queue.Queue()
-
-    def read() -> None:  # readline knows no deadline; who waits for it does
-        assert process.stdout is not None
-        for line in process.stdout:
-            if word in line:
-                found.put(line)
-                return
-        found.put("")
-
-    threading.Thread(target=read, daemon=True).start()
-    try:
-        line = found.get(timeout=seconds)
-    except queue.Empty:
-        raise AssertionError(f"no line with {word} in {seconds:g} s") from None
-    assert line, f"it ended without a line with {word}"
-    return line
 
 
 @pytest.fixture(scope="module")
@@ -391,7 +317,7 @@ def test_an_archived_dump_is_opened_and_a_damaged_one_is_not(stack: Stack, api: 
     keys = {"CONTROL_KEYS": stack.settings["keys"]["control"]}
     whole = subprocess.run(
         [str(stack.build / "tenantry"), "archive", "cat", str(path)],
-        env={"PATH": os.environ["PATH"], "ASAN_OPTIONS": "detect_leaks=0", **keys}, capture_output=True, timeout=30,
+        env={"PATH": os.environ["PATH"], **keys}, capture_output=True, timeout=30,
     )  # fmt: skip
     assert whole.returncode == 0 and whole.stdout.startswith(b"PGDMP")
     listed = subprocess.run(["pg_restore", "--list"], input=whole.stdout, capture_output=True, timeout=30)
@@ -422,61 +348,6 @@ def test_watching_goes_on_over_a_restart_of_the_gateway(stack: Stack, api: Api, 
         assert watch.wait(10) == 0
 
 
-class Terminal:
-    """The command on a terminal of its own, and what it has drawn."""
-
-    def __init__(self, stack: Stack, width: int, height: int, *words: str) -> None:
-        self.parent, child = pty.openpty()
-        self.resize(width, height)
-        environment = {"PATH": os.environ["PATH"], **stack.client_environment()}
-        self.process = subprocess.Popen(
-            [str(stack.build / "tenantry"), *words], env=environment, stdout=child, stderr=child
-        )
-        os.close(child)
-        self.drawn = b""
-
-    def resize(self, width: int, height: int) -> None:
-        fcntl.ioctl(self.parent, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
-
-    def read_until(self, condition: Any, what: str) -> None:
-        """Reads on until the condition holds for what is there: [lines], without escapes."""
-        deadline = time.monotonic() + 40
-        while not condition(self.lines()):
-            assert time.monotonic() < deadline, f"{what}: {self.drawn!r}"
-            if select.select([self.parent], [], [], 1)[0] and not self.read():
-                assert condition(self.lines()), f"{what}: it ended: {self.drawn!r}"
-
-    def read(self) -> bool:
-        try:
-            piece = os.read(self.parent, 65536)
-        except OSError:  # a terminal's way to say that nobody is there any more
-            return False
-        self.drawn += piece
-        return bool(piece)
-
-    def lines(self) -> list[str]:
-        return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", self.drawn.decode(errors="replace")).splitlines()
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        os.close(self.parent)
-
-
-@contextmanager
-def on_terminal(stack: Stack, width: int, height: int, *words: str) -> Iterator[Terminal]:
-    terminal = Terminal(stack, width, height, *words)
-    try:
-        yield terminal
-    finally:
-        terminal.close()
-
-
-def has(word: str) -> Any:
-    return lambda lines: any(word in line for line in lines)
-
-
 @pytest.mark.parametrize(
     "width, bar", [(120, "[####################] 100 %"), (80, "[##########] 100 %"), (40, " 100 %")]
 )
@@ -490,7 +361,9 @@ def test_on_a_terminal_watching_draws_a_board(stack: Stack, tenant: str, width: 
         assert terminal.process.wait(10) == 0
 
 
-def test_a_board_shows_steps_suspensions_long_names_and_how_many_more_there_are(stack: Stack, api: Api, tenant: str) -> None:
+def test_a_board_shows_steps_suspensions_long_names_and_how_many_more_there_are(
+    stack: Stack, api: Api, tenant: str
+) -> None:
     """At 40 columns; and it is drawn anew when the terminal gets another size."""
     closed = api.ready_tenant("Closed Pharmacy Of The North")
     api.wait_operation(api.command(closed, "suspend", {"reason": "unpaid"}).json["operation_id"])

@@ -88,7 +88,9 @@ def test_the_same_event_five_times_at_once_and_later_is_one_signup(stack: Stack,
     eventually(lambda: consumed(stack, "tenant.signup.v1"), 20, "all five were looked at")
     assert snapshot_of(stack, tenant) == before
     assert not rejections(stack, headers["ce_id"]) and not dead_letters(stack, headers["ce_id"])
-    made = rows(stack, f"select kind, count(*) from provisioner.saga where tenant_id = '{tenant}' group by 1 order by 1")
+    made = rows(
+        stack, f"select kind, count(*) from provisioner.saga where tenant_id = '{tenant}' group by 1 order by 1"
+    )
     assert made == [["invite", "1"], ["provision", "1"]], "one provisioning and its one mail"
 
 

@@ -3,11 +3,15 @@ not theirs, and the admin it makes can do all that is asked of it."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
 
+from deploy.local.ports import reserve_port
 from deploy.local.postgres import PostgresServer
 from deploy.local.stack import REPOSITORY, Stack
 
@@ -21,28 +25,120 @@ def documented_hardening() -> str:
     return section.split("```sql\n", 1)[1].split("```", 1)[0]
 
 
-def test_the_documented_hardening_keeps_tenants_out_and_lets_the_admin_in(
-    stack: Stack, api: Api, app: Api, second_server: PostgresServer
-) -> None:
-    second_server.execute(documented_hardening().replace("'...'", "'admin-word'"))
-    admin_url = second_server.url("postgres", "tenantry_admin", "admin-word")
+@contextlib.contextmanager
+def only_on(stack: Stack, server: PostgresServer, admin_url: str) -> Iterator[None]:
+    """New tenants live on that server, and the provisioner is its admin."""
     servers = [{
-        "name": "hardened", "admin_url": admin_url, "tenant_host": "127.0.0.1", "tenant_port": str(second_server.port),
+        "name": "hardened", "admin_url": admin_url, "tenant_host": "127.0.0.1", "tenant_port": str(server.port),
         "capacity": 10,
     }]  # fmt: skip
     with told(stack.services["provisioner-0"], TENANT_SERVERS=json.dumps(servers)):
-        tenant = api.ready_tenant("Hardened Shop")
-        login = app.get(f"/api/tenants/{tenant}/connection").json
-        mine = {"host": login["host"], "port": login["port"], "user": login["user"], "password": login["password"]}
-        psycopg.connect(dbname=login["database"], **mine).close()
-        for database in ("postgres", "template1"):
-            with pytest.raises(psycopg.OperationalError, match="permission denied"):
-                psycopg.connect(dbname=database, **mine)
-        again = {"mode": "in_place", "confirm": "hardened-shop"}
-        for command, body in (
-            ("suspend", None), ("resume", None), ("rotate-credentials", None), ("backup", None), ("restore", again),
-            ("archive", None), ("restore", again), ("deprovision", {"confirm": "hardened-shop"}),
-        ):  # fmt: skip
-            answer = api.command(tenant, command, body)
-            assert answer.status == 202, (command, answer)
-            assert api.wait_operation(answer.json["operation_id"])["state"] == "succeeded", command
+        yield
+
+
+@pytest.fixture
+def hardened(stack: Stack, second_server: PostgresServer) -> Iterator[PostgresServer]:
+    second_server.execute(documented_hardening().replace("'...'", "'admin-word'"))
+    with only_on(stack, second_server, second_server.url("postgres", "tenantry_admin", "admin-word")):
+        yield second_server
+
+
+def parts_of(app: Api, tenant: str) -> dict[str, Any]:
+    login = app.get(f"/api/tenants/{tenant}/connection").json
+    return {
+        "host": login["host"], "port": login["port"], "user": login["user"], "password": login["password"],
+        "dbname": login["database"], "autocommit": True,
+    }  # fmt: skip
+
+
+def ended(api: Api, tenant: str, command: str) -> dict[str, Any]:
+    confirm = {"confirm": api.tenant(tenant)["slug"]}
+    body = {"deprovision": confirm, "restore": {"mode": "in_place", **confirm}}.get(command)
+    answer = api.command(tenant, command, body)
+    assert answer.status == 202, (command, answer)
+    return api.wait_operation(answer.json["operation_id"])
+
+
+def succeeds(api: Api, tenant: str, command: str) -> None:
+    outcome = ended(api, tenant, command)
+    assert outcome["state"] == "succeeded", (command, outcome)
+
+
+def test_the_documented_hardening_keeps_tenants_out_and_lets_the_admin_in(
+    api: Api, app: Api, hardened: PostgresServer
+) -> None:
+    tenant = api.ready_tenant("Hardened Shop")
+    mine = parts_of(app, tenant)
+    psycopg.connect(**mine).close()
+    for database in ("postgres", "template1"):
+        with pytest.raises(psycopg.OperationalError, match="permission denied"):
+            psycopg.connect(**{**mine, "dbname": database})
+    for command in (
+        "suspend",
+        "resume",
+        "rotate-credentials",
+        "backup",
+        "restore",
+        "archive",
+        "restore",
+        "deprovision",
+    ):
+        succeeds(api, tenant, command)
+
+
+def test_an_admin_that_is_no_superuser_is_not_held_up_by_tenants_either(
+    api: Api, app: Api, hardened: PostgresServer
+) -> None:
+    tenant, other = api.ready_tenant("Obstinate Shop"), api.ready_tenant("Obstructed Shop")
+    mine, theirs = parts_of(app, tenant), parts_of(app, other)
+    session = psycopg.connect(**mine)
+    for change in (
+        f"revoke all on large object {{0}} from {mine['user']}",
+        f"grant select on large object {{0}} to {theirs['user']}",
+    ):
+        made = session.execute("select lo_create(0)").fetchone()
+        assert made is not None
+        session.execute(change.format(made[0]))
+    succeeds(api, tenant, "backup")
+    succeeds(api, other, "deprovision")
+    session.execute(f"begin; alter role {mine['user']} password 'mine'")
+    succeeds(api, tenant, "suspend")
+    with pytest.raises(psycopg.OperationalError):
+        session.execute("select 1")
+    succeeds(api, tenant, "archive")
+
+
+def test_rows_that_the_admin_may_not_read_fail_the_backup_at_once_with_what_to_do(
+    api: Api, app: Api, hardened: PostgresServer
+) -> None:
+    tenant = api.ready_tenant("Veiled Shop")
+    database = parts_of(app, tenant)["dbname"]
+    hardened.execute(
+        f"set role {database}_owner; create table doc (id int primary key); "
+        "alter table doc enable row level security; alter table doc force row level security",
+        database,
+    )
+    hardened.execute("alter role tenantry_admin nobypassrls")
+    outcome = ended(api, tenant, "backup")
+    assert outcome["state"] == "failed" and outcome["code"] == "dump_refused", outcome
+    assert "BYPASSRLS" in outcome["detail"]
+    hardened.execute("alter role tenantry_admin bypassrls")
+    succeeds(api, tenant, "backup")
+    succeeds(api, tenant, "deprovision")
+
+
+def test_a_tenants_database_has_utf8_whatever_the_server_has(stack: Stack, api: Api, app: Api) -> None:
+    server = PostgresServer(
+        stack.root / "postgres-ascii", reserve_port(), fast=True, die_with_parent=True, encoding="SQL_ASCII", locale="C"
+    )
+    server.start()
+    try:
+        with only_on(stack, server, server.url()):
+            tenant = api.ready_tenant("Ascii Shop")
+            with psycopg.connect(**parts_of(app, tenant)) as session:
+                assert session.execute("select char_length('é')").fetchone() == (1,)
+                with pytest.raises(psycopg.errors.CharacterNotInRepertoire):
+                    session.execute("select convert_from('\\xff', 'UTF8')")
+            succeeds(api, tenant, "deprovision")
+    finally:
+        server.destroy()

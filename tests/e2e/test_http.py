@@ -273,7 +273,9 @@ def test_who_waits_for_a_command_to_nobody_is_told_that_it_is_parked(stack: Stac
     for command, body in (("suspend", {}), ("deprovision", {"confirm": "nobody"})):
         parked = api.command(nobody, command, body, prefer="wait=25")
         assert parked.status == 202 and parked.headers["location"] == parked.json["status_url"], parked
-        assert (parked.json["state"], parked.json["code"]) == ("accepted", "parked") and "signup" in parked.json["detail"]
+        assert (parked.json["state"], parked.json["code"]) == ("accepted", "parked") and "signup" in parked.json[
+            "detail"
+        ]
         told = api.get(parked.json["status_url"]).json
         assert (told["state"], told["code"]) == ("accepted", "parked")
     stack.postgres.execute(f"delete from catalog.parked where tenant_id = '{nobody}'", "tenantry")
@@ -306,7 +308,7 @@ def test_without_a_good_token_nothing_is_done(
     if allowed is None:
         return
     headers = {} if sent is None else {"authorization": sent}
-    answer = Api(api.url, None).call(method, path, GOOD if method == "POST" else None, **headers)
+    answer = Api(api.url, None).call(method, path, GOOD if method == "POST" else None, raw=None, timeout=60, **headers)
     problem(answer, 401)
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
@@ -360,7 +362,9 @@ def test_a_token_file_that_says_nothing_takes_nothing_away_and_raises_an_alert(s
         path.unlink()
         stale(True)
         assert api.get("/api/tenants").status == 200
-        told = eventually(lambda: [each for each in alerts() if "No such file" in each["detail"]], 15, "an alert says so")
+        told = eventually(
+            lambda: [each for each in alerts() if "No such file" in each["detail"]], 15, "an alert says so"
+        )
         assert str(path) in told[0]["detail"]
     finally:
         path.write_text(before)
@@ -444,7 +448,9 @@ def test_a_caller_behind_a_proxy_has_a_limit_of_its_own(public: Service) -> None
 
     one, other = "203.0.113.5", "2001:db8:1::5"
     assert [status("127.0.9.1", x_forwarded_for=one) for _ in range(4)] == [400, 400, 400, 429]
-    assert status("127.0.9.2", x_forwarded_for=f"{other}, {one}, 127.0.9.1") == 429  # what stands before is a stranger's
+    assert (
+        status("127.0.9.2", x_forwarded_for=f"{other}, {one}, 127.0.9.1") == 429
+    )  # what stands before is a stranger's
     assert status("127.0.9.2", forwarded=f"for={other}, for={one}:1234;by=127.0.9.2") == 429
     assert status("127.0.9.1", x_forwarded_for="203.0.113.6") == 400
     site = [status("127.0.9.1", forwarded=f'for="[2001:db9::{host}]:99"') for host in range(4)]
@@ -774,7 +780,8 @@ def test_only_the_newest_link_is_kept(facts: psycopg.Connection[Any], fleet: lis
 
     def kept(tenant: str) -> list[tuple[str, int]]:
         return facts.execute(
-            "select field, generation from secret where tenant_id = %s and field like 'invite_%%' order by 1, 2", [tenant]
+            "select field, generation from secret where tenant_id = %s and field like 'invite_%%' order by 1, 2",
+            [tenant],
         ).fetchall()
 
     for generation in (1, 2, 3):

@@ -29,7 +29,7 @@ def stack() -> Iterator[Stack]:
     for made in make_stack("postgres", options={"LEASE": SHORT_LEASE, "JANITOR_INTERVAL": "1s", "SMTP_URL": nowhere}):
         yield made
         with mail_server() as server, sends_by(made, server):
-            eventually(lambda: try_again(made) == 0, 30, "all mails are sent")
+            eventually(lambda stack=made: try_again(stack) == 0, 30, "all mails are sent")
 
 
 def sends_by(stack: Stack, server: MailServer, **more: str) -> Any:
@@ -47,9 +47,7 @@ def invitation_saga(stack: Stack, tenant: str) -> list[str]:
 
 
 def fails_with(stack: Stack, tenant: str, code: str) -> list[str]:
-    return eventually(
-        lambda: (seen := invitation_saga(stack, tenant))[1] == code and seen, 30, f"the mail is {code}"
-    )
+    return eventually(lambda: (seen := invitation_saga(stack, tenant))[1] == code and seen, 30, f"the mail is {code}")
 
 
 def try_again(stack: Stack) -> int:
@@ -109,9 +107,7 @@ def test_a_mail_whose_end_is_doubtful_is_repeated_rarely_and_with_the_same_id(st
         tenant = api.ready_tenant("Doubtful Shop", email="boss@doubtful.test")
         for times, minutes in ((1, 20), (2, 40)):
             waits = eventually(
-                lambda times=times: (
-                    (seen := invitation_saga(stack, tenant))[1:] and seen[3] == str(times) and seen
-                ),
+                lambda times=times: (seen := invitation_saga(stack, tenant))[1:] and seen[3] == str(times) and seen,
                 30,
                 "its end is doubtful",
             )

@@ -268,7 +268,9 @@ def test_an_index_whose_builder_died_is_built_anew_and_no_other_is_touched(datab
     assert index(database, '"Half"') == [(False,)]
     database.applies()
     assert index(database, '"Half"') == [(True,)]
-    assert index(database, "others") == index(database, 'elsewhere."Half"') == index(database, "on_purpose") == [(False,)]
+    assert (
+        index(database, "others") == index(database, 'elsewhere."Half"') == index(database, "on_purpose") == [(False,)]
+    )
 
 
 def test_an_index_that_was_built_and_not_written_down_is_not_built_again(database: Database) -> None:

@@ -161,7 +161,9 @@ def test_check_config_finds_what_would_stop_the_start(stack: Stack, directory: P
     assert status == 2 and "TENANT_SERVERS" in told_so, "older tenants may be on servers"
 
 
-def test_the_app_reads_what_is_made_after_the_schema_was_dropped(stack: Stack, api: Api, app: Api, directory: Path) -> None:
+def test_the_app_reads_what_is_made_after_the_schema_was_dropped(
+    stack: Stack, api: Api, app: Api, directory: Path
+) -> None:
     """As a dump taken with --clean does. What a file has granted or revoked itself stays as it is."""
     put(
         directory, "20270101000000_anew.sql",

@@ -11,8 +11,8 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from deploy.local.process import ServerProcess
 from deploy.local.ports import reserve_port
+from deploy.local.process import ServerProcess
 from deploy.local.stack import CATALOG, REPOSITORY, Service, Stack
 
 from .client import Api, eventually
@@ -38,7 +38,9 @@ def example(stack: Stack) -> Iterator[Service]:
         **stack.environment("gateway", 0), "OPS_PORT": str(port),
         "CATALOG_DATABASE_URL": stack.postgres.url(CATALOG, "tenantry_example", "example"),
     }  # fmt: skip
-    known = {name: environment[name] for name in ("PATH", "SANDBOX", "KAFKA_BROKERS", "CATALOG_DATABASE_URL", "OPS_PORT")}
+    known = {
+        name: environment[name] for name in ("PATH", "SANDBOX", "KAFKA_BROKERS", "CATALOG_DATABASE_URL", "OPS_PORT")
+    }
     process = ServerProcess(
         [str(Path(stack.build) / "tests" / "tenantry-example")], log_path=log, pid_path=stack.root / "example.pid",
         env={**{name: value for name, value in environment.items() if name.endswith("SAN_OPTIONS")}, **known},
@@ -102,7 +104,10 @@ def test_its_dead_letters_stand_among_those_of_the_others_and_are_replayed_to_it
 
 def test_a_command_of_the_provisioners_is_none_of_its_business(stack: Stack, example: Service, api: Api) -> None:
     tenant = api.ready_tenant("Guarded Shop")
-    producer, headers = Producer({"bootstrap.servers": stack.kafka.bootstrap}), cloudevent("tenant.archive.requested.v1")
+    producer, headers = (
+        Producer({"bootstrap.servers": stack.kafka.bootstrap}),
+        cloudevent("tenant.archive.requested.v1"),
+    )
     producer.produce("example.v1", b"{}", tenant.encode(), headers=headers)
     assert producer.flush(20) == 0
     parked = f"select service, reason from catalog.parked where event ->> 'id' = '{headers['ce_id']}'"

@@ -120,7 +120,9 @@ def test_the_oldest_signup_goes_first_also_when_the_provider_refused_it(stack: S
     with fault(stack, "POST", "^/v1/projects$", {"kind": "rate_limit", "reset": 2, "retry_after": 2}):
         for number in range(5):
             tenants.append(api.signup(f"Budget Shop {number}").json["tenant_id"])
-            eventually(lambda: has_a_turn(stack, tenants[-1]) or projects_of(stack, tenants[-1]), 20, "it is in the queue")
+            eventually(
+                lambda: has_a_turn(stack, tenants[-1]) or projects_of(stack, tenants[-1]), 20, "it is in the queue"
+            )
         for tenant in tenants:
             api.wait_state(tenant, "ready", 60)
     assert [len(projects_of(stack, tenant)) for tenant in tenants] == [1] * 5
@@ -129,7 +131,9 @@ def test_the_oldest_signup_goes_first_also_when_the_provider_refused_it(stack: S
 
 
 def has_a_turn(stack: Stack, tenant: str) -> bool:
-    return bool(rows(stack, f"select 1 from provisioner.saga where tenant_id = '{tenant}' and data -> 'turns' ? 'find'"))
+    return bool(
+        rows(stack, f"select 1 from provisioner.saga where tenant_id = '{tenant}' and data -> 'turns' ? 'find'")
+    )
 
 
 def test_a_turn_that_was_kept_by_a_host_whose_clock_is_ahead_is_not_waited_for(stack: Stack, api: Api) -> None:

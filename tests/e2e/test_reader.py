@@ -55,8 +55,7 @@ def lag(stack: Stack) -> float | None:
 def next_offset(stack: Stack, partition: int) -> str | None:
     found = rows(
         stack,
-        "select next_offset from provisioner.consumer_offset "
-        f"where topic = '{SIGNUPS}' and partition = {partition}",
+        f"select next_offset from provisioner.consumer_offset where topic = '{SIGNUPS}' and partition = {partition}",
     )
     return found[0][0] if found else None
 

@@ -129,7 +129,10 @@ def test_a_service_key_that_is_refused_is_read_again_and_named(stack: Stack, api
     stack.postgres.execute("update provisioner.saga set next_at = now() where status = 'running'", "tenantry")
     assert api.wait_operation(operation, 40)["state"] == "succeeded"
     assert service_key_of(stack, tenant) != before, "what was read again is stored"
-    with fault(stack, "PUT", "/admin/users/", refused, 1), fault(stack, "GET", "/api-keys", {"kind": "delay", "seconds": 0.1}):
+    with (
+        fault(stack, "PUT", "/admin/users/", refused, 1),
+        fault(stack, "GET", "/api-keys", {"kind": "delay", "seconds": 0.1}),
+    ):
         assert api.wait_operation(api.command(tenant, "resume").json["operation_id"], 20)["state"] == "succeeded"
 
 
@@ -350,10 +353,10 @@ def test_the_invitation_leads_to_the_providers_own_link(stack: Stack, api: Api) 
     assert page.get(f"/invite/{link}").status == 200
     answer = page.call("POST", f"/invite/{link}", raw=b"", content_type="application/x-www-form-urlencoded")
     assert answer.status == 303, answer
-    link = urlsplit(answer.headers["location"])
-    assert link.path.startswith("/auth/") and link.path.endswith("/verify")
+    location = urlsplit(answer.headers["location"])
+    assert location.path.startswith("/auth/") and location.path.endswith("/verify")
     slug = api.tenant(tenant)["slug"]
-    assert parse_qs(link.query)["redirect_to"] == [f"https://{slug}.example.com"], "not to the project's default"
+    assert parse_qs(location.query)["redirect_to"] == [f"https://{slug}.example.com"], "not to the project's default"
 
 
 def test_clicks_without_end_make_neither_operations_nor_secrets_without_end(stack: Stack, api: Api) -> None:
@@ -375,7 +378,9 @@ def test_clicks_without_end_make_neither_operations_nor_secrets_without_end(stac
         assert page.get(path).status == 200  # to look costs nothing
     asked = f"select count(*) from catalog.operation where tenant_id = '{tenant}' and kind = 'invite_link'"
     open_ones = asked + " and state = 'accepted'"
-    eventually(lambda: rows(stack, asked) == [["20"]] and rows(stack, open_ones) == [["0"]], 30, "all clicks are dealt with")
+    eventually(
+        lambda: rows(stack, asked) == [["20"]] and rows(stack, open_ones) == [["0"]], 30, "all clicks are dealt with"
+    )
     kept = f"select generation from provisioner.secret where tenant_id = '{tenant}' and field = 'invite_link'"
     assert rows(stack, kept) == rows(stack, f"select link_made from provisioner.tenant where tenant_id = '{tenant}'")
 

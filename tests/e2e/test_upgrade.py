@@ -71,14 +71,16 @@ def test_the_new_programs_before_init_wait_for_it_and_touch_nothing(stack: Stack
         for service in newer:
             service.start()
         for service in newer:
-            eventually(lambda: '"catalog_version"' in readiness(service), 20, f"{service.name} says what it waits for")
+            eventually(
+                lambda at=service: '"catalog_version"' in readiness(at), 20, f"{service.name} says what it waits for"
+            )
             assert "tenantry init" in readiness(service)
         load.wait_for(202, 5)
         fences = rows(stack, "select saga_id, fence from provisioner.saga where status = 'running' order by 1")
         load.wait_for(202, 5)
-        assert rows(stack, "select saga_id, fence from provisioner.saga where status = 'running' order by 1") == fences, (
-            "nothing was claimed"
-        )
+        assert (
+            rows(stack, "select saga_id, fence from provisioner.saga where status = 'running' order by 1") == fences
+        ), "nothing was claimed"
         initialize(stack, this)
         for service in newer:
             eventually(service.ready, 20, f"{service.name} is ready by itself")
@@ -136,9 +138,15 @@ def test_both_releases_side_by_side_share_the_work(stack: Stack) -> None:
 @pytest.mark.parametrize(
     "broken, mended",
     [
-        ("alter function durable.saga_advance rename to saga_lost", "alter function durable.saga_lost rename to saga_advance"),
+        (
+            "alter function durable.saga_advance rename to saga_lost",
+            "alter function durable.saga_lost rename to saga_advance",
+        ),
         ("alter function durable.saga_end rename to saga_lost", "alter function durable.saga_lost rename to saga_end"),
-        ("alter function provisioner.learn rename to learn_lost", "alter function provisioner.learn_lost rename to learn"),
+        (
+            "alter function provisioner.learn rename to learn_lost",
+            "alter function provisioner.learn_lost rename to learn",
+        ),
         (
             "revoke execute on function provisioner.reserve from public",
             "grant execute on function provisioner.reserve to public",
@@ -154,7 +162,11 @@ def test_what_the_catalog_cannot_run_holds_up_work_and_undoes_none(stack: Stack,
         tenants = [str(api.signup(f"Held {number}").json["tenant_id"]) for number in range(3)]
         eventually(lambda: held in open_alerts(stack), 20, "somebody is told")
         shown = eventually(
-            lambda: [api.tenant(tenant).get("activity") for tenant in tenants if (api.tenant(tenant).get("activity") or {}).get("error")],
+            lambda: [
+                api.tenant(tenant).get("activity")
+                for tenant in tenants
+                if (api.tenant(tenant).get("activity") or {}).get("error")
+            ],
             20,
             "the error is shown",
         )

@@ -183,6 +183,21 @@ static void test_only_lower_case_uuids_are_valid_ids(void **state)
                 assert_false(id_is_valid(bad[i]));
 }
 
+static void test_the_beginning_of_an_id_spans_all_ids_that_begin_so(void **state)
+{
+        static const char *const bad[] = { "", "G", "A", "01890a5dd", "01890a5d-ac96-774b-bcce-b302099a80570", "%" };
+        struct id first, last;
+
+        (void)state;
+        assert_true(id_span("01890a5d-a", &first, &last));
+        assert_string_equal(first.text, "01890a5d-a000-0000-0000-000000000000");
+        assert_string_equal(last.text, "01890a5d-afff-ffff-ffff-ffffffffffff");
+        assert_true(id_span("01890a5d-ac96-774b-bcce-b302099a8057", &first, &last));
+        assert_string_equal(first.text, last.text);
+        for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+                assert_false(id_span(bad[i], &first, &last));
+}
+
 static void test_times_are_printed_in_utc_with_milliseconds(void **state)
 {
         static const struct {
@@ -692,6 +707,31 @@ static void test_histogram_buckets_are_cumulative_and_end_in_infinity(void **sta
         assert_contains(out.data, "unit_route_seconds_count{route=\"signups\"} 1\n");
 }
 
+static void test_values_that_come_later_are_escaped_and_limited(void **state)
+{
+        struct metric_family *family = metric_counter_family("unit_failures_total", "step,code", "Failures.");
+        auto_buf out = { 0 };
+        char code[16];
+
+        (void)state;
+        assert_ptr_equal(metric_counter_family("unit_failures_total", "step,code", "Failures."), family);
+        metric_add(METRIC_OF(family, "say \"a\\b\"", "x\ny"), 1);
+        metric_add(METRIC_OF(family, "say \"a\\b\"", "x\ny"), 1);
+        for (int i = 0; i < METRIC_FAMILY_LIMIT + 9; i++) {
+                snprintf(code, sizeof(code), "c%d", i);
+                metric_add(METRIC_OF(family, "apply", code), 1);
+        }
+        metrics_print(&out);
+        assert_contains(out.data, "# TYPE unit_failures_total counter\n"
+                                  "unit_failures_total{step=\"say \\\"a\\\\b\\\"\",code=\"x\\ny\"} 2\n");
+        assert_contains(out.data, "unit_failures_total{step=\"other\",code=\"other\"} 10\n");
+        assert_int_equal(times(out.data, "\nunit_failures_total{"), METRIC_FAMILY_LIMIT + 1);
+        metric_family_set(family, 0);
+        buf_reset(&out);
+        metrics_print(&out);
+        assert_contains(out.data, "unit_failures_total{step=\"other\",code=\"other\"} 0\n");
+}
+
 static void test_failpoints_are_refused_by_their_bad_part(void **state)
 {
         static const struct {
@@ -800,6 +840,7 @@ int main(void)
                 SENTENCE(test_new_ids_are_valid_version_seven_and_differ),
                 SENTENCE(test_derived_ids_depend_on_every_part_and_its_borders),
                 SENTENCE(test_only_lower_case_uuids_are_valid_ids),
+                SENTENCE(test_the_beginning_of_an_id_spans_all_ids_that_begin_so),
                 SENTENCE(test_times_are_printed_in_utc_with_milliseconds),
                 SENTENCE(test_the_clocks_go_forward),
                 CONFIG_SENTENCE(test_configuration_falls_back_to_declared_values),
@@ -820,6 +861,7 @@ int main(void)
                 SENTENCE(test_json_with_a_raw_nul_or_too_deep_is_refused),
                 SENTENCE(test_json_readers_give_what_is_there_and_nothing_else),
                 SENTENCE(test_metrics_of_one_name_stand_together_under_one_heading),
+                SENTENCE(test_values_that_come_later_are_escaped_and_limited),
                 SENTENCE(test_histogram_buckets_are_cumulative_and_end_in_infinity),
                 SENTENCE(test_failpoints_are_refused_by_their_bad_part),
                 SENTENCE(test_a_failpoint_that_was_refused_is_not_armed),

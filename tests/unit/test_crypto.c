@@ -128,8 +128,10 @@ static void test_base64url_matches_rfc_4648_and_comes_back(void **state)
 static void test_base64_is_read_in_both_alphabets_but_in_one_form_only(void **state)
 {
         static const char *const good[] = { "+/+/", "-_-_", "Zg==", "Zg", "Zm8=", "Zm8" };
-        static const char *const bad[] = { "A",    "AAAAA", "Z",     "Zh",   "Zm9",   "Zg=",   "Zg===", "Zm9v=",
-                                           "====", "Zg==x", "Zg=x=", "Zm 8", "Zm8\n", "Z\xff", "Zm,8",  "=" };
+        static const char *const bad[] = { "A",        "AAAAA", "Z",     "Zh",      "Zm9",   "Zg=",
+                                           "Zg===",    "Zm9v=", "====",  "Zg==x",   "Zg=x=", "Zm 8",
+                                           "Zm8\n",    "Z\xff", "Zm,8",  "=",       " Zm8",  "Zm9v\r\n",
+                                           "Zm9v    ", "Zm-+8", "\tZm9", "Zm9v\n==" };
         unsigned char out[16];
 
         (void)state;

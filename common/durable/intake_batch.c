@@ -1,0 +1,296 @@
+/* From a partition into the catalog: see intake_private.h. What has come of it goes in one statement, which is one
+ * transaction. Where that fails, the same messages go one by one, so that one that is refused holds up no other. */
+#include "common/durable/intake_private.h"
+
+#include "common/base/clock.h"
+#include "common/base/failpoint.h"
+#include "common/base/log.h"
+#include "common/base/memory.h"
+#include "common/base/metrics.h"
+
+#include <string.h>
+#include <utlist.h>
+
+/* A transaction of so many takes some milliseconds, in which others wait for its connection and its tenants. */
+#define BATCH_LIMIT 32
+#define BATCH_BYTES (256 * 1024) /* a longer message goes alone */
+
+static const char SQL_TAKE[] = "select taken from take_batch($1::jsonb) taken";
+
+static const char SQL_ALERT[] =
+        "select catalog.raise_alert($1, null, 'work waits until something of ours is mended', $2)";
+
+static const char SQL_RESOLVE[] = "select catalog.resolve_alert($1)";
+
+/* Messages of one partition, in their order, all in hand. */
+struct batch {
+        struct batch *next;
+        struct intake *intake;
+        struct {
+                struct kafka_message *message;
+                json_t *described;
+        } deliveries[BATCH_LIMIT];
+        size_t count;
+        size_t taken;     /* the first of them, which are in the catalog and not in hand any more */
+        size_t under_way; /* those behind them that the statement under way tells of */
+        bool one_by_one;  /* they were refused together */
+        int64_t started_ns;
+};
+
+static void send_batch(struct batch *batch);
+
+static void count_results(struct batch *batch, size_t from, size_t count, enum intake_result result)
+{
+        for (size_t i = from; i < from + count; i++)
+                if (!batch->deliveries[i].message->nothing) /* nothing is no message */
+                        metric_add(batch->intake->results[result], 1);
+}
+
+static void wait_for_catalog(struct batch *batch, const struct err *err)
+{
+        struct intake *intake = batch->intake;
+
+        log_warn("a message waits for the catalog", "topic", batch->deliveries[batch->taken].message->topic, "code",
+                 err->code, "error", err->message, NULL);
+        count_results(batch, batch->taken, batch->under_way, INTAKE_RETRIED);
+        LL_PREPEND(intake->waiting, batch);
+}
+
+static void alert_raised(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        (void)context;
+        (void)rows;
+        if (err != NULL)
+                log_warn("an alert could not be raised or resolved", "cause", "intake-held", "error", err->message,
+                         NULL);
+}
+
+/* The catalog lacks what the statement names, or forbids it: no message is to blame, and none will go through until
+ * somebody has mended that. All wait, and ask more and more rarely. */
+static void wait_for_mending(struct batch *batch, const struct err *err)
+{
+        struct intake *intake = batch->intake;
+        auto_free char *cause = mem_printf("intake-held:%s", intake->service->definition->name);
+
+        intake->refusals++;
+        intake->refused_at = clock_boot_ms();
+        log_error("the catalog refuses messages: they wait in Kafka", "error", err->message, NULL);
+        pg_pool_exec(intake->service->catalog, INTAKE_STATEMENT_TIMEOUT, SQL_ALERT, PARAMS(cause, err->message),
+                     alert_raised, NULL);
+        wait_for_catalog(batch, err);
+}
+
+static void mended(struct intake *intake)
+{
+        auto_free char *cause = NULL;
+
+        if (intake->refusals == 0)
+                return;
+        intake->refusals = 0;
+        cause = mem_printf("intake-held:%s", intake->service->definition->name);
+        pg_pool_exec(intake->service->catalog, INTAKE_STATEMENT_TIMEOUT, SQL_RESOLVE, PARAMS(cause), alert_raised,
+                     NULL);
+}
+
+/* One of them may be what PostgreSQL refuses, or they met others who took the same names in another order. */
+static void part_batch(struct batch *batch, const struct err *err)
+{
+        log_warn("messages are taken one by one", "topic", batch->deliveries[batch->taken].message->topic, "code",
+                 err->code, "error", err->message, NULL);
+        batch->one_by_one = true;
+        if (err_is_transient(err))
+                wait_for_catalog(batch, err);
+        else
+                send_batch(batch);
+}
+
+/* A statement that PostgreSQL refuses for good is a defect of ours; the message must not block its partition for ever,
+ * nor be lost: it becomes a dead letter that names the refusal. */
+static void turn_into_dead_letter(struct batch *batch, const struct err *err)
+{
+        log_error("a message breaks its statement", "topic", batch->deliveries[batch->taken].message->topic, "error",
+                  err->message, NULL);
+        intake_describe_as_dead(batch->deliveries[batch->taken].described, err);
+        send_batch(batch);
+}
+
+static bool is_dead_or_nothing(const struct batch *batch)
+{
+        const char *verdict = json_text(batch->deliveries[batch->taken].described, "verdict");
+
+        return strcmp(verdict, "dead") == 0 || strcmp(verdict, "nothing") == 0;
+}
+
+static void batch_refused(struct batch *batch, const struct err *err)
+{
+        if (err->class == ERR_OURS)
+                wait_for_mending(batch, err);
+        else if (batch->under_way > 1)
+                part_batch(batch, err);
+        else if (err_is_transient(err) || is_dead_or_nothing(batch))
+                wait_for_catalog(batch, err);
+        else
+                turn_into_dead_letter(batch, err);
+}
+
+static enum intake_result result_of(const char *taken)
+{
+        if (strcmp(taken, "new") == 0)
+                return INTAKE_NEW;
+        if (strcmp(taken, "dead") == 0 || strcmp(taken, "conflict") == 0)
+                return INTAKE_DEAD;
+        if (strcmp(taken, "parked") == 0)
+                return INTAKE_PARKED;
+        if (strcmp(taken, "behind") == 0)
+                return INTAKE_RETRIED;
+        return INTAKE_SKIPPED;
+}
+
+static void finish_deliveries(struct batch *batch, size_t count)
+{
+        struct intake *intake = batch->intake;
+        struct kafka_message *messages[BATCH_LIMIT];
+        bool more;
+
+        for (size_t i = 0; i < count; i++) {
+                metric_observe(intake->seconds, (double)(clock_ns() - batch->started_ns) / 1e9);
+                messages[i] = batch->deliveries[batch->taken + i].message;
+                json_decref(batch->deliveries[batch->taken + i].described);
+        }
+        batch->taken += count;
+        more = batch->taken < batch->count;
+        if (!more)
+                free(batch);
+        for (size_t i = 0; i < count; i++)
+                kafka_consumer_done(intake->consumer, messages[i]); /* the last one brings the lane's next batch */
+        if (more)
+                send_batch(batch);
+}
+
+static void batch_taken(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct batch *batch = context;
+        struct intake *intake = batch->intake;
+        bool facts = false, behind = false;
+
+        if (err != NULL) {
+                batch_refused(batch, err);
+                return;
+        }
+        mended(intake);
+        FAILPOINT(intake_after_commit, NULL);
+        assert(pg_rows_count(rows) == (int)batch->under_way);
+        for (size_t i = 0; i < batch->under_way; i++) {
+                enum intake_result result = result_of(pg_text(rows, (int)i, "taken"));
+
+                count_results(batch, batch->taken + i, 1, result);
+                facts = facts || result == INTAKE_NEW;
+                behind = behind || result == INTAKE_RETRIED;
+        }
+        if (behind) {
+                log_warn("the catalog stands before the reader: it was restored; reading again", "topic",
+                         batch->deliveries[batch->taken].message->topic, NULL);
+                kafka_consumer_rewind(intake->consumer);
+        }
+        finish_deliveries(batch, batch->under_way);
+        if (facts && intake->settings.taken != NULL)
+                intake->settings.taken(intake->settings.taken_context);
+}
+
+static char *describe_batch(const struct batch *batch)
+{
+        auto_json *list = json_array();
+
+        for (size_t i = 0; i < batch->under_way; i++)
+                json_array_append(list, batch->deliveries[batch->taken + i].described);
+        return json_print(list);
+}
+
+static void send_batch(struct batch *batch)
+{
+        auto_free char *described = NULL;
+        struct err err;
+
+        batch->under_way = batch->one_by_one ? 1 : batch->count - batch->taken;
+        if (FAILPOINT(intake_before_commit, &err) < 0) {
+                wait_for_catalog(batch, &err);
+                return;
+        }
+        described = describe_batch(batch);
+        pg_pool_exec(batch->intake->service->catalog, INTAKE_STATEMENT_TIMEOUT, SQL_TAKE, PARAMS(described),
+                     batch_taken, batch);
+}
+
+/* Two of one key (of one tenant, that is) never go together. Whoever advances a saga locks first the saga and then the
+ * tenant's status; a second command would want the saga while the first holds the status. */
+static bool has_key(const struct batch *batch, const struct kafka_message *message)
+{
+        for (size_t i = 0; i < batch->count; i++) {
+                const struct kafka_message *other = batch->deliveries[i].message;
+
+                if (other->key != NULL && message->key != NULL && other->key_length == message->key_length &&
+                    memcmp(other->key, message->key, message->key_length) == 0)
+                        return true;
+        }
+        return false;
+}
+
+static void add_to_batch(struct batch *batch, struct kafka_message *message)
+{
+        batch->deliveries[batch->count].message = message;
+        batch->deliveries[batch->count].described = intake_describe(batch->intake, message);
+        batch->count++;
+}
+
+void intake_take(void *context, struct kafka_message *message)
+{
+        struct intake *intake = context;
+        struct batch *batch = NEW(struct batch);
+        const struct kafka_message *next;
+        size_t bytes = message->value_length;
+
+        batch->intake = intake;
+        batch->started_ns = clock_ns();
+        add_to_batch(batch, message);
+        while (batch->count < BATCH_LIMIT && (next = kafka_consumer_peek(intake->consumer, message)) != NULL &&
+               !has_key(batch, next) && bytes + next->value_length <= BATCH_BYTES) {
+                bytes += next->value_length;
+                message = kafka_consumer_next(intake->consumer, message);
+                add_to_batch(batch, message);
+        }
+        send_batch(batch);
+}
+
+void intake_send_waiting(struct intake *intake)
+{
+        struct batch *batch = TAKE_PTR(intake->waiting);
+
+        while (batch != NULL) {
+                struct batch *next = batch->next;
+
+                batch->next = NULL;
+                send_batch(batch);
+                batch = next;
+        }
+}
+
+size_t intake_waiting(const struct intake *intake)
+{
+        size_t waiting = 0;
+
+        for (const struct batch *b = intake->waiting; b != NULL; b = b->next)
+                waiting += b->count - b->taken;
+        return waiting;
+}
+
+void intake_forget_waiting(struct intake *intake)
+{
+        struct batch *batch;
+
+        while ((batch = intake->waiting) != NULL) {
+                intake->waiting = batch->next;
+                for (size_t i = batch->taken; i < batch->count; i++)
+                        json_decref(batch->deliveries[i].described);
+                free(batch);
+        }
+}
