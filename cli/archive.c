@@ -1,7 +1,9 @@
-/* `tenantry archive cat` and `archive check`: opening one of our encrypted dumps. `tenantry archive TENANT` is a
- * command to a tenant and lives in tenant_command.c. */
-#include "cli/cli.h"
+/* `tenantry archive cat` and `archive check`: opening one of our encrypted dumps; `archive restore` and `archive check
+ * --restore`: having the provisioner bring one back. `tenantry archive TENANT` is a command to a tenant and lives in
+ * tenant_command.c. */
+#include "cli/tenant_command.h"
 #include "cli/terminal.h"
+#include "cli/wait.h"
 #include "common/base/memory.h"
 #include "common/base/sealed_file.h"
 
@@ -68,11 +70,43 @@ static int open_file(const char *path, const char *keys, FILE *out)
         return status;
 }
 
+/* The keys, the files and the servers are the provisioner's: it does the work. A path names its last part. */
+static int restore(int argc, char **argv, bool only_check)
+{
+        const char *backup = cli_option(&argc, argv, "backup"), *reason = cli_option(&argc, argv, "reason");
+        const char *confirm = cli_option(&argc, argv, "confirm");
+        bool beside = cli_flag(&argc, argv, "beside");
+        auto_json *body = json_object();
+        int64_t wait_ms;
+
+        if (wait_option(&argc, argv, &wait_ms) != EXIT_GOOD)
+                return EXIT_USAGE;
+        if (argc != 3)
+                return cli_usage("archive", only_check ? "say whose backup: `archive check TENANT --restore`"
+                                                       : "say whose backup: `archive restore TENANT`");
+        if (confirm != NULL && (beside || only_check))
+                return cli_usage("archive", "--confirm is for what replaces the tenant's database");
+        if (beside && only_check)
+                return cli_usage("archive", "a check leaves nothing beside: say `archive restore TENANT --beside`");
+        if (backup != NULL && strrchr(backup, '/') != NULL)
+                backup = strrchr(backup, '/') + 1;
+        json_set_text(body, "mode", only_check ? "check" : beside ? "beside" : "in_place");
+        if (tenant_command_add(body, "backup", backup) != EXIT_GOOD ||
+            tenant_command_add(body, "reason", reason) != EXIT_GOOD ||
+            tenant_command_add(body, "confirm", confirm) != EXIT_GOOD)
+                return EXIT_USAGE;
+        return tenant_command_send("restore", argv[2], body, wait_ms);
+}
+
 int run_archive(int argc, char **argv)
 {
         bool cat = argc >= 2 && strcmp(argv[1], "cat") == 0, check = argc >= 2 && strcmp(argv[1], "check") == 0;
         const char *keys;
 
+        if (argc >= 2 && strcmp(argv[1], "restore") == 0)
+                return restore(argc, argv, false);
+        if (check && cli_flag(&argc, argv, "restore"))
+                return restore(argc, argv, true);
         if (!cat && !check)
                 return run_tenant_command(argc, argv);
         /* Never taken for a tenant of that name: a forgotten FILE must not archive anybody. */

@@ -32,8 +32,12 @@ const struct command COMMANDS[] = {
         { "resend-invite", COMMAND_OPTIONS, "send the first admin's invitation again", MANUAL_RESEND_INVITE,
           run_tenant_command, false },
         { "retry", COMMAND_OPTIONS, "try again what waits for a person", MANUAL_RETRY, run_tenant_command, false },
-        { "archive", COMMAND_OPTIONS " | cat FILE | check FILE",
-          "dump a tenant and drop its database; open such a dump", MANUAL_ARCHIVE, run_archive, false },
+        { "archive",
+          COMMAND_OPTIONS
+          " | restore TENANT [--beside] [--backup FILE] [--confirm SUBDOMAIN] | check TENANT --restore | "
+          "check FILE | cat FILE",
+          "dump a tenant and drop its database; bring a dump back, check or open one", MANUAL_ARCHIVE, run_archive,
+          false },
         { "deprovision", "TENANT --confirm SUBDOMAIN [--reason TEXT] [--wait[=TIME]]", "delete a tenant for good",
           MANUAL_DEPROVISION, run_tenant_command, false },
         { "inventory", LISTING_OPTIONS, "hold what the provider has against what the catalog knows", MANUAL_INVENTORY,

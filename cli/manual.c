@@ -128,16 +128,29 @@ const char MANUAL_RETRY[] =
                     "TENANT.\n\n" WAIT_WORDS "\nExamples:\n  tenantry retry acme-pharmacy --wait\n" COMMAND_CODES;
 
 const char MANUAL_ARCHIVE[] =
-        "archive TENANT        dumps the database, encrypted, and drops it once the dump is listed and checksummed. "
-        "No\n"
-        "                      command brings it back (docs/operations.md tells how by hand); for a copy alone: "
-        "backup\n"
-        "archive cat FILE      decrypts a dump of ours to standard output, with CONTROL_KEYS, for pg_restore\n"
-        "archive check FILE    decrypts it to nowhere: is it whole? Shows its size and SHA-256\n\n" WAIT_WORDS
+        "archive TENANT        dumps the database, encrypted, and drops it once the dump is listed and checksummed; "
+        "for a "
+        "copy\n"
+        "                      alone: backup\n"
+        "archive restore TENANT    brings a backup or archive back in the place of what the tenant has: all that was "
+        "written\n"
+        "                      since is lost. It is loaded and proved first, while the tenant works on. An archived "
+        "tenant\n"
+        "                      comes back to life\n"
+        "archive check TENANT --restore    restores it into a database that is dropped again: the proof that it can "
+        "be\n"
+        "archive check FILE    decrypts a file of ours to nowhere, with CONTROL_KEYS: is it whole? Shows its size and "
+        "SHA-256\n"
+        "archive cat FILE      decrypts it to standard output, for pg_restore\n\n"
+        "  --beside            restore into a database beside the tenant's; the tenant's own login opens it\n"
+        "  --backup FILE       which one, by its file's name; the newest where it is missing\n"
+        "  --confirm SUBDOMAIN the tenant's subdomain, once more: what it has is replaced\n" WAIT_WORDS
         "\nA backup or archive that was cut or changed is noticed when its end is not reached: heed the exit code.\n\n"
         "Examples:\n"
         "  tenantry archive acme-pharmacy --reason 'contract ended' --wait\n"
-        "  set -o pipefail; tenantry archive cat 20260131.archive | pg_restore --dbname acme_restored\n" COMMAND_CODES;
+        "  tenantry archive check acme-pharmacy --restore --wait=1h\n"
+        "  tenantry archive restore acme-pharmacy --beside --wait=1h\n"
+        "  tenantry archive restore acme-pharmacy --confirm acme-pharmacy --wait=1h\n" COMMAND_CODES;
 
 const char MANUAL_DEPROVISION[] =
         TENANT_WORD "Drops the database, its logins and secrets, and forgets the people's addresses. Not to be taken "

@@ -22,6 +22,7 @@ static const struct rule ACTIVITY_RULES[] = {
         { "rotate", "fewer rotations are applied than wanted" },
         { "retire", "the old login's overlap is over" },
         { "backup", "fewer backups are done than wanted" },
+        { "restore", "fewer restores are done than wanted" },
         { "invite", "fewer invitations are sent than wanted" },
         { "link", "fewer sign-in links are made than wanted" },
 };
@@ -33,13 +34,14 @@ static const struct rule COMMAND_RULES[] = {
         { "deprovision", "confirm names the subdomain: the wanted lifecycle becomes gone, running work is cancelled" },
         { "rotate_credentials", "one more rotation is wanted" },
         { "backup", "one more backup is wanted" },
+        { "restore", "the backup is known; in place, confirm names the subdomain: one more restore is wanted" },
         { "resend_invite", "one more invitation is wanted" },
         { "invite_link", "one more sign-in link is wanted" },
         { "retry", "what blocked it is lifted; provisioning starts anew or goes on after its point of no return" },
 };
 
 static const struct rule STATE_RULES[] = {
-        { "provisioning", "its provisioning has begun" },
+        { "provisioning", "its provisioning has begun, or its database is back and is being opened" },
         { "ready", "what it waited for is settled: what is wanted is compared anew" },
         { "attention", "it cannot go on by itself: it waits for retry or deprovision" },
         { "archived", "the archive is listed and checksummed, the database dropped" },

@@ -1,5 +1,7 @@
 /* `tenantry suspend`, `resume`, `archive`, `deprovision`, `retry`, `rotate`, `backup` and `resend-invite`: one command
  * each, sent to one tenant. */
+#include "cli/tenant_command.h"
+
 #include "cli/api.h"
 #include "cli/terminal.h"
 #include "cli/wait.h"
@@ -8,21 +10,30 @@
 #include <stdio.h>
 #include <string.h>
 
-static int check_confirmed(const json_t *tenant, const char *confirm)
+/* must: nothing is replaced without it, unless the tenant is archived and has nothing. */
+static int check_confirmed(const json_t *tenant, const char *confirm, bool must)
 {
         const char *slug = json_text(tenant, "slug");
         auto_free char *shown = text_safe(slug), *given = text_safe(confirm);
+        const char *state = json_text(tenant, "state");
 
-        if (confirm == NULL || slug == NULL || strcmp(confirm, slug) == 0)
+        must = must && state != NULL && strcmp(state, "archived") != 0;
+        if (slug == NULL || (confirm != NULL && strcmp(confirm, slug) == 0) || (confirm == NULL && !must))
                 return EXIT_GOOD;
-        return cli_fail(EXIT_REFUSED, "--confirm must be the tenant's subdomain, %s, and is %s: nothing is deleted",
-                        shown, *given ? given : "empty");
+        if (confirm == NULL)
+                return cli_fail(
+                        EXIT_USAGE,
+                        "what the tenant has now would be replaced: repeat its subdomain, %s, with --confirm; or "
+                        "restore --beside it",
+                        shown);
+        return cli_fail(EXIT_REFUSED, "--confirm must be the tenant's subdomain, %s, and is %s: nothing is done", shown,
+                        *given ? given : "empty");
 }
 
 /* An id that nobody knows would wait for ever for its signup, and a deletion that is not confirmed would be refused
  * when nobody looks any more: say so now. With the catalog away we cannot know, and the gateway takes commands all the
  * same. */
-static int check_tenant(const char *tenant_id, const char *confirm)
+static int check_tenant(const char *tenant_id, const char *confirm, bool must)
 {
         auto_free char *path = mem_printf("/api/tenants/%s", tenant_id);
         struct api_answer answer;
@@ -35,7 +46,7 @@ static int check_tenant(const char *tenant_id, const char *confirm)
         else if (code != EXIT_GOOD)
                 api_complain(&answer, code);
         else
-                code = check_confirmed(answer.status == 200 ? answer.body : NULL, confirm);
+                code = check_confirmed(answer.status == 200 ? answer.body : NULL, confirm, must);
         api_answer_release(&answer);
         return code;
 }
@@ -48,10 +59,32 @@ static int send_command(const char *name, const char *tenant_id, const json_t *b
         return api_post(path, body, NULL, ret);
 }
 
+/* Where a restore has put what it brought back. */
+static void tell_restored(const json_t *operation)
+{
+        const json_t *restored = json_object_get(json_object_get(operation, "result"), "restored");
+        const char *database = json_text(restored, "database"), *host = json_text(restored, "host");
+        auto_free char *port = mem_printf("%lld", (long long)json_number(restored, "port", 0));
+        auto_free char *tables = mem_printf("%lld", (long long)json_number(restored, "tables", 0));
+
+        if (restored == NULL)
+                return;
+        print_pair("backup", json_text(restored, "backup"));
+        print_pair("tables", tables);
+        print_pair("schema", json_text(restored, "schema_version"));
+        if (database == NULL)
+                return;
+        print_pair("host", host);
+        print_pair("port", port);
+        print_pair("database", database);
+}
+
 static int carry_out(const char *name, const char *tenant_id, const json_t *body, int64_t wait_ms)
 {
+        const char *mode = json_text(body, "mode");
+        bool replaces = mode != NULL && strcmp(mode, "in_place") == 0;
         auto_json *answer = NULL, *operation = NULL;
-        int status = check_tenant(tenant_id, json_text(body, "confirm"));
+        int status = check_tenant(tenant_id, json_text(body, "confirm"), replaces);
         const char *id;
 
         if (status == EXIT_GOOD)
@@ -73,9 +106,25 @@ static int carry_out(const char *name, const char *tenant_id, const json_t *body
                 return status;
         }
         print_pair("state", operation ? json_text(operation, "state") : "accepted");
+        tell_restored(operation);
         if (wait_ms == 0)
                 wait_hint(id);
         return status;
+}
+
+int tenant_command_send(const char *name, const char *tenant, const json_t *body, int64_t wait_ms)
+{
+        struct id id;
+        int status = api_find_tenant(tenant, &id);
+
+        return status == EXIT_GOOD ? carry_out(name, id.text, body, wait_ms) : status;
+}
+
+int tenant_command_add(json_t *body, const char *field, const char *value)
+{
+        if (value != NULL && json_object_set_new(body, field, json_string(value)) < 0)
+                return cli_fail(EXIT_USAGE, "an option's value is not valid UTF-8");
+        return EXIT_GOOD;
 }
 
 int run_tenant_command(int argc, char **argv)
@@ -84,8 +133,6 @@ int run_tenant_command(int argc, char **argv)
         bool deletes = strcmp(argv[0], "deprovision") == 0;
         auto_json *body = json_object();
         int64_t wait_ms;
-        struct id id;
-        int status;
 
         if (deletes)
                 confirm = cli_option(&argc, argv, "confirm");
@@ -94,9 +141,8 @@ int run_tenant_command(int argc, char **argv)
         if (deletes && confirm == NULL)
                 return cli_usage(argv[0],
                                  "deletion is protected: repeat the tenant's subdomain with --confirm SUBDOMAIN");
-        if ((reason != NULL && json_object_set_new(body, "reason", json_string(reason)) < 0) ||
-            (confirm != NULL && json_object_set_new(body, "confirm", json_string(confirm)) < 0))
-                return cli_fail(EXIT_USAGE, "an option's value is not valid UTF-8");
-        status = api_find_tenant(argv[1], &id);
-        return status == EXIT_GOOD ? carry_out(argv[0], id.text, body, wait_ms) : status;
+        if (tenant_command_add(body, "reason", reason) != EXIT_GOOD ||
+            tenant_command_add(body, "confirm", confirm) != EXIT_GOOD)
+                return EXIT_USAGE;
+        return tenant_command_send(argv[0], argv[1], body, wait_ms);
 }

@@ -41,6 +41,11 @@
         POINT(backup_before_dump)                                                                                      \
         POINT(backup_after_dump)                                                                                       \
         POINT(backup_after_list)                                                                                       \
+        POINT(restore_before_load)                                                                                     \
+        POINT(restore_after_load)                                                                                      \
+        POINT(restore_before_swap)                                                                                     \
+        POINT(restore_after_swap)                                                                                      \
+        POINT(restore_after_drop)                                                                                      \
         POINT(mail_before_send)                                                                                        \
         POINT(mail_after_send)
 

@@ -109,6 +109,16 @@ static int check_name(const struct contract_field *field, const char *text, size
                          field->max);
 }
 
+static int check_choice(const struct contract_field *field, const char *text, size_t length, struct err *err)
+{
+        for (const char *choice = field->choices; choice != NULL; choice = strchr(choice, '|')) {
+                choice += *choice == '|';
+                if (strcspn(choice, "|") == length && strncmp(choice, text, length) == 0)
+                        return 0;
+        }
+        return err_field(err, field->name, "%s must be one of %s", field->name, field->choices);
+}
+
 static int check_email(const struct contract_field *field, const char *text, struct err *err)
 {
         auto_free char *address = NULL;
@@ -152,6 +162,8 @@ static int check_string(const struct contract_field *field, const json_t *value,
                 return check_label(field, text, length, err);
         case CONTRACT_NAME:
                 return check_name(field, text, length, err);
+        case CONTRACT_CHOICE:
+                return check_choice(field, text, length, err);
         default:
                 return err_field(err, field->name, "%s has no known kind", field->name);
         }

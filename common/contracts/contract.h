@@ -11,6 +11,7 @@ enum contract_kind {
         CONTRACT_EMAIL,   /* one plain address; its domain may be an international one */
         CONTRACT_LABEL,   /* a DNS label: 3 to max of a-z, 0-9 and inner hyphens */
         CONTRACT_NAME,    /* 1 to max of a-z, 0-9, hyphen, underscore, dot */
+        CONTRACT_CHOICE,  /* one of choices */
         CONTRACT_NUMBER,  /* least to most */
         CONTRACT_INTEGER, /* a whole number, least to most */
         CONTRACT_BOOLEAN,
@@ -24,6 +25,7 @@ struct contract_field {
         bool required;
         size_t max;
         double least, most;
+        const char *choices; /* with | between them */
         const struct contract_field *fields;
         size_t count;
 };

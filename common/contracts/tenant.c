@@ -24,6 +24,14 @@ static const struct contract_field CONFIRMED_COMMAND[] = {
         { .name = "confirm", .kind = CONTRACT_TEXT, .required = true, .max = 40 },
 };
 
+static const struct contract_field RESTORE[] = {
+        { .name = "tenant_id", .kind = CONTRACT_UUID, .required = true },
+        { .name = "reason", .kind = CONTRACT_TEXT, .max = 500 },
+        { .name = "mode", .kind = CONTRACT_CHOICE, .required = true, .choices = "check|beside|in_place" },
+        { .name = "backup", .kind = CONTRACT_NAME, .max = 80 }, /* the file's name; the newest where it is missing */
+        { .name = "confirm", .kind = CONTRACT_TEXT, .max = 40 },
+};
+
 static const char *const TENANT_KEY[] = { "tenant_id", NULL };
 
 #define COMMAND_CONTRACT(command, list)                                                                                \
@@ -46,6 +54,7 @@ const struct contract TENANT_CONTRACTS[] = {
         COMMAND_CONTRACT("rotate_credentials", COMMAND),
         COMMAND_CONTRACT("retry", COMMAND),
         COMMAND_CONTRACT("backup", COMMAND),
+        COMMAND_CONTRACT("restore", RESTORE),
         COMMAND_CONTRACT("resend_invite", COMMAND),
         COMMAND_CONTRACT("invite_link", COMMAND),
         { .type = NULL },

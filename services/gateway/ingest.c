@@ -119,8 +119,7 @@ static void outcome_told(void *context, const json_t *operation)
 
 static void answer_unconfirmed(struct http_request *request, const struct ingest *ingest)
 {
-        http_answer_problem_more(request, 409, "not_confirmed", "confirm",
-                                 "deletion is protected: confirm must be the tenant's subdomain",
+        http_answer_problem_more(request, 409, "not_confirmed", "confirm", "confirm must be the tenant's subdomain",
                                  json_pack("{s:s}", "operation_id", ingest->operation.text));
 }
 

@@ -112,6 +112,7 @@ const struct http_route GATEWAY_ROUTES[] = {
         COMMAND("rotate-credentials", "rotate_credentials"),
         COMMAND("retry", "retry"),
         COMMAND("backup", "backup"),
+        COMMAND("restore", "restore", .confirmed = true),
         COMMAND("resend-invite", "resend_invite"),
         ROUTE("GET", "/api/stream", SCOPE_READ, stream_get, .query = STREAM_QUERY),
         ROUTE("GET", "/api/admin/inventory", SCOPE_ADMIN, inventory_get, .query = PAGE_QUERY),

@@ -174,8 +174,8 @@ static enum step_result learned(struct saga *saga, const struct pg_rows *rows, c
         return activity->then(saga);
 }
 
-static enum step_result store(struct saga *saga, const char *sql, json_t *what,
-                              enum step_result (*next)(struct saga *saga))
+enum step_result activity_store(struct saga *saga, const char *sql, json_t *what,
+                                enum step_result (*next)(struct saga *saga))
 {
         auto_free char *text = json_print(what);
 
@@ -186,12 +186,12 @@ static enum step_result store(struct saga *saga, const char *sql, json_t *what,
 
 enum step_result activity_learn_then(struct saga *saga, json_t *facts, enum step_result (*next)(struct saga *saga))
 {
-        return store(saga, SQL_LEARN, facts, next);
+        return activity_store(saga, SQL_LEARN, facts, next);
 }
 
 enum step_result activity_renew_secret(struct saga *saga, json_t *secret, enum step_result (*next)(struct saga *saga))
 {
-        return store(saga, SQL_RENEW, secret, next);
+        return activity_store(saga, SQL_RENEW, secret, next);
 }
 
 enum step_result activity_learn(struct saga *saga, json_t *facts)

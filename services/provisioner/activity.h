@@ -27,9 +27,10 @@ struct activity {
         int reply_status;              /* of the last HTTP call */
         json_t *reply;
         int64_t reply_retry_after;
-        bool reply_from_auth;                        /* the project's own Auth answered, not the provider */
-        struct err failed;                           /* what the step goes on to report when it was told */
-        enum step_result (*then)(struct saga *saga); /* what follows the call under way */
+        bool reply_from_auth;                           /* the project's own Auth answered, not the provider */
+        struct err failed;                              /* what the step goes on to report when it was told */
+        enum step_result (*then)(struct saga *saga);    /* what follows the call under way */
+        enum step_result (*dropped)(struct saga *saga); /* what follows when all of several databases are dropped */
         struct {
                 char *login; /* of which the door is shut, or NULL for the whole product's */
                 int looks;
@@ -69,6 +70,10 @@ enum step_result activity_learn(struct saga *saga, json_t *facts);
 enum step_result activity_done(struct saga *saga);
 /* The same, then goes on with next. */
 enum step_result activity_learn_then(struct saga *saga, json_t *facts, enum step_result (*next)(struct saga *saga));
+
+/* The same by another function of the catalog, which takes saga, fence, tenant and facts and gives the tenant anew. */
+enum step_result activity_store(struct saga *saga, const char *sql, json_t *facts,
+                                enum step_result (*next)(struct saga *saga));
 
 /* Puts a secret (takes it; see activity_seal) in the place of the one that is stored, as activity_learn_then does with
  * facts. For what another system gave us and has changed since. */

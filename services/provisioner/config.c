@@ -50,6 +50,11 @@ static const struct config_option OPTIONS[] = {
           0 },
         { "ARCHIVE_DIRECTORY", CONFIG_TEXT, CONFIG_REQUIRED, NULL, "Where encrypted backups and archives are written.",
           AT(archive_directory), 0, 0 },
+        { "ARCHIVE_CHECK_INTERVAL", CONFIG_DURATION, 0, "0s",
+          "How often the janitor has a tenant's newest backup restored, to prove that it can be, into a database that "
+          "is "
+          "dropped again; the tenants take turns. 0s: never.",
+          AT(archive_check_interval_ms), 0, 366 * MINUTES(24 * 60) },
         { "JANITOR_INTERVAL", CONFIG_DURATION, 0, "5m", "How often the provider is compared with the catalog.",
           AT(janitor_interval_ms), SECONDS(1), MINUTES(24 * 60) },
         { "ALERT_WEBHOOK", CONFIG_TEXT, CONFIG_SECRET, NULL, "Where alerts are posted as JSON.", AT(alert_webhook), 0,

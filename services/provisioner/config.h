@@ -14,7 +14,7 @@ struct provisioner_config {
         int64_t workers, app_connections, rotation_overlap_ms;
         char *smtp_url, *smtp_user, *smtp_password, *smtp_ca, *mail_directory, *mail_from;
         char *archive_directory;
-        int64_t janitor_interval_ms;
+        int64_t archive_check_interval_ms, janitor_interval_ms;
         char *alert_webhook, *alert_mail;
         char *supabase_api_url, *supabase_auth_url, *supabase_token, *supabase_organization, *supabase_region_group;
         char *supabase_prefix;

@@ -8,9 +8,28 @@
 struct activity;
 struct provisioner;
 
+/* Bringing a backup back, in the order of restore.c. A copy is the restore's own until it is put in the place of the
+ * tenant's database. */
+struct restore_driver {
+        /* An empty database of this attempt's own, beside the tenant's, with the tenant's logins; those of earlier
+         * attempts are dropped. Leaves its name in the saga's data as "copy", then goes on with next. */
+        enum step_result (*make_copy)(struct saga *saga, enum step_result (*next)(struct saga *saga));
+        /* It is proved: gives it the name that counts. */
+        enum step_result (*name_copy)(struct saga *saga);
+        /* Nobody writes into the tenant's database any more, if there is one. */
+        enum step_result (*close)(struct saga *saga);
+        /* In one transaction the copy takes the place of the tenant's database, which is kept under another name; and
+         * back. */
+        enum step_result (*swap)(struct saga *saga);
+        enum step_result (*swap_back)(struct saga *saga);
+        /* What the restore in hand does not need any more. all: whatever it has made, and is not in its place. */
+        enum step_result (*drop_copies)(struct saga *saga, bool all);
+};
+
 struct driver {
         const char *name;
-        bool dumps_as_admin; /* whom no tenant can keep from reading its database; else as its owner */
+        const struct restore_driver *restore; /* NULL where we cannot bring a backup back */
+        bool dumps_as_admin;                  /* whom no tenant can keep from reading its database; else as its owner */
         /* Looks the reserved name up; adopts what is there, creates what is not. */
         enum step_result (*create)(struct saga *saga);
         /* Waits until it can be used. */

@@ -16,6 +16,8 @@ static const char SQL_WATCH[] = "select watch_stuck()";
 static const char SQL_REFUSED[] = "select catalog.raise_alert('inventory:' || $1 || ':' || $2, null, 'the provider "
                                   "does not show what it has', $3)";
 
+static const char SQL_SAMPLE[] = "select sample_backup($1::bigint)";
+
 static const char SQL_REPORT[] = "select report_inventory($1, $2, $3::jsonb)";
 
 struct janitor {
@@ -90,6 +92,25 @@ static void prune(struct janitor *janitor)
         pg_pool_exec(service->catalog, SECONDS(30), SQL_PRUNE, NO_PARAMS, pruned, janitor);
 }
 
+static void sampled(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        (void)context;
+        (void)rows;
+        if (err != NULL)
+                log_warn("no backup could be chosen for a check", "error", err->message, NULL);
+}
+
+/* The catalog knows when the last one was, and whose turn it is. */
+static void sample_backup(struct janitor *janitor)
+{
+        int64_t interval = janitor->provisioner->config->archive_check_interval_ms;
+        auto_free char *ms = mem_printf("%lld", (long long)interval);
+
+        if (interval > 0)
+                pg_pool_exec(janitor->provisioner->service->catalog, SECONDS(30), SQL_SAMPLE, PARAMS(ms), sampled,
+                             NULL);
+}
+
 static void lease_answered(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct janitor *janitor = context;
@@ -101,6 +122,7 @@ static void lease_answered(void *context, const struct pg_rows *rows, const stru
                 pg_pool_exec(janitor->provisioner->service->catalog, SECONDS(10), SQL_WATCH, NO_PARAMS, house_kept,
                              NULL);
                 prune(janitor);
+                sample_backup(janitor);
         }
 }
 

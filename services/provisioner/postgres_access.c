@@ -43,6 +43,11 @@ struct pg_pool *postgres_admin(struct activity *activity)
         return servers_admin(activity->provisioner->servers, activity_database(activity, "server"));
 }
 
+struct pg_pool *postgres_files(struct activity *activity)
+{
+        return servers_files(activity->provisioner->servers, activity_database(activity, "server"));
+}
+
 /* The app may use what migrations make, and may not make or change anything itself. */
 enum step_result postgres_prepare(struct saga *saga)
 {

@@ -4,14 +4,22 @@
 #include "common/pg/pool.h"
 #include "services/provisioner/driver.h"
 
+#define POSTGRES_FILES_STATEMENT   MINUTES(5) /* creating and dropping a database copies and removes files */
+#define POSTGRES_OWNER_CONNECTIONS 10
+
 /* To the server's own database; NULL where the tenant's server is not configured. Borrowed. */
 struct pg_pool *postgres_admin(struct activity *activity);
+/* The same, for statements that take long. */
+struct pg_pool *postgres_files(struct activity *activity);
 /* Where it is not: returns -ERR_BUSY and says so in *err; or waits until it is. */
 int postgres_server_unknown(const struct activity *activity, struct err *err);
 enum step_result postgres_no_server(struct saga *saga);
 
 /* "tenantry TENANT GENERATION": how the comments on its database and roles begin. The caller frees. */
 char *postgres_mark(const struct activity *activity);
+/* Makes the owner's login, with its stored password. Returns 0 and *ret, or why that cannot be read; the caller frees.
+ */
+int postgres_owner_sql(const struct activity *activity, char **ret, struct err *err);
 
 enum step_result postgres_prepare(struct saga *saga);
 enum step_result postgres_create_admin(struct saga *saga);

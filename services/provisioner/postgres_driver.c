@@ -10,16 +10,15 @@
 #include "services/provisioner/postgres_access.h"
 #include "services/provisioner/postgres_door.h"
 #include "services/provisioner/postgres_inventory.h"
+#include "services/provisioner/postgres_restore.h"
 #include "services/provisioner/postgres_roles.h"
 #include "services/provisioner/servers.h"
 
 #include <string.h>
 
-#define FILES_STATEMENT   MINUTES(5) /* creating and dropping a database copies and removes files */
-#define OWNER_CONNECTIONS 10
-#define AWAY_AFTER        SECONDS(30) /* a server without a connection for so long, not one that only restarts */
-#define LOOK_LIMIT        MINUTES(10)
-#define MOVES_MOST        5
+#define AWAY_AFTER SECONDS(30) /* a server without a connection for so long, not one that only restarts */
+#define LOOK_LIMIT MINUTES(10)
+#define MOVES_MOST 5
 
 /* The newest database that bears the tenant's mark. */
 static const char SQL_NEWEST[] = "select substring(mark from '^tenantry [0-9a-f-]{36} ([0-9]+)')::int as generation "
@@ -37,11 +36,6 @@ static bool is_ours(const char *found, const char *mark)
         size_t length = strlen(mark);
 
         return found != NULL && strncmp(found, mark, length) == 0 && (found[length] == ' ' || found[length] == '\0');
-}
-
-static struct pg_pool *files_pool(struct activity *activity)
-{
-        return servers_files(activity->provisioner->servers, activity_database(activity, "server"));
 }
 
 static enum step_result granted(struct saga *saga, const struct pg_rows *rows, const struct err *err)
@@ -69,7 +63,8 @@ static enum step_result grant_rights(struct saga *saga)
                          "where datname = '%1$s') then comment on database %1$s is '%2$s %4$s'; end if; "
                          "alter database %1$s connection limit %3$lld; "
                          "end $tenantry$",
-                         name, mark, 2 * (long long)activity->provisioner->config->app_connections + OWNER_CONNECTIONS,
+                         name, mark,
+                         2 * (long long)activity->provisioner->config->app_connections + POSTGRES_OWNER_CONNECTIONS,
                          activity_database(activity, "reservation"));
         return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, granted);
 }
@@ -116,34 +111,43 @@ static enum step_result roles_made(struct saga *saga, const struct pg_rows *rows
         /* Nobody but the owner gets in while public rights are not revoked yet. */
         sql = mem_printf("create database %1$s template template0 encoding 'UTF8' owner %1$s_owner connection limit 0",
                          name);
-        return saga_query_for(saga, files_pool(activity), FILES_STATEMENT, sql, NO_PARAMS, database_created);
+        return saga_query_for(saga, postgres_files(activity), POSTGRES_FILES_STATEMENT, sql, NO_PARAMS,
+                              database_created);
+}
+
+int postgres_owner_sql(const struct activity *activity, char **ret, struct err *err)
+{
+        auto_free char *verifier = NULL, *mark = postgres_mark(activity);
+        auto_secret char *password = NULL;
+        int rc = activity_secret(activity, "owner_password", activity_generation(activity), &password, err);
+
+        if (rc < 0)
+                return rc;
+        verifier = scram_verifier(password);
+        *ret = mem_printf("do $tenantry$ begin "
+                          "if not exists (select from pg_roles where rolname = '%1$s_owner') then create role "
+                          "%1$s_owner; end if; "
+                          "alter role %1$s_owner login connection limit %2$d password '%3$s'; "
+                          "comment on role %1$s_owner is '%4$s'; "
+                          "grant %1$s_app_a to %1$s_owner; " /* who dumps must read what the app made: large objects */
+                          "if not (select rolsuper from pg_roles where rolname = current_user) then "
+                          "execute 'grant %1$s_owner to ' || quote_ident(current_user); end if; "
+                          "end $tenantry$",
+                          activity_database(activity, "name"), POSTGRES_OWNER_CONNECTIONS, verifier, mark);
+        return 0;
 }
 
 static enum step_result app_login_made(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
-        struct activity *activity = activity_of(saga);
-        const char *name = activity_database(activity, "name");
-        auto_free char *verifier = NULL, *mark = postgres_mark(activity), *sql = NULL;
-        auto_secret char *password = NULL;
+        auto_free char *sql = NULL;
         struct err failed;
 
         (void)rows;
         if (err != NULL)
                 return saga_retry(saga, err);
-        if (activity_secret(activity, "owner_password", activity_generation(activity), &password, &failed) < 0)
+        if (postgres_owner_sql(activity_of(saga), &sql, &failed) < 0)
                 return saga_retry(saga, &failed);
-        verifier = scram_verifier(password);
-        sql = mem_printf("do $tenantry$ begin "
-                         "if not exists (select from pg_roles where rolname = '%1$s_owner') then create role "
-                         "%1$s_owner; end if; "
-                         "alter role %1$s_owner login connection limit %2$d password '%3$s'; "
-                         "comment on role %1$s_owner is '%4$s'; "
-                         "grant %1$s_app_a to %1$s_owner; " /* who dumps must read what the app made: large objects */
-                         "if not (select rolsuper from pg_roles where rolname = current_user) then "
-                         "execute 'grant %1$s_owner to ' || quote_ident(current_user); end if; "
-                         "end $tenantry$",
-                         name, OWNER_CONNECTIONS, verifier, mark);
-        return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, roles_made);
+        return saga_query_on(saga, postgres_admin(activity_of(saga)), sql, NO_PARAMS, roles_made);
 }
 
 static enum step_result make_roles(struct saga *saga)
@@ -331,7 +335,8 @@ static enum step_result drop_cleared(struct saga *saga)
         auto_free char *sql =
                 mem_printf("drop database if exists %s with (force)", activity_database(activity, "name"));
 
-        return saga_query_for(saga, files_pool(activity), FILES_STATEMENT, sql, NO_PARAMS, database_dropped);
+        return saga_query_for(saga, postgres_files(activity), POSTGRES_FILES_STATEMENT, sql, NO_PARAMS,
+                              database_dropped);
 }
 
 /* By name and marker: a database of that name without our marker is somebody else's. Where ours was never finished that
@@ -360,6 +365,15 @@ static enum step_result marker_arrived(struct saga *saga, const struct pg_rows *
         return postgres_door_clear(saga, NULL, drop_cleared);
 }
 
+static enum step_result look_at_marker(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+
+        return saga_query_on(saga, postgres_admin(activity), SQL_FIND, PARAMS(activity_database(activity, "name")),
+                             marker_arrived);
+}
+
+/* With what was restored beside it: the logins own that too. */
 static enum step_result drop(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
@@ -369,12 +383,12 @@ static enum step_result drop(struct saga *saga)
         if (postgres_admin(activity) == NULL)
                 return postgres_no_server(saga);
         activity_disconnect(activity);
-        return saga_query_on(saga, postgres_admin(activity), SQL_FIND, PARAMS(activity_database(activity, "name")),
-                             marker_arrived);
+        return postgres_drop_all_copies(saga, look_at_marker);
 }
 
 const struct driver POSTGRES_DRIVER = {
         .name = "postgres",
+        .restore = &POSTGRES_RESTORE,
         .dumps_as_admin = true,
         .prepare_dump = postgres_prepare_dump,
         .create = create,

@@ -31,12 +31,16 @@ static void databases_listed(void *context, const struct pg_rows *rows, const st
         struct look *look = context;
         json_t *list = err ? NULL : json_array();
 
-        for (int row = 0; err == NULL && row < pg_rows_count(rows); row++)
-                json_array_append_new(list, json_pack("{s:s, s:s?, s:s?, s:I, s:b}", "name", pg_text(rows, row, "name"),
-                                                      "status", pg_text(rows, row, "status"), "tenant_id",
-                                                      pg_text(rows, row, "tenant_id"), "generation",
-                                                      (json_int_t)pg_int(rows, row, "generation"), "open",
-                                                      pg_bool(rows, row, "open")));
+        for (int row = 0; err == NULL && row < pg_rows_count(rows); row++) {
+                json_t *found = json_pack("{s:s, s:s?, s:s?, s:b}", "name", pg_text(rows, row, "name"), "status",
+                                          pg_text(rows, row, "status"), "tenant_id", pg_text(rows, row, "tenant_id"),
+                                          "open", pg_bool(rows, row, "open"));
+
+                if (pg_text(rows, row, "generation") != NULL) /* else it is no tenant's database, or a copy of one */
+                        json_object_set_new(found, "generation",
+                                            json_integer((json_int_t)pg_int(rows, row, "generation")));
+                json_array_append_new(list, found);
+        }
         look->shown(look->context, look->server, list, err);
         if (err == NULL && !look->provisioner->service->stopping)
                 pg_pool_exec(servers_admin(look->provisioner->servers, look->server), STATEMENT,

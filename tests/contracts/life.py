@@ -119,6 +119,7 @@ def be_delayed(stack: Stack, api: RecordingApi, tenant: str) -> None:
         archive.unlink()
         away.rename(archive)
     assert api.wait_operation(operation)["state"] == "succeeded"
+    done(api, tenant, "restore", {"mode": "beside"})
 
 
 def be_wrong(stack: Stack, api: RecordingApi, callers: dict[str, RecordingApi], tenant: str) -> None:

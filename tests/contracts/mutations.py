@@ -38,6 +38,11 @@ IDS = [
 def values(field: str, by: dict[str, Any]) -> Iterator[Any]:
     yield from WRONG_KINDS
     yield from TEXTS
+    if "enum" in by:
+        for choice in by["enum"]:
+            yield from (choice, choice.upper(), choice[:-1], f"{choice}x", f" {choice}", f"{choice}|{choice}")
+        yield from ("|".join(by["enum"]), "|", "a" * 1000)
+        return
     for size in sorted({by.get("minLength", 1), by["maxLength"]}):
         for length in (size - 1, size, size + 1):
             yield "a" * length

@@ -39,9 +39,13 @@ NEVER = {
         "identity_": "the gateway opens no tenant's database",
         "migration_": "the gateway opens no tenant's database",
         "backup_": "the gateway opens no tenant's database",
+        "restore_": "the gateway opens no tenant's database",
         "mail_": "the gateway sends no mail",
     },
-    "provisioner": {"gateway_": "the provisioner takes no requests"},
+    "provisioner": {
+        "gateway_": "the provisioner takes no requests",
+        "restore_": "needs a backup first: test_restore.py lets it die there",
+    },
 }
 
 # Failpoints every step passes: also somewhere in the middle of three provisionings.

@@ -52,7 +52,8 @@ def parts_of(app: Api, tenant: str) -> dict[str, Any]:
 
 
 def ended(api: Api, tenant: str, command: str) -> dict[str, Any]:
-    body = {"confirm": api.tenant(tenant)["slug"]} if command == "deprovision" else None
+    confirm = {"confirm": api.tenant(tenant)["slug"]}
+    body = {"deprovision": confirm, "restore": {"mode": "in_place", **confirm}}.get(command)
     answer = api.command(tenant, command, body)
     assert answer.status == 202, (command, answer)
     return api.wait_operation(answer.json["operation_id"])
@@ -72,7 +73,16 @@ def test_the_documented_hardening_keeps_tenants_out_and_lets_the_admin_in(
     for database in ("postgres", "template1"):
         with pytest.raises(psycopg.OperationalError, match="permission denied"):
             psycopg.connect(**{**mine, "dbname": database})
-    for command in ("suspend", "resume", "rotate-credentials", "backup", "archive", "deprovision"):
+    for command in (
+        "suspend",
+        "resume",
+        "rotate-credentials",
+        "backup",
+        "restore",
+        "archive",
+        "restore",
+        "deprovision",
+    ):
         succeeds(api, tenant, command)
 
 

@@ -30,7 +30,7 @@ GOOD = {"company": "Good Shop", "email": "good@shop.test"}
 NOBODY = "00000000-0000-4000-8000-000000000000"
 NO_SUCH_DAY = f"9999-99-99 99:99:99.999999 {NOBODY}"
 COMMANDS = (
-    "suspend", "resume", "archive", "deprovision", "rotate-credentials", "retry", "backup", "resend-invite",
+    "suspend", "resume", "archive", "deprovision", "rotate-credentials", "retry", "backup", "restore", "resend-invite",
 )  # fmt: skip
 
 # method, path, scopes that may (None: everybody)

@@ -14,6 +14,8 @@
 
 static const char *good_value(const struct contract_field *field)
 {
+        static char choice[40];
+
         switch (field->kind) {
         case CONTRACT_TEXT:
                 return "Corner Pharmacy";
@@ -25,6 +27,9 @@ static const char *good_value(const struct contract_field *field)
                 return "corner-1";
         case CONTRACT_NAME:
                 return "starter";
+        case CONTRACT_CHOICE:
+                snprintf(choice, sizeof(choice), "%.*s", (int)strcspn(field->choices, "|"), field->choices);
+                return choice;
         default:
                 break;
         }
@@ -149,7 +154,7 @@ static void check_length(const struct contract *contract, const struct contract_
                                 buf_add_text(&value, "a");
                 }
                 json_set_text(data, field->name, value.data);
-                if (more == 0 && field->kind != CONTRACT_UUID)
+                if (more == 0 && field->kind != CONTRACT_UUID && field->kind != CONTRACT_CHOICE)
                         assert_accepted(contract, data);
                 else
                         assert_refused(contract, data, field->name);
@@ -281,6 +286,7 @@ static const struct contract_field RUN[] = {
         { .name = "run_id", .kind = CONTRACT_UUID, .required = true },
         { .name = "rate", .kind = CONTRACT_NUMBER, .least = 0, .most = 1 },
         { .name = "dry_run", .kind = CONTRACT_BOOLEAN },
+        { .name = "order", .kind = CONTRACT_CHOICE, .choices = "first|last|by_name" },
         { .name = "labels", .kind = CONTRACT_LIST, .max = 2, .fields = &LABEL },
         { .name = "waves", .kind = CONTRACT_LIST, .max = 3, .fields = &A_WAVE },
 };
@@ -317,6 +323,13 @@ static void test_numbers_truths_lists_and_objects_are_checked_to_the_bottom(void
                 { "{\"rate\": -1}", "rate" },
                 { "{\"rate\": \"0\"}", "rate" },
                 { "{\"dry_run\": 0}", "dry_run" },
+                { "{\"order\": \"first\"}", NULL },
+                { "{\"order\": \"by_name\"}", NULL },
+                { "{\"order\": \"by\"}", "order" },
+                { "{\"order\": \"lastly\"}", "order" },
+                { "{\"order\": \"first|last\"}", "order" },
+                { "{\"order\": \"\"}", "order" },
+                { "{\"order\": \"|\"}", "order" },
                 { "{\"dry_run\": null}", "dry_run" },
                 { "{\"labels\": \"a\"}", "labels" },
                 { "{\"labels\": [\"a\", \"b\", \"c\"]}", "labels" },
