@@ -56,6 +56,7 @@ void pg_error_of_result(const struct pg_conn *conn, const PGresult *result, stru
 {
         const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
         const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+        enum err_class class;
         char message[320];
 
         if (state == NULL || PQstatus(conn->pq) == CONNECTION_BAD) {
@@ -64,7 +65,11 @@ void pg_error_of_result(const struct pg_conn *conn, const PGresult *result, stru
                 return;
         }
         copy_message(message, sizeof(message), text);
-        err_set(err, class_of_sqlstate(state), state, "PostgreSQL: %s (SQLSTATE %s)", message, state);
+        class = class_of_sqlstate(state);
+        /* Two at once changed the same role or database: PostgreSQL has no better name for it. */
+        if (strcmp(state, "XX000") == 0 && strstr(message, "tuple concurrently ") != NULL)
+                class = ERR_BUSY;
+        err_set(err, class, state, "PostgreSQL: %s (SQLSTATE %s)", message, state);
 }
 
 bool pg_cannot_run(const struct err *err)

@@ -7,10 +7,14 @@
 
 #define CONNECT_TIMEOUT SECONDS(8)
 #define PROOF_TIMEOUT   SECONDS(8)
+#define MENDS_MOST      5
 
-static const char SQL_LEARN[] = "select learn($1::uuid, $2::bigint, $3::uuid, $4::jsonb) as facts";
+/* Whoever works for a catalog that fell back may have the fence of a step that is still to be done there. */
+static const char SQL_LEARN[] = "select learn($1::uuid, $2::bigint, $3::uuid, $4::jsonb) as facts "
+                                "from saga_at($1::uuid, $2::bigint, $5)";
 
-static const char SQL_RENEW[] = "select renew_secret($1::uuid, $2::bigint, $3::uuid, $4::jsonb) as facts";
+static const char SQL_RENEW[] = "select renew_secret($1::uuid, $2::bigint, $3::uuid, $4::jsonb) as facts "
+                                "from saga_at($1::uuid, $2::bigint, $5)";
 
 static const char SQL_IDENTITY[] = "select tenant_id, generation from tenantry.identity";
 
@@ -55,10 +59,57 @@ void activity_disconnect(struct activity *activity)
         migration_job_free(TAKE_PTR(activity->migration));
 }
 
+enum step_result activity_lost(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+        struct err lost;
+
+        if (activity->if_gone != NULL)
+                return activity->if_gone(saga);
+        err_set(&lost, ERR_PERMANENT, "database_lost",
+                "the tenant's database is not on its server any more, or is as it was before anybody used it: restore "
+                "it "
+                "and retry, or deprovision the tenant");
+        return saga_fail(saga, &lost);
+}
+
+bool activity_may_make_again(const struct activity *activity)
+{
+        bool first = strcmp(activity_tenant(activity, "state"), "provisioning") == 0;
+
+        return first && (!json_flag(json_object_get(activity->facts, "database"), "adopted") ||
+                         json_flag(saga_data(activity->saga), "unused"));
+}
+
+/* Whether the error tells that something is not there which was made before, as on a server that fell back in time (a
+ * standby took over that lacked the last seconds). A login with another password is no better than none. */
+static bool tells_of_loss(const struct err *err)
+{
+        static const char *const codes[] = { "3D000", "3F000", "42704", "42P01", "28P01", "28000" };
+
+        if (err->class == ERR_GONE || (err->class == ERR_AUTH && strcmp(err->code, "connect_failed") == 0))
+                return true;
+        for (size_t i = 0; i < ARRAY_SIZE(codes); i++)
+                if (strcmp(err->code, codes[i]) == 0)
+                        return true;
+        return false;
+}
+
 enum step_result activity_retry(struct saga *saga, const struct err *err)
 {
-        activity_disconnect(activity_of(saga));
-        return saga_retry(saga, err);
+        struct activity *activity = activity_of(saga);
+        int64_t mends = json_number(saga_data(saga), "mends", 0);
+        struct err busy = *err;
+
+        activity_disconnect(activity);
+        if (strcmp(err->code, "42710") == 0 || strcmp(err->code, "23505") == 0) {
+                busy.class = ERR_BUSY; /* made at this moment by a worker that the catalog has forgotten */
+                return saga_retry(saga, &busy);
+        }
+        if (!tells_of_loss(err) || activity->driver->mend == NULL || saga_is_undoing(saga) || mends == MENDS_MOST)
+                return saga_retry(saga, err);
+        json_object_set_new(saga_data(saga), "mends", json_integer(mends + 1));
+        return activity->driver->mend(saga, err);
 }
 
 void activity_begin_work(struct activity *activity, void *work, void (*abandon)(void *work))
@@ -179,7 +230,9 @@ static enum step_result store(struct saga *saga, const char *sql, json_t *what,
 
         json_decref(what);
         activity_of(saga)->then = next;
-        return saga_query(saga, sql, PARAMS(saga_id(saga), saga_fence(saga), saga_tenant(saga), text), learned);
+        return saga_query(saga, sql,
+                          PARAMS(saga_id(saga), saga_fence(saga), saga_tenant(saga), text, saga_step_name(saga)),
+                          learned);
 }
 
 enum step_result activity_learn_then(struct saga *saga, json_t *facts, enum step_result (*next)(struct saga *saga))
@@ -214,21 +267,23 @@ static enum step_result identity_arrived(struct saga *saga, const struct pg_rows
         return saga_fail(saga, &wrong);
 }
 
+static enum step_result not_connected(struct saga *saga, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+
+        activity_disconnect(activity);
+        if (err->class == ERR_GONE && activity->if_gone != NULL)
+                return activity->if_gone(saga);
+        return activity_retry(saga, err);
+}
+
 static enum step_result connected_unmarked(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
 
         if (err == NULL)
                 return activity->then(saga);
-        activity_disconnect(activity);
-        if (err->class == ERR_GONE && activity->if_gone != NULL)
-                return activity->if_gone(saga);
-        if (err->class == ERR_AUTH && activity->driver->recover_login &&
-            !json_flag(saga_data(saga), "login_recovered")) {
-                json_object_set_new(saga_data(saga), "login_recovered", json_true()); /* once */
-                return activity->driver->recover_login(saga);
-        }
-        return saga_retry(saga, err);
+        return not_connected(saga, err);
 }
 
 static enum step_result connected(struct saga *saga, const struct err *err)
@@ -237,10 +292,7 @@ static enum step_result connected(struct saga *saga, const struct err *err)
 
         if (err == NULL)
                 return saga_script(saga, activity->conn, PROOF_TIMEOUT, SQL_IDENTITY, identity_arrived);
-        activity_disconnect(activity);
-        if (err->class == ERR_GONE && activity->if_gone != NULL)
-                return activity->if_gone(saga);
-        return saga_retry(saga, err);
+        return not_connected(saga, err);
 }
 
 static void connection_opened(void *context, const struct err *err)

@@ -25,12 +25,16 @@ struct driver {
         /* Rotation: the login of the next generation works beside the old one; then the old one ends. */
         enum step_result (*set_next_login)(struct saga *saga);
         enum step_result (*end_old_login)(struct saga *saga);
+        /* Looks for what was made before and sets its logins as the catalog knows them; activity_lost where it is gone.
+         * NULL = the provider does not lose anything. */
+        enum step_result (*find_again)(struct saga *saga);
         /* Deletes database or project after proof that it is this tenant's. */
         enum step_result (*drop)(struct saga *saga);
         /* Makes the link a person is sent to after clicking ours, and learns it with link_made. */
         enum step_result (*make_link)(struct saga *saga);
-        /* The stored owner password was refused: sets it anew at the provider. NULL where that cannot be. */
-        enum step_result (*recover_login)(struct saga *saga);
+        /* What the catalog knows of was missing, or a stored password was refused (err, borrowed): sets right what may
+         * be, and the step begins again; else saga_retry with err. A few times in a saga. NULL where nothing can be. */
+        enum step_result (*mend)(struct saga *saga, const struct err *err);
         /* Shows all that the provider has of ours, place by place: shown gets a server's name (or "") and a list of
          * {name, tenant_id?, generation?, cost?, open?, status?}, which it takes; or an error. open: the app can log
          * in; status: the provider's word, where it is not a healthy one. */

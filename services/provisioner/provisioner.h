@@ -28,4 +28,4 @@ struct provisioner {
 };
 
 /* The kinds of sagas, each in the file of its name. */
-extern const struct saga_kind PROVISION, DEPROVISION, ARCHIVE, ACCESS, ROTATE, RETIRE, BACKUP, INVITE, LINK;
+extern const struct saga_kind PROVISION, DEPROVISION, ARCHIVE, ACCESS, ROTATE, RETIRE, BACKUP, INVITE, LINK, VERIFY;

@@ -157,12 +157,15 @@ static enum step_result password_set(struct saga *saga, const struct err *err)
         return saga_wait(saga, PASSWORD_DELAY); /* a wrong password too often gets our address banned */
 }
 
-enum step_result supabase_recover_login(struct saga *saga)
+enum step_result supabase_mend(struct saga *saga, const struct err *met)
 {
         struct activity *activity = activity_of(saga);
         auto_secret char *password = NULL;
         struct err err;
 
+        if (met->class != ERR_AUTH || json_flag(saga_data(saga), "login_recovered"))
+                return saga_retry(saga, met);
+        json_object_set_new(saga_data(saga), "login_recovered", json_true()); /* once */
         if (activity_secret(activity, "owner_password", activity_generation(activity), &password, &err) < 0)
                 return saga_retry(saga, &err);
         return supabase_call(saga,

@@ -4,7 +4,7 @@
 #include "services/provisioner/driver.h"
 
 enum step_result supabase_read_connection(struct saga *saga);
-enum step_result supabase_recover_login(struct saga *saga);
+enum step_result supabase_mend(struct saga *saga, const struct err *met);
 /* Reads the service key again and stores it in the place of the former one; supabase_key_renewed follows. */
 enum step_result supabase_renew_key(struct saga *saga);
 int supabase_target(struct activity *activity, bool as_admin, struct pg_target *target, char **ret_keep,

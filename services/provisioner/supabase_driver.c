@@ -407,6 +407,6 @@ const struct driver SUPABASE_DRIVER = {
         .drop = drop,
         .make_link = supabase_make_link,
         .take_inventory = supabase_take_inventory,
-        .recover_login = supabase_recover_login,
+        .mend = supabase_mend,
         .target = supabase_target,
 };
