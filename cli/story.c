@@ -21,6 +21,7 @@ static const struct rule ACTIVITY_RULES[] = {
         { "access", "the access wanted differs from the access applied" },
         { "rotate", "fewer rotations are applied than wanted" },
         { "retire", "the old login's overlap is over" },
+        { "verify", "its server went on in another life: what it should have is looked for" },
         { "backup", "fewer backups are done than wanted" },
         { "restore", "fewer restores are done than wanted" },
         { "invite", "fewer invitations are sent than wanted" },

@@ -14,7 +14,7 @@ enum step_result {
         STEP_RETRY,   /* failed, may work later (saga_retry) */
         STEP_HOLD,    /* waits until somebody mends what is ours (saga_hold) */
         STEP_FAIL,    /* failed for good (saga_fail) */
-        STEP_RESTART, /* from the first step again, with other facts; only before the point of no return */
+        STEP_RESTART, /* from the first step again, with other facts or because what was made is gone; not in an undo */
 };
 
 struct saga;
@@ -59,6 +59,10 @@ const char *saga_tenant(const struct saga *saga);
 const char *saga_fence(const struct saga *saga); /* as decimal text, for statements */
 void *saga_state(const struct saga *saga);
 int saga_attempt(const struct saga *saga);
+/* The step it stands at, for statements that must not run for another. */
+const char *saga_step_name(const struct saga *saga);
+/* On its way back. */
+bool saga_is_undoing(const struct saga *saga);
 /* Business milliseconds since the step was first begun. */
 int64_t saga_step_age(const struct saga *saga);
 struct service *saga_service(const struct saga *saga);

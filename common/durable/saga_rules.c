@@ -37,7 +37,7 @@ struct saga_decision saga_decide(const struct saga_kind *kind, const struct saga
         case STEP_FAIL:
                 return fail(kind, at);
         case STEP_RESTART:
-                assert(!at->undoing && at->step < kind->no_return);
+                assert(!at->undoing);
                 return (struct saga_decision){ .move = SAGA_ADVANCE, .to = 0 };
         case STEP_PENDING:
                 break;

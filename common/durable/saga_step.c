@@ -31,6 +31,16 @@ int saga_attempt(const struct saga *saga)
         return saga->at.attempt;
 }
 
+const char *saga_step_name(const struct saga *saga)
+{
+        return saga->kind->steps[saga->at.step].name;
+}
+
+bool saga_is_undoing(const struct saga *saga)
+{
+        return saga->at.undoing;
+}
+
 int64_t saga_step_age(const struct saga *saga)
 {
         return saga->at.step_age_ms;

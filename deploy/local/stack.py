@@ -238,6 +238,11 @@ class Stack:
             }
         ]
 
+    @property
+    def tenant_postgres(self) -> PostgresServer:
+        """Where the postgres driver makes tenants' databases."""
+        return self.postgres
+
     def _supabase_environment(self) -> dict[str, str]:
         if self.driver != "supabase":
             return {}

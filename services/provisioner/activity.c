@@ -8,10 +8,14 @@
 #define CONNECT_TIMEOUT SECONDS(8)
 #define PROOF_TIMEOUT   SECONDS(8)
 #define LOGIN_DELAY     SECONDS(30) /* a wrong password too often gets our address banned */
+#define MENDS_MOST      5
 
-static const char SQL_LEARN[] = "select learn($1::uuid, $2::bigint, $3::uuid, $4::jsonb) as facts";
+/* Whoever works for a catalog that fell back may have the fence of a step that is still to be done there. */
+static const char SQL_LEARN[] = "select learn($1::uuid, $2::bigint, $3::uuid, $4::jsonb) as facts "
+                                "from saga_at($1::uuid, $2::bigint, $5)";
 
-static const char SQL_RENEW[] = "select renew_secret($1::uuid, $2::bigint, $3::uuid, $4::jsonb) as facts";
+static const char SQL_RENEW[] = "select renew_secret($1::uuid, $2::bigint, $3::uuid, $4::jsonb) as facts "
+                                "from saga_at($1::uuid, $2::bigint, $5)";
 
 static const char SQL_IDENTITY[] = "select tenant_id, generation from tenantry.identity";
 
@@ -56,10 +60,57 @@ void activity_disconnect(struct activity *activity)
         migration_job_free(TAKE_PTR(activity->migration));
 }
 
+enum step_result activity_lost(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+        struct err lost;
+
+        if (activity->if_gone != NULL)
+                return activity->if_gone(saga);
+        err_set(&lost, ERR_PERMANENT, "database_lost",
+                "the tenant's database is not on its server any more, or is as it was before anybody used it: bring it "
+                "back (tenantry archive restore), or deprovision the tenant");
+        return saga_fail(saga, &lost);
+}
+
+bool activity_may_make_again(const struct activity *activity)
+{
+        bool first = strcmp(activity_tenant(activity, "state"), "provisioning") == 0;
+
+        return first && (!json_flag(json_object_get(activity->facts, "database"), "adopted") ||
+                         json_flag(saga_data(activity->saga), "unused"));
+}
+
+/* Whether the error tells that something is not there which was made before, as on a server that fell back in time (a
+ * standby took over that lacked the last seconds). A login with another password is no better than none. */
+static bool tells_of_loss(const struct err *err)
+{
+        static const char *const codes[] = { "3D000", "3F000", "42704", "42P01", "28P01", "28000" };
+
+        if (err->class == ERR_GONE || (err->class == ERR_AUTH && strcmp(err->code, "connect_failed") == 0))
+                return true;
+        for (size_t i = 0; i < ARRAY_SIZE(codes); i++)
+                if (strcmp(err->code, codes[i]) == 0)
+                        return true;
+        return false;
+}
+
 enum step_result activity_retry(struct saga *saga, const struct err *err)
 {
-        activity_disconnect(activity_of(saga));
-        return saga_retry(saga, err);
+        struct activity *activity = activity_of(saga);
+        int64_t mends = json_number(saga_data(saga), "mends", 0);
+        struct err busy = *err;
+
+        activity_disconnect(activity);
+        if (strcmp(err->code, "42710") == 0 || strcmp(err->code, "23505") == 0) {
+                busy.class = ERR_BUSY; /* made at this moment by a worker that the catalog has forgotten */
+                return saga_retry(saga, &busy);
+        }
+        if (!tells_of_loss(err) || activity->driver->mend == NULL || activity->elsewhere || saga_is_undoing(saga) ||
+            mends == MENDS_MOST)
+                return saga_retry(saga, err);
+        json_object_set_new(saga_data(saga), "mends", json_integer(mends + 1));
+        return activity->driver->mend(saga, err);
 }
 
 void activity_begin_work(struct activity *activity, void *work, void (*abandon)(void *work))
@@ -181,7 +232,9 @@ enum step_result activity_store(struct saga *saga, const char *sql, json_t *what
 
         json_decref(what);
         activity_of(saga)->then = next;
-        return saga_query(saga, sql, PARAMS(saga_id(saga), saga_fence(saga), saga_tenant(saga), text), learned);
+        return saga_query(saga, sql,
+                          PARAMS(saga_id(saga), saga_fence(saga), saga_tenant(saga), text, saga_step_name(saga)),
+                          learned);
 }
 
 enum step_result activity_learn_then(struct saga *saga, json_t *facts, enum step_result (*next)(struct saga *saga))
@@ -246,7 +299,7 @@ static enum step_result find_again(struct saga *saga, const struct err *err)
         bool known = way != NULL && strcmp(way, "known") == 0;
 
         if (activity->driver->find_again == NULL)
-                return saga_retry(saga, err);
+                return activity_retry(saga, err);
         set_way(saga, known ? NULL : "sought");
         if (known)
                 return saga_retry(saga, err);

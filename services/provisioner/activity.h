@@ -16,6 +16,8 @@ struct activity {
         json_t *facts;        /* provisioner.saga_context, as of the last look */
         struct pg_conn *conn; /* to the tenant's database, or NULL */
         bool conn_is_admin;
+        bool mending;   /* the driver sets right what was missing; then the step begins again */
+        bool elsewhere; /* what is connected to is not what the catalog knows of: nothing there is mended */
         enum step_result (*if_gone)(struct saga *saga); /* goes on where there is no database to connect to; or NULL */
         enum step_result (*if_paused)(struct saga *saga); /* where the provider lets nobody connect; or NULL */
         struct migration_job *migration;
@@ -89,4 +91,12 @@ enum step_result activity_unreachable(struct saga *saga);
 /* For find_again: the way is another one; the step begins anew with it. */
 enum step_result activity_found_again(struct saga *saga);
 /* saga_retry after a statement on that connection failed: it may stand in a transaction, and is not used again. */
+/* saga_retry after a statement of ours on that connection, or on the server, failed: the connection may stand in a
+ * transaction, and is not used again. Where the error tells that something is not there any more which the catalog
+ * knows of, the driver looks for it first. */
 enum step_result activity_retry(struct saga *saga, const struct err *err);
+/* The database is gone, and somebody may have used it: the saga fails, and says what a person can do (or if_gone goes
+ * on). */
+enum step_result activity_lost(struct saga *saga);
+/* Whether what this saga has made can be made again if it is gone: nobody was ever told of it. */
+bool activity_may_make_again(const struct activity *activity);

@@ -48,6 +48,9 @@ struct driver {
         /* On a connection that may dump: makes everything readable for it, where the tenant could say no, then goes on.
          * NULL where nothing is to be done. */
         enum step_result (*prepare_dump)(struct saga *saga, enum step_result (*next)(struct saga *saga));
+        /* Looks for what was made before and sets its logins as the catalog knows them; activity_lost where it is gone.
+         * NULL = the provider does not lose anything. */
+        enum step_result (*look_again)(struct saga *saga);
         /* Deletes database or project after proof that it is this tenant's. */
         enum step_result (*drop)(struct saga *saga);
         /* Makes the link a person is sent to after clicking ours, and learns it with link_made. */
@@ -58,6 +61,9 @@ struct driver {
          * anew) or cannot be reached at all (then activity's if_gone or if_paused goes on). Else ends with
          * activity_unreachable. NULL where nobody can be asked. */
         enum step_result (*find_again)(struct saga *saga);
+        /* What the catalog knows of was missing, or a stored password was refused (err, borrowed): sets right what may
+         * be, and the step begins again; else saga_retry with err. A few times in a saga. NULL where nothing can be. */
+        enum step_result (*mend)(struct saga *saga, const struct err *err);
         /* Shows all that the provider has of ours, place by place: shown gets a server's name (or "") and a list of
          * {name, tenant_id?, generation?, cost?, open?, status?}, which it takes; or an error. open: the app can log
          * in; status: the provider's word, where it is not a healthy one. */

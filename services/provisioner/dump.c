@@ -15,7 +15,8 @@
 #define LOCKED_DELAY MINUTES(1)                /* one that waited for a lock has not done any */
 #define LOCK_WAIT    "--lock-wait-timeout=10s" /* it keeps a place from the other dumps meanwhile */
 
-static const char SQL_RECORD[] = "select learn_backup($1::uuid, $2::bigint, $3::uuid, $4::jsonb)";
+static const char SQL_RECORD[] = "select learn_backup($1::uuid, $2::bigint, $3::uuid, $4::jsonb) "
+                                 "from saga_at($1::uuid, $2::bigint, $5)";
 
 static void free_dump(struct dump *dump)
 {
@@ -385,7 +386,8 @@ static enum step_result dumped(struct saga *saga, const struct err *err)
         if (err != NULL)
                 return saga_retry(saga, err);
         FAILPOINT(backup_after_list, NULL);
-        return saga_query(saga, SQL_RECORD, PARAMS(saga_id(saga), saga_fence(saga), saga_tenant(saga), text),
+        return saga_query(saga, SQL_RECORD,
+                          PARAMS(saga_id(saga), saga_fence(saga), saga_tenant(saga), text, saga_step_name(saga)),
                           saga_rows_done);
 }
 

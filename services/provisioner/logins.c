@@ -134,7 +134,9 @@ char *logins_retire_sql(const struct activity *activity)
 {
         auto_free char *old = logins_name(activity, activity_number(activity, "rotation_applied") - 1);
 
-        return mem_printf("alter role \"%s\" nologin password null;", old);
+        return mem_printf("do $x$ begin if exists (select from pg_roles where rolname = '%1$s') then "
+                          "alter role \"%1$s\" nologin password null; end if; end $x$;",
+                          old);
 }
 
 char *logins_fenced(struct saga *saga, const char *sql)

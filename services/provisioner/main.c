@@ -19,7 +19,7 @@
 #define MAILS_ON_WAY 4 /* at once: of the same threads */
 
 static const struct saga_kind *const KINDS[] = {
-        &PROVISION, &DEPROVISION, &ARCHIVE, &ACCESS, &ROTATE, &RETIRE, &BACKUP, &INVITE, &LINK, &RESTORE, NULL,
+        &PROVISION, &DEPROVISION, &ARCHIVE, &ACCESS, &ROTATE, &RETIRE, &BACKUP, &INVITE, &LINK, &RESTORE, &VERIFY, NULL,
 };
 
 static void name_driver(void *context, json_t *data)

@@ -48,13 +48,19 @@ struct pg_pool *postgres_files(struct activity *activity)
         return servers_files(activity->provisioner->servers, activity_database(activity, "server"));
 }
 
+static enum step_result rights_set(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        (void)rows;
+        return err ? activity_retry(saga, err) : STEP_DONE;
+}
+
 /* The app may use what migrations make, and may not make or change anything itself. */
 enum step_result postgres_prepare(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         auto_free char *sql = logins_rights_sql(activity);
 
-        return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, saga_rows_done);
+        return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, rights_set);
 }
 
 /* The tenant's own row in pg_authid is the tenant's to lock: by a change of its password, in a transaction left open.
@@ -87,8 +93,8 @@ static enum step_result access_read_back(struct saga *saga, const struct pg_rows
         struct err wrong;
 
         if (err != NULL)
-                return saga_retry(saga, err);
-        if (opening ? !pg_bool(rows, 0, "open") : pg_bool(rows, 0, "ajar")) {
+                return activity_retry(saga, err);
+        if (pg_rows_count(rows) != 1 || (opening ? !pg_bool(rows, 0, "open") : pg_bool(rows, 0, "ajar"))) {
                 err_set(&wrong, ERR_BUSY, "access_not_applied", "the app login is not as it was set a moment ago");
                 return saga_retry(saga, &wrong);
         }
@@ -161,7 +167,7 @@ static enum step_result admin_created(struct saga *saga, const struct pg_rows *r
 {
         (void)rows;
         if (err != NULL)
-                return saga_retry(saga, err);
+                return activity_retry(saga, err);
         FAILPOINT(driver_after_admin, NULL);
         return STEP_DONE;
 }

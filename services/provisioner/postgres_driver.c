@@ -42,9 +42,9 @@ static enum step_result granted(struct saga *saga, const struct pg_rows *rows, c
 {
         (void)rows;
         if (err != NULL)
-                return saga_retry(saga, err);
+                return activity_retry(saga, err);
         FAILPOINT(driver_after_grant, NULL);
-        return STEP_DONE;
+        return activity_of(saga)->mending ? saga_wait(saga, 0) : STEP_DONE;
 }
 
 static enum step_result grant_rights(struct saga *saga)
@@ -89,7 +89,7 @@ static enum step_result database_created(struct saga *saga, const struct pg_rows
                 return locale_refused(saga, err);
         /* An earlier attempt of ours, finished or in the very act: database_looked_up proved the name. */
         if (err != NULL && strcmp(err->code, "42P04") != 0 && strcmp(err->code, "23505") != 0)
-                return saga_retry(saga, err);
+                return activity_retry(saga, err);
         FAILPOINT(driver_after_create, NULL);
         return grant_rights(saga);
 }
@@ -103,7 +103,7 @@ static enum step_result roles_made(struct saga *saga, const struct pg_rows *rows
 
         (void)rows;
         if (err != NULL)
-                return saga_retry(saga, err);
+                return activity_retry(saga, err);
         if (activity->reply_status == 1) /* the database is there: only the rest is missing, perhaps */
                 return grant_rights(saga);
         if (FAILPOINT(driver_before_create, &failed) < 0)
@@ -124,12 +124,14 @@ int postgres_owner_sql(const struct activity *activity, char **ret, struct err *
         if (rc < 0)
                 return rc;
         verifier = scram_verifier(password);
-        *ret = mem_printf("do $tenantry$ begin "
+        *ret = mem_printf("do $tenantry$ declare app name; begin "
                           "if not exists (select from pg_roles where rolname = '%1$s_owner') then create role "
                           "%1$s_owner; end if; "
                           "alter role %1$s_owner login connection limit %2$d password '%3$s'; "
                           "comment on role %1$s_owner is '%4$s'; "
-                          "grant %1$s_app_a to %1$s_owner; " /* who dumps must read what the app made: large objects */
+                          "for app in select rolname from pg_roles where rolname in ('%1$s_app_a', '%1$s_app_b') loop "
+                          /* who dumps must read what the app made: large objects */
+                          "execute format('grant %%I to %1$s_owner', app); end loop; "
                           "if not (select rolsuper from pg_roles where rolname = current_user) then "
                           "execute 'grant %1$s_owner to ' || quote_ident(current_user); end if; "
                           "end $tenantry$",
@@ -144,7 +146,7 @@ static enum step_result app_login_made(struct saga *saga, const struct pg_rows *
 
         (void)rows;
         if (err != NULL)
-                return saga_retry(saga, err);
+                return activity_retry(saga, err);
         if (postgres_owner_sql(activity_of(saga), &sql, &failed) < 0)
                 return saga_retry(saga, &failed);
         return saga_query_on(saga, postgres_admin(activity_of(saga)), sql, NO_PARAMS, roles_made);
@@ -153,10 +155,11 @@ static enum step_result app_login_made(struct saga *saga, const struct pg_rows *
 static enum step_result make_roles(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
+        bool open = strcmp(activity_tenant(activity, "access_applied"), "full") == 0;
         auto_free char *sql = NULL;
         struct err err;
 
-        if (logins_create_sql(activity, 1, false, &sql, &err) < 0)
+        if (logins_create_sql(activity, activity_number(activity, "rotation_applied"), open, &sql, &err) < 0)
                 return saga_retry(saga, &err);
         return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, app_login_made);
 }
@@ -169,6 +172,8 @@ static enum step_result begin_anew(struct saga *saga)
 
 static enum step_result make_new(struct saga *saga)
 {
+        if (!activity_may_make_again(activity_of(saga)))
+                return activity_lost(saga);
         saga_release(saga);
         return make_roles(saga);
 }
@@ -292,6 +297,45 @@ static enum step_result create(struct saga *saga)
                              database_looked_up);
 }
 
+static enum step_result found_again(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+        auto_free char *mark = postgres_mark(activity);
+
+        if (err != NULL)
+                return saga_retry(saga, err);
+        if (pg_rows_count(rows) == 0 || !is_ours(pg_text(rows, 0, "mark"), mark))
+                return activity_lost(saga);
+        activity->reply_status = 1;
+        return make_roles(saga);
+}
+
+static enum step_result look_again(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+
+        if (postgres_admin(activity) == NULL)
+                return postgres_no_server(saga);
+        return saga_query_on(saga, postgres_admin(activity), SQL_FIND, PARAMS(activity_database(activity, "name")),
+                             found_again);
+}
+
+/* A server that fell back in time lacks what the catalog knows of, or has it with an older password; so may one that
+ * was repaired by hand. A provisioning whose database nobody has used goes through all its steps again, and each makes
+ * what it does not find. Anything else gets its logins back. Without our schema the database is from before it was
+ * handed over: whatever was in it since is lost. */
+static enum step_result mend(struct saga *saga, const struct err *err)
+{
+        struct activity *activity = activity_of(saga);
+
+        if (activity_may_make_again(activity))
+                return STEP_RESTART;
+        if (err->class == ERR_GONE || strcmp(err->code, "3F000") == 0 || strcmp(err->code, "42P01") == 0)
+                return activity_lost(saga);
+        activity->mending = true;
+        return look_again(saga);
+}
+
 static enum step_result at_once(struct saga *saga)
 {
         (void)saga;
@@ -392,6 +436,8 @@ const struct driver POSTGRES_DRIVER = {
         .dumps_as_admin = true,
         .prepare_dump = postgres_prepare_dump,
         .create = create,
+        .mend = mend,
+        .look_again = look_again,
         .await_ready = at_once,
         .read_connection = at_once,
         .prepare = postgres_prepare,

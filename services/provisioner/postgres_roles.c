@@ -64,11 +64,18 @@ static enum step_result roles_dropped(struct saga *saga, const struct pg_rows *r
 
 static enum step_result next_database(struct saga *saga);
 
+/* That database is somebody else's, and may be gone by now. */
+static enum step_result not_taken(struct saga *saga, const struct err *err)
+{
+        activity_disconnect(activity_of(saga));
+        return saga_retry(saga, err);
+}
+
 static enum step_result rights_taken(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;
         if (err != NULL)
-                return activity_retry(saga, err);
+                return not_taken(saga, err);
         activity_disconnect(activity_of(saga));
         return next_database(saga);
 }
@@ -86,7 +93,7 @@ static enum step_result take_rights(struct saga *saga, const struct err *err)
         auto_free char *sql = mem_printf("%s%s", saga_attempt(saga) > 1 ? end_changing : "", take);
 
         if (err != NULL)
-                return activity_retry(saga, err);
+                return not_taken(saga, err);
         return saga_script(saga, activity->conn, STATEMENT, sql, rights_taken);
 }
 

@@ -1,5 +1,6 @@
 /* Provisioning: from a name nobody has to a tenant whose first administrator can be invited. Each step may run twice;
  * each finds out what is already done. */
+#include "services/provisioner/provision.h"
 #include "common/base/crypto.h"
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
@@ -12,7 +13,8 @@
 #define PLANT_TIMEOUT     SECONDS(10)
 #define NO_CAPACITY_DELAY SECONDS(30)
 
-static const char SQL_RESERVE[] = "select reserve($1::uuid, $2::bigint, $3::uuid, $4, $5, $6, $7::jsonb) as facts";
+static const char SQL_RESERVE[] = "select reserve($1::uuid, $2::bigint, $3::uuid, $4, $5, $6, $7::jsonb) as facts "
+                                  "from saga_at($1::uuid, $2::bigint, $8)";
 
 static const char SQL_HAND_OVER[] = "create table if not exists tenantry.handed_over ("
                                     "at timestamptz not null default clock_timestamp())";
@@ -26,7 +28,6 @@ static enum step_result delete_database(struct saga *saga);
 static enum step_result await_ready(struct saga *saga);
 static enum step_result read_connection(struct saga *saga);
 static enum step_result plant_identity(struct saga *saga);
-static enum step_result migrate(struct saga *saga);
 static enum step_result create_admin(struct saga *saga);
 static enum step_result open_access(struct saga *saga);
 
@@ -38,7 +39,7 @@ static const struct saga_step STEPS[] = {
         { "await_ready",    await_ready,     NULL,            MINUTES(24 * 60),     25 }, /* an outage of the provider */
         { "connect",        read_connection, NULL,            MINUTES(15),          45 },
         { "plant_identity", plant_identity,  NULL,            MINUTES(15),          55 },
-        { "migrate",        migrate,         NULL,            MINUTES(60),          65 },
+        { "migrate",        provision_migrate, NULL,            MINUTES(60),          65 },
         /* the point of no return */
         { "create_admin",   create_admin,    NULL,            MINUTES(30),          80 },
         { "open_access",    open_access,     NULL,            MINUTES(30),          88 },
@@ -112,7 +113,8 @@ static enum step_result reserve_names(struct saga *saga)
         json_array_append_new(secrets, activity_seal(activity, "app_password", 1, "app", app_password));
         secrets_text = json_print(secrets);
         return saga_query(saga, SQL_RESERVE,
-                          PARAMS(saga_id(saga), saga_fence(saga), saga_tenant(saga), name, app, owner, secrets_text),
+                          PARAMS(saga_id(saga), saga_fence(saga), saga_tenant(saga), name, app, owner, secrets_text,
+                                 saga_step_name(saga)),
                           reserved);
 }
 
@@ -140,9 +142,14 @@ static enum step_result use_told(struct saga *saga, const struct pg_rows *rows, 
         return saga_fail(saga, &used);
 }
 
+enum step_result provision_ask_for_use(struct saga *saga, saga_rows_then then)
+{
+        return saga_script(saga, activity_of(saga)->conn, PLANT_TIMEOUT, SQL_USED, then);
+}
+
 static enum step_result ask_for_use(struct saga *saga)
 {
-        return saga_script(saga, activity_of(saga)->conn, PLANT_TIMEOUT, SQL_USED, use_told);
+        return provision_ask_for_use(saga, use_told);
 }
 
 /* Undo: what was created is removed, so that a new attempt in the next generation starts clean. Not what was handed
@@ -188,6 +195,8 @@ static enum step_result identity_planted(struct saga *saga, const struct pg_rows
         }
         if (pg_bool(rows, 0, "used"))
                 saga_keep(saga);
+        else
+                json_object_set_new(saga_data(saga), "unused", json_true());
         FAILPOINT(identity_after_plant, NULL);
         return activity->driver->prepare(saga);
 }
@@ -226,6 +235,13 @@ static enum step_result rights_set(struct saga *saga, const struct pg_rows *rows
         return activity_learn(saga, json_pack("{s:s?, s:s}", "schema_version", version, "database_status", "live"));
 }
 
+/* The session is as the file that failed has left it. What the file does not find is its own matter. */
+static enum step_result migration_failed(struct saga *saga, const struct err *err)
+{
+        activity_disconnect(activity_of(saga));
+        return saga_retry(saga, err);
+}
+
 /* A file may have taken the app login's rights away, with the schema they were given on. */
 static enum step_result migrations_applied(struct saga *saga, const struct err *err)
 {
@@ -233,7 +249,7 @@ static enum step_result migrations_applied(struct saga *saga, const struct err *
         auto_free char *sql = NULL;
 
         if (err != NULL)
-                return activity_retry(saga, err); /* the session is as the file that failed has left it */
+                return migration_failed(saga, err);
         sql = logins_rights_sql(activity);
         return saga_script(saga, activity->conn, PLANT_TIMEOUT, sql, rights_set);
 }
@@ -259,7 +275,7 @@ static enum step_result apply_migrations(struct saga *saga)
         return saga_await(saga, migrations_applied);
 }
 
-static enum step_result migrate(struct saga *saga)
+enum step_result provision_migrate(struct saga *saga)
 {
         return activity_connect(saga, false, false, apply_migrations);
 }
@@ -281,7 +297,25 @@ static enum step_result create_admin(struct saga *saga)
         return activity_connect(saga, false, false, hand_over);
 }
 
+static enum step_result use_proved(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        struct err lost;
+
+        if (err != NULL)
+                return activity_retry(saga, err);
+        if (pg_bool(rows, 0, "used"))
+                return activity_of(saga)->driver->apply_access(saga);
+        err_set(&lost, ERR_GONE, "not_handed_over", "the database is as it was before it was handed over");
+        return activity_retry(saga, &lost);
+}
+
+static enum step_result prove_use(struct saga *saga)
+{
+        return provision_ask_for_use(saga, use_proved);
+}
+
+/* A server that fell back since may lack the steps before this one. */
 static enum step_result open_access(struct saga *saga)
 {
-        return activity_of(saga)->driver->apply_access(saga);
+        return activity_connect(saga, false, false, prove_use);
 }

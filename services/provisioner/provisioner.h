@@ -28,4 +28,5 @@ struct provisioner {
 };
 
 /* The kinds of sagas, each in the file of its name. */
-extern const struct saga_kind PROVISION, DEPROVISION, ARCHIVE, ACCESS, ROTATE, RETIRE, BACKUP, INVITE, LINK, RESTORE;
+extern const struct saga_kind PROVISION, DEPROVISION, ARCHIVE, ACCESS, ROTATE, RETIRE, BACKUP, INVITE, LINK, RESTORE,
+        VERIFY;

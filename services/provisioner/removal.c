@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-static const char SQL_FORGET[] = "select forget($1::uuid, $2::bigint, $3::uuid)";
+static const char SQL_FORGET[] = "select forget($1::uuid, $2::bigint, $3::uuid) from saga_at($1::uuid, $2::bigint, $4)";
 
 static enum step_result close_access(struct saga *saga);
 static enum step_result close_if_there(struct saga *saga);
@@ -114,5 +114,7 @@ static enum step_result drop_database(struct saga *saga)
 
 static enum step_result forget(struct saga *saga)
 {
-        return saga_query(saga, SQL_FORGET, PARAMS(saga_id(saga), saga_fence(saga), saga_tenant(saga)), saga_rows_done);
+        return saga_query(saga, SQL_FORGET,
+                          PARAMS(saga_id(saga), saga_fence(saga), saga_tenant(saga), saga_step_name(saga)),
+                          saga_rows_done);
 }

@@ -13,7 +13,8 @@
 
 static const char SQL_RESERVE[] = "select reserve($1::uuid, $2::bigint, $3::uuid, $4, $5, $6, '[]') as facts";
 
-static const char SQL_SETTLE[] = "select settle_restore($1::uuid, $2::bigint, $3::uuid, $4::jsonb) as facts";
+static const char SQL_SETTLE[] = "select settle_restore($1::uuid, $2::bigint, $3::uuid, $4::jsonb) as facts "
+                                 "from saga_at($1::uuid, $2::bigint, $5)";
 
 static enum step_result reserve_place(struct saga *saga);
 static enum step_result release_place(struct saga *saga);
@@ -138,6 +139,7 @@ static void point_at(struct activity *activity, const char *dbname)
 {
         activity_disconnect(activity);
         json_set_text(json_object_get(activity->facts, "database"), "dbname", dbname);
+        activity->elsewhere = strcmp(dbname, activity_database(activity, "name")) != 0;
 }
 
 static enum step_result load(struct saga *saga)

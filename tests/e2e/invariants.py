@@ -189,13 +189,15 @@ def check_snapshots(stack: Stack) -> None:
 
 def check_databases(stack: Stack) -> None:
     """Exactly the databases and logins that the catalog knows."""
-    on_server = {row[0] for row in rows(stack, "select datname from pg_database where datname like 'tn\\_%'")}
+    names = stack.tenant_postgres.execute("select datname from pg_database where datname like 'tn\\_%'")
+    on_server = set(names.split("\n")) - {""}
     known = {row[0] for row in rows(stack, "select name from provisioner.database where status = 'live'")}
     on_server -= {row[0] for row in rows(stack, "select name from provisioner.restore where mode = 'beside'")}
     assert on_server == known, f"orphans: {on_server - known}, ghosts: {known - on_server}"
     wanted = {f"{name}_{suffix}" for name in known for suffix in ("owner", "app", "app_a")}
     possible = wanted | {f"{name}_app_b" for name in known}  # where a password was rotated
-    logins = {row[0] for row in rows(stack, "select rolname from pg_roles where rolname like 'tn\\_%'")}
+    roles = stack.tenant_postgres.execute("select rolname from pg_roles where rolname like 'tn\\_%'")
+    logins = set(roles.split("\n")) - {""}
     assert logins <= possible, f"logins without database: {logins - possible}"
     assert wanted <= logins, f"databases without login: {wanted - logins}"
     check_admins(stack)
@@ -209,7 +211,7 @@ def check_admins(stack: Stack) -> None:
         "join provisioner.database d using (tenant_id, generation) where t.state = 'ready' and d.status = 'live'",
     )
     for tenant, generation, admin, name in ready:
-        with psycopg.connect(stack.postgres.url(name)) as database:
+        with psycopg.connect(stack.tenant_postgres.url(name)) as database:
             identity = database.execute("select tenant_id::text, generation from tenantry.identity").fetchall()
             admins = [row[0] for row in database.execute("select id::text from tenantry.admin")]
         assert identity == [(tenant, int(generation))], f"{name} says it is {identity}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 from deploy.local.stack import Service
 
@@ -76,3 +77,18 @@ def died_of_sigkill(service: Service, seconds: float = 20) -> bool:
     """Waits for the end of a service that nobody touched; a failpoint's crash ends it by SIGKILL."""
     eventually(lambda: service.process.returncode is not None, seconds, f"{service.name} dies")
     return service.process.returncode == -signal.SIGKILL
+
+
+@contextlib.contextmanager
+def frozen_in_failpoint(service: Service) -> Iterator[None]:
+    """Waits until the service has stopped itself in its armed failpoint; it goes on from there after the block."""
+    eventually(lambda: is_stopped(service), 30, "it stops itself")
+    try:
+        yield
+    finally:
+        service.process.resume()
+
+
+def is_stopped(service: Service) -> bool:
+    stat = Path(f"/proc/{service.process.pid}/stat").read_text()
+    return stat[stat.rindex(")") + 2] == "T"

@@ -16,9 +16,9 @@ from deploy.local.stack import CATALOG, Service, Stack
 from .client import Api, eventually
 from .conftest import SHORT_LEASE, make_stack
 from .faults import crowded, dump_catalog, restore_catalog, stopped, terminate
-from .invariants import check_databases, rows
+from .invariants import check_databases, rows, wait_until_idle
 from .load import Load
-from .service_faults import armed, died_of_sigkill
+from .service_faults import armed, died_of_sigkill, frozen_in_failpoint
 
 LONG = os.environ.get("TENANTRY_LONG") == "1"
 MESSAGE_TIMEOUT = 2.0
@@ -251,3 +251,77 @@ def test_services_may_start_before_the_servers_they_need(stack: Stack, api: Api,
         stack.postgres.start()
     all_ready(stack)
     api.ready_tenant(f"After The Night {order}")
+
+
+STEPS = ["reserve", "create", "await_ready", "connect", "plant_identity", "migrate", "create_admin", "open_access"]
+
+
+@pytest.mark.parametrize("step", STEPS[4:])
+def test_a_signup_whose_server_lost_its_database_meanwhile_gets_it_again(stack: Stack, api: Api, step: str) -> None:
+    provisioner = stack.services["provisioner-0"]
+    wait_until_idle(stack)
+    with armed(provisioner, f"saga_before_step=stop@{STEPS.index(step) + 1}"):
+        tenant = api.signup(f"Lost At {step}").json["tenant_id"]
+        with frozen_in_failpoint(provisioner):
+            drop_with_logins(stack, f"tn_{tenant.replace('-', '')}_g1")
+        api.wait_state(tenant, "ready")
+
+
+@pytest.mark.parametrize("step", STEPS[4:7])
+def test_a_signup_whose_owner_has_another_password_on_the_server_is_let_in_by_the_admin(
+    stack: Stack, api: Api, step: str
+) -> None:
+    provisioner = stack.services["provisioner-0"]
+    wait_until_idle(stack)
+    with armed(provisioner, f"saga_before_step=stop@{STEPS.index(step) + 1}"):
+        tenant = api.signup(f"Refused At {step}").json["tenant_id"]
+        with frozen_in_failpoint(provisioner):
+            owner = f"tn_{tenant.replace('-', '')}_g1_owner"
+            stack.postgres.execute(f"alter role {owner} password 'of another time'")
+            stack.postgres.execute(f"select pg_terminate_backend(pid) from pg_stat_activity where usename = '{owner}'")
+        api.wait_state(tenant, "ready")
+
+
+def test_a_backup_whose_owner_has_another_password_on_the_server_sets_it_anew(stack: Stack, api: Api) -> None:
+    tenant = api.ready_tenant("Refused At Night")
+    wait_until_idle(stack)
+    stack.postgres.execute(f"alter role tn_{tenant.replace('-', '')}_g1_owner password 'of another time'")
+    backup = api.command(tenant, "backup").json["operation_id"]
+    assert api.wait_operation(backup)["state"] == "succeeded"
+
+
+def test_a_worker_of_a_time_that_the_catalog_has_forgotten_teaches_it_nothing(stack: Stack, api: Api) -> None:
+    """It believes in a later step than the catalog, and has the same fence."""
+    tenant = api.ready_tenant("Forgotten Step")
+    wait_until_idle(stack)
+    provisioner = stack.services["provisioner-0"]
+    with armed(provisioner, "saga_before_step=stop@2"):
+        rotation = api.command(tenant, "rotate-credentials").json["operation_id"]
+        with frozen_in_failpoint(provisioner):
+            stack.postgres.execute(
+                f"update provisioner.saga set step = 'set_login' where tenant_id = '{tenant}' and step = 'current'",
+                CATALOG,
+            )
+        assert api.wait_operation(rotation)["state"] == "succeeded"
+    applied = rows(stack, f"select rotation_applied from provisioner.tenant where tenant_id = '{tenant}'")
+    assert applied == [["2"]]
+
+
+def test_a_ready_tenant_whose_database_is_lost_is_told_and_gets_no_empty_one(stack: Stack, api: Api) -> None:
+    tenant = api.ready_tenant("Lost For Good")
+    wait_until_idle(stack)
+    drop_with_logins(stack, f"tn_{tenant.replace('-', '')}_g1")
+    suspended = api.command(tenant, "suspend").json["operation_id"]
+    assert api.wait_operation(suspended)["code"] == "database_lost"
+    assert api.wait_state(tenant, "attention")["reason"]["code"] == "database_lost"
+    retried = api.command(tenant, "retry").json["operation_id"]
+    assert api.wait_operation(retried)["state"] == "failed"
+    assert f"tn_{tenant.replace('-', '')}_g1" not in tenant_databases(stack)
+    api.command(tenant, "deprovision", {"confirm": "lost-for-good"})
+    api.wait_state(tenant, "deprovisioned")
+
+
+def drop_with_logins(stack: Stack, name: str) -> None:
+    """As on a standby that never heard of them."""
+    stack.postgres.execute(f"drop database {name} with (force)")
+    stack.postgres.execute(f"drop role {name}_owner; drop role {name}_app_a; drop role {name}_app")

@@ -8,7 +8,6 @@ import random
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -18,7 +17,7 @@ from deploy.local.stack import Service, Stack
 from .client import Api, eventually
 from .conftest import SHORT_LEASE, make_stack
 from .invariants import check_snapshots, rows, wait_until_idle
-from .service_faults import armed, start, started, stopped
+from .service_faults import armed, frozen_in_failpoint, start, started, stopped
 from .topics import cloudevent, produce
 
 LONG = os.environ.get("TENANTRY_LONG") == "1"
@@ -60,21 +59,6 @@ def metric(service: Service, name: str) -> float | None:
         return service.metrics()[name]
     except OSError:
         return None
-
-
-@contextlib.contextmanager
-def frozen_in_failpoint(service: Service) -> Iterator[None]:
-    """Waits until the service has stopped itself in its armed failpoint; it goes on from there after the block."""
-    eventually(lambda: is_stopped(service), 30, "it stops itself")
-    try:
-        yield
-    finally:
-        service.process.resume()
-
-
-def is_stopped(service: Service) -> bool:
-    stat = Path(f"/proc/{service.process.pid}/stat").read_text()
-    return stat[stat.rindex(")") + 2] == "T"
 
 
 @pytest.mark.parametrize("count", [2, 3])

@@ -1,0 +1,99 @@
+/* After a tenant server went on in another life (a standby took over, perhaps without the last seconds; a restore):
+ * what the catalog knows of a tenant is brought about once more, and what is lost is told. Everything here was done
+ * before, so each step finds out what is left of it. */
+#include "common/base/memory.h"
+#include "services/provisioner/activity.h"
+#include "services/provisioner/logins.h"
+#include "services/provisioner/provision.h"
+
+#include <string.h>
+
+static enum step_result look(struct saga *saga);
+static enum step_result prove(struct saga *saga);
+static enum step_result migrate(struct saga *saga);
+static enum step_result write_admin(struct saga *saga);
+static enum step_result apply_access(struct saga *saga);
+static enum step_result end_old_login(struct saga *saga);
+static enum step_result record(struct saga *saga);
+
+static const struct saga_step STEPS[] = {
+        { "look", look, NULL, MINUTES(24 * 60), 5 },
+        { "prove", prove, NULL, MINUTES(60), 20 },
+        { "migrate", migrate, NULL, MINUTES(60), 40 },
+        { "write_admin", write_admin, NULL, MINUTES(60), 60 },
+        { "apply_access", apply_access, NULL, MINUTES(60), 70 },
+        { "end_old_login", end_old_login, NULL, MINUTES(60), 80 },
+        { "record", record, NULL, MINUTES(60), 90 },
+};
+
+const struct saga_kind VERIFY = { "verify",      STEPS,          ARRAY_SIZE(STEPS),  ARRAY_SIZE(STEPS),
+                                  activity_open, activity_close, activity_interrupt, NULL };
+
+/* Whether the tenant should have a database: else the server may have given back one that was dropped. */
+static bool is_live(const struct activity *activity)
+{
+        const char *status = activity_database(activity, "status");
+
+        return status != NULL && strcmp(status, "live") == 0;
+}
+
+/* What was there before it was dropped is dropped again. */
+static enum step_result look(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+
+        /* A server that falls back once more meanwhile wants another look. */
+        json_object_set_new(saga_data(saga), "verify",
+                            json_integer((json_int_t)activity_number(activity, "verify_wanted")));
+        if (!is_live(activity))
+                return activity->driver->drop(saga);
+        return activity->driver->look_again ? activity->driver->look_again(saga) : STEP_DONE;
+}
+
+static enum step_result proved(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        if (err != NULL)
+                return activity_retry(saga, err);
+        return pg_bool(rows, 0, "used") ? STEP_DONE : activity_lost(saga);
+}
+
+static enum step_result ask_for_use(struct saga *saga)
+{
+        return provision_ask_for_use(saga, proved);
+}
+
+static enum step_result prove(struct saga *saga)
+{
+        return is_live(activity_of(saga)) ? activity_connect(saga, false, false, ask_for_use) : STEP_DONE;
+}
+
+static enum step_result migrate(struct saga *saga)
+{
+        return is_live(activity_of(saga)) ? provision_migrate(saga) : STEP_DONE;
+}
+
+static enum step_result write_admin(struct saga *saga)
+{
+        return is_live(activity_of(saga)) ? activity_of(saga)->driver->create_admin(saga) : STEP_DONE;
+}
+
+static enum step_result apply_access(struct saga *saga)
+{
+        return is_live(activity_of(saga)) ? activity_of(saga)->driver->apply_access(saga) : STEP_DONE;
+}
+
+static enum step_result end_old_login(struct saga *saga)
+{
+        struct activity *activity = activity_of(saga);
+
+        if (!is_live(activity) || activity_number(activity, "rotation_applied") < 2 ||
+            activity_tenant(activity, "old_login_ends_at") != NULL)
+                return STEP_DONE;
+        return activity->driver->end_old_login(saga);
+}
+
+static enum step_result record(struct saga *saga)
+{
+        return activity_learn(saga,
+                              json_pack("{s:I}", "verify_done", (json_int_t)json_number(saga_data(saga), "verify", 0)));
+}
