@@ -14,7 +14,7 @@ cache=${TENANTRY_CACHE:-$repository/.run/cache}
 
 build=(gcc libc6-dev make pkg-config libuv1-dev libmicrohttpd-dev libcurl4-openssl-dev libidn2-dev libpq-dev
         librdkafka-dev libjansson-dev libssl-dev libsystemd-dev libunistring-dev uthash-dev)
-run=(python3 curl ca-certificates)         # and postgresql, java, maven, which may be there by other names
+run=(python3 curl ca-certificates)        # and postgresql, java, maven, which may be there by other names
 demo=(kcat jq)                            # what it tells you to try
 sandbox=(python3-aiohttp python3-psycopg)
 typed=(python3-pytest python3-psycopg python3-aiohttp python3-confluent-kafka python3-cryptography python3-jsonschema
