@@ -1,5 +1,15 @@
 /* From the catalog to Kafka: see publisher.h. Rows are marked only when Kafka has them, so a crash repeats and never
- * loses; snapshots carry versions, so watchers ignore what is repeated. */
+ * loses; snapshots carry versions, so watchers ignore what is repeated.
+ *
+ * Lease: of all processes one publishes at a time. It asks for the lease anew long before it ends; after lease_until,
+ * on its own clock and reckoned from before it asked, it hands Kafka nothing more. Fence: each new holder gets a higher
+ * number. What a former holder had handed over may reach Kafka after a newer snapshot, and there the last one counts:
+ * so whoever takes over publishes again all that was published since a while before (takeover_wanted), and whoever
+ * finds that its batch was read under another fence than the one it has now marks its snapshots as doubtful instead of
+ * done.
+ *
+ * A round goes through the phases: events, snapshots, dead letters. A batch's rows live from the statement that read
+ * them until all of them have an outcome and the statement that marks them was sent. */
 #include "common/durable/publisher.h"
 
 #include "common/base/buf.h"

@@ -1,4 +1,13 @@
-/* A Kafka consumer whose offsets live elsewhere: see consumer.h. */
+/* A Kafka consumer whose offsets live elsewhere: see consumer.h.
+ *
+ * A lane is one partition of ours from its assignment to its loss. Messages wait in it in their order; the first of
+ * them is handed out and is then in hand (lane->in_hand) until its holder calls kafka_consumer_done. While too many
+ * wait, the partition is paused. A rebalance drops all lanes, and what waits in them: who is in hand keeps its lane
+ * alive (dropped) until it is done, for its holder still points at it. Every assignment has a number; an answer to the
+ * holder's question where to read on that comes with an older number is ignored. Nothing is read before that answer:
+ * Kafka's own offsets are for those who look at the lag, never for us.
+ *
+ * Everything runs on the loop: librdkafka's threads only say that something is there. */
 #include "common/kafka/consumer_private.h"
 
 #include "common/base/failpoint.h"

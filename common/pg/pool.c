@@ -51,12 +51,18 @@ struct pg_pool {
 
 static void serve(struct pg_pool *pool);
 
-static void free_work(struct pg_work *work)
+static void empty_work(struct pg_work *work)
 {
         for (size_t i = 0; i < work->count; i++)
                 mem_free_secret(work->params[i]);
-        mem_free_secret(work->sql);
-        free(work->params);
+        work->count = 0;
+        mem_free_secret(TAKE_PTR(work->sql));
+        free(TAKE_PTR(work->params));
+}
+
+static void free_work(struct pg_work *work)
+{
+        empty_work(work);
         free(work);
 }
 
@@ -307,6 +313,16 @@ static void free_pool(uv_handle_t *handle)
         free(pool);
 }
 
+/* Who asked may be gone, so nobody is called back, and what was to be told stays with its question: pools end with
+ * their process. */
+static void abandon(struct pg_work *work)
+{
+        static struct pg_work *unanswered;
+
+        empty_work(work);
+        LL_PREPEND(unanswered, work);
+}
+
 void pg_pool_free(struct pg_pool *pool)
 {
         struct pg_work *work, *next;
@@ -316,12 +332,12 @@ void pg_pool_free(struct pg_pool *pool)
         pool->closing = true;
         DL_FOREACH_SAFE (pool->queue, work, next) {
                 DL_DELETE(pool->queue, work);
-                free_work(work);
+                abandon(work);
         }
         for (size_t i = 0; i < pool->size; i++) {
                 pg_close(TAKE_PTR(pool->slots[i].conn));
                 if (pool->slots[i].work != NULL)
-                        free_work(TAKE_PTR(pool->slots[i].work));
+                        abandon(TAKE_PTR(pool->slots[i].work));
         }
         uv_close((uv_handle_t *)&pool->sweep, free_pool);
 }

@@ -41,6 +41,19 @@ class Attempt:
         return not self.accepted and self.code not in CERTAINLY_REFUSED
 
 
+def what_the_reader_says(stack: Stack) -> str:
+    """Where it stands, what it refused, and what services complained of last: a signup may be lost before it is a tenant."""
+    offsets = rows(stack, "select topic, partition, next_offset from provisioner.consumer_offset")
+    refused = rows(stack, "select topic, partition, at_offset, code from catalog.dead_letter")
+    said = [
+        line
+        for service in stack.services.values()
+        for line in service.log_path.read_text(errors="replace").splitlines()
+        if '"level":"warn"' in line or '"level":"error"' in line
+    ]
+    return "\n".join([f"offsets {offsets}, dead letters {refused}", *said[-40:]])
+
+
 class Load:
     """Callers in the background for the length of a with block; each keeps its connection as a backend would."""
 
@@ -92,21 +105,9 @@ class Load:
             eventually(all_ready, seconds, "every signup that got 202 is ready")
         except AssertionError as error:
             raise AssertionError(
-                f"{error}: {len(last)} of {len(self.accepted)}, such as {last[:3]}; {self.what_the_reader_says()}"
+                f"{error}: {len(last)} of {len(self.accepted)}, such as {last[:3]}; {what_the_reader_says(self.stack)}"
             ) from error
         self.check_nothing_else()
-
-    def what_the_reader_says(self) -> str:
-        """Where it stands, what it refused, and what services complained of last: a signup may be lost before it is a tenant."""
-        offsets = rows(self.stack, "select topic, partition, next_offset from provisioner.consumer_offset")
-        refused = rows(self.stack, "select topic, partition, at_offset, code from catalog.dead_letter")
-        said = [
-            line
-            for service in self.stack.services.values()
-            for line in service.log_path.read_text(errors="replace").splitlines()
-            if '"level":"warn"' in line or '"level":"error"' in line
-        ]
-        return "\n".join([f"offsets {offsets}, dead letters {refused}", *said[-40:]])
 
     def check_nothing_else(self) -> None:
         by_company = {each.company: each for each in self.attempts}

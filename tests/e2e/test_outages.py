@@ -17,7 +17,7 @@ from .client import Api, eventually
 from .conftest import SHORT_LEASE, make_stack
 from .faults import crowded, dump_catalog, restore_catalog, stopped, terminate
 from .invariants import check_databases, rows, wait_until_idle
-from .load import Load
+from .load import Load, what_the_reader_says
 from .service_faults import armed, died_of_sigkill, frozen_in_failpoint
 
 LONG = os.environ.get("TENANTRY_LONG") == "1"
@@ -176,8 +176,11 @@ def test_a_catalog_restored_in_a_quiet_hour_reads_again_what_it_lost(
     stack.postgres.execute("create table sold (what text); insert into sold values ('aspirin')", sold["database"])
     before = tenant_databases(stack)
     restore_catalog(stack, tmp_path / "catalog")
-    for tenant in tenants:
-        api.wait_state(tenant, "ready", 60)
+    try:
+        for tenant in tenants:
+            api.wait_state(tenant, "ready", 60)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{what_the_reader_says(stack)}") from error
     assert tenant_databases(stack) == before
     assert stack.postgres.execute("select what from sold", sold["database"]) == "aspirin"
     now = app.get(f"/api/tenants/{tenants[0]}/connection").json
