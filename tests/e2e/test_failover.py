@@ -17,7 +17,7 @@ import pytest
 from .client import FINAL, Api, eventually
 from .conftest import SHORT_LEASE, make_stack
 from .invariants import rows, wait_until_idle
-from .load import Load
+from .load import Load, what_the_reader_says
 from .standby import Pair, StandbyStack, TwoServerStack
 
 LONG = os.environ.get("TENANTRY_LONG") == "1"
@@ -144,7 +144,7 @@ def wait_until_right(stack: StandbyStack, load: Load, commands: Commands, may_be
     try:
         eventually(all_right, 60, "every tenant is as it was promised")
     except AssertionError as error:
-        raise AssertionError(f"{error}: {wrong[:5]}; {load.what_the_reader_says()}") from error
+        raise AssertionError(f"{error}: {wrong[:5]}; {what_the_reader_says(load.stack)}") from error
     load.check_nothing_else()
 
 
