@@ -24,6 +24,12 @@ char *postgres_mark(const struct activity *activity)
         return mem_printf("tenantry %s %d", activity_tenant(activity, "tenant_id"), activity_generation(activity));
 }
 
+const struct err *postgres_foreign_mark(struct err *err)
+{
+        err_set(err, ERR_PERMANENT, "not_ours", "the database carries another marker: nothing was done to it");
+        return err;
+}
+
 int postgres_server_unknown(const struct activity *activity, struct err *err)
 {
         return err_set(err, ERR_BUSY, "server_unknown", "the server %s is not in TENANT_SERVERS of this provisioner",

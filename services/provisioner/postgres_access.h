@@ -14,6 +14,8 @@ struct pg_pool *postgres_files(struct activity *activity);
 /* Where it is not: returns -ERR_BUSY and says so in *err; or waits until it is. */
 int postgres_server_unknown(const struct activity *activity, struct err *err);
 enum step_result postgres_no_server(struct saga *saga);
+/* Fills err: the database of the tenant's name is somebody else's, by its comment. Returns err. */
+const struct err *postgres_foreign_mark(struct err *err);
 
 /* "tenantry TENANT GENERATION": how the comments on its database and roles begin. The caller frees. */
 char *postgres_mark(const struct activity *activity);

@@ -16,6 +16,7 @@
 
 #include <string.h>
 
+#define FOREIGN_MARK    "TN403"
 #define LOOKS_MOST      100 /* of 100 ms */
 #define LOOKS_PATIENT   30  /* then who is still coming in is ended, whoever it is */
 #define CONNECT_TIMEOUT SECONDS(8)
@@ -156,35 +157,47 @@ enum step_result postgres_door_clear(struct saga *saga, const char *login, enum 
         return look(saga);
 }
 
+static bool is_live(const struct activity *activity)
+{
+        const char *status = activity_database(activity, "status");
+
+        return status != NULL && strcmp(status, "live") == 0;
+}
+
 static enum step_result shut(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         auto_free char *login = activity->door.login ? mem_copy_text(activity->door.login) : NULL;
+        struct err foreign;
 
         (void)rows;
         if (err != NULL && err->class == ERR_GONE && activity->if_gone != NULL)
                 return activity->if_gone(saga);
-        if (err != NULL)
+        if (err != NULL && strcmp(err->code, FOREIGN_MARK) == 0 && is_live(activity))
+                return saga_fail(saga, postgres_foreign_mark(&foreign));
+        if (err != NULL && strcmp(err->code, FOREIGN_MARK) != 0)
                 return saga_retry(saga, err);
         return postgres_door_clear(saga, login, activity->door.next);
 }
 
-/* A database of that name which does not bear the tenant's mark is not touched: who connects next finds out. */
+/* A database of that name which does not bear the tenant's mark is not touched. Where the tenant is said to live in it,
+ * somebody must look; else who connects next finds out whose it is. */
 static char *shut_all_sql(const struct activity *activity)
 {
         auto_free char *mark = postgres_mark(activity);
 
-        return mem_printf(
-                "do $door$ declare r name; begin "
-                "if not exists (select from pg_database where datname = '%1$s') then "
-                "raise exception 'the database is not there' using errcode = '3D000'; end if; "
-                "if not exists (select from pg_database where datname = '%1$s' "
-                "and starts_with(shobj_description(oid, 'pg_database') || ' ', '%2$s ')) then return; end if; "
-                "revoke all on database %1$s from public; "
-                "for r in select rolname from pg_roles "
-                "where rolname in ('%1$s_app', '%1$s_app_a', '%1$s_app_b') loop "
-                "execute format('revoke all on database %1$s from %%I', r); end loop; end $door$",
-                activity_database(activity, "name"), mark);
+        return mem_printf("do $door$ declare r name; begin "
+                          "if not exists (select from pg_database where datname = '%1$s') then "
+                          "raise exception 'the database is not there' using errcode = '3D000'; end if; "
+                          "if not exists (select from pg_database where datname = '%1$s' "
+                          "and starts_with(shobj_description(oid, 'pg_database') || ' ', '%2$s ')) then "
+                          "raise exception 'the database bears another mark' using errcode = '" FOREIGN_MARK
+                          "'; end if; "
+                          "revoke all on database %1$s from public; "
+                          "for r in select rolname from pg_roles "
+                          "where rolname in ('%1$s_app', '%1$s_app_a', '%1$s_app_b') loop "
+                          "execute format('revoke all on database %1$s from %%I', r); end loop; end $door$",
+                          activity_database(activity, "name"), mark);
 }
 
 /* A login may connect by its group only. */

@@ -399,10 +399,8 @@ static enum step_result marker_arrived(struct saga *saga, const struct pg_rows *
         found = pg_text(rows, 0, "mark");
         if (!is_ours(found, mark) && strcmp(activity_database(activity, "status"), "live") != 0)
                 return database_dropped(saga, NULL, NULL);
-        if (!is_ours(found, mark)) {
-                err_set(&foreign, ERR_PERMANENT, "not_ours", "the database carries another marker: it was not dropped");
-                return saga_fail(saga, &foreign);
-        }
+        if (!is_ours(found, mark))
+                return saga_fail(saga, postgres_foreign_mark(&foreign));
         if (FAILPOINT(driver_before_delete, &foreign) < 0)
                 return saga_retry(saga, &foreign);
         /* Whoever comes in, or has set something of its own for this database, has a lock on it. */
