@@ -176,7 +176,7 @@ static enum step_result shut(struct saga *saga, const struct pg_rows *rows, cons
         if (err != NULL && strcmp(err->code, FOREIGN_MARK) == 0 && is_live(activity))
                 return saga_fail(saga, postgres_foreign_mark(&foreign));
         if (err != NULL && strcmp(err->code, FOREIGN_MARK) != 0)
-                return saga_retry(saga, err);
+                return activity_retry(saga, err);
         return postgres_door_clear(saga, login, activity->door.next);
 }
 
