@@ -130,7 +130,7 @@ class StandbyServer(PostgresServer):
         )  # fmt: skip
 
     def promote(self) -> None:
-        self.execute("select pg_promote(true, 60)")
+        self.execute("select pg_promote(false)")
         eventually(lambda: self.execute("select pg_is_in_recovery()") == "f", 30, "the standby has taken over")
 
 
