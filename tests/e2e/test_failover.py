@@ -250,8 +250,11 @@ def fail_over_under_load(stack: StandbyStack, api: Api, app: Api, seed: int, *or
 def orders(stack: StandbyStack) -> list[list[Pair]]:
     if not stack.servers_apart:
         return [[stack.catalog]]
-    each = [[stack.tenants], [stack.catalog, stack.tenants]]
-    return each + ([[stack.catalog], [stack.tenants, stack.catalog]] if LONG else [])
+    if not LONG:
+        return [[stack.tenants]]
+    # Two that fall back to different moments may leave an orphan, which the inventory shows: a database that was dropped,
+    # and comes back, of a tenant whose whole life the catalog has forgotten and was told again as over.
+    return [[stack.tenants], [stack.catalog], [stack.catalog, stack.tenants], [stack.tenants, stack.catalog]]
 
 
 @pytest.mark.parametrize("number", range(ROUNDS))
