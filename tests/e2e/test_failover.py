@@ -252,8 +252,8 @@ def orders(stack: StandbyStack) -> list[list[Pair]]:
         return [[stack.catalog]]
     if not LONG:
         return [[stack.tenants]]
-    # Two that fall back to different moments may leave an orphan, which the inventory shows: a database that was dropped,
-    # and comes back, of a tenant whose whole life the catalog has forgotten and was told again as over.
+    # Where two fall back to different moments an orphan was left once, which the inventory shows. By reading, not by proof:
+    # a dropped database comes back whose tenant the catalog had forgotten and then heard of only as gone.
     return [[stack.tenants], [stack.catalog], [stack.catalog, stack.tenants], [stack.tenants, stack.catalog]]
 
 
