@@ -4,7 +4,7 @@
 #include "common/pg/pool.h"
 #include "services/provisioner/driver.h"
 
-#define POSTGRES_FILES_STATEMENT   MINUTES(5) /* creating and dropping a database copies and removes files */
+#define POSTGRES_FILES_STATEMENT   MINUTES(2) /* creating and dropping a database copies and removes files */
 #define POSTGRES_OWNER_CONNECTIONS 10
 
 /* To the server's own database; NULL where the tenant's server is not configured. Borrowed. */

@@ -201,7 +201,7 @@ def test_a_database_that_was_lost_comes_back_with_its_logins(stack: Stack, shop:
     for role in ("app_a", "app", "owner"):
         stack.postgres.execute(f"drop role {shop.database}_{role}")
     api.command(shop.tenant, "suspend")
-    assert api.wait_state(shop.tenant, "attention")["reason"]["code"] == "3D000"
+    assert api.wait_state(shop.tenant, "attention")["reason"]["code"] == "database_lost"
     done(api, shop.tenant, "restore", mode="in_place", confirm=shop.slug)
     assert api.wait_state(shop.tenant, "ready")
     done(api, shop.tenant, "resume")
