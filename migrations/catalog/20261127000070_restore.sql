@@ -46,67 +46,8 @@ begin
 end
 $$;
 
--- An archived tenant has nothing to be done to it but this; one whose database is gone may wait for a person because of it.
-create or replace function provisioner.next_activity(t provisioner.tenant) returns text
-language plpgsql stable
-as $$
-begin
-    return nullif(case
-        when t.state = 'deprovisioned' then null
-        when t.lifecycle_wanted = 'gone' then 'deprovision'
-        when t.state = 'requested' then 'provision'
-        when t.restore_done < t.restore_wanted
-            and (t.state = 'archived'
-                 or (t.state = 'attention'
-                     and t.blocked not in ('provision', 'deprovision', 'restore')
-                     and (restore_in_hand(t.tenant_id, t.restore_done)).mode = 'in_place')) then 'restore'
-        when t.state <> 'ready' and not (t.state = 'attention' and t.blocked is null) then null
-        when t.lifecycle_wanted = 'archived' then 'archive'
-        when t.access_applied <> catalog.wanted_access(t.tenant_id) then 'access'
-        when t.old_login_ends_at <= clock_timestamp() then 'retire'
-        when t.rotation_applied < t.rotation_wanted and t.old_login_ends_at is null then 'rotate' -- else when it ended
-        when t.backup_done < t.backup_wanted then 'backup'
-        when t.restore_done < t.restore_wanted then 'restore'
-        when t.invite_sent < t.invite_wanted then 'invite'
-        when t.link_made < t.link_wanted then 'link'
-    end, t.blocked);
-end
-$$;
-
 create index tenant_restore_wish on provisioner.tenant (tenant_id)
     where restore_done < restore_wanted and state <> 'deprovisioned';
-
-create or replace view provisioner.tenant_to_compare as
-select tenant_id
-from provisioner.tenant
-where (state = 'requested'
-       or (lifecycle_wanted = 'gone' and state <> 'deprovisioned')
-       or (lifecycle_wanted = 'archived' and state not in ('archived', 'deprovisioned'))
-       or old_login_ends_at is not null
-       or rotation_applied < rotation_wanted
-       or backup_done < backup_wanted
-       or invite_sent < invite_wanted
-       or link_made < link_wanted
-       or retry_done < retry_wanted)
-  and state <> 'deprovisioned'
-union
-select tenant_id
-from provisioner.tenant
-where restore_done < restore_wanted
-  and state <> 'deprovisioned'
-union
-select tenant_id
-from provisioner.tenant t
-where access_applied = 'none'
-  and state in ('ready', 'attention')
-  and not exists (select from catalog.access_wanted a where a.tenant_id = t.tenant_id and a.wanted = 'none')
-union
-select t.tenant_id
-from catalog.access_wanted a
-join provisioner.tenant t using (tenant_id)
-where a.wanted = 'none'
-  and t.access_applied = 'full'
-  and t.state in ('ready', 'attention');
 
 -- What the last restore that is wanted of a tenant is to be.
 create function provisioner.put_restore(t provisioner.tenant, p_mode text, p_location text, p_sampled boolean) returns void
@@ -157,6 +98,7 @@ as $$
     limit 1
 $$;
 
+-- One change of the tenant's row for each command.
 create or replace function provisioner.accept_command(p_event jsonb, p_data jsonb) returns void
 language plpgsql
 as $$
@@ -290,6 +232,9 @@ begin
 end
 $$;
 
+-- One after the other, each by its key, whatever the statistics say: there are few open ones or very many. A suspension was
+-- told as succeeded while the activity of an earlier resume was at work: nothing differed yet, and a moment later the tenant
+-- was open again. What is told is what was read back when nobody is at it any more.
 create or replace function provisioner.settle_operations(p_tenant_id uuid) returns void
 language plpgsql
 set enable_seqscan = off

@@ -63,6 +63,8 @@ $$;
 revoke execute on function provisioner.server_seen from public;
 grant execute on function provisioner.server_seen to tenantry_provisioner;
 
+-- An archived tenant has nothing to be done to it but to be verified and restored; one whose database is gone may wait for a
+-- person because of it, and is restored then. It keeps its plans: see 20261127000055.
 create or replace function provisioner.next_activity(t provisioner.tenant) returns text
 language plpgsql stable
 as $$
