@@ -163,6 +163,13 @@ const char *activity_database(const struct activity *activity, const char *name)
         return json_text(json_object_get(activity->facts, "database"), name);
 }
 
+bool activity_is_live(const struct activity *activity)
+{
+        const char *status = activity_database(activity, "status");
+
+        return status != NULL && strcmp(status, "live") == 0;
+}
+
 int64_t activity_number(const struct activity *activity, const char *name)
 {
         return json_number(activity->facts, name, 0);

@@ -56,6 +56,9 @@ void *activity_end_work(struct activity *activity);
 /* Facts by name; texts borrowed until the next look. NULL and 0 for null. */
 const char *activity_tenant(const struct activity *activity, const char *name);
 const char *activity_database(const struct activity *activity, const char *name);
+/* It has a database, as far as the catalog knows: an archived tenant has none, nor one whose provisioning was undone.
+ */
+bool activity_is_live(const struct activity *activity);
 int64_t activity_number(const struct activity *activity, const char *name);
 int activity_generation(const struct activity *activity);
 

@@ -453,10 +453,7 @@ static enum step_result prepare(struct saga *saga)
 
 enum step_result dump_take(struct saga *saga, const char *kind)
 {
-        struct activity *activity = activity_of(saga);
-        const char *status = activity_database(activity, "status");
-
-        if (status == NULL || strcmp(status, "live") != 0)
+        if (!activity_is_live(activity_of(saga)))
                 return STEP_DONE; /* there is nothing to dump */
         json_set_text(saga_data(saga), "dump", kind);
         return activity_connect(saga, activity_of(saga)->driver->dumps_as_admin, false, prepare);

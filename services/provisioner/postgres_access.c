@@ -54,6 +54,16 @@ struct pg_pool *postgres_files(struct activity *activity)
         return servers_files(activity->provisioner->servers, activity_database(activity, "server"));
 }
 
+enum step_result postgres_create_database(struct saga *saga, const char *name, saga_rows_then then)
+{
+        struct activity *activity = activity_of(saga);
+        auto_free char *sql = mem_printf("create database \"%s\" template template0 encoding 'UTF8' owner \"%s_owner\" "
+                                         "connection limit 0",
+                                         name, activity_database(activity, "name"));
+
+        return saga_query_for(saga, postgres_files(activity), POSTGRES_FILES_STATEMENT, sql, NO_PARAMS, then);
+}
+
 static enum step_result rights_set(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;

@@ -11,6 +11,9 @@
 struct pg_pool *postgres_admin(struct activity *activity);
 /* The same, for statements that take long. */
 struct pg_pool *postgres_files(struct activity *activity);
+/* An empty database for the tenant's owner, in UTF8. Nobody but the owner gets in before its public rights are revoked
+ * and its connection limit is raised. */
+enum step_result postgres_create_database(struct saga *saga, const char *name, saga_rows_then then);
 /* Where it is not: returns -ERR_BUSY and says so in *err; or waits until it is. */
 int postgres_server_unknown(const struct activity *activity, struct err *err);
 enum step_result postgres_no_server(struct saga *saga);

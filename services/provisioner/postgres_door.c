@@ -157,13 +157,6 @@ enum step_result postgres_door_clear(struct saga *saga, const char *login, enum 
         return look(saga);
 }
 
-static bool is_live(const struct activity *activity)
-{
-        const char *status = activity_database(activity, "status");
-
-        return status != NULL && strcmp(status, "live") == 0;
-}
-
 static enum step_result shut(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
@@ -173,7 +166,7 @@ static enum step_result shut(struct saga *saga, const struct pg_rows *rows, cons
         (void)rows;
         if (err != NULL && err->class == ERR_GONE && activity->if_gone != NULL)
                 return activity->if_gone(saga);
-        if (err != NULL && strcmp(err->code, FOREIGN_MARK) == 0 && is_live(activity))
+        if (err != NULL && strcmp(err->code, FOREIGN_MARK) == 0 && activity_is_live(activity))
                 return saga_fail(saga, postgres_foreign_mark(&foreign));
         if (err != NULL && strcmp(err->code, FOREIGN_MARK) != 0)
                 return activity_retry(saga, err);

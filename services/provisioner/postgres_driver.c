@@ -97,8 +97,6 @@ static enum step_result database_created(struct saga *saga, const struct pg_rows
 static enum step_result roles_made(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        const char *name = activity_database(activity, "name");
-        auto_free char *sql = NULL;
         struct err failed;
 
         (void)rows;
@@ -108,11 +106,7 @@ static enum step_result roles_made(struct saga *saga, const struct pg_rows *rows
                 return grant_rights(saga);
         if (FAILPOINT(driver_before_create, &failed) < 0)
                 return saga_retry(saga, &failed);
-        /* Nobody but the owner gets in while public rights are not revoked yet. */
-        sql = mem_printf("create database %1$s template template0 encoding 'UTF8' owner %1$s_owner connection limit 0",
-                         name);
-        return saga_query_for(saga, postgres_files(activity), POSTGRES_FILES_STATEMENT, sql, NO_PARAMS,
-                              database_created);
+        return postgres_create_database(saga, activity_database(activity, "name"), database_created);
 }
 
 int postgres_owner_sql(const struct activity *activity, char **ret, struct err *err)
@@ -287,14 +281,19 @@ static enum step_result database_looked_up(struct saga *saga, const struct pg_ro
         return activity_learn_then(saga, json_pack("{s:b}", "adopted", 1), make_roles);
 }
 
-static enum step_result create(struct saga *saga)
+static enum step_result find_database(struct saga *saga, saga_rows_then then)
 {
         struct activity *activity = activity_of(saga);
 
         if (postgres_admin(activity) == NULL)
                 return postgres_no_server(saga);
         return saga_query_on(saga, postgres_admin(activity), SQL_FIND, PARAMS(activity_database(activity, "name")),
-                             database_looked_up);
+                             then);
+}
+
+static enum step_result create(struct saga *saga)
+{
+        return find_database(saga, database_looked_up);
 }
 
 static enum step_result found_again(struct saga *saga, const struct pg_rows *rows, const struct err *err)
@@ -312,12 +311,7 @@ static enum step_result found_again(struct saga *saga, const struct pg_rows *row
 
 static enum step_result look_again(struct saga *saga)
 {
-        struct activity *activity = activity_of(saga);
-
-        if (postgres_admin(activity) == NULL)
-                return postgres_no_server(saga);
-        return saga_query_on(saga, postgres_admin(activity), SQL_FIND, PARAMS(activity_database(activity, "name")),
-                             found_again);
+        return find_database(saga, found_again);
 }
 
 /* A server that fell back in time lacks what the catalog knows of, or has it with an older password; so may one that
@@ -397,7 +391,7 @@ static enum step_result marker_arrived(struct saga *saga, const struct pg_rows *
         if (pg_rows_count(rows) == 0)
                 return database_dropped(saga, NULL, NULL);
         found = pg_text(rows, 0, "mark");
-        if (!is_ours(found, mark) && strcmp(activity_database(activity, "status"), "live") != 0)
+        if (!is_ours(found, mark) && !activity_is_live(activity))
                 return database_dropped(saga, NULL, NULL);
         if (!is_ours(found, mark))
                 return saga_fail(saga, postgres_foreign_mark(&foreign));

@@ -144,13 +144,10 @@ static enum step_result copy_created(struct saga *saga, const struct pg_rows *ro
 static enum step_result create_copy(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *copy = mem_printf("%s_f%s", copy_name(activity), saga_fence(saga)), *sql = NULL;
+        auto_free char *copy = mem_printf("%s_f%s", copy_name(activity), saga_fence(saga));
 
         json_set_text(saga_data(saga), "copy", copy);
-        sql = mem_printf(
-                "create database \"%s\" template template0 encoding 'UTF8' owner \"%s_owner\" connection limit 0", copy,
-                activity_database(activity, "name"));
-        return saga_query_for(saga, postgres_files(activity), POSTGRES_FILES_STATEMENT, sql, NO_PARAMS, copy_created);
+        return postgres_create_database(saga, copy, copy_created);
 }
 
 static enum step_result owner_made(struct saga *saga, const struct pg_rows *rows, const struct err *err)
@@ -348,7 +345,7 @@ static enum step_result swap(struct saga *saga)
 static enum step_result swap_back_now(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        bool was_archived = strcmp(activity_database(activity, "status"), "live") != 0;
+        bool was_archived = !activity_is_live(activity);
         auto_free char *mark = postgres_mark(activity), *copy = copy_mark(activity), *sql = NULL;
 
         (void)rows;

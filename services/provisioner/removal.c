@@ -48,19 +48,12 @@ const struct saga_kind DEPROVISION = { "deprovision",
                                        activity_interrupt,
                                        NULL };
 
-static bool has_database(const struct activity *activity)
-{
-        const char *status = activity_database(activity, "status");
-
-        return status != NULL && strcmp(status, "live") == 0;
-}
-
 /* Nobody writes any more while the last copy is made. */
 static enum step_result close_access(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
 
-        if (!has_database(activity))
+        if (!activity_is_live(activity))
                 return STEP_DONE;
         json_object_set_new(activity->facts, "access_wanted", json_string("none"));
         return activity->driver->apply_access(saga);

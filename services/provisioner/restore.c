@@ -57,14 +57,6 @@ static bool is_mode(const struct activity *activity, const char *mode)
         return wanted != NULL && strcmp(wanted, mode) == 0;
 }
 
-/* It has a database as far as the catalog knows; an archived tenant has none. */
-static bool is_live(const struct activity *activity)
-{
-        const char *status = activity_database(activity, "status");
-
-        return status != NULL && strcmp(status, "live") == 0;
-}
-
 static enum step_result reserved(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
@@ -104,7 +96,7 @@ static enum step_result reserve_place(struct saga *saga)
                 err_set(&cannot, ERR_PERMANENT, "driver_cannot", "backups of this driver are restored by hand");
                 return saga_fail(saga, &cannot);
         }
-        if (is_live(activity))
+        if (activity_is_live(activity))
                 return STEP_DONE;
         if (is_mode(activity, "beside")) {
                 err_set(&cannot, ERR_PERMANENT, "tenant_archived", "there is nothing to restore beside");
@@ -165,7 +157,8 @@ static enum step_result drop_copy(struct saga *saga)
 
         if (activity->driver->restore == NULL || status == NULL || strcmp(status, "deleted") == 0)
                 return STEP_DONE;
-        return is_live(activity) ? activity->driver->restore->drop_copies(saga, true) : activity->driver->drop(saga);
+        return activity_is_live(activity) ? activity->driver->restore->drop_copies(saga, true)
+                                          : activity->driver->drop(saga);
 }
 
 static enum step_result proved(struct saga *saga, const struct pg_rows *rows, const struct err *err)
@@ -217,7 +210,7 @@ static enum step_result close_live(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
 
-        if (!is_mode(activity, "in_place") || !is_live(activity))
+        if (!is_mode(activity, "in_place") || !activity_is_live(activity))
                 return STEP_DONE;
         return activity->driver->restore->close(saga);
 }
@@ -226,7 +219,7 @@ static enum step_result open_live(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
 
-        if (!is_mode(activity, "in_place") || !is_live(activity))
+        if (!is_mode(activity, "in_place") || !activity_is_live(activity))
                 return STEP_DONE;
         activity->if_gone = activity_done;
         return activity->driver->apply_access(saga);
@@ -267,7 +260,7 @@ static enum step_result clear_away(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
 
-        if (is_live(activity))
+        if (activity_is_live(activity))
                 return activity->driver->restore->drop_copies(saga, !is_mode(activity, "beside"));
         return activity->driver->drop(saga);
 }

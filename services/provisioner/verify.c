@@ -29,14 +29,6 @@ static const struct saga_step STEPS[] = {
 const struct saga_kind VERIFY = { "verify",      STEPS,          ARRAY_SIZE(STEPS),  ARRAY_SIZE(STEPS),
                                   activity_open, activity_close, activity_interrupt, NULL };
 
-/* Whether the tenant should have a database: else the server may have given back one that was dropped. */
-static bool is_live(const struct activity *activity)
-{
-        const char *status = activity_database(activity, "status");
-
-        return status != NULL && strcmp(status, "live") == 0;
-}
-
 /* What was there before it was dropped is dropped again. */
 static enum step_result look(struct saga *saga)
 {
@@ -45,7 +37,7 @@ static enum step_result look(struct saga *saga)
         /* A server that falls back once more meanwhile wants another look. */
         json_object_set_new(saga_data(saga), "verify",
                             json_integer((json_int_t)activity_number(activity, "verify_wanted")));
-        if (!is_live(activity))
+        if (!activity_is_live(activity))
                 return activity->driver->drop(saga);
         return activity->driver->look_again ? activity->driver->look_again(saga) : STEP_DONE;
 }
@@ -64,29 +56,29 @@ static enum step_result ask_for_use(struct saga *saga)
 
 static enum step_result prove(struct saga *saga)
 {
-        return is_live(activity_of(saga)) ? activity_connect(saga, false, false, ask_for_use) : STEP_DONE;
+        return activity_is_live(activity_of(saga)) ? activity_connect(saga, false, false, ask_for_use) : STEP_DONE;
 }
 
 static enum step_result migrate(struct saga *saga)
 {
-        return is_live(activity_of(saga)) ? provision_migrate(saga) : STEP_DONE;
+        return activity_is_live(activity_of(saga)) ? provision_migrate(saga) : STEP_DONE;
 }
 
 static enum step_result write_admin(struct saga *saga)
 {
-        return is_live(activity_of(saga)) ? activity_of(saga)->driver->create_admin(saga) : STEP_DONE;
+        return activity_is_live(activity_of(saga)) ? activity_of(saga)->driver->create_admin(saga) : STEP_DONE;
 }
 
 static enum step_result apply_access(struct saga *saga)
 {
-        return is_live(activity_of(saga)) ? activity_of(saga)->driver->apply_access(saga) : STEP_DONE;
+        return activity_is_live(activity_of(saga)) ? activity_of(saga)->driver->apply_access(saga) : STEP_DONE;
 }
 
 static enum step_result end_old_login(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
 
-        if (!is_live(activity) || activity_number(activity, "rotation_applied") < 2 ||
+        if (!activity_is_live(activity) || activity_number(activity, "rotation_applied") < 2 ||
             activity_tenant(activity, "old_login_ends_at") != NULL)
                 return STEP_DONE;
         return activity->driver->end_old_login(saga);
