@@ -51,6 +51,8 @@ const struct command COMMANDS[] = {
         { "doctor", "", "check configuration, gateway, Kafka, catalog and provider", MANUAL_DOCTOR, run_doctor, false },
         { "init", "[--migrations DIR] [--partitions N] [--replication N] [--no-topics]",
           "make the catalog, its roles and the topics, or bring them up to date", MANUAL_INIT, run_init, false },
+        { "clock", "[advance DURATION] [--timeout TIME]", "show business time; in a sandbox, move it on", MANUAL_CLOCK,
+          run_clock, false },
         { "keys", "new [--id ID] | token --name NAME --scopes SCOPE,SCOPE", "make keys and tokens", MANUAL_KEYS,
           run_keys, false },
         { "completion", "bash | zsh | fish | tenants [BEGINNING]", "print a script that completes commands and options",

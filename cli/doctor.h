@@ -4,8 +4,6 @@
 #include "cli/cli.h"
 #include "common/base/macros.h"
 
-#include <libpq-fe.h>
-
 struct doctor {
         json_t *checks; /* what was found, for --json */
         int bad;
@@ -22,8 +20,5 @@ void doctor_skip(struct doctor *doctor, const char *name, const char *format, ..
 void doctor_check_catalog(struct doctor *doctor);
 void doctor_check_provider(struct doctor *doctor);
 
-/* A blocking connection; NULL and *ret_why (freed by the caller, no secret in it) where it cannot be. Ended with
- * PQfinish. */
-PGconn *doctor_connect(const char *url, char **ret_why);
-/* The first column of the first row, "" where there is none; the caller frees. NULL where the query fails. */
-char *doctor_ask(PGconn *conn, const char *sql);
+/* How servers see it. */
+#define DOCTOR_NAME "tenantry-doctor"

@@ -1,5 +1,6 @@
 /* `tenantry doctor`: where tenants live: their servers, or Supabase; and pg_dump, which must be as new as they are. */
 #include "cli/doctor.h"
+#include "cli/server.h"
 
 #include "cli/api.h"
 #include "common/base/memory.h"
@@ -44,12 +45,12 @@ static void check_server(struct doctor *doctor, const json_t *server)
                 doctor_bad(doctor, "server", "mend TENANT_SERVERS", "a server has no name or no admin_url");
                 return;
         }
-        conn = doctor_connect(url, &why);
+        conn = server_connect(url, DOCTOR_NAME, &why);
         if (conn == NULL) {
                 doctor_bad(doctor, "server", "start it, or mend admin_url in TENANT_SERVERS", "%s: %s", name, why);
                 return;
         }
-        rights = doctor_ask(conn, SQL_RIGHTS);
+        rights = server_ask(conn, SQL_RIGHTS);
         if (rights == NULL || strcmp(rights, "true") != 0)
                 doctor_bad(doctor, "server", "alter role ... createdb createrole",
                            "%s: its login may not make databases and roles", name);

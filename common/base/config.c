@@ -258,6 +258,14 @@ static int load_option(void *target, const struct config_option *option, const s
         return rc;
 }
 
+struct config_table config_at(const struct config_table *table, size_t base)
+{
+        struct config_table placed = *table;
+
+        placed.base += base;
+        return placed;
+}
+
 int config_load(void *target, const struct config_table *tables, size_t count, struct err *err)
 {
         const char *file = getenv("TENANTRY_ENV_FILE");
@@ -265,7 +273,10 @@ int config_load(void *target, const struct config_table *tables, size_t count, s
 
         for (size_t t = 0; rc == 0 && t < count; t++)
                 for (size_t i = 0; rc == 0 && i < tables[t].count; i++)
-                        rc = load_option(target, &tables[t].options[i], tables, count, err);
+                        rc = load_option((char *)target + tables[t].base, &tables[t].options[i], tables, count, err);
+        for (size_t t = 0; rc == 0 && t < count; t++)
+                if (tables[t].check != NULL)
+                        rc = tables[t].check((char *)target + tables[t].base, err);
         return rc;
 }
 

@@ -28,11 +28,16 @@ struct config_option {
 struct config_table {
         const struct config_option *options;
         size_t count;
+        /* Checks of the filled part beyond types; returns 0 or -ERR_INPUT naming the option. NULL = none. */
+        int (*check)(const void *part, struct err *err);
+        size_t base; /* of the part that the options describe, in the whole struct */
 };
 
+/* The same table, for a part that stands base bytes into the struct. */
+struct config_table config_at(const struct config_table *table, size_t base);
 /* Fills *target (zeroed before) from the environment, then from the file named by TENANTRY_ENV_FILE, then from the
  * fallbacks. Texts belong to *target and live as long as the process. Returns 0 or -ERR_INPUT with the variable named.
- * count tables describe the same struct. */
+ * count tables describe parts of the same struct, whose checks are made at the end. */
 int config_load(void *target, const struct config_table *tables, size_t count, struct err *err);
 /* -ERR_INPUT naming a variable that is set, that no option has, and that can hardly be meant for anything but an option
  * that is not set; else 0. After config_load. */

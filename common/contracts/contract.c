@@ -2,6 +2,7 @@
 #include "common/contracts/contract.h"
 
 #include "common/base/buf.h"
+#include "common/base/crypto.h"
 #include "common/base/id.h"
 #include "common/base/memory.h"
 #include "common/contracts/mail_address.h"
@@ -39,6 +40,14 @@ int contract_check_topic(const struct contract *contract, const char *topic, str
         if (err != NULL)
                 snprintf(err->code, sizeof(err->code), "wrong_topic");
         return -ERR_INPUT;
+}
+
+int contract_check_form(const struct contract *contract, bool is_raw, struct err *err)
+{
+        if (contract->is_raw == is_raw)
+                return 0;
+        return err_field(err, "content-type", "content-type must be %s",
+                         contract->is_raw ? "application/octet-stream" : "application/json");
 }
 
 /* Control characters (U+0000 to U+001F, U+007F to U+009F), and those that turn the direction of text around (U+202A to
@@ -141,6 +150,18 @@ static int check_number(const struct contract_field *field, const json_t *value,
         return 0;
 }
 
+static int check_bytes(const struct contract_field *field, const char *text, size_t length, struct err *err)
+{
+        auto_free unsigned char *bytes = mem_alloc(length + 1, 1);
+        int count = crypto_base64_decode(text, bytes);
+
+        if (count < 0)
+                return err_field(err, field->name, "%s is not base64", field->name);
+        if ((size_t)count > field->max)
+                return err_field(err, field->name, "%s has more than %zu bytes", field->name, field->max);
+        return 0;
+}
+
 static int check_string(const struct contract_field *field, const json_t *value, struct err *err)
 {
         const char *text = json_string_value(value);
@@ -164,6 +185,8 @@ static int check_string(const struct contract_field *field, const json_t *value,
                 return check_name(field, text, length, err);
         case CONTRACT_CHOICE:
                 return check_choice(field, text, length, err);
+        case CONTRACT_BYTES:
+                return check_bytes(field, text, length, err);
         default:
                 return err_field(err, field->name, "%s has no known kind", field->name);
         }
@@ -286,12 +309,12 @@ int contract_check(const struct contract *contract, const char *key, const json_
 {
         auto_json *copy = json_is_object(data) ? json_copy((json_t *)(uintptr_t)data) : json_object();
 
-        if (fill_in_key(contract, key, copy, err) < 0)
+        if (contract->key != NULL && fill_in_key(contract, key, copy, err) < 0)
                 return -ERR_INPUT;
         if (!json_is_object(data))
                 return err_set(err, ERR_INPUT, "not_an_object", "the data must be a JSON object");
         if (check_fields(contract->type, contract->fields, contract->count, copy, err) < 0 ||
-            check_key(contract, key, copy, err) < 0)
+            (contract->key != NULL && check_key(contract, key, copy, err) < 0))
                 return -ERR_INPUT;
         if (contract->complete != NULL)
                 contract->complete(copy);

@@ -15,6 +15,7 @@ enum contract_kind {
         CONTRACT_NUMBER,  /* least to most */
         CONTRACT_INTEGER, /* a whole number, least to most */
         CONTRACT_BOOLEAN,
+        CONTRACT_BYTES,  /* up to max bytes, in base64 */
         CONTRACT_LIST,   /* up to max elements, each like the one field in `fields` (whose name is not used) */
         CONTRACT_OBJECT, /* of these fields and no others */
 };
@@ -34,8 +35,11 @@ struct contract {
         const char *type;  /* of the event */
         const char *topic; /* where it travels, and from where alone it is taken */
         /* The message key, by fields of the data that make it up: one field's value (which the data may leave out, for
-         * it follows from the key), or several with commas between. Ends with NULL. */
+         * it follows from the key), or several with commas between. Ends with NULL. NULL: the key is not made of
+         * fields, and not looked at. */
         const char *const *key;
+        bool is_raw; /* the data travels as bytes (application/octet-stream) and is seen as its one field, body_base64
+                      */
         const struct contract_field *fields;
         size_t count;
         void (*complete)(json_t *data); /* adds what follows from the data; or NULL */
@@ -48,7 +52,10 @@ const char *contract_only_type(const struct contract *list, const char *topic);
 /* Whether an event of this contract may come on the topic: who may write to one may not for that reason do the work of
  * another. Returns 0 or -ERR_INPUT "wrong_topic". */
 int contract_check_topic(const struct contract *contract, const char *topic, struct err *err);
-/* Checks data and key against the contract. key may be NULL (and is refused). Returns 0 and *ret, a copy with the
+/* Whether the data came in the way of the contract: as bytes, or as JSON. Returns 0 or -ERR_INPUT (content-type). */
+int contract_check_form(const struct contract *contract, bool is_raw, struct err *err);
+/* Checks data and key against the contract. key may be NULL (and is refused, where the
+ * contract says what it is made of). Returns 0 and *ret, a copy with the
  * fields of the key set and completed, released by the caller; or -ERR_INPUT naming the field (the way to it, with
  * dots, where it is inside another). */
 int contract_check(const struct contract *contract, const char *key, const json_t *data, json_t **ret, struct err *err);

@@ -66,7 +66,7 @@ static const char *judge(struct intake *intake, const char *topic, const struct 
                 *ret_data = json_incref(event->data);
                 return "park";
         }
-        if (contract_check_topic(contract, topic, err) < 0 ||
+        if (contract_check_topic(contract, topic, err) < 0 || contract_check_form(contract, event->is_raw, err) < 0 ||
             contract_check(contract, event->key, event->data, ret_data, err) < 0)
                 return "dead";
         if (intake->settings.enrich != NULL)

@@ -19,6 +19,7 @@
 #include "common/base/memory.h"
 #include "common/base/metrics.h"
 #include "common/durable/dead_letter.h"
+#include "common/durable/lease.h"
 #include "common/kafka/cloudevent.h"
 
 #include <string.h>
@@ -33,14 +34,12 @@
 
 static const char SQL_LOSS[] = "select catalog.message_lost($1)";
 
-static const char SQL_TAKE_LEASE[] = "select catalog.take_lease('publisher', $1, $2::bigint) as fence";
-static const char SQL_DROP_LEASE[] = "select catalog.drop_lease('publisher', $1)";
 static const char SQL_TAKEOVER[] = "select catalog.snapshots_since($1::bigint)";
 static const char SQL_EVENTS[] = "select * from catalog.events_to_publish($1::int)";
 static const char SQL_EVENTS_DONE[] = "select catalog.events_published($1::bigint[])";
-static const char SQL_SNAPSHOTS[] = "select * from catalog.snapshots_to_publish($1::int)";
-static const char SQL_SNAPSHOTS_DONE[] = "select catalog.snapshots_published($1::uuid[], $2::bigint[])";
-static const char SQL_DOUBTFUL[] = "select catalog.snapshots_doubtful($1::uuid[])";
+static const char SQL_SNAPSHOTS[] = "select * from catalog.snapshots_due($1::int)";
+static const char SQL_SNAPSHOTS_DONE[] = "select catalog.snapshots_done($1::jsonb)";
+static const char SQL_DOUBTFUL[] = "select catalog.snapshots_in_doubt($1::jsonb)";
 static const char SQL_DEAD_LETTERS[] = "select * from catalog.dead_letters_to_publish($1::int)";
 static const char SQL_DEAD_LETTERS_DONE[] = "select catalog.dead_letters_published($1::bigint[])";
 
@@ -55,7 +54,7 @@ enum outcome { OUTCOME_WAITING, OUTCOME_SENT, OUTCOME_REFUSED, OUTCOME_FAILED };
 /* One row of the batch on its way. */
 struct row {
         struct publisher *publisher;
-        char *key, *version; /* for the statement that marks it; version may be NULL */
+        char *topic, *key, *version; /* for the statement that marks it; topic and version of snapshots only */
         enum outcome outcome;
 };
 
@@ -64,46 +63,22 @@ struct publisher {
         struct kafka_producer *producer;
         uv_timer_t tick;
         enum phase phase;
-        bool asking_lease, held, takeover_wanted, dropping, stopped, more, producer_broken;
-        int64_t lease_until, asked_at, next_lease_at, next_sweep_at, pause_until;
-        int64_t fence, batch_fence; /* of the lease we have, and of that under which the batch was read */
-        struct row *rows;           /* the batch on its way */
+        struct lease *lease;
+        bool takeover_wanted, stopped, more, producer_broken;
+        int64_t next_sweep_at, pause_until;
+        int64_t led_fence, batch_fence; /* under which we publish, and under which the batch was read */
+        struct row *rows;               /* the batch on its way */
         size_t count, in_flight;
         struct metric *published[3], *leading;
 };
 
 static void next_phase(struct publisher *publisher);
 
-static bool still_leading(const struct publisher *publisher)
-{
-        return publisher->held && clock_boot_ms() < publisher->lease_until;
-}
-
-static void lease_dropped(void *context, const struct pg_rows *rows, const struct err *err)
-{
-        struct publisher *publisher = context;
-
-        (void)rows;
-        (void)err; /* then it runs out by itself */
-        publisher->held = false;
-        publisher->dropping = false;
-}
-
-/* The standby need not wait for our lease to run out: but only when nothing of ours is on its way. */
-static void drop_lease(struct publisher *publisher)
-{
-        if (!publisher->held || publisher->dropping || publisher->phase != PHASE_IDLE)
-                return;
-        publisher->dropping = true;
-        pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, SQL_DROP_LEASE,
-                     PARAMS(publisher->service->instance), lease_dropped, publisher);
-}
-
 static void end_round(struct publisher *publisher)
 {
         publisher->phase = PHASE_IDLE;
         if (publisher->stopped)
-                drop_lease(publisher);
+                lease_drop(publisher->lease);
 }
 
 static void marked(void *context, const struct pg_rows *rows, const struct err *err)
@@ -124,6 +99,7 @@ static void marked(void *context, const struct pg_rows *rows, const struct err *
 static void free_rows(struct publisher *publisher)
 {
         for (size_t i = 0; i < publisher->count; i++) {
+                free(publisher->rows[i].topic);
                 free(publisher->rows[i].key);
                 free(publisher->rows[i].version);
         }
@@ -131,40 +107,52 @@ static void free_rows(struct publisher *publisher)
         publisher->count = 0;
 }
 
-/* Keys and versions of the rows that Kafka has, or can never have; of all of them where that is asked for. */
-static void list_rows(const struct publisher *publisher, bool all, struct buf *keys, struct buf *versions)
+/* Ids of the rows that Kafka has, or can never have, as an array of PostgreSQL's. */
+static char *list_ids(const struct publisher *publisher)
 {
+        auto_buf ids = { 0 };
+
+        buf_add_text(&ids, "{");
+        for (size_t i = 0; i < publisher->count; i++)
+                if (publisher->rows[i].outcome != OUTCOME_FAILED)
+                        buf_printf(&ids, "%s%s", ids.length > 1 ? "," : "", publisher->rows[i].key);
+        buf_add_text(&ids, "}");
+        return buf_take(&ids);
+}
+
+/* The same of snapshots, as JSON, for a key may be any text; all of them where that is asked for. */
+static char *list_snapshots(const struct publisher *publisher, bool all)
+{
+        auto_json *list = json_array();
+
         for (size_t i = 0; i < publisher->count; i++) {
                 const struct row *row = &publisher->rows[i];
 
-                if (!all && row->outcome == OUTCOME_FAILED)
-                        continue;
-                buf_printf(keys, "%s%s", keys->length ? "," : "{", row->key);
-                if (row->version != NULL)
-                        buf_printf(versions, "%s%s", versions->length ? "," : "{", row->version);
+                if (all || row->outcome != OUTCOME_FAILED)
+                        json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "topic", row->topic, "key", row->key,
+                                                              "version", row->version));
         }
-        buf_add_text(keys, keys->length ? "}" : "{}");
-        buf_add_text(versions, versions->length ? "}" : "{}");
+        return json_print(list);
 }
 
-static void mark_rows(struct publisher *publisher, const char *keys, const char *versions)
+static void mark_rows(struct publisher *publisher, bool doubtful)
 {
-        struct pg_pool *catalog = publisher->service->catalog;
+        const char *sql = publisher->phase == PHASE_EVENTS         ? SQL_EVENTS_DONE
+                          : publisher->phase == PHASE_DEAD_LETTERS ? SQL_DEAD_LETTERS_DONE
+                          : doubtful                               ? SQL_DOUBTFUL
+                                                                   : SQL_SNAPSHOTS_DONE;
+        auto_free char *rows =
+                publisher->phase == PHASE_SNAPSHOTS ? list_snapshots(publisher, doubtful) : list_ids(publisher);
 
-        if (publisher->phase == PHASE_EVENTS)
-                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_EVENTS_DONE, PARAMS(keys), marked, publisher);
-        else if (publisher->phase == PHASE_SNAPSHOTS)
-                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_SNAPSHOTS_DONE, PARAMS(keys, versions), marked, publisher);
-        else
-                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_DEAD_LETTERS_DONE, PARAMS(keys), marked, publisher);
+        pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, sql, PARAMS(rows), marked, publisher);
 }
 
 /* All answers of the batch are there. */
 static void batch_ended(struct publisher *publisher)
 {
-        auto_buf keys = { 0 }, versions = { 0 };
+        /* A successor may have sent newer snapshots before ours arrived: then they are sent once more. */
         bool doubtful = publisher->phase == PHASE_SNAPSHOTS &&
-                        (!still_leading(publisher) || publisher->fence != publisher->batch_fence);
+                        (!lease_is_held(publisher->lease) || lease_fence(publisher->lease) != publisher->batch_fence);
         size_t failed = 0;
 
         FAILPOINT(publisher_after_produce, NULL);
@@ -173,13 +161,8 @@ static void batch_ended(struct publisher *publisher)
         metric_add(publisher->published[publisher->phase - PHASE_EVENTS], (double)(publisher->count - failed));
         if (failed > 0)
                 publisher->pause_until = clock_boot_ms() + FAILURE_PAUSE;
-        list_rows(publisher, doubtful, &keys, &versions);
+        mark_rows(publisher, doubtful);
         free_rows(publisher);
-        if (doubtful) /* a successor may have sent newer snapshots before ours arrived: have them sent once more */
-                pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, SQL_DOUBTFUL, PARAMS(keys.data), marked,
-                             publisher);
-        else
-                mark_rows(publisher, keys.data, versions.data);
 }
 
 static void loss_told(void *context, const struct pg_rows *rows, const struct err *err)
@@ -227,17 +210,18 @@ static void delivered(void *context, const struct err *err)
 static void begin_batch(struct publisher *publisher, size_t count)
 {
         publisher->rows = mem_alloc(count, sizeof(publisher->rows[0]));
-        publisher->batch_fence = publisher->fence;
+        publisher->batch_fence = lease_fence(publisher->lease);
         publisher->in_flight = 1; /* ours, until all are handed over */
-        publisher->more |= count == BATCH;
+        publisher->more |= count >= BATCH;
         FAILPOINT(publisher_before_produce, NULL);
 }
 
-static struct row *add_row(struct publisher *publisher, const char *key, const char *version)
+static struct row *add_row(struct publisher *publisher, const char *topic, const char *key, const char *version)
 {
         struct row *row = &publisher->rows[publisher->count++];
 
         row->publisher = publisher;
+        row->topic = mem_copy_text(topic);
         row->key = mem_copy_text(key);
         row->version = mem_copy_text(version);
         publisher->in_flight++;
@@ -256,7 +240,7 @@ static void events_arrived(void *context, const struct pg_rows *rows, const stru
         struct publisher *publisher = context;
         int count;
 
-        if (err != NULL || !still_leading(publisher)) {
+        if (err != NULL || !lease_is_held(publisher->lease)) {
                 end_round(publisher);
                 return;
         }
@@ -279,7 +263,7 @@ static void events_arrived(void *context, const struct pg_rows *rows, const stru
                         .data = pg_text(rows, row, "data"),
                 };
 
-                struct row *sent = add_row(publisher, pg_text(rows, row, "seq"), NULL);
+                struct row *sent = add_row(publisher, NULL, pg_text(rows, row, "seq"), NULL);
                 struct err refused;
 
                 note_sent(sent, cloudevent_produce(publisher->producer, &event, delivered, sent, &refused), &refused);
@@ -292,7 +276,7 @@ static void snapshots_arrived(void *context, const struct pg_rows *rows, const s
         struct publisher *publisher = context;
         int count;
 
-        if (err != NULL || !still_leading(publisher)) {
+        if (err != NULL || !lease_is_held(publisher->lease)) {
                 end_round(publisher);
                 return;
         }
@@ -303,20 +287,21 @@ static void snapshots_arrived(void *context, const struct pg_rows *rows, const s
         }
         begin_batch(publisher, (size_t)count);
         for (int row = 0; row < count; row++) {
-                const char *tenant = pg_text(rows, row, "tenant_id"), *version = pg_text(rows, row, "version");
-                auto_free char *id = mem_printf("%s-%s", tenant, version);
+                const char *topic = pg_text(rows, row, "topic"), *key = pg_text(rows, row, "key");
+                const char *version = pg_text(rows, row, "version");
+                auto_free char *id = mem_printf("%s-%s", key, version);
                 struct cloudevent_out event = {
-                        .topic = "tenant.status.v1",
-                        .key = tenant,
+                        .topic = topic,
+                        .key = key,
                         .id = id,
                         .source = "/tenantry",
-                        .type = "tenant.status.v1",
+                        .type = topic, /* one kind of snapshot a topic */
                         .time = pg_text(rows, row, "at"),
                         .traceparent = pg_text(rows, row, "traceparent"),
                         .data = pg_text(rows, row, "snapshot"),
                 };
 
-                struct row *sent = add_row(publisher, tenant, version);
+                struct row *sent = add_row(publisher, topic, key, version);
                 struct err refused;
 
                 note_sent(sent, cloudevent_produce(publisher->producer, &event, delivered, sent, &refused), &refused);
@@ -327,7 +312,7 @@ static void snapshots_arrived(void *context, const struct pg_rows *rows, const s
 /* The message as it came, with why it is here in headers of ours. */
 static void produce_dead_letter(struct publisher *publisher, const struct pg_rows *rows, int row)
 {
-        struct row *sent = add_row(publisher, pg_text(rows, row, "id"), NULL);
+        struct row *sent = add_row(publisher, NULL, pg_text(rows, row, "id"), NULL);
         auto_free char *topic = mem_printf("%s.%s.dlq", pg_text(rows, row, "topic"), pg_text(rows, row, "service"));
         struct dead_letter letter;
         struct err refused;
@@ -347,7 +332,7 @@ static void dead_letters_arrived(void *context, const struct pg_rows *rows, cons
         struct publisher *publisher = context;
         int count;
 
-        if (err != NULL || !still_leading(publisher)) {
+        if (err != NULL || !lease_is_held(publisher->lease)) {
                 end_round(publisher);
                 return;
         }
@@ -417,40 +402,18 @@ static void take_over(struct publisher *publisher)
         pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, SQL_TAKEOVER, PARAMS(ms), taken_over, publisher);
 }
 
-static void lease_answered(void *context, const struct pg_rows *rows, const struct err *err)
+static void lease_answered(void *context)
 {
         struct publisher *publisher = context;
-        bool got = err == NULL && pg_rows_count(rows) == 1 && pg_text(rows, 0, "fence") != NULL;
-        int64_t fence = got ? pg_int(rows, 0, "fence") : 0;
+        bool held = lease_is_held(publisher->lease);
 
-        publisher->asking_lease = false;
-        if (err != NULL)
-                return; /* what we hold runs on until its end */
-        if (got &&
-            (!publisher->held || fence != publisher->fence)) /* another fence: others had it while we were frozen */
-                publisher->takeover_wanted = true;
-        publisher->held = got;
-        if (publisher->stopped) {
-                drop_lease(publisher);
-                return;
+        if (publisher->stopped && publisher->phase == PHASE_IDLE)
+                lease_drop(publisher->lease);
+        metric_set(publisher->leading, held);
+        if (held && lease_fence(publisher->lease) != publisher->led_fence) {
+                publisher->led_fence = lease_fence(publisher->lease);
+                publisher->takeover_wanted = true; /* others had it before us, or while we were frozen */
         }
-        metric_set(publisher->leading, got);
-        if (!got)
-                return;
-        publisher->fence = fence;
-        publisher->lease_until = publisher->asked_at + publisher->service->config->lease_ms;
-}
-
-static void ask_lease(struct publisher *publisher)
-{
-        char ms[24];
-
-        publisher->asking_lease = true;
-        publisher->asked_at = clock_boot_ms();
-        publisher->next_lease_at = publisher->asked_at + MIN(1000, publisher->service->config->lease_ms / 3);
-        snprintf(ms, sizeof(ms), "%lld", (long long)publisher->service->config->lease_ms);
-        pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, SQL_TAKE_LEASE,
-                     PARAMS(publisher->service->instance, ms), lease_answered, publisher);
 }
 
 /* Called from the timer and never from a callback of the producer that is freed here. */
@@ -477,9 +440,8 @@ void publisher_wake(struct publisher *publisher)
 
         if (publisher->stopped || !pg_pool_is_up(publisher->service->catalog))
                 return;
-        if (!publisher->asking_lease && now >= publisher->next_lease_at)
-                ask_lease(publisher);
-        if (publisher->phase != PHASE_IDLE || !still_leading(publisher) || now < publisher->pause_until)
+        lease_ask(publisher->lease);
+        if (publisher->phase != PHASE_IDLE || !lease_is_held(publisher->lease) || now < publisher->pause_until)
                 return;
         if (publisher->takeover_wanted)
                 take_over(publisher);
@@ -498,6 +460,7 @@ struct publisher *publisher_new(struct service *service)
         struct publisher *publisher = NEW(struct publisher);
 
         publisher->service = service;
+        publisher->lease = lease_new(service, "publisher", service->config->lease_ms, lease_answered, publisher);
         for (size_t i = 0; i < ARRAY_SIZE(labels); i++)
                 publisher->published[i] =
                         metric_counter("tenantry_published_total", labels[i], "Messages published to Kafka.");
@@ -511,12 +474,13 @@ struct publisher *publisher_new(struct service *service)
 void publisher_stop(struct publisher *publisher)
 {
         publisher->stopped = true;
-        drop_lease(publisher);
+        if (publisher->phase == PHASE_IDLE) /* the standby need not wait, but nothing of ours may be on its way */
+                lease_drop(publisher->lease);
 }
 
 bool publisher_is_idle(const struct publisher *publisher)
 {
-        return publisher->phase == PHASE_IDLE && !publisher->dropping && !publisher->asking_lease;
+        return publisher->phase == PHASE_IDLE && lease_is_idle(publisher->lease);
 }
 
 static void free_publisher(uv_handle_t *handle)
@@ -524,6 +488,7 @@ static void free_publisher(uv_handle_t *handle)
         struct publisher *publisher = handle->data;
 
         free_rows(publisher);
+        lease_free(publisher->lease);
         free(publisher);
 }
 

@@ -4,12 +4,14 @@
 #include "common/base/memory.h"
 #include "common/durable/intake.h"
 #include "common/durable/publisher.h"
+#include "common/durable/timers.h"
 
 struct worker {
         struct service *service;
         struct intake *intake;
         struct saga_engine *sagas;
         struct publisher *publisher;
+        struct timers *timers; /* or NULL */
 };
 
 static void worker_facts_changed(void *context)
@@ -32,6 +34,8 @@ int worker_new(struct service *service, const struct worker_settings *settings, 
         worker->service = service;
         worker->sagas = saga_engine_new(service, settings->kinds, settings->sagas);
         worker->publisher = publisher_new(service);
+        if (settings->has_timers)
+                worker->timers = timers_new(service, worker_facts_changed, worker);
         *ret = worker;
         return intake_new(service, &intake, &worker->intake, err);
 }
@@ -66,6 +70,7 @@ void worker_free(struct worker *worker)
 {
         if (worker == NULL)
                 return;
+        timers_free(worker->timers);
         intake_free(worker->intake);
         publisher_free(worker->publisher);
         saga_engine_free(worker->sagas);

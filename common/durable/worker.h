@@ -1,5 +1,6 @@
 /* A service that works: it takes events from Kafka into facts, carries out in sagas what follows from them, and
- * publishes what changed. The three parts together, so that a service names only what is its own. */
+ * publishes what changed; and its timers, if it has some. The parts together, so that a service names only what is its
+ * own. */
 #pragma once
 
 #include "common/contracts/contract.h"
@@ -12,6 +13,7 @@ struct worker_settings {
         const struct contract *contracts;     /* of the events it takes; see intake.h */
         const struct saga_kind *const *kinds; /* ends with NULL */
         size_t sagas;                         /* in hand at once */
+        bool has_timers;                      /* see timers.h: then its schema has timer_due */
         /* Adds what the catalog must know beside an event; or NULL. */
         void (*enrich)(void *context, json_t *data);
         void *context;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define RAW             "application/octet-stream"
 #define ATTRIBUTE_LIMIT 512
 
 static int check_attribute(const char *name, const char *text, size_t length, struct err *err)
@@ -100,6 +101,24 @@ static bool is_envelope(const json_t *value)
         return json_object_get(value, "specversion") != NULL && json_object_get(value, "type") != NULL;
 }
 
+/* With parameters behind it, or without. */
+static bool is_media_type(const char *text, size_t length, const char *wanted)
+{
+        size_t wants = strlen(wanted);
+
+        return text != NULL && length >= wants && strncasecmp(text, wanted, wants) == 0 &&
+               (length == wants || text[wants] == ';' || text[wants] == ' ');
+}
+
+static int read_raw(const struct kafka_message *message, struct cloudevent *event)
+{
+        auto_free char *text = crypto_base64(message->value, message->value_length);
+
+        event->is_raw = true;
+        event->data = json_pack("{s:s}", "body_base64", text);
+        return 0;
+}
+
 static int decode_binary(const struct kafka_message *message, struct cloudevent *event, struct err *err)
 {
         const struct attribute attributes[] = ATTRIBUTES(event);
@@ -120,8 +139,9 @@ static int decode_binary(const struct kafka_message *message, struct cloudevent 
         if (rc < 0)
                 return rc;
         text = kafka_message_header(message, "content-type", &length);
-        if (text != NULL && (length < 16 || strncasecmp(text, "application/json", 16) != 0 ||
-                             (length > 16 && text[16] != ';' && text[16] != ' ')))
+        if (is_media_type(text, length, RAW))
+                return read_raw(message, event);
+        if (text != NULL && !is_media_type(text, length, "application/json"))
                 return err_field(err, "content-type", "content-type must be application/json");
         return json_parse(message->value, message->value_length, &event->data, err);
 }
@@ -273,7 +293,7 @@ int cloudevent_produce(struct kafka_producer *producer, const struct cloudevent_
                 { "ce_partitionkey", event->key },
                 { "ce_subject", event->key },
                 { "ce_traceparent", event->traceparent },
-                { "content-type", "application/json" },
+                { "content-type", event->raw_length ? RAW : "application/json" },
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(pairs); i++)
@@ -283,6 +303,6 @@ int cloudevent_produce(struct kafka_producer *producer, const struct cloudevent_
         record.key = event->key;
         record.key_length = event->key ? strlen(event->key) : 0;
         record.value = event->data;
-        record.value_length = event->data ? strlen(event->data) : 0;
+        record.value_length = event->data == NULL ? 0 : event->raw_length ? event->raw_length : strlen(event->data);
         return kafka_produce(producer, &record, delivered, context, err);
 }

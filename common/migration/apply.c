@@ -4,6 +4,7 @@
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
 #include "common/migration/apply_private.h"
+#include "common/tenant/fence.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -19,11 +20,7 @@ const char MIGRATION_LEDGER[] = "create schema if not exists tenantry;"
                                 "    name text not null,"
                                 "    checksum text not null,"
                                 "    fence bigint not null,"
-                                "    applied_at timestamptz not null default clock_timestamp());"
-                                "create table if not exists tenantry.fence ("
-                                "    only_row boolean primary key default true check (only_row),"
-                                "    fence bigint not null);"
-                                "insert into tenantry.fence (fence) values (0) on conflict do nothing;"
+                                "    applied_at timestamptz not null default clock_timestamp());" FENCE_TABLE
                                 "create table if not exists tenantry.migration_progress ("
                                 "    version text primary key,"
                                 "    statements int not null,"
@@ -84,10 +81,9 @@ void migration_add_timeouts(struct migration_job *job, struct buf *sql, const ch
 
 void migration_add_fence(struct migration_job *job, struct buf *sql)
 {
-        buf_printf(sql,
-                   "update tenantry.fence set fence = %s where fence <= %s; if not found then "
-                   "raise exception 'a newer activity has this database' using errcode = 'TN409'; end if; ",
-                   job->options.fence, job->options.fence);
+        auto_free char *raise = fence_raise_sql(job->options.fence);
+
+        buf_add_text(sql, raise);
 }
 
 void migration_add_ledger_rows(struct migration_job *job, struct buf *sql, const struct migration *m)

@@ -4,6 +4,7 @@
 #include "common/base/buf.h"
 #include "common/base/json.h"
 #include "common/base/memory.h"
+#include "common/service/options.h"
 
 #include <curl/curl.h>
 #include <string.h>
@@ -75,12 +76,12 @@ static int ask(const char *url)
         return 1;
 }
 
-int health_ask(struct service_config *config, const struct config_table *tables)
+int health_ask(struct service_config *config)
 {
         auto_free char *url = NULL;
         struct err err;
 
-        if (config_load(config, tables, 1, &err) < 0) {
+        if (config_load(config, &SERVICE_OPTIONS, 1, &err) < 0) {
                 fprintf(stderr, "%s\n", err.message);
                 return 2;
         }

@@ -146,6 +146,12 @@ static const char SQL_FITTING[] =
         "raise exception 'the catalog is of version % and does not work with this program any more, which is for %: "
         "install the newer release', v, '" TENANTRY_CATALOG "' using errcode = 'TN426'; end if; end $t$";
 
+/* Beside live keys nothing may be due before its time. */
+static const char SQL_CLOCK[] =
+        "do $t$ begin if exists (select from catalog.business_clock where ahead <> interval '0') then "
+        "raise exception 'the business clock of this catalog was moved, as only a sandbox may: start the service with "
+        "SANDBOX=1, or with another catalog' using errcode = 'TN426'; end if; end $t$";
+
 int service_catalog_fits(const struct service *service, struct err *err)
 {
         const struct err *why = pg_pool_error(service->catalog);
@@ -158,10 +164,11 @@ int service_catalog_fits(const struct service *service, struct err *err)
 static void open_catalog(struct frame *frame)
 {
         struct service *service = &frame->service;
-        auto_free char *setup = mem_printf("set search_path = %s, durable, catalog; set statement_timeout = '30s'; "
-                                           "set client_connection_check_interval = '1s'; "
-                                           "set idle_in_transaction_session_timeout = '60s'; %s",
-                                           service->definition->schema, SQL_FITTING);
+        auto_free char *setup =
+                mem_printf("set search_path = %s, durable, catalog; set statement_timeout = '30s'; "
+                           "set client_connection_check_interval = '1s'; "
+                           "set idle_in_transaction_session_timeout = '60s'; %s; %s",
+                           service->definition->schema, SQL_FITTING, service->config->sandbox ? "" : SQL_CLOCK);
         auto_free char *name = mem_printf("tenantry-%s", service->definition->name);
         struct pg_target target = {
                 .url = service->config->catalog_url,
@@ -223,8 +230,23 @@ static void protect_process(void)
         }
 }
 
-static int print_and_leave(const struct service_definition *definition, const char *what,
-                           const struct config_table *tables)
+/* All that the process is told: what every service is, then what this one is. */
+struct tables {
+        struct config_table *items;
+        size_t count;
+};
+
+static struct tables service_tables(const struct service_definition *definition)
+{
+        struct tables tables = { mem_alloc(1 + definition->table_count, sizeof(tables.items[0])), 1 };
+
+        tables.items[0] = SERVICE_OPTIONS;
+        for (size_t i = 0; i < definition->table_count; i++)
+                tables.items[tables.count++] = definition->tables[i];
+        return tables;
+}
+
+static int print_and_leave(const struct service_definition *definition, const char *what, const struct tables *tables)
 {
         if (strcmp(what, "--help") == 0 || strcmp(what, "-h") == 0) {
                 printf("tenantry-%s %s: %s\n\nUsage: tenantry-%s [--check-config | --health | --print-env | "
@@ -246,16 +268,16 @@ static int print_and_leave(const struct service_definition *definition, const ch
                       "wrong.\n\n"
                       "Example: TENANTRY_ENV_FILE=/etc/tenantry/service.env tenantry-SERVICE\n\n",
                       stdout);
-                config_print_help(stdout, tables, 2);
+                config_print_help(stdout, tables->items, tables->count);
         } else if (strcmp(what, "--version") == 0) {
                 printf("tenantry-%s %s\n", definition->name, TENANTRY_VERSION);
         } else if (strcmp(what, "--failpoints") == 0) {
                 for (int i = 0; i < FAILPOINT_COUNT; i++)
                         puts(failpoint_name((enum failpoint)i));
         } else if (strcmp(what, "--print-env") == 0) {
-                config_print_env(stdout, tables, 2);
+                config_print_env(stdout, tables->items, tables->count);
         } else if (strcmp(what, "--print-reference") == 0) {
-                config_print_markdown(stdout, tables, 2);
+                config_print_markdown(stdout, tables->items, tables->count);
         } else {
                 fprintf(stderr, "tenantry-%s: unknown argument %s; see --help\n", definition->name, what);
                 return EXIT_CONFIGURATION;
@@ -263,24 +285,13 @@ static int print_and_leave(const struct service_definition *definition, const ch
         return 0;
 }
 
-static int load(const struct service_definition *definition, const struct config_table *tables, void *config,
-                struct err *err)
+static int load(const struct tables *tables, void *config, struct err *err)
 {
         const struct service_config *common = config;
-        int rc = config_load(config, tables, 2, err);
+        int rc = config_load(config, tables->items, tables->count, err);
 
-        if (rc == 0 && common->failpoints != NULL && !common->sandbox)
-                rc = err_field(err, "FAILPOINTS", "FAILPOINTS needs SANDBOX=1");
         if (rc == 0 && common->failpoints != NULL)
                 rc = failpoint_arm(common->failpoints, err);
-        if (rc == 0)
-                rc = config_check_choice("LOG_LEVEL", common->log_level, "debug|info|warn|error", err);
-        if (rc == 0)
-                rc = config_check_address("OPS_ADDRESS", common->ops_address, err);
-        if (rc == 0 && !pg_is_url(common->catalog_url))
-                rc = err_field(err, "CATALOG_DATABASE_URL", "CATALOG_DATABASE_URL is not a PostgreSQL URL");
-        if (rc == 0 && definition->check != NULL)
-                rc = definition->check(config, err);
         return rc;
 }
 
@@ -292,8 +303,8 @@ static void run_until_stopped(struct frame *frame)
 
 int service_main(int argc, char **argv, const struct service_definition *definition)
 {
-        const struct config_table tables[] = { SERVICE_OPTIONS, definition->options };
         /* For the life of the process, in sight of those who look for leaks at its end. */
+        static struct tables tables;
         static struct frame *frame;
         static void *config;
         const struct service_config *common;
@@ -301,15 +312,16 @@ int service_main(int argc, char **argv, const struct service_definition *definit
 
         frame = NEW(struct frame);
         common = config = mem_alloc(1, definition->config_size);
+        tables = service_tables(definition);
         protect_process();
         setenv("UV_THREADPOOL_SIZE", BLOCKING_THREADS, 0); /* before the first of them is started */
         frame->service.definition = definition;
         if (argc > 1 && strcmp(argv[1], "--health") == 0)
-                return health_ask(config, tables);
+                return health_ask(config);
         if (argc > 1 && strcmp(argv[1], "--check-config") != 0)
-                return print_and_leave(definition, argv[1], tables);
+                return print_and_leave(definition, argv[1], &tables);
         log_init(definition->name, "info");
-        if (load(definition, tables, config, &err) < 0) {
+        if (load(&tables, config, &err) < 0) {
                 log_error("the configuration is wrong", "field", err.field, "error", err.message, NULL);
                 return EXIT_CONFIGURATION;
         }
@@ -319,9 +331,9 @@ int service_main(int argc, char **argv, const struct service_definition *definit
                 .client_id = definition->name,
         };
         if (argc > 1)
-                return configuration_check(tables, 2, &frame->service.kafka);
+                return configuration_check(tables.items, tables.count, &frame->service.kafka);
         log_set_level(common->log_level);
-        configuration_warn(tables, 2, &frame->service.kafka);
+        configuration_warn(tables.items, tables.count, &frame->service.kafka);
         if (start_frame(frame, config, &err) < 0) {
                 log_error("cannot start", "code", err.code, "error", err.message, NULL);
                 return exit_status_of(&err);

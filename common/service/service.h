@@ -40,14 +40,13 @@ struct service {
 
 struct service_definition {
         const char *name;
-        const char *purpose; /* one sentence for --help */
-        const char *schema;  /* the catalog schema the service calls its own */
-        struct config_table options;
+        const char *purpose;               /* one sentence for --help */
+        const char *schema;                /* the catalog schema the service calls its own */
+        const struct config_table *tables; /* beside SERVICE_OPTIONS: its own options, and shared ones (options.h) */
+        size_t table_count;
         size_t config_size; /* of the service's configuration struct */
         /* Makes the parts. config is borrowed for the life of the process. */
         int (*start)(struct service *service, const void *config, struct err *err);
-        /* Checks values beyond their types, for --check-config and start; or NULL. */
-        int (*check)(const void *config, struct err *err);
         /* Returns 0 when the service can do its work, or fills err with what is missing. */
         int (*ready)(struct service *service, struct err *err);
         /* SIGTERM: goes on as before for as long as this says (milliseconds), though not ready any more, so that

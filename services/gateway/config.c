@@ -1,7 +1,6 @@
 /* The gateway's options: see config.h. */
 #include "services/gateway/config.h"
 
-#include "common/base/keyring.h"
 #include "common/net/proxies.h"
 #include "services/gateway/tokens.h"
 
@@ -15,12 +14,6 @@ static const struct config_option OPTIONS[] = {
           "token. "
           "Read again when it changes.",
           AT(tokens), 0, 0 },
-        { "APP_KEYS", CONFIG_TEXT, CONFIG_REQUIRED | CONFIG_SECRET, NULL,
-          "Key ring for what the product's backend may read; the provisioner has the same.", AT(app_keys), 0, 0 },
-        { "PUBLIC_URL", CONFIG_TEXT, CONFIG_REQUIRED, NULL, "How people reach this gateway.", AT(public_url), 0, 0 },
-        { "PRODUCT_URL", CONFIG_TEXT, CONFIG_REQUIRED, NULL,
-          "Where an invited person ends up, such as https://{slug}.example.com; {slug} is the tenant's subdomain.",
-          AT(product_url), 0, 0 },
         { "PUBLIC_SIGNUP", CONFIG_BOOL, 0, "0", "Takes signups without a token, limited by the two options below.",
           AT(public_signup), 0, 0 },
         { "PUBLIC_SIGNUPS_PER_HOUR", CONFIG_INTEGER, 0, "10", "Public signups an hour from one address.",
@@ -49,26 +42,18 @@ static const struct config_option OPTIONS[] = {
           AT(trusted_proxies), 0, 0 },
 };
 
-const struct config_table GATEWAY_OPTIONS = { OPTIONS, ARRAY_SIZE(OPTIONS) };
-
-int gateway_config_check(const void *given, struct err *err)
+static int config_check(const void *part, struct err *err)
 {
-        const struct gateway_config *config = given;
-        struct keyring *ring = NULL;
+        const struct gateway_config *config = part;
         struct proxies *proxies = NULL;
-        int rc = keyring_parse("APP_KEYS", config->app_keys, &ring, err);
+        int rc = tokens_check(config->tokens, err);
 
-        keyring_free(ring);
-        if (rc == 0)
-                rc = tokens_check(config->tokens, err);
         if (rc == 0)
                 rc = config_check_address("HTTP_ADDRESS", config->address, err);
-        if (rc == 0)
-                rc = config_check_url("PUBLIC_URL", config->public_url, err);
-        if (rc == 0)
-                rc = config_check_url("PRODUCT_URL", config->product_url, err);
         if (rc == 0)
                 rc = proxies_parse("TRUSTED_PROXIES", config->trusted_proxies, &proxies, err);
         proxies_free(proxies);
         return rc;
 }
+
+const struct config_table GATEWAY_OPTIONS = { .options = OPTIONS, .count = ARRAY_SIZE(OPTIONS), .check = config_check };

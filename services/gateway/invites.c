@@ -188,7 +188,7 @@ static void answer_visit(struct gateway *gateway, struct http_request *request, 
                         ask_for_link(gateway, request, link.tenant.text);
                 return;
         }
-        base = invite_link_product(gateway->config->product_url, pg_text(rows, 0, "slug"));
+        base = invite_link_product(gateway->config->links.product_url, pg_text(rows, 0, "slug"));
         where = mem_printf("%s?invite=%s", base, http_segment(request));
         redirect(request, where);
 }

@@ -60,7 +60,7 @@ static int start(struct service *service, const void *config, struct err *err)
         service->state = gateway;
         gateway->service = service;
         leave_files_for_ourselves(&limits);
-        rc = keyring_parse("APP_KEYS", c->app_keys, &gateway->app_keys, err);
+        rc = keyring_parse("APP_KEYS", c->keys.app_keys, &gateway->app_keys, err);
         if (rc == 0)
                 rc = tokens_new(&service->loop, c->tokens, &gateway->tokens, err);
         if (rc == 0)
@@ -78,7 +78,7 @@ static int start(struct service *service, const void *config, struct err *err)
         gateway->load = load_new(gateway);
         gateway->token_report = token_report_new(gateway);
         gateway->publisher = publisher_new(service);
-        gateway->streams = streams_new(gateway, err);
+        gateway->streams = streams_new(gateway, &STREAM_OF_TENANTS, err);
         if (gateway->streams == NULL)
                 return -ERR_INPUT;
         return http_server_new(&service->loop, c->address, (int)c->port, GATEWAY_ROUTES, &limits, gateway,
@@ -143,12 +143,18 @@ static void finish(struct service *service)
 
 int main(int argc, char **argv)
 {
-        static struct service_definition definition = {
+        const struct config_table tables[] = {
+                GATEWAY_OPTIONS,
+                config_at(&APP_KEY_OPTIONS, offsetof(struct gateway_config, keys)),
+                config_at(&LINK_OPTIONS, offsetof(struct gateway_config, links)),
+        };
+        const struct service_definition definition = {
                 .name = "gateway",
                 .purpose = "takes requests, hands them to Kafka, tells how things stand",
                 .schema = "gateway",
+                .tables = tables,
+                .table_count = ARRAY_SIZE(tables),
                 .config_size = sizeof(struct gateway_config),
-                .check = gateway_config_check,
                 .start = start,
                 .ready = ready,
                 .drain = drain,
@@ -157,6 +163,5 @@ int main(int argc, char **argv)
                 .finish = finish,
         };
 
-        definition.options = GATEWAY_OPTIONS;
         return service_main(argc, argv, &definition);
 }

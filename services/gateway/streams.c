@@ -1,4 +1,4 @@
-/* Server-sent events of tenant status: see streams.h. A watcher ignores versions lower than one it has seen, for the
+/* Server-sent events of snapshots: see streams.h. A watcher ignores versions lower than one it has seen, for the
  * first state and the changes may overlap. */
 #include "services/gateway/streams.h"
 
@@ -20,24 +20,36 @@
 #define PAGE               500
 #define ROOM_FOR_CHANGES   (512 * 1024) /* which come while the first state is still on its way */
 
-static const char SQL_STATE[] = "select tenant_id, snapshot from gateway.tenant "
-                                "where snapshot is not null and ($1::uuid is null or tenant_id = $1::uuid) "
-                                "and ($2::uuid is null or tenant_id > $2::uuid) "
-                                "order by tenant_id limit $3::int";
+static char *stream_tenant_gone(const char *key)
+{
+        return mem_printf("{\"tenant_id\":\"%s\",\"state\":\"deprovisioned\"}", key);
+}
+
+const struct stream_source STREAM_OF_TENANTS = {
+        .topic = "tenant.status.v1",
+        .event = "status",
+        .parameter = "tenant_id",
+        .sql = "select tenant_id as key, snapshot from gateway.tenant "
+               "where snapshot is not null and ($1::uuid is null or tenant_id = $1::uuid) "
+               "and ($2::uuid is null or tenant_id > $2::uuid) "
+               "order by tenant_id limit $3::int",
+        .gone = stream_tenant_gone,
+};
 
 struct watcher {
         struct watcher *prev, *next;
         struct streams *streams;
         struct http_stream *stream; /* NULL once the peer has gone */
         struct crypto_digest token; /* that it was opened with */
-        char *tenant;               /* NULL = all */
-        char *after;                /* the last tenant of the first state that was sent */
+        char *key;                  /* NULL = all */
+        char *after;                /* the last key of the first state that was sent */
         bool reading, live;         /* live: it has all of the first state */
         bool missed;                /* a change, before it was live: the first state is read again */
 };
 
 struct streams {
         struct gateway *gateway;
+        const struct stream_source *source;
         struct kafka_consumer *tail;
         struct watcher *watchers;
         size_t count;
@@ -50,8 +62,8 @@ static void free_watcher(struct watcher *watcher)
 {
         DL_DELETE(watcher->streams->watchers, watcher);
         watcher->streams->count--;
-        metric_set(watcher->streams->open, (double)watcher->streams->count);
-        free(watcher->tenant);
+        metric_add(watcher->streams->open, -1);
+        free(watcher->key);
         free(watcher->after);
         free(watcher);
 }
@@ -81,7 +93,7 @@ static bool try_to_write(struct watcher *watcher, const char *name, const char *
  * because changes come in thousands, gets it once more. */
 static void write_change(struct watcher *watcher, const char *data, size_t length)
 {
-        if (try_to_write(watcher, "status", data, length) || watcher->stream == NULL)
+        if (try_to_write(watcher, watcher->streams->source->event, data, length) || watcher->stream == NULL)
                 return;
         if (watcher->live)
                 http_stream_end(watcher->stream);
@@ -99,13 +111,13 @@ static int write_states(struct watcher *watcher, const struct pg_rows *rows, int
         while (written < count && http_stream_room(watcher->stream) > ROOM_FOR_CHANGES) {
                 const char *snapshot = pg_text(rows, written, "snapshot");
 
-                if (!try_to_write(watcher, "status", snapshot, strlen(snapshot)))
+                if (!try_to_write(watcher, watcher->streams->source->event, snapshot, strlen(snapshot)))
                         break;
                 written++;
         }
         if (written > 0) {
                 free(watcher->after);
-                watcher->after = mem_copy_text(pg_text(rows, written - 1, "tenant_id"));
+                watcher->after = mem_copy_text(pg_text(rows, written - 1, "key"));
         }
         return written;
 }
@@ -136,9 +148,9 @@ static void state_arrived(void *context, const struct pg_rows *rows, const struc
 }
 
 /* What the catalog is still to be asked for need not be told before: the answer will be as new. */
-static bool is_still_to_come(const struct watcher *watcher, const char *tenant)
+static bool is_still_to_come(const struct watcher *watcher, const char *key)
 {
-        return !watcher->live && !watcher->reading && watcher->after != NULL && strcmp(tenant, watcher->after) > 0;
+        return !watcher->live && !watcher->reading && watcher->after != NULL && strcmp(key, watcher->after) > 0;
 }
 
 static void read_state(void *context)
@@ -148,23 +160,24 @@ static void read_state(void *context)
 
         snprintf(limit, sizeof(limit), "%d", PAGE);
         watcher->reading = true;
-        pg_pool_exec(watcher->streams->gateway->service->catalog, SECONDS(5), SQL_STATE,
-                     PARAMS(watcher->tenant, watcher->after, limit), state_arrived, watcher);
+        pg_pool_exec(watcher->streams->gateway->service->catalog, SECONDS(5), watcher->streams->source->sql,
+                     PARAMS(watcher->key, watcher->after, limit), state_arrived, watcher);
 }
 
-void stream_get(struct gateway *gateway, struct http_request *request, const char *caller)
+void streams_open(struct streams *streams, struct http_request *request)
 {
-        struct streams *streams = gateway->streams;
-        const char *tenant = http_query(request, "tenant_id"), *bearer = http_header(request, "Authorization");
+        const char *parameter = streams->source->parameter, *key = http_query(request, parameter);
+        const char *bearer = http_header(request, "Authorization");
         struct watcher *watcher;
 
-        (void)caller;
-        if (tenant != NULL && !id_is_valid(tenant)) {
-                http_answer_problem(request, 400, "invalid_field", "tenant_id",
-                                    "tenant_id is not a UUID in lower case");
+        if (key != NULL && !id_is_valid(key)) {
+                auto_free char *wrong = mem_printf("%s is not a UUID in lower case", parameter);
+
+                http_answer_problem(request, 400, "invalid_field", parameter, wrong);
                 return;
         }
-        if (!streams->following || !pg_pool_is_up(gateway->service->catalog) || streams->count >= STREAM_LIMIT) {
+        if (!streams->following || !pg_pool_is_up(streams->gateway->service->catalog) ||
+            streams->count >= STREAM_LIMIT) {
                 http_answer_header(request, "Retry-After", "2");
                 http_answer_problem(request, 503, "not_now", NULL, "no stream can be opened now; try again");
                 return;
@@ -172,11 +185,18 @@ void stream_get(struct gateway *gateway, struct http_request *request, const cha
         watcher = NEW(struct watcher);
         watcher->streams = streams;
         crypto_sha256(bearer + strlen("Bearer "), strlen(bearer) - strlen("Bearer "), &watcher->token);
-        watcher->tenant = mem_copy_text(tenant);
+        watcher->key = mem_copy_text(key);
         DL_APPEND(streams->watchers, watcher);
-        metric_set(streams->open, (double)++streams->count);
+        streams->count++;
+        metric_add(streams->open, 1);
         watcher->stream = http_answer_stream(request, stream_closed, watcher);
         read_state(watcher);
+}
+
+void stream_get(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        (void)caller;
+        streams_open(gateway->streams, request);
 }
 
 static void status_arrived(void *context, struct kafka_message *message)
@@ -186,12 +206,12 @@ static void status_arrived(void *context, struct kafka_message *message)
         struct watcher *watcher, *next;
 
         DL_FOREACH_SAFE (streams->watchers, watcher, next) {
-                if ((watcher->tenant != NULL && strcmp(watcher->tenant, key) != 0) || is_still_to_come(watcher, key))
+                if ((watcher->key != NULL && strcmp(watcher->key, key) != 0) || is_still_to_come(watcher, key))
                         continue;
                 if (message->value != NULL) {
                         write_change(watcher, message->value, message->value_length);
                 } else {
-                        auto_free char *gone = mem_printf("{\"tenant_id\":\"%s\",\"state\":\"deprovisioned\"}", key);
+                        auto_free char *gone = streams->source->gone(key);
 
                         write_change(watcher, gone, strlen(gone));
                 }
@@ -221,8 +241,10 @@ static void tokens_changed(void *context)
 
 static void kafka_in_trouble(void *context, const struct err *err)
 {
-        (void)context;
-        log_warn("status changes cannot be followed", "code", err->code, "error", err->message, NULL);
+        struct streams *streams = context;
+
+        log_warn("changes cannot be followed", "topic", streams->source->topic, "code", err->code, "error",
+                 err->message, NULL);
 }
 
 static void following_ended(void *context, const struct err *err)
@@ -242,7 +264,7 @@ static void on_heartbeat(uv_timer_t *timer)
                         http_stream_end(watcher->stream);
 }
 
-struct streams *streams_new(struct gateway *gateway, struct err *err)
+struct streams *streams_new(struct gateway *gateway, const struct stream_source *source, struct err *err)
 {
         static const struct kafka_consumer_events events = {
                 .assigned = tail_assigned,
@@ -253,8 +275,9 @@ struct streams *streams_new(struct gateway *gateway, struct err *err)
         struct streams *streams = NEW(struct streams);
 
         streams->gateway = gateway;
+        streams->source = source;
         streams->open = metric_gauge("tenantry_streams_open", NULL, "Open event streams.");
-        if (kafka_consumer_tail(&gateway->service->loop, &gateway->service->kafka, "tenant.status.v1", &events, streams,
+        if (kafka_consumer_tail(&gateway->service->loop, &gateway->service->kafka, source->topic, &events, streams,
                                 &streams->tail, err) < 0) {
                 free(streams);
                 return NULL;

@@ -2,6 +2,7 @@
 #include "services/provisioner/activity.h"
 
 #include "common/base/memory.h"
+#include "common/tenant/identity.h"
 
 #include <string.h>
 
@@ -16,8 +17,6 @@ static const char SQL_LEARN[] = "select learn($1::uuid, $2::bigint, $3::uuid, $4
 
 static const char SQL_RENEW[] = "select renew_secret($1::uuid, $2::bigint, $3::uuid, $4::jsonb) as facts "
                                 "from saga_at($1::uuid, $2::bigint, $5)";
-
-static const char SQL_IDENTITY[] = "select tenant_id, generation from tenantry.identity";
 
 struct activity *activity_of(struct saga *saga)
 {
@@ -180,35 +179,16 @@ int activity_generation(const struct activity *activity)
         return (int)activity_number(activity, "generation");
 }
 
-static const struct keyring *ring_of(const struct activity *activity, const char *ring)
-{
-        return strcmp(ring, "app") == 0 ? activity->provisioner->app_keys : activity->provisioner->control_keys;
-}
-
 int activity_secret(const struct activity *activity, const char *field, int generation, char **ret, struct err *err)
 {
-        json_t *secret;
-        size_t i;
-
-        json_array_foreach (json_object_get(activity->facts, "secrets"), i, secret) {
-                if (strcmp(json_text(secret, "field"), field) == 0 &&
-                    json_number(secret, "generation", 0) == generation)
-                        return keyring_open(ring_of(activity, json_text(secret, "ring")),
-                                            activity_tenant(activity, "tenant_id"), field, generation,
-                                            json_text(secret, "sealed"), ret, err);
-        }
-        return err_set(err, ERR_PERMANENT, "secret_missing", "the catalog has no %s of generation %d", field,
-                       generation);
+        return tenant_secret_open(&activity->provisioner->access, activity->facts, field, generation, ret, err);
 }
 
 json_t *activity_seal(const struct activity *activity, const char *field, int generation, const char *ring,
                       const char *plain)
 {
-        auto_free char *sealed =
-                keyring_seal(ring_of(activity, ring), activity_tenant(activity, "tenant_id"), field, generation, plain);
-
-        return json_pack("{s:s, s:i, s:s, s:s}", "field", field, "generation", generation, "ring", ring, "sealed",
-                         sealed);
+        return tenant_secret_seal(&activity->provisioner->access, activity_tenant(activity, "tenant_id"), field,
+                                  generation, ring, plain);
 }
 
 enum step_result activity_done(struct saga *saga)
@@ -259,7 +239,6 @@ enum step_result activity_learn(struct saga *saga, json_t *facts)
         return activity_learn_then(saga, facts, activity_done);
 }
 
-/* There is no other database to fall back to: a marker that is not ours stops everything. */
 static enum step_result identity_arrived(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
@@ -267,12 +246,9 @@ static enum step_result identity_arrived(struct saga *saga, const struct pg_rows
 
         if (err != NULL)
                 return activity_retry(saga, err);
-        if (pg_rows_count(rows) == 1 && strcmp(pg_text(rows, 0, "tenant_id"), saga_tenant(saga)) == 0 &&
-            pg_int(rows, 0, "generation") == activity_generation(activity))
+        if (identity_check(rows, saga_tenant(saga), activity_generation(activity), &wrong) == 0)
                 return activity->then(saga);
         activity_disconnect(activity);
-        err_set(&wrong, ERR_PERMANENT, "wrong_identity",
-                "the database reached is not this tenant's: nothing was done to it");
         return saga_fail(saga, &wrong);
 }
 
@@ -355,7 +331,7 @@ static enum step_result connected(struct saga *saga, const struct err *err)
         if (err != NULL)
                 return unconnected(saga, err, false);
         set_way(saga, NULL);
-        return saga_script(saga, activity_of(saga)->conn, PROOF_TIMEOUT, SQL_IDENTITY, identity_arrived);
+        return saga_script(saga, activity_of(saga)->conn, PROOF_TIMEOUT, IDENTITY_QUERY, identity_arrived);
 }
 
 static void connection_opened(void *context, const struct err *err)
@@ -374,7 +350,8 @@ enum step_result activity_connect(struct saga *saga, bool as_admin, bool unmarke
         if (pg_is_usable(activity->conn) && activity->conn_is_admin == as_admin)
                 return next(saga);
         activity_disconnect(activity);
-        if (activity->driver->target(activity, as_admin, &target, &keep, &err) < 0)
+        if (tenant_target(&activity->provisioner->access, activity->facts, as_admin ? TENANT_ADMIN : TENANT_OWNER,
+                          &target, &keep, &err) < 0)
                 return saga_retry(saga, &err);
         target.application_name = "tenantry-provisioner";
         target.connect_timeout_ms = saga_timeout(saga, CONNECT_TIMEOUT);

@@ -70,10 +70,6 @@ struct driver {
         void (*take_inventory)(struct provisioner *provisioner,
                                void (*shown)(void *context, const char *server, json_t *list, const struct err *err),
                                void *context);
-        /* Where to connect. as_admin: with rights over the whole server. Returns 0 and fills *target, whose texts live
-         * in *ret_keep (wiped and freed by the caller). */
-        int (*target)(struct activity *activity, bool as_admin, struct pg_target *target, char **ret_keep,
-                      struct err *err);
 };
 
 extern const struct driver POSTGRES_DRIVER, SUPABASE_DRIVER;

@@ -402,7 +402,9 @@ static void start_pg_dump(struct dump *dump)
         auto_secret char *keep = NULL;
         struct pg_target target;
 
-        if (activity->driver->target(activity, activity->driver->dumps_as_admin, &target, &keep, &dump->failed) < 0) {
+        if (tenant_target(&activity->provisioner->access, activity->facts,
+                          activity->driver->dumps_as_admin ? TENANT_ADMIN : TENANT_OWNER, &target, &keep,
+                          &dump->failed) < 0) {
                 dump_finish(dump);
                 return;
         }

@@ -3,7 +3,6 @@
 
 #include "common/base/log.h"
 #include "common/base/memory.h"
-#include "services/provisioner/servers.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -70,7 +69,7 @@ static void ask_server(void *context, const char *name)
 
         question->tools = tools;
         question->server = mem_copy_text(name);
-        pg_pool_exec(servers_admin(tools->provisioner->servers, name), SECONDS(10), SQL_VERSION, NO_PARAMS,
+        pg_pool_exec(servers_admin(tools->provisioner->access.servers, name), SECONDS(10), SQL_VERSION, NO_PARAMS,
                      version_arrived, question);
 }
 
@@ -85,7 +84,7 @@ static void compare(struct dump_tools *tools)
                 return;
         }
         pg_pool_exec(tools->provisioner->service->catalog, SECONDS(60), SQL_RESOLVE, NO_PARAMS, told, NULL);
-        servers_each(tools->provisioner->servers, ask_server, tools);
+        servers_each(tools->provisioner->access.servers, ask_server, tools);
 }
 
 static void on_closed(uv_handle_t *handle)

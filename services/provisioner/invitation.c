@@ -105,7 +105,7 @@ static int start_mail(struct saga *saga, struct err *err)
         int64_t number = activity_number(activity, "invite_wanted");
         auto_free char *token =
                 invite_link_make(provisioner->app_keys, saga_tenant(saga), (int)number, clock_wall_ms());
-        auto_free char *link = mem_printf("%s/invite/%s", provisioner->config->public_url, token);
+        auto_free char *link = mem_printf("%s/invite/%s", provisioner->config->links.public_url, token);
         auto_free char *text = mail_text(activity, link);
         auto_free char *subject = mem_printf("%s is ready", activity_tenant(activity, "company"));
         auto_free char *id = mem_printf("invite-%s-%lld@tenantry", saga_tenant(saga), (long long)number);

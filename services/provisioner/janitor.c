@@ -3,11 +3,10 @@
 
 #include "common/base/log.h"
 #include "common/base/memory.h"
+#include "common/durable/lease.h"
 #include "common/service/periodic.h"
 #include "services/provisioner/archive_files.h"
 #include "services/provisioner/driver.h"
-
-static const char SQL_LEASE[] = "select catalog.take_lease('janitor', $1, $2::bigint) as fence";
 
 static const char SQL_PRUNE[] = "select prune() as pruned";
 
@@ -25,6 +24,7 @@ struct janitor {
         const struct driver *driver;
         struct archive_files *archive;
         struct periodic *rounds;
+        struct lease *lease; /* one of all provisioners looks; it also paces them */
         bool pruning;
 };
 
@@ -111,12 +111,11 @@ static void sample_backup(struct janitor *janitor)
                              NULL);
 }
 
-static void lease_answered(void *context, const struct pg_rows *rows, const struct err *err)
+static void lease_answered(void *context)
 {
         struct janitor *janitor = context;
 
-        if (err == NULL && pg_rows_count(rows) == 1 && pg_text(rows, 0, "fence") != NULL &&
-            !janitor->provisioner->service->stopping) {
+        if (lease_is_held(janitor->lease) && !janitor->provisioner->service->stopping) {
                 janitor->driver->take_inventory(janitor->provisioner, inventory_shown, janitor);
                 archive_files_look(janitor->archive);
                 pg_pool_exec(janitor->provisioner->service->catalog, SECONDS(10), SQL_WATCH, NO_PARAMS, house_kept,
@@ -126,25 +125,23 @@ static void lease_answered(void *context, const struct pg_rows *rows, const stru
         }
 }
 
-/* One of all provisioners looks; the lease also paces them. */
 static void begin_round(void *context)
 {
         struct janitor *janitor = context;
-        auto_free char *ms = mem_printf("%lld", (long long)janitor->provisioner->config->janitor_interval_ms * 2);
 
-        periodic_ask(janitor->rounds, SECONDS(5), SQL_LEASE, PARAMS(janitor->provisioner->service->instance, ms),
-                     lease_answered);
+        lease_ask(janitor->lease);
 }
 
 struct janitor *janitor_new(struct provisioner *provisioner)
 {
+        int64_t interval = provisioner->config->janitor_interval_ms;
         struct janitor *janitor = NEW(struct janitor);
 
         janitor->provisioner = provisioner;
         janitor->driver = driver_find(provisioner->config->driver);
         janitor->archive = archive_files_new(provisioner);
-        janitor->rounds = periodic_new(provisioner->service, SECONDS(1), provisioner->config->janitor_interval_ms,
-                                       begin_round, janitor);
+        janitor->lease = lease_new(provisioner->service, "janitor", 2 * interval, lease_answered, janitor);
+        janitor->rounds = periodic_new(provisioner->service, SECONDS(1), interval, begin_round, janitor);
         return janitor;
 }
 
@@ -154,5 +151,6 @@ void janitor_free(struct janitor *janitor)
                 return;
         archive_files_free(janitor->archive);
         periodic_free(janitor->rounds);
+        lease_free(janitor->lease);
         free(janitor);
 }

@@ -138,13 +138,3 @@ char *logins_retire_sql(const struct activity *activity)
                           "alter role \"%1$s\" nologin password null; end if; end $x$;",
                           old);
 }
-
-char *logins_fenced(struct saga *saga, const char *sql)
-{
-        return mem_printf(
-                "begin; set local lock_timeout = '2s'; " /* a tenant can lock the rows of its own roles */
-                "do $tenantry$ begin update tenantry.fence set fence = %1$s where fence <= %1$s; if not found then "
-                "raise exception 'a newer activity has this database' using errcode = 'TN409'; end if; "
-                "end $tenantry$; %2$s commit;",
-                saga_fence(saga), sql);
-}

@@ -26,5 +26,3 @@ char *logins_access_sql(const struct activity *activity, bool open);
 char *logins_end_sessions_sql(const char *a, const char *b);
 /* Closes the login before the current one, for good. */
 char *logins_retire_sql(const struct activity *activity);
-/* Wraps sql in a transaction that first uses up the saga's fence: a late duplicate does nothing. */
-char *logins_fenced(struct saga *saga, const char *sql);

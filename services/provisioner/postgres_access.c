@@ -4,10 +4,10 @@
 
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
+#include "common/tenant/fence.h"
 #include "services/provisioner/activity.h"
 #include "services/provisioner/logins.h"
 #include "services/provisioner/postgres_door.h"
-#include "services/provisioner/servers.h"
 
 #include <string.h>
 
@@ -30,28 +30,22 @@ const struct err *postgres_foreign_mark(struct err *err)
         return err;
 }
 
-int postgres_server_unknown(const struct activity *activity, struct err *err)
-{
-        return err_set(err, ERR_BUSY, "server_unknown", "the server %s is not in TENANT_SERVERS of this provisioner",
-                       activity_database(activity, "server"));
-}
-
 enum step_result postgres_no_server(struct saga *saga)
 {
         struct err err;
 
-        postgres_server_unknown(activity_of(saga), &err);
+        servers_unknown(activity_database(activity_of(saga), "server"), &err);
         return saga_retry(saga, &err);
 }
 
 struct pg_pool *postgres_admin(struct activity *activity)
 {
-        return servers_admin(activity->provisioner->servers, activity_database(activity, "server"));
+        return servers_admin(activity->provisioner->access.servers, activity_database(activity, "server"));
 }
 
 struct pg_pool *postgres_files(struct activity *activity)
 {
-        return servers_files(activity->provisioner->servers, activity_database(activity, "server"));
+        return servers_files(activity->provisioner->access.servers, activity_database(activity, "server"));
 }
 
 enum step_result postgres_create_database(struct saga *saga, const char *name, saga_rows_then then)
@@ -159,7 +153,7 @@ static enum step_result set_access(struct saga *saga)
         else if (opening_sql(activity, &change, &err) < 0)
                 return saga_retry(saga, &err);
         both = mem_printf("%s; %s", members, change);
-        sql = logins_fenced(saga, both);
+        sql = fence_guarded_sql(saga_fence(saga), both);
         return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, access_set);
 }
 
@@ -249,7 +243,7 @@ static enum step_result write_next_login(struct saga *saga)
             logins_create_sql(activity, rotation, is_open(activity), &change, &err) < 0)
                 return saga_retry(saga, &err);
         both = mem_printf("%s; %s", members, change);
-        sql = logins_fenced(saga, both);
+        sql = fence_guarded_sql(saga_fence(saga), both);
         return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, next_login_set);
 }
 
@@ -292,7 +286,7 @@ static enum step_result close_old_login(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         auto_free char *members = postgres_door_memberships_sql(activity), *change = logins_retire_sql(activity);
-        auto_free char *both = mem_printf("%s; %s", members, change), *sql = logins_fenced(saga, both);
+        auto_free char *both = mem_printf("%s; %s", members, change), *sql = fence_guarded_sql(saga_fence(saga), both);
 
         return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, old_login_closed);
 }

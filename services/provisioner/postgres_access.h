@@ -15,7 +15,6 @@ struct pg_pool *postgres_files(struct activity *activity);
  * and its connection limit is raised. */
 enum step_result postgres_create_database(struct saga *saga, const char *name, saga_rows_then then);
 /* Where it is not: returns -ERR_BUSY and says so in *err; or waits until it is. */
-int postgres_server_unknown(const struct activity *activity, struct err *err);
 enum step_result postgres_no_server(struct saga *saga);
 /* Fills err: the database of the tenant's name is somebody else's, by its comment. Returns err. */
 const struct err *postgres_foreign_mark(struct err *err);

@@ -266,7 +266,7 @@ enum step_result postgres_door_try(struct saga *saga, int64_t rotation, bool exp
                 .port = activity_database(activity, "port"),
                 .dbname = activity_database(activity, "dbname"),
                 .user = user,
-                .sslmode = activity->provisioner->config->tenant_sslmode,
+                .sslmode = activity->provisioner->config->tenants.sslmode,
                 .application_name = "tenantry-provisioner",
                 .connect_timeout_ms = saga_timeout(saga, CONNECT_TIMEOUT),
         };

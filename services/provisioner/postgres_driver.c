@@ -12,7 +12,6 @@
 #include "services/provisioner/postgres_inventory.h"
 #include "services/provisioner/postgres_restore.h"
 #include "services/provisioner/postgres_roles.h"
-#include "services/provisioner/servers.h"
 
 #include <string.h>
 
@@ -207,7 +206,7 @@ static bool may_be_skipped(const struct saga *saga, const struct pg_pool *pool)
 
 static enum step_result not_told(struct saga *saga, const char *server, const struct err *err)
 {
-        struct servers *servers = activity_of(saga)->provisioner->servers;
+        struct servers *servers = activity_of(saga)->provisioner->access.servers;
         struct err named;
 
         if (err_is_transient(err) && !may_be_skipped(saga, servers_admin(servers, server))) {
@@ -223,7 +222,7 @@ static enum step_result not_told(struct saga *saga, const char *server, const st
 static enum step_result newest_arrived(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        const char *server = servers_name(activity->provisioner->servers, activity->looked_at++);
+        const char *server = servers_name(activity->provisioner->access.servers, activity->looked_at++);
 
         if (err != NULL)
                 return not_told(saga, server, err);
@@ -240,7 +239,7 @@ static enum step_result newest_arrived(struct saga *saga, const struct pg_rows *
 static enum step_result look_at_next_server(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
-        struct servers *servers = activity->provisioner->servers;
+        struct servers *servers = activity->provisioner->access.servers;
         const char *server = servers_name(servers, activity->looked_at);
         struct pg_pool *pool;
 
@@ -336,29 +335,6 @@ static enum step_result at_once(struct saga *saga)
         return STEP_DONE;
 }
 
-static int target(struct activity *activity, bool as_admin, struct pg_target *target, char **ret_keep, struct err *err)
-{
-        const char *url = servers_admin_url(activity->provisioner->servers, activity_database(activity, "server"));
-        int rc;
-
-        if (as_admin) {
-                if (url == NULL)
-                        return postgres_server_unknown(activity, err);
-                *target = (struct pg_target){ .url = url, .dbname = activity_database(activity, "dbname") };
-                return 0;
-        }
-        rc = activity_secret(activity, "owner_password", activity_generation(activity), ret_keep, err);
-        *target = (struct pg_target){
-                .host = activity_database(activity, "host"),
-                .port = activity_database(activity, "port"),
-                .dbname = activity_database(activity, "dbname"),
-                .user = activity_database(activity, "owner_login"),
-                .password = *ret_keep,
-                .sslmode = activity->provisioner->config->tenant_sslmode,
-        };
-        return rc;
-}
-
 static enum step_result database_dropped(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;
@@ -440,5 +416,4 @@ const struct driver POSTGRES_DRIVER = {
         .drop = drop,
         .make_link = postgres_make_link,
         .take_inventory = postgres_take_inventory,
-        .target = target,
 };

@@ -5,7 +5,6 @@
 #include "common/base/memory.h"
 #include "services/provisioner/postgres_door.h"
 #include "services/provisioner/provisioner.h"
-#include "services/provisioner/servers.h"
 
 #define STATEMENT SECONDS(20)
 
@@ -43,7 +42,7 @@ static void databases_listed(void *context, const struct pg_rows *rows, const st
         }
         look->shown(look->context, look->server, list, err);
         if (err == NULL && !look->provisioner->service->stopping)
-                pg_pool_exec(servers_admin(look->provisioner->servers, look->server), STATEMENT,
+                pg_pool_exec(servers_admin(look->provisioner->access.servers, look->server), STATEMENT,
                              POSTGRES_DOOR_SQL_ALL_MEMBERSHIPS, NO_PARAMS, memberships_taken, NULL);
         free(look->server);
         free(look);
@@ -65,8 +64,8 @@ static void look_at_server(void *context, const char *name)
 
         *look = *(const struct look *)context;
         look->server = mem_copy_text(name);
-        pg_pool_exec(servers_admin(look->provisioner->servers, name), STATEMENT, list, NO_PARAMS, databases_listed,
-                     look);
+        pg_pool_exec(servers_admin(look->provisioner->access.servers, name), STATEMENT, list, NO_PARAMS,
+                     databases_listed, look);
 }
 
 void postgres_take_inventory(struct provisioner *provisioner,
@@ -75,5 +74,5 @@ void postgres_take_inventory(struct provisioner *provisioner,
 {
         struct look look = { .provisioner = provisioner, .shown = shown, .context = context };
 
-        servers_each(provisioner->servers, look_at_server, &look);
+        servers_each(provisioner->access.servers, look_at_server, &look);
 }

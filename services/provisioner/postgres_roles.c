@@ -5,7 +5,6 @@
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
 #include "services/provisioner/postgres_access.h"
-#include "services/provisioner/servers.h"
 
 #include <string.h>
 
@@ -107,7 +106,7 @@ static enum step_result database_named(struct saga *saga, const struct pg_rows *
         struct activity *activity = activity_of(saga);
         auto_free char *drop = each_role_sql(activity, "execute format('drop role %I', r);");
         struct pg_target target = {
-                .url = servers_admin_url(activity->provisioner->servers, activity_database(activity, "server")),
+                .url = servers_admin_url(activity->provisioner->access.servers, activity_database(activity, "server")),
                 .application_name = "tenantry-provisioner",
                 .connect_timeout_ms = saga_timeout(saga, CONNECT_TIMEOUT),
         };

@@ -4,6 +4,7 @@
 #include "common/base/crypto.h"
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
+#include "common/tenant/identity.h"
 #include "services/provisioner/activity.h"
 #include "services/provisioner/logins.h"
 
@@ -204,18 +205,13 @@ static enum step_result identity_planted(struct saga *saga, const struct pg_rows
 static enum step_result plant(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *sql = mem_printf("%s"
-                                         "create table if not exists tenantry.identity ("
-                                         "    only_row boolean primary key default true check (only_row),"
-                                         "    tenant_id uuid not null,"
-                                         "    generation int not null,"
-                                         "    planted_at timestamptz not null default clock_timestamp());"
-                                         "insert into tenantry.identity (tenant_id, generation) values ('%s', %d)"
-                                         "    on conflict do nothing;"
-                                         "select tenant_id, generation, "
-                                         "to_regclass('tenantry.handed_over') is not null as used "
-                                         "from tenantry.identity",
-                                         MIGRATION_LEDGER, saga_tenant(saga), activity_generation(activity));
+        auto_free char *sql =
+                mem_printf("%s" IDENTITY_TABLE "insert into tenantry.identity (tenant_id, generation) values ('%s', %d)"
+                           "    on conflict do nothing;"
+                           "select tenant_id, generation, "
+                           "to_regclass('tenantry.handed_over') is not null as used "
+                           "from tenantry.identity",
+                           MIGRATION_LEDGER, saga_tenant(saga), activity_generation(activity));
 
         return saga_script(saga, activity->conn, PLANT_TIMEOUT, sql, identity_planted);
 }

@@ -365,7 +365,8 @@ static void start_pg_restore(struct load *load)
         char **connection;
 
         if (sealed_reader_unlock(load->reader, load->activity->provisioner->control_keys, &load->failed) < 0 ||
-            load->activity->driver->target(load->activity, false, &target, &password, &load->failed) < 0) {
+            tenant_target(&load->activity->provisioner->access, load->activity->facts, TENANT_OWNER, &target, &password,
+                          &load->failed) < 0) {
                 report(load);
                 return;
         }

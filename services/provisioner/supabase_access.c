@@ -5,6 +5,7 @@
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
 #include "common/contracts/invite_link.h"
+#include "common/tenant/fence.h"
 #include "services/provisioner/activity.h"
 #include "services/provisioner/logins.h"
 #include "services/provisioner/supabase_api.h"
@@ -156,7 +157,7 @@ static enum step_result create_user(struct saga *saga)
 /* Where the tenant uses the product; the caller frees it. */
 static char *product_url(const struct activity *activity)
 {
-        return invite_link_product(activity->provisioner->config->product_url, activity_tenant(activity, "slug"));
+        return invite_link_product(activity->provisioner->config->links.product_url, activity_tenant(activity, "slug"));
 }
 
 static enum step_result site_set(struct saga *saga, const struct err *err)
@@ -296,7 +297,7 @@ static enum step_result set_login_access(struct saga *saga)
         a = logins_name(activity, 1);
         b = logins_name(activity, 2);
         ended = open ? mem_copy_text("") : logins_end_sessions_sql(a, b);
-        fenced = logins_fenced(saga, change);
+        fenced = fence_guarded_sql(saga_fence(saga), change);
         sql = mem_printf("%s %s", fenced, ended);
         return saga_script(saga, activity->conn, STATEMENT, sql, login_access_set);
 }
@@ -324,7 +325,7 @@ static enum step_result write_next_login(struct saga *saga)
         if (FAILPOINT(driver_before_rotate, &err) < 0 ||
             logins_create_sql(activity, activity_number(activity, "rotation_applied") + 1, open, &change, &err) < 0)
                 return saga_retry(saga, &err);
-        sql = logins_fenced(saga, change);
+        sql = fence_guarded_sql(saga_fence(saga), change);
         return saga_script(saga, activity->conn, STATEMENT, sql, next_login_set);
 }
 
@@ -336,7 +337,7 @@ enum step_result supabase_set_next_login(struct saga *saga)
 static enum step_result close_old_login(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *change = logins_retire_sql(activity), *fenced = logins_fenced(saga, change);
+        auto_free char *change = logins_retire_sql(activity), *fenced = fence_guarded_sql(saga_fence(saga), change);
         auto_free char *old = logins_name(activity, activity_number(activity, "rotation_applied") - 1);
         auto_free char *ended = logins_end_sessions_sql(old, old), *sql = mem_printf("%s %s", fenced, ended);
 

@@ -3,6 +3,7 @@
 
 #include "common/base/log.h"
 #include "common/base/memory.h"
+#include "common/durable/rate_budget.h"
 #include "common/net/retry_after.h"
 #include "services/provisioner/supabase_connection.h"
 
@@ -10,18 +11,7 @@
 
 #define CALL_TIMEOUT  SECONDS(15)
 #define BLOCK_DEFAULT SECONDS(10)
-#define TURN_KEEPS    "1000" /* ms */
-#define TURN_EARLY    50     /* timers are not exact */
-#define AT_ONCE       5.0
-
-static const char SQL_TAKE[] = "select wait_ms, place, false as first"
-                               " from catalog.take_token($1, $2::float8, $3::float8)";
-
-static const char SQL_USE_TURN[] =
-        "select wait_ms, place, first"
-        " from catalog.use_turn($1, $2::float8, $3::float8, $4::timestamptz, $5::boolean, $6::bigint)";
-
-static const char SQL_BLOCK[] = "select catalog.block_budget($1, $2::bigint)";
+#define AT_ONCE       5
 
 /* A call between the wish and its answer: the activity's work. */
 struct supabase_request {
@@ -53,24 +43,9 @@ char *supabase_auth_url(const struct activity *activity, const char *path)
                           hole + 5, path);
 }
 
-static void block_done(void *context, const struct pg_rows *rows, const struct err *err)
-{
-        (void)context;
-        (void)rows;
-        (void)err; /* the limit was told to us; without the catalog nobody calls anyway */
-}
-
 static char *budget_name(const char *endpoint)
 {
         return mem_printf("supabase:%s", endpoint);
-}
-
-/* Everybody waits, not only who was refused: the limit is the account's. */
-static void block_budget(struct provisioner *provisioner, const char *endpoint, int64_t ms)
-{
-        auto_free char *name = budget_name(endpoint), *text = mem_printf("%lld", (long long)ms);
-
-        pg_pool_exec(provisioner->service->catalog, SECONDS(5), SQL_BLOCK, PARAMS(name, text), block_done, NULL);
 }
 
 /* Nobody is made to wait for days by a number that was meant otherwise, or forged on the way. */
@@ -93,9 +68,11 @@ static int64_t wait_asked(const char *endpoint, const struct http_reply *reply)
 
 static void limited(struct provisioner *provisioner, const char *endpoint, int64_t asked_ms, struct err *err)
 {
+        auto_free char *budget = budget_name(endpoint);
+
         err_set(err, ERR_BUSY, "rate_limited", "Supabase limits our requests to %s", endpoint);
         err->retry_after = asked_ms ? asked_ms : BLOCK_DEFAULT;
-        block_budget(provisioner, endpoint, err->retry_after);
+        rate_budget_block(provisioner->service, budget, err->retry_after);
 }
 
 void supabase_limited(struct provisioner *provisioner, const char *endpoint, const struct http_reply *reply,
@@ -119,17 +96,6 @@ static void reply_arrived(void *context, const struct http_reply *reply, const s
         if (err == NULL && json_parse(reply->body, reply->length, &activity->reply, NULL) < 0)
                 activity->reply = NULL;
         saga_resume(saga, err);
-}
-
-/* The place in the queue of an endpoint, by the catalog's clock alone: who reads it may run on another host. */
-static void keep_turn(struct saga *saga, const char *endpoint, const char *place, bool first)
-{
-        json_t *data = saga_data(saga);
-
-        if (json_object_get(data, "turns") == NULL)
-                json_object_set_new(data, "turns", json_object());
-        json_object_set_new(json_object_get(data, "turns"), endpoint,
-                            json_pack("{s:s, s:b}", "place", place, "first", first));
 }
 
 /* A service key is the project's, and may have been changed there: it is read again, once for each attempt of a step.
@@ -161,9 +127,10 @@ static enum step_result answered(struct saga *saga, const struct err *err)
         struct err later;
 
         if (err == NULL && activity->reply_status == 429) {
+                auto_free char *budget = budget_name(request->endpoint);
+
                 limited(activity->provisioner, request->endpoint, activity->reply_retry_after, &later);
-                /* It has waited: not again behind all the others. */
-                keep_turn(saga, request->endpoint, "-infinity", false);
+                rate_budget_keep_turn(saga, budget);
                 free_request(request);
                 return saga_retry(saga, &later);
         }
@@ -224,48 +191,34 @@ static enum step_result send_now(struct saga *saga)
         return saga_await(saga, answered);
 }
 
-static enum step_result token_arrived(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result turn_answered(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
-        struct activity *activity = activity_of(saga);
-        struct supabase_request *request = activity->work;
-        int64_t wait;
+        struct supabase_request *request = activity_of(saga)->work;
+        auto_free char *budget = budget_name(request->endpoint);
+        int64_t wait = err ? 0 : rate_budget_wait(saga, budget, rows);
 
-        if (err != NULL) {
-                free_request(activity_end_work(activity));
-                return saga_retry(saga, err);
-        }
-        wait = pg_int(rows, 0, "wait_ms");
-        if (wait <= TURN_EARLY)
+        if (err == NULL && wait == 0)
                 return send_now(saga);
-        keep_turn(saga, request->endpoint, pg_text(rows, 0, "place"), pg_bool(rows, 0, "first"));
-        free_request(activity_end_work(activity));
-        return saga_wait(saga, wait);
+        free_request(activity_end_work(activity_of(saga)));
+        return err != NULL ? saga_retry(saga, err) : saga_wait(saga, wait);
 }
 
-/* Asks for a turn; whoever had one shows its place, for the queue may have been held up since. */
-static enum step_result ask_for_turn(struct saga *saga, json_t *turns, const char *endpoint)
+static enum step_result ask_for_turn(struct saga *saga, const char *endpoint)
 {
-        const json_t *turn = json_object_get(turns, endpoint);
-        const char *first = json_flag(turn, "first") ? "true" : "false";
-        double per_minute = (double)activity_of(saga)->provisioner->config->supabase_rate;
-        double at_once = MAX(1.0, MIN(AT_ONCE, per_minute / 2));
-        /* The provider counts by the minute, wherever that begins: what goes at once and what is refilled within a
-         * minute are together no more than the limit. */
-        auto_free char *budget = budget_name(endpoint), *burst = mem_printf("%.3f", at_once),
-                       *rate = mem_printf("%.6f", MAX(per_minute - at_once, per_minute / 2) / 60),
-                       *place = mem_copy_text(json_text(turn, "place"));
+        auto_free char *name = budget_name(endpoint);
+        const struct rate_budget budget = {
+                .name = name,
+                .per_minute = activity_of(saga)->provisioner->config->supabase_rate,
+                .most_at_once = AT_ONCE,
+        };
 
-        json_object_del(turns, endpoint);
-        if (place == NULL)
-                return saga_query(saga, SQL_TAKE, PARAMS(budget, burst, rate), token_arrived);
-        return saga_query(saga, SQL_USE_TURN, PARAMS(budget, burst, rate, place, first, TURN_KEEPS), token_arrived);
+        return rate_budget_ask(saga, &budget, turn_answered);
 }
 
 enum step_result supabase_call(struct saga *saga, const struct supabase_call *call, saga_then then)
 {
         struct activity *activity = activity_of(saga);
         struct supabase_request *request = NEW(struct supabase_request);
-        json_t *turns = json_object_get(saga_data(saga), "turns");
         const char *refused = json_text(saga_data(saga), "service_key");
 
         if (call->auth && refused != NULL && strcmp(refused, "refused") == 0) {
@@ -285,7 +238,7 @@ enum step_result supabase_call(struct saga *saga, const struct supabase_call *ca
         json_decref(call->body);
         if (call->auth || call->covered)
                 return send_now(saga);
-        return ask_for_turn(saga, turns, request->endpoint);
+        return ask_for_turn(saga, request->endpoint);
 }
 
 const char *supabase_ref(const struct activity *activity)

@@ -217,24 +217,6 @@ enum step_result supabase_renew_key(struct saga *saga)
         return ask_keys(saga, keys_read_again);
 }
 
-int supabase_target(struct activity *activity, bool as_admin, struct pg_target *target, char **ret_keep,
-                    struct err *err)
-{
-        int rc = activity_secret(activity, "owner_password", activity_generation(activity), ret_keep, err);
-        const char *sslmode = activity->provisioner->config->tenant_sslmode;
-
-        (void)as_admin; /* the owner is all the admin there is */
-        *target = (struct pg_target){
-                .host = activity_database(activity, "host"),
-                .port = activity_database(activity, "port"),
-                .dbname = activity_database(activity, "dbname"),
-                .user = activity_database(activity, "owner_login"),
-                .password = *ret_keep,
-                .sslmode = sslmode ? sslmode : "require", /* the way leads through the internet */
-        };
-        return rc;
-}
-
 /* A catalog that was restored has lost the password of a project that is ours by its name. */
 static enum step_result password_set(struct saga *saga, const struct err *err)
 {

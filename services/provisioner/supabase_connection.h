@@ -8,5 +8,3 @@ enum step_result supabase_recover_login(struct saga *saga);
 enum step_result supabase_find_again(struct saga *saga);
 /* Reads the service key again and stores it in the place of the former one; supabase_key_renewed follows. */
 enum step_result supabase_renew_key(struct saga *saga);
-int supabase_target(struct activity *activity, bool as_admin, struct pg_target *target, char **ret_keep,
-                    struct err *err);

@@ -409,5 +409,4 @@ const struct driver SUPABASE_DRIVER = {
         .take_inventory = supabase_take_inventory,
         .recover_login = supabase_recover_login,
         .find_again = supabase_find_again,
-        .target = supabase_target,
 };

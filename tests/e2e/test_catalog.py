@@ -456,7 +456,8 @@ def test_a_page_of_operations_costs_what_it_shows(fleet: Stack, values: list[str
         ("select prune()", 2000),
         ("select * from saga_backlog()", 100),
         ("select * from catalog.census()", 100),
-        ("select * from catalog.snapshots_to_publish(500)", 1000),  # those of the tests before are due
+        ("select * from catalog.snapshots_due(500)", 1000),  # those of the tests before are due
+        ("select fire_timers(50)", 100),
     ],
 )
 def test_what_is_asked_every_few_seconds_does_not_look_at_the_whole_fleet(fleet: Stack, sql: str, most: int) -> None:

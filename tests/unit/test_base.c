@@ -251,8 +251,8 @@ static const struct config_option OPTIONS[] = {
 static const struct config_option REQUIRED_OPTION[] = {
         { "UNIT_REQUIRED", CONFIG_TEXT, CONFIG_REQUIRED, NULL, "Where to go.", AT(name), 0, 0 },
 };
-static const struct config_table TABLE = { OPTIONS, ARRAY_SIZE(OPTIONS) };
-static const struct config_table REQUIRED_TABLE = { REQUIRED_OPTION, 1 };
+static const struct config_table TABLE = { .options = OPTIONS, .count = ARRAY_SIZE(OPTIONS) };
+static const struct config_table REQUIRED_TABLE = { .options = REQUIRED_OPTION, .count = 1 };
 
 static int forget_environment(void **state)
 {
@@ -422,6 +422,40 @@ static void test_a_required_value_that_is_missing_is_named_with_its_help(void **
         assert_string_equal(err.field, "UNIT_REQUIRED");
         assert_contains(err.message, "Where to go.");
         forget_settings(&settings);
+}
+
+struct part {
+        int64_t number;
+};
+
+static const struct config_option PART_OPTIONS[] = {
+        { "UNIT_PART", CONFIG_INTEGER, 0, "7", "A number.", offsetof(struct part, number), 0, 0 },
+};
+
+static int refuse_eight(const void *part, struct err *err)
+{
+        return ((const struct part *)part)->number == 8 ? err_field(err, "UNIT_PART", "not eight") : 0;
+}
+
+static const struct config_table PART_TABLE = { .options = PART_OPTIONS, .count = 1, .check = refuse_eight };
+
+static void test_a_shared_table_fills_and_checks_its_part_wherever_that_stands(void **state)
+{
+        struct whole {
+                int64_t before;
+                struct part part;
+        } whole = { 0 };
+        const struct config_table table = config_at(&PART_TABLE, offsetof(struct whole, part));
+        struct err err;
+
+        (void)state;
+        assert_int_equal(config_load(&whole, &table, 1, &err), 0);
+        assert_int_equal(whole.before, 0);
+        assert_int_equal(whole.part.number, 7);
+        setenv("UNIT_PART", "8", 1);
+        assert_int_equal(config_load(&whole, &table, 1, &err), -ERR_INPUT);
+        assert_string_equal(err.message, "not eight");
+        unsetenv("UNIT_PART");
 }
 
 static void test_a_secret_is_read_from_its_file_without_the_last_newline(void **state)
@@ -850,6 +884,7 @@ int main(void)
                 CONFIG_SENTENCE(test_switches_know_yes_and_no_and_nothing_else),
                 CONFIG_SENTENCE(test_bad_values_stop_the_start_and_are_named),
                 CONFIG_SENTENCE(test_a_required_value_that_is_missing_is_named_with_its_help),
+                CONFIG_SENTENCE(test_a_shared_table_fills_and_checks_its_part_wherever_that_stands),
                 CONFIG_SENTENCE(test_a_secret_is_read_from_its_file_without_the_last_newline),
                 CONFIG_SENTENCE(test_a_file_that_is_no_value_is_refused),
                 CONFIG_SENTENCE(test_secrets_are_not_echoed_by_any_message),

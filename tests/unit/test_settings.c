@@ -18,7 +18,7 @@ static const struct config_option OPTIONS[] = {
         { "UNIT_BROKERS", CONFIG_TEXT, CONFIG_REQUIRED, NULL, "Where.", AT(brokers), 0, 0 },
         { "DRAIN", CONFIG_TEXT, 0, "10s", "How long.", AT(drain), 0, 0 },
 };
-static const struct config_table TABLE = { OPTIONS, ARRAY_SIZE(OPTIONS) };
+static const struct config_table TABLE = { .options = OPTIONS, .count = ARRAY_SIZE(OPTIONS) };
 static const char *const VARIABLES[] = {
         "UNIT_BROKERS", "UNIT_BROKER", "UNTI_BROKERS", "UNIT_BROKERS_FILE", "UNIT_BROKERS_FIL", "unit_brokers",
         "DRAINS",       "TRAINS",      "DRAIN"
