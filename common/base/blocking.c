@@ -53,7 +53,7 @@ static void on_ended(uv_work_t *work, int status)
         struct blocking *blocking = call->blocking;
 
         (void)status;
-        call->ended(call->context); /* may call again: its place is still taken meanwhile */
+        call->ended(call->context); /* may call again: its slot is still taken meanwhile */
         free(call);
         blocking->running--;
         start_waiting(blocking);

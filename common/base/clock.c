@@ -29,7 +29,7 @@ int64_t clock_ns(void)
 
 void clock_format(int64_t wall_ms, char out[25])
 {
-        int64_t ms = (wall_ms % 1000 + 1000) % 1000; /* towards the past before 1970 too */
+        int64_t ms = (wall_ms % 1000 + 1000) % 1000; /* rounds down before 1970 too */
         time_t seconds = (time_t)((wall_ms - ms) / 1000);
         struct tm utc;
         char date[20];

@@ -39,7 +39,7 @@ static int parse_duration(const struct config_option *option, const char *text, 
         int64_t value;
 
         errno = 0;
-        value = strtoll(strcmp(text, "0") == 0 ? "0ms" : text, &end, 10); /* nothing is nothing in any unit */
+        value = strtoll(strcmp(text, "0") == 0 ? "0ms" : text, &end, 10); /* zero is zero in any unit */
         if (errno == 0 && end != text && value >= 0 && value < INT64_MAX / 86400000)
                 for (size_t i = 0; i < ARRAY_SIZE(units); i++)
                         if (strcmp(end, units[i].unit) == 0) {
@@ -161,7 +161,7 @@ int config_read(const char *name, char **ret, struct err *err)
         while (length > 0 && isspace((unsigned char)(*ret)[length - 1]))
                 (*ret)[--length] = '\0';
         if (length == 0)
-                free(TAKE_PTR(*ret)); /* an empty file says nothing */
+                free(TAKE_PTR(*ret)); /* an empty file sets nothing */
         return 0;
 }
 

@@ -1,4 +1,4 @@
-/* Variables that are set and that nobody reads, because they are misspelt: see config_check_names in config.h. */
+/* Variables that are set but never read because they are misspelt: see config_check_names in config.h. */
 #include "common/base/config.h"
 
 #include "common/base/memory.h"
@@ -12,7 +12,7 @@
 
 extern char **environ;
 
-/* The name of a variable in capitals, as all of ours are; false for one that is too long to be like any. */
+/* The name of a variable in capitals, like all of ours; false if it is too long to resemble one. */
 static bool copy_name(const char *variable, char ret[NAME_LIMIT])
 {
         size_t length = strcspn(variable, "=");
@@ -46,7 +46,7 @@ static bool is_set(const char *option)
         return getenv(option) != NULL || getenv(file_name) != NULL;
 }
 
-/* Also kafka_brokers, which differs only in its letters' size. */
+/* Also kafka_brokers, which differs only in case. */
 static bool looks_like(const char *variable, const char *name, const char *option)
 {
         auto_free char *file_name = mem_printf("%s_FILE", option);

@@ -37,7 +37,7 @@ char *crypto_random_password(size_t length)
                 unsigned char byte;
 
                 crypto_random(&byte, 1);
-                if (byte < usable) /* else some letters would be likelier than others */
+                if (byte < usable) /* otherwise some letters would be likelier than others */
                         password[i++] = letters[byte % (sizeof(letters) - 1)];
         }
         return password;
@@ -199,7 +199,7 @@ char *crypto_base64url(const void *bytes, size_t length)
         return text;
 }
 
-/* As OpenSSL wants it: of the older alphabet, padded. NULL where it cannot be. */
+/* As OpenSSL needs it: in the standard alphabet, padded. NULL if it cannot be. */
 static char *pad_base64(const char *text)
 {
         size_t bare = strcspn(text, "="), padded = (bare + 3) / 4 * 4;
@@ -214,15 +214,15 @@ static char *pad_base64(const char *text)
         return copy;
 }
 
-/* Returns the number of bytes or -1. bytes has room for all of them, and the padding's. */
+/* Returns the number of bytes or -1. bytes has room for all of them, padding included. */
 static int decode_padded(const char *padded, unsigned char *bytes)
 {
         int padding = (int)strlen(padded + strcspn(padded, "="));
         int count = EVP_DecodeBlock(bytes, (const unsigned char *)padded, (int)strlen(padded)) - padding;
         auto_secret char *again = count < 0 ? NULL : crypto_base64(bytes, (size_t)count);
 
-        /* One text for the same bytes, or a signature could be changed and still hold. OpenSSL is generous: it passes
-         * over white space, and bits that belong to no byte. */
+        /* There must be only one text for the same bytes, or a signature could be changed and still verify. OpenSSL is
+         * lenient: it ignores white space, and bits that belong to no byte. */
         return again != NULL && strcmp(again, padded) == 0 ? count : -1;
 }
 

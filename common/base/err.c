@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Errors quote what they were given, cut to fit; as JSON they must be UTF-8, or the whole answer would be lost. */
+/* Errors quote their input, cut to fit; they must stay valid UTF-8, or the JSON answer could not be made. */
 static void keep_utf8(char *text)
 {
         size_t length = strlen(text);

@@ -40,7 +40,7 @@ static int find(const char *name)
         return -1;
 }
 
-/* A whole number of at least least, and nothing after it: a misspelt one would never fire. */
+/* A whole number not below least, with nothing after it: a misspelt one would never fire. */
 static bool read_number(const char *text, long least, long *ret)
 {
         char *end;

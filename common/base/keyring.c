@@ -81,7 +81,7 @@ int keyring_parse(const char *name, const char *text, struct keyring **ret, stru
                 if (*entry != '\0')
                         rc = add_key(ring, entry, err);
         }
-        explicit_bzero(copy, length); /* all of it: it is cut into pieces by now */
+        explicit_bzero(copy, length); /* wipe all of it: it was split into pieces */
         if (rc == 0 && ring->count == 0)
                 rc = err_field(err, name, "%s holds no key: make one with `tenantry keys new`", name);
         if (rc < 0) {
@@ -156,7 +156,7 @@ int keyring_open(const struct keyring *ring, const char *tenant_id, const char *
         return 0;
 }
 
-/* A key of its own per purpose, so that a signature never doubles as anything else made with the ring. */
+/* A separate key per purpose, so that a signature can never be mistaken for anything else made with the ring. */
 static void sign_with(const struct keyring_key *key, const char *purpose, const char *text,
                       struct crypto_digest *digest)
 {

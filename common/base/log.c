@@ -76,5 +76,5 @@ void log_emit(enum log_level level, const char *message, ...)
         va_end(args);
         buf_add_text(&line, log_pretty ? "\n" : "}\n");
         if (write(STDERR_FILENO, line.data, line.length) < 0)
-                return; /* nowhere left to complain */
+                return; /* there is nowhere left to report it */
 }

@@ -28,7 +28,7 @@ struct metric_family {
 static struct metric *first;
 static struct metric_family *first_family;
 
-/* Metrics of one name stand together, as the text format demands. */
+/* Metrics with the same name are grouped, as the text format requires. */
 static struct metric *find_or_add(enum metric_kind kind, const char *name, const char *labels, const char *help)
 {
         struct metric **at = &first, *metric;
@@ -145,7 +145,7 @@ struct metric *metric_of(struct metric_family *family, const char *const *values
         }
         if (family->count < METRIC_FAMILY_LIMIT)
                 family->count++;
-        return find_or_add(family->kind, family->name, labels, family->help); /* keeps the labels, as it keeps itself */
+        return find_or_add(family->kind, family->name, labels, family->help); /* takes ownership of labels */
 }
 
 void metric_family_set(struct metric_family *family, double value)

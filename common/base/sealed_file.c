@@ -63,7 +63,7 @@ static int write_chunk(struct sealed_writer *writer, bool last, struct err *err)
         return 0;
 }
 
-/* Readable for us alone, whatever the umask and whatever stood there before. */
+/* Readable only by us, whatever the umask is and whatever was there before. */
 static FILE *create_private(const char *path)
 {
         int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);

@@ -50,8 +50,8 @@ int contract_check_form(const struct contract *contract, bool is_raw, struct err
                          contract->is_raw ? "application/octet-stream" : "application/json");
 }
 
-/* Control characters (U+0000 to U+001F, U+007F to U+009F), and those that turn the direction of text around (U+202A to
- * U+202E, U+2066 to U+2069), which make a name look like another one. */
+/* Control characters (U+0000 to U+001F, U+007F to U+009F), and those that change the direction of text (U+202A to
+ * U+202E, U+2066 to U+2069), which can make a name look like another one. */
 static bool is_control(const unsigned char *c)
 {
         if (c[0] < 0x20 || c[0] == 0x7f || (c[0] == 0xc2 && c[1] < 0xa0))
@@ -60,7 +60,7 @@ static bool is_control(const unsigned char *c)
                ((c[1] == 0x80 && c[2] >= 0xaa && c[2] <= 0xae) || (c[1] == 0x81 && c[2] >= 0xa6 && c[2] <= 0xa9));
 }
 
-/* Counts characters of valid UTF-8 (jansson let nothing else in); -1 where there is a control character. */
+/* Counts characters of valid UTF-8 (jansson accepts nothing else); -1 if there is a control character. */
 static long count_characters(const char *text, size_t length)
 {
         long count = 0;
@@ -212,7 +212,7 @@ static int check_list(const struct contract_field *field, const json_t *list, st
         return 0;
 }
 
-/* Where it is wrong inside, the error names the way there. */
+/* If something inside it is wrong, the error names the path to it. */
 static int check_object(const struct contract_field *field, const json_t *object, struct err *err)
 {
         char inner[sizeof(err->field)];
@@ -270,7 +270,7 @@ static int check_fields(const char *of, const struct contract_field *fields, siz
         return 0;
 }
 
-/* What the data says of the key, against the key. A key of one field is that field, which the data may leave out. */
+/* Compares the key fields in the data with the key. If the key is a single field, the data may leave that field out. */
 static int check_key(const struct contract *contract, const char *key, json_t *data, struct err *err)
 {
         auto_buf made = { 0 };
@@ -287,7 +287,7 @@ static int check_key(const struct contract *contract, const char *key, json_t *d
         return err_field(err, "key", "the message key is not made of the fields it stands for");
 }
 
-/* A key that could be no value of its field is refused as a key: nothing else is wrong then. */
+/* A key that is not a valid value of its field is refused as a key, since nothing else is wrong. */
 static int fill_in_key(const struct contract *contract, const char *key, json_t *data, struct err *err)
 {
         const struct contract_field *field = contract->fields;

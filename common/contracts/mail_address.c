@@ -35,7 +35,7 @@ static bool is_ascii(const char *text, size_t length)
         return true;
 }
 
-/* The domain in ASCII; NULL where it is none. The caller frees. */
+/* The domain in ASCII; NULL if it is not a domain. The caller frees. */
 static char *read_domain(const char *text)
 {
         char *ascii = NULL, *domain = NULL;
@@ -66,7 +66,7 @@ int mail_address_read(const char *field, const char *text, char **ret, struct er
         size_t local = (size_t)(at - text);
         auto_free char *domain = *at == '@' ? read_domain(at + 1) : NULL, *address = NULL;
 
-        if (domain != NULL && !is_ascii(text, local)) /* the domain has an ASCII form; this has none */
+        if (domain != NULL && !is_ascii(text, local)) /* the domain has an ASCII form, the local part has none */
                 return err_field(err, field,
                                  "%s has letters beyond ASCII before the @, which many mail servers cannot deliver to",
                                  field);

@@ -9,7 +9,7 @@
 
 #define SLUG_MOST 32
 
-/* What Latin letters beyond ASCII become (U+00C0 to U+017F, as pairs of UTF-8 and ASCII); other letters become a
+/* Replacements for non-ASCII Latin letters (U+00C0 to U+017F, as pairs of UTF-8 and ASCII); other letters become a
  * hyphen. */
 static const char *const FOLDED[][2] = {
         { "àáâãåāăąÀÁÂÃÅĀĂĄ", "a" },
@@ -54,8 +54,8 @@ static size_t add_folded(char *slug, size_t length, const char *ascii)
         return length;
 }
 
-/* Letters and digits stay, Latin letters lose their marks, everything else becomes one hyphen. Where too little is left
- * (a name in another script) it is "tenant". */
+/* Letters and digits stay, Latin letters lose their marks, everything else becomes one hyphen. If too little is left (a
+ * name in another script), it is "tenant". */
 static void slug_of(const char *company, char slug[SLUG_MOST + 1])
 {
         size_t length = 0;
@@ -82,7 +82,7 @@ void signup_normalize(json_t *data)
         char slug[SLUG_MOST + 1];
         auto_free char *email = NULL;
 
-        if (mail_address_read("email", json_text(data, "email"), &email, NULL) == 0) /* it was, for the contract */
+        if (mail_address_read("email", json_text(data, "email"), &email, NULL) == 0) /* checked by the contract */
                 json_set_text(data, "email", email);
         slug_of(json_text(data, "company"), slug);
         json_set_text(data, "slug", slug);
