@@ -1,5 +1,5 @@
-/* The HTTP server's door: takes connections, counts them by address, and hears from proxies that we believe for whom
- * they speak (the PROXY protocol, which libmicrohttpd does not know), before it gives them to libmicrohttpd. */
+/* Accepts the HTTP server's connections: counts them by address, and learns from trusted proxies whom they speak for
+ * (the PROXY protocol, which libmicrohttpd does not support), before it passes them to libmicrohttpd. */
 #include "common/base/clock.h"
 #include "common/base/memory.h"
 #include "common/net/http_private.h"
@@ -13,8 +13,8 @@
 #define LISTEN_BACKLOG 1024
 #define ACCEPT_BATCH   64
 
-/* A number that is no port of ours to take is a person's to mend. That another process still has it, that the address
- * comes up later than we do, or that there is no descriptor left, passes. */
+/* A port that we may never use must be fixed by a person. If another process still has it, the address is not up yet,
+ * or no descriptor is left, trying again may help. */
 static enum err_class class_of_listen(int error)
 {
         return error == EACCES || error == EPERM || error == EAFNOSUPPORT ? ERR_INPUT : ERR_BUSY;
@@ -50,7 +50,7 @@ static bool is_proxy(const struct http_server *server, const struct address *add
         return proxies_believe(server->limits.proxies, address);
 }
 
-/* How many connections the address has; NULL where it has none. */
+/* The connection count of the address; NULL if it has none. */
 static struct http_source *find_source(struct http_server *server, const struct address *address)
 {
         struct address site = address_site(address);
@@ -76,7 +76,7 @@ void http_connection_began(struct http_server *server, struct http_connection *p
 
 static void on_acceptable(uv_poll_t *poll, int status, int events);
 
-/* Room came free, or a moment has passed: whoever waits in the kernel's queue may come. */
+/* There is room again, or a moment has passed: connections in the kernel's queue may be accepted. */
 static void accept_again(struct http_server *server)
 {
         if (!server->full || !server->listening || server->connection_count >= server->limits.connections)
@@ -99,8 +99,8 @@ void http_connection_ended(struct http_server *server, struct http_connection *p
         accept_again(server);
 }
 
-/* Gives the connection to libmicrohttpd, which owns the socket from then on. A proxy is not one caller: only those for
- * whom it speaks are counted. */
+/* Passes the connection to libmicrohttpd, which owns the socket from then on. A proxy does not count as one caller:
+ * only those it speaks for are counted. */
 static void admit(struct http_server *server, int fd, const struct address *address)
 {
         const struct http_source *source = is_proxy(server, address) ? NULL : find_source(server, address);
@@ -115,7 +115,7 @@ static void admit(struct http_server *server, int fd, const struct address *addr
         length = address_to_socket(address, &socket);
         if (MHD_add_connection(server->daemon, fd, (struct sockaddr *)&socket, length) == MHD_YES &&
             server->connection_count == before)
-                MHD_run(server->daemon); /* else the next one would not be counted against it */
+                MHD_run(server->daemon); /* otherwise the next one would not be counted against it */
         http_run_soon(server);
 }
 
@@ -124,7 +124,7 @@ static void free_guest(uv_handle_t *handle)
         free(handle->data);
 }
 
-/* Takes the guest off; its socket stays. */
+/* Removes the guest; its socket stays open. */
 static void dismiss(struct http_guest *guest)
 {
         DL_DELETE(guest->server->guests, guest);
@@ -143,7 +143,7 @@ static void turn_away(struct http_guest *guest)
         accept_again(server);
 }
 
-/* Not before there is more than we have seen: what stays unread would wake us without end. */
+/* Wakes only when there is more than we have seen: unread bytes would otherwise wake us endlessly. */
 static void wait_for_more(struct http_guest *guest, int seen)
 {
         int wanted = seen + 1;
@@ -178,7 +178,7 @@ static void guest_spoke(uv_poll_t *poll, int status, int events)
         (void)events;
         if (length < 0 && (errno == EAGAIN || errno == EINTR))
                 return;
-        if (status < 0 || length <= guest->looked_at) { /* woken, and nothing new: that was all */
+        if (status < 0 || length <= guest->looked_at) { /* woken without new data: the peer has closed */
                 turn_away(guest);
                 return;
         }
@@ -211,7 +211,7 @@ static void receive_guest(struct http_server *server, int fd, const struct addre
         uv_poll_start(&guest->poll, UV_READABLE, guest_spoke);
 }
 
-/* False where nobody waits any more, or nobody can be taken now. */
+/* False if nobody is waiting any more, or nobody can be accepted now. */
 static bool accept_one(struct http_server *server)
 {
         struct sockaddr_storage from;
@@ -272,7 +272,7 @@ void http_start_accepting(struct http_server *server)
         uv_poll_start(&server->accept, UV_READABLE, on_acceptable);
 }
 
-/* Who has been greeted by the kernel already is told that we go, and not just cut off. */
+/* Connections that the kernel has already accepted are told that we are stopping, not just cut off. */
 void http_stop_accepting(struct http_server *server)
 {
         struct http_guest *guest, *next;

@@ -1,4 +1,4 @@
-/* Who it is that asks: the peer, or whoever stands behind a proxy that is believed. See proxies.h. */
+/* The caller of a request: the peer, or the client behind a trusted proxy. See proxies.h. */
 #include "common/net/http_private.h"
 
 #include <string.h>
@@ -24,8 +24,8 @@ static enum MHD_Result proxy_line_found(void *context, enum MHD_ValueKind kind, 
         return MHD_YES;
 }
 
-/* Who it is that asks. A proxy writes one of the two headers and hands on the other as it came: where they differ, a
- * stranger may have written either, and only the proxy itself is certain. */
+/* The caller. A proxy writes one of the two headers and passes on the other unchanged: if they differ, an untrusted
+ * client may have written either, and only the proxy itself is certain. */
 static struct address find_caller(const struct http_request *request)
 {
         const struct proxies *proxies = request->server->limits.proxies;

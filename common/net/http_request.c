@@ -19,7 +19,7 @@ const char *http_query(const struct http_request *request, const char *name)
         if (MHD_lookup_connection_value_n(request->connection, MHD_GET_ARGUMENT_KIND, name, strlen(name), &value,
                                           NULL) != MHD_YES)
                 return NULL;
-        return value ? value : ""; /* "?all" is there, though it has no value */
+        return value ? value : ""; /* "?all" is present, though it has no value */
 }
 
 struct query {
@@ -107,8 +107,8 @@ void http_answer_header(struct http_request *request, const char *name, const ch
         buf_add(&request->headers, value, strlen(value) + 1);
 }
 
-/* What every answer carries; pages bring their own, stricter policy. Who is refused now may not be a minute later: only
- * a good answer may be kept. */
+/* Headers of every answer; pages bring their own, stricter policy. A caller refused now may be accepted a minute later,
+ * so only successful answers may be cached. */
 static void add_common_headers(const struct http_request *request, unsigned status, struct MHD_Response *response,
                                const char *content_type)
 {

@@ -1,4 +1,4 @@
-/* Which route a request is for, and what is refused by its head alone. See http_server.h. */
+/* Which route a request is for, and what is refused because of its header alone. See http_server.h. */
 #include "common/base/memory.h"
 #include "common/net/http_private.h"
 
@@ -25,7 +25,7 @@ static bool match_path(const char *pattern, const char *path, char **ret_segment
         return true;
 }
 
-/* Finds the route, or leaves 404 or 405 to be answered. */
+/* Finds the route, or sets 404 or 405 as the answer. */
 void http_find_route(struct http_request *request)
 {
         const char *method = strcmp(request->method, "HEAD") == 0 ? "GET" : request->method;
@@ -66,14 +66,15 @@ static enum MHD_Result count_framing(void *context, enum MHD_ValueKind kind, con
         (void)value;
         (void)length;
         *count += strcasecmp(name, "Content-Length") == 0 || strcasecmp(name, "Transfer-Encoding") == 0;
-        /* "Content-Length :" is one for some and none for others. A NUL in a value is not shown to us: libmicrohttpd
-         * ends the value there (docs/security.md tells what must stand before us). */
+        /* Some servers accept "Content-Length :" and others do not. We never see a NUL in a value: libmicrohttpd ends
+         * the value there (see docs/security.md for the proxy that must be in front of us). */
         if (!is_token(name) || strlen(name) != name_length)
                 *count += 2;
         return MHD_YES;
 }
 
-/* A body whose length is told twice may end elsewhere for a proxy before us: nothing behind it is read as a request. */
+/* If the length of a body is given twice, a proxy in front of us may see its end elsewhere: nothing after it is read as
+ * a request. */
 static void refuse_ambiguous_length(struct http_request *request)
 {
         unsigned count = 0;
@@ -85,7 +86,7 @@ static void refuse_ambiguous_length(struct http_request *request)
         http_answer_header(request, "Connection", "close");
 }
 
-/* Who keeps a connection open learns at its next request that we go. */
+/* A client that keeps its connection open learns at its next request that we are stopping. */
 static void refuse_when_stopping(struct http_request *request)
 {
         if (request->server->listening)

@@ -49,10 +49,9 @@ static void on_timer(uv_timer_t *timer)
         run(timer->data);
 }
 
-/* libmicrohttpd works in rounds and says when it wants the next one. "At once" is the loop's next turn: a timer of 0
- * would start again inside this turn, and one connection with a chunk's size line that fits no buffer, for which
- * libmicrohttpd wants rounds without end, would keep everybody else out. It gets a round a millisecond until it is cut.
- */
+/* libmicrohttpd works in rounds and says when it wants the next one. "At once" means the loop's next iteration: a timer
+ * of 0 would fire again in this one, and a connection whose chunk size line fits no buffer, for which libmicrohttpd
+ * wants rounds endlessly, would starve all others. It gets one round per millisecond until it is closed. */
 static void run(struct http_server *server)
 {
         MHD_UNSIGNED_LONG_LONG wait_ms;
@@ -91,7 +90,8 @@ static void on_connection(void *context, struct MHD_Connection *connection, void
         }
 }
 
-/* A NUL would end the text for us and not for whoever stands before us: it becomes a character that fits nowhere. */
+/* A NUL would end the text for us but not for a proxy in front of us: it is replaced by a character that matches
+ * nothing. */
 static size_t unescape(void *context, struct MHD_Connection *connection, char *text)
 {
         (void)context;
@@ -131,7 +131,7 @@ static void dispatch(struct http_request *request)
         request->answer_by = clock_boot_ms() + request->server->limits.answer_ms;
         if (request->peer != NULL)
                 request->peer->busy = true;
-        if (request->server->ending && !request->refused) /* its body came too late */
+        if (request->server->ending && !request->refused) /* its body arrived too late */
                 request->refused = 503;
         if (request->refused)
                 http_answer_refused(request);
@@ -167,7 +167,7 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
                 *request_context = request = new_request(context, connection, url, method);
                 if (!request->refused || http_header(request, "Expect") == NULL)
                         return MHD_YES;
-                dispatch(request); /* the peer asks before it sends: it need not */
+                dispatch(request); /* the peer asked before sending: it need not send */
                 return queue_response(request);
         }
         CHECK_MAGIC(request, HTTP_REQUEST_MAGIC);
@@ -253,7 +253,7 @@ static void answer_busy(struct http_request *request, const char *code, const ch
         http_answer_error(request, &err);
 }
 
-/* Slow senders, slow readers, idle connections and forgotten requests all end here. */
+/* Slow senders, slow readers, idle connections and unanswered requests are all ended here. */
 static void on_sweep(uv_timer_t *timer)
 {
         struct http_server *server = timer->data;

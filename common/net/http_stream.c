@@ -18,8 +18,8 @@ static size_t waiting(const struct http_stream *stream)
         return stream->pending.length - stream->sent;
 }
 
-/* What was sent is dropped once it is the larger half: so each byte is moved once, and a peer that is always a little
- * behind costs no more than what waits for it. */
+/* Sent bytes are dropped once they are more than half of the buffer: so each byte is moved once, and a peer that is
+ * always a little behind costs no more than what is queued for it. */
 static void give_room(struct http_stream *stream)
 {
         void (*drained)(void *context) = stream->drained;

@@ -18,10 +18,10 @@
 #include <unistd.h>
 #include <utlist.h>
 
-#define MAIL_TIMEOUT    MINUTES(5) /* a server may look through a mail for long before it takes it */
+#define MAIL_TIMEOUT    MINUTES(5) /* a server may inspect a mail for a long time before accepting it */
 #define CONNECT_TIMEOUT SECONDS(30)
 #define BASE64_LINE     76
-#define WORD_BYTES      45 /* of UTF-8 in one encoded word: 60 characters of base64 */
+#define WORD_BYTES      45 /* UTF-8 bytes in one encoded word: 60 characters of base64 */
 #define SUBJECT_PLAIN   60
 
 #define MAIL_MAGIC 0x6d61696c
@@ -35,7 +35,7 @@ struct mailer {
         bool freed;
 };
 
-/* Belongs to the loop, but for what its worker thread needs: settings, to, message_id, bytes and the outcome. */
+/* Belongs to the loop, except what its worker thread needs: settings, to, message_id, bytes and the outcome. */
 struct mail_on_way {
         unsigned magic;
         struct mail_on_way *prev, *next;
@@ -71,7 +71,7 @@ static bool is_plain(const char *text)
         return length <= SUBJECT_PLAIN && text[length] == '\0' && strstr(text, "=?") == NULL;
 }
 
-/* RFC 2047: encoded words of 75 characters at most, cut between characters, a line each. */
+/* RFC 2047: encoded words of at most 75 characters, split between characters, one per line. */
 static void add_subject(struct buf *out, const char *text)
 {
         if (is_plain(text)) {
@@ -128,7 +128,7 @@ static size_t give_bytes(char *out, size_t size, size_t count, void *context)
         return length;
 }
 
-/* libcurl asks about once a second, also while it waits for the server. */
+/* libcurl calls this about once a second, even while it waits for the server. */
 static int is_cut(void *context, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
 {
         struct mail_on_way *mail = context;
@@ -140,21 +140,21 @@ static int is_cut(void *context, curl_off_t a, curl_off_t b, curl_off_t c, curl_
         return atomic_load(&mail->cut);
 }
 
-/* Ours to mend, and everybody's waiting: a login, a certificate, TLS that is not offered. */
+/* The operator must fix these, and they hold up all mail: a refused login, a bad certificate, missing TLS. */
 static bool is_about_us(CURLcode code, long status)
 {
         return code == CURLE_LOGIN_DENIED || code == CURLE_USE_SSL_FAILED || code == CURLE_PEER_FAILED_VERIFICATION ||
                code == CURLE_SSL_CACERT_BADFILE || status == 530 || status == 534 || status == 535 || status == 538;
 }
 
-/* The last answer tells how far it got: behind the go-ahead for the text (354) nobody knows, before a new answer,
- * whether the server took it. */
+/* The last reply tells how far it got: after the go-ahead for the text (354) and before the next reply, nobody knows
+ * whether the server accepted it. */
 static void judge(struct mail_on_way *mail, CURLcode code, long status, const char *words)
 {
         bool handed_over = atomic_load(&mail->handed_over);
 
         if (code == CURLE_OK || (handed_over && status >= 200 && status < 300))
-                return; /* taken, whatever went wrong after */
+                return; /* accepted, whatever went wrong afterwards */
         mail->failed = true;
         if (*words == '\0')
                 words = curl_easy_strerror(code);
@@ -169,7 +169,7 @@ static void judge(struct mail_on_way *mail, CURLcode code, long status, const ch
                         "the mail server did not take the mail: %s (%ld)", words, status);
 }
 
-/* QUIT is said when the handle is cleaned up; a server that does not answer it would hold up a mail it has taken. */
+/* QUIT is sent when the handle is cleaned up; a server that does not answer it would hold up a mail it has accepted. */
 static void expect_no_goodbye(CURL *easy)
 {
         curl_socket_t socket = CURL_SOCKET_BAD;
@@ -225,7 +225,7 @@ static void send_by_smtp(struct mail_on_way *mail)
         curl_slist_free_all(recipients);
 }
 
-/* The name is the Message-ID, so the same mail written twice is one file. */
+/* The file name is the Message-ID, so the same mail written twice is one file. */
 static void write_file(struct mail_on_way *mail)
 {
         auto_free char *path = mem_printf("%s/%s.eml", mail->settings.directory, mail->message_id);

@@ -1,4 +1,4 @@
-/* Proxies that are believed, and the headers they write: see proxies.h. */
+/* Trusted proxies, and the headers they write: see proxies.h. */
 #include "common/net/proxies.h"
 
 #include "common/base/memory.h"
@@ -20,7 +20,7 @@ struct proxies {
         size_t count;
 };
 
-/* "10.0.0.0/8", or an address alone. Bits behind the mask are a slip of the pen: nobody knows which part was meant. */
+/* "10.0.0.0/8", or an address alone. Bits beyond the mask are a mistake: nobody knows which part was meant. */
 static bool parse_range(const char *text, struct range *range)
 {
         const char *slash = strchrnul(text, '/');
@@ -81,7 +81,7 @@ bool proxies_believe(const struct proxies *proxies, const struct address *addres
         return false;
 }
 
-/* address: NULL where the hop has none that we can read. */
+/* address: NULL if the hop has none that we can read. */
 static void add_hop(struct proxy_chain *chain, const struct address *address)
 {
         if (address == NULL) {
@@ -140,7 +140,7 @@ void proxy_chain_add_x_forwarded_for(struct proxy_chain *chain, const char *line
         }
 }
 
-/* The value at *text, a token or a quoted string, into out; moves *text behind it. False where it is neither. */
+/* Copies the value at *text, a token or a quoted string, to out; moves *text past it. False if it is neither. */
 static bool read_value(const char **text, char out[ADDRESS_TEXT + 16])
 {
         const char *p = *text;
@@ -160,8 +160,8 @@ static bool read_value(const char **text, char out[ADDRESS_TEXT + 16])
         return quoted || length > 0;
 }
 
-/* One hop, "for=1.2.3.4;proto=https": moves *text behind it. What cannot be read is a hop without an address. Behind a
- * quotation mark that stands wrong nothing is read: a stranger may have opened it to swallow what our proxy wrote. */
+/* One hop, "for=1.2.3.4;proto=https": moves *text past it. A hop that cannot be read has no address. Nothing is read
+ * after a misplaced quotation mark: an untrusted client may have opened it to swallow what our proxy wrote. */
 static void add_element(struct proxy_chain *chain, const char **text)
 {
         char value[ADDRESS_TEXT + 16], node[ADDRESS_TEXT + 16] = "";

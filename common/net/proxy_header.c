@@ -3,13 +3,13 @@
 
 #include <string.h>
 
-#define V1_LIMIT 107 /* with its line end, as the protocol says */
+#define V1_LIMIT 107 /* including the line end, as the protocol says */
 #define V2_FIXED 16
 
 static const unsigned char V1[6] = "PROXY ";
 static const unsigned char V2[12] = "\r\n\r\n\0\r\nQUIT\n";
 
-/* How much of the bytes is the beginning of this signature: all of one of them, or it is something else. */
+/* Whether the bytes begin with this signature: all of it, part of it so far, or something else. */
 static enum proxy_header_state look_for(const unsigned char *signature, size_t size, const unsigned char *bytes,
                                         size_t length)
 {
@@ -54,7 +54,7 @@ static enum proxy_header_state read_v2(const unsigned char *bytes, size_t length
                 return PROXY_HEADER_MORE;
         ret->length = V2_FIXED + more;
         source.family = bytes[13] == 0x11 ? AF_INET : bytes[13] == 0x21 ? AF_INET6 : 0;
-        if ((bytes[12] & 0x0f) == 0 || source.family == 0) /* a check of the proxy's own, or no TCP over IP */
+        if ((bytes[12] & 0x0f) == 0 || source.family == 0) /* the proxy's own health check, or not TCP over IP */
                 return PROXY_HEADER_WHOLE;
         size = source.family == AF_INET ? 4 : 16;
         if (more < 2 * size + 4)

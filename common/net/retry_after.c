@@ -1,4 +1,4 @@
-/* Waits that others ask for: see retry_after.h. */
+/* How long others ask us to wait: see retry_after.h. */
 #include "common/net/retry_after.h"
 
 #include "common/base/clock.h"
@@ -10,10 +10,10 @@
 #include <string.h>
 
 #define MOST_S     INT64_C(3600)
-#define EPOCH_FROM INT64_C(1000000000) /* 2001: no wait in seconds is as large, no instant of ours as small */
+#define EPOCH_FROM INT64_C(1000000000) /* 2001: above any wait in seconds, below any current time */
 #define TOO_MUCH_S (MOST_S + 1)
 
-/* Seconds as digits alone, or -1. More digits than a number holds are the largest there is. */
+/* Seconds, if the text is only digits, or -1. Too many digits give the largest number. */
 static int64_t read_digits(const char *text)
 {
         size_t digits = strspn(text, "0123456789");

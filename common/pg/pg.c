@@ -15,7 +15,7 @@ static const unsigned WAYS[] = {
         [PG_CONNECTING] = 1U << PG_IDLE | 1U << PG_BROKEN,
         [PG_IDLE] = 1U << PG_BUSY | 1U << PG_BROKEN,
         [PG_BUSY] = 1U << PG_IDLE | 1U << PG_BROKEN,
-        [PG_BROKEN] = 1U << PG_BUSY | 1U << PG_BROKEN, /* busy: until the statement's failure is told */
+        [PG_BROKEN] = 1U << PG_BUSY | 1U << PG_BROKEN, /* busy: until the statement's failure is reported */
 };
 
 void pg_enter(struct pg_conn *conn, enum pg_state next)
@@ -44,12 +44,13 @@ static void unwatch(struct pg_conn *conn)
         conn->watch = NULL;
 }
 
-/* libpq may open another socket while connecting (next address, SSL refused): then the handle is made anew. */
+/* libpq may open another socket while connecting (next address, SSL refused): then the handle is recreated. */
 void pg_watch_socket(struct pg_conn *conn, int events)
 {
         int fd = PQsocket(conn->pq);
 
-        /* The next address' socket may get the number of the last one's: the number alone says nothing. */
+        /* The next address's socket may get the same descriptor number as the last one: the number alone says
+         * nothing. */
         if (conn->state == PG_CONNECTING || (conn->watch != NULL && conn->watched_fd != fd))
                 unwatch(conn);
         if (conn->watch != NULL && conn->watched_events == events)
@@ -101,7 +102,7 @@ void pg_close(struct pg_conn *conn)
                 free_conn(conn);
 }
 
-/* Runs a callback that may call pg_close; says whether the connection is still there afterwards. */
+/* Runs a callback that may call pg_close; says whether the connection still exists afterwards. */
 bool pg_still_there(struct pg_conn *conn)
 {
         conn->in_callback = false;
@@ -128,7 +129,7 @@ static bool report_opened(struct pg_conn *conn, const struct err *err)
         return pg_still_there(conn);
 }
 
-/* Notices ("already exists, skipping") are no news to anybody, and libpq would print them among our log lines. */
+/* Notices ("already exists, skipping") are of no use, and libpq would print them among our log lines. */
 static void ignore_notice(void *context, const char *text)
 {
         (void)context;
@@ -183,7 +184,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         struct pg_conn *conn = CONTAINER_OF(poll, struct pg_watch, poll)->conn;
 
         (void)events;
-        (void)status; /* libpq finds out what is wrong with the socket, and says it better */
+        (void)status; /* libpq finds out what is wrong with the socket, and reports it better */
         if (conn == NULL)
                 return;
         CHECK_MAGIC(conn, PG_MAGIC);
@@ -350,7 +351,7 @@ struct pg_conn *pg_open(uv_loop_t *loop, const struct pg_target *target, pg_open
         uv_timer_init(loop, &conn->timer->timer);
         add_option(conn, "client_encoding", "UTF8");
         if (target->url != NULL && !add_url(conn, target->url))
-                add_option(conn, "host", "invalid database URL"); /* fails with that name, not with the URL's secret */
+                add_option(conn, "host", "invalid database URL"); /* fails with this name, not the secret */
         add_option(conn, "host", target->host);
         add_option(conn, "port", target->port);
         add_option(conn, "dbname", target->dbname);

@@ -1,4 +1,4 @@
-/* PostgreSQL's and libpq's words as errors of ours: the class decides what follows. */
+/* Translates PostgreSQL's and libpq's errors into ours: the class decides what follows. */
 #include "common/pg/pg_private.h"
 
 #include <string.h>
@@ -33,7 +33,7 @@ void pg_hide_names(char *message)
                 }
 }
 
-/* XX000 says nothing; these two are of a moment only: somebody committed a change of the same row of a catalog. */
+/* XX000 says nothing; these two are transient: somebody else committed a change to the same catalog row. */
 static bool is_concurrent_change(const char *text)
 {
         return text != NULL &&
@@ -80,7 +80,7 @@ bool pg_cannot_run(const struct err *err)
         return strncmp(err->code, "42", 2) == 0 || strncmp(err->code, "0A", 2) == 0 || strcmp(err->code, "3F000") == 0;
 }
 
-/* While connecting libpq offers only text. Credentials are never part of it. */
+/* While connecting, libpq provides only a text. It never contains credentials. */
 void pg_error_of_connect(const struct pg_conn *conn, struct err *err)
 {
         const char *text = PQerrorMessage(conn->pq);
@@ -93,6 +93,6 @@ void pg_error_of_connect(const struct pg_conn *conn, struct err *err)
             strstr(text, "is not permitted to log in") || strstr(text, "permission denied for database"))
                 class = ERR_AUTH;
         else if (strstr(text, "does not exist") != NULL || strstr(text, "cannot connect to invalid database") != NULL)
-                class = ERR_GONE; /* invalid: its removal was interrupted, and the rest of it can only be removed too */
+                class = ERR_GONE; /* invalid: dropping it was interrupted, and the rest can only be dropped too */
         err_set(err, class, "connect_failed", "cannot connect to PostgreSQL: %s", message);
 }

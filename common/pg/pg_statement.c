@@ -42,7 +42,7 @@ static void finish_statement(struct pg_conn *conn)
         PQclear(result);
 }
 
-/* Of several results (a script) the first error counts, else the last one. */
+/* Of several results (a script) the first error counts, otherwise the last result. */
 static void keep_result(struct pg_conn *conn, PGresult *result)
 {
         if (conn->last != NULL && PQresultStatus(conn->last) == PGRES_FATAL_ERROR) {
@@ -61,7 +61,7 @@ static bool is_copy(const PGresult *result)
         return status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH;
 }
 
-/* COPY ... from stdin waits for data that nobody has, and libpq would show the same result for ever. */
+/* COPY ... from stdin waits for data that nobody has, and libpq would return the same result for ever. */
 static void refuse_copy(struct pg_conn *conn, PGresult *result)
 {
         struct err err;

@@ -20,7 +20,7 @@ struct pg_work {
         size_t count;
         char **params;
         int64_t give_up_at;
-        pg_more_time_fn more_time; /* NULL = no more than it had from the beginning */
+        pg_more_time_fn more_time; /* NULL = no more time than it had initially */
         pg_done_fn done;
         void *context;
 };
@@ -90,7 +90,7 @@ static void drop_connection(struct pg_slot *slot)
         slot->state = SLOT_CLOSED;
 }
 
-/* Whether a connection is left: a pool that loses one of several, or may not open another, still answers. */
+/* Whether any connection is left: a pool that loses one of several, or may not open another, still works. */
 static bool has_connection(const struct pg_pool *pool)
 {
         for (size_t i = 0; i < pool->size; i++)
@@ -117,7 +117,7 @@ static void connection_lost(void *context, const struct err *err)
         connection_failed(context, err);
 }
 
-/* Not by startup parameters: a pooler, also one in session mode, would not know them. */
+/* Not by startup parameters: a pooler, even one in session mode, would not know them. */
 static void connection_prepared(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct pg_slot *slot = context;
@@ -206,7 +206,7 @@ static size_t opening(const struct pg_pool *pool)
         return count;
 }
 
-/* A statement whose time is over is not sent any more: whoever asked may have lost the right to it meanwhile. */
+/* A statement whose time is up is no longer sent: its caller may have lost the right to it meanwhile. */
 static void give_up(struct pg_pool *pool, struct pg_work *work)
 {
         struct err err;
@@ -229,7 +229,7 @@ static struct pg_work *find_expired(const struct pg_pool *pool)
         return NULL;
 }
 
-/* Looks from the front each time: who is called back may ask for something else, and change the queue. */
+/* Starts from the front each time: a callback may queue another statement, and change the queue. */
 static void give_up_old_work(struct pg_pool *pool)
 {
         struct pg_work *work;
@@ -238,7 +238,7 @@ static void give_up_old_work(struct pg_pool *pool)
                 give_up(pool, work);
 }
 
-/* Gives queued statements to free connections, and opens as many more as the queue wants. */
+/* Assigns queued statements to free connections, and opens as many more as the queue needs. */
 static void serve(struct pg_pool *pool)
 {
         bool may_open = clock_boot_ms() >= pool->retry_at;
@@ -255,7 +255,7 @@ static void serve(struct pg_pool *pool)
                         open_connection(&pool->slots[i]);
 }
 
-/* A pool that is down tries one connection by itself, so that readiness comes back without a request. */
+/* A pool that is down tries one connection on its own, so that readiness returns without a request. */
 static void on_sweep(uv_timer_t *timer)
 {
         struct pg_pool *pool = timer->data;
@@ -313,8 +313,7 @@ static void free_pool(uv_handle_t *handle)
         free(pool);
 }
 
-/* Who asked may be gone, so nobody is called back, and what was to be told stays with its question: pools end with
- * their process. */
+/* Callers may be gone, so nobody is called back, and their contexts are not freed: pools end with their process. */
 static void abandon(struct pg_work *work)
 {
         static struct pg_work *unanswered;
@@ -363,7 +362,7 @@ static void queue_work(struct pg_pool *pool, struct pg_work *work, int64_t timeo
         assert(!pool->closing);
         if (pool->queued >= POOL_QUEUE_LIMIT)
                 timeout_ms = 0;                                  /* refused at the next sweep */
-        work->give_up_at = clock_boot_ms() + MAX(1, timeout_ms); /* done is never called before we return */
+        work->give_up_at = clock_boot_ms() + MAX(1, timeout_ms); /* done must not be called before we return */
         DL_APPEND(pool->queue, work);
         pool->queued++;
         serve(pool);
