@@ -5,9 +5,9 @@
 
 #include <string.h>
 
-#define MEMORY SECONDS(60) /* librdkafka keeps back the same error for half a minute */
+#define MEMORY SECONDS(60) /* librdkafka suppresses the same error for half a minute */
 
-/* By how much they tell, the most first. */
+/* Ordered by how informative they are, most informative first. */
 static const struct kind {
         const char *code, *sentence;
         enum err_class class;
@@ -34,7 +34,7 @@ static const struct kind {
           { RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN } },
 };
 
-/* ARRAY_SIZE(KINDS) where it is none of these. */
+/* ARRAY_SIZE(KINDS) if it is none of these. */
 static size_t find_kind(rd_kafka_resp_err_t code)
 {
         size_t i;

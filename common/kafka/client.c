@@ -29,7 +29,7 @@ void kafka_client_set(rd_kafka_conf_t *conf, const char *name, const char *value
         (void)result;
 }
 
-/* @locality librdkafka's threads. log_emit makes one write per line and shares nothing. */
+/* @locality librdkafka's threads. log_emit does one write per line and shares no state. */
 static void log_line(const rd_kafka_t *rk, int level, const char *facility, const char *text)
 {
         (void)rk;
@@ -56,8 +56,8 @@ int kafka_client_conf(const struct kafka_settings *settings, rd_kafka_conf_t **r
         return rc;
 }
 
-/* Only what KAFKA_PROPERTIES says is a person's to mend. That a thread could not be made, or did not come up in time on
- * a crowded machine, passes. */
+/* Only errors in KAFKA_PROPERTIES must be fixed by a person. If a thread could not be created, or did not start in time
+ * on an overloaded machine, trying again may help. */
 int kafka_client_new(rd_kafka_type_t type, rd_kafka_conf_t *conf, rd_kafka_t **ret, struct err *err)
 {
         char reason[256];
@@ -82,7 +82,7 @@ int kafka_client_check(const struct kafka_settings *settings, struct err *err)
         rd_kafka_t *rk;
         int rc;
 
-        alone.brokers = ""; /* nobody is asked */
+        alone.brokers = ""; /* no broker is contacted */
         rc = kafka_client_conf(&alone, &conf, err);
         if (rc < 0)
                 return rc;
@@ -116,7 +116,7 @@ static void on_event(uv_poll_t *poll, int status, int events)
         wakeup->serve(wakeup->context);
 }
 
-/* Also without events: librdkafka counts polls, and answers late to a missed wake-up. */
+/* Even without events: librdkafka expects regular polls, and a missed wake-up would delay events. */
 static void on_timer(uv_timer_t *timer)
 {
         struct kafka_wakeup *wakeup = timer->data;

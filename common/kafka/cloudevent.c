@@ -87,7 +87,8 @@ static int read_envelope(const json_t *envelope, struct cloudevent *event, struc
         return rc;
 }
 
-/* The commonest slip of structured mode. The refusal shall name the event, so its attributes are read all the same. */
+/* The most common mistake with structured mode. The rejection should name the event, so its attributes are read
+ * anyway. */
 static int refuse_unmarked_envelope(const json_t *envelope, struct cloudevent *event, struct err *err)
 {
         read_envelope(envelope, event, NULL);
@@ -135,7 +136,7 @@ static int decode_binary(const struct kafka_message *message, struct cloudevent 
                 rc = take_attribute(&attributes[i], text, length, err);
         }
         if (rc == 0)
-                rc = check_value(message, err); /* only now: the refusal shall name the event */
+                rc = check_value(message, err); /* only now: the rejection should name the event */
         if (rc < 0)
                 return rc;
         text = kafka_message_header(message, "content-type", &length);
@@ -146,7 +147,7 @@ static int decode_binary(const struct kafka_message *message, struct cloudevent 
         return json_parse(message->value, message->value_length, &event->data, err);
 }
 
-/* Bytes may stand in base64 instead, as some libraries send all data; ours are JSON in either form. */
+/* The data may be in base64 instead, as some libraries send everything; ours is JSON in either form. */
 static int read_data(const json_t *envelope, struct cloudevent *event, struct err *err)
 {
         const json_t *data = json_object_get(envelope, "data"), *encoded = json_object_get(envelope, "data_base64");
@@ -183,7 +184,7 @@ static int decode_structured(const struct kafka_message *message, struct cloudev
         return rc < 0 ? rc : read_data(envelope, event, err);
 }
 
-/* Without an attribute and without a type of the topic's own. */
+/* No attributes, and the topic has no single type. */
 static int refuse_bare(const struct kafka_message *message, struct cloudevent *event, struct err *err)
 {
         auto_json *value = NULL;
@@ -228,7 +229,7 @@ void cloudevent_hash(const char *type, const json_t *data, char out[65])
         memcpy(out, hex, 65);
 }
 
-/* One attribute is enough to mean binary mode: leaving another out is then an error, and no bare JSON. */
+/* A single attribute means binary mode: a missing one is then an error, and the message is not bare JSON. */
 static bool has_attribute(const struct kafka_message *message)
 {
         static const char *const headers[] = { "ce_specversion", "ce_id", "ce_source", "ce_type" };

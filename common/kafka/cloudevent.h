@@ -7,10 +7,10 @@
 
 struct cloudevent {
         char *id, *source, *type, *subject, *time, *traceparent; /* subject, time and traceparent may be NULL */
-        char *key; /* the message key as text; NULL where it is none, or too long */
+        char *key; /* the message key as text; NULL if it is not text, or too long */
         json_t *data;
         bool is_raw;        /* the data came as application/octet-stream: data is {"body_base64": "..."} */
-        char body_hash[65]; /* SHA-256 of type and data, to tell the same event from another one under its id */
+        char body_hash[65]; /* SHA-256 of type and data, to tell the same event from a different one with its id */
 };
 
 /* Decodes a message. Data is JSON; in binary mode it may also be bytes, for types whose contracts say so. bare_type:

@@ -1,13 +1,13 @@
-/* A Kafka consumer whose offsets live elsewhere: see consumer.h.
+/* A Kafka consumer whose offsets are stored elsewhere: see consumer.h.
  *
- * A lane is one partition of ours from its assignment to its loss. Messages wait in it in their order; the first of
- * them is handed out and is then in hand (lane->in_hand) until its holder calls kafka_consumer_done. While too many
- * wait, the partition is paused. A rebalance drops all lanes, and what waits in them: who is in hand keeps its lane
- * alive (dropped) until it is done, for its holder still points at it. Every assignment has a number; an answer to the
- * holder's question where to read on that comes with an older number is ignored. Nothing is read before that answer:
- * Kafka's own offsets are for those who look at the lag, never for us.
+ * A lane is one of our partitions, from its assignment to its revocation. Messages wait in it in order; the first one
+ * is handed out and is then in hand (lane->in_hand) until its holder calls kafka_consumer_done. While too many are
+ * waiting, the partition is paused. A rebalance drops all lanes and the messages waiting in them; a message in hand
+ * keeps its lane alive (dropped) until it is done, since its holder still points to it. Every assignment has a number;
+ * start offsets that arrive with an older number are ignored. Nothing is read before the start offsets are known: the
+ * offsets committed to Kafka are only for monitoring the lag.
  *
- * Everything runs on the loop: librdkafka's threads only say that something is there. */
+ * Everything runs on the loop: librdkafka's threads only signal that there are events. */
 #include "common/kafka/consumer_private.h"
 
 #include "common/base/failpoint.h"
@@ -16,8 +16,8 @@
 #include <string.h>
 #include <utlist.h>
 
-/* What waits in a lane before its partition is paused, and what is left when it goes on. Not too little: librdkafka
- * throws away what it has fetched of a partition that is paused, and fetches it again. */
+/* How much may wait in a lane before its partition is paused, and how little must be left before it is resumed. Not too
+ * little: librdkafka discards what it has fetched from a paused partition, and fetches it again. */
 #define LANE_LIMIT        512
 #define LANE_RESUME       64
 #define LANE_BYTES_LIMIT  (1024 * 1024)
@@ -103,8 +103,8 @@ void lane_log(const struct kafka_consumer *consumer, const struct lane *lane, in
                 *ret_low = *ret_high = -1;
 }
 
-/* Where the log begins, if that is after what was fetched last and so offsets are missing before `next`. As the last
- * answer to a fetch told it; one that told of an error makes it unknown. */
+/* Where the log begins, if that is after what was fetched last, so that offsets before `next` are missing. Known from
+ * the last fetch response; one with an error makes it unknown. */
 static int64_t log_start(const struct kafka_consumer *consumer, const struct lane *lane, int64_t next)
 {
         int64_t low, high;
@@ -132,7 +132,7 @@ static size_t size_of(const struct waiting *waiting)
         return waiting->message.key_length + waiting->message.value_length;
 }
 
-/* From the queue into the hand, whose last message ends at `previous`. */
+/* Moves a message from the queue to those in hand, the last of which ends at `previous`. */
 static struct waiting *take_in_hand(struct kafka_consumer *consumer, struct lane *lane, int64_t previous)
 {
         struct waiting *waiting = lane->queue;
@@ -173,7 +173,7 @@ struct kafka_message *kafka_consumer_next(struct kafka_consumer *consumer, struc
         return &take_in_hand(consumer, lane, message->offset + 1)->message;
 }
 
-/* Takes the waiting. */
+/* Takes ownership of waiting. */
 static void add_waiting(struct kafka_consumer *consumer, struct lane *lane, struct waiting *waiting)
 {
         waiting->lane = lane;
@@ -187,7 +187,7 @@ static void add_waiting(struct kafka_consumer *consumer, struct lane *lane, stru
         go_on(consumer, lane);
 }
 
-/* Takes the event. */
+/* Takes ownership of the event. */
 static void add_message(struct kafka_consumer *consumer, rd_kafka_event_t *event)
 {
         const rd_kafka_message_t *native = rd_kafka_event_message_next(event);
@@ -213,13 +213,13 @@ static void add_message(struct kafka_consumer *consumer, rd_kafka_event_t *event
         };
         if (!lane->paused &&
             (lane->queued + 1 >= LANE_LIMIT || lane->queued_bytes + size_of(waiting) >= LANE_BYTES_LIMIT))
-                /* here librdkafka goes on from when it is resumed */
+                /* where librdkafka continues when the partition is resumed */
                 pause_lane(consumer, lane, true);
         add_waiting(consumer, lane, waiting);
 }
 
-/* In its place among the messages: were the catalog's offset moved beside them, a log that goes back would be taken for
- * one that was read. */
+/* Queued in order with the messages: if the catalog's offset were moved independently of them, a log that went back
+ * would look as if it had been read. */
 static void add_nothing(struct kafka_consumer *consumer, struct lane *lane, int64_t end)
 {
         struct waiting *waiting = NEW(struct waiting);
@@ -232,7 +232,7 @@ static void add_nothing(struct kafka_consumer *consumer, struct lane *lane, int6
         add_waiting(consumer, lane, waiting);
 }
 
-/* What a group assigns has no offsets of its own; the ends that a tail has found are kept. */
+/* A group's assignment has no offsets; the ends that a tail has found are kept. */
 static struct kafka_position *copy_positions(const rd_kafka_topic_partition_list_t *list)
 {
         struct kafka_position *positions = mem_alloc((size_t)list->cnt, sizeof(*positions));
@@ -266,22 +266,22 @@ static void handle_rebalance(struct kafka_consumer *consumer, rd_kafka_event_t *
         if (rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS && !consumer->stopped) {
                 if (consumer->wanted != NULL)
                         rd_kafka_topic_partition_list_destroy(consumer->wanted);
-                if (rd_kafka_event_topic_partition_list(event)->cnt > 0) /* who may see no topic is given nothing */
+                if (rd_kafka_event_topic_partition_list(event)->cnt > 0) /* a login that may see no topic gets none */
                         kafka_cause_forget(&consumer->cause);
                 consumer->wanted = rd_kafka_topic_partition_list_copy(rd_kafka_event_topic_partition_list(event));
                 consumer_ask_for_positions(consumer);
                 return;
         }
         consumer->assignment++;
-        drop_lanes(consumer); /* finish what is in hand, then let the next owner have them */
+        drop_lanes(consumer); /* messages in hand are finished, then the next owner gets the partitions */
         consumer->revoking = true;
         if (consumer->in_hand == 0)
                 give_back(consumer);
 }
 
-/* Before the end there may be what is never handed out. Or the end has gone back: the topic was made again. Or nothing
- * is known of the partition yet: that it was looked at is worth remembering, for what is deleted from now on was
- * missed. */
+/* There may be offsets before the end that are never handed out. Or the end has gone back: the topic was recreated. Or
+ * nothing is known about the partition yet: that it was read is worth recording, because anything deleted from now on
+ * would be missed. */
 static void end_reached(struct kafka_consumer *consumer, rd_kafka_event_t *event)
 {
         rd_kafka_topic_partition_t *place = rd_kafka_event_topic_partition(event);
@@ -295,8 +295,8 @@ static void end_reached(struct kafka_consumer *consumer, rd_kafka_event_t *event
                 rd_kafka_topic_partition_destroy(place);
 }
 
-/* Fenced by another member of its name, for one: librdkafka does nothing more for us, and the rest of the process would
- * go on as if it read. */
+/* For instance fenced by another member with the same name: librdkafka does nothing more for us, and the rest of the
+ * process would continue as if it were reading. */
 static void report_fatal(struct kafka_consumer *consumer)
 {
         char reason[256];
@@ -349,7 +349,7 @@ static void serve(void *context)
         }
 }
 
-/* What KAFKA_PROPERTIES says of these, holds. */
+/* KAFKA_PROPERTIES may override these. */
 static void set_default(rd_kafka_conf_t *conf, const struct kafka_settings *settings, const char *name,
                         const char *value)
 {
@@ -442,16 +442,16 @@ void kafka_consumer_free(struct kafka_consumer *consumer)
         if (consumer->wanted != NULL)
                 rd_kafka_topic_partition_list_destroy(consumer->wanted);
         rd_kafka_queue_destroy(consumer->queue);
-        /* Destroying leaves the group, else its partitions would wait for the end of our session. */
+        /* Destroying it leaves the group; otherwise its partitions would wait for our session to time out. */
         kafka_client_destroy_later(consumer->loop, consumer->rk);
         consumer->magic = 0;
         free(consumer);
 }
 
-/* What was paused in an earlier assignment stays paused in librdkafka, so it is resumed. Before the assignment, never
- * behind it: librdkafka puts the start of a partition off until the last commit is answered, and a resume that is given
- * meanwhile can be numbered after the start and yet arrive before it. Then the start is thrown away as outdated, and
- * nobody reads the partition any more (seen with 2.0.2: "received outdated op FETCH_START"). */
+/* A partition paused in an earlier assignment stays paused in librdkafka, so it is resumed. This must happen before the
+ * assignment, never after it: librdkafka delays the start of a partition until the last commit is answered, and a
+ * resume sent meanwhile can be numbered after the start and yet arrive before it. Then the start is discarded as
+ * outdated, and nobody reads the partition any more (seen with 2.0.2: "received outdated op FETCH_START"). */
 static void assign(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *list)
 {
         rd_kafka_resp_err_t code;
@@ -460,7 +460,7 @@ static void assign(struct kafka_consumer *consumer, rd_kafka_topic_partition_lis
         rd_kafka_resume_partitions(consumer->rk, list);
         code = rd_kafka_assign(consumer->rk, list);
         if (FAILPOINT(consumer_after_assign, &err) < 0)
-                rd_kafka_pause_partitions(consumer->rk, list); /* a start that is lost looks like this */
+                rd_kafka_pause_partitions(consumer->rk, list); /* simulates a lost start */
         if (code == RD_KAFKA_RESP_ERR_NO_ERROR || consumer->events->trouble == NULL)
                 return;
         err_set(&err, ERR_BUSY, "assign_failed", "partitions cannot be read: %s", rd_kafka_err2str(code));
@@ -492,7 +492,7 @@ void kafka_consumer_done(struct kafka_consumer *consumer, struct kafka_message *
         assert(lane->in_hand == waiting);
         DL_DELETE(lane->in_hand, waiting);
         consumer->in_hand--;
-        if (!lane->dropped && !consumer->tail && !message->nothing) /* the rest is lag.c's to correct */
+        if (!lane->dropped && !consumer->tail && !message->nothing) /* lag.c corrects the rest */
                 rd_kafka_offset_store(message->native->rkt, message->partition, message->offset);
         lane->position = message->offset + 1;
         free_waiting(waiting);

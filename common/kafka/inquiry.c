@@ -52,8 +52,8 @@ static void put_question(uv_timer_t *timer)
 
 bool inquiry_find_ends(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list)
 {
-        /* For the time -1 ("latest" in the protocol) Kafka answers with the end: one question to each broker for all.
-         */
+        /* For the time -1 ("latest" in the protocol) Kafka returns the end: one request to each broker for all
+         * partitions. */
         for (int i = 0; i < list->cnt; i++)
                 list->elems[i].offset = RD_KAFKA_OFFSET_END;
         if (rd_kafka_offsets_for_times(rk, list, BROKER_TIMEOUT) != RD_KAFKA_RESP_ERR_NO_ERROR)

@@ -1,6 +1,6 @@
-/* How far a consumer is behind the ends of its partitions; and a partition that has messages of which it gets none is
- * started again, and so is one that stands beyond the end. That ought not to happen. But a reader that stands still
- * looks like one with nothing to do, and events wait that somebody was promised. */
+/* How far a consumer is behind the ends of its partitions. A partition that has messages but delivers none is
+ * restarted, and so is one whose position is beyond the end. That should not happen, but a stalled reader looks like
+ * one with nothing to do, while acknowledged events are waiting. */
 #include "common/kafka/consumer_private.h"
 
 #include "common/base/memory.h"
@@ -14,10 +14,10 @@
 
 struct lag {
         struct inquiry inquiry;
-        rd_kafka_topic_partition_list_t *ends;      /* of our partitions, once asked for */
-        rd_kafka_topic_partition_list_t *committed; /* what Kafka believes that we have read of them */
+        rd_kafka_topic_partition_list_t *ends;      /* of our partitions, once known */
+        rd_kafka_topic_partition_list_t *committed; /* the offsets that Kafka has committed for them */
         bool known, committed_known;
-        int patience; /* looks in a row; see start_again */
+        int patience; /* checks in a row; see start_again */
 };
 
 static void forget_lists(struct lag *lag)
@@ -51,9 +51,9 @@ static void find_ends(struct inquiry *inquiry)
                                               RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
-/* The last commit may have met an outage, and nothing come after it for long; and librdkafka commits by itself only
- * what is further on than before, which it is not in a topic that was made again. People and autoscalers read these
- * offsets. */
+/* The last commit may have failed in an outage, with nothing to commit for a long time after it; and librdkafka
+ * automatically commits only offsets higher than before, which they are not in a recreated topic. People and
+ * autoscalers read these offsets. */
 static void correct_commits(struct lag *lag)
 {
         struct kafka_consumer *consumer = lag->inquiry.consumer;
@@ -69,23 +69,23 @@ static void correct_commits(struct lag *lag)
                         rd_kafka_topic_partition_list_add(wrong, lane->topic, lane->partition)->offset = lane->position;
         }
         if (wrong->cnt > 0)
-                rd_kafka_commit(consumer->rk, wrong, true); /* where it fails, the next look finds it again */
+                rd_kafka_commit(consumer->rk, wrong, true); /* if it fails, the next check finds it again */
         rd_kafka_topic_partition_list_destroy(wrong);
 }
 
-/* The high watermark of the last fetch counts too: a transaction that stays open holds up what is behind it. */
+/* The high watermark of the last fetch counts too: an open transaction holds up the messages after it. */
 static int64_t offsets_left(const struct kafka_consumer *consumer, const struct lane *lane, int64_t end)
 {
         int64_t from = lane_is_busy(lane) ? lane->position : lane->fetched;
         int64_t low, high;
 
         lane_log(consumer, lane, &low, &high);
-        if (from > end) /* the log went back, and all of it is new */
+        if (from > end) /* the log went back, so all of it is new */
                 return end - MIN(end, MAX(0, low));
         return MAX(end, high) - MAX(0, MIN(end, MAX(from, low)));
 }
 
-/* For this look: it has nothing to do, and yet it is not at the end. (Beyond it: the log went back.) */
+/* In this check: it has nothing to do, yet it is not at the end. (Beyond it: the log went back.) */
 static void count_owed(struct lane *lane, int64_t end)
 {
         if (lane_is_busy(lane) || end == MAX(0, lane->fetched))
@@ -94,7 +94,7 @@ static void count_owed(struct lane *lane, int64_t end)
                 lane->owed_looks++;
 }
 
-/* Returns the sum of what is left, or -1 where that of one partition is unknown. */
+/* Returns the sum of the lags, or -1 if that of any partition is unknown. */
 static int64_t look(struct lag *lag)
 {
         struct kafka_consumer *consumer = lag->inquiry.consumer;
@@ -127,9 +127,9 @@ static struct lane *most_owed(const struct lag *lag)
         return most;
 }
 
-/* Each time it is waited twice as long for the next, since a fetch that only takes long must come to its end; where all
- * goes well that is taken back slowly. What else looks like a stall, such as nothing but transactions that are taken
- * back many times a second, is not harmed. */
+/* The wait before the next restart doubles each time, so that a fetch that is merely slow can finish; while all goes
+ * well, it shrinks again slowly. Anything else that looks like a stall, such as a log of many aborted transactions per
+ * second, is not harmed. */
 static void start_again(struct lag *lag, const struct lane *lane)
 {
         struct kafka_consumer *consumer = lag->inquiry.consumer;

@@ -30,7 +30,7 @@ struct kafka_producer {
         void *fatal_context;
 };
 
-/* Who waits for one message. */
+/* The callback of one message. */
 struct delivery {
         kafka_delivered_fn delivered;
         void *context;
@@ -95,7 +95,7 @@ static void destroy(struct kafka_producer *producer)
         free(producer);
 }
 
-/* Asking for metadata blocks, so a worker thread does it. */
+/* Requesting metadata blocks, so a worker thread does it. */
 static void look_for_brokers(uv_work_t *work)
 {
         struct kafka_producer *producer = CONTAINER_OF(work, struct kafka_producer, probe);
@@ -118,7 +118,7 @@ static void brokers_looked_for(uv_work_t *work, int status)
                 destroy(producer);
 }
 
-/* Without messages nobody would tell that the brokers are back, and who is not ready is sent no messages. */
+/* Without messages nothing would show that the brokers are back, and a service that is not ready gets no messages. */
 static void probe_if_down(struct kafka_producer *producer)
 {
         if (producer->up || producer->probing)
@@ -150,8 +150,8 @@ static void serve(void *context)
         probe_if_down(producer);
 }
 
-/* At the end, off the loop: each answer is given as it comes. rd_kafka_flush would wait for answers that only we take.
- */
+/* At the end, without the loop: each delivery report is served as it comes. rd_kafka_flush would wait for reports that
+ * only we serve. */
 static void answer_for(struct kafka_producer *producer, int64_t ms)
 {
         int64_t until = clock_boot_ms() + ms;
@@ -179,7 +179,7 @@ int kafka_producer_new(uv_loop_t *loop, const struct kafka_settings *settings, i
         kafka_client_set(conf, "partitioner", "murmur2_random");
         kafka_client_set(conf, "message.timeout.ms", timeout);
         kafka_client_set(conf, "queue.buffering.max.messages", "200000");
-        kafka_client_set(conf, "message.max.bytes", LARGEST); /* dead letters are as large as the broker let them in */
+        kafka_client_set(conf, "message.max.bytes", LARGEST); /* dead letters can be as large as the broker accepts */
         rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
         producer = NEW(struct kafka_producer);
         producer->magic = PRODUCER_MAGIC;
@@ -239,7 +239,7 @@ int kafka_produce(struct kafka_producer *producer, const struct kafka_record *re
         CHECK_MAGIC(producer, PRODUCER_MAGIC);
         delivery->delivered = delivered;
         delivery->context = context;
-        if (FAILPOINT(kafka_before_produce, NULL) < 0) /* as when a broker has lost what it had acknowledged */
+        if (FAILPOINT(kafka_before_produce, NULL) < 0) /* as if a broker had lost what it had acknowledged */
                 rd_kafka_test_fatal_error(producer->rk, RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "a failpoint");
         code = rd_kafka_producev(producer->rk, RD_KAFKA_V_TOPIC(record->topic),
                                  RD_KAFKA_V_KEY((void *)(uintptr_t)record->key, record->key_length),

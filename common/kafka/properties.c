@@ -8,7 +8,7 @@
 
 #define SCRAM_MENDED 0x020601ff /* librdkafka 2.6.1 */
 
-/* Up to the next semicolon; "\\;" is one that belongs to the value. */
+/* Up to the next semicolon; "\\;" is part of the value. */
 static char *take_entry(char **rest)
 {
         char *entry = *rest, *out = entry, *in = entry;
@@ -23,15 +23,15 @@ static char *take_entry(char **rest)
         return entry;
 }
 
-/* A property whose value may be a secret with a semicolon in it: what stands behind one that was not written "\\;"
- * looks like the next property. */
+/* A property whose value may be a secret with a semicolon in it: if that was not written "\\;", the rest looks like the
+ * next property. */
 static bool holds_secret(const char *name)
 {
         return strstr(name, "password") != NULL || strstr(name, "secret") != NULL || strstr(name, ".pem") != NULL ||
                strstr(name, "oauthbearer") != NULL;
 }
 
-/* The property that was meant, most likely; "" where nothing is near. */
+/* The property most likely meant; "" if none is similar. */
 static void find_near(rd_kafka_conf_t *conf, const char *name, char ret[64])
 {
         size_t count;
@@ -59,7 +59,7 @@ static int unknown_property(rd_kafka_conf_t *conf, const char *name, int number,
         return err_field(err, "KAFKA_PROPERTIES", "librdkafka has no property %.80s (entry %d)", name, number);
 }
 
-/* previous: the name of the entry before, or NULL. */
+/* previous: the name of the previous entry, or NULL. */
 static int set_property(rd_kafka_conf_t *conf, char *entry, int number, const char *previous, struct err *err)
 {
         char *equals = strchr(entry, '='), reason[256];
@@ -107,7 +107,7 @@ static bool begins(const rd_kafka_conf_t *conf, const char *name, const char *be
                strncasecmp(value, beginning, strlen(beginning)) == 0;
 }
 
-/* Older ones send the client's nonce twice; Kafka 4 compares. */
+/* Older ones send the client's nonce twice; Kafka 4 checks it. */
 char *kafka_properties_advice(const rd_kafka_conf_t *conf)
 {
         if (rd_kafka_version() >= SCRAM_MENDED || !begins(conf, "security.protocol", "sasl_") ||

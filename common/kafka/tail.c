@@ -4,18 +4,19 @@
 #include "common/base/memory.h"
 
 #define TAIL_RETRY       SECONDS(1)
-#define GROWTH_INTERVAL  SECONDS(10) /* how often it is looked whether partitions were added */
+#define GROWTH_INTERVAL  SECONDS(10) /* how often to check for added partitions */
 #define METADATA_TIMEOUT 2000        /* ms */
 
 struct tail {
         struct inquiry inquiry;
         char *topic;
         rd_kafka_topic_partition_list_t *found; /* NULL = not all of it is known yet */
-        int known;                              /* partitions that are followed */
-        rd_kafka_resp_err_t trouble, told;      /* why it is not found; what was said last of it */
+        int known;                              /* partitions being followed */
+        rd_kafka_resp_err_t trouble, told;      /* why it is not found, as last reported */
 };
 
-/* The end as an offset, not as "the end": that would be looked up some time later, and what came before be missed. */
+/* The end as an offset, not as "the end": that would be resolved some time later, and messages before it would be
+ * missed. */
 static void find_partitions(struct inquiry *inquiry)
 {
         struct tail *tail = CONTAINER_OF(inquiry, struct tail, inquiry);
@@ -37,14 +38,14 @@ static void find_partitions(struct inquiry *inquiry)
         tail->found = rd_kafka_topic_partition_list_new(partitions);
         rd_kafka_topic_partition_list_add_range(tail->found, tail->topic, tail->known, partitions - 1);
         for (int i = 0; i < tail->found->cnt; i++)
-                tail->found->elems[i].offset = 0; /* what was added later is read from its beginning */
+                tail->found->elems[i].offset = 0; /* partitions added later are read from their beginning */
         if (tail->known > 0 || inquiry_find_ends(rk, tail->found))
                 return;
-        tail->trouble = RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE; /* of one of them at least, most likely */
+        tail->trouble = RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE; /* most likely of at least one of them */
         rd_kafka_topic_partition_list_destroy(TAKE_PTR(tail->found));
 }
 
-/* The brokers are away, or the topic is not made yet, or we may not see it: each is said once. */
+/* The brokers are down, or the topic does not exist yet, or we may not see it: each is reported once. */
 static void tell(struct tail *tail)
 {
         struct kafka_consumer *consumer = tail->inquiry.consumer;
