@@ -45,7 +45,7 @@ const char MIGRATION_KEEP_LEDGER[] =
         "tenantry.migration; "
         "end if; end $tenantry$;\n";
 
-/* What "discard all" does, which may not stand beside other statements. */
+/* What "discard all" does, which cannot be combined with other statements. */
 const char MIGRATION_CLEAN_SESSION[] = "set session authorization default; reset role; reset all; close all; "
                                        "deallocate all; unlisten *; discard plans; discard temp; discard sequences; "
                                        "select pg_advisory_unlock_all();\n";
@@ -113,7 +113,7 @@ void migration_apply_pending(struct migration_job *job)
                 migration_apply_alone(job);
 }
 
-/* The applied ones must be a prefix of the set, byte for byte; versions the set does not know are refused too, for the
+/* The applied ones must be a prefix of the set, byte for byte; versions unknown to the set are refused too, since the
  * database is then newer than we are. */
 static int compare_ledger(struct migration_job *job, const struct pg_rows *rows, struct err *err)
 {

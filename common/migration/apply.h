@@ -5,7 +5,7 @@
 #include "common/migration/migration.h"
 #include "common/pg/pg.h"
 
-/* SQL that makes the two ledgers and the fence where they are missing; safe to run again. */
+/* SQL that creates the two ledgers and the fence if missing; safe to run again. */
 extern const char MIGRATION_LEDGER[];
 
 struct migration_options {
@@ -14,17 +14,17 @@ struct migration_options {
         const char *fence;            /* decimal: a database that has seen a higher one refuses (code TN409) */
 };
 
-/* version: the newest one now applied (borrowed, NULL where none). err names the migration that failed; ERR_BUSY where
- * trying again may work. */
+/* version: the newest one now applied (borrowed, NULL if none). err names the migration that failed; ERR_BUSY if trying
+ * again may work. */
 typedef void (*migration_applied_fn)(void *context, const char *version, const struct err *err);
 
 struct migration_job;
 
-/* Applies what is pending, on an idle connection of the owner's. set, conn and options->fence are borrowed until
- * applied is called, once, later. Refuses a set in which a pending file sorts before an applied one, or whose applied
- * file has other bytes than were applied. */
+/* Applies pending migrations, on an idle connection of the owner. set, conn and options->fence are borrowed until
+ * applied is called, once, later. Refuses a set in which a pending file sorts before an applied one, or an applied file
+ * has changed. */
 struct migration_job *migration_apply(struct pg_conn *conn, const struct migration_set *set,
                                       const struct migration_options *options, migration_applied_fn applied,
                                       void *context);
-/* When the connection is closed before applied was called. */
+/* For when the connection is closed before applied was called. */
 void migration_job_free(struct migration_job *job);

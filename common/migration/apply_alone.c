@@ -1,25 +1,26 @@
-/* Files with transaction:false, one statement at a time, for some statements refuse company (create index
- * concurrently). How far it came stands in tenantry.migration_progress, so that a worker that died is followed and not
- * repeated: written in one transaction with the statement where that can be, else right behind it (apply_by_itself.c).
- * Whoever follows has a session of its own, and runs again what the statements before have set in theirs. */
+/* Files with transaction:false, one statement at a time, because some statements must be sent alone (create index
+ * concurrently). The position is kept in tenantry.migration_progress, so that the work of a dead worker is continued
+ * and not repeated: written in the same transaction as the statement if possible, otherwise right after it
+ * (apply_by_itself.c). A successor has its own session, in which it first repeats what the earlier statements had set
+ * in theirs. */
 #include "common/migration/apply_alone.h"
 #include "common/base/failpoint.h"
 #include "common/migration/statement_kind.h"
 
 #include <string.h>
 
-/* Held by the session: as long as an earlier attempt's statement still runs on the server, nobody begins beside it. */
+/* Held by the session: while an earlier attempt's statement is still running on the server, nobody starts another. */
 #define LOCK "hashtextextended('tenantry migration', 0)"
 
-/* An earlier version of ours has made the table without them. */
+/* An earlier version of ours created the table without them. */
 static const char ADD_COLUMNS[] =
         "do $tenantry$ begin if not exists (select from pg_attribute where attname = 'session' "
         "and attrelid = 'tenantry.migration_progress'::regclass and not attisdropped) then "
         "alter table tenantry.migration_progress add column if not exists checksum text, "
         "add column if not exists session text; end if; end $tenantry$;\n";
 
-/* The session's settings as the file has made them, but for the limits that are ours; null in a transaction that the
- * file has begun itself, which whoever follows begins anew. */
+/* The session's settings as the file has made them, except our own limits; null in a transaction that the file has
+ * begun itself, which a successor starts again. */
 #define SESSION                                                                                                        \
         "(select md5(coalesce(string_agg(name || '=' || setting, ',' order by name), '') || taken) "                   \
         "from pg_settings where source = 'session' and name not in ('lock_timeout', 'statement_timeout') "             \
@@ -79,10 +80,10 @@ void alone_failed(struct migration_job *job, const struct err *err)
         size_t start = migration_statement_start(job->statement, length);
         bool is_late = strcmp(err->code, "TN409") == 0;
 
-        if (offset < start || offset >= length + strlen(MIGRATION_SEMICOLON)) /* in our record of it */
+        if (offset < start || offset >= length + strlen(MIGRATION_SEMICOLON)) /* the error is in our record of it */
                 offset = start;
         migration_name_failure(job, err, is_late ? NULL : alone_file(job), job->statement + MIN(offset, length));
-        /* What may have been done is not called failed: the next attempt would run into it. */
+        /* A statement that may have been executed is not marked as failed: the next attempt would run into it. */
         if (is_late || job->doubtful || job->unrecorded || !pg_is_usable(job->conn))
                 migration_finish(job, &job->failed);
         else
@@ -97,7 +98,7 @@ void alone_go_on(struct migration_job *job)
         apply_statement(job);
 }
 
-/* Some only turn out to be of the kind that stands in no transaction: a procedure that commits. */
+/* Some statements turn out only now to be of the kind that cannot run in a transaction: a procedure that commits. */
 static bool refused_company(const struct err *err, const struct pg_failure *failure)
 {
         return !failure->in_transaction && (strcmp(err->code, "25001") == 0 || strcmp(err->code, "2D000") == 0);
@@ -141,7 +142,7 @@ static void record_file(struct migration_job *job)
         struct buf *sql = &job->script;
 
         buf_reset(sql);
-        buf_add_text(sql, "commit;\n" /* of a transaction that the file has left open */
+        buf_add_text(sql, "commit;\n" /* end of a transaction that the file has left open */
                           "set session authorization default; reset role; reset all;\n"
                           "begin; do $tenantry$ begin ");
         migration_add_fence(job, sql);
@@ -189,7 +190,7 @@ static void session_restored(void *context, const struct pg_rows *rows, const st
                 apply_statement(job);
 }
 
-/* Goes to the place where the earlier attempt ended, by way of what it had set in its session until then. */
+/* Advances to the position that the earlier attempt reached, repeating what it had set in its session up to there. */
 static void restore_session(struct migration_job *job)
 {
         struct buf *sql = &job->script;
@@ -198,7 +199,7 @@ static void restore_session(struct migration_job *job)
         buf_reset(sql);
         for (int i = 0; i < job->statements && (length = alone_statement_length(job)) > 0; i++) {
                 if (statement_is_begin(job->statement, length))
-                        buf_add_text(sql, "commit;\n"); /* or it would take in what stands before it in the script */
+                        buf_add_text(sql, "commit;\n"); /* otherwise it would include what precedes it */
                 if (statement_is_of_session(job->statement, length)) {
                         buf_add(sql, job->statement, length);
                         buf_add_text(sql, MIGRATION_SEMICOLON);

@@ -1,4 +1,4 @@
-/* Files that are transactions, one each, many in one round trip: over a network, round trips decide. */
+/* Files that run in a transaction each, many in one round trip: over a network, round trips dominate. */
 #include "common/base/failpoint.h"
 #include "common/migration/apply_private.h"
 
@@ -11,11 +11,11 @@ static void rolled_back(void *context, const struct pg_rows *rows, const struct 
         struct migration_job *job = context;
 
         (void)rows;
-        (void)err; /* what came first is what is told */
+        (void)err; /* the first error is the one reported */
         migration_finish(job, &job->failed);
 }
 
-/* The file of the batch that the byte of the script belongs to. */
+/* The file of the batch to which the byte at this offset of the script belongs. */
 static size_t file_at(const struct migration_job *job, size_t offset)
 {
         size_t file = job->next;
@@ -25,8 +25,8 @@ static size_t file_at(const struct migration_job *job, size_t offset)
         return file;
 }
 
-/* Where in the file's own SQL the byte of the script stands (an end that comes too early stands in the semicolon that
- * we add); NULL in what we put around it. */
+/* Where in the file's own SQL the byte of the script is (an unexpected end is reported at the semicolon that we add);
+ * NULL if it is in what we put around it. */
 static const char *own_sql(const struct migration_job *job, size_t file, size_t offset)
 {
         const struct migration_part *part = &job->parts[file - job->next];
@@ -45,11 +45,11 @@ static void name_failure(struct migration_job *job, size_t file, size_t offset, 
 
         migration_name_failure(job, err, m, sql);
         if (sql == NULL && strcmp(err->code, "23505") == 0)
-                job->failed.class = ERR_BUSY; /* another attempt has applied it between our look and our turn */
+                job->failed.class = ERR_BUSY; /* another attempt has applied it between our check and our turn */
 }
 
-/* A script is parsed as a whole: where that fails, none of it was done, and the files before the bad one go first. Else
- * they are applied, each by its own transaction. */
+/* A script is parsed as a whole: if that fails, none of it was executed, and the files before the bad one are applied
+ * first. Otherwise they have been applied, each in its own transaction. */
 static void batch_failed(struct migration_job *job, const struct err *err)
 {
         struct pg_failure failure = pg_failure(job->conn);
@@ -98,7 +98,7 @@ static void add_file(struct migration_job *job, const struct migration *m)
         buf_add_text(sql, "do $tenantry$ begin ");
         migration_add_fence(job, sql);
         buf_add_text(sql, "end $tenantry$;\n");
-        migration_add_ledger_rows(job, sql, m); /* before the DDL: two at once meet here, not half way */
+        migration_add_ledger_rows(job, sql, m); /* before the DDL: two concurrent attempts collide here, not halfway */
         part->sql = sql->length;
         buf_add_text(sql, m->up.sql);
         buf_add_text(sql, MIGRATION_SEMICOLON);

@@ -1,16 +1,17 @@
-/* A statement that PostgreSQL runs outside of any transaction, with its record behind it. One that builds an index may
- * leave half of it, by failing or by dying: that index, and no other, is dropped before the next attempt. */
+/* A statement that PostgreSQL runs outside of any transaction, recorded right after it. One that builds an index may
+ * leave it half built when it fails or its worker dies: that index, and no other, is dropped before the next
+ * attempt. */
 #include "common/base/failpoint.h"
 #include "common/migration/apply_alone.h"
 #include "common/migration/statement_kind.h"
 
 #include <string.h>
 
-/* A concurrent statement waits for transactions that have nothing to do with it, and nobody waits for the statement. */
+/* A concurrent statement waits for unrelated transactions, and nothing waits for the statement. */
 #define CONCURRENT_LOCK_TIMEOUT MINUTES(5)
 
-/* The limit, unless the file has set one of its own; and the index that the statement names, where it is invalid. "On
- * only" makes indexes of partitioned tables invalid on purpose: they are of another kind. */
+/* The timeout, unless the file has set its own; and the index that the statement names, if it is invalid. "On only"
+ * makes indexes of partitioned tables invalid on purpose: they have another relkind. */
 static const char LOOK[] =
         "select case when %1$s and current_setting('lock_timeout') = '%2$s' "
         "then set_config('lock_timeout', '%3$lldms', false) is not null else false end as waits_longer, "
@@ -49,7 +50,7 @@ static void half_index_dropped(void *context, const struct pg_rows *rows, const 
         struct migration_job *job = context;
 
         (void)rows;
-        (void)err; /* what failed first is what is told; the next attempt finds the index */
+        (void)err; /* the first error is the one reported; the next attempt finds the index */
         migration_finish(job, &job->failed);
 }
 
@@ -63,7 +64,7 @@ static void failure_recorded(void *context, const struct pg_rows *rows, const st
                 migration_finish(job, &job->failed);
 }
 
-/* It failed in the open: nothing is doubtful, and what is half built is of use to nobody. */
+/* It clearly failed: nothing is in doubt, and a half-built index is of no use. */
 void alone_record_failure(struct migration_job *job)
 {
         struct buf *sql = &job->script;
@@ -78,7 +79,8 @@ void alone_record_failure(struct migration_job *job)
         pg_script(job->conn, MIGRATION_READ_TIMEOUT, sql->data, failure_recorded, job);
 }
 
-/* "Already there", or gone, of the very statement an earlier attempt had in hand when it died: that attempt did it. */
+/* "Already exists", or does not exist, for the very statement that an earlier attempt was running when it died: that
+ * attempt completed it. */
 static bool was_done_before(const struct migration_job *job, const struct err *err)
 {
         static const char *const done[] = { "42P07", "42704" };
@@ -109,7 +111,7 @@ static void add_usual_limit(struct migration_job *job, struct buf *sql)
         job->waits_longer = false;
 }
 
-/* By the file's own record, or with the place before another of its kind: a round trip less. */
+/* With the file's own ledger row, or together with the position before the next such statement: saves a round trip. */
 static bool is_recorded_by_what_follows(const struct migration_job *job)
 {
         size_t length = alone_statement_length(job);

@@ -44,7 +44,7 @@ static int add_file(struct migration_set *set, const char *directory, const char
         return rc;
 }
 
-/* As dbmate's ledger sorts them: by version, as text. */
+/* Like dbmate's ledger: by version, as text. */
 static int by_version(const void *a, const void *b)
 {
         const struct migration *one = a, *other = b;

@@ -26,7 +26,7 @@ static const char *skip_blanks(const char *text, const char *end)
         return text;
 }
 
-/* The carriage return of a line too. */
+/* Including a line's carriage return. */
 static const char *skip_space(const char *text, const char *end)
 {
         while (text < end && isspace((unsigned char)*text))
@@ -171,7 +171,7 @@ static int check_statements(const char *name, const struct migration_section *se
         return 0;
 }
 
-/* What is open at the end of a file would take in our own statements behind it. */
+/* Anything left open at the end of a file would swallow our own statements after it. */
 static int check_quotes(const char *name, const struct migration_section *section, struct err *err)
 {
         const char *at = section->sql;

@@ -1,10 +1,10 @@
-/* What a migration may not hold: see migration_statement_wrong. */
+/* What a migration must not contain: see migration_statement_wrong. */
 #include "common/base/memory.h"
 #include "common/migration/migration.h"
 #include "common/migration/statement_kind.h"
 #include "common/migration/token.h"
 
-/* "from stdin" or "to stdout", a word behind the other. */
+/* "from stdin" or "to stdout", one word after the other. */
 static bool copies_to_client(const char *at, const char *end)
 {
         static const char *const ways[] = { "from", "to", NULL }, *const streams[] = { "stdin", "stdout", NULL };
@@ -36,7 +36,7 @@ static const char *ends_transaction(const struct token *first, const char *at, c
                                      : "a migration is one transaction: it cannot roll it back itself";
 }
 
-/* A temporary object, unless it is gone with its transaction. */
+/* A temporary object, unless it is dropped with its transaction. */
 static bool makes_temporary(const struct token *first, const char *at, const char *end)
 {
         static const char *const makers[] = { "create", "select", "with", NULL };
@@ -70,7 +70,7 @@ static bool has_one_of(const char *at, const char *end, const char *const *words
 
 #define LOST "would be lost with the session of a worker that dies: "
 
-/* A worker that dies inside the file is followed by another, in a session of its own. */
+/* If a worker dies within the file, another one continues in its own session. */
 static const char *needs_its_session(const struct token *first, const char *statement, const char *at, const char *end)
 {
         static const char *const prepared[] = { "prepare", "listen", "load", NULL };

@@ -1,4 +1,4 @@
-/* What a statement is, told by its words: see statement_kind.h. */
+/* Classifies a statement by its words: see statement_kind.h. */
 #include "common/migration/statement_kind.h"
 
 #include "common/base/buf.h"
@@ -15,7 +15,7 @@ static bool has_word(const char *at, const char *end, const char *word)
         return false;
 }
 
-/* select set_config(...), and nothing behind it. */
+/* select set_config(...), and nothing after it. */
 static bool is_set_config(const char *at, const char *end)
 {
         struct token token = token_next(&at, end);
@@ -87,7 +87,7 @@ static bool is_name(const struct token *token)
         return token->kind == TOKEN_WORD || token->kind == TOKEN_QUOTED_NAME;
 }
 
-/* A name with the dots and names before it; *token is the one behind it afterwards. */
+/* A name, possibly qualified; afterwards *token is the one after it. */
 static char *take_name(const char **at, const char *end, struct token *token)
 {
         auto_buf name = { 0 };

@@ -1,4 +1,4 @@
-/* SQL as a row of statements, and places in it: see migration.h. */
+/* Splits SQL into statements, and finds positions in it: see migration.h. */
 #include "common/migration/migration.h"
 
 #include "common/migration/token.h"
@@ -44,7 +44,7 @@ size_t migration_statement_start(const char *statement, size_t length)
         return first.kind == TOKEN_END || token_is_mark(&first, ';') ? length : (size_t)(first.at - statement);
 }
 
-/* PostgreSQL and editors count characters; the bytes of one but the first begin with 10. */
+/* PostgreSQL and editors count characters; all bytes of a character but the first begin with the bits 10. */
 static bool begins_character(char c)
 {
         return ((unsigned char)c & 0xc0) != 0x80;

@@ -11,7 +11,7 @@ static bool is_word(char c)
         return isalnum((unsigned char)c) || c == '_' || (unsigned char)c >= 0x80;
 }
 
-/* A text goes on in quotes on a later line, and its backslashes still count; NULL where it does not. */
+/* A string may continue in quotes on a later line, with the same backslash rules; NULL if it does not. */
 static const char *continuation(const char *p)
 {
         bool new_line = false;
@@ -21,7 +21,7 @@ static const char *continuation(const char *p)
         return new_line && *p == '\'' ? p : NULL;
 }
 
-/* Past a quoted piece that begins at p, or to the end of the text where it never closes. */
+/* Skips a quoted piece that begins at p; to the end of the text if it is never closed. */
 static const char *skip_quoted(const char *p, bool escapes, bool *ret_open)
 {
         char quote = *p++;
@@ -73,7 +73,7 @@ static const char *skip_dollar_quoted(const char *p, bool *ret_open)
         return close ? close + strlen(tag) : tag_end + strlen(tag_end);
 }
 
-/* Past blanks and comments. */
+/* Skips blanks and comments. */
 static const char *skip_between(const char *p, const char *end, bool *ret_open)
 {
         while (*p && p != end) {

@@ -1,5 +1,5 @@
-/* Whether the catalog's sessions are our own: see catalog_mode.h. One session is marked; it must find its mark again
- * and again, and another must never see it. */
+/* Whether the catalog's sessions are our own: see catalog_mode.h. One session is marked; it must find its mark each
+ * time, and no other session must ever see it. */
 #include "common/service/catalog_mode.h"
 
 #include "common/base/memory.h"
@@ -32,7 +32,7 @@ static void leave(struct catalog_mode *mode)
         pg_close(TAKE_PTR(mode->second));
 }
 
-/* The catalog is away, or full: nothing is known yet. */
+/* The catalog is down, or has no free connection: nothing is known yet. */
 static void begin_later(struct catalog_mode *mode)
 {
         leave(mode);

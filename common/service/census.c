@@ -1,4 +1,4 @@
-/* What there is in the catalog: see census.h. */
+/* Counts what is in the catalog: see census.h. */
 #include "common/service/census.h"
 
 #include "common/base/memory.h"
@@ -39,7 +39,7 @@ static void census_arrived(void *context, const struct pg_rows *rows, const stru
         struct census *census = context;
 
         if (err != NULL)
-                return; /* the numbers stay, and so does their time, which tells that they are old */
+                return; /* the numbers stay, and so does their time, which shows how old they are */
         for (size_t i = 0; i < ARRAY_SIZE(COUNTED); i++)
                 metric_family_set(census->counts[i], 0);
         for (int row = 0; row < pg_rows_count(rows); row++)

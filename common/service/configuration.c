@@ -36,7 +36,7 @@ int configuration_check(const struct config_table *tables, size_t count, const s
         return 0;
 }
 
-/* A variable may be somebody else's, and the brokers may be old ones. */
+/* The variable may belong to another program, and the brokers may be old ones. */
 void configuration_warn(const struct config_table *tables, size_t count, const struct kafka_settings *kafka)
 {
         struct err err;

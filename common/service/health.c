@@ -9,7 +9,7 @@
 #include <curl/curl.h>
 #include <string.h>
 
-#define PATIENCE_MS  4000L /* below the five seconds that a prober gives, as a rule */
+#define PATIENCE_MS  4000L /* below the five seconds that probes usually allow */
 #define ANSWER_LIMIT 4096
 
 static size_t take_bytes(char *bytes, size_t size, size_t count, void *context)
@@ -22,7 +22,7 @@ static size_t take_bytes(char *bytes, size_t size, size_t count, void *context)
         return size * count;
 }
 
-/* Where the service listens on every address, its own one will do. */
+/* If the service listens on every address, the loopback address will do. */
 static char *ready_url(const struct service_config *config)
 {
         const char *address = config->ops_address;
@@ -57,7 +57,7 @@ static int ask(const char *url)
 
         assert(easy != NULL);
         curl_easy_setopt(easy, CURLOPT_URL, url);
-        curl_easy_setopt(easy, CURLOPT_PROXY, ""); /* whatever the environment says: it is this very machine */
+        curl_easy_setopt(easy, CURLOPT_PROXY, ""); /* no proxy, whatever the environment says: it is this machine */
         curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, PATIENCE_MS);
         curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
         curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_bytes);

@@ -1,4 +1,4 @@
-/* What the process uses of the machine: see process_metrics.h. */
+/* The process's use of the machine: see process_metrics.h. */
 #include "common/service/process_metrics.h"
 
 #include "common/base/macros.h"
@@ -59,11 +59,10 @@ static void look_at_files(void)
         for (const struct dirent *entry; (entry = readdir(open_files)) != NULL;)
                 count += entry->d_name[0] != '.';
         closedir(open_files);
-        set_gauge("process_open_fds", "File descriptors it has open.", count - 1); /* less the one that looked */
+        set_gauge("process_open_fds", "File descriptors it has open.", count - 1); /* minus the one used for reading */
 }
 
-/* In ticks since the machine was started: moved to the wall's clock as it is now, so that it follows when that is set.
- */
+/* In ticks since the machine was booted: converted to the current wall clock, so that it follows when that is set. */
 static void look_at_start(void)
 {
         FILE *in = fopen("/proc/self/stat", "re");

@@ -24,11 +24,11 @@
 #include <unistd.h>
 
 #define STOP_DEADLINE  SECONDS(7)
-#define CLOSE_DEADLINE 2 /* seconds: together under the ten that orchestrators give */
+#define CLOSE_DEADLINE 2 /* seconds: together less than the ten that orchestrators allow */
 #define STOP_TIME      (STOP_DEADLINE + SECONDS(CLOSE_DEADLINE) + SECONDS(1))
 #define STOP_INTERVAL  20
 
-/* The one service of this process, for the handlers below that get no context. */
+/* The only service in this process, for the handlers below that get no context. */
 struct frame {
         struct service service;
         struct http_server *ops;
@@ -50,7 +50,7 @@ static void close_handle(uv_handle_t *handle, void *context)
 
 static volatile sig_atomic_t exit_status;
 
-/* librdkafka may hold its worker thread for long when brokers are away: nothing of ours waits for it any more. */
+/* librdkafka may block its worker thread for long when brokers are down: none of our code waits for it any more. */
 static void on_close_deadline(int number)
 {
         (void)number;
@@ -105,7 +105,7 @@ static void drained(uv_timer_t *timer)
         begin_stop(timer->data);
 }
 
-/* Whoever presses Ctrl-C does not want to wait, nor who sends a second signal. */
+/* A person who presses Ctrl-C, or sends a second signal, does not want to wait. */
 static void on_signal(uv_signal_t *signal, int number)
 {
         struct frame *frame = signal->data;
@@ -134,7 +134,7 @@ void service_give_up(struct service *service, const struct err *err)
         begin_stop(frame);
 }
 
-/* On each connection: a catalog older than the program lacks what its statements name, and counts as away until
+/* On each connection: a catalog older than the program lacks things that its statements name, and counts as down until
  * `tenantry init` has brought it up to date. */
 static const char SQL_FITTING[] =
         "do $t$ declare v text; begin "
@@ -183,7 +183,7 @@ static void open_catalog(struct frame *frame)
         frame->census = census_new(service);
 }
 
-/* 1 for ever: its labels tell what runs. */
+/* always 1: its labels say what is running. */
 static void tell_build(const char *name)
 {
         struct metric_family *info = metric_gauge_family("tenantry_build_info", "service,version,catalog",
@@ -216,7 +216,7 @@ static int start_frame(struct frame *frame, const void *config, struct err *err)
         return service->definition->start(service, config, err);
 }
 
-/* Core dumps and /proc/PID/mem would show secrets. Files: as many as we may have. */
+/* Core dumps and /proc/PID/mem would reveal secrets. Files: as many as we may open. */
 static void protect_process(void)
 {
         struct rlimit files;
@@ -303,7 +303,7 @@ static void run_until_stopped(struct frame *frame)
 
 int service_main(int argc, char **argv, const struct service_definition *definition)
 {
-        /* For the life of the process, in sight of those who look for leaks at its end. */
+        /* Allocated for the life of the process, but still reachable, so that leak checkers do not report it. */
         static struct tables tables;
         static struct frame *frame;
         static void *config;
@@ -314,7 +314,7 @@ int service_main(int argc, char **argv, const struct service_definition *definit
         common = config = mem_alloc(1, definition->config_size);
         tables = service_tables(definition);
         protect_process();
-        setenv("UV_THREADPOOL_SIZE", BLOCKING_THREADS, 0); /* before the first of them is started */
+        setenv("UV_THREADPOOL_SIZE", BLOCKING_THREADS, 0); /* before the first thread is started */
         frame->service.definition = definition;
         if (argc > 1 && strcmp(argv[1], "--health") == 0)
                 return health_ask(config);
@@ -342,7 +342,7 @@ int service_main(int argc, char **argv, const struct service_definition *definit
         frame->supervisor = supervisor_new(&frame->service);
         run_until_stopped(frame);
         uv_loop_close(&frame->service.loop);
-        alarm(0); /* what was waited for has ended */
+        alarm(0); /* everything it waited for has ended */
         log_info("stopped", NULL);
         return frame->status;
 }

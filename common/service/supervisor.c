@@ -1,4 +1,4 @@
-/* What the supervisor is told: see supervisor.h. */
+/* Notifications to the supervisor: see supervisor.h. */
 #include "common/service/supervisor.h"
 
 #include "common/base/log.h"
@@ -8,13 +8,13 @@
 #include <systemd/sd-daemon.h>
 
 #define LOOK_INTERVAL SECONDS(1)
-#define SIGNS         3 /* of life, in the time after which the supervisor takes us for dead */
+#define SIGNS         3 /* keep-alives within the time after which the supervisor considers us dead */
 
 struct supervisor {
         struct service *service;
         uv_timer_t timer;
         bool watched, stopping;
-        char *status; /* as it was last told */
+        char *status; /* as last reported */
 };
 
 static char *print_status(struct service *service)
