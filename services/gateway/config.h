@@ -1,4 +1,4 @@
-/* What the gateway is told. */
+/* The gateway's configuration. */
 #pragma once
 
 #include "common/service/options.h"

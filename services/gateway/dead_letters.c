@@ -1,5 +1,5 @@
-/* Messages that were refused: to look at, to send once more to where they came from, and to throw away. Alerts are put
- * away here, too. */
+/* Refused messages: shows them, sends them again to their original topic, and discards them. Alerts are resolved here,
+ * too. */
 #include "common/base/memory.h"
 #include "common/durable/dead_letter.h"
 #include "services/gateway/paging.h"
@@ -114,7 +114,7 @@ void dead_letter_replay(struct gateway *gateway, struct http_request *request, c
                 read_catalog(gateway, request, SQL_BYTES, PARAMS(http_segment(request)), answer_replay);
 }
 
-/* What the catalog made of it: done, or why not. */
+/* The catalog's answer: done, or why not. */
 static const struct outcome {
         const char *outcome;
         unsigned status;

@@ -57,7 +57,7 @@ static void add_location(struct http_request *request, const struct ingest *inge
         http_answer_header(request, "Location", location);
 }
 
-/* The answer that nearly all get, without a detour: it is answer_body, and ids need no escaping. */
+/* The most common answer, printed directly: the same as answer_body, and ids need no escaping. */
 static void answer_accepted(struct http_request *request, const struct ingest *ingest)
 {
         const char *operation = ingest->operation.text;
@@ -101,7 +101,7 @@ static void outcome_told(void *context, const json_t *operation)
         }
         http_answer_header(request, "Preference-Applied", "wait");
         if (strcmp(state, "rejected") == 0) {
-                body = json_deep_copy(json_object_get(operation, "result")); /* such as suggestions */
+                body = json_deep_copy(json_object_get(operation, "result")); /* for instance suggestions */
                 json_object_set_new(body, "operation_id", json_string(ingest->operation.text));
                 http_answer_problem_more(request, 409, json_text(operation, "code"), json_text(operation, "field"),
                                          json_text(operation, "detail"), body);
@@ -111,7 +111,7 @@ static void outcome_told(void *context, const json_t *operation)
         json_object_set_new(body, "state", json_string(state));
         json_set_text(body, "code", json_text(operation, "code"));
         json_set_text(body, "detail", json_text(operation, "detail"));
-        parked = strcmp(state, "accepted") == 0; /* nobody knows when it will go on */
+        parked = strcmp(state, "accepted") == 0; /* nobody knows when it will continue */
         if (parked)
                 add_location(request, ingest);
         http_answer_json(request, parked ? 202 : 200, body);
@@ -191,10 +191,10 @@ static void known_looked_up(void *context, const struct pg_rows *rows, const str
                 refuse_other_body(ingest);
                 return;
         }
-        publish(ingest); /* also when PostgreSQL is away: then the consumer notices */
+        publish(ingest); /* even when PostgreSQL is down: then the consumer notices */
 }
 
-/* One key, one body: this process may know, the catalog may know; the consumer's inbox knows for certain. */
+/* One key, one body: this process may know of another body, the catalog may; the consumer's inbox knows for certain. */
 static void check_key(struct ingest *ingest)
 {
         struct pg_pool *catalog = ingest->gateway->service->catalog;
@@ -208,7 +208,7 @@ static void check_key(struct ingest *ingest)
                 publish(ingest);
 }
 
-/* What the caller sent, when it is one (W3C Trace Context), else a new trace. */
+/* The caller's trace, if it is valid (W3C Trace Context), otherwise a new one. */
 static char *traceparent_of(const struct http_request *request)
 {
         const char *given = http_header(request, "traceparent");
@@ -234,8 +234,8 @@ static bool key_is_usable(struct http_request *request, const char *key)
         return usable;
 }
 
-/* The request's own bytes with the tenant put in front: printing the parsed data again would cost as much as parsing
- * it. The body does not name the tenant itself: no name may stand twice. */
+/* The request's own bytes with the tenant inserted at the front: printing the parsed data again would cost as much as
+ * parsing it. The body does not contain the tenant itself, since names must be unique. */
 static char *event_data(const struct http_request *request, const json_t *data, const char *tenant_id)
 {
         size_t length;
@@ -271,7 +271,7 @@ void ingest(struct gateway *gateway, struct http_request *request, const struct 
                 http_answer_error(request, &err);
                 return;
         }
-        if (key != NULL) /* only a key can come back with another body */
+        if (key != NULL) /* only a key can be reused with another body */
                 cloudevent_hash(ingest->contract->type, data, ingest->body_hash);
         ingest->data = event_data(request, data, ingest->tenant.text);
         ingest->traceparent = traceparent_of(request);

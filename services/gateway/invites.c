@@ -1,5 +1,5 @@
-/* Invitation links: a page with one button (so that a mail scanner that follows the link uses nothing up), then the way
- * into the product. */
+/* Invitation links: a page with one button (so that a mail scanner that follows the link does not use it up), then the
+ * redirect into the product. */
 #include "common/base/buf.h"
 #include "common/base/clock.h"
 #include "common/base/memory.h"
@@ -37,7 +37,7 @@ static void answer_page(struct http_request *request, unsigned status, const cha
         http_answer(request, status, "text/html; charset=utf-8", page, strlen(page));
 }
 
-/* Checks the link in the path; answers and returns false where it does not hold. */
+/* Checks the link in the path; answers and returns false if it is not valid. */
 static bool link_holds(struct gateway *gateway, struct http_request *request, struct invite_link *ret)
 {
         struct err err;
@@ -65,7 +65,7 @@ static void redirect(struct http_request *request, const char *where)
         http_answer(request, 303, "text/plain", "", 0);
 }
 
-/* A person waits while the provider makes its link. */
+/* A person is waiting while the provider makes its link. */
 struct visit {
         struct pending pending; /* first */
         struct gateway *gateway;
@@ -155,7 +155,7 @@ static void ask_for_link(struct gateway *gateway, struct http_request *request, 
                 command_delivered(visit, &err);
 }
 
-/* Whoever has the mail may click as often as they like; each click that asks the provider is work for many. */
+/* The recipient may click as often as they like, but each click that reaches the provider is expensive. */
 static bool link_allowed(struct gateway *gateway, struct http_request *request, const char *tenant_id)
 {
         int64_t wait = limiter_take(gateway->links, tenant_id, clock_boot_ms());

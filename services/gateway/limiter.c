@@ -13,7 +13,7 @@ struct bucket {
         char key[64];
         double tokens;
         int64_t at;
-        UT_hash_handle hh; /* kept in order of use: the first is idle for longest */
+        UT_hash_handle hh; /* kept in order of use: the first has been idle longest */
 };
 
 struct limiter {

@@ -1,5 +1,5 @@
-/* The lists of tenants, operations and alerts, a page at a time. What a page shows is decided by an index; only those
- * rows are made. */
+/* The lists of tenants, operations and alerts, a page at a time. An index determines the rows of a page; only those are
+ * built. */
 #include "common/base/buf.h"
 #include "common/base/memory.h"
 #include "services/gateway/paging.h"
@@ -10,11 +10,11 @@
 #define TENANTS_PAGE    50
 #define OPERATIONS_PAGE 50
 #define ALERTS_PAGE     200
-#define SEARCH_LEAST    3 /* characters: fewer are in no index */
+#define SEARCH_LEAST    3 /* characters: the index cannot find fewer */
 #define SEARCH_LIMIT    100
 #define SUBDOMAIN_LIMIT 40
 
-/* In one of the orders below: %1$s is the column, %2$s its type, %3$s and %4$s what comes after a place and the
+/* In one of the orders below: %1$s is the column, %2$s its type, %3$s the comparison with a place, %4$s the
  * direction. */
 static const char SQL_TENANTS[] =
         "with page as materialized ("
@@ -74,7 +74,7 @@ static const struct column_order ORDERS[] = {
         { "subdomain", "slug collate \"C\"", "text", "p.place", is_subdomain },
 };
 
-/* The sort parameter was held against the list in routes.c. */
+/* The sort parameter was checked against the list in routes.c. */
 static const struct column_order *order_of(const char *sort, bool *ret_falls)
 {
         *ret_falls = sort != NULL && *sort == '-';
@@ -104,7 +104,7 @@ static size_t characters(const char *text)
         return count;
 }
 
-/* What is searched for, as a pattern that takes it literally; NULL without. False: answered 400. */
+/* The search text, as a pattern that matches it literally; NULL if there is none. False: answered with 400. */
 static bool read_search(struct http_request *request, char **ret)
 {
         const char *text = http_query(request, "search");

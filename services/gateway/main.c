@@ -16,11 +16,11 @@
 #define BODY_LIMIT (64 * 1024)
 #define OWN_FILES  200
 
-#define LINKS_PER_HOUR 20 /* sign-in links of one tenant: each makes an operation, and asks the provider */
+#define LINKS_PER_HOUR 20 /* sign-in links of one tenant: each makes an operation, and a call to the provider */
 
 static const char *const TOPICS[] = { "tenant.signup.v1", "tenant.command.v1", NULL };
 
-/* librdkafka can do nothing more with it: the supervisor starts us anew. */
+/* librdkafka cannot use it any more: the supervisor restarts us. */
 static void producer_died(void *context, const struct err *err)
 {
         struct gateway *gateway = context;
@@ -28,8 +28,8 @@ static void producer_died(void *context, const struct err *err)
         service_give_up(gateway->service, err);
 }
 
-/* Peers must not take the descriptors that Kafka, PostgreSQL and log files need. The frame has raised our limit as far
- * as it may go. */
+/* Peers must not use up the descriptors that Kafka, PostgreSQL and log files need. The frame has raised our limit as
+ * far as possible. */
 static void leave_files_for_ourselves(struct http_limits *limits)
 {
         struct rlimit files;
@@ -85,8 +85,8 @@ static int start(struct service *service, const void *config, struct err *err)
                                &gateway->server, err);
 }
 
-/* Ingest needs Kafka only: without the catalog the gateway is ready all the same. Not with one that is too old for it,
- * for that does not pass by itself. */
+/* Ingest needs only Kafka: the gateway is ready even without the catalog. But not with a catalog that is too old, since
+ * that does not resolve itself. */
 static int ready(struct service *service, struct err *err)
 {
         struct gateway *gateway = service->state;
@@ -125,7 +125,7 @@ static void finish(struct service *service)
 {
         struct gateway *gateway = service->state;
 
-        kafka_producer_free(TAKE_PTR(gateway->producer), 700); /* what Kafka took meanwhile is answered 202 */
+        kafka_producer_free(TAKE_PTR(gateway->producer), 700); /* requests Kafka took meanwhile get 202 */
         waiters_free(gateway->waiters);
         http_server_free(gateway->server);
         publisher_free(gateway->publisher);

@@ -29,7 +29,7 @@ static void rows_arrived(void *context, const struct pg_rows *rows, const struct
 
         if (request == NULL)
                 return;
-        if (err != NULL && err->class == ERR_INPUT) { /* a value that PostgreSQL cannot read: no UTF-8, no such day */
+        if (err != NULL && err->class == ERR_INPUT) { /* a value PostgreSQL cannot read: invalid UTF-8, no such day */
                 http_answer_problem(request, 400, "invalid_value", NULL, "a value in the query cannot be read");
                 return;
         }

@@ -1,4 +1,4 @@
-/* What the catalog tells about tenants, operations and the fleet. */
+/* Reads about tenants, operations and the fleet from the catalog. */
 #include "common/base/id.h"
 #include "common/base/memory.h"
 #include "common/contracts/operation_id.h"
@@ -21,7 +21,7 @@ static const char SQL_OPERATION[] =
         "from gateway.operation o left join gateway.tenant_row t using (tenant_id) "
         "where o.operation_id = $1::uuid";
 
-/* What is not in order first. */
+/* Items with a problem come first. */
 static const char SQL_INVENTORY[] =
         "with page as materialized ("
         "select * from gateway.inventory "
@@ -128,7 +128,7 @@ void operation_get(struct gateway *gateway, struct http_request *request, const 
                 not_found(request, "operation");
 }
 
-/* Behind it the next page begins: [in order, driver, server, name]. */
+/* The next page begins after it: [in order, driver, server, name]. */
 static json_t *inventory_cursor(const json_t *item)
 {
         auto_json *place = json_pack("[b, s, s, s]", strcmp(json_text(item, "verdict"), "ours") == 0,

@@ -1,4 +1,4 @@
-/* Every route of the API, and the door before them: who may call what. */
+/* Every route of the API, and the check of who may call it. */
 #include "common/base/memory.h"
 #include "services/gateway/gateway.h"
 
@@ -10,7 +10,7 @@ static void refuse_anonymous(struct http_request *request)
         http_answer_problem(request, 401, "no_token", NULL, "a valid bearer token is needed");
 }
 
-/* NULL and answered where the token does not do. */
+/* NULL, and answered, if the token is not sufficient. */
 static const char *authenticate(struct gateway *gateway, struct http_request *request, enum scope scope)
 {
         const char *header = http_header(request, "Authorization"), *name;
@@ -31,8 +31,8 @@ static const char *authenticate(struct gateway *gateway, struct http_request *re
         return NULL;
 }
 
-/* Who opens an invitation did not write its address: what a mail program hangs on to a link does no harm. Everybody
- * else is told of a query that would do nothing. */
+/* A person who opens an invitation did not write its address: parameters that a mail program appends are harmless. For
+ * all other routes, a query that would have no effect is an error. */
 static void guard(struct http_request *request, void *context)
 {
         struct gateway *gateway = context;
@@ -52,7 +52,7 @@ static void guard(struct http_request *request, void *context)
         endpoint->answer(gateway, request, caller);
 }
 
-/* What stands in the query, as contracts/openapi.yaml has it. */
+/* The query parameters, as in contracts/openapi.yaml. */
 
 #define STATES "requested|provisioning|ready|attention|archived|deprovisioned"
 
@@ -85,7 +85,7 @@ static const struct http_parameter DROP_QUERY[] = { { "confirm", NULL }, { NULL,
         {                                                                                                              \
                 __VA_ARGS__                                                                                            \
         }
-/* What follows the answer is more of the route. */
+/* The arguments after the handler are further members of the route. */
 #define ROUTE(verb, where, scopes, answered, ...)                                                                      \
         {                                                                                                              \
                 .method = verb, .path = where, .handle = guard,                                                        \

@@ -18,7 +18,7 @@
 #define STREAM_LIMIT       1000
 #define HEARTBEAT_INTERVAL SECONDS(15)
 #define PAGE               500
-#define ROOM_FOR_CHANGES   (512 * 1024) /* which come while the first state is still on its way */
+#define ROOM_FOR_CHANGES   (512 * 1024) /* those that arrive while the initial state is still being sent */
 
 static char *stream_tenant_gone(const char *key)
 {
@@ -40,11 +40,11 @@ struct watcher {
         struct watcher *prev, *next;
         struct streams *streams;
         struct http_stream *stream; /* NULL once the peer has gone */
-        struct crypto_digest token; /* that it was opened with */
+        struct crypto_digest token; /* the one it was opened with */
         char *key;                  /* NULL = all */
         char *after;                /* the last key of the first state that was sent */
-        bool reading, live;         /* live: it has all of the first state */
-        bool missed;                /* a change, before it was live: the first state is read again */
+        bool reading, live;         /* live: it has all of the initial state */
+        bool missed;                /* a change before it was live: the initial state is read again */
 };
 
 struct streams {
@@ -89,8 +89,8 @@ static bool try_to_write(struct watcher *watcher, const char *name, const char *
         return http_stream_write(watcher->stream, text.data, text.length);
 }
 
-/* Who is too slow for it is sent away; it comes back and gets a fresh state. Who has not even got the first one,
- * because changes come in thousands, gets it once more. */
+/* A watcher that is too slow is disconnected; it comes back and gets a fresh state. One that does not even have the
+ * initial state yet, because changes come in thousands, gets it once more. */
 static void write_change(struct watcher *watcher, const char *data, size_t length)
 {
         if (try_to_write(watcher, watcher->streams->source->event, data, length) || watcher->stream == NULL)
@@ -103,7 +103,7 @@ static void write_change(struct watcher *watcher, const char *data, size_t lengt
 
 static void read_state(void *context);
 
-/* As many as there is room for: a page may hold more than a stream may have waiting. Returns how many. */
+/* As many as there is room for: a page may hold more than a stream may queue. Returns how many. */
 static int write_states(struct watcher *watcher, const struct pg_rows *rows, int count)
 {
         int written = 0;
@@ -143,11 +143,12 @@ static void state_arrived(void *context, const struct pg_rows *rows, const struc
         } else if (written == count && count < PAGE) {
                 watcher->live = try_to_write(watcher, "live", "{}", 2); /* from here on: changes */
         }
-        if (!watcher->live) /* the next ones when the peer has read most of these */
+        if (!watcher->live) /* sends the next ones when the peer has read most of these */
                 http_stream_when_drained(watcher->stream, read_state);
 }
 
-/* What the catalog is still to be asked for need not be told before: the answer will be as new. */
+/* A change to a tenant that is still to be read from the catalog need not be sent: the catalog's answer will be as
+ * new. */
 static bool is_still_to_come(const struct watcher *watcher, const char *key)
 {
         return !watcher->live && !watcher->reading && watcher->after != NULL && strcmp(key, watcher->after) > 0;
@@ -227,7 +228,7 @@ static void tail_assigned(void *context, unsigned assignment, struct kafka_posit
         streams->following = true;
 }
 
-/* A token that was taken away ends what was opened with it. */
+/* Revoking a token ends the streams opened with it. */
 static void tokens_changed(void *context)
 {
         struct streams *streams = context;

@@ -1,4 +1,4 @@
-/* Tells the catalog how the tokens are: see token_report.h. */
+/* Reports the state of the tokens to the catalog: see token_report.h. */
 #include "services/gateway/token_report.h"
 
 #include "common/base/memory.h"
@@ -17,7 +17,7 @@ static void reported(void *context, const struct pg_rows *rows, const struct err
 {
         (void)context;
         (void)rows;
-        (void)err; /* without the catalog there is no alert; the log and the metric told it */
+        (void)err; /* without the catalog there is no alert; log and metric have reported it */
 }
 
 static void report(void *context)

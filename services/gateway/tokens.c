@@ -27,9 +27,9 @@ struct tokens {
         char *path;
         struct token *items;
         size_t count;
-        struct crypto_digest content; /* of the file they came from */
-        struct crypto_digest faulty;  /* of the file that could not be used; none: zeros */
-        char fault[500];              /* why that is not the file as it is now; empty where it is */
+        struct crypto_digest content; /* hash of the file they came from */
+        struct crypto_digest faulty;  /* hash of the file that could not be used; zeros: none */
+        char fault[500];              /* why the current file is not in use; empty if it is */
         struct metric *stale, *in_force, *read_at;
         struct blocking *disk;
         struct look *look; /* on its way */
@@ -57,7 +57,7 @@ static int parse_scopes(char *text, unsigned *ret)
                         return -1;
                 *ret |= scopes[i].scope;
         }
-        if (*ret & SCOPE_ADMIN) /* who may do everything may read and sign up */
+        if (*ret & SCOPE_ADMIN) /* admin includes read and signup */
                 *ret |= SCOPE_SIGNUP | SCOPE_READ;
         return 0;
 }
@@ -72,11 +72,11 @@ static int parse_line(char *line, struct token *token)
         return parse_scopes(scopes, &token->scopes) < 0 || crypto_hex_decode(hash, token->hash) != 32 ? -1 : 0;
 }
 
-/* What the file has, or why it cannot be read. Runs on a worker thread: the file may lie on a disk that hangs. */
+/* The content of the file, or why it cannot be read. Runs on a worker thread: the file may be on a disk that hangs. */
 struct look {
         char *path;
-        struct tokens *tokens; /* NULL once nobody waits for it */
-        char *text;            /* NULL where it cannot be read */
+        struct tokens *tokens; /* NULL once nobody is waiting for it */
+        char *text;            /* NULL if it cannot be read */
         int error;
 };
 
@@ -92,7 +92,7 @@ static void read_file(void *context)
                 fclose(in);
         if (look->error == 0) {
                 text[length] = '\0';
-                look->text = mem_copy_text(text); /* a NUL ends it, and with it the line, which is then broken */
+                look->text = mem_copy_text(text); /* a NUL ends the text, and with it the line, which is then invalid */
         }
         free(text);
 }
@@ -155,7 +155,7 @@ int tokens_check(const char *path, struct err *err)
         return rc;
 }
 
-/* They are what the file says: the former ones, or new ones. */
+/* The tokens match the file, whether they are unchanged or new. */
 static void note_good(struct tokens *tokens)
 {
         metric_set(tokens->in_force, (double)tokens->count);
@@ -168,7 +168,7 @@ static void note_fault(struct tokens *tokens, const char *fault)
         metric_set(tokens->stale, fault[0] != '\0');
 }
 
-/* Once for each content, and each reason why there is none. */
+/* Logged once for each content, and for each reason why there is none. */
 static void keep_former(struct tokens *tokens, const struct look *look, const char *fault)
 {
         struct crypto_digest content = { 0 };
@@ -181,8 +181,8 @@ static void keep_former(struct tokens *tokens, const struct look *look, const ch
         note_fault(tokens, fault);
 }
 
-/* An empty file is one that somebody is about to write, more often than a wish to shut everybody out: that must be said
- * by a file with a token that nobody has. */
+/* An empty file is more often one being written than a wish to revoke all tokens: for that, the file must have a token
+ * that nobody knows. */
 static void take_tokens(struct tokens *tokens, const struct look *look)
 {
         struct token *items = NULL;

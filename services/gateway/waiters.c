@@ -10,7 +10,7 @@
 
 #define POLL_INTERVAL 100
 
-/* One that waits for something else than us (a command for its tenant's signup) has a code though it is not ended. */
+/* An operation that waits for something else (a command for its tenant's signup) has a code though it has not ended. */
 static const char SQL_TOLD[] = "select operation_id, to_jsonb(o) - 'body_hash' as operation from gateway.operation o "
                                "where operation_id = any ($1::uuid[]) and (state <> 'accepted' or code is not null)";
 

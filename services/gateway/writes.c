@@ -34,7 +34,7 @@ static bool public_signup_allowed(struct gateway *gateway, struct http_request *
         return false;
 }
 
-/* The contract knows tenant_id; over HTTP it is ours to give, or stands in the path. */
+/* The contract has tenant_id; over HTTP we assign it, or it is in the path. */
 static json_t *body_without_tenant(struct http_request *request)
 {
         json_t *body = ingest_body(request);
@@ -91,7 +91,7 @@ static void send_command(struct gateway *gateway, struct http_request *request, 
         ingest(gateway, request, &wish, body);
 }
 
-/* Only what the catalog says for certain refuses: who is unknown to it, or where it is away, is judged later. */
+/* Refuses only if the catalog is certain: if it does not know the tenant, or is down, the command is judged later. */
 static bool is_confirmed(const struct command *command, const struct pg_rows *rows, const struct err *err)
 {
         const char *slug = err == NULL && pg_rows_count(rows) == 1 ? pg_text(rows, 0, "slug") : NULL;
@@ -116,7 +116,7 @@ static void slug_arrived(void *context, const struct pg_rows *rows, const struct
         send_command(gateway, request, endpoint, caller, tenant.text, !confirmed, TAKE_PTR(body));
 }
 
-/* Whoever gives the wrong name learns it now and not from an operation that nobody looks at. */
+/* A caller that gives the wrong name learns it now, not from an operation that nobody looks at. */
 static void check_confirm(struct gateway *gateway, struct http_request *request, const char *caller, const char *tenant,
                           json_t *body)
 {
@@ -124,7 +124,7 @@ static void check_confirm(struct gateway *gateway, struct http_request *request,
 
         command->gateway = gateway;
         command->endpoint = http_route_extra(request);
-        command->caller = mem_copy_text(caller); /* the tokens may be read again meanwhile */
+        command->caller = mem_copy_text(caller); /* copied, as the tokens may be reread meanwhile */
         command->body = body;
         memcpy(command->tenant.text, tenant, sizeof(command->tenant.text));
         pending_begin(&command->pending, request, release);
