@@ -1,4 +1,4 @@
-/* `tenantry alerts`: what an operator must know; to look at, and to put away what is dealt with. */
+/* `tenantry alerts`: shows what an operator must know, and resolves alerts that have been dealt with. */
 #include "cli/api.h"
 #include "cli/listing.h"
 #include "cli/numbered.h"
@@ -83,7 +83,7 @@ static const struct listing LISTED = { .items = "items",
 int run_alerts(int argc, char **argv)
 {
         bool all = cli_flag(&argc, argv, "all");
-        bool named = argc >= 2 && strcmp(argv[1], "list") == 0; /* as the other lists are asked for */
+        bool named = argc >= 2 && strcmp(argv[1], "list") == 0; /* in the form that the other lists use */
         struct listing_wish wish;
 
         if (argc >= 2 && strcmp(argv[1], "resolve") == 0)

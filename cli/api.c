@@ -25,7 +25,7 @@ static size_t keep_bytes(char *bytes, size_t size, size_t count, void *context)
         return size * count;
 }
 
-/* What a status means to a pipeline. */
+/* The exit code for an HTTP status. */
 static int exit_code_of(long status)
 {
         if (status >= 200 && status < 300)
@@ -89,7 +89,7 @@ void api_answer_release(struct api_answer *answer)
         answer->body = NULL;
 }
 
-/* What a person can do about it; the problem's own detail comes first. */
+/* What a person can do about it; follows the problem's own detail. */
 static const char *advice(const struct api_answer *answer)
 {
         switch (answer->status) {
@@ -106,7 +106,7 @@ static const char *advice(const struct api_answer *answer)
         }
 }
 
-/* What is more to be said of it to a machine. The caller releases it. */
+/* Further details for machines. The caller releases it. */
 static json_t *error_members(const struct api_answer *answer)
 {
         json_t *members = json_pack("{s:I, s:O?}", "status", (json_int_t)answer->status, "problem", answer->body);
@@ -180,7 +180,7 @@ void api_add_query(struct buf *path, const char *name, const char *value)
                         buf_printf(path, "%%%c%c", HEX[*p >> 4], HEX[*p & 15]);
 }
 
-/* A kind of thing that has an id: where it is listed. */
+/* A kind of object that has an id, and where it is listed. */
 struct kind {
         const char *path, *items, *id, *what, *list;
 };
@@ -189,7 +189,7 @@ static const struct kind TENANT = { "/api/tenants", "tenants", "tenant_id", "ten
 static const struct kind OPERATION = { "/api/operations", "operations", "operation_id", "operation",
                                        "tenantry operation list" };
 
-/* Up to two things whose parameter has the value. */
+/* Up to two objects for which the query parameter matches. */
 static int find(const struct kind *kind, const char *parameter, const char *value, json_t **ret)
 {
         auto_buf path = { 0 };
@@ -199,7 +199,7 @@ static int find(const struct kind *kind, const char *parameter, const char *valu
         return api_get(path.data, ret);
 }
 
-/* Whether so much of an id is not likely to be something else. */
+/* Whether this is long enough to be taken as the beginning of an id. */
 static bool may_begin_id(const char *word)
 {
         struct id first, last;
@@ -221,7 +221,7 @@ static int take_id(const struct kind *kind, const json_t *answer, const char *wo
         return EXIT_GOOD;
 }
 
-/* EXIT_NOT_FOUND without a word. */
+/* EXIT_NOT_FOUND without a message. */
 static int find_by_beginning(const struct kind *kind, const char *word, struct id *ret)
 {
         auto_json *answer = NULL;
@@ -230,7 +230,7 @@ static int find_by_beginning(const struct kind *kind, const char *word, struct i
         return code == EXIT_GOOD ? take_id(kind, answer, word, ret) : code;
 }
 
-/* A subdomain that looks like the beginning of an id is one all the same: it was there first. */
+/* A subdomain that looks like the beginning of an id is still a subdomain: subdomains take precedence. */
 static int find_by_subdomain(const char *word, struct id *ret)
 {
         auto_json *answer = NULL;
@@ -239,12 +239,12 @@ static int find_by_subdomain(const char *word, struct id *ret)
         return code == EXIT_GOOD ? take_id(&TENANT, answer, word, ret) : code;
 }
 
-/* A whole id is taken as it is. EXIT_NOT_FOUND without a word. */
+/* A complete id is used as it is. EXIT_NOT_FOUND without a message. */
 static int find_tenant(char *word, struct id *ret)
 {
         int code;
 
-        if (*word == '\0') /* an empty filter would find anybody */
+        if (*word == '\0') /* an empty filter would match any tenant */
                 return cli_fail(EXIT_USAGE, "a tenant is named by its id or its subdomain, not by an empty word");
         cli_lower_case(word);
         if (id_is_valid(word)) {

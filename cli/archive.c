@@ -1,5 +1,5 @@
-/* `tenantry archive cat` and `archive check`: opening one of our encrypted dumps; `archive restore` and `archive check
- * --restore`: having the provisioner bring one back. `tenantry archive TENANT` is a command to a tenant and lives in
+/* `tenantry archive cat` and `archive check` open one of our encrypted dumps; `archive restore` and `archive check
+ * --restore` have the provisioner restore one. `tenantry archive TENANT` is a command to a tenant and is in
  * tenant_command.c. */
 #include "cli/tenant_command.h"
 #include "cli/terminal.h"
@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Reads all of it; writes it to out where that is not NULL. */
+/* Reads all of it; writes it to out unless that is NULL. */
 static int read_through(struct sealed_reader *reader, FILE *out, int64_t *ret_plain)
 {
         const unsigned char *bytes;
@@ -70,7 +70,7 @@ static int open_file(const char *path, const char *keys, FILE *out)
         return status;
 }
 
-/* The keys, the files and the servers are the provisioner's: it does the work. A path names its last part. */
+/* The provisioner has the keys, files and servers, so it does the work. Of a path, only the last component counts. */
 static int restore(int argc, char **argv, bool only_check)
 {
         const char *backup = cli_option(&argc, argv, "backup"), *reason = cli_option(&argc, argv, "reason");
@@ -109,7 +109,7 @@ int run_archive(int argc, char **argv)
                 return restore(argc, argv, true);
         if (!cat && !check)
                 return run_tenant_command(argc, argv);
-        /* Never taken for a tenant of that name: a forgotten FILE must not archive anybody. */
+        /* Never interpreted as a tenant of that name: a forgotten FILE must not archive anybody. */
         if (argc != 3)
                 return cli_usage(
                         "archive",

@@ -22,11 +22,11 @@ int brokers_open(rd_kafka_type_t type, rd_kafka_t **ret)
                 return EXIT_USAGE;
         if (kafka_client_conf(&settings, &conf, &err) < 0)
                 return cli_fail(EXIT_USAGE, "%s: %s", err.field, err.message);
-        kafka_client_set(conf, "log_level", "0"); /* we say ourselves what is wrong, in one line */
+        kafka_client_set(conf, "log_level", "0"); /* we report errors ourselves, on one line */
         rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_ERROR);
-        kafka_client_set(conf, "log.connection.close", "true"); /* brokers that want another protocol just hang up */
+        kafka_client_set(conf, "log.connection.close", "true"); /* brokers that expect another protocol just hang up */
         if (type == RD_KAFKA_CONSUMER) {
-                kafka_client_set(conf, "group.id", "tenantry-cli"); /* demanded, never joined */
+                kafka_client_set(conf, "group.id", "tenantry-cli"); /* required by librdkafka, never joined */
                 kafka_client_set(conf, "enable.auto.commit", "false");
                 kafka_client_set(conf, "fetch.wait.max.ms", "100");
         }

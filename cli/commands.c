@@ -1,4 +1,4 @@
-/* The table of commands, in the order of the overview. The arguments are what completion offers, too. */
+/* The table of commands, in the order of the overview. Completion uses the arguments, too. */
 #include "cli/cli.h"
 #include "cli/listing.h"
 #include "cli/manual.h"

@@ -1,5 +1,5 @@
-/* `tenantry completion bash|zsh|fish`: made from the table of commands, so it knows what they know; and `completion
- * tenants`, which these scripts ask for subdomains. */
+/* `tenantry completion bash|zsh|fish`: generated from the table of commands, so it is always complete; and `completion
+ * tenants`, from which these scripts get subdomains. */
 #include "cli/api.h"
 #include "common/base/buf.h"
 #include "common/base/memory.h"
@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define TENANTS_OFFERED  "100"
-#define OFFER_TIMEOUT_MS 2000 /* somebody has pressed a key and waits */
+#define OFFER_TIMEOUT_MS 2000 /* somebody has pressed a key and is waiting */
 
 static void add_once(struct buf *out, const char *word, int length)
 {
@@ -19,7 +19,7 @@ static void add_once(struct buf *out, const char *word, int length)
                 buf_add_text(out, framed + 1);
 }
 
-/* The words of a command's arguments that are typed as they stand: --options, and sub-commands in lower case. */
+/* The words of a command's arguments that are typed literally: --options, and subcommands in lower case. */
 static void add_words(struct buf *out, const char *arguments)
 {
         buf_add_text(out, " ");
@@ -41,7 +41,7 @@ static void add_words(struct buf *out, const char *arguments)
         buf_add_text(out, "--json --help");
 }
 
-/* Whether one of the words that stand by themselves is a tenant; one that --tenant takes is asked for by that. */
+/* Whether a positional argument is a tenant; the value of --tenant is handled separately. */
 static bool takes_tenant(const char *arguments)
 {
         static const char option[] = "--tenant ";
@@ -53,7 +53,7 @@ static bool takes_tenant(const char *arguments)
         return strstr(arguments, "|SUBDOMAIN") != NULL;
 }
 
-/* What --state takes; the last one is everybody else's. */
+/* The values of --state; the last entry is for all other commands. */
 #define LISTED_STATES "requested provisioning ready attention archived"
 
 static const struct {
@@ -88,7 +88,7 @@ static const char BASH_END[] = "    esac\n"
                                "}\n"
                                "complete -o default -F _tenantry tenantry\n";
 
-/* Options are not asked for at the gateway, which may be far. */
+/* The gateway, which may be far away, is not queried while an option is being typed. */
 #define BASH_TENANTS "[[ $cur == -* ]] || words+=\" $(_tenantry_tenants \"$cur\")\" "
 
 static void print_bash(void)
@@ -111,7 +111,7 @@ static void print_bash(void)
         fputs(BASH_END, stdout);
 }
 
-/* Colons part name and description for _describe; quotes end the word. */
+/* Colons separate name and description for _describe; quotes end the word. */
 static void print_described(const struct command *command)
 {
         printf("        '%s:", command->name);
@@ -198,8 +198,8 @@ static void print_fish(void)
         }
 }
 
-/* Subdomains that begin so, a line each; nothing where the gateway does not answer at once. The shell that asks would
- * expand what is no plain word. */
+/* Subdomains that begin with this, one per line; nothing if the gateway does not answer at once. Only plain words are
+ * printed, since the shell would expand anything else. */
 static int print_tenants(const char *beginning)
 {
         auto_buf path = { 0 };

@@ -7,7 +7,7 @@
 
 #define CONNECT_TIMEOUT_MS 5000L
 
-/* The header goes out as it is: a line break in it would be another header. */
+/* The header is sent verbatim: a line break in it would start another header. */
 static bool token_is_plain(const char *token)
 {
         for (const char *p = token; *p; p++)

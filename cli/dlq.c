@@ -1,5 +1,4 @@
-/* `tenantry dlq`: messages that were refused; to look at, to send again to where they came from, and to
- * throw away. */
+/* `tenantry dlq`: shows refused messages, sends them again to their original topic, and discards them. */
 #include "cli/api.h"
 #include "cli/listing.h"
 #include "cli/numbered.h"
@@ -46,7 +45,7 @@ static int list_letters(int argc, char **argv)
                            &(struct pages){ .path = LETTERS, .items = DEAD_LETTERS.items, .limit = wish.limit });
 }
 
-/* base64 as text for people; what is no text stands as \xNN. The caller frees; NULL for null. */
+/* Decodes base64 as text for people; other bytes become \xNN. The caller frees; NULL for null. */
 static char *decoded(const json_t *value, bool lines)
 {
         const char *text = json_string_value(value);
@@ -129,7 +128,7 @@ static int show_letter(int argc, char **argv)
         return status;
 }
 
-/* A wrong number is easily typed, and what is dropped is gone: the code says that the right one is meant. */
+/* A wrong number is easily typed, and dropping is final: the code confirms that the right one is meant. */
 static int drop_letters(int argc, char **argv)
 {
         const char *confirm = cli_option(&argc, argv, "confirm");

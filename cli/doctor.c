@@ -175,7 +175,7 @@ static void check_topic(struct doctor *doctor, const struct rd_kafka_metadata_to
                 doctor_bad(doctor, "topics", "look at the brokers", "%s: %s", topic->topic,
                            rd_kafka_err2str(topic->err));
         for (int p = 0; p < topic->partition_cnt; p++)
-                if (topic->partitions[p].leader < 0) /* what hashes to it waits */
+                if (topic->partitions[p].leader < 0) /* messages for it wait */
                         doctor_bad(doctor, "topics", "bring its brokers back", "partition %d of %s has no leader", p,
                                    topic->topic);
 }

@@ -11,14 +11,14 @@
 #define OLDEST_SERVER  150000
 #define CATALOG_FOLDER "migrations/catalog"
 
-/* The ledger itself is the admin's alone; a service's login may ask this. */
+/* Only the admin may read the ledger itself; a service's login may call this. */
 static const char SQL_VERSION[] = "select catalog.version()";
 
 static const char SQL_PID[] = "select pg_backend_pid()";
 
 #define SERVICE_ROLE(name, works) "'tenantry_" #name "', "
 
-/* The roles that are missing or may not log in or connect. */
+/* Roles that are missing, or may not log in or connect. */
 static const char SQL_ROLES[] =
         "select string_agg(wanted.name, ', ' order by wanted.name) "
         "from unnest(array[" SERVICES(
@@ -27,8 +27,8 @@ static const char SQL_ROLES[] =
                               "where wanted.name is not null and (r.oid is null or not r.rolcanlogin "
                               "or not has_database_privilege(r.oid, current_database(), 'connect'))";
 
-/* While our first session lives and is idle, a second one gets the same backend only from a pooler that lends backends
- * by the transaction. */
+/* While our first session is open and idle, a second one gets the same backend only from a pooler in transaction
+ * mode. */
 static void check_mode(struct doctor *doctor, PGconn *first, const char *url)
 {
         auto_free char *why = NULL, *first_pid = server_ask(first, SQL_PID), *second_pid = NULL;
@@ -54,7 +54,7 @@ static void check_mode(struct doctor *doctor, PGconn *first, const char *url)
         PQfinish(second);
 }
 
-/* The newest file, where we stand in a checkout or an image that has them; the caller frees. */
+/* The newest file, if the current directory is a checkout or an image that has them; the caller frees. */
 static char *newest_file(void)
 {
         struct migration_set *set = NULL;

@@ -1,4 +1,5 @@
-/* `tenantry doctor`: where tenants live: their servers, or Supabase; and pg_dump, which must be as new as they are. */
+/* `tenantry doctor`: where tenants live, on servers or at Supabase; and pg_dump, which must not be older than they
+ * are. */
 #include "cli/doctor.h"
 #include "cli/server.h"
 
@@ -9,13 +10,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SUPABASE_MAJOR 17 /* what new projects run */
+#define SUPABASE_MAJOR 17 /* the version of new projects */
 #define SUPABASE_API   "https://api.supabase.com"
 
 static const char SQL_RIGHTS[] =
         "select (rolsuper or (rolcreatedb and rolcreaterole))::text from pg_roles where rolname = current_user";
 
-/* The address that tenants get; it may be a pooler. No login is needed to see that somebody listens. */
+/* The address that tenants get; it may be a pooler. No login is needed to see whether anything listens there. */
 static void check_tenant_address(struct doctor *doctor, const char *name, const json_t *server)
 {
         const char *host = json_text(server, "tenant_host"), *port = json_text(server, "tenant_port");
@@ -120,11 +121,11 @@ static void check_supabase(struct doctor *doctor)
                            organization);
         else
                 doctor_good(doctor, "supabase", "the access token works");
-        if (base == NULL || strcmp(base, SUPABASE_API) == 0) /* the sandbox has what this machine has */
+        if (base == NULL || strcmp(base, SUPABASE_API) == 0) /* the sandbox runs this machine's version */
                 doctor->newest_server = MAX(doctor->newest_server, SUPABASE_MAJOR);
 }
 
-/* The major version of the pg_dump on the PATH; 0 where there is none. */
+/* The major version of pg_dump on the PATH; 0 if there is none. */
 static int pg_dump_major(void)
 {
         FILE *out = popen("pg_dump --version 2>/dev/null", "re");

@@ -1,4 +1,4 @@
-/* `tenantry events tail`: the history as it comes, straight from Kafka; works while gateway and catalog are away. */
+/* `tenantry events tail`: follows the history directly from Kafka; works while gateway and catalog are down. */
 #include "cli/api.h"
 #include "cli/brokers.h"
 #include "cli/story.h"
@@ -47,7 +47,7 @@ static json_t *headers_of(const rd_kafka_message_t *message)
         return object;
 }
 
-/* The event as it is in Kafka; data that is no JSON stands as a text. */
+/* The event as it is in Kafka; data that is not JSON is shown as text. */
 static void print_raw(const rd_kafka_message_t *message, json_t *data)
 {
         auto_free char *key = message->key ? text_safe_bytes(message->key, message->key_len, false) : NULL;
@@ -86,7 +86,7 @@ static void print_message(struct tail *tail, const rd_kafka_message_t *message)
         tail->left -= tail->left > 0;
 }
 
-/* Where each partition begins for us. The ends are asked for, so that what is produced from now on is not missed. */
+/* Where we start in each partition. The ends are resolved now, so that nothing produced from now on is missed. */
 static int positions(rd_kafka_t *rk, bool from_beginning, rd_kafka_topic_partition_list_t **ret)
 {
         const struct rd_kafka_metadata *metadata;
@@ -118,7 +118,7 @@ static int positions(rd_kafka_t *rk, bool from_beginning, rd_kafka_topic_partiti
         return EXIT_GOOD;
 }
 
-/* librdkafka connects again by itself: losing the brokers is worth a word, not the end. */
+/* librdkafka reconnects automatically: losing the brokers is reported, but not fatal. */
 static void note_error(struct tail *tail, const rd_kafka_message_t *message)
 {
         if (message->err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && !tail->away)
@@ -180,7 +180,7 @@ int run_events(int argc, char **argv)
             (count != NULL && cli_count("--count", count, &tail.left) != EXIT_GOOD))
                 return EXIT_USAGE;
         if (tenant != NULL) {
-                status = api_find_tenant(tenant, &id); /* asks the gateway only where it is no whole id */
+                status = api_find_tenant(tenant, &id); /* queries the gateway only if it is not a complete id */
                 tail.tenant = id.text;
         }
         if (status != EXIT_GOOD)

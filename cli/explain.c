@@ -1,4 +1,4 @@
-/* `tenantry explain`: which event led by which rule to which effect, from a tenant's history. */
+/* `tenantry explain`: which event had which effect, and by which rule, from a tenant's history. */
 #include "cli/api.h"
 #include "cli/story.h"
 #include "cli/terminal.h"
@@ -46,7 +46,7 @@ static json_t *find_cause(json_t *causes, const char *id)
         return cause;
 }
 
-/* The rows that one event caused; all of them where only is NULL. */
+/* The rows that one event caused; all rows if only is NULL. */
 static json_t *rows_of(const json_t *history, const char *only)
 {
         json_t *rows = json_array(), *row;
@@ -71,7 +71,7 @@ static json_t *group_by_cause(const json_t *history)
         return causes;
 }
 
-/* How the operation of a cause ended, where it is one. */
+/* How the operation of a cause ended, if it is one. */
 static void add_operation(json_t *cause)
 {
         const char *id = json_text(cause, "caused_by");
@@ -85,7 +85,7 @@ static void add_operation(json_t *cause)
         api_answer_release(&answer);
 }
 
-/* rows: what is told besides, so that a long detail is not told again. */
+/* rows: what else is shown, so that a long detail is not repeated. */
 static void tell_operation(const json_t *operation, const json_t *rows)
 {
         const char *code = json_text(operation, "code"), *detail = json_text(operation, "detail");

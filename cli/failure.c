@@ -6,7 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-static json_t *failure; /* the first one of this call; NULL once it is printed, or where there is none */
+static json_t *failure; /* the first one of this command; NULL if there is none, or once it is printed */
 static bool failure_told, silent;
 
 static void keep_failure(enum exit_code code, const char *message, const json_t *more)

@@ -1,4 +1,4 @@
-/* Lists that are sorted and watched: the second half of listing.h. */
+/* Sorting and watching lists: the second half of listing.h. */
 #include "cli/api.h"
 #include "cli/listing.h"
 #include "cli/terminal.h"
@@ -40,7 +40,7 @@ static int unknown_field(const struct listing *listing, const char *sort)
         return cli_fail(EXIT_USAGE, "--sort is one of %s, or one of these behind a hyphen, not %s", known.data, sort);
 }
 
-/* What rows are compared by; qsort has no context of its own. */
+/* The sort key; qsort has no context argument. */
 static const char *sort_member;
 static int sort_direction;
 
@@ -50,7 +50,7 @@ static int compare_values(const json_t *a, const json_t *b)
                 return (json_number_value(a) > json_number_value(b)) - (json_number_value(a) < json_number_value(b));
         if (json_is_string(a) && json_is_string(b))
                 return strcmp(json_string_value(a), json_string_value(b));
-        return (a != NULL && !json_is_null(a)) - (b != NULL && !json_is_null(b)); /* what has none comes first */
+        return (a != NULL && !json_is_null(a)) - (b != NULL && !json_is_null(b)); /* rows without it come first */
 }
 
 static int compare_rows(const void *a, const void *b)
@@ -86,11 +86,11 @@ static void cut(json_t *rows, size_t most)
                 json_array_remove(rows, json_array_size(rows) - 1);
 }
 
-/* What the list is shown from, and as it was when it was shown last. */
+/* The list now, and as it was when last shown. */
 struct following {
         const struct listing *listing;
         const struct listing_wish *wish;
-        bool sorted; /* by the gateway */
+        bool sorted; /* sorted by the gateway */
         int (*fetch)(void *context, json_t **ret);
         void *context;
         json_t *shown;
@@ -112,7 +112,7 @@ static int look(const struct following *following, json_t **ret)
         return status;
 }
 
-/* As many rows as the terminal has lines for, over what was there. */
+/* As many rows as fit the terminal, replacing the previous ones. */
 static void draw(const struct listing *listing, json_t *answer)
 {
         json_t *rows = json_object_get(answer, listing->items);
@@ -138,7 +138,7 @@ static bool was_shown(const struct following *following, const json_t *row)
         return false;
 }
 
-/* The rows that are new or other ones. */
+/* The rows that are new or changed. */
 static void print_changes(const struct following *following, const json_t *answer)
 {
         auto_json *news = json_array(), *part = NULL;
@@ -172,7 +172,7 @@ static void show_again(struct following *following, json_t *answer)
         following->shown = TAKE_PTR(whole);
 }
 
-/* Until it is over, a signal comes, or whoever reads us has gone. */
+/* Waits until the time is up, a signal arrives, or our reader is gone. */
 static void pause_for(int64_t ms)
 {
         struct pollfd output = { .fd = STDOUT_FILENO };
@@ -180,7 +180,7 @@ static void pause_for(int64_t ms)
         poll(&output, 1, (int)MIN(ms, INT32_MAX));
 }
 
-/* Says why it fails, but not again and again that a gateway is away which was there. */
+/* Reports failures, but only once that a gateway which had answered is down. */
 static int look_again(struct following *following, json_t **ret)
 {
         int status;
@@ -193,7 +193,7 @@ static int look_again(struct following *following, json_t **ret)
         return status;
 }
 
-/* A gateway that was there is waited for; anything else is the end. */
+/* Waits for a gateway that had answered; any other failure is final. */
 static int follow(struct following *following)
 {
         bool away = false;

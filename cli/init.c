@@ -1,5 +1,5 @@
-/* `tenantry init`: makes or brings up to date what everything else stands on: roles, catalog, topics. The one job with
- * direct access; safe to run again at any time. */
+/* `tenantry init`: creates or updates what everything else depends on: roles, catalog, topics. The only command that
+ * needs direct access; safe to run again at any time. */
 #include "cli/cli.h"
 #include "cli/terminal.h"
 #include "cli/topics.h"
@@ -24,12 +24,12 @@ static const struct {
 #undef SERVICE_LOGIN
 };
 
-/* One run; its callbacks follow each other from top to bottom of this file. */
+/* One run; its callbacks are in order from top to bottom of this file. */
 struct init {
         uv_loop_t loop;
         struct pg_conn *conn;
         struct migration_set *migrations;
-        char *version; /* of the catalog, when it is up to date */
+        char *version; /* of the catalog, once it is up to date */
         int status;
 };
 
@@ -77,7 +77,7 @@ static void roles_made(void *context, const struct pg_rows *rows, const struct e
                 pg_script(init->conn, STATEMENT_TIMEOUT, MIGRATION_LEDGER, ledger_made, init);
 }
 
-/* A login role per service. A password is set where CATALOG_PASSWORD_SERVICE says one, else left as it is. */
+/* A login role per service. Its password is set if CATALOG_PASSWORD_SERVICE is given, otherwise left unchanged. */
 static void make_roles(struct init *init)
 {
         auto_buf sql = { 0 };
@@ -142,7 +142,7 @@ static int init_catalog(const char *directory, char **ret_version)
         return init.status;
 }
 
-/* Complains for what is no whole number from 1. */
+/* Complains unless it is a whole number of 1 or more. */
 static int read_count(int *argc, char **argv, const char *name, int64_t *ret)
 {
         const char *text = cli_option(argc, argv, name);

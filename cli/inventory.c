@@ -1,4 +1,4 @@
-/* `tenantry inventory`: what there is at the providers and in the archive, at a glance. */
+/* `tenantry inventory`: an overview of the databases at the providers and the files in the archive. */
 #include "cli/api.h"
 #include "cli/listing.h"
 #include "common/base/buf.h"
@@ -102,7 +102,7 @@ static bool tell_inventory(const json_t *answer)
         return true;
 }
 
-/* All pages as one answer. */
+/* All pages combined into one answer. */
 static int fetch_inventory(void *context, json_t **ret)
 {
         auto_buf path = { 0 };

@@ -11,7 +11,7 @@
 
 #define TOKEN_LENGTH 40
 
-/* Both stand in files whose fields are parted by blanks, commas and colons. */
+/* Both are stored in files whose fields are separated by blanks, commas and colons. */
 static bool is_plain(const char *name)
 {
         return *name != '\0' && strlen(name) <= 64 &&

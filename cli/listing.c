@@ -1,4 +1,4 @@
-/* Lists and things as every command shows them: see listing.h. */
+/* Shows lists and single objects for all commands: see listing.h. */
 #include "cli/listing.h"
 
 #include "cli/terminal.h"
@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define COLUMN_LIMIT 16
-#define LEAST_WIDTH  8 /* of a column that was cut; below, it had better go */
+#define LEAST_WIDTH  8 /* least width of a shortened column; below it, the column is dropped */
 #define GAP          2
 
 struct table {
@@ -17,7 +17,7 @@ struct table {
         char **cells;
 };
 
-/* What the columns took when a table was shown before. */
+/* The column widths of a table shown earlier. */
 static size_t shown_widths[COLUMN_LIMIT];
 
 const json_t *listing_member(const json_t *row, const char *path)
@@ -91,7 +91,7 @@ static size_t whole_width(const size_t *widths, size_t count)
         return width;
 }
 
-/* The widest column behind the first gives way, then the last one goes, at last the first one is cut. Returns how many
+/* Shortens the widest column after the first, then drops the last one, and finally shortens the first. Returns how many
  * columns are left. */
 static size_t fit(size_t *widths, size_t count, size_t room)
 {

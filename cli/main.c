@@ -1,4 +1,4 @@
-/* The `tenantry` command: finds the subcommand, prints its help, gives its exit code. */
+/* The `tenantry` command: finds the subcommand, prints its help, returns its exit code. */
 #include "cli/cli.h"
 #include "cli/manual.h"
 #include "common/base/config.h"
@@ -32,7 +32,7 @@ void cli_catch_interrupt(void)
         sigaction(SIGTERM, &action, NULL);
 }
 
-/* What a NAME_FILE said, kept for the life of the process. */
+/* The contents of NAME_FILEs, kept for the life of the process. */
 static struct kept {
         struct kept *next;
         char *name, *value;
@@ -53,7 +53,7 @@ const char *cli_setting(const char *name)
         found->name = mem_copy_text(name);
         found->next = kept;
         kept = found;
-        if (config_read(name, &found->value, &err) < 0) { /* before anything is done without it */
+        if (config_read(name, &found->value, &err) < 0) { /* before anything is done without the value */
                 cli_fail(EXIT_USAGE, "%s", err.message);
                 if (cli_json)
                         cli_print_failure(EXIT_USAGE);
@@ -62,7 +62,7 @@ const char *cli_setting(const char *name)
         return found->value;
 }
 
-/* What .run/env has once the demo runs. */
+/* The variables that .run/env sets once the demo is running. */
 static bool demo_exports(const char *name)
 {
         static const char *const names[] = {
@@ -147,7 +147,7 @@ static int help_with(const char *word)
         return EXIT_GOOD;
 }
 
-/* Whether the call asks for help; then it is no command's. */
+/* Whether help is requested; then no command is run. */
 static bool wants_overview(int argc, char **argv)
 {
         bool help = argc >= 2 && strcmp(argv[1], "help") == 0;
@@ -213,7 +213,7 @@ int main(int argc, char **argv)
                 status = run(argc, argv);
         cli_print_failure(status);
         if (cli_interrupted)
-                clearerr(stdout); /* the signal may have cut a write short; that is no failure of ours */
+                clearerr(stdout); /* the signal may have interrupted a write; that is not our failure */
         if (fflush(stdout) != 0 || ferror(stdout))
                 return cli_fail(EXIT_FAILED, "standard output takes no more");
         return status;

@@ -1,4 +1,4 @@
-/* The manual pages' bodies: what stands below usage and summary in `tenantry COMMAND --help`. */
+/* The bodies of the manual pages: what follows usage and summary in `tenantry COMMAND --help`. */
 #pragma once
 
 #define MANUAL_ENVIRONMENT                                                                                             \
@@ -16,13 +16,13 @@
         "Each may be given as NAME_FILE instead: a file that holds the value. `doctor` also reads the services' "      \
         "own.\n"
 
-/* What every command takes. */
+/* Options of every command. */
 #define MANUAL_COMMON                                                                                                  \
         "\nEverywhere:\n"                                                                                              \
         "  -o json, --json     the answer, or the error, as one JSON object; -o yaml as YAML\n"                        \
         "  --help              this page; `tenantry --help` lists the environment\n"
 
-/* What every command that lists or shows takes. */
+/* Options of every command that lists or shows something. */
 #define MANUAL_LISTED                                                                                                  \
         "  -o name             only what other commands take, a line each: for xargs\n"                                \
         "  -o wide             all columns, however wide; without it a table fits the terminal\n"

@@ -1,4 +1,4 @@
-/* One thing done to each of some numbered things: see numbered.h. */
+/* One action on each of several numbered objects: see numbered.h. */
 #include "cli/numbered.h"
 
 #include "cli/api.h"

@@ -1,4 +1,4 @@
-/* A list of the gateway's, fetched page by page: see pages.h. */
+/* A list from the gateway, fetched page by page: see pages.h. */
 #include "cli/pages.h"
 
 #include "cli/api.h"

@@ -25,7 +25,7 @@ PGconn *server_connect(const char *url, const char *name, char **ret_why)
         PGconn *conn;
 
         *ret_why = NULL;
-        if (parsed == NULL) { /* libpq's own words would repeat the URL, password and all */
+        if (parsed == NULL) { /* libpq's own message would repeat the URL, including the password */
                 *ret_why = mem_copy_text("that is no connection URL");
                 return NULL;
         }

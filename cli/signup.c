@@ -1,4 +1,4 @@
-/* `tenantry signup`: asks for a new tenant, and waits for it where that is wanted. */
+/* `tenantry signup`: requests a new tenant, and waits for it if asked to. */
 #include "cli/api.h"
 #include "cli/terminal.h"
 #include "cli/wait.h"
@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What the API calls a field is what the command line calls its option. */
+/* The API's fields and the command line's options have the same names. */
 static const char *const FIELDS[] = { "company", "email", "name", "subdomain", "plan", "region" };
 
 static json_t *read_fields(int *argc, char **argv)
@@ -26,7 +26,7 @@ static json_t *read_fields(int *argc, char **argv)
         return body;
 }
 
-/* A refusal by a rule may say what would do instead: free subdomains. */
+/* A refusal may suggest alternatives: free subdomains. */
 static void print_suggestions(const json_t *operation)
 {
         const json_t *list = json_object_get(json_object_get(operation, "result"), "suggestions"), *each;
@@ -40,7 +40,7 @@ static void print_suggestions(const json_t *operation)
         }
 }
 
-/* Which subdomain it was given: the wanted one, or one made from the company. */
+/* The subdomain it got: the requested one, or one derived from the company. */
 static void add_subdomain(json_t *answer, const char *tenant_id)
 {
         auto_free char *path = mem_printf("/api/tenants/%s", tenant_id);

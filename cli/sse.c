@@ -25,7 +25,7 @@ static const char *value_of(const char *line, const char *field)
         return line + length + 1 + (line[length + 1] == ' ');
 }
 
-/* Ids and retry times are not used by our server; comments (":") are its heartbeat. */
+/* Our server does not use ids and retry times; comments (":") are its heartbeat. */
 static void take_line(struct sse *sse)
 {
         const char *line = sse->line.data ? sse->line.data : "", *value;

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#define LONG_DETAIL 60 /* characters that may stand more than once */
+#define LONG_DETAIL 60 /* characters that may be shown more than once */
 
 struct rule {
         const char *key, *rule;
@@ -145,7 +145,7 @@ static void tell_state(struct buf *out, const json_t *data)
         buf_printf(out, "state %s -> %s", word(data, "from"), word(data, "to"));
         if (json_is_object(reason))
                 add_detail(out, reason);
-        else /* a text, as the first versions had it */
+        else /* a text, as in the first versions */
                 add_words(out, json_text(data, "detail"), json_string_value(reason));
 }
 
@@ -187,7 +187,7 @@ char *story_effect(const char *type, const json_t *data)
                         TELLERS[i].tell(&out, data);
                         return text_safe(out.data);
                 }
-        whole = json_print(data); /* a type of a newer version: as it is */
+        whole = json_print(data); /* a type from a newer version: shown as it is */
         buf_printf(&out, "%s %s", type, whole);
         return text_safe(out.data);
 }
@@ -228,7 +228,7 @@ bool story_tells(const json_t *history, size_t count, const char *code, const ch
         return false;
 }
 
-/* Whether another row tells it: one that ends an activity, or a newer one. */
+/* Whether another row shows it: one that ends an activity, or a newer one. */
 static bool told_elsewhere(const json_t *history, size_t at, const char *code, const char *detail)
 {
         for (size_t i = 0; i < json_array_size(history); i++) {

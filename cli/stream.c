@@ -13,7 +13,7 @@
 
 #define FIRST_PAUSE_MS   200
 #define LONGEST_PAUSE_MS 5000
-#define SILENCE_SECONDS  40L /* the server's heartbeat comes each 15 s */
+#define SILENCE_SECONDS  40L /* the server sends a heartbeat every 15 s */
 #define REFUSAL_LIMIT    65536
 
 struct stream {
@@ -21,7 +21,7 @@ struct stream {
         void *context;
         struct curl_request curl;
         struct sse sse;
-        struct buf refusal; /* the body of an answer that is no stream */
+        struct buf refusal; /* the body of an answer that is not a stream */
         bool open, opened_before;
 };
 
@@ -52,13 +52,13 @@ static size_t bytes_arrived(char *bytes, size_t size, size_t count, void *contex
         return sse_feed(&stream->sse, bytes, size * count) ? size * count : 0;
 }
 
-/* By a signal, or because nobody reads us any more. */
+/* By a signal, or because nobody reads our output any more. */
 static bool is_over(void)
 {
         return cli_interrupted || terminal_reader_gone();
 }
 
-/* libcurl calls this about once a second and after each read; not 0 ends the transfer. */
+/* libcurl calls this about once a second and after each read; a nonzero result ends the transfer. */
 static int turned(void *context, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
 {
         struct stream *stream = context;
@@ -85,7 +85,7 @@ static int prepare(struct stream *stream, const char *path)
         return EXIT_GOOD;
 }
 
-/* One connection, until it ends. answer says what came instead of a stream. */
+/* One connection, until it ends. answer is what came instead of a stream. */
 static int follow_once(struct stream *stream, const char *path, struct api_answer *answer)
 {
         int status = prepare(stream, path);

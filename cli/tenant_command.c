@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* must: nothing is replaced without it, unless the tenant is archived and has nothing. */
+/* must: confirmation is required, unless the tenant is archived and has nothing to replace. */
 static int check_confirmed(const json_t *tenant, const char *confirm, bool must)
 {
         const char *slug = json_text(tenant, "slug");
@@ -30,9 +30,9 @@ static int check_confirmed(const json_t *tenant, const char *confirm, bool must)
                         *given ? given : "empty");
 }
 
-/* An id that nobody knows would wait for ever for its signup, and a deletion that is not confirmed would be refused
- * when nobody looks any more: say so now. With the catalog away we cannot know, and the gateway takes commands all the
- * same. */
+/* A command for an unknown id would wait for ever for its signup, and an unconfirmed deletion would be refused when
+ * nobody is looking any more: report both now. While the catalog is down we cannot know, and the gateway takes commands
+ * anyway. */
 static int check_tenant(const char *tenant_id, const char *confirm, bool must)
 {
         auto_free char *path = mem_printf("/api/tenants/%s", tenant_id);
@@ -59,7 +59,7 @@ static int send_command(const char *name, const char *tenant_id, const json_t *b
         return api_post(path, body, NULL, ret);
 }
 
-/* Where a restore has put what it brought back. */
+/* Where the restored database is. */
 static void tell_restored(const json_t *operation)
 {
         const json_t *restored = json_object_get(json_object_get(operation, "result"), "restored");

@@ -1,4 +1,4 @@
-/* `tenantry tenants`, `tenantry tenant` and `tenantry connection`: what there is. */
+/* `tenantry tenants`, `tenantry tenant` and `tenantry connection`: show tenants. */
 #include "cli/api.h"
 #include "cli/listing.h"
 #include "cli/pages.h"
@@ -133,7 +133,7 @@ int run_tenants(int argc, char **argv)
         return status;
 }
 
-/* The detail, or only its code where the history below tells it. */
+/* The detail, or only its code if the history below shows it. */
 static void show_trouble(const char *name, const json_t *trouble, const json_t *history)
 {
         const char *detail = json_text(trouble, "detail"), *code = json_text(trouble, "code");
@@ -248,7 +248,7 @@ int run_tenant(int argc, char **argv)
         return EXIT_GOOD;
 }
 
-/* A word the shell takes as it is. */
+/* Quotes a word for the shell. */
 static void print_quoted(const char *name, const char *value)
 {
         printf("export %s='", name);

@@ -49,7 +49,8 @@ int terminal_height(void)
         return height >= 4 ? height : 24;
 }
 
-/* Only ends a wait early: whose terminal is not its controlling one (under script, expect) never gets the signal. */
+/* Only ends a wait early: a process whose terminal is not its controlling terminal (under script, expect) never gets
+ * the signal. */
 static void on_resize(int number)
 {
         (void)number;

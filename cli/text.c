@@ -11,9 +11,9 @@
 #include <uniwidth.h>
 
 #define ELLIPSIS "\u2026"
-#define ENCODING "UTF-8" /* of what we write, whatever the locale says */
+#define ENCODING "UTF-8" /* the encoding of our output, whatever the locale says */
 
-/* Control characters, ends of lines and paragraphs, and what changes the direction of writing. */
+/* Control characters, line and paragraph separators, and characters that change the direction of writing. */
 static bool is_harmful(ucs4_t c)
 {
         return uc_is_general_category_withtable(c, UC_CATEGORY_MASK_Cc | UC_CATEGORY_MASK_Zl | UC_CATEGORY_MASK_Zp) ||
@@ -52,7 +52,7 @@ size_t text_width(const char *text)
         return (size_t)MAX(width, 0);
 }
 
-/* What is written over the letter before it goes with that letter. */
+/* A combining character stays with the letter before it. */
 char *text_cut(const char *text, int width)
 {
         const uint8_t *end = (const uint8_t *)text;

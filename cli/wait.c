@@ -13,7 +13,7 @@
 #define FIRST_PAUSE_MS   100
 #define LONGEST_PAUSE_MS 1000
 #define BAR_ERROR_WIDTH  60
-#define UNKNOWN_GRACE_MS SECONDS(30) /* a signup's tenant is known a moment after its 202 */
+#define UNKNOWN_GRACE_MS SECONDS(30) /* a signup's tenant becomes known a moment after its 202 */
 
 struct waiting {
         int64_t started, timeout_ms, pause_ms;
@@ -41,7 +41,7 @@ static void clear_bar(struct waiting *waiting)
         waiting->bar_shown = false;
 }
 
-/* One line on standard error that is drawn over. */
+/* One line on standard error that is redrawn in place. */
 static void show_bar(struct waiting *waiting, const json_t *tenant)
 {
         const json_t *activity = json_object_get(tenant, "activity");
@@ -70,7 +70,8 @@ static void look_at_tenant(struct waiting *waiting, const char *tenant_id)
         api_answer_release(&answer);
 }
 
-/* Asks once. Returns true with *ret_code where there is no use in asking again: refused, or away from the beginning. */
+/* Asks once. Returns true with *ret_code if there is no point in asking again: refused, or unreachable from the
+ * start. */
 static bool ask(struct waiting *waiting, const char *path, struct api_answer *answer, int *ret_code)
 {
         int code = api_send(&(struct api_request){ .method = "GET", .path = path }, answer);
@@ -81,7 +82,7 @@ static bool ask(struct waiting *waiting, const char *path, struct api_answer *an
                 return false;
         }
         if (code == EXIT_AWAY && waiting->answered)
-                return false; /* it was there: it comes back, or our time runs out */
+                return false; /* it had answered: it comes back, or our time runs out */
         clear_bar(waiting);
         api_complain(answer, code);
         return true;
@@ -156,7 +157,7 @@ int wait_operation(const char *operation_id, const char *tenant_id, int64_t time
         }
 }
 
-/* Whether a tenant in this state will not come to the wanted one by itself. */
+/* Whether a tenant in this state will not reach the wanted one by itself. */
 static bool is_dead_end(const char *state, const char *wanted)
 {
         if (strcmp(state, "attention") == 0 || strcmp(state, "deprovisioned") == 0)
@@ -236,7 +237,7 @@ int wait_option(int *argc, char **argv, int64_t *ret_ms)
         return text ? cli_duration("--wait", text, ret_ms) : EXIT_GOOD;
 }
 
-/* The same lines in the same order for a tenant and for an operation; what one of them has not is left out. */
+/* The same lines in the same order for a tenant and for an operation; values that one of them lacks are left out. */
 static void show_seen(const json_t *seen)
 {
         print_pair("tenant", json_text(seen, "tenant_id"));

@@ -1,5 +1,5 @@
-/* `tenantry watch`: tenants as they change. On a terminal a live board with progress bars, elsewhere a line a change.
- */
+/* `tenantry watch`: follows tenants as they change. On a terminal a live board with progress bars, elsewhere one line
+ * per change. */
 #include "cli/api.h"
 #include "cli/stream.h"
 #include "cli/terminal.h"
@@ -14,13 +14,13 @@
 #define DRAW_INTERVAL_MS 50
 #define NAME_WIDTH       24
 #define LEAST_NAME_WIDTH 16
-#define FULL_WIDTH       90 /* from here on bars have all their width */
-#define SMALL_WIDTH      60 /* below, there is none */
+#define FULL_WIDTH       90 /* from this width on, bars have their full length */
+#define SMALL_WIDTH      60 /* below it, there are no bars */
 
 struct watched {
         char id[ID_LENGTH + 1];
         json_t *snapshot;
-        int64_t version, changed_at; /* ours: the order on the board */
+        int64_t version, changed_at; /* our own: the order on the board */
         UT_hash_handle hh;
 };
 
@@ -31,7 +31,7 @@ struct watch {
         int64_t drawn_at, changes;
 };
 
-/* "ready", or what it is doing; on the board the step comes first, for what follows may be cut, and the bar has the
+/* "ready", or what it is doing; on the board the step comes first, since the rest may be cut off, and the bar shows the
  * percentage. */
 static char *describe(const struct watch *watch, const json_t *snapshot)
 {
@@ -71,7 +71,7 @@ static void print_line(const struct watch *watch, const json_t *snapshot)
         fflush(stdout);
 }
 
-/* On a narrow terminal the bar gives way first, then the name: what the tenant is doing is what is watched. */
+/* On a narrow terminal the bar is shortened first, then the name: what the tenant is doing matters most. */
 static int bar_width(int width)
 {
         return width >= FULL_WIDTH ? PROGRESS_BAR_WIDTH : width >= SMALL_WIDTH ? PROGRESS_BAR_WIDTH / 2 : 0;
@@ -128,7 +128,7 @@ static void draw_head(const struct watch *watch, int width)
         draw_line(width, text);
 }
 
-/* As many as there is room for; the last line says how many more there are. Returns the lines it took. */
+/* As many as there is room for; the last line says how many more there are. Returns the number of lines used. */
 static int draw_tenants(const struct watch *watch, int width, int room)
 {
         int count = (int)HASH_COUNT(watch->tenants), shown = count <= room ? count : room - 1, line = 0;
@@ -157,7 +157,7 @@ static void draw(struct watch *watch)
         watch->dirty = false;
 }
 
-/* The terminal has broken its lines anew: nobody knows where ours are. */
+/* The terminal has rewrapped its lines: we no longer know where ours are. */
 static void begin_anew(struct watch *watch)
 {
         fputs("\033[H\033[2J", stdout);

@@ -1,4 +1,4 @@
-/* The words of a call: options taken out of argv, and their values read. */
+/* Parses the command line: removes options from argv, and reads their values. */
 #include "cli/cli.h"
 #include "common/base/config.h"
 #include "common/base/memory.h"
@@ -12,7 +12,7 @@ static void remove_word(int *argc, char **argv, int at, int count)
         *argc -= count;
 }
 
-/* What follows --name in a word: "" or "=VALUE"; NULL where the word is another one. */
+/* What follows --name in a word: "" or "=VALUE"; NULL if it is another word. */
 static const char *after_name(const char *word, const char *name)
 {
         size_t length = strlen(name);
@@ -77,7 +77,7 @@ static int set_output(const char *format)
         return cli_fail(EXIT_USAGE, "-o is json, yaml, name, wide or text, not %s (see: tenantry --help)", format);
 }
 
-/* What follows -o or --output in a word: "" or its value; NULL where the word is another one. */
+/* What follows -o or --output in a word: "" or its value; NULL if it is another word. */
 static const char *after_output(const char *word)
 {
         if (strncmp(word, "-o", 2) == 0 && (word[2] == '\0' || word[2] == '='))
@@ -109,8 +109,7 @@ int cli_take_output(int *argc, char **argv)
         return status;
 }
 
-/* Whether a command's arguments have this --option with a value: "--reason TEXT", yet neither "--all]" nor "--wait[=".
- */
+/* Whether a command's arguments have this --option with a value: "--reason TEXT", but not "--all]" or "--wait[=". */
 static bool takes_value(const char *arguments, const char *option)
 {
         size_t length = strlen(option);
@@ -121,7 +120,7 @@ static bool takes_value(const char *arguments, const char *option)
         return false;
 }
 
-/* "--colour" or "-c", without what may follow it: not a name that a file or a tenant could have. */
+/* "--colour" or "-c", without what may follow: not a possible name of a file or a tenant. */
 static bool is_option(const char *word)
 {
         return word[0] == '-' && (word[1] == '-' || (word[1] != '\0' && word[2] == '\0')) && word[1] != '\0';

@@ -1,5 +1,4 @@
-/* Answers as YAML: see yaml.h. Texts that YAML could take for something else stand in JSON's quotes, which YAML reads.
- */
+/* Answers as YAML: see yaml.h. Strings that YAML could misread are written with JSON quoting, which YAML accepts. */
 #include "cli/yaml.h"
 
 #include <ctype.h>
@@ -66,7 +65,7 @@ static void print_key(const char *key, FILE *out)
         putc(':', out);
 }
 
-/* indented: the first line stands behind a "- " already. Answers are no deeper than JSON's own parser lets them be. */
+/* indented: the first line already follows a "- ". Answers are no deeper than the JSON parser allows. */
 static void print_tree(const json_t *value, int depth, bool indented, FILE *out)
 {
         const char *key;
