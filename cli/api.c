@@ -132,7 +132,7 @@ int api_complain(const struct api_answer *answer, int code)
         members = error_members(answer);
         if (answer->status == 0)
                 return cli_fail_with(code, members,
-                                     "the gateway at %s cannot be reached: %s; does it run, is TENANTRY_URL right?",
+                                     "the gateway at %s cannot be reached: %s; is it running, is TENANTRY_URL right?",
                                      url, answer->away);
         if (json_text(answer->body, "detail") == NULL)
                 return cli_fail_with(code, members,
@@ -213,7 +213,8 @@ static int take_id(const struct kind *kind, const json_t *answer, const char *wo
         const char *id = json_text(json_array_get(rows, 0), kind->id);
 
         if (json_array_size(rows) > 1)
-                return cli_fail(EXIT_USAGE, "several %ss have ids that begin with %s: give more of it (%s, %s, ...)",
+                return cli_fail(EXIT_USAGE,
+                                "several %ss have ids that begin with %s: give more characters (%s, %s, ...)",
                                 kind->what, word, id, json_text(json_array_get(rows, 1), kind->id));
         if (id == NULL || !id_is_valid(id))
                 return EXIT_NOT_FOUND;
@@ -245,7 +246,7 @@ static int find_tenant(char *word, struct id *ret)
         int code;
 
         if (*word == '\0') /* an empty filter would match any tenant */
-                return cli_fail(EXIT_USAGE, "a tenant is named by its id or its subdomain, not by an empty word");
+                return cli_fail(EXIT_USAGE, "a tenant is identified by its id or its subdomain, not by an empty word");
         cli_lower_case(word);
         if (id_is_valid(word)) {
                 memcpy(ret->text, word, sizeof(ret->text));
@@ -262,7 +263,7 @@ int api_find_tenant(const char *word, struct id *ret)
 
         if (code == EXIT_NOT_FOUND)
                 return cli_fail(code, "there is no tenant with the subdomain %s%s (see: %s)", shown,
-                                may_begin_id(small) ? ", nor one whose id begins so" : "", TENANT.list);
+                                may_begin_id(small) ? ", nor one whose id begins with that" : "", TENANT.list);
         return code;
 }
 

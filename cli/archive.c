@@ -21,10 +21,10 @@ static int read_through(struct sealed_reader *reader, FILE *out, int64_t *ret_pl
         while ((length = sealed_reader_next(reader, &bytes, &err)) > 0) {
                 *ret_plain += length;
                 if (out != NULL && fwrite(bytes, 1, (size_t)length, out) != (size_t)length)
-                        return cli_fail(EXIT_FAILED, "standard output takes no more: %s", strerror(errno));
+                        return cli_fail(EXIT_FAILED, "cannot write to standard output: %s", strerror(errno));
         }
         if (length < 0)
-                return cli_fail(EXIT_FAILED, "%s; what came before is not the whole dump", err.message);
+                return cli_fail(EXIT_FAILED, "%s; the output so far is not the complete dump", err.message);
         return EXIT_GOOD;
 }
 
@@ -38,7 +38,7 @@ static void report(struct sealed_reader *reader, int64_t plain)
         if (cli_json)
                 print_json(whole);
         else
-                printf("sound: %lld bytes, dump of %lld bytes, SHA-256 %s\n", (long long)sealed_reader_bytes(reader),
+                printf("intact: %lld bytes, dump of %lld bytes, SHA-256 %s\n", (long long)sealed_reader_bytes(reader),
                        (long long)plain, checksum);
 }
 
@@ -82,12 +82,12 @@ static int restore(int argc, char **argv, bool only_check)
         if (wait_option(&argc, argv, &wait_ms) != EXIT_GOOD)
                 return EXIT_USAGE;
         if (argc != 3)
-                return cli_usage("archive", only_check ? "say whose backup: `archive check TENANT --restore`"
-                                                       : "say whose backup: `archive restore TENANT`");
+                return cli_usage("archive", only_check ? "name the tenant: `archive check TENANT --restore`"
+                                                       : "name the tenant: `archive restore TENANT`");
         if (confirm != NULL && (beside || only_check))
-                return cli_usage("archive", "--confirm is for what replaces the tenant's database");
+                return cli_usage("archive", "--confirm is only for replacing the tenant's database");
         if (beside && only_check)
-                return cli_usage("archive", "a check leaves nothing beside: say `archive restore TENANT --beside`");
+                return cli_usage("archive", "a check keeps no copy: use `archive restore TENANT --beside`");
         if (backup != NULL && strrchr(backup, '/') != NULL)
                 backup = strrchr(backup, '/') + 1;
         json_set_text(body, "mode", only_check ? "check" : beside ? "beside" : "in_place");
@@ -113,7 +113,7 @@ int run_archive(int argc, char **argv)
         if (argc != 3)
                 return cli_usage(
                         "archive",
-                        "say `archive cat FILE` or `archive check FILE`; for a tenant of that name give its id");
+                        "use `archive cat FILE` or `archive check FILE`; for a tenant of that name give its id");
         keys = cli_environment("CONTROL_KEYS");
         if (keys == NULL)
                 return EXIT_USAGE;

@@ -238,6 +238,6 @@ int run_completion(int argc, char **argv)
         else if (strcmp(argv[1], "fish") == 0)
                 print_fish();
         else
-                return cli_usage("completion", "say `completion bash`, `completion zsh` or `completion fish`");
+                return cli_usage("completion", "use `completion bash`, `completion zsh` or `completion fish`");
         return EXIT_GOOD;
 }

@@ -30,7 +30,7 @@ int curl_request_init(struct curl_request *request, const char *base, const char
 
         *request = (struct curl_request){ 0 };
         if (token != NULL && !token_is_plain(token))
-                return cli_fail(EXIT_USAGE, "the token has characters that no token has: set TENANTRY_TOKEN anew");
+                return cli_fail(EXIT_USAGE, "the token has invalid characters: set TENANTRY_TOKEN again");
         while (length > 0 && base[length - 1] == '/')
                 length--;
         url = mem_printf("%.*s%s", (int)length, base, path);

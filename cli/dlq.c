@@ -153,5 +153,5 @@ int run_dlq(int argc, char **argv)
                 return numbered_act(&REPLAY, argc, argv);
         if (argc >= 2 && strcmp(argv[1], "drop") == 0)
                 return drop_letters(argc, argv);
-        return cli_usage("dlq", "say `dlq list`, `dlq show ID`, `dlq replay ID` or `dlq drop ID --confirm CODE`");
+        return cli_usage("dlq", "use `dlq list`, `dlq show ID`, `dlq replay ID` or `dlq drop ID --confirm CODE`");
 }

@@ -98,7 +98,7 @@ static void check_configuration(struct doctor *doctor)
         check_ring(doctor, "CONTROL_KEYS");
         check_ring(doctor, "APP_KEYS");
         if (archive != NULL && access(archive, W_OK | X_OK) != 0)
-                doctor_bad(doctor, "archive", "make it, and let the provisioner's user write there",
+                doctor_bad(doctor, "archive", "create it, and let the provisioner's user write there",
                            "ARCHIVE_DIRECTORY %s cannot be written", archive);
         else if (archive != NULL)
                 doctor_good(doctor, "archive", "ARCHIVE_DIRECTORY can be written");
@@ -117,9 +117,9 @@ static void check_gateway(struct doctor *doctor)
         if (code == EXIT_GOOD && json_is_array(json_object_get(answer.body, "tenants")))
                 doctor_good(doctor, "gateway", "answers, and the token may read");
         else if (answer.status == 0)
-                doctor_bad(doctor, "gateway", "start it, or mend TENANTRY_URL", "%s", answer.away);
+                doctor_bad(doctor, "gateway", "start it, or correct TENANTRY_URL", "%s", answer.away);
         else if (answer.status == 401)
-                doctor_bad(doctor, "gateway", "mend TENANTRY_TOKEN, or put its line into the TOKENS file",
+                doctor_bad(doctor, "gateway", "correct TENANTRY_TOKEN, or put its line into the TOKENS file",
                            "does not know the token");
         else if (answer.status == 403)
                 doctor_bad(doctor, "gateway", "use one with the scope read or admin", "the token may not read");
@@ -141,7 +141,7 @@ static void check_ops(struct doctor *doctor, const char *base)
         if (status == 200)
                 doctor_good(doctor, "service", "%s is ready", base);
         else if (status == 0)
-                doctor_bad(doctor, "service", "start it, or mend TENANTRY_OPS_URL", "%s: %s", base, away);
+                doctor_bad(doctor, "service", "start it, or correct TENANTRY_OPS_URL", "%s: %s", base, away);
         else
                 doctor_bad(doctor, "service", "look at its log", "%s is not ready: %s", base,
                            detail ? detail : "no reason given");
@@ -153,7 +153,8 @@ static void check_services(struct doctor *doctor)
         char *rest = list, *base;
 
         if (list == NULL)
-                doctor_skip(doctor, "service", "TENANTRY_OPS_URL (http://host:ops-port, with commas) is not set");
+                doctor_skip(doctor, "service",
+                            "TENANTRY_OPS_URL (http://host:ops-port, separated by commas) is not set");
         while (rest != NULL && (base = strsep(&rest, ",")) != NULL) {
                 size_t length = strlen(base);
 
@@ -169,7 +170,7 @@ static void check_topic(struct doctor *doctor, const struct rd_kafka_metadata_to
         if (topic->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
                 doctor_bad(doctor, "topics", "run: tenantry init", "%s is missing", topic->topic);
         else if (topic->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
-                doctor_bad(doctor, "topics", "allow it Describe, or use the provisioner's login",
+                doctor_bad(doctor, "topics", "grant it Describe, or use the provisioner's login",
                            "this login may not see %s", topic->topic);
         else if (topic->err != RD_KAFKA_RESP_ERR_NO_ERROR)
                 doctor_bad(doctor, "topics", "look at the brokers", "%s: %s", topic->topic,
@@ -187,7 +188,7 @@ static void check_topics(struct doctor *doctor, rd_kafka_t *rk)
         int bad = doctor->bad;
 
         if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
-                doctor_bad(doctor, "kafka", "try again", "does not tell of its topics: %s", rd_kafka_err2str(code));
+                doctor_bad(doctor, "kafka", "try again", "does not list its topics: %s", rd_kafka_err2str(code));
                 return;
         }
         doctor_good(doctor, "kafka", "%d broker%s", metadata->broker_cnt, metadata->broker_cnt == 1 ? "" : "s");
@@ -203,15 +204,15 @@ static const char *advice_for(const struct err *err)
         static const struct {
                 const char *code, *advice;
         } known[] = {
-                { "kafka_login", "mend sasl.mechanisms, sasl.username and sasl.password in KAFKA_PROPERTIES" },
-                { "kafka_tls", "mend security.protocol and ssl.ca.location in KAFKA_PROPERTIES" },
-                { "kafka_name", "mend KAFKA_BROKERS, or the name server" },
+                { "kafka_login", "correct sasl.mechanisms, sasl.username and sasl.password in KAFKA_PROPERTIES" },
+                { "kafka_tls", "correct security.protocol and ssl.ca.location in KAFKA_PROPERTIES" },
+                { "kafka_name", "correct KAFKA_BROKERS, or the name server" },
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(known); i++)
                 if (strcmp(known[i].code, err->code) == 0)
                         return known[i].advice;
-        return "start the brokers, or mend KAFKA_BROKERS and security.protocol in KAFKA_PROPERTIES";
+        return "start the brokers, or correct KAFKA_BROKERS and security.protocol in KAFKA_PROPERTIES";
 }
 
 static void check_kafka(struct doctor *doctor)

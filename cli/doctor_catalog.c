@@ -74,12 +74,12 @@ static void check_version(struct doctor *doctor, PGconn *conn)
 
         if (applied == NULL || *applied == '\0')
                 doctor_bad(doctor, "catalog schema", "run: tenantry init",
-                           "the catalog is not made, or this login may not see it");
+                           "the catalog does not exist, or this login may not see it");
         else if (newest != NULL && strcmp(applied, newest) < 0)
-                doctor_bad(doctor, "catalog schema", "run: tenantry init", "version %s, the files have %s", applied,
+                doctor_bad(doctor, "catalog schema", "run: tenantry init", "version %s, but the files have %s", applied,
                            newest);
         else
-                doctor_good(doctor, "catalog schema", "version %s%s", applied, newest ? ", as the files" : "");
+                doctor_good(doctor, "catalog schema", "version %s%s", applied, newest ? ", like the files" : "");
 }
 
 static void check_roles(struct doctor *doctor, PGconn *conn)
@@ -87,7 +87,7 @@ static void check_roles(struct doctor *doctor, PGconn *conn)
         auto_free char *wrong = server_ask(conn, SQL_ROLES);
 
         if (wrong == NULL)
-                doctor_bad(doctor, "roles", "use a login that may read pg_roles", "cannot be asked for");
+                doctor_bad(doctor, "roles", "use a login that may read pg_roles", "cannot be queried");
         else if (*wrong != '\0')
                 doctor_bad(doctor, "roles", "run: tenantry init", "missing, or may not log in or connect: %s", wrong);
         else
@@ -106,7 +106,7 @@ void doctor_check_catalog(struct doctor *doctor)
                 return;
         conn = server_connect(url, DOCTOR_NAME, &why);
         if (conn == NULL) {
-                doctor_bad(doctor, "catalog", "start PostgreSQL, or mend the URL", "%s: %s",
+                doctor_bad(doctor, "catalog", "start PostgreSQL, or correct the URL", "%s: %s",
                            admin ? "CATALOG_ADMIN_URL" : "CATALOG_DATABASE_URL", why);
                 return;
         }

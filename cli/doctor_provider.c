@@ -25,15 +25,15 @@ static void check_tenant_address(struct doctor *doctor, const char *name, const 
         PGPing ping;
 
         if (host == NULL || port == NULL) {
-                doctor_bad(doctor, "server", "give both as texts", "%s has no tenant_host or no tenant_port", name);
+                doctor_bad(doctor, "server", "give both as strings", "%s has no tenant_host or no tenant_port", name);
                 return;
         }
         ping = PQpingParams(names, values, 0);
         if (ping == PQPING_OK || ping == PQPING_REJECT)
                 doctor_good(doctor, "server", "%s: tenants reach %s:%s", name, host, port);
         else
-                doctor_bad(doctor, "server", "mend tenant_host and tenant_port in TENANT_SERVERS",
-                           "%s: nobody answers at %s:%s", name, host, port);
+                doctor_bad(doctor, "server", "correct tenant_host and tenant_port in TENANT_SERVERS",
+                           "%s: nothing answers at %s:%s", name, host, port);
 }
 
 static void check_server(struct doctor *doctor, const json_t *server)
@@ -43,20 +43,20 @@ static void check_server(struct doctor *doctor, const json_t *server)
         PGconn *conn;
 
         if (name == NULL || url == NULL) {
-                doctor_bad(doctor, "server", "mend TENANT_SERVERS", "a server has no name or no admin_url");
+                doctor_bad(doctor, "server", "correct TENANT_SERVERS", "a server has no name or no admin_url");
                 return;
         }
         conn = server_connect(url, DOCTOR_NAME, &why);
         if (conn == NULL) {
-                doctor_bad(doctor, "server", "start it, or mend admin_url in TENANT_SERVERS", "%s: %s", name, why);
+                doctor_bad(doctor, "server", "start it, or correct admin_url in TENANT_SERVERS", "%s: %s", name, why);
                 return;
         }
         rights = server_ask(conn, SQL_RIGHTS);
         if (rights == NULL || strcmp(rights, "true") != 0)
                 doctor_bad(doctor, "server", "alter role ... createdb createrole",
-                           "%s: its login may not make databases and roles", name);
+                           "%s: its login may not create databases and roles", name);
         else
-                doctor_good(doctor, "server", "%s: PostgreSQL %d, may make databases and roles", name,
+                doctor_good(doctor, "server", "%s: PostgreSQL %d, may create databases and roles", name,
                             PQserverVersion(conn) / 10000);
         doctor->newest_server = MAX(doctor->newest_server, PQserverVersion(conn) / 10000);
         PQfinish(conn);
@@ -109,7 +109,7 @@ static void check_supabase(struct doctor *doctor)
         }
         status = api_probe(url, token, &body, &away);
         if (status == 0)
-                doctor_bad(doctor, "supabase", "mend SUPABASE_API_URL or the network", "%s", away);
+                doctor_bad(doctor, "supabase", "correct SUPABASE_API_URL or the network", "%s", away);
         else if (status == 401 || status == 403)
                 doctor_bad(doctor, "supabase", "make a new token in the Supabase dashboard, Account, Access Tokens",
                            "the access token is refused (%ld)", status);
@@ -117,8 +117,8 @@ static void check_supabase(struct doctor *doctor)
                 doctor_bad(doctor, "supabase", "try again; see status.supabase.com", "the Management API answers %ld",
                            status);
         else if (organization != NULL && !has_organization(body, organization))
-                doctor_bad(doctor, "supabase", "mend SUPABASE_ORGANIZATION", "the token does not see organization %s",
-                           organization);
+                doctor_bad(doctor, "supabase", "correct SUPABASE_ORGANIZATION",
+                           "the token does not see organization %s", organization);
         else
                 doctor_good(doctor, "supabase", "the access token works");
         if (base == NULL || strcmp(base, SUPABASE_API) == 0) /* the sandbox runs this machine's version */

@@ -103,7 +103,7 @@ static int positions(rd_kafka_t *rk, bool from_beginning, rd_kafka_topic_partiti
         count = MIN(metadata->topics[0].partition_cnt, PARTITION_LIMIT);
         rd_kafka_metadata_destroy(metadata);
         if (code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
-                return cli_fail(EXIT_REFUSED, "Kafka does not let us read " TOPIC ": %s", rd_kafka_err2str(code));
+                return cli_fail(EXIT_REFUSED, "Kafka does not allow us to read " TOPIC ": %s", rd_kafka_err2str(code));
         if (count == 0)
                 return cli_fail(EXIT_NOT_FOUND, "there is no topic " TOPIC ": run `tenantry init`");
         *ret = rd_kafka_topic_partition_list_new(count);
@@ -122,7 +122,7 @@ static int positions(rd_kafka_t *rk, bool from_beginning, rd_kafka_topic_partiti
 static void note_error(struct tail *tail, const rd_kafka_message_t *message)
 {
         if (message->err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && !tail->away)
-                fputs("tenantry: Kafka is away; waiting for it\n", stderr);
+                fputs("tenantry: Kafka is down; waiting for it\n", stderr);
         tail->away = true;
 }
 
@@ -175,7 +175,7 @@ int run_events(int argc, char **argv)
         int status = EXIT_GOOD;
 
         if (argc < 2 || strcmp(argv[1], "tail") != 0)
-                return cli_usage("events", "say `events tail`");
+                return cli_usage("events", "use `events tail`");
         if (cli_expect(argc, argv, 1) != EXIT_GOOD ||
             (count != NULL && cli_count("--count", count, &tail.left) != EXIT_GOOD))
                 return EXIT_USAGE;

@@ -162,7 +162,7 @@ static int tell_lone_operation(const json_t *operation)
         print_pair("operation", json_text(operation, "operation_id"));
         tell_operation(operation, NULL);
         if (strcmp(state, "accepted") == 0)
-                puts("  Kafka has it; no service has taken it up yet (see: tenantry doctor)");
+                puts("  Kafka has it; no service has processed it yet (see: tenantry doctor)");
         return EXIT_GOOD;
 }
 

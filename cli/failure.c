@@ -82,7 +82,7 @@ void cli_print_failure(int code)
         if (!cli_json || code == EXIT_GOOD || failure_told)
                 return;
         if (failure == NULL)
-                keep_failure((enum exit_code)code, "it did not work", NULL);
+                keep_failure((enum exit_code)code, "it failed", NULL);
         json_object_set_new(failure, "exit_code", json_integer(code));
         whole = json_pack("{s:o}", "error", TAKE_PTR(failure));
         print_json_line(whole);

@@ -37,7 +37,8 @@ static int unknown_field(const struct listing *listing, const char *sort)
         for (const struct column *column = listing->columns; column->heading != NULL; column++)
                 if (column->member != NULL)
                         buf_printf(&known, "%s%s", known.length ? ", " : "", column->member);
-        return cli_fail(EXIT_USAGE, "--sort is one of %s, or one of these behind a hyphen, not %s", known.data, sort);
+        return cli_fail(EXIT_USAGE, "--sort is one of %s, optionally with a hyphen before it, not %s", known.data,
+                        sort);
 }
 
 /* The sort key; qsort has no context argument. */
@@ -210,7 +211,7 @@ static int follow(struct following *following)
                 if (status == EXIT_GOOD)
                         show_again(following, answer);
                 else if (!away)
-                        fputs("tenantry: the gateway is away; waiting for it\n", stderr);
+                        fputs("tenantry: the gateway is down; waiting for it\n", stderr);
                 away = status == EXIT_AWAY;
                 pause_for(following->wish->watch_ms);
         }

@@ -60,7 +60,7 @@ static void ledger_made(void *context, const struct pg_rows *rows, const struct 
 
         (void)rows;
         if (err != NULL) {
-                stop(init, cli_fail(EXIT_FAILED, "the catalog's ledger could not be made: %s", err->message));
+                stop(init, cli_fail(EXIT_FAILED, "the catalog's ledger could not be created: %s", err->message));
                 return;
         }
         migration_apply(init->conn, init->migrations, &options, catalog_migrated, init);
@@ -72,7 +72,7 @@ static void roles_made(void *context, const struct pg_rows *rows, const struct e
 
         (void)rows;
         if (err != NULL)
-                stop(init, cli_fail(EXIT_FAILED, "the services' roles could not be made: %s", err->message));
+                stop(init, cli_fail(EXIT_FAILED, "the services' roles could not be created: %s", err->message));
         else
                 pg_script(init->conn, STATEMENT_TIMEOUT, MIGRATION_LEDGER, ledger_made, init);
 }

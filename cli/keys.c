@@ -63,7 +63,7 @@ static int new_token(int argc, char **argv)
         if (name == NULL || scopes == NULL)
                 return cli_usage("keys", "a token needs --name NAME and --scopes SCOPE,SCOPE");
         if (!is_plain(name) || !are_scopes(scopes))
-                return cli_usage("keys", "--name is one plain word, --scopes are of signup, read, app, admin");
+                return cli_usage("keys", "--name must be one plain word, --scopes a list of signup, read, app, admin");
         crypto_sha256(token, strlen(token), &digest);
         hash = crypto_hex(digest.bytes, sizeof(digest.bytes));
         if (cli_json)
@@ -79,5 +79,5 @@ int run_keys(int argc, char **argv)
                 return new_key(argc, argv);
         if (argc >= 2 && strcmp(argv[1], "token") == 0)
                 return new_token(argc, argv);
-        return cli_usage("keys", "say `keys new` or `keys token`");
+        return cli_usage("keys", "use `keys new` or `keys token`");
 }

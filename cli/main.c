@@ -96,7 +96,7 @@ static void print_overview(FILE *out)
         for (const struct command *c = COMMANDS; c->name != NULL; c++)
                 fprintf(out, "  %-13s %s\n", c->name, c->summary);
         fputs(MANUAL_ENVIRONMENT MANUAL_EXIT_CODES
-              "\n`tenantry COMMAND --help` tells more, with examples. `-o json` and `-o yaml` "
+              "\n`tenantry COMMAND --help` shows more, with examples. `-o json` and `-o yaml` "
               "give every command's answer for machines.\n",
               out);
 }
@@ -176,7 +176,7 @@ static int run_command(int argc, char **argv)
                 return EXIT_GOOD;
         }
         if (!command->listed && (cli_output == OUTPUT_NAME || cli_output == OUTPUT_WIDE))
-                return cli_fail(EXIT_USAGE, "%s knows -o json and -o yaml only (see: tenantry %s --help)",
+                return cli_fail(EXIT_USAGE, "%s supports only -o json and -o yaml (see: tenantry %s --help)",
                                 command->name, command->name);
         status = cli_check_options(command, argc, argv);
         return status == EXIT_GOOD ? command->run(argc, argv) : status;
@@ -189,7 +189,7 @@ static int run(int argc, char **argv)
         if (config_load(NULL, NULL, 0, &err) < 0) /* TENANTRY_ENV_FILE */
                 return cli_fail(EXIT_USAGE, "%s", err.message);
         if (argc < 2 && cli_json)
-                return cli_fail(EXIT_USAGE, "say a command (see: tenantry --help)");
+                return cli_fail(EXIT_USAGE, "a command is missing (see: tenantry --help)");
         if (wants_overview(argc, argv)) {
                 print_overview(argc < 2 ? stderr : stdout);
                 return argc < 2 ? EXIT_USAGE : EXIT_GOOD;
@@ -215,6 +215,6 @@ int main(int argc, char **argv)
         if (cli_interrupted)
                 clearerr(stdout); /* the signal may have interrupted a write; that is not our failure */
         if (fflush(stdout) != 0 || ferror(stdout))
-                return cli_fail(EXIT_FAILED, "standard output takes no more");
+                return cli_fail(EXIT_FAILED, "cannot write to standard output");
         return status;
 }

@@ -37,7 +37,7 @@ int numbered_act(const struct numbered_action *action, int argc, char **argv)
 {
         auto_json *results = json_array(), *whole = NULL;
         auto_free char *complaint =
-                mem_printf("which %s? say `%s %s ID [ID...]`", action->what, action->command, action->verb);
+                mem_printf("which %s? use `%s %s ID [ID...]`", action->what, action->command, action->verb);
         int worst = argc < 3 ? cli_usage(action->command, complaint) : EXIT_GOOD;
 
         for (int i = 2; i < argc; i++) {

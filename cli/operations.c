@@ -125,5 +125,5 @@ int run_operation(int argc, char **argv)
                 return list_operations(argc, argv);
         if (argc >= 2 && strcmp(argv[1], "show") == 0)
                 return show_operation(argc, argv);
-        return cli_usage("operation", "say `operation list` or `operation show ID`");
+        return cli_usage("operation", "use `operation list` or `operation show ID`");
 }

@@ -26,7 +26,7 @@ PGconn *server_connect(const char *url, const char *name, char **ret_why)
 
         *ret_why = NULL;
         if (parsed == NULL) { /* libpq's own message would repeat the URL, including the password */
-                *ret_why = mem_copy_text("that is no connection URL");
+                *ret_why = mem_copy_text("that is not a connection URL");
                 return NULL;
         }
         PQconninfoFree(parsed);

@@ -16,12 +16,12 @@ struct rule {
 
 static const struct rule ACTIVITY_RULES[] = {
         { "provision", "its state is requested, and nobody else is at work on it" },
-        { "deprovision", "its lifecycle is wanted gone" },
-        { "archive", "its lifecycle is wanted archived" },
-        { "access", "the access wanted differs from the access applied" },
+        { "deprovision", "its wanted lifecycle is gone" },
+        { "archive", "its wanted lifecycle is archived" },
+        { "access", "the wanted access differs from the applied access" },
         { "rotate", "fewer rotations are applied than wanted" },
-        { "retire", "the old login's overlap is over" },
-        { "verify", "its server went on in another life: what it should have is looked for" },
+        { "retire", "the old login's overlap has ended" },
+        { "verify", "its server failed over or was restored: the tenant is checked against the catalog" },
         { "backup", "fewer backups are done than wanted" },
         { "restore", "fewer restores are done than wanted" },
         { "invite", "fewer invitations are sent than wanted" },
@@ -38,16 +38,16 @@ static const struct rule COMMAND_RULES[] = {
         { "restore", "the backup is known; in place, confirm names the subdomain: one more restore is wanted" },
         { "resend_invite", "one more invitation is wanted" },
         { "invite_link", "one more sign-in link is wanted" },
-        { "retry", "what blocked it is lifted; provisioning starts anew or goes on after its point of no return" },
+        { "retry", "the block is lifted; provisioning starts over, or continues if past its point of no return" },
 };
 
 static const struct rule STATE_RULES[] = {
         { "provisioning", "its provisioning has begun, or its database is back and is being opened" },
-        { "ready", "what it waited for is settled: what is wanted is compared anew" },
-        { "attention", "it cannot go on by itself: it waits for retry or deprovision" },
+        { "ready", "what it waited for is settled: wanted and actual states are compared again" },
+        { "attention", "it cannot continue by itself: it waits for retry or deprovision" },
         { "archived", "the archive is listed and checksummed, the database dropped" },
         { "deprovisioned", "database, logins and secrets are deleted; the name stays reserved for 90 days" },
-        { "requested", "what was made is undone; it begins again in the next generation" },
+        { "requested", "its provisioning was undone; it starts over in the next generation" },
 };
 
 static const char *word(const json_t *data, const char *name)
@@ -79,7 +79,7 @@ const char *story_rule(const char *type, const json_t *data)
         if (strcmp(type, "tenant.state.changed.v1") == 0)
                 return find_rule(STATE_RULES, ARRAY_SIZE(STATE_RULES), json_text(data, "to"));
         if (strcmp(type, "tenant.activity.delayed.v1") == 0)
-                return "what may pass is tried again, later each time";
+                return "a transient error is retried, later each time";
         if (strcmp(type, "tenant.activity.progressed.v1") == 0 && strcmp(word(data, "status"), "undoing") == 0)
                 return "a failure before the point of no return is undone step by step";
         return NULL;

@@ -26,8 +26,8 @@ static int check_confirmed(const json_t *tenant, const char *confirm, bool must)
                         "what the tenant has now would be replaced: repeat its subdomain, %s, with --confirm; or "
                         "restore --beside it",
                         shown);
-        return cli_fail(EXIT_REFUSED, "--confirm must be the tenant's subdomain, %s, and is %s: nothing is done", shown,
-                        *given ? given : "empty");
+        return cli_fail(EXIT_REFUSED, "--confirm must be the tenant's subdomain, %s, but is %s: nothing was done",
+                        shown, *given ? given : "empty");
 }
 
 /* A command for an unknown id would wait for ever for its signup, and an unconfirmed deletion would be refused when

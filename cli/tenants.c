@@ -82,8 +82,8 @@ static int check_words(const char *state, const char *sort)
         if (state != NULL && (!tenant_state_exists(state) || strcmp(state, "deprovisioned") == 0))
                 return cli_usage("tenants", "--state is one of requested, provisioning, ready, attention, archived");
         if (sort != NULL && !is_order(sort))
-                return cli_usage("tenants", "--sort is one of created_at, since, subdomain, or one of these behind a "
-                                            "hyphen");
+                return cli_usage("tenants",
+                                 "--sort is one of created_at, since, subdomain, optionally with a hyphen before it");
         return EXIT_GOOD;
 }
 

@@ -80,7 +80,7 @@ int topics_create(int partitions, int replication, json_t *made)
         int status;
 
         if (partitions < 1 || partitions > 1000 || replication < 1 || replication > 10)
-                return cli_fail(EXIT_USAGE, "--partitions is 1 to 1000, --replication 1 to 10");
+                return cli_fail(EXIT_USAGE, "--partitions must be 1 to 1000, --replication 1 to 10");
         status = brokers_open(RD_KAFKA_PRODUCER, &rk);
         if (status != EXIT_GOOD)
                 return status;

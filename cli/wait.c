@@ -92,8 +92,8 @@ static int not_in_time(struct waiting *waiting, const char *what)
 {
         clear_bar(waiting);
         if (cli_interrupted)
-                return cli_fail(EXIT_TIMEOUT, "interrupted; %s goes on without us", what);
-        return cli_fail(EXIT_TIMEOUT, "%s did not end within %lld s; it goes on", what,
+                return cli_fail(EXIT_TIMEOUT, "interrupted; %s continues", what);
+        return cli_fail(EXIT_TIMEOUT, "%s did not end within %lld s; it continues", what,
                         (long long)(waiting->timeout_ms / 1000));
 }
 
@@ -114,7 +114,7 @@ static int told(const json_t *operation)
         if (strcmp(state, "rejected") == 0)
                 return cli_fail_with(EXIT_REFUSED, members, "%s was refused: %s", kind, detail);
         if (strcmp(state, "superseded") == 0)
-                return cli_fail_with(EXIT_FAILED, members, "%s was overtaken by a later request", kind);
+                return cli_fail_with(EXIT_FAILED, members, "%s was superseded by a later request", kind);
         return cli_fail_with(EXIT_FAILED, members, "%s failed: %s", kind, *detail ? detail : "see: tenantry explain");
 }
 
@@ -173,7 +173,7 @@ static int dead_end(const json_t *tenant, const char *wanted)
 
         if (json_text(reason, "code") != NULL)
                 json_set_text(members, "code", json_text(reason, "code"));
-        return cli_fail_with(EXIT_FAILED, members, "the tenant is in state %s and does not come to %s by itself%s%s",
+        return cli_fail_with(EXIT_FAILED, members, "the tenant is in state %s and will not reach %s by itself%s%s",
                              json_text(tenant, "state"), wanted, *detail ? ": " : "", detail);
 }
 
@@ -200,7 +200,7 @@ static int wait_tenant(const char *tenant_id, const char *wanted, int64_t timeou
                         return strcmp(state, wanted) == 0 ? EXIT_GOOD : dead_end(tenant, wanted);
                 }
                 if (time_is_over(&waiting) || cli_interrupted)
-                        return not_in_time(&waiting, "the tenant's way to that state");
+                        return not_in_time(&waiting, "the tenant's change to that state");
                 if (state != NULL)
                         show_bar(&waiting, tenant);
                 pause_a_while(&waiting);
@@ -282,7 +282,7 @@ int run_wait(int argc, char **argv)
         else if (strcmp(argv[1], "operation") == 0)
                 status = wait_for_operation(argv[2], timeout_ms, &seen);
         else
-                return cli_usage("wait", "say `wait tenant ID --state STATE` or `wait operation ID`");
+                return cli_usage("wait", "use `wait tenant ID --state STATE` or `wait operation ID`");
         if (cli_json && seen != NULL)
                 cli_print_answer(seen);
         else if (seen != NULL)

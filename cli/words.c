@@ -74,7 +74,7 @@ static int set_output(const char *format)
                         cli_json = cli_output == OUTPUT_JSON || cli_output == OUTPUT_YAML;
                         return EXIT_GOOD;
                 }
-        return cli_fail(EXIT_USAGE, "-o is json, yaml, name, wide or text, not %s (see: tenantry --help)", format);
+        return cli_fail(EXIT_USAGE, "-o must be json, yaml, name, wide or text, not %s (see: tenantry --help)", format);
 }
 
 /* What follows -o or --output in a word: "" or its value; NULL if it is another word. */

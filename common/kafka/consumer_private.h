@@ -63,8 +63,7 @@ struct inquiry {
         struct kafka_consumer *consumer;
         int64_t interval_ms;
         void (*prepare)(struct inquiry *inquiry); /* on the loop, before each question; NULL is fine */
-        void (*ask)(struct inquiry
-                            *inquiry); /* on a worker thread: uses only the consumer's rk and its own data */
+        void (*ask)(struct inquiry *inquiry);     /* on a worker thread: uses only the consumer's rk and its own data */
         bool (*answered)(struct inquiry *inquiry); /* on the loop; returns whether to ask again */
         void (*release)(struct inquiry *inquiry);  /* frees it */
         bool under_way;
