@@ -56,7 +56,7 @@ static int add_key(struct keyring *ring, char *entry, struct err *err)
                 return err_field(err, ring->name, "%s: the id of key %zu is not 1 to %d letters, digits, - or _",
                                  ring->name, ring->count + 1, KEYRING_ID_LENGTH);
         if (find_key(ring, entry, strlen(entry)) != NULL)
-                return err_field(err, ring->name, "%s: the id %s stands twice", ring->name, entry);
+                return err_field(err, ring->name, "%s: the id %s occurs twice", ring->name, entry);
         if (strlen(colon + 1) >= sizeof(bytes) || crypto_base64_decode(colon + 1, bytes) != CRYPTO_KEY_BYTES)
                 return err_field(err, ring->name, "%s: key %s is not %d bytes in base64", ring->name, entry,
                                  CRYPTO_KEY_BYTES);

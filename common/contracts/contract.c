@@ -36,7 +36,7 @@ int contract_check_topic(const struct contract *contract, const char *topic, str
 {
         if (topic != NULL && strcmp(contract->topic, topic) == 0)
                 return 0;
-        err_field(err, "type", "%s is taken from the topic %s only", contract->type, contract->topic);
+        err_field(err, "type", "%s is accepted only from the topic %s", contract->type, contract->topic);
         if (err != NULL)
                 snprintf(err->code, sizeof(err->code), "wrong_topic");
         return -ERR_INPUT;
@@ -284,7 +284,7 @@ static int check_key(const struct contract *contract, const char *key, json_t *d
                 return 0;
         if (contract->key[1] == NULL)
                 return err_field(err, contract->key[0], "%s is not the message key", contract->key[0]);
-        return err_field(err, "key", "the message key is not made of the fields it stands for");
+        return err_field(err, "key", "the message key does not match the fields it is made of");
 }
 
 /* A key that is not a valid value of its field is refused as a key, since nothing else is wrong. */

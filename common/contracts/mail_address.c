@@ -68,7 +68,7 @@ int mail_address_read(const char *field, const char *text, char **ret, struct er
 
         if (domain != NULL && !is_ascii(text, local)) /* the domain has an ASCII form, the local part has none */
                 return err_field(err, field,
-                                 "%s has letters beyond ASCII before the @, which many mail servers cannot deliver to",
+                                 "%s has non-ASCII letters before the @, to which many mail servers cannot deliver",
                                  field);
         if (domain == NULL || !is_local(text, local))
                 return err_field(err, field, "%s is not a mail address", field);

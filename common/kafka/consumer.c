@@ -303,7 +303,7 @@ static void report_fatal(struct kafka_consumer *consumer)
         struct err err;
 
         rd_kafka_fatal_error(consumer->rk, reason, sizeof(reason));
-        err_set(&err, ERR_INTERNAL, "kafka_fatal", "the Kafka consumer cannot go on: %s", reason);
+        err_set(&err, ERR_INTERNAL, "kafka_fatal", "the Kafka consumer cannot continue: %s", reason);
         consumer->events->fatal(consumer->context, &err);
 }
 

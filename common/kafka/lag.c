@@ -136,8 +136,8 @@ static void start_again(struct lag *lag, const struct lane *lane)
         struct err err;
 
         err_set(&err, ERR_BUSY, "partition_stalled",
-                "%s/%d is not at the end of its log and gives nothing after offset %lld; all partitions are "
-                "started again",
+                "%s/%d is not at the end of its log, but delivers nothing after offset %lld; all partitions are "
+                "restarted",
                 lane->topic, (int)lane->partition, (long long)MAX(0, lane->fetched));
         if (consumer->events->trouble != NULL)
                 consumer->events->trouble(consumer->context, &err);

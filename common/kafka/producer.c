@@ -81,7 +81,7 @@ static void handle_error(struct kafka_producer *producer, rd_kafka_event_t *even
         if (!rd_kafka_event_error_is_fatal(event))
                 return;
         rd_kafka_fatal_error(producer->rk, reason, sizeof(reason));
-        err_set(&err, ERR_INTERNAL, "kafka_fatal", "the Kafka producer cannot go on: %s", reason);
+        err_set(&err, ERR_INTERNAL, "kafka_fatal", "the Kafka producer cannot continue: %s", reason);
         producer->fatal(producer->fatal_context, &err);
 }
 

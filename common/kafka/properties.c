@@ -50,11 +50,11 @@ static int unknown_property(rd_kafka_conf_t *conf, const char *name, int number,
 
         find_near(conf, name, near);
         if (*near != '\0')
-                return err_field(err, "KAFKA_PROPERTIES", "entry %d is no property of librdkafka; did you mean %s?",
+                return err_field(err, "KAFKA_PROPERTIES", "entry %d is not a librdkafka property; did you mean %s?",
                                  number, near);
         if (may_be_secret)
                 return err_field(err, "KAFKA_PROPERTIES",
-                                 "entry %d is no property of librdkafka (a semicolon inside a value is written \\;)",
+                                 "entry %d is not a librdkafka property (a semicolon inside a value is written \\;)",
                                  number);
         return err_field(err, "KAFKA_PROPERTIES", "librdkafka has no property %.80s (entry %d)", name, number);
 }
@@ -75,7 +75,7 @@ static int set_property(rd_kafka_conf_t *conf, char *entry, int number, const ch
         if (result == RD_KAFKA_CONF_UNKNOWN)
                 return unknown_property(conf, entry, number, previous != NULL && holds_secret(previous), err);
         if (result != RD_KAFKA_CONF_OK)
-                return err_field(err, "KAFKA_PROPERTIES", "librdkafka does not take the value of %.80s (entry %d)",
+                return err_field(err, "KAFKA_PROPERTIES", "librdkafka does not accept the value of %.80s (entry %d)",
                                  entry, number);
         return 0;
 }

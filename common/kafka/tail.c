@@ -75,7 +75,7 @@ static void follow_more(struct tail *tail)
                 tail->known += tail->found->cnt;
                 consumer_add_lanes(consumer, tail->found);
         } else if (consumer->events->trouble != NULL) {
-                err_set(&err, ERR_BUSY, "assign_failed", "partitions that were added cannot be read: %s",
+                err_set(&err, ERR_BUSY, "assign_failed", "added partitions cannot be read: %s",
                         rd_kafka_error_string(error));
                 consumer->events->trouble(consumer->context, &err);
         }

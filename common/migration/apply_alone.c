@@ -33,12 +33,12 @@ static const char REFUSE_LEFTOVERS[] =
         "or exists (select from pg_cursors where is_holdable)) then "
         "raise exception 'it leaves a temporary object, a prepared statement or a cursor in the session' "
         "using errcode = '0A000', "
-        "hint = 'A worker that dies would lose them: take a file that is a transaction.'; end if; ";
+        "hint = 'They would be lost if the worker died: use a file that runs in a transaction.'; end if; ";
 
 static const char REFUSE_OTHER_SESSION[] =
-        "then raise exception 'an earlier attempt died here, and what the statements before have set in its session is "
-        "not all there again' using errcode = '0A000', "
-        "hint = 'Set it by \"set\" or \"select set_config(...)\", each in a statement of its own.'; end if; ";
+        "then raise exception 'an earlier attempt died here, and not all settings that the earlier statements made in "
+        "its session could be restored' using errcode = '0A000', "
+        "hint = 'Make them with \"set\" or \"select set_config(...)\", each as a separate statement.'; end if; ";
 
 static void apply_statement(struct migration_job *job);
 
@@ -226,9 +226,8 @@ static void begun(void *context, const struct pg_rows *rows, const struct err *e
         }
         if (pg_rows_count(rows) == 0) {
                 err_set(&changed, ERR_PERMANENT, "migration_changed",
-                        "migration %.100s is not the file that was begun here and did not come to its end: put that "
-                        "one "
-                        "back, or take back what it did and delete its row from tenantry.migration_progress",
+                        "migration %.100s is not the file that was started here and not finished: put that one back, "
+                        "or undo what it did and delete its row from tenantry.migration_progress",
                         alone_file(job)->name);
                 migration_finish(job, &changed);
                 return;

@@ -35,7 +35,7 @@ static int add_file(struct migration_set *set, const char *directory, const char
         if (rc < 0)
                 return rc;
         if (set->count == SET_LIMIT)
-                return err_set(err, ERR_INPUT, "too_many_migrations", "%s holds more than %d migrations", directory,
+                return err_set(err, ERR_INPUT, "too_many_migrations", "%s has more than %d migrations", directory,
                                SET_LIMIT);
         set->items = mem_resize(set->items, (set->count + 1) * sizeof(set->items[0]));
         rc = migration_parse(name, text.data, text.length, &set->items[set->count], err);

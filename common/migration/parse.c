@@ -123,7 +123,7 @@ static int parse_body(struct reader *reader, struct migration *migration, struct
                 } else if (section != NULL) {
                         buf_add(&text, reader->at, (size_t)((newline ? newline + 1 : end) - reader->at));
                 } else if (!is_comment_or_blank(reader->at, end)) {
-                        rc = err_field(err, reader->name, "%s line %d: only comments may stand before migrate:up",
+                        rc = err_field(err, reader->name, "%s line %d: only comments may precede migrate:up",
                                        reader->name, reader->line);
                 }
                 reader->at = newline ? newline + 1 : end;

@@ -27,7 +27,8 @@ static const char *ends_transaction(const struct token *first, const char *at, c
         struct token next = token_next(&at, end);
 
         if (token_is_one_of(first, ends) || (token_is(first, "prepare") && token_is_one_of(&next, whole)))
-                return "a migration is one transaction: it cannot begin or end one itself (or say transaction:false)";
+                return "a migration is one transaction: it cannot begin or end one itself (unless it says "
+                       "transaction:false)";
         if (!token_is(first, "rollback"))
                 return NULL;
         if (token_is_one_of(&next, whole))
@@ -84,25 +85,23 @@ static const char *needs_its_session(const struct token *first, const char *stat
 
         statement_index(statement, (size_t)(end - statement), &index, &table);
         if (table != NULL && index == NULL)
-                return "an index that is built concurrently needs a name: one that was left half built could not be "
-                       "told "
-                       "from others";
+                return "an index that is built concurrently needs a name: a half-built one could not be told from "
+                       "others";
         if (makes_temporary(first, at, end))
-                return "a temporary object " LOST "take a file that is a transaction, or \"on commit drop\"";
+                return "a temporary object " LOST "use a file that runs in a transaction, or \"on commit drop\"";
         if (token_is_one_of(first, prepared) && !has_one_of(at, end, whole))
-                return "prepare, listen and load " LOST "take a file that is a transaction";
+                return "prepare, listen and load " LOST "use a file that runs in a transaction";
         if (token_is(first, "declare") && has_one_of(at, end, hold))
-                return "a cursor " LOST "take a file that is a transaction";
+                return "a cursor " LOST "use a file that runs in a transaction";
         if (token_is(first, "discard"))
-                return "discard takes away what the migration itself holds in the session: each file begins in a clean "
-                       "one";
+                return "discard would remove what the migration itself keeps in the session: each file begins in a "
+                       "clean one";
         if (token_is(first, "set") && has_one_of(at, end, who))
                 return "set session authorization would take the ledgers away: use set role";
         if (has_one_of(at, end, locks))
-                return "an advisory lock of the session " LOST "take one of the transaction (pg_advisory_xact_lock)";
+                return "a session-level advisory lock " LOST "use a transaction-level one (pg_advisory_xact_lock)";
         if (has_one_of(at, end, settings) && !statement_is_of_session(statement, (size_t)(end - statement)))
-                return "set_config needs a statement of its own, select set_config(...): whoever goes on after a crash "
-                       "runs it again";
+                return "set_config must be a separate statement, select set_config(...): it is run again after a crash";
         return NULL;
 }
 

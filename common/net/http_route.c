@@ -136,10 +136,10 @@ void http_answer_refused(struct http_request *request)
                 unsigned status;
                 const char *code, *detail;
         } refusals[] = {
-                { 400, "ambiguous_length", "the length of the body is told more than once, or a header is malformed" },
+                { 400, "ambiguous_length", "the length of the body is given more than once, or a header is malformed" },
                 { 404, "not_found", "there is nothing at this path" },
-                { 405, "method_not_allowed", "this path takes other methods; see the Allow header" },
-                { 413, "body_too_large", "the body is larger than this path takes" },
+                { 405, "method_not_allowed", "this path does not support the method; see the Allow header" },
+                { 413, "body_too_large", "the body is larger than this path allows" },
                 { 414, "path_too_long", "the path is too long" },
                 { 415, "not_json", "the body must be application/json" },
                 { 503, "stopping", "the service is stopping; try again" },

@@ -160,13 +160,13 @@ static void judge(struct mail_on_way *mail, CURLcode code, long status, const ch
                 words = curl_easy_strerror(code);
         if (handed_over && status >= 300 && status < 400)
                 err_set(&mail->err, ERR_BUSY, "mail_doubtful",
-                        "the mail server had the mail and did not say whether it took it: %s", words);
+                        "the mail server received the mail but did not acknowledge it: %s", words);
         else if (is_about_us(code, status))
-                err_set(&mail->err, ERR_AUTH, "mail_login", "the mail server and we do not come to terms: %s (%ld)",
-                        words, status);
+                err_set(&mail->err, ERR_AUTH, "mail_login", "login or TLS at the mail server failed: %s (%ld)", words,
+                        status);
         else
                 err_set(&mail->err, status >= 550 && status < 560 ? ERR_PERMANENT : ERR_BUSY, "mail_not_sent",
-                        "the mail server did not take the mail: %s (%ld)", words, status);
+                        "the mail server did not accept the mail: %s (%ld)", words, status);
 }
 
 /* QUIT is sent when the handle is cleaned up; a server that does not answer it would hold up a mail it has accepted. */
@@ -248,7 +248,7 @@ static void deliver(void *context)
 
         if (atomic_load(&mail->cut)) {
                 mail->failed = true;
-                err_set(&mail->err, ERR_BUSY, "mail_not_sent", "it was cut before it was begun");
+                err_set(&mail->err, ERR_BUSY, "mail_not_sent", "it was aborted before it began");
         } else if (mail->settings.smtp_url != NULL) {
                 send_by_smtp(mail);
         } else {
@@ -309,7 +309,7 @@ void mailer_free(struct mailer *mailer)
 
         if (mailer == NULL)
                 return;
-        err_set(&err, ERR_BUSY, "mail_not_sent", "the service ended while it was on its way");
+        err_set(&err, ERR_BUSY, "mail_not_sent", "the service stopped while it was being sent");
         DL_FOREACH (mailer->on_way, mail) {
                 mail_sent_fn sent = mail->sent;
 

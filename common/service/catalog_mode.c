@@ -46,8 +46,7 @@ static void refuse(struct catalog_mode *mode)
 
         leave(mode);
         err_set(&err, ERR_INPUT, "catalog_mode",
-                "CATALOG_DATABASE_URL leads through a pooler that lends backends by the transaction: connect directly "
-                "or in session mode");
+                "CATALOG_DATABASE_URL leads to a pooler in transaction mode: connect directly or in session mode");
         service_give_up(mode->service, &err);
 }
 

@@ -15,9 +15,9 @@ static const struct {
         const char *what, *name, *label, *help;
 } COUNTED[] = {
         { "tenants", "tenantry_tenants", "state", "Tenants, by state." },
-        { "alerts", "tenantry_alerts_open", "cause", "Open alerts, by what begins their cause." },
-        { "dead_letters", "tenantry_dead_letters", "code", "Dead letters that are kept, by code." },
-        { "parked", "tenantry_parked_events", "reason", "Events that wait for what they need, by reason." },
+        { "alerts", "tenantry_alerts_open", "cause", "Open alerts, by the first part of their cause." },
+        { "dead_letters", "tenantry_dead_letters", "code", "Stored dead letters, by code." },
+        { "parked", "tenantry_parked_events", "reason", "Events waiting for something they need, by reason." },
 };
 
 struct census {

@@ -29,7 +29,7 @@ static void answer_metrics(struct http_request *request, void *context)
         auto_buf text = { 0 };
 
         process_metrics_look();
-        metric_set(metric_gauge("tenantry_catalog_up", NULL, "1 while the catalog answers and fits the program."),
+        metric_set(metric_gauge("tenantry_catalog_up", NULL, "1 while the catalog answers and matches the program."),
                    pg_pool_is_up(service->catalog));
         metrics_print(&text);
         http_answer(request, 200, "text/plain; version=0.0.4", text.data ? text.data : "", text.length);

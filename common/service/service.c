@@ -140,10 +140,10 @@ static const char SQL_FITTING[] =
         "do $t$ declare v text; begin "
         "if to_regprocedure('catalog.version()') is not null then v := catalog.version(); end if; "
         "if v is null or v collate \"C\" < '" TENANTRY_CATALOG "' then "
-        "raise exception 'the catalog is of %, this program needs %: run \"tenantry init\" of its release', "
+        "raise exception 'the catalog is at %, this program needs %: run \"tenantry init\" of its release', "
         "coalesce('version ' || v, 'an earlier release'), '" TENANTRY_CATALOG "' using errcode = 'TN426'; end if; "
         "if catalog.oldest_program() collate \"C\" > '" TENANTRY_CATALOG "' then "
-        "raise exception 'the catalog is of version % and does not work with this program any more, which is for %: "
+        "raise exception 'the catalog is at version % and no longer works with this program, which is for %: "
         "install the newer release', v, '" TENANTRY_CATALOG "' using errcode = 'TN426'; end if; end $t$";
 
 /* Beside live keys nothing may be due before its time. */
@@ -252,19 +252,21 @@ static int print_and_leave(const struct service_definition *definition, const ch
                 printf("tenantry-%s %s: %s\n\nUsage: tenantry-%s [--check-config | --health | --print-env | "
                        "--print-reference | --failpoints | --version]\n\n",
                        definition->name, TENANTRY_VERSION, definition->purpose, definition->name);
-                fputs("Without an argument it serves until SIGTERM or SIGINT: then it takes nothing new, finishes or "
-                      "puts down\nwhat it has, and ends within ten seconds. Before that, what stands behind a balancer "
-                      "is not ready for as\nlong as DRAIN says, and serves on; a second signal ends that.\n\n"
-                      "  --check-config      says what is wrong with the configuration, or that it is good; starts "
+                fputs("Without an argument it serves until SIGTERM or SIGINT: then it takes no new work, finishes or "
+                      "releases\n"
+                      "what it has, and exits within ten seconds. A service behind a balancer first reports not ready, "
+                      "but\n"
+                      "keeps serving, for the time set by DRAIN; a second signal ends that.\n\n"
+                      "  --check-config      reports what is wrong with the configuration, or that it is good; starts "
                       "nothing\n"
-                      "  --health            asks the running service, by the same configuration, whether it is ready: "
-                      "exit code 0 or 1\n"
+                      "  --health            asks the running service, with the same configuration, whether it is "
+                      "ready: exit\n"
+                      "                      code 0 or 1\n"
                       "  --print-env         a commented .env file with every option\n"
                       "  --print-reference   the same as a Markdown table\n"
                       "  --failpoints        names that FAILPOINTS may arm, for tests (SANDBOX=1)\n"
                       "  --version\n\n"
-                      "Exit codes: 0 stopped in order, 1 failed (starting again may help), 2 configuration or argument "
-                      "is "
+                      "Exit codes: 0 stopped cleanly, 1 failed (a restart may help), 2 configuration or argument is "
                       "wrong.\n\n"
                       "Example: TENANTRY_ENV_FILE=/etc/tenantry/service.env tenantry-SERVICE\n\n",
                       stdout);

@@ -54,7 +54,8 @@ struct supervisor *supervisor_new(struct service *service)
         int told = sd_notify(0, "READY=1");
 
         if (told < 0)
-                log_warn("the supervisor cannot be told", "variable", "NOTIFY_SOCKET", "error", strerror(-told), NULL);
+                log_warn("the supervisor cannot be notified", "variable", "NOTIFY_SOCKET", "error", strerror(-told),
+                         NULL);
         if (told <= 0)
                 return NULL;
         supervisor = NEW(struct supervisor);

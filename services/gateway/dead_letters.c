@@ -145,7 +145,8 @@ static void answer_outcome(struct gateway *gateway, struct http_request *request
                         http_answer_problem(request, o->status, outcome, o->field, o->detail);
                 return;
         }
-        http_answer_problem(request, 500, "internal", NULL, "the catalog answered what this version does not know");
+        http_answer_problem(request, 500, "internal", NULL,
+                            "the catalog gave an answer that this version does not know");
 }
 
 void dead_letter_delete(struct gateway *gateway, struct http_request *request, const char *caller)

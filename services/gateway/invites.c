@@ -209,7 +209,7 @@ static void answer_check(struct gateway *gateway, struct http_request *request, 
         if (invite_link_check(gateway->app_keys, http_segment(request), clock_wall_ms(), &link, NULL) < 0 ||
             pg_rows_count(rows) == 0 || strcmp(pg_text(rows, 0, "state"), "ready") != 0 ||
             pg_int(rows, 0, "invite_sent") > link.number) {
-                http_answer_problem(request, 404, "link_invalid", NULL, "this invitation does not hold (any more)");
+                http_answer_problem(request, 404, "link_invalid", NULL, "this invitation is not valid (any more)");
                 return;
         }
         http_answer_json(request, 200,

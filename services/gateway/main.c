@@ -150,7 +150,7 @@ int main(int argc, char **argv)
         };
         const struct service_definition definition = {
                 .name = "gateway",
-                .purpose = "takes requests, hands them to Kafka, tells how things stand",
+                .purpose = "accepts requests, hands them to Kafka, reports what became of them",
                 .schema = "gateway",
                 .tables = tables,
                 .table_count = ARRAY_SIZE(tables),

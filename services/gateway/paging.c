@@ -57,8 +57,7 @@ bool page_read(struct http_request *request, int64_t otherwise, bool (*is_place)
         if (cursor == NULL || parse_cursor(cursor, is_place, ret))
                 return true;
         page_release(ret);
-        http_answer_problem(request, 400, "invalid_field", "cursor",
-                            "this cursor was not given out by us for this list");
+        http_answer_problem(request, 400, "invalid_field", "cursor", "this cursor is not valid for this list");
         return false;
 }
 

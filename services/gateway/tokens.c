@@ -176,7 +176,7 @@ static void keep_former(struct tokens *tokens, const struct look *look, const ch
         if (look->text != NULL)
                 crypto_sha256(look->text, strlen(look->text), &content);
         if (strcmp(tokens->fault, fault) != 0 || memcmp(&content, &tokens->faulty, sizeof(content)) != 0)
-                log_error("the token file is broken; the former tokens stay in force", "error", fault, NULL);
+                log_error("the token file is invalid; the previous tokens stay in force", "error", fault, NULL);
         tokens->faulty = content;
         note_fault(tokens, fault);
 }
@@ -280,7 +280,7 @@ int tokens_new(uv_loop_t *loop, const char *path, struct tokens **ret, struct er
         tokens->stale = metric_gauge("tenantry_tokens_stale", NULL, "1 while the token file cannot be used.");
         tokens->in_force = metric_gauge("tenantry_tokens", NULL, "Tokens in force.");
         tokens->read_at = metric_gauge("tenantry_tokens_read_timestamp_seconds", NULL,
-                                       "When the token file was last read and good.");
+                                       "When the token file was last read and valid.");
         note_good(tokens);
         free_look(look);
         uv_timer_init(loop, &tokens->timer);

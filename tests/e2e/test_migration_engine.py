@@ -177,13 +177,13 @@ def test_settings_that_cannot_be_seen_are_not_guessed_at(database: Database) -> 
     hidden = f"do $$ begin perform set_config('search_path', 'pg_catalog', false); end $$;\n{GATE};\ncreate table t ();"
     database.put("1_hidden.sql", hidden, ALONE)
     database.loses_its_session_at_the_gate()
-    database.fails("1_hidden.sql: statement 2, line 3", "not all there again", "hint: Set it by")
+    database.fails("1_hidden.sql: statement 2, line 3", "could be restored", "hint: Make them with")
     assert not database.rows("select 1 from pg_tables where tablename = 't'")
 
 
 def test_what_a_session_alone_can_hold_is_refused_at_its_place(database: Database) -> None:
     database.put("1_temp.sql", "create table t ();\ndo $$ begin create temp table hidden (); end $$;", ALONE)
-    database.fails("1_temp.sql: statement 2, line 3, column 1", "0A000", "hint: A worker that dies would lose them")
+    database.fails("1_temp.sql: statement 2, line 3, column 1", "0A000", "hint: They would be lost if the worker died")
     assert database.rows("select statements from tenantry.migration_progress") == [(1,)]
 
 
@@ -192,7 +192,7 @@ def test_a_place_belongs_to_the_file_it_was_reached_in(database: Database) -> No
     database.fails("statement 2")
     begun = database.directory.joinpath("1_alone.sql").read_text()
     database.put("1_alone.sql", "create table b ();\nselect 1;", ALONE)
-    database.fails("1_alone.sql is not the file that was begun here", "tenantry.migration_progress")
+    database.fails("1_alone.sql is not the file that was started here", "tenantry.migration_progress")
     assert not database.rows("select 1 from pg_tables where tablename = 'b'")
     database.directory.joinpath("1_alone.sql").write_text(begun)
     database.fails("statement 2")
