@@ -79,7 +79,7 @@ static void lease_dropped(void *context, const struct pg_rows *rows, const struc
         struct lease *lease = context;
 
         (void)rows;
-        (void)err; /* then it runs out by itself */
+        (void)err; /* then it expires by itself */
         lease->held = false;
         lease->dropping = false;
 }

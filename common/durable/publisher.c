@@ -1,15 +1,15 @@
-/* From the catalog to Kafka: see publisher.h. Rows are marked only when Kafka has them, so a crash repeats and never
- * loses; snapshots carry versions, so watchers ignore what is repeated.
+/* From the catalog to Kafka: see publisher.h. Rows are marked only when Kafka has them, so a crash causes repeats but
+ * no losses; snapshots carry versions, so watchers ignore repeats.
  *
- * Lease: of all processes one publishes at a time. It asks for the lease anew long before it ends; after lease_until,
- * on its own clock and reckoned from before it asked, it hands Kafka nothing more. Fence: each new holder gets a higher
- * number. What a former holder had handed over may reach Kafka after a newer snapshot, and there the last one counts:
- * so whoever takes over publishes again all that was published since a while before (takeover_wanted), and whoever
- * finds that its batch was read under another fence than the one it has now marks its snapshots as doubtful instead of
+ * Lease: only one process publishes at a time. It renews the lease long before it expires; after lease_until, on its
+ * own clock and counted from before it asked, it hands nothing more to Kafka. Fence: each new holder gets a higher
+ * number. Messages handed over by a former holder may reach Kafka after a newer snapshot, and in a compacted topic the
+ * last one counts. So a new holder republishes everything published in the recent past (takeover_wanted), and a holder
+ * whose batch was read under an older fence than its present one marks the batch's snapshots as doubtful instead of
  * done.
  *
  * A round goes through the phases: events, snapshots, dead letters. A batch's rows live from the statement that read
- * them until all of them have an outcome and the statement that marks them was sent. */
+ * them until all of them have an outcome and the statement that marks them has been sent. */
 #include "common/durable/publisher.h"
 
 #include "common/base/buf.h"
@@ -25,7 +25,7 @@
 #include <string.h>
 
 #define TICK_INTERVAL     50
-#define SWEEP_INTERVAL    1000 /* snapshots and dead letters are looked for at least that often */
+#define SWEEP_INTERVAL    1000 /* snapshots and dead letters are looked for at least this often */
 #define BATCH             500
 #define STATEMENT_TIMEOUT SECONDS(10)
 #define MESSAGE_TIMEOUT   20000
@@ -51,7 +51,7 @@ static const char *const PHASE_NAMES[] = { "nothing", "event", "snapshot", "dead
 
 enum outcome { OUTCOME_WAITING, OUTCOME_SENT, OUTCOME_REFUSED, OUTCOME_FAILED };
 
-/* One row of the batch on its way. */
+/* One row of the batch in flight. */
 struct row {
         struct publisher *publisher;
         char *topic, *key, *version; /* for the statement that marks it; topic and version of snapshots only */
@@ -67,7 +67,7 @@ struct publisher {
         bool takeover_wanted, stopped, more, producer_broken;
         int64_t next_sweep_at, pause_until;
         int64_t led_fence, batch_fence; /* under which we publish, and under which the batch was read */
-        struct row *rows;               /* the batch on its way */
+        struct row *rows;               /* the batch in flight */
         size_t count, in_flight;
         struct metric *published[3], *leading;
 };
@@ -147,7 +147,7 @@ static void mark_rows(struct publisher *publisher, bool doubtful)
         pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, sql, PARAMS(rows), marked, publisher);
 }
 
-/* All answers of the batch are there. */
+/* All rows of the batch have an outcome. */
 static void batch_ended(struct publisher *publisher)
 {
         /* A successor may have sent newer snapshots before ours arrived: then they are sent once more. */
@@ -183,14 +183,14 @@ static void tell_of_loss(const struct row *row, const struct err *err)
         pg_pool_exec(row->publisher->service->catalog, STATEMENT_TIMEOUT, SQL_LOSS, PARAMS(detail), loss_told, NULL);
 }
 
-/* What Kafka will never take is set aside, loudly: everything behind it must go on. */
+/* A message that Kafka will never accept is set aside, with an alert: everything after it must continue. */
 static void note_outcome(struct row *row, const struct err *err)
 {
         row->outcome = err == NULL ? OUTCOME_SENT : err->class == ERR_INPUT ? OUTCOME_REFUSED : OUTCOME_FAILED;
         if (row->outcome == OUTCOME_REFUSED)
                 tell_of_loss(row, err);
         else if (row->outcome == OUTCOME_FAILED && row == row->publisher->rows)
-                log_warn("Kafka does not take our messages; they wait in the catalog", "error", err->message, NULL);
+                log_warn("Kafka does not accept our messages; they wait in the catalog", "error", err->message, NULL);
 }
 
 static void batch_part_ended(struct publisher *publisher)
@@ -228,7 +228,7 @@ static struct row *add_row(struct publisher *publisher, const char *topic, const
         return row;
 }
 
-/* Handed over; where that failed, the answer is there at once. */
+/* Handed over; if that failed, the outcome is known at once. */
 static void note_sent(struct row *row, int rc, const struct err *err)
 {
         if (rc < 0)
@@ -250,7 +250,7 @@ static void events_arrived(void *context, const struct pg_rows *rows, const stru
                 return;
         }
         begin_batch(publisher, (size_t)count);
-        publisher->next_sweep_at = 0; /* where there are events there are new snapshots */
+        publisher->next_sweep_at = 0; /* where there are events, there are new snapshots */
         for (int row = 0; row < count; row++) {
                 struct cloudevent_out event = {
                         .topic = "tenant.events.v1",
@@ -309,7 +309,7 @@ static void snapshots_arrived(void *context, const struct pg_rows *rows, const s
         batch_part_ended(publisher);
 }
 
-/* The message as it came, with why it is here in headers of ours. */
+/* The message as received, with the reason for its refusal in our headers. */
 static void produce_dead_letter(struct publisher *publisher, const struct pg_rows *rows, int row)
 {
         struct row *sent = add_row(publisher, NULL, pg_text(rows, row, "id"), NULL);
@@ -377,7 +377,7 @@ static void producer_died(void *context, const struct err *err)
 {
         struct publisher *publisher = context;
 
-        log_error("the publisher's producer is made anew", "error", err->message, NULL);
+        log_error("the publisher's producer is recreated", "error", err->message, NULL);
         publisher->producer_broken = true;
 }
 
@@ -387,8 +387,8 @@ static void taken_over(void *context, const struct pg_rows *rows, const struct e
 
         (void)rows;
         if (err != NULL)
-                publisher->takeover_wanted = true; /* again at the next look */
-        end_round(publisher);                      /* with the lease given back, where we are stopping */
+                publisher->takeover_wanted = true; /* again at the next check */
+        end_round(publisher);                      /* after releasing the lease, if we are stopping */
 }
 
 static void take_over(struct publisher *publisher)
@@ -397,7 +397,7 @@ static void take_over(struct publisher *publisher)
 
         log_info("publishing from here", NULL);
         publisher->takeover_wanted = false;
-        publisher->phase = PHASE_SNAPSHOTS; /* busy: no round begins before this is done */
+        publisher->phase = PHASE_SNAPSHOTS; /* busy: no round starts before this is done */
         snprintf(ms, sizeof(ms), "%lld", (long long)(2 * publisher->service->config->lease_ms + 2 * MESSAGE_TIMEOUT));
         pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, SQL_TAKEOVER, PARAMS(ms), taken_over, publisher);
 }
@@ -416,7 +416,7 @@ static void lease_answered(void *context)
         }
 }
 
-/* Called from the timer and never from a callback of the producer that is freed here. */
+/* Called from the timer, never from a callback of the producer that is freed here. */
 static bool make_producer(struct publisher *publisher)
 {
         struct err err;
