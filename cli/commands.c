@@ -51,7 +51,7 @@ const struct command COMMANDS[] = {
         { "doctor", "", "check configuration, gateway, Kafka, catalog and provider", MANUAL_DOCTOR, run_doctor, false },
         { "init", "[--migrations DIR] [--partitions N] [--replication N] [--no-topics]",
           "create or update the catalog, its roles and the topics", MANUAL_INIT, run_init, false },
-        { "clock", "[advance DURATION] [--timeout TIME]", "show business time; in a sandbox, move it on", MANUAL_CLOCK,
+        { "clock", "[advance DURATION] [--timeout TIME]", "show business time; in a sandbox, advance it", MANUAL_CLOCK,
           run_clock, false },
         { "keys", "new [--id ID] | token --name NAME --scopes SCOPE,SCOPE", "create keys and tokens", MANUAL_KEYS,
           run_keys, false },

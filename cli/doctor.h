@@ -20,5 +20,5 @@ void doctor_skip(struct doctor *doctor, const char *name, const char *format, ..
 void doctor_check_catalog(struct doctor *doctor);
 void doctor_check_provider(struct doctor *doctor);
 
-/* How servers see it. */
+/* The application name that servers see. */
 #define DOCTOR_NAME "tenantry-doctor"

@@ -225,18 +225,17 @@ const char MANUAL_INIT[] =
         "  tenantry init --replication 3\n";
 
 const char MANUAL_CLOCK[] =
-        "Trials, grace periods, reminders and the like go by business time, which is real time except in a sandbox.\n"
-        "There `advance` moves it on: it stops at each instant at which a timer is due, and waits until that is dealt "
-        "with\n"
-        "and no work on a tenant is under way. So a month can be lived through in a few seconds.\n\n"
+        "Trials, grace periods, reminders and the like use business time, which is real time except in a sandbox.\n"
+        "There, `advance` moves it forward: it stops whenever a timer is due, and waits until that is handled and no\n"
+        "work on a tenant is under way. So a month can pass in a few seconds.\n\n"
         "  advance DURATION    14d, 24h, 90m; needs SANDBOX=1, and services that run with SANDBOX=1: others refuse a\n"
-        "                      catalog whose clock was moved\n"
-        "  --timeout TIME      how long to wait at one stop, 60 seconds where it is missing\n\n"
-        "CATALOG_ADMIN_URL (or CATALOG_DATABASE_URL) names the catalog; the login must own it.\n\n"
+        "                      catalog whose clock was advanced\n"
+        "  --timeout TIME      how long to wait at each stop, 60 seconds by default\n\n"
+        "CATALOG_ADMIN_URL (or CATALOG_DATABASE_URL) is the catalog; the login must own it.\n\n"
         "Examples:\n"
         "  tenantry clock\n"
         "  SANDBOX=1 tenantry clock advance 14d\n\n"
-        "4 where this is no sandbox; 5 where something did not end in time: it is named, and the clock stands there.\n";
+        "4 if this is not a sandbox; 5 if something did not finish in time: it is named, and the clock stays there.\n";
 
 const char MANUAL_KEYS[] =
         "new    prints a key for CONTROL_KEYS or APP_KEYS. To rotate: append it to the present ones everywhere, then\n"

@@ -28,12 +28,12 @@ struct config_option {
 struct config_table {
         const struct config_option *options;
         size_t count;
-        /* Checks of the filled part beyond types; returns 0 or -ERR_INPUT naming the option. NULL = none. */
+        /* Checks the filled part beyond types; returns 0 or -ERR_INPUT naming the option. NULL = none. */
         int (*check)(const void *part, struct err *err);
-        size_t base; /* of the part that the options describe, in the whole struct */
+        size_t base; /* offset of the part that the options describe in the whole struct */
 };
 
-/* The same table, for a part that stands base bytes into the struct. */
+/* The same table, for a part at offset base in the struct. */
 struct config_table config_at(const struct config_table *table, size_t base);
 /* Fills *target (zeroed before) from the environment, then from the file named by TENANTRY_ENV_FILE, then from the
  * fallbacks. Texts belong to *target and live as long as the process. Returns 0 or -ERR_INPUT with the variable named.

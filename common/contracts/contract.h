@@ -34,12 +34,11 @@ struct contract_field {
 struct contract {
         const char *type;  /* of the event */
         const char *topic; /* where it is sent, and the only topic it is accepted from */
-        /* The message key, by fields of the data that make it up: one field's value (which the data may leave out, for
-         * it follows from the key), or several with commas between. Ends with NULL. NULL: the key is not made of
-         * fields, and not looked at. */
+        /* The fields of the data that make up the message key: one field's value (which the data may leave out, since
+         * it follows from the key), or several separated by commas. Ends with NULL. NULL: the key is not made of
+         * fields, and is ignored. */
         const char *const *key;
-        bool is_raw; /* the data travels as bytes (application/octet-stream) and is seen as its one field, body_base64
-                      */
+        bool is_raw; /* the data is sent as bytes (application/octet-stream) and read as its only field, body_base64 */
         const struct contract_field *fields;
         size_t count;
         void (*complete)(json_t *data); /* adds fields derived from the data; or NULL */
@@ -52,9 +51,10 @@ const char *contract_only_type(const struct contract *list, const char *topic);
 /* Whether an event of this contract may come from the topic: the right to write to one topic does not imply the rights
  * of another. Returns 0 or -ERR_INPUT "wrong_topic". */
 int contract_check_topic(const struct contract *contract, const char *topic, struct err *err);
-/* Whether the data came in the way of the contract: as bytes, or as JSON. Returns 0 or -ERR_INPUT (content-type). */
+/* Whether the data came in the form required by the contract: as bytes, or as JSON. Returns 0 or -ERR_INPUT
+ * (content-type). */
 int contract_check_form(const struct contract *contract, bool is_raw, struct err *err);
-/* Checks data and key against the contract. key may be NULL (and is refused, where the contract says what it is made
- * of). Returns 0 and *ret, a copy with the fields of the key set and completed, released by the caller; or -ERR_INPUT
- * naming the field (as a dotted path if it is inside another). */
+/* Checks data and key against the contract. key may be NULL (and is then refused if the contract defines it). Returns 0
+ * and *ret, a copy with the fields of the key set and completed, released by the caller; or -ERR_INPUT naming the field
+ * (as a dotted path if it is inside another). */
 int contract_check(const struct contract *contract, const char *key, const json_t *data, json_t **ret, struct err *err);

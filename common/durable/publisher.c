@@ -66,7 +66,7 @@ struct publisher {
         struct lease *lease;
         bool takeover_wanted, stopped, more, producer_broken;
         int64_t next_sweep_at, pause_until;
-        int64_t led_fence, batch_fence; /* under which we publish, and under which the batch was read */
+        int64_t led_fence, batch_fence; /* those under which we publish, and under which the batch was read */
         struct row *rows;               /* the batch in flight */
         size_t count, in_flight;
         struct metric *published[3], *leading;
@@ -107,7 +107,7 @@ static void free_rows(struct publisher *publisher)
         publisher->count = 0;
 }
 
-/* Ids of the rows that Kafka has, or can never have, as an array of PostgreSQL's. */
+/* Ids of the rows that Kafka has, or can never accept, as a PostgreSQL array. */
 static char *list_ids(const struct publisher *publisher)
 {
         auto_buf ids = { 0 };
@@ -120,7 +120,7 @@ static char *list_ids(const struct publisher *publisher)
         return buf_take(&ids);
 }
 
-/* The same of snapshots, as JSON, for a key may be any text; all of them where that is asked for. */
+/* The same for snapshots, as JSON, since a key may be any text; all of them if requested. */
 static char *list_snapshots(const struct publisher *publisher, bool all)
 {
         auto_json *list = json_array();
@@ -150,7 +150,7 @@ static void mark_rows(struct publisher *publisher, bool doubtful)
 /* All rows of the batch have an outcome. */
 static void batch_ended(struct publisher *publisher)
 {
-        /* A successor may have sent newer snapshots before ours arrived: then they are sent once more. */
+        /* A successor may have sent newer snapshots before ours arrived: then they are sent again. */
         bool doubtful = publisher->phase == PHASE_SNAPSHOTS &&
                         (!lease_is_held(publisher->lease) || lease_fence(publisher->lease) != publisher->batch_fence);
         size_t failed = 0;
@@ -295,7 +295,7 @@ static void snapshots_arrived(void *context, const struct pg_rows *rows, const s
                         .key = key,
                         .id = id,
                         .source = "/tenantry",
-                        .type = topic, /* one kind of snapshot a topic */
+                        .type = topic, /* one kind of snapshot per topic */
                         .time = pg_text(rows, row, "at"),
                         .traceparent = pg_text(rows, row, "traceparent"),
                         .data = pg_text(rows, row, "snapshot"),
@@ -412,7 +412,7 @@ static void lease_answered(void *context)
         metric_set(publisher->leading, held);
         if (held && lease_fence(publisher->lease) != publisher->led_fence) {
                 publisher->led_fence = lease_fence(publisher->lease);
-                publisher->takeover_wanted = true; /* others had it before us, or while we were frozen */
+                publisher->takeover_wanted = true; /* others held the lease before us, or while we were frozen */
         }
 }
 
@@ -474,7 +474,7 @@ struct publisher *publisher_new(struct service *service)
 void publisher_stop(struct publisher *publisher)
 {
         publisher->stopped = true;
-        if (publisher->phase == PHASE_IDLE) /* the standby need not wait, but nothing of ours may be on its way */
+        if (publisher->phase == PHASE_IDLE) /* lets a standby take over, but only if nothing of ours is in flight */
                 lease_drop(publisher->lease);
 }
 

@@ -24,7 +24,7 @@ static void timers_answered(void *context, const struct pg_rows *rows, const str
         int64_t due = err ? 0 : pg_int(rows, 0, "due");
 
         if (err != NULL)
-                log_warn("timers could not be looked after; it will be tried again", "error", err->message, NULL);
+                log_warn("timers could not be processed; it will be tried again", "error", err->message, NULL);
         if (due > 0)
                 timers->fired(timers->context);
         if (due == BATCH) /* there may be more */

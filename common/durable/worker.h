@@ -1,6 +1,5 @@
-/* A service that works: it takes events from Kafka into facts, carries out in sagas what follows from them, and
- * publishes what changed; and its timers, if it has some. The parts together, so that a service names only what is its
- * own. */
+/* A working service: it turns events from Kafka into facts, carries out the resulting work in sagas, publishes changes,
+ * and handles timers if it has any. Combines these parts, so that a service adds only its own. */
 #pragma once
 
 #include "common/contracts/contract.h"
@@ -13,7 +12,7 @@ struct worker_settings {
         const struct contract *contracts;     /* of the events it takes; see intake.h */
         const struct saga_kind *const *kinds; /* ends with NULL */
         size_t sagas;                         /* sagas in hand at once */
-        bool has_timers;                      /* see timers.h: then its schema has timer_due */
+        bool has_timers;                      /* see timers.h: its schema then has timer_due */
         /* Adds what the catalog must know in addition to an event; or NULL. */
         void (*enrich)(void *context, json_t *data);
         void *context;

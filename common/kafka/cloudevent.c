@@ -102,7 +102,7 @@ static bool is_envelope(const json_t *value)
         return json_object_get(value, "specversion") != NULL && json_object_get(value, "type") != NULL;
 }
 
-/* With parameters behind it, or without. */
+/* With or without parameters after it. */
 static bool is_media_type(const char *text, size_t length, const char *wanted)
 {
         size_t wants = strlen(wanted);

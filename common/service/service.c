@@ -146,10 +146,11 @@ static const char SQL_FITTING[] =
         "raise exception 'the catalog is at version % and no longer works with this program, which is for %: "
         "install the newer release', v, '" TENANTRY_CATALOG "' using errcode = 'TN426'; end if; end $t$";
 
-/* Beside live keys nothing may be due before its time. */
+/* In production nothing may become due before its time. */
 static const char SQL_CLOCK[] =
         "do $t$ begin if exists (select from catalog.business_clock where ahead <> interval '0') then "
-        "raise exception 'the business clock of this catalog was moved, as only a sandbox may: start the service with "
+        "raise exception 'the business clock of this catalog was advanced, which only a sandbox may do: start the "
+        "service with "
         "SANDBOX=1, or with another catalog' using errcode = 'TN426'; end if; end $t$";
 
 int service_catalog_fits(const struct service *service, struct err *err)
@@ -230,7 +231,7 @@ static void protect_process(void)
         }
 }
 
-/* All that the process is told: what every service is, then what this one is. */
+/* The whole configuration: the options of every service, then those of this one. */
 struct tables {
         struct config_table *items;
         size_t count;

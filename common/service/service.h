@@ -40,9 +40,10 @@ struct service {
 
 struct service_definition {
         const char *name;
-        const char *purpose;               /* one sentence for --help */
-        const char *schema;                /* the catalog schema the service calls its own */
-        const struct config_table *tables; /* beside SERVICE_OPTIONS: its own options, and shared ones (options.h) */
+        const char *purpose; /* one sentence for --help */
+        const char *schema;  /* the catalog schema the service calls its own */
+        const struct config_table
+                *tables; /* in addition to SERVICE_OPTIONS: its own options, and shared ones (options.h) */
         size_t table_count;
         size_t config_size; /* of the service's configuration struct */
         /* Creates the parts. config is borrowed for the life of the process. */

@@ -42,7 +42,7 @@ struct watcher {
         struct http_stream *stream; /* NULL once the peer has gone */
         struct crypto_digest token; /* the one it was opened with */
         char *key;                  /* NULL = all */
-        char *after;                /* the last key of the first state that was sent */
+        char *after;                /* the last key of the initial state that was sent */
         bool reading, live;         /* live: it has all of the initial state */
         bool missed;                /* a change before it was live: the initial state is read again */
 };

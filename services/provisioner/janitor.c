@@ -24,7 +24,7 @@ struct janitor {
         const struct driver *driver;
         struct archive_files *archive;
         struct periodic *rounds;
-        struct lease *lease; /* one of all provisioners looks; it also paces them */
+        struct lease *lease; /* only one provisioner at a time checks; it also paces them */
         bool pruning;
 };
 

@@ -62,7 +62,7 @@ static int start(struct service *service, const void *config, struct err *err)
                 rc = migration_set_load(c->migrations, &provisioner->migrations, err);
         if (rc < 0)
                 return rc;
-        /* A quarter of the sagas in hand: beside the half that may be backups, some are left whatever hangs. */
+        /* A quarter of the sagas in hand: with half for backups, some are left whatever hangs. */
         provisioner->mailer =
                 mail_config_mailer(&c->mail, &service->loop, (size_t)MAX(1, MIN(MAILS_ON_WAY, c->workers / 4)));
         provisioner->disk = blocking_new(&service->loop, DISK_CALLS);
