@@ -14,10 +14,19 @@ static const char SQL_CENSUS[] = "select what, label, count, extract(epoch from 
 static const struct {
         const char *what, *name, *label, *help;
 } COUNTED[] = {
-        { "tenants", "tenantry_tenants", "state", "Tenants, by state." },
-        { "alerts", "tenantry_alerts_open", "cause", "Open alerts, by what begins their cause." },
-        { "dead_letters", "tenantry_dead_letters", "code", "Dead letters that are kept, by code." },
-        { "parked", "tenantry_parked_events", "reason", "Events that wait for what they need, by reason." },
+        { .what = "tenants", .name = "tenantry_tenants", .label = "state", .help = "Tenants, by state." },
+        { .what = "alerts",
+          .name = "tenantry_alerts_open",
+          .label = "cause",
+          .help = "Open alerts, by what begins their cause." },
+        { .what = "dead_letters",
+          .name = "tenantry_dead_letters",
+          .label = "code",
+          .help = "Dead letters that are kept, by code." },
+        { .what = "parked",
+          .name = "tenantry_parked_events",
+          .label = "reason",
+          .help = "Events that wait for what they need, by reason." },
 };
 
 struct census {
@@ -26,7 +35,7 @@ struct census {
         struct metric *at;
 };
 
-static void count_row(struct census *census, const struct pg_rows *rows, int row)
+static void census_count_row(struct census *census, const struct pg_rows *rows, int row)
 {
         for (size_t i = 0; i < ARRAY_SIZE(COUNTED); i++)
                 if (strcmp(COUNTED[i].what, pg_text(rows, row, "what")) == 0)
@@ -43,7 +52,7 @@ static void census_arrived(void *context, const struct pg_rows *rows, const stru
         for (size_t i = 0; i < ARRAY_SIZE(COUNTED); i++)
                 metric_family_set(census->counts[i], 0);
         for (int row = 0; row < pg_rows_count(rows); row++)
-                count_row(census, rows, row);
+                census_count_row(census, rows, row);
         if (pg_rows_count(rows) > 0)
                 metric_set(census->at, strtod(pg_text(rows, 0, "at"), NULL));
 }
