@@ -13,29 +13,35 @@ static const struct kind {
         enum err_class class;
         rd_kafka_resp_err_t codes[4]; /* ends with NO_ERROR */
 } KINDS[] = {
-        { "kafka_login",
-          "Kafka refuses our login",
-          ERR_OURS,
-          { RD_KAFKA_RESP_ERR__AUTHENTICATION, RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED } },
-        { "kafka_tls", "TLS to Kafka fails", ERR_OURS, { RD_KAFKA_RESP_ERR__SSL } },
-        { "kafka_rights",
-          "Kafka does not let us",
-          ERR_OURS,
-          { RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED,
-            RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED } },
-        { "kafka_name", "a Kafka broker's host cannot be found", ERR_BUSY, { RD_KAFKA_RESP_ERR__RESOLVE } },
-        { "kafka_away",
-          "no Kafka broker can be reached",
-          ERR_BUSY,
-          { RD_KAFKA_RESP_ERR__TRANSPORT, RD_KAFKA_RESP_ERR__TIMED_OUT } },
-        { "kafka_away",
-          "no Kafka broker can be reached, or security.protocol is not theirs",
-          ERR_BUSY,
-          { RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN } },
+        { .code = "kafka_login",
+          .sentence = "Kafka refuses our login",
+          .class = ERR_OURS,
+          .codes = { RD_KAFKA_RESP_ERR__AUTHENTICATION, RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED } },
+        { .code = "kafka_tls",
+          .sentence = "TLS to Kafka fails",
+          .class = ERR_OURS,
+          .codes = { RD_KAFKA_RESP_ERR__SSL } },
+        { .code = "kafka_rights",
+          .sentence = "Kafka does not let us",
+          .class = ERR_OURS,
+          .codes = { RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED,
+                     RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED } },
+        { .code = "kafka_name",
+          .sentence = "a Kafka broker's host cannot be found",
+          .class = ERR_BUSY,
+          .codes = { RD_KAFKA_RESP_ERR__RESOLVE } },
+        { .code = "kafka_away",
+          .sentence = "no Kafka broker can be reached",
+          .class = ERR_BUSY,
+          .codes = { RD_KAFKA_RESP_ERR__TRANSPORT, RD_KAFKA_RESP_ERR__TIMED_OUT } },
+        { .code = "kafka_away",
+          .sentence = "no Kafka broker can be reached, or security.protocol is not theirs",
+          .class = ERR_BUSY,
+          .codes = { RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN } },
 };
 
 /* ARRAY_SIZE(KINDS) where it is none of these. */
-static size_t find_kind(rd_kafka_resp_err_t code)
+static size_t cause_find_kind(rd_kafka_resp_err_t code)
 {
         size_t i;
 
@@ -48,7 +54,7 @@ static size_t find_kind(rd_kafka_resp_err_t code)
 
 void kafka_cause_note(struct kafka_cause *cause, rd_kafka_resp_err_t code, const char *text)
 {
-        size_t kind = find_kind(code);
+        size_t kind = cause_find_kind(code);
         int64_t now = clock_boot_ms();
 
         if (kind == ARRAY_SIZE(KINDS))

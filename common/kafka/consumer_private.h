@@ -1,28 +1,12 @@
-/* What consumer.c (a group's member), tail.c (a watcher without a group), lag.c (how far behind) and inquiry.c (what
- * only the brokers know) share. */
+/* What consumer.c (a group's member), lanes.c (its messages), tail.c (a watcher without a group), lag.c (how far
+ * behind) and inquiry.c (what only the brokers know) share. */
 #pragma once
 
 #include "common/kafka/cause.h"
 #include "common/kafka/consumer.h"
+#include "common/kafka/lanes.h"
 
 #define CONSUMER_MAGIC 0x6b636f6e
-
-struct waiting;
-
-/* A partition of ours. What librdkafka hands over waits in the queue; the first of what is in hand is dealt with first.
- */
-struct lane {
-        struct lane *next;
-        char *topic;
-        int32_t partition;
-        int64_t position; /* next to be dealt with */
-        int64_t fetched;  /* after the last message that librdkafka gave us, or the end it told us of; at first the
-                             position */
-        struct waiting *queue, *in_hand;
-        size_t queued, queued_bytes;
-        int owed_looks;       /* how often in a row it was not at the end and was given nothing: lag.c */
-        bool paused, dropped; /* dropped: ended, waits only for what is in hand */
-};
 
 struct kafka_consumer {
         unsigned magic;
@@ -45,16 +29,8 @@ struct kafka_consumer {
 int consumer_make(uv_loop_t *loop, const struct kafka_settings *settings, const char *group,
                   const struct kafka_consumer_events *events, void *context, struct kafka_consumer **ret,
                   struct err *err);
-/* Begins to hand out these partitions, at the offsets of the list. */
-void consumer_add_lanes(struct kafka_consumer *consumer, const rd_kafka_topic_partition_list_t *list);
 /* Calls assigned for what is wanted. */
 void consumer_ask_for_positions(struct kafka_consumer *consumer);
-/* NULL where it is not ours (any more). */
-struct lane *consumer_find_lane(struct kafka_consumer *consumer, const char *topic, int32_t partition);
-/* Whether something of it waits or is in hand. */
-bool lane_is_busy(const struct lane *lane);
-/* Where its log begins and ends, as the last answer to a fetch told it; negative = unknown. */
-void lane_log(const struct kafka_consumer *consumer, const struct lane *lane, int64_t *ret_low, int64_t *ret_high);
 
 /* Something that only the brokers know: librdkafka blocks while it asks them, so a worker thread does, again and again
  * until there is nothing more to ask. The consumer lives as long as a question is under way. Embedded first. */
