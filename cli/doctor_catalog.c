@@ -29,7 +29,7 @@ static const char SQL_ROLES[] =
                               "or not has_database_privilege(r.oid, current_database(), 'connect'))";
 
 /* libpq's sentence without its line ends. */
-static char *plain_sentence(const char *text)
+static char *doctor_plain_sentence(const char *text)
 {
         char *copy = mem_copy_text(text);
 
@@ -55,7 +55,7 @@ PGconn *doctor_connect(const char *url, char **ret_why)
         conn = PQconnectdbParams(names, values, 1);
         if (PQstatus(conn) == CONNECTION_OK)
                 return conn;
-        *ret_why = plain_sentence(PQerrorMessage(conn));
+        *ret_why = doctor_plain_sentence(PQerrorMessage(conn));
         PQfinish(conn);
         return NULL;
 }
@@ -74,7 +74,7 @@ char *doctor_ask(PGconn *conn, const char *sql)
 
 /* While our first session lives and is idle, a second one gets the same backend only from a pooler that lends backends
  * by the transaction. */
-static void check_mode(struct doctor *doctor, PGconn *first, const char *url)
+static void doctor_check_mode(struct doctor *doctor, PGconn *first, const char *url)
 {
         auto_free char *why = NULL, *first_pid = doctor_ask(first, SQL_PID), *second_pid = NULL;
         PGconn *second = doctor_connect(url, &why);
@@ -100,7 +100,7 @@ static void check_mode(struct doctor *doctor, PGconn *first, const char *url)
 }
 
 /* The newest file, where we stand in a checkout or an image that has them; the caller frees. */
-static char *newest_file(void)
+static char *doctor_newest_file(void)
 {
         struct migration_set *set = NULL;
         char *version = NULL;
@@ -113,9 +113,9 @@ static char *newest_file(void)
         return version;
 }
 
-static void check_version(struct doctor *doctor, PGconn *conn)
+static void doctor_check_version(struct doctor *doctor, PGconn *conn)
 {
-        auto_free char *applied = doctor_ask(conn, SQL_VERSION), *newest = newest_file();
+        auto_free char *applied = doctor_ask(conn, SQL_VERSION), *newest = doctor_newest_file();
 
         if (applied == NULL || *applied == '\0')
                 doctor_bad(doctor, "catalog schema", "run: tenantry init",
@@ -127,7 +127,7 @@ static void check_version(struct doctor *doctor, PGconn *conn)
                 doctor_good(doctor, "catalog schema", "version %s%s", applied, newest ? ", as the files" : "");
 }
 
-static void check_roles(struct doctor *doctor, PGconn *conn)
+static void doctor_check_roles(struct doctor *doctor, PGconn *conn)
 {
         auto_free char *wrong = doctor_ask(conn, SQL_ROLES);
 
@@ -161,8 +161,8 @@ void doctor_check_catalog(struct doctor *doctor)
                            version / 10000);
         else
                 doctor_good(doctor, "catalog", "PostgreSQL %d.%d answers", version / 10000, version % 10000);
-        check_mode(doctor, conn, url);
-        check_version(doctor, conn);
-        check_roles(doctor, conn);
+        doctor_check_mode(doctor, conn, url);
+        doctor_check_version(doctor, conn);
+        doctor_check_roles(doctor, conn);
         PQfinish(conn);
 }

@@ -113,13 +113,14 @@ def test_the_topics_are_those_that_init_makes() -> None:
     table = source("cli/topics.c").partition("TOPICS[] = {")[2].partition("};")[0]
     made = {}
     constants = dict(re.findall(r'#define (\w+_MS) +"(\d+)"', source("cli/topics.c")))
-    for name, policy, retention, size in re.findall(r'\{ "([^"]+)", "(\w+)", (\w+), ("\d+"|NULL) \}', table):
-        wanted: dict[str, Any] = {"cleanup.policy": [policy]}
-        if retention != "NULL":
-            wanted["retention.ms"] = int(constants[retention])
-        if size != "NULL":
-            wanted["max.message.bytes"] = int(size.strip('"'))
-        made[name] = wanted
+    for row in re.findall(r"\{(.+?)\}", table, re.DOTALL):
+        members = dict(re.findall(r'\.(\w+) = "?([^",\s]+)"?', row))
+        wanted: dict[str, Any] = {"cleanup.policy": [members["policy"]]}
+        if "retention_ms" in members:
+            wanted["retention.ms"] = int(constants[members["retention_ms"]])
+        if "max_bytes" in members:
+            wanted["max.message.bytes"] = int(members["max_bytes"])
+        made[members["name"]] = wanted
     told = {
         channel["address"]: channel["bindings"]["kafka"]["topicConfiguration"]
         for channel in asyncapi()["channels"].values()
