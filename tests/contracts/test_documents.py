@@ -162,9 +162,9 @@ def queries() -> dict[str, dict[str, list[str]]]:
     code = source("services/gateway/routes.c")
     words = dict(re.findall(r'#define (\w+) +"([^"]+)"', code))
     tables = {
-        name: {field: words[choices].split("|") if choices in words else [] for field, choices in fields}
+        name: {field: words[choices].split("|") if choices else [] for field, choices in fields}
         for name, body in re.findall(r"struct http_parameter (\w+)\[\] = \{(.*?)\};", code, re.DOTALL)
-        if (fields := re.findall(r'\{ "(\w+)", (\w+) \}', body))
+        if (fields := re.findall(r'\{ \.name = "(\w+)"(?:, \.choices = (\w+))? \}', body))
     }
     return {path: tables[name] for path, name in re.findall(r'ROUTE\("\w+", "([^"]+)".*?\.query = (\w+)', code)}
 
