@@ -28,8 +28,8 @@ struct metric_family {
 static struct metric *first;
 static struct metric_family *first_family;
 
-/* NULL where there is none yet; then *ret_place is its place: behind the last of its name, for the text
- * format demands that those of one name stand together. */
+/* NULL if there is none yet; then *ret_place is where to add it: behind the last one with the same name, as the text
+ * format requires metrics with the same name to be grouped. */
 static struct metric *metric_find(const char *name, const char *labels, struct metric ***ret_place)
 {
         struct metric **at = &first;
@@ -146,7 +146,7 @@ struct metric *metric_of(struct metric_family *family, const char *const *values
         }
         if (family->count < METRIC_FAMILY_LIMIT)
                 family->count++;
-        /* Keeps the labels, as it keeps itself. */
+        /* Takes ownership of labels. */
         return metric_add_new(place, family->kind, family->name, labels, family->help);
 }
 

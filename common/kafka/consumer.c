@@ -1,12 +1,12 @@
-/* A Kafka consumer whose offsets live elsewhere, as a member of its group: see consumer.h. What becomes of the messages
- * is the business of lanes.c.
+/* A Kafka consumer whose offsets are stored elsewhere, as a member of its group: see consumer.h. lanes.c handles the
+ * messages of each partition.
  *
- * Every assignment has a number; an answer to the holder's question where to read on that comes with an older number is
- * ignored. Nothing is read before that answer: Kafka's own offsets are for those who look at the lag, never for us. A
- * rebalance drops all lanes, and gives the partitions back once nothing is in hand any more, so that their next owner
- * does not begin beside us. A rewind drops them, too, and then asks anew where to read on.
+ * Every assignment has a number; start offsets that arrive with an older number are ignored. Nothing is read before the
+ * start offsets are known: the offsets committed to Kafka are only for monitoring the lag. A rebalance drops all lanes,
+ * and gives the partitions back once nothing is in hand any more, so that their next owner does not start while we are
+ * still working. A rewind drops the lanes as well, and then asks again for the start offsets.
  *
- * Everything runs on the loop: librdkafka's threads only say that something is there. */
+ * Everything runs on the loop: librdkafka's threads only signal that there are events. */
 #include "common/kafka/consumer_private.h"
 
 #include "common/base/failpoint.h"
@@ -55,7 +55,7 @@ static void consumer_handle_rebalance(struct kafka_consumer *consumer, rd_kafka_
                 return;
         }
         consumer->assignment++;
-        lanes_drop(consumer); /* finish what is in hand, then let the next owner have them */
+        lanes_drop(consumer); /* messages in hand are finished, then the next owner gets the partitions */
         consumer->revoking = true;
         if (consumer->in_hand == 0)
                 consumer_give_back(consumer);

@@ -1,5 +1,5 @@
-/* What consumer.c (a group's member), lanes.c (its messages), tail.c (a watcher without a group), lag.c (how far
- * behind) and inquiry.c (what only the brokers know) share. */
+/* Shared by consumer.c (a member of a group), lanes.c (its partitions), tail.c (a watcher without a group), lag.c (how
+ * far it is behind) and inquiry.c (questions only the brokers can answer). */
 #pragma once
 
 #include "common/kafka/cause.h"
@@ -29,7 +29,7 @@ struct kafka_consumer {
 int consumer_make(uv_loop_t *loop, const struct kafka_settings *settings, const char *group,
                   const struct kafka_consumer_events *events, void *context, struct kafka_consumer **ret,
                   struct err *err);
-/* Calls assigned for what is wanted. */
+/* Calls assigned for the wanted partitions. */
 void consumer_ask_for_positions(struct kafka_consumer *consumer);
 
 /* Something that only the brokers know: librdkafka blocks while it asks them, so a worker thread does, again and again

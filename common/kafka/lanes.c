@@ -1,9 +1,10 @@
 /* The lanes of a consumer: see lanes.h.
  *
- * A lane is one partition of ours from its assignment to its loss. Messages wait in it in their order; the first of
- * them is handed out and is then in hand (lane->in_hand) until its holder calls kafka_consumer_done. The holder may
- * take those behind it, too, as long as it has one in hand. While too many wait, the partition is paused. A dropped
- * lane forgets what waits: who is in hand keeps it alive until it is done, for its holder still points at it. */
+ * A lane is one of our partitions, from its assignment to its revocation. Messages wait in it in order; the first one
+ * is handed out and is then in hand (lane->in_hand) until its holder calls kafka_consumer_done. A holder with a message
+ * in hand may take those behind it as well. While too many are waiting, the partition is paused. A dropped lane forgets
+ * its waiting messages; a message in hand keeps its lane alive (dropped) until it is done, since its holder still
+ * points to it. */
 #include "common/kafka/consumer_private.h"
 
 #include "common/base/memory.h"
@@ -11,8 +12,8 @@
 #include <string.h>
 #include <utlist.h>
 
-/* What waits in a lane before its partition is paused, and what is left when it goes on. Not too little: librdkafka
- * throws away what it has fetched of a partition that is paused, and fetches it again. */
+/* How much may wait in a lane before its partition is paused, and how little must be left before it is resumed. Not too
+ * little: librdkafka discards what it has fetched from a paused partition, and fetches it again. */
 #define LANE_LIMIT        512
 #define LANE_RESUME       64
 #define LANE_BYTES_LIMIT  (1024 * 1024)
@@ -113,8 +114,8 @@ void lane_log(const struct kafka_consumer *consumer, const struct lane *lane, in
                 *ret_low = *ret_high = -1;
 }
 
-/* Where the log begins, if that is after what was fetched last and so offsets are missing before `next`. As the last
- * answer to a fetch told it; one that told of an error makes it unknown. */
+/* Where the log begins, if that is after what was fetched last, so that offsets before `next` are missing. Known from
+ * the last fetch response; one with an error makes it unknown. */
 static int64_t lane_log_start(const struct kafka_consumer *consumer, const struct lane *lane, int64_t next)
 {
         int64_t low, high;
@@ -142,7 +143,7 @@ static size_t lane_size_of(const struct waiting *waiting)
         return waiting->message.key_length + waiting->message.value_length;
 }
 
-/* From the queue into the hand, whose last message ends at `previous`. */
+/* Moves a message from the queue to those in hand, the last of which ends at `previous`. */
 static struct waiting *lane_take_in_hand(struct kafka_consumer *consumer, struct lane *lane, int64_t previous)
 {
         struct waiting *waiting = lane->queue;
@@ -183,7 +184,7 @@ struct kafka_message *kafka_consumer_next(struct kafka_consumer *consumer, struc
         return &lane_take_in_hand(consumer, lane, message->offset + 1)->message;
 }
 
-/* Takes the waiting. */
+/* Takes ownership of waiting. */
 static void lane_add_waiting(struct kafka_consumer *consumer, struct lane *lane, struct waiting *waiting)
 {
         waiting->lane = lane;
@@ -222,13 +223,13 @@ void lanes_add_message(struct kafka_consumer *consumer, rd_kafka_event_t *event)
         };
         if (!lane->paused &&
             (lane->queued + 1 >= LANE_LIMIT || lane->queued_bytes + lane_size_of(waiting) >= LANE_BYTES_LIMIT))
-                /* here librdkafka goes on from when it is resumed */
+                /* where librdkafka continues when the partition is resumed */
                 lane_pause(consumer, lane, true);
         lane_add_waiting(consumer, lane, waiting);
 }
 
-/* In its place among the messages: were the catalog's offset moved beside them, a log that goes back would be taken for
- * one that was read. */
+/* Queued in order with the messages: if the catalog's offset were moved independently of them, a log that went back
+ * would look as if it had been read. */
 void lane_add_nothing(struct kafka_consumer *consumer, struct lane *lane, int64_t end)
 {
         struct waiting *waiting = NEW(struct waiting);
@@ -249,7 +250,7 @@ bool lane_done(struct kafka_consumer *consumer, struct kafka_message *message)
         assert(lane->in_hand == waiting);
         DL_DELETE(lane->in_hand, waiting);
         consumer->in_hand--;
-        if (!lane->dropped && !consumer->tail && !message->nothing) /* the rest is lag.c's to correct */
+        if (!lane->dropped && !consumer->tail && !message->nothing) /* lag.c corrects the rest */
                 rd_kafka_offset_store(message->native->rkt, message->partition, message->offset);
         lane->position = message->offset + 1;
         lane_free_waiting(waiting);

@@ -59,7 +59,7 @@ static void process_look_at_files(void)
         for (const struct dirent *entry; (entry = readdir(open_files)) != NULL;)
                 count += entry->d_name[0] != '.';
         closedir(open_files);
-        count--; /* the one that looked */
+        count--; /* the one used for reading */
         process_set_gauge("process_open_fds", "File descriptors it has open.", count);
 }
 

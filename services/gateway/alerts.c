@@ -1,4 +1,4 @@
-/* Alerts: a page of them, and one put away by hand. */
+/* Alerts: lists them a page at a time, and resolves one. */
 #include "services/gateway/numbered.h"
 #include "services/gateway/paging.h"
 

@@ -1,4 +1,4 @@
-/* Messages that were refused: to look at, to send once more to where they came from, and to throw away. */
+/* Refused messages: shows them, sends them again to their original topic, and discards them. */
 #include "common/base/memory.h"
 #include "common/durable/dead_letter.h"
 #include "services/gateway/numbered.h"

@@ -1,5 +1,5 @@
-/* The lists of tenants and operations, a page at a time. What a page shows is decided by an index; only those
- * rows are made. */
+/* The lists of tenants and operations, a page at a time. An index determines the rows of a page; only those are built.
+ */
 #include "common/base/buf.h"
 #include "common/base/memory.h"
 #include "services/gateway/paging.h"
@@ -9,7 +9,7 @@
 
 #define TENANTS_PAGE    50
 #define OPERATIONS_PAGE 50
-#define SEARCH_LEAST    3 /* characters: fewer are in no index */
+#define SEARCH_LEAST    3 /* characters: the index cannot find fewer */
 #define SEARCH_LIMIT    100
 #define SUBDOMAIN_LIMIT 40
 

@@ -1,4 +1,4 @@
-/* What dead letters and alerts share: see numbered.h. */
+/* Dead letters and alerts by their number: see numbered.h. */
 #include "services/gateway/numbered.h"
 
 #include "services/gateway/paging.h"
@@ -13,7 +13,7 @@ bool numbered_is_asked_for(struct http_request *request)
         return false;
 }
 
-/* What the catalog made of it: done, or why not. */
+/* The catalog's answer: done, or why not. */
 static const struct outcome {
         const char *outcome;
         unsigned status;
@@ -47,5 +47,6 @@ void numbered_answer(struct gateway *gateway, struct http_request *request, cons
                         http_answer_problem(request, o->status, outcome, o->field, o->detail);
                 return;
         }
-        http_answer_problem(request, 500, "internal", NULL, "the catalog answered what this version does not know");
+        http_answer_problem(request, 500, "internal", NULL,
+                            "the catalog gave an answer that this version does not know");
 }

@@ -1,9 +1,9 @@
-/* What has a number in the path, and can be put away by it: dead letters, alerts. */
+/* Shared by dead letters and alerts, which have a number in their path. */
 #pragma once
 
 #include "services/gateway/reading.h"
 
-/* Whether the path's {id} is a number. False: the request is answered 404. */
+/* Whether the path's {id} is a number. If not, answers the request with 404. */
 bool numbered_is_asked_for(struct http_request *request);
-/* Answers with what the catalog made of it, the row's column outcome: 200 where it is done, else why not. */
+/* Answers with the column outcome of the only row: 200 if it is done, otherwise why not. */
 void numbered_answer(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows);
