@@ -12,7 +12,7 @@
 #include <string.h>
 
 /* Reads all of it; writes it to out unless that is NULL. */
-static int read_through(struct sealed_reader *reader, FILE *out, int64_t *ret_plain)
+static int archive_read_through(struct sealed_reader *reader, FILE *out, int64_t *ret_plain)
 {
         const unsigned char *bytes;
         struct err err;
@@ -28,7 +28,7 @@ static int read_through(struct sealed_reader *reader, FILE *out, int64_t *ret_pl
         return EXIT_GOOD;
 }
 
-static void report(struct sealed_reader *reader, int64_t plain)
+static void archive_report(struct sealed_reader *reader, int64_t plain)
 {
         auto_free char *checksum = sealed_reader_checksum(reader);
         auto_json *whole =
@@ -42,7 +42,7 @@ static void report(struct sealed_reader *reader, int64_t plain)
                        (long long)plain, checksum);
 }
 
-static int open_file(const char *path, const char *keys, FILE *out)
+static int archive_open_file(const char *path, const char *keys, FILE *out)
 {
         struct sealed_reader *reader = NULL;
         struct keyring *ring = NULL;
@@ -62,16 +62,16 @@ static int open_file(const char *path, const char *keys, FILE *out)
                                                                                                : EXIT_FAILED,
                                 "%s", err.message);
         }
-        status = read_through(reader, out, &plain);
+        status = archive_read_through(reader, out, &plain);
         if (status == EXIT_GOOD && out == NULL)
-                report(reader, plain);
+                archive_report(reader, plain);
         sealed_reader_free(reader);
         keyring_free(ring);
         return status;
 }
 
 /* The provisioner has the keys, files and servers, so it does the work. Of a path, only the last component counts. */
-static int restore(int argc, char **argv, bool only_check)
+static int archive_restore(int argc, char **argv, bool only_check)
 {
         const char *backup = cli_option(&argc, argv, "backup"), *reason = cli_option(&argc, argv, "reason");
         const char *confirm = cli_option(&argc, argv, "confirm");
@@ -104,9 +104,9 @@ int run_archive(int argc, char **argv)
         const char *keys;
 
         if (argc >= 2 && strcmp(argv[1], "restore") == 0)
-                return restore(argc, argv, false);
+                return archive_restore(argc, argv, false);
         if (check && cli_flag(&argc, argv, "restore"))
-                return restore(argc, argv, true);
+                return archive_restore(argc, argv, true);
         if (!cat && !check)
                 return run_tenant_command(argc, argv);
         /* Never interpreted as a tenant of that name: a forgotten FILE must not archive anybody. */
@@ -119,5 +119,5 @@ int run_archive(int argc, char **argv)
                 return EXIT_USAGE;
         if (cat && (cli_json || terminal_is(stdout)))
                 return cli_usage("archive", "`archive cat` writes a binary dump: send it to a file or to pg_restore");
-        return open_file(argv[2], keys, cat ? stdout : NULL);
+        return archive_open_file(argv[2], keys, cat ? stdout : NULL);
 }

@@ -36,7 +36,7 @@ int brokers_open(rd_kafka_type_t type, rd_kafka_t **ret)
         return EXIT_GOOD;
 }
 
-static void hear_reasons(rd_kafka_t *rk, struct kafka_cause *cause)
+static void brokers_hear_reasons(rd_kafka_t *rk, struct kafka_cause *cause)
 {
         rd_kafka_queue_t *queue = rd_kafka_queue_get_main(rk);
         rd_kafka_event_t *event;
@@ -62,7 +62,7 @@ int brokers_reach(rd_kafka_t *rk, struct err *err)
                         rd_kafka_metadata_destroy(metadata);
                         return 0;
                 }
-                hear_reasons(rk, &cause);
+                brokers_hear_reasons(rk, &cause);
         } while (clock_boot_ms() < until && cause.err.class != ERR_OURS && !cli_interrupted);
         if (cause.err.class == ERR_NONE)
                 kafka_cause_note(&cause, RD_KAFKA_RESP_ERR__TRANSPORT, rd_kafka_err2str(code));

@@ -29,7 +29,7 @@ static const char SQL_ROLES[] =
 
 /* While our first session is open and idle, a second one gets the same backend only from a pooler in transaction
  * mode. */
-static void check_mode(struct doctor *doctor, PGconn *first, const char *url)
+static void doctor_check_mode(struct doctor *doctor, PGconn *first, const char *url)
 {
         auto_free char *why = NULL, *first_pid = server_ask(first, SQL_PID), *second_pid = NULL;
         PGconn *second = server_connect(url, DOCTOR_NAME, &why);
@@ -55,7 +55,7 @@ static void check_mode(struct doctor *doctor, PGconn *first, const char *url)
 }
 
 /* The newest file, if the current directory is a checkout or an image that has them; the caller frees. */
-static char *newest_file(void)
+static char *doctor_newest_file(void)
 {
         struct migration_set *set = NULL;
         char *version = NULL;
@@ -68,9 +68,9 @@ static char *newest_file(void)
         return version;
 }
 
-static void check_version(struct doctor *doctor, PGconn *conn)
+static void doctor_check_version(struct doctor *doctor, PGconn *conn)
 {
-        auto_free char *applied = server_ask(conn, SQL_VERSION), *newest = newest_file();
+        auto_free char *applied = server_ask(conn, SQL_VERSION), *newest = doctor_newest_file();
 
         if (applied == NULL || *applied == '\0')
                 doctor_bad(doctor, "catalog schema", "run: tenantry init",
@@ -82,7 +82,7 @@ static void check_version(struct doctor *doctor, PGconn *conn)
                 doctor_good(doctor, "catalog schema", "version %s%s", applied, newest ? ", like the files" : "");
 }
 
-static void check_roles(struct doctor *doctor, PGconn *conn)
+static void doctor_check_roles(struct doctor *doctor, PGconn *conn)
 {
         auto_free char *wrong = server_ask(conn, SQL_ROLES);
 
@@ -116,8 +116,8 @@ void doctor_check_catalog(struct doctor *doctor)
                            version / 10000);
         else
                 doctor_good(doctor, "catalog", "PostgreSQL %d.%d answers", version / 10000, version % 10000);
-        check_mode(doctor, conn, url);
-        check_version(doctor, conn);
-        check_roles(doctor, conn);
+        doctor_check_mode(doctor, conn, url);
+        doctor_check_version(doctor, conn);
+        doctor_check_roles(doctor, conn);
         PQfinish(conn);
 }

@@ -17,7 +17,7 @@ static const char SQL_RIGHTS[] =
         "select (rolsuper or (rolcreatedb and rolcreaterole))::text from pg_roles where rolname = current_user";
 
 /* The address that tenants get; it may be a pooler. No login is needed to see whether anything listens there. */
-static void check_tenant_address(struct doctor *doctor, const char *name, const json_t *server)
+static void doctor_check_tenant_address(struct doctor *doctor, const char *name, const json_t *server)
 {
         const char *host = json_text(server, "tenant_host"), *port = json_text(server, "tenant_port");
         const char *const names[] = { "host", "port", "connect_timeout", NULL };
@@ -36,7 +36,7 @@ static void check_tenant_address(struct doctor *doctor, const char *name, const 
                            "%s: nothing answers at %s:%s", name, host, port);
 }
 
-static void check_server(struct doctor *doctor, const json_t *server)
+static void doctor_check_server(struct doctor *doctor, const json_t *server)
 {
         const char *name = json_text(server, "name"), *url = json_text(server, "admin_url");
         auto_free char *why = NULL, *rights = NULL;
@@ -60,10 +60,10 @@ static void check_server(struct doctor *doctor, const json_t *server)
                             PQserverVersion(conn) / 10000);
         doctor->newest_server = MAX(doctor->newest_server, PQserverVersion(conn) / 10000);
         PQfinish(conn);
-        check_tenant_address(doctor, name, server);
+        doctor_check_tenant_address(doctor, name, server);
 }
 
-static void check_servers(struct doctor *doctor)
+static void doctor_check_servers(struct doctor *doctor)
 {
         const char *text = cli_setting("TENANT_SERVERS");
         auto_json *servers = NULL;
@@ -81,10 +81,10 @@ static void check_servers(struct doctor *doctor)
                 return;
         }
         json_array_foreach (servers, i, server)
-                check_server(doctor, server);
+                doctor_check_server(doctor, server);
 }
 
-static bool has_organization(const json_t *list, const char *slug)
+static bool doctor_has_organization(const json_t *list, const char *slug)
 {
         const json_t *each;
         size_t i;
@@ -95,7 +95,7 @@ static bool has_organization(const json_t *list, const char *slug)
         return false;
 }
 
-static void check_supabase(struct doctor *doctor)
+static void doctor_check_supabase(struct doctor *doctor)
 {
         const char *token = cli_setting("SUPABASE_ACCESS_TOKEN"), *base = cli_setting("SUPABASE_API_URL");
         const char *organization = cli_setting("SUPABASE_ORGANIZATION");
@@ -116,7 +116,7 @@ static void check_supabase(struct doctor *doctor)
         else if (status != 200)
                 doctor_bad(doctor, "supabase", "try again; see status.supabase.com", "the Management API answers %ld",
                            status);
-        else if (organization != NULL && !has_organization(body, organization))
+        else if (organization != NULL && !doctor_has_organization(body, organization))
                 doctor_bad(doctor, "supabase", "correct SUPABASE_ORGANIZATION",
                            "the token does not see organization %s", organization);
         else
@@ -126,7 +126,7 @@ static void check_supabase(struct doctor *doctor)
 }
 
 /* The major version of pg_dump on the PATH; 0 if there is none. */
-static int pg_dump_major(void)
+static int doctor_pg_dump_major(void)
 {
         FILE *out = popen("pg_dump --version 2>/dev/null", "re");
         int major = 0;
@@ -139,9 +139,9 @@ static int pg_dump_major(void)
         return major;
 }
 
-static void check_pg_dump(struct doctor *doctor)
+static void doctor_check_pg_dump(struct doctor *doctor)
 {
-        int major = pg_dump_major();
+        int major = doctor_pg_dump_major();
 
         if (major == 0)
                 doctor_bad(doctor, "pg_dump", "install postgresql-client", "there is none on the PATH");
@@ -162,8 +162,8 @@ void doctor_check_provider(struct doctor *doctor)
         if (driver != NULL && !postgres && !supabase)
                 doctor_bad(doctor, "driver", "set it to postgres or supabase", "TENANT_DRIVER=%s is unknown", driver);
         if (!supabase)
-                check_servers(doctor);
+                doctor_check_servers(doctor);
         if (supabase || (!postgres && cli_setting("SUPABASE_ACCESS_TOKEN") != NULL))
-                check_supabase(doctor);
-        check_pg_dump(doctor);
+                doctor_check_supabase(doctor);
+        doctor_check_pg_dump(doctor);
 }

@@ -18,7 +18,7 @@ enum output cli_output;
 volatile sig_atomic_t cli_interrupted;
 static const char *command_name = "";
 
-static void on_interrupt(int number)
+static void cli_on_interrupt(int number)
 {
         (void)number;
         cli_interrupted = 1;
@@ -26,7 +26,7 @@ static void on_interrupt(int number)
 
 void cli_catch_interrupt(void)
 {
-        struct sigaction action = { .sa_handler = on_interrupt }; /* no SA_RESTART: waits end early */
+        struct sigaction action = { .sa_handler = cli_on_interrupt }; /* no SA_RESTART: waits end early */
 
         sigaction(SIGINT, &action, NULL);
         sigaction(SIGTERM, &action, NULL);
@@ -63,7 +63,7 @@ const char *cli_setting(const char *name)
 }
 
 /* The variables that .run/env sets once the demo is running. */
-static bool demo_exports(const char *name)
+static bool cli_demo_exports(const char *name)
 {
         static const char *const names[] = {
                 "TENANTRY_URL",         "TENANTRY_TOKEN", "TENANTRY_APP_TOKEN",    "KAFKA_BROKERS",
@@ -83,11 +83,11 @@ const char *cli_environment(const char *name)
 
         if (value == NULL)
                 cli_fail(EXIT_USAGE, "%s is not set%s (see: tenantry %s --help)", name,
-                         demo_exports(name) ? ": export it with: . .run/env" : "", command_name);
+                         cli_demo_exports(name) ? ": export it with: . .run/env" : "", command_name);
         return value;
 }
 
-static void print_overview(FILE *out)
+static void cli_print_overview(FILE *out)
 {
         fputs("tenantry: the control plane for software sold database-per-tenant\n\nUsage: tenantry COMMAND [-o "
               "FORMAT] "
@@ -101,7 +101,7 @@ static void print_overview(FILE *out)
               out);
 }
 
-static void print_help(const struct command *command)
+static void cli_print_help(const struct command *command)
 {
         char first = command->summary[0];
 
@@ -118,7 +118,7 @@ const struct command *cli_find_command(const char *name)
         return NULL;
 }
 
-static int no_such_command(const char *word)
+static int cli_no_such_command(const char *word)
 {
         const char *nearest = NULL;
         size_t least = WORD_LIMIT;
@@ -137,25 +137,25 @@ static int no_such_command(const char *word)
 }
 
 /* `tenantry help COMMAND` */
-static int help_with(const char *word)
+static int cli_help_with(const char *word)
 {
         const struct command *command = cli_find_command(word);
 
         if (command == NULL)
-                return no_such_command(word);
-        print_help(command);
+                return cli_no_such_command(word);
+        cli_print_help(command);
         return EXIT_GOOD;
 }
 
 /* Whether help is requested; then no command is run. */
-static bool wants_overview(int argc, char **argv)
+static bool cli_wants_overview(int argc, char **argv)
 {
         bool help = argc >= 2 && strcmp(argv[1], "help") == 0;
 
         return argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || (help && argc < 3);
 }
 
-static bool wants_help(int argc, char **argv)
+static bool cli_wants_help(int argc, char **argv)
 {
         for (int i = 1; i < argc; i++)
                 if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
@@ -163,16 +163,16 @@ static bool wants_help(int argc, char **argv)
         return false;
 }
 
-static int run_command(int argc, char **argv)
+static int cli_run_command(int argc, char **argv)
 {
         const struct command *command = cli_find_command(argv[0]);
         int status;
 
         if (command == NULL)
-                return no_such_command(argv[0]);
+                return cli_no_such_command(argv[0]);
         command_name = command->name;
-        if (wants_help(argc, argv)) {
-                print_help(command);
+        if (cli_wants_help(argc, argv)) {
+                cli_print_help(command);
                 return EXIT_GOOD;
         }
         if (!command->listed && (cli_output == OUTPUT_NAME || cli_output == OUTPUT_WIDE))
@@ -182,7 +182,7 @@ static int run_command(int argc, char **argv)
         return status == EXIT_GOOD ? command->run(argc, argv) : status;
 }
 
-static int run(int argc, char **argv)
+static int cli_run(int argc, char **argv)
 {
         struct err err;
 
@@ -190,17 +190,17 @@ static int run(int argc, char **argv)
                 return cli_fail(EXIT_USAGE, "%s", err.message);
         if (argc < 2 && cli_json)
                 return cli_fail(EXIT_USAGE, "a command is missing (see: tenantry --help)");
-        if (wants_overview(argc, argv)) {
-                print_overview(argc < 2 ? stderr : stdout);
+        if (cli_wants_overview(argc, argv)) {
+                cli_print_overview(argc < 2 ? stderr : stdout);
                 return argc < 2 ? EXIT_USAGE : EXIT_GOOD;
         }
         if (strcmp(argv[1], "help") == 0)
-                return help_with(argv[2]);
+                return cli_help_with(argv[2]);
         if (strcmp(argv[1], "--version") == 0) {
                 puts("tenantry " TENANTRY_VERSION);
                 return EXIT_GOOD;
         }
-        return run_command(argc - 1, argv + 1);
+        return cli_run_command(argc - 1, argv + 1);
 }
 
 int main(int argc, char **argv)
@@ -210,7 +210,7 @@ int main(int argc, char **argv)
         prctl(PR_SET_DUMPABLE, 0);
         status = cli_take_output(&argc, argv);
         if (status == EXIT_GOOD)
-                status = run(argc, argv);
+                status = cli_run(argc, argv);
         cli_print_failure(status);
         if (cli_interrupted)
                 clearerr(stdout); /* the signal may have interrupted a write; that is not our failure */

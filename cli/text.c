@@ -14,7 +14,7 @@
 #define ENCODING "UTF-8" /* the encoding of our output, whatever the locale says */
 
 /* Control characters, line and paragraph separators, and characters that change the direction of writing. */
-static bool is_harmful(ucs4_t c)
+static bool text_is_harmful(ucs4_t c)
 {
         return uc_is_general_category_withtable(c, UC_CATEGORY_MASK_Cc | UC_CATEGORY_MASK_Zl | UC_CATEGORY_MASK_Zp) ||
                uc_is_property_bidi_control(c);
@@ -29,7 +29,7 @@ char *text_safe_bytes(const void *bytes, size_t length, bool lines)
                 ucs4_t c = 0;
                 int n = u8_mbtoucr(&c, p + i, length - i);
 
-                if (n > 0 && (!is_harmful(c) || (lines && (c == '\n' || c == '\t')))) {
+                if (n > 0 && (!text_is_harmful(c) || (lines && (c == '\n' || c == '\t')))) {
                         buf_add(&out, p + i, (size_t)n);
                         i += (size_t)n;
                         continue;

@@ -28,7 +28,7 @@ void log_init(const char *service, const char *level)
         log_set_level(level);
 }
 
-static void add_escaped(struct buf *line, const char *text)
+static void log_add_escaped(struct buf *line, const char *text)
 {
         buf_add_text(line, "\"");
         for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
@@ -42,7 +42,7 @@ static void add_escaped(struct buf *line, const char *text)
         buf_add_text(line, "\"");
 }
 
-static void add_pairs(struct buf *line, va_list args)
+static void log_add_pairs(struct buf *line, va_list args)
 {
         const char *name, *text;
 
@@ -51,7 +51,7 @@ static void add_pairs(struct buf *line, va_list args)
                 if (text == NULL)
                         continue;
                 buf_printf(line, log_pretty ? " %s=" : ",\"%s\":", name);
-                add_escaped(line, text);
+                log_add_escaped(line, text);
         }
 }
 
@@ -69,10 +69,10 @@ void log_emit(enum log_level level, const char *message, ...)
         } else {
                 buf_printf(&line, "{\"time\":\"%s\",\"level\":\"%s\",\"service\":\"%s\",\"message\":", at,
                            LEVELS[level], log_service);
-                add_escaped(&line, message);
+                log_add_escaped(&line, message);
         }
         va_start(args, message);
-        add_pairs(&line, args);
+        log_add_pairs(&line, args);
         va_end(args);
         buf_add_text(&line, log_pretty ? "\n" : "}\n");
         if (write(STDERR_FILENO, line.data, line.length) < 0)

@@ -35,7 +35,7 @@ static const struct kind {
 };
 
 /* ARRAY_SIZE(KINDS) if it is none of these. */
-static size_t find_kind(rd_kafka_resp_err_t code)
+static size_t cause_find_kind(rd_kafka_resp_err_t code)
 {
         size_t i;
 
@@ -48,7 +48,7 @@ static size_t find_kind(rd_kafka_resp_err_t code)
 
 void kafka_cause_note(struct kafka_cause *cause, rd_kafka_resp_err_t code, const char *text)
 {
-        size_t kind = find_kind(code);
+        size_t kind = cause_find_kind(code);
         int64_t now = clock_boot_ms();
 
         if (kind == ARRAY_SIZE(KINDS))

@@ -1,26 +1,12 @@
-/* Shared by consumer.c (a member of a group), tail.c (a watcher without a group), lag.c (how far it is behind) and
- * inquiry.c (questions only the brokers can answer). */
+/* Shared by consumer.c (a member of a group), lanes.c (its partitions), tail.c (a watcher without a group), lag.c (how
+ * far it is behind) and inquiry.c (questions only the brokers can answer). */
 #pragma once
 
 #include "common/kafka/cause.h"
 #include "common/kafka/consumer.h"
+#include "common/kafka/lanes.h"
 
 #define CONSUMER_MAGIC 0x6b636f6e
-
-struct waiting;
-
-/* One of our partitions. Messages from librdkafka wait in the queue; those in hand are done in order. */
-struct lane {
-        struct lane *next;
-        char *topic;
-        int32_t partition;
-        int64_t position; /* next one to be done */
-        int64_t fetched;  /* after the last message delivered, or the reported end; at first the position */
-        struct waiting *queue, *in_hand;
-        size_t queued, queued_bytes;
-        int owed_looks;       /* how often in a row it was not at the end yet got nothing: lag.c */
-        bool paused, dropped; /* dropped: ended, only waiting for messages in hand */
-};
 
 struct kafka_consumer {
         unsigned magic;
@@ -43,16 +29,8 @@ struct kafka_consumer {
 int consumer_make(uv_loop_t *loop, const struct kafka_settings *settings, const char *group,
                   const struct kafka_consumer_events *events, void *context, struct kafka_consumer **ret,
                   struct err *err);
-/* Starts reading these partitions, at the offsets in the list. */
-void consumer_add_lanes(struct kafka_consumer *consumer, const rd_kafka_topic_partition_list_t *list);
 /* Calls assigned for the wanted partitions. */
 void consumer_ask_for_positions(struct kafka_consumer *consumer);
-/* NULL if it is not ours (any more). */
-struct lane *consumer_find_lane(struct kafka_consumer *consumer, const char *topic, int32_t partition);
-/* Whether any of its messages are waiting or in hand. */
-bool lane_is_busy(const struct lane *lane);
-/* Where its log begins and ends, according to the last fetch response; negative = unknown. */
-void lane_log(const struct kafka_consumer *consumer, const struct lane *lane, int64_t *ret_low, int64_t *ret_high);
 
 /* A question that only the brokers can answer: librdkafka blocks while it asks them, so it is asked on a worker thread,
  * repeatedly until there is nothing more to ask. The consumer lives as long as a question is under way. Embedded

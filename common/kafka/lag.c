@@ -17,10 +17,10 @@ struct lag {
         rd_kafka_topic_partition_list_t *ends;      /* of our partitions, once known */
         rd_kafka_topic_partition_list_t *committed; /* the offsets that Kafka has committed for them */
         bool known, committed_known;
-        int patience; /* checks in a row; see start_again */
+        int patience; /* checks in a row; see lag_start_again */
 };
 
-static void forget_lists(struct lag *lag)
+static void lag_forget_lists(struct lag *lag)
 {
         if (lag->ends != NULL)
                 rd_kafka_topic_partition_list_destroy(lag->ends);
@@ -28,12 +28,12 @@ static void forget_lists(struct lag *lag)
                 rd_kafka_topic_partition_list_destroy(lag->committed);
 }
 
-static void list_partitions(struct inquiry *inquiry)
+static void lag_list_partitions(struct inquiry *inquiry)
 {
         struct lag *lag = CONTAINER_OF(inquiry, struct lag, inquiry);
         struct lane *lane;
 
-        forget_lists(lag);
+        lag_forget_lists(lag);
         lag->ends = rd_kafka_topic_partition_list_new(8);
         LL_FOREACH (inquiry->consumer->lanes, lane)
                 if (!lane->dropped)
@@ -41,7 +41,7 @@ static void list_partitions(struct inquiry *inquiry)
         lag->committed = rd_kafka_topic_partition_list_copy(lag->ends);
 }
 
-static void find_ends(struct inquiry *inquiry)
+static void lag_find_ends(struct inquiry *inquiry)
 {
         struct lag *lag = CONTAINER_OF(inquiry, struct lag, inquiry);
 
@@ -54,7 +54,7 @@ static void find_ends(struct inquiry *inquiry)
 /* The last commit may have failed in an outage, with nothing to commit for a long time after it; and librdkafka
  * automatically commits only offsets higher than before, which they are not in a recreated topic. People and
  * autoscalers read these offsets. */
-static void correct_commits(struct lag *lag)
+static void lag_correct_commits(struct lag *lag)
 {
         struct kafka_consumer *consumer = lag->inquiry.consumer;
         rd_kafka_topic_partition_list_t *wrong = rd_kafka_topic_partition_list_new(8);
@@ -74,7 +74,7 @@ static void correct_commits(struct lag *lag)
 }
 
 /* The high watermark of the last fetch counts too: an open transaction holds up the messages after it. */
-static int64_t offsets_left(const struct kafka_consumer *consumer, const struct lane *lane, int64_t end)
+static int64_t lag_offsets_left(const struct kafka_consumer *consumer, const struct lane *lane, int64_t end)
 {
         int64_t from = lane_is_busy(lane) ? lane->position : lane->fetched;
         int64_t low, high;
@@ -86,7 +86,7 @@ static int64_t offsets_left(const struct kafka_consumer *consumer, const struct 
 }
 
 /* In this check: it has nothing to do, yet it is not at the end. (Beyond it: the log went back.) */
-static void count_owed(struct lane *lane, int64_t end)
+static void lag_count_owed(struct lane *lane, int64_t end)
 {
         if (lane_is_busy(lane) || end == MAX(0, lane->fetched))
                 lane->owed_looks = 0;
@@ -95,7 +95,7 @@ static void count_owed(struct lane *lane, int64_t end)
 }
 
 /* Returns the sum of the lags, or -1 if that of any partition is unknown. */
-static int64_t look(struct lag *lag)
+static int64_t lag_look(struct lag *lag)
 {
         struct kafka_consumer *consumer = lag->inquiry.consumer;
         int64_t sum = 0;
@@ -106,18 +106,18 @@ static int64_t look(struct lag *lag)
                         lag->known ? rd_kafka_topic_partition_list_find(lag->ends, lane->topic, lane->partition) : NULL;
 
                 if (found != NULL && !lane->dropped)
-                        count_owed(lane, found->offset);
+                        lag_count_owed(lane, found->offset);
                 if (found == NULL || lane->dropped)
                         sum = -1;
                 else if (sum >= 0)
-                        sum += offsets_left(consumer, lane, found->offset);
+                        sum += lag_offsets_left(consumer, lane, found->offset);
         }
         if (consumer->lanes == NULL && (consumer->wanted == NULL || consumer->wanted->cnt > 0))
                 return -1; /* not in the group, or waiting to hear where to begin */
         return sum;
 }
 
-static struct lane *most_owed(const struct lag *lag)
+static struct lane *lag_most_owed(const struct lag *lag)
 {
         struct lane *lane, *most = NULL;
 
@@ -130,7 +130,7 @@ static struct lane *most_owed(const struct lag *lag)
 /* The wait before the next restart doubles each time, so that a fetch that is merely slow can finish; while all goes
  * well, it shrinks again slowly. Anything else that looks like a stall, such as a log of many aborted transactions per
  * second, is not harmed. */
-static void start_again(struct lag *lag, const struct lane *lane)
+static void lag_start_again(struct lag *lag, const struct lane *lane)
 {
         struct kafka_consumer *consumer = lag->inquiry.consumer;
         struct err err;
@@ -145,31 +145,31 @@ static void start_again(struct lag *lag, const struct lane *lane)
         kafka_consumer_rewind(consumer);
 }
 
-static bool ends_found(struct inquiry *inquiry)
+static bool lag_ends_found(struct inquiry *inquiry)
 {
         struct lag *lag = CONTAINER_OF(inquiry, struct lag, inquiry);
         struct kafka_consumer *consumer = inquiry->consumer;
-        int64_t offsets = look(lag);
-        const struct lane *most = most_owed(lag);
+        int64_t offsets = lag_look(lag);
+        const struct lane *most = lag_most_owed(lag);
 
         if (consumer->stopped)
                 return false;
         if (lag->committed_known)
-                correct_commits(lag);
+                lag_correct_commits(lag);
         if (consumer->events->lag != NULL)
                 consumer->events->lag(consumer->context, offsets);
         if (most != NULL && most->owed_looks > lag->patience)
-                start_again(lag, most);
+                lag_start_again(lag, most);
         else if (most == NULL)
                 lag->patience = MAX(lag->patience - 1, PATIENCE_LEAST);
         return true;
 }
 
-static void free_lag(struct inquiry *inquiry)
+static void lag_free(struct inquiry *inquiry)
 {
         struct lag *lag = CONTAINER_OF(inquiry, struct lag, inquiry);
 
-        forget_lists(lag);
+        lag_forget_lists(lag);
         free(lag);
 }
 
@@ -178,10 +178,10 @@ void lag_begin(struct kafka_consumer *consumer)
         struct lag *lag = NEW(struct lag);
 
         lag->inquiry.interval_ms = LOOK_INTERVAL;
-        lag->inquiry.prepare = list_partitions;
-        lag->inquiry.ask = find_ends;
-        lag->inquiry.answered = ends_found;
-        lag->inquiry.release = free_lag;
+        lag->inquiry.prepare = lag_list_partitions;
+        lag->inquiry.ask = lag_find_ends;
+        lag->inquiry.answered = lag_ends_found;
+        lag->inquiry.release = lag_free;
         lag->patience = PATIENCE_LEAST;
         inquiry_begin(consumer, &lag->inquiry, LOOK_INTERVAL);
 }

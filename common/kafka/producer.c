@@ -36,7 +36,7 @@ struct delivery {
         void *context;
 };
 
-static void error_of_code(rd_kafka_resp_err_t code, rd_kafka_msg_status_t status, struct err *err)
+static void producer_error_of_code(rd_kafka_resp_err_t code, rd_kafka_msg_status_t status, struct err *err)
 {
         if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
                 err_set(err, ERR_INPUT, "too_large", "Kafka refuses the message: it is too large");
@@ -47,29 +47,29 @@ static void error_of_code(rd_kafka_resp_err_t code, rd_kafka_msg_status_t status
                 err_set(err, ERR_BUSY, "kafka_away", "Kafka did not take the message: %s", rd_kafka_err2str(code));
 }
 
-static void brokers_answered(struct kafka_producer *producer)
+static void producer_brokers_answered(struct kafka_producer *producer)
 {
         producer->up = true;
         kafka_cause_forget(&producer->cause);
 }
 
-static void answer(struct kafka_producer *producer, const rd_kafka_message_t *message)
+static void producer_answer(struct kafka_producer *producer, const rd_kafka_message_t *message)
 {
         struct delivery *delivery = message->_private;
         struct err err;
 
         producer->pending--;
         if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
-                brokers_answered(producer);
+                producer_brokers_answered(producer);
                 delivery->delivered(delivery->context, NULL);
         } else {
-                error_of_code(message->err, rd_kafka_message_status(message), &err);
+                producer_error_of_code(message->err, rd_kafka_message_status(message), &err);
                 delivery->delivered(delivery->context, &err);
         }
         free(delivery);
 }
 
-static void handle_error(struct kafka_producer *producer, rd_kafka_event_t *event)
+static void producer_handle_error(struct kafka_producer *producer, rd_kafka_event_t *event)
 {
         rd_kafka_resp_err_t code = rd_kafka_event_error(event);
         char reason[256];
@@ -85,7 +85,7 @@ static void handle_error(struct kafka_producer *producer, rd_kafka_event_t *even
         producer->fatal(producer->fatal_context, &err);
 }
 
-static void destroy(struct kafka_producer *producer)
+static void producer_destroy(struct kafka_producer *producer)
 {
         for (size_t i = 0; i < producer->topic_count; i++)
                 rd_kafka_topic_destroy(producer->topics[i]);
@@ -96,7 +96,7 @@ static void destroy(struct kafka_producer *producer)
 }
 
 /* Requesting metadata blocks, so a worker thread does it. */
-static void look_for_brokers(uv_work_t *work)
+static void producer_look_for_brokers(uv_work_t *work)
 {
         struct kafka_producer *producer = CONTAINER_OF(work, struct kafka_producer, probe);
         const struct rd_kafka_metadata *metadata = NULL;
@@ -107,59 +107,60 @@ static void look_for_brokers(uv_work_t *work)
                 rd_kafka_metadata_destroy(metadata);
 }
 
-static void brokers_looked_for(uv_work_t *work, int status)
+static void producer_brokers_looked_for(uv_work_t *work, int status)
 {
         struct kafka_producer *producer = CONTAINER_OF(work, struct kafka_producer, probe);
 
         producer->probing = false;
         if (status == 0 && producer->found)
-                brokers_answered(producer);
+                producer_brokers_answered(producer);
         if (producer->freed)
-                destroy(producer);
+                producer_destroy(producer);
 }
 
 /* Without messages nothing would show that the brokers are back, and a service that is not ready gets no messages. */
-static void probe_if_down(struct kafka_producer *producer)
+static void producer_probe_if_down(struct kafka_producer *producer)
 {
         if (producer->up || producer->probing)
                 return;
-        producer->probing = uv_queue_work(producer->loop, &producer->probe, look_for_brokers, brokers_looked_for) == 0;
+        producer->probing = uv_queue_work(producer->loop, &producer->probe, producer_look_for_brokers,
+                                          producer_brokers_looked_for) == 0;
 }
 
 /* Takes the event. */
-static void handle(struct kafka_producer *producer, rd_kafka_event_t *event)
+static void producer_handle(struct kafka_producer *producer, rd_kafka_event_t *event)
 {
         const rd_kafka_message_t *message;
 
         if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_DR)
                 while ((message = rd_kafka_event_message_next(event)) != NULL)
-                        answer(producer, message);
+                        producer_answer(producer, message);
         else if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR)
-                handle_error(producer, event);
+                producer_handle_error(producer, event);
         rd_kafka_event_destroy(event);
 }
 
-static void serve(void *context)
+static void producer_serve(void *context)
 {
         struct kafka_producer *producer = context;
         rd_kafka_event_t *event;
 
         CHECK_MAGIC(producer, PRODUCER_MAGIC);
         while ((event = rd_kafka_queue_poll(producer->queue, 0)) != NULL)
-                handle(producer, event);
-        probe_if_down(producer);
+                producer_handle(producer, event);
+        producer_probe_if_down(producer);
 }
 
 /* At the end, without the loop: each delivery report is served as it comes. rd_kafka_flush would wait for reports that
  * only we serve. */
-static void answer_for(struct kafka_producer *producer, int64_t ms)
+static void producer_answer_for(struct kafka_producer *producer, int64_t ms)
 {
         int64_t until = clock_boot_ms() + ms;
         rd_kafka_event_t *event;
 
         while (producer->pending > 0 && clock_boot_ms() < until)
                 if ((event = rd_kafka_queue_poll(producer->queue, 20)) != NULL)
-                        handle(producer, event);
+                        producer_handle(producer, event);
 }
 
 int kafka_producer_new(uv_loop_t *loop, const struct kafka_settings *settings, int message_timeout_ms,
@@ -193,7 +194,7 @@ int kafka_producer_new(uv_loop_t *loop, const struct kafka_settings *settings, i
                 return rc;
         }
         producer->queue = rd_kafka_queue_get_main(producer->rk);
-        producer->wakeup = kafka_wakeup_new(loop, producer->queue, serve, producer);
+        producer->wakeup = kafka_wakeup_new(loop, producer->queue, producer_serve, producer);
         for (; topics[producer->topic_count] != NULL; producer->topic_count++) {
                 assert(producer->topic_count < TOPIC_LIMIT);
                 producer->topics[producer->topic_count] =
@@ -208,17 +209,17 @@ void kafka_producer_free(struct kafka_producer *producer, int timeout_ms)
         if (producer == NULL)
                 return;
         CHECK_MAGIC(producer, PRODUCER_MAGIC);
-        answer_for(producer, timeout_ms);
+        producer_answer_for(producer, timeout_ms);
         rd_kafka_purge(producer->rk,
                        RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
-        answer_for(producer, PURGE_TIMEOUT);
+        producer_answer_for(producer, PURGE_TIMEOUT);
         kafka_wakeup_free(producer->wakeup);
         producer->freed = true;
         if (!producer->probing)
-                destroy(producer); /* else brokers_looked_for does */
+                producer_destroy(producer); /* else producer_brokers_looked_for does */
 }
 
-static rd_kafka_headers_t *copy_headers(const struct kafka_record *record)
+static rd_kafka_headers_t *producer_copy_headers(const struct kafka_record *record)
 {
         rd_kafka_headers_t *headers = rd_kafka_headers_new(record->header_count);
 
@@ -232,7 +233,7 @@ int kafka_produce(struct kafka_producer *producer, const struct kafka_record *re
                   void *context, struct err *err)
 {
         struct delivery *delivery = NEW(struct delivery);
-        rd_kafka_headers_t *headers = record->header_count ? copy_headers(record) : NULL;
+        rd_kafka_headers_t *headers = record->header_count ? producer_copy_headers(record) : NULL;
         rd_kafka_resp_err_t code;
         struct err refused;
 
@@ -253,7 +254,7 @@ int kafka_produce(struct kafka_producer *producer, const struct kafka_record *re
         if (headers != NULL)
                 rd_kafka_headers_destroy(headers);
         free(delivery);
-        error_of_code(code, RD_KAFKA_MSG_STATUS_NOT_PERSISTED, &refused);
+        producer_error_of_code(code, RD_KAFKA_MSG_STATUS_NOT_PERSISTED, &refused);
         if (err != NULL)
                 *err = refused;
         return -(int)refused.class;

@@ -115,7 +115,7 @@ void migration_apply_pending(struct migration_job *job)
 
 /* The applied ones must be a prefix of the set, byte for byte; versions unknown to the set are refused too, since the
  * database is then newer than we are. */
-static int compare_ledger(struct migration_job *job, const struct pg_rows *rows, struct err *err)
+static int apply_compare_ledger(struct migration_job *job, const struct pg_rows *rows, struct err *err)
 {
         size_t applied = (size_t)pg_rows_count(rows);
 
@@ -134,14 +134,14 @@ static int compare_ledger(struct migration_job *job, const struct pg_rows *rows,
         return 0;
 }
 
-static void ledger_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+static void apply_ledger_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct migration_job *job = context;
         struct err refused;
 
         if (err != NULL)
                 migration_finish(job, err);
-        else if (compare_ledger(job, rows, &refused) < 0)
+        else if (apply_compare_ledger(job, rows, &refused) < 0)
                 migration_finish(job, &refused);
         else
                 migration_apply_pending(job);
@@ -159,6 +159,6 @@ struct migration_job *migration_apply(struct pg_conn *conn, const struct migrati
         job->applied = applied;
         job->context = context;
         job->suspect = set->count;
-        pg_exec(conn, MIGRATION_READ_TIMEOUT, READ_LEDGER, 0, NULL, ledger_arrived, job);
+        pg_exec(conn, MIGRATION_READ_TIMEOUT, READ_LEDGER, 0, NULL, apply_ledger_arrived, job);
         return job;
 }

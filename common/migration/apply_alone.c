@@ -40,7 +40,7 @@ static const char REFUSE_OTHER_SESSION[] =
         "its session could be restored' using errcode = '0A000', "
         "hint = 'Make them with \"set\" or \"select set_config(...)\", each as a separate statement.'; end if; ";
 
-static void apply_statement(struct migration_job *job);
+static void alone_apply_statement(struct migration_job *job);
 
 const struct migration *alone_file(const struct migration_job *job)
 {
@@ -95,22 +95,22 @@ void alone_go_on(struct migration_job *job)
         job->doubtful = false;
         job->statements++;
         job->statement += alone_statement_length(job);
-        apply_statement(job);
+        alone_apply_statement(job);
 }
 
 /* Some statements turn out only now to be of the kind that cannot run in a transaction: a procedure that commits. */
-static bool refused_company(const struct err *err, const struct pg_failure *failure)
+static bool alone_refused_company(const struct err *err, const struct pg_failure *failure)
 {
         return !failure->in_transaction && (strcmp(err->code, "25001") == 0 || strcmp(err->code, "2D000") == 0);
 }
 
-static void statement_applied(void *context, const struct pg_rows *rows, const struct err *err)
+static void alone_statement_applied(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct migration_job *job = context;
         struct pg_failure failure = pg_failure(job->conn);
 
         (void)rows;
-        if (err != NULL && refused_company(err, &failure)) {
+        if (err != NULL && alone_refused_company(err, &failure)) {
                 alone_run_by_itself(job);
         } else if (err != NULL) {
                 job->doubtful = false;
@@ -121,7 +121,7 @@ static void statement_applied(void *context, const struct pg_rows *rows, const s
         }
 }
 
-static void file_recorded(void *context, const struct pg_rows *rows, const struct err *err)
+static void alone_file_recorded(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct migration_job *job = context;
 
@@ -137,7 +137,7 @@ static void file_recorded(void *context, const struct pg_rows *rows, const struc
         migration_apply_pending(job);
 }
 
-static void record_file(struct migration_job *job)
+static void alone_record_file(struct migration_job *job)
 {
         struct buf *sql = &job->script;
 
@@ -151,23 +151,23 @@ static void record_file(struct migration_job *job)
         migration_add_ledger_rows(job, sql, alone_file(job));
         buf_add_text(sql, "commit;\n");
         buf_add_text(sql, MIGRATION_CLEAN_SESSION);
-        pg_script(job->conn, MIGRATION_READ_TIMEOUT, sql->data, file_recorded, job);
+        pg_script(job->conn, MIGRATION_READ_TIMEOUT, sql->data, alone_file_recorded, job);
 }
 
-static bool is_empty(const char *statement, size_t length)
+static bool alone_is_empty(const char *statement, size_t length)
 {
         return length > 0 && migration_statement_start(statement, length) == length;
 }
 
-static void apply_statement(struct migration_job *job)
+static void alone_apply_statement(struct migration_job *job)
 {
         struct buf *sql = &job->script;
         size_t length;
 
-        for (; is_empty(job->statement, length = alone_statement_length(job)); job->statement += length)
+        for (; alone_is_empty(job->statement, length = alone_statement_length(job)); job->statement += length)
                 job->statements++;
         if (length == 0) {
-                record_file(job);
+                alone_record_file(job);
         } else if (statement_is_alone(job->statement, length)) {
                 alone_run_by_itself(job);
         } else {
@@ -175,11 +175,11 @@ static void apply_statement(struct migration_job *job)
                 buf_add(sql, job->statement, length);
                 buf_add_text(sql, MIGRATION_SEMICOLON);
                 alone_add_place(job, sql, job->statements + 1);
-                pg_script(job->conn, migration_statement_timeout(job), sql->data, statement_applied, job);
+                pg_script(job->conn, migration_statement_timeout(job), sql->data, alone_statement_applied, job);
         }
 }
 
-static void session_restored(void *context, const struct pg_rows *rows, const struct err *err)
+static void alone_session_restored(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct migration_job *job = context;
 
@@ -187,11 +187,11 @@ static void session_restored(void *context, const struct pg_rows *rows, const st
         if (err != NULL)
                 alone_failed(job, err);
         else
-                apply_statement(job);
+                alone_apply_statement(job);
 }
 
 /* Advances to the position that the earlier attempt reached, repeating what it had set in its session up to there. */
-static void restore_session(struct migration_job *job)
+static void alone_restore_session(struct migration_job *job)
 {
         struct buf *sql = &job->script;
         size_t length;
@@ -212,10 +212,10 @@ static void restore_session(struct migration_job *job)
         buf_add_text(sql, "and session <> " SESSION ") ");
         buf_add_text(sql, REFUSE_OTHER_SESSION);
         alone_end_own(sql);
-        pg_script(job->conn, migration_statement_timeout(job), sql->data, session_restored, job);
+        pg_script(job->conn, migration_statement_timeout(job), sql->data, alone_session_restored, job);
 }
 
-static void begun(void *context, const struct pg_rows *rows, const struct err *err)
+static void alone_begun(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct migration_job *job = context;
         struct err changed;
@@ -237,9 +237,9 @@ static void begun(void *context, const struct pg_rows *rows, const struct err *e
         free(job->usual_lock_timeout);
         job->usual_lock_timeout = mem_copy_text(pg_text(rows, 0, "lock_timeout"));
         if (job->statements > 0)
-                restore_session(job);
+                alone_restore_session(job);
         else
-                apply_statement(job);
+                alone_apply_statement(job);
 }
 
 void migration_apply_alone(struct migration_job *job)
@@ -261,5 +261,5 @@ void migration_apply_alone(struct migration_job *job)
                    "where p.checksum is null or p.checksum = excluded.checksum or (p.statements, p.attempts) = (0, 0) "
                    "returning statements, attempts, current_setting('lock_timeout') as lock_timeout;",
                    alone_file(job)->version, alone_file(job)->checksum);
-        pg_script(job->conn, MIGRATION_READ_TIMEOUT, sql->data, begun, job);
+        pg_script(job->conn, MIGRATION_READ_TIMEOUT, sql->data, alone_begun, job);
 }

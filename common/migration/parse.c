@@ -19,7 +19,7 @@ struct reader {
 
 enum directive { DIRECTIVE_NONE, DIRECTIVE_UP, DIRECTIVE_DOWN };
 
-static const char *skip_blanks(const char *text, const char *end)
+static const char *parse_skip_blanks(const char *text, const char *end)
 {
         while (text < end && (*text == ' ' || *text == '\t'))
                 text++;
@@ -27,7 +27,7 @@ static const char *skip_blanks(const char *text, const char *end)
 }
 
 /* Including a line's carriage return. */
-static const char *skip_space(const char *text, const char *end)
+static const char *parse_skip_space(const char *text, const char *end)
 {
         while (text < end && isspace((unsigned char)*text))
                 text++;
@@ -35,13 +35,13 @@ static const char *skip_space(const char *text, const char *end)
 }
 
 /* "-- migrate:up" with or without the space; *ret_rest is what follows the word. */
-static enum directive directive_of(const char *line, const char *end, const char **ret_rest)
+static enum directive parse_directive_of(const char *line, const char *end, const char **ret_rest)
 {
         const char *p = line;
 
         if (end - p < 2 || p[0] != '-' || p[1] != '-')
                 return DIRECTIVE_NONE;
-        p = skip_blanks(p + 2, end);
+        p = parse_skip_blanks(p + 2, end);
         if (end - p >= 10 && strncmp(p, "migrate:up", 10) == 0 && (p + 10 == end || isspace((unsigned char)p[10])))
                 return *ret_rest = p + 10, DIRECTIVE_UP;
         if (end - p >= 12 && strncmp(p, "migrate:down", 12) == 0 && (p + 12 == end || isspace((unsigned char)p[12])))
@@ -55,7 +55,7 @@ static int parse_options(const struct reader *reader, const char *text, const ch
         bool seen = false;
 
         section->transaction = true;
-        for (text = skip_space(text, end); text < end; text = skip_space(text, end)) {
+        for (text = parse_skip_space(text, end); text < end; text = parse_skip_space(text, end)) {
                 const char *start = text;
                 size_t length;
 
@@ -78,15 +78,15 @@ static int parse_options(const struct reader *reader, const char *text, const ch
         return 0;
 }
 
-static bool is_comment_or_blank(const char *line, const char *end)
+static bool parse_is_comment_or_blank(const char *line, const char *end)
 {
-        const char *p = skip_blanks(line, end);
+        const char *p = parse_skip_blanks(line, end);
 
         return p == end || *p == '\r' || (end - p >= 2 && p[0] == '-' && p[1] == '-');
 }
 
-static int begin_section(const struct reader *reader, enum directive directive, const char *rest, const char *end,
-                         struct migration *migration, struct migration_section **section, struct err *err)
+static int parse_begin_section(const struct reader *reader, enum directive directive, const char *rest, const char *end,
+                               struct migration *migration, struct migration_section **section, struct err *err)
 {
         struct migration_section *next = directive == DIRECTIVE_UP ? &migration->up : &migration->down;
 
@@ -111,7 +111,7 @@ static int parse_body(struct reader *reader, struct migration *migration, struct
         while (rc == 0 && reader->at < reader->end) {
                 const char *newline = memchr(reader->at, '\n', (size_t)(reader->end - reader->at));
                 const char *end = newline ? newline : reader->end, *rest = end;
-                enum directive directive = directive_of(reader->at, end, &rest);
+                enum directive directive = parse_directive_of(reader->at, end, &rest);
 
                 reader->line++;
                 if (directive != DIRECTIVE_NONE) {
@@ -119,10 +119,10 @@ static int parse_body(struct reader *reader, struct migration *migration, struct
                                 free(section->sql);
                                 section->sql = buf_take(&text);
                         }
-                        rc = begin_section(reader, directive, rest, end, migration, &section, err);
+                        rc = parse_begin_section(reader, directive, rest, end, migration, &section, err);
                 } else if (section != NULL) {
                         buf_add(&text, reader->at, (size_t)((newline ? newline + 1 : end) - reader->at));
-                } else if (!is_comment_or_blank(reader->at, end)) {
+                } else if (!parse_is_comment_or_blank(reader->at, end)) {
                         rc = err_field(err, reader->name, "%s line %d: only comments may precede migrate:up",
                                        reader->name, reader->line);
                 }
@@ -156,7 +156,7 @@ void migration_release(struct migration *migration)
         memset(migration, 0, sizeof(*migration));
 }
 
-static int check_statements(const char *name, const struct migration_section *section, struct err *err)
+static int parse_check_statements(const char *name, const struct migration_section *section, struct err *err)
 {
         const char *at = section->sql, *wrong, *start;
         size_t length;
@@ -172,7 +172,7 @@ static int check_statements(const char *name, const struct migration_section *se
 }
 
 /* Anything left open at the end of a file would swallow our own statements after it. */
-static int check_quotes(const char *name, const struct migration_section *section, struct err *err)
+static int parse_check_quotes(const char *name, const struct migration_section *section, struct err *err)
 {
         const char *at = section->sql;
         struct token token;
@@ -188,15 +188,15 @@ static int check_quotes(const char *name, const struct migration_section *sectio
         return 0;
 }
 
-static int check_section(const char *name, const struct migration_section *section, struct err *err)
+static int parse_check_section(const char *name, const struct migration_section *section, struct err *err)
 {
-        int rc = check_quotes(name, section, err);
+        int rc = parse_check_quotes(name, section, err);
 
-        return rc == 0 ? check_statements(name, section, err) : rc;
+        return rc == 0 ? parse_check_statements(name, section, err) : rc;
 }
 
 /* PostgreSQL would refuse the bytes too, but not say where they are. */
-static int check_bytes(const char *name, const char *bytes, size_t length, struct err *err)
+static int parse_check_bytes(const char *name, const char *bytes, size_t length, struct err *err)
 {
         int line = 1;
         size_t bad;
@@ -225,7 +225,7 @@ int migration_parse(const char *name, const char *bytes, size_t length, struct m
         int rc = parse_name(name, &migration, err);
 
         if (rc == 0)
-                rc = check_bytes(name, bytes, length, err);
+                rc = parse_check_bytes(name, bytes, length, err);
         if (rc == 0)
                 rc = parse_body(&reader, &migration, err);
         if (rc == 0 && migration.up.sql == NULL)
@@ -233,9 +233,9 @@ int migration_parse(const char *name, const char *bytes, size_t length, struct m
         if (rc == 0 && migration.down.sql == NULL)
                 rc = err_field(err, name, "%s has no migrate:down (it may be empty)", name);
         if (rc == 0)
-                rc = check_section(name, &migration.up, err);
+                rc = parse_check_section(name, &migration.up, err);
         if (rc == 0)
-                rc = check_section(name, &migration.down, err);
+                rc = parse_check_section(name, &migration.down, err);
         if (rc < 0) {
                 migration_release(&migration);
                 return rc;

@@ -5,7 +5,7 @@
 #include "common/migration/token.h"
 
 /* "from stdin" or "to stdout", one word after the other. */
-static bool copies_to_client(const char *at, const char *end)
+static bool rule_copies_to_client(const char *at, const char *end)
 {
         static const char *const ways[] = { "from", "to", NULL }, *const streams[] = { "stdin", "stdout", NULL };
         struct token token = { 0 };
@@ -20,7 +20,7 @@ static bool copies_to_client(const char *at, const char *end)
 }
 
 /* It is one transaction, and stays one. */
-static const char *ends_transaction(const struct token *first, const char *at, const char *end)
+static const char *rule_ends_transaction(const struct token *first, const char *at, const char *end)
 {
         static const char *const ends[] = { "begin", "start", "commit", "end", "abort", NULL };
         static const char *const whole[] = { "transaction", "work", NULL };
@@ -38,7 +38,7 @@ static const char *ends_transaction(const struct token *first, const char *at, c
 }
 
 /* A temporary object, unless it is dropped with its transaction. */
-static bool makes_temporary(const struct token *first, const char *at, const char *end)
+static bool rule_makes_temporary(const struct token *first, const char *at, const char *end)
 {
         static const char *const makers[] = { "create", "select", "with", NULL };
         static const char *const before[] = { "create", "into", "replace", "local", "global", NULL };
@@ -59,7 +59,7 @@ static bool makes_temporary(const struct token *first, const char *at, const cha
         return found;
 }
 
-static bool has_one_of(const char *at, const char *end, const char *const *words)
+static bool rule_has_one_of(const char *at, const char *end, const char *const *words)
 {
         struct token token;
 
@@ -72,7 +72,8 @@ static bool has_one_of(const char *at, const char *end, const char *const *words
 #define LOST "would be lost with the session of a worker that dies: "
 
 /* If a worker dies within the file, another one continues in its own session. */
-static const char *needs_its_session(const struct token *first, const char *statement, const char *at, const char *end)
+static const char *rule_needs_its_session(const struct token *first, const char *statement, const char *at,
+                                          const char *end)
 {
         static const char *const prepared[] = { "prepare", "listen", "load", NULL };
         static const char *const whole[] = { "transaction", NULL }, *const hold[] = { "hold", NULL };
@@ -87,20 +88,20 @@ static const char *needs_its_session(const struct token *first, const char *stat
         if (table != NULL && index == NULL)
                 return "an index that is built concurrently needs a name: a half-built one could not be told from "
                        "others";
-        if (makes_temporary(first, at, end))
+        if (rule_makes_temporary(first, at, end))
                 return "a temporary object " LOST "use a file that runs in a transaction, or \"on commit drop\"";
-        if (token_is_one_of(first, prepared) && !has_one_of(at, end, whole))
+        if (token_is_one_of(first, prepared) && !rule_has_one_of(at, end, whole))
                 return "prepare, listen and load " LOST "use a file that runs in a transaction";
-        if (token_is(first, "declare") && has_one_of(at, end, hold))
+        if (token_is(first, "declare") && rule_has_one_of(at, end, hold))
                 return "a cursor " LOST "use a file that runs in a transaction";
         if (token_is(first, "discard"))
                 return "discard would remove what the migration itself keeps in the session: each file begins in a "
                        "clean one";
-        if (token_is(first, "set") && has_one_of(at, end, who))
+        if (token_is(first, "set") && rule_has_one_of(at, end, who))
                 return "set session authorization would take the ledgers away: use set role";
-        if (has_one_of(at, end, locks))
+        if (rule_has_one_of(at, end, locks))
                 return "a session-level advisory lock " LOST "use a transaction-level one (pg_advisory_xact_lock)";
-        if (has_one_of(at, end, settings) && !statement_is_of_session(statement, (size_t)(end - statement)))
+        if (rule_has_one_of(at, end, settings) && !statement_is_of_session(statement, (size_t)(end - statement)))
                 return "set_config must be a separate statement, select set_config(...): it is run again after a crash";
         return NULL;
 }
@@ -110,7 +111,8 @@ const char *migration_statement_wrong(const char *statement, size_t length, bool
         const char *at = statement, *end = statement + length;
         struct token first = token_next(&at, end);
 
-        if (token_is(&first, "copy") && copies_to_client(at, end))
+        if (token_is(&first, "copy") && rule_copies_to_client(at, end))
                 return "copy from stdin and copy to stdout cannot be used in a migration";
-        return transaction ? ends_transaction(&first, at, end) : needs_its_session(&first, statement, at, end);
+        return transaction ? rule_ends_transaction(&first, at, end)
+                           : rule_needs_its_session(&first, statement, at, end);
 }

@@ -8,7 +8,7 @@
 
 #define PG_DEFAULT_CONNECT_TIMEOUT SECONDS(10)
 
-static void on_poll(uv_poll_t *poll, int status, int events);
+static void pg_on_poll(uv_poll_t *poll, int status, int events);
 
 static const unsigned WAYS[] = {
         [PG_RESOLVING] = 1U << PG_CONNECTING | 1U << PG_BROKEN,
@@ -24,23 +24,23 @@ void pg_enter(struct pg_conn *conn, enum pg_state next)
         conn->state = next;
 }
 
-static void free_watch(uv_handle_t *handle)
+static void pg_free_watch(uv_handle_t *handle)
 {
         free(CONTAINER_OF(handle, struct pg_watch, poll));
 }
 
-static void free_timer(uv_handle_t *handle)
+static void pg_free_timer(uv_handle_t *handle)
 {
         free(CONTAINER_OF(handle, struct pg_timer, timer));
 }
 
-static void unwatch(struct pg_conn *conn)
+static void pg_unwatch(struct pg_conn *conn)
 {
         if (conn->watch == NULL)
                 return;
         uv_poll_stop(&conn->watch->poll);
         conn->watch->conn = NULL;
-        uv_close((uv_handle_t *)&conn->watch->poll, free_watch);
+        uv_close((uv_handle_t *)&conn->watch->poll, pg_free_watch);
         conn->watch = NULL;
 }
 
@@ -52,7 +52,7 @@ void pg_watch_socket(struct pg_conn *conn, int events)
         /* The next address's socket may get the same descriptor number as the last one: the number alone says
          * nothing. */
         if (conn->state == PG_CONNECTING || (conn->watch != NULL && conn->watched_fd != fd))
-                unwatch(conn);
+                pg_unwatch(conn);
         if (conn->watch != NULL && conn->watched_events == events)
                 return;
         if (conn->watch == NULL) {
@@ -62,7 +62,7 @@ void pg_watch_socket(struct pg_conn *conn, int events)
                 conn->watched_fd = fd;
         }
         conn->watched_events = events;
-        uv_poll_start(&conn->watch->poll, events, on_poll);
+        uv_poll_start(&conn->watch->poll, events, pg_on_poll);
 }
 
 void pg_stop_timer(struct pg_conn *conn)
@@ -70,7 +70,7 @@ void pg_stop_timer(struct pg_conn *conn)
         uv_timer_stop(&conn->timer->timer);
 }
 
-static void free_conn(struct pg_conn *conn)
+static void pg_free_conn(struct pg_conn *conn)
 {
         for (int i = 0; i < conn->options; i++) {
                 free(conn->keywords[i]);
@@ -89,9 +89,9 @@ void pg_close(struct pg_conn *conn)
         if (conn->closed)
                 return;
         conn->closed = true;
-        unwatch(conn);
+        pg_unwatch(conn);
         conn->timer->conn = NULL;
-        uv_close((uv_handle_t *)&conn->timer->timer, free_timer);
+        uv_close((uv_handle_t *)&conn->timer->timer, pg_free_timer);
         if (conn->resolve != NULL) {
                 uv_cancel((uv_req_t *)&conn->resolve->request);
                 conn->resolve->conn = NULL;
@@ -99,7 +99,7 @@ void pg_close(struct pg_conn *conn)
         PQfinish(conn->pq);
         conn->pq = NULL;
         if (!conn->in_callback)
-                free_conn(conn);
+                pg_free_conn(conn);
 }
 
 /* Runs a callback that may call pg_close; says whether the connection still exists afterwards. */
@@ -108,18 +108,18 @@ bool pg_still_there(struct pg_conn *conn)
         conn->in_callback = false;
         if (!conn->closed)
                 return true;
-        free_conn(conn);
+        pg_free_conn(conn);
         return false;
 }
 
 void pg_break_off(struct pg_conn *conn)
 {
         pg_enter(conn, PG_BROKEN);
-        unwatch(conn);
+        pg_unwatch(conn);
         pg_stop_timer(conn);
 }
 
-static bool report_opened(struct pg_conn *conn, const struct err *err)
+static bool pg_report_opened(struct pg_conn *conn, const struct err *err)
 {
         pg_opened_fn opened = conn->opened;
 
@@ -130,13 +130,13 @@ static bool report_opened(struct pg_conn *conn, const struct err *err)
 }
 
 /* Notices ("already exists, skipping") are of no use, and libpq would print them among our log lines. */
-static void ignore_notice(void *context, const char *text)
+static void pg_ignore_notice(void *context, const char *text)
 {
         (void)context;
         (void)text;
 }
 
-static void drive_connect(struct pg_conn *conn)
+static void pg_drive_connect(struct pg_conn *conn)
 {
         struct err err;
 
@@ -150,15 +150,15 @@ static void drive_connect(struct pg_conn *conn)
         case PGRES_POLLING_OK:
                 pg_stop_timer(conn);
                 PQsetnonblocking(conn->pq, 1);
-                PQsetNoticeProcessor(conn->pq, ignore_notice, NULL);
+                PQsetNoticeProcessor(conn->pq, pg_ignore_notice, NULL);
                 pg_enter(conn, PG_IDLE);
                 pg_watch_socket(conn, UV_READABLE);
-                report_opened(conn, NULL);
+                pg_report_opened(conn, NULL);
                 return;
         default:
                 pg_error_of_connect(conn, &err);
                 pg_break_off(conn);
-                report_opened(conn, &err);
+                pg_report_opened(conn, &err);
         }
 }
 
@@ -179,7 +179,7 @@ void pg_lose(struct pg_conn *conn)
         }
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events)
+static void pg_on_poll(uv_poll_t *poll, int status, int events)
 {
         struct pg_conn *conn = CONTAINER_OF(poll, struct pg_watch, poll)->conn;
 
@@ -189,7 +189,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
                 return;
         CHECK_MAGIC(conn, PG_MAGIC);
         if (conn->state == PG_CONNECTING)
-                drive_connect(conn);
+                pg_drive_connect(conn);
         else if (conn->state == PG_BUSY)
                 pg_drive_statement(conn);
         else if (conn->state == PG_IDLE && (PQconsumeInput(conn->pq) == 0 || PQstatus(conn->pq) == CONNECTION_BAD))
@@ -216,11 +216,11 @@ void pg_on_timeout(uv_timer_t *timer)
         } else if (conn->opened != NULL) {
                 err_set(&err, ERR_BUSY, "connect_timeout", "PostgreSQL did not accept the connection in time");
                 pg_break_off(conn);
-                report_opened(conn, &err);
+                pg_report_opened(conn, &err);
         }
 }
 
-static void add_option(struct pg_conn *conn, const char *keyword, const char *value)
+static void pg_add_option(struct pg_conn *conn, const char *keyword, const char *value)
 {
         if (value == NULL || *value == '\0')
                 return;
@@ -235,7 +235,7 @@ static void add_option(struct pg_conn *conn, const char *keyword, const char *va
         conn->values[conn->options++] = mem_copy_text(value);
 }
 
-static const char *option(const struct pg_conn *conn, const char *keyword)
+static const char *pg_option(const struct pg_conn *conn, const char *keyword)
 {
         for (int i = 0; i < conn->options; i++)
                 if (strcmp(conn->keywords[i], keyword) == 0)
@@ -251,19 +251,19 @@ bool pg_is_url(const char *url)
         return parsed != NULL;
 }
 
-static bool add_url(struct pg_conn *conn, const char *url)
+static bool pg_add_url(struct pg_conn *conn, const char *url)
 {
         PQconninfoOption *parsed = PQconninfoParse(url, NULL);
 
         if (parsed == NULL)
                 return false;
         for (PQconninfoOption *o = parsed; o->keyword != NULL; o++)
-                add_option(conn, o->keyword, o->val);
+                pg_add_option(conn, o->keyword, o->val);
         PQconninfoFree(parsed);
         return true;
 }
 
-static void start_connect(struct pg_conn *conn)
+static void pg_start_connect(struct pg_conn *conn)
 {
         struct err err;
 
@@ -278,10 +278,10 @@ static void start_connect(struct pg_conn *conn)
         else
                 err_set(&err, ERR_INTERNAL, "out_of_memory", "libpq has no memory");
         pg_break_off(conn);
-        report_opened(conn, &err);
+        pg_report_opened(conn, &err);
 }
 
-static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *found)
+static void pg_on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *found)
 {
         struct pg_resolve *resolve = CONTAINER_OF(request, struct pg_resolve, request);
         struct pg_conn *conn = resolve->conn;
@@ -300,16 +300,16 @@ static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *
         if (conn == NULL)
                 return;
         if (status == 0) {
-                add_option(conn, "hostaddr", address);
-                start_connect(conn);
+                pg_add_option(conn, "hostaddr", address);
+                pg_start_connect(conn);
                 return;
         }
         err_set(&err, ERR_BUSY, "resolve_failed", "the database's host has no address: %s", uv_strerror(status));
         pg_break_off(conn);
-        report_opened(conn, &err);
+        pg_report_opened(conn, &err);
 }
 
-static void on_start(uv_timer_t *timer)
+static void pg_on_start(uv_timer_t *timer)
 {
         struct pg_conn *conn = CONTAINER_OF(timer, struct pg_timer, timer)->conn;
         const char *host;
@@ -317,24 +317,24 @@ static void on_start(uv_timer_t *timer)
 
         if (conn == NULL)
                 return;
-        uv_timer_start(timer, pg_on_timeout, (uint64_t)strtoll(option(conn, "connect_timeout_ms"), NULL, 10), 0);
+        uv_timer_start(timer, pg_on_timeout, (uint64_t)strtoll(pg_option(conn, "connect_timeout_ms"), NULL, 10), 0);
         free(conn->keywords[conn->options - 1]); /* ours, not libpq's; always the last one */
         free(conn->values[conn->options - 1]);
         conn->keywords[--conn->options] = NULL;
         conn->values[conn->options] = NULL;
-        host = option(conn, "host");
-        if (host == NULL || *host == '/' || option(conn, "hostaddr") || strchr(host, ',') ||
+        host = pg_option(conn, "host");
+        if (host == NULL || *host == '/' || pg_option(conn, "hostaddr") || strchr(host, ',') ||
             uv_inet_pton(AF_INET, host, &ignored) == 0 || uv_inet_pton(AF_INET6, host, &ignored) == 0) {
-                start_connect(conn);
+                pg_start_connect(conn);
                 return;
         }
         conn->resolve = NEW(struct pg_resolve);
         conn->resolve->conn = conn;
-        if (uv_getaddrinfo(conn->loop, &conn->resolve->request, on_resolved, host, NULL,
+        if (uv_getaddrinfo(conn->loop, &conn->resolve->request, pg_on_resolved, host, NULL,
                            &(struct addrinfo){ .ai_socktype = SOCK_STREAM }) == 0)
                 return;
         free(TAKE_PTR(conn->resolve));
-        start_connect(conn);
+        pg_start_connect(conn);
 }
 
 struct pg_conn *pg_open(uv_loop_t *loop, const struct pg_target *target, pg_opened_fn opened, void *context)
@@ -349,20 +349,20 @@ struct pg_conn *pg_open(uv_loop_t *loop, const struct pg_target *target, pg_open
         conn->timer = NEW(struct pg_timer);
         conn->timer->conn = conn;
         uv_timer_init(loop, &conn->timer->timer);
-        add_option(conn, "client_encoding", "UTF8");
-        if (target->url != NULL && !add_url(conn, target->url))
-                add_option(conn, "host", "invalid database URL"); /* fails with this name, not the secret */
-        add_option(conn, "host", target->host);
-        add_option(conn, "port", target->port);
-        add_option(conn, "dbname", target->dbname);
-        add_option(conn, "user", target->user);
-        add_option(conn, "password", target->password);
-        add_option(conn, "application_name", target->application_name);
-        add_option(conn, "sslmode", target->sslmode);
+        pg_add_option(conn, "client_encoding", "UTF8");
+        if (target->url != NULL && !pg_add_url(conn, target->url))
+                pg_add_option(conn, "host", "invalid database URL"); /* fails with this name, not the secret */
+        pg_add_option(conn, "host", target->host);
+        pg_add_option(conn, "port", target->port);
+        pg_add_option(conn, "dbname", target->dbname);
+        pg_add_option(conn, "user", target->user);
+        pg_add_option(conn, "password", target->password);
+        pg_add_option(conn, "application_name", target->application_name);
+        pg_add_option(conn, "sslmode", target->sslmode);
         snprintf(timeout, sizeof(timeout), "%lld",
                  (long long)(target->connect_timeout_ms ? target->connect_timeout_ms : PG_DEFAULT_CONNECT_TIMEOUT));
-        add_option(conn, "connect_timeout_ms", timeout);
-        uv_timer_start(&conn->timer->timer, on_start, 0, 0); /* never call back before pg_open has returned */
+        pg_add_option(conn, "connect_timeout_ms", timeout);
+        uv_timer_start(&conn->timer->timer, pg_on_start, 0, 0); /* never call back before pg_open has returned */
         return conn;
 }
 

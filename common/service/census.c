@@ -26,7 +26,7 @@ struct census {
         struct metric *at;
 };
 
-static void count_row(struct census *census, const struct pg_rows *rows, int row)
+static void census_count_row(struct census *census, const struct pg_rows *rows, int row)
 {
         for (size_t i = 0; i < ARRAY_SIZE(COUNTED); i++)
                 if (strcmp(COUNTED[i].what, pg_text(rows, row, "what")) == 0)
@@ -43,7 +43,7 @@ static void census_arrived(void *context, const struct pg_rows *rows, const stru
         for (size_t i = 0; i < ARRAY_SIZE(COUNTED); i++)
                 metric_family_set(census->counts[i], 0);
         for (int row = 0; row < pg_rows_count(rows); row++)
-                count_row(census, rows, row);
+                census_count_row(census, rows, row);
         if (pg_rows_count(rows) > 0)
                 metric_set(census->at, strtod(pg_text(rows, 0, "at"), NULL));
 }

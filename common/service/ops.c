@@ -4,13 +4,13 @@
 #include "common/base/metrics.h"
 #include "common/service/process_metrics.h"
 
-static void answer_health(struct http_request *request, void *context)
+static void ops_answer_health(struct http_request *request, void *context)
 {
         (void)context;
         http_answer_json(request, 200, json_pack("{s:s}", "status", "alive"));
 }
 
-static void answer_ready(struct http_request *request, void *context)
+static void ops_answer_ready(struct http_request *request, void *context)
 {
         struct service *service = context;
         struct err err = { 0 };
@@ -23,7 +23,7 @@ static void answer_ready(struct http_request *request, void *context)
                 http_answer_problem(request, 503, err.code, NULL, err.message);
 }
 
-static void answer_metrics(struct http_request *request, void *context)
+static void ops_answer_metrics(struct http_request *request, void *context)
 {
         const struct service *service = context;
         auto_buf text = { 0 };
@@ -36,9 +36,9 @@ static void answer_metrics(struct http_request *request, void *context)
 }
 
 static const struct http_route ROUTES[] = {
-        { .method = "GET", .path = "/healthz", .handle = answer_health },
-        { .method = "GET", .path = "/readyz", .handle = answer_ready },
-        { .method = "GET", .path = "/metrics", .handle = answer_metrics },
+        { .method = "GET", .path = "/healthz", .handle = ops_answer_health },
+        { .method = "GET", .path = "/readyz", .handle = ops_answer_ready },
+        { .method = "GET", .path = "/metrics", .handle = ops_answer_metrics },
         { .method = NULL },
 };
 

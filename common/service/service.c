@@ -41,7 +41,7 @@ struct frame {
         int status;
 };
 
-static void close_handle(uv_handle_t *handle, void *context)
+static void service_close_handle(uv_handle_t *handle, void *context)
 {
         (void)context;
         if (!uv_is_closing(handle))
@@ -51,18 +51,18 @@ static void close_handle(uv_handle_t *handle, void *context)
 static volatile sig_atomic_t exit_status;
 
 /* librdkafka may block its worker thread for long when brokers are down: none of our code waits for it any more. */
-static void on_close_deadline(int number)
+static void service_on_close_deadline(int number)
 {
         (void)number;
         _exit(exit_status);
 }
 
-static void close_frame(struct frame *frame)
+static void service_close_frame(struct frame *frame)
 {
         struct service *service = &frame->service;
 
         exit_status = frame->status;
-        signal(SIGALRM, on_close_deadline);
+        signal(SIGALRM, service_on_close_deadline);
         alarm(CLOSE_DEADLINE);
         service->definition->finish(service);
         catalog_mode_free(TAKE_PTR(frame->mode));
@@ -71,23 +71,23 @@ static void close_frame(struct frame *frame)
         pg_pool_free(TAKE_PTR(service->catalog));
         http_server_free(TAKE_PTR(frame->ops));
         transfers_free(TAKE_PTR(service->transfers));
-        close_handle((uv_handle_t *)&frame->term, NULL);
-        close_handle((uv_handle_t *)&frame->interrupt, NULL);
-        close_handle((uv_handle_t *)&frame->drain_timer, NULL);
-        close_handle((uv_handle_t *)&frame->stop_timer, NULL);
+        service_close_handle((uv_handle_t *)&frame->term, NULL);
+        service_close_handle((uv_handle_t *)&frame->interrupt, NULL);
+        service_close_handle((uv_handle_t *)&frame->drain_timer, NULL);
+        service_close_handle((uv_handle_t *)&frame->stop_timer, NULL);
 }
 
-static void on_stop_timer(uv_timer_t *timer)
+static void service_on_stop_timer(uv_timer_t *timer)
 {
         struct frame *frame = timer->data;
 
         if (!frame->service.definition->idle(&frame->service) && clock_boot_ms() < frame->stop_by)
                 return;
         uv_timer_stop(timer);
-        close_frame(frame);
+        service_close_frame(frame);
 }
 
-static void begin_stop(struct frame *frame)
+static void service_begin_stop(struct frame *frame)
 {
         if (frame->service.stopping)
                 return;
@@ -96,17 +96,17 @@ static void begin_stop(struct frame *frame)
         uv_timer_stop(&frame->drain_timer);
         frame->stop_by = clock_boot_ms() + STOP_DEADLINE;
         frame->service.definition->stop(&frame->service);
-        uv_timer_start(&frame->stop_timer, on_stop_timer, STOP_INTERVAL, STOP_INTERVAL);
+        uv_timer_start(&frame->stop_timer, service_on_stop_timer, STOP_INTERVAL, STOP_INTERVAL);
 }
 
-static void drained(uv_timer_t *timer)
+static void service_drained(uv_timer_t *timer)
 {
         log_info("stopping", NULL);
-        begin_stop(timer->data);
+        service_begin_stop(timer->data);
 }
 
 /* A person who presses Ctrl-C, or sends a second signal, does not want to wait. */
-static void on_signal(uv_signal_t *signal, int number)
+static void service_on_signal(uv_signal_t *signal, int number)
 {
         struct frame *frame = signal->data;
         struct service *service = &frame->service;
@@ -118,11 +118,11 @@ static void on_signal(uv_signal_t *signal, int number)
                 log_info("draining", "signal", name, NULL);
                 service->draining = true;
                 supervisor_stopping(frame->supervisor, ms + STOP_TIME);
-                uv_timer_start(&frame->drain_timer, drained, (uint64_t)ms, 0);
+                uv_timer_start(&frame->drain_timer, service_drained, (uint64_t)ms, 0);
                 return;
         }
         log_info("stopping", "signal", name, NULL);
-        begin_stop(frame);
+        service_begin_stop(frame);
 }
 
 void service_give_up(struct service *service, const struct err *err)
@@ -131,7 +131,7 @@ void service_give_up(struct service *service, const struct err *err)
 
         log_error("giving up", "error", err->message, "code", err->code, NULL);
         frame->status = exit_status_of(err);
-        begin_stop(frame);
+        service_begin_stop(frame);
 }
 
 /* On each connection: a catalog older than the program lacks things that its statements name, and counts as down until
@@ -162,7 +162,7 @@ int service_catalog_fits(const struct service *service, struct err *err)
         return err_set(err, ERR_BUSY, why->class == ERR_OURS ? "catalog_version" : "catalog_away", "%s", why->message);
 }
 
-static void open_catalog(struct frame *frame)
+static void service_open_catalog(struct frame *frame)
 {
         struct service *service = &frame->service;
         auto_free char *setup =
@@ -185,7 +185,7 @@ static void open_catalog(struct frame *frame)
 }
 
 /* always 1: its labels say what is running. */
-static void tell_build(const char *name)
+static void service_tell_build(const char *name)
 {
         struct metric_family *info = metric_gauge_family("tenantry_build_info", "service,version,catalog",
                                                          "The program, and the catalog it needs at least.");
@@ -193,13 +193,13 @@ static void tell_build(const char *name)
         metric_set(METRIC_OF(info, name, TENANTRY_VERSION, TENANTRY_CATALOG), 1);
 }
 
-static int start_frame(struct frame *frame, const void *config, struct err *err)
+static int service_start_frame(struct frame *frame, const void *config, struct err *err)
 {
         struct service *service = &frame->service;
         int rc;
 
         service->config = config;
-        tell_build(service->definition->name);
+        service_tell_build(service->definition->name);
         snprintf(service->instance, sizeof(service->instance), "%.20s-%s", service->definition->name, id_new().text);
         uv_loop_init(&service->loop);
         uv_signal_init(&service->loop, &frame->term);
@@ -207,18 +207,18 @@ static int start_frame(struct frame *frame, const void *config, struct err *err)
         uv_timer_init(&service->loop, &frame->drain_timer);
         uv_timer_init(&service->loop, &frame->stop_timer);
         frame->term.data = frame->interrupt.data = frame->drain_timer.data = frame->stop_timer.data = frame;
-        uv_signal_start(&frame->term, on_signal, SIGTERM);
-        uv_signal_start(&frame->interrupt, on_signal, SIGINT);
+        uv_signal_start(&frame->term, service_on_signal, SIGTERM);
+        uv_signal_start(&frame->interrupt, service_on_signal, SIGINT);
         rc = ops_server_new(service, &frame->ops, err);
         if (rc < 0)
                 return rc;
         service->transfers = transfers_new(&service->loop);
-        open_catalog(frame);
+        service_open_catalog(frame);
         return service->definition->start(service, config, err);
 }
 
 /* Core dumps and /proc/PID/mem would reveal secrets. Files: as many as we may open. */
-static void protect_process(void)
+static void service_protect_process(void)
 {
         struct rlimit files;
 
@@ -247,7 +247,8 @@ static struct tables service_tables(const struct service_definition *definition)
         return tables;
 }
 
-static int print_and_leave(const struct service_definition *definition, const char *what, const struct tables *tables)
+static int service_print_and_leave(const struct service_definition *definition, const char *what,
+                                   const struct tables *tables)
 {
         if (strcmp(what, "--help") == 0 || strcmp(what, "-h") == 0) {
                 printf("tenantry-%s %s: %s\n\nUsage: tenantry-%s [--check-config | --health | --print-env | "
@@ -288,7 +289,7 @@ static int print_and_leave(const struct service_definition *definition, const ch
         return 0;
 }
 
-static int load(const struct tables *tables, void *config, struct err *err)
+static int service_load(const struct tables *tables, void *config, struct err *err)
 {
         const struct service_config *common = config;
         int rc = config_load(config, tables->items, tables->count, err);
@@ -298,7 +299,7 @@ static int load(const struct tables *tables, void *config, struct err *err)
         return rc;
 }
 
-static void run_until_stopped(struct frame *frame)
+static void service_run_until_stopped(struct frame *frame)
 {
         uv_run(&frame->service.loop, UV_RUN_DEFAULT);
         uv_run(&frame->service.loop, UV_RUN_NOWAIT);
@@ -316,15 +317,15 @@ int service_main(int argc, char **argv, const struct service_definition *definit
         frame = NEW(struct frame);
         common = config = mem_alloc(1, definition->config_size);
         tables = service_tables(definition);
-        protect_process();
+        service_protect_process();
         setenv("UV_THREADPOOL_SIZE", BLOCKING_THREADS, 0); /* before the first thread is started */
         frame->service.definition = definition;
         if (argc > 1 && strcmp(argv[1], "--health") == 0)
                 return health_ask(config);
         if (argc > 1 && strcmp(argv[1], "--check-config") != 0)
-                return print_and_leave(definition, argv[1], &tables);
+                return service_print_and_leave(definition, argv[1], &tables);
         log_init(definition->name, "info");
-        if (load(&tables, config, &err) < 0) {
+        if (service_load(&tables, config, &err) < 0) {
                 log_error("the configuration is wrong", "field", err.field, "error", err.message, NULL);
                 return EXIT_CONFIGURATION;
         }
@@ -337,13 +338,13 @@ int service_main(int argc, char **argv, const struct service_definition *definit
                 return configuration_check(tables.items, tables.count, &frame->service.kafka);
         log_set_level(common->log_level);
         configuration_warn(tables.items, tables.count, &frame->service.kafka);
-        if (start_frame(frame, config, &err) < 0) {
+        if (service_start_frame(frame, config, &err) < 0) {
                 log_error("cannot start", "code", err.code, "error", err.message, NULL);
                 return exit_status_of(&err);
         }
         log_info("started", "version", TENANTRY_VERSION, NULL);
         frame->supervisor = supervisor_new(&frame->service);
-        run_until_stopped(frame);
+        service_run_until_stopped(frame);
         uv_loop_close(&frame->service.loop);
         alarm(0); /* everything it waited for has ended */
         log_info("stopped", NULL);

@@ -17,7 +17,7 @@ struct supervisor {
         char *status; /* as last reported */
 };
 
-static char *print_status(struct service *service)
+static char *supervisor_print_status(struct service *service)
 {
         struct err err = { 0 };
 
@@ -27,9 +27,9 @@ static char *print_status(struct service *service)
 }
 
 /* Once for each change: `systemctl status` shows the last one. */
-static void tell_status(struct supervisor *supervisor)
+static void supervisor_tell_status(struct supervisor *supervisor)
 {
-        char *status = print_status(supervisor->service);
+        char *status = supervisor_print_status(supervisor->service);
 
         if (supervisor->status == NULL || strcmp(status, supervisor->status) != 0)
                 sd_notifyf(0, "STATUS=%s", status);
@@ -44,7 +44,7 @@ static void supervisor_tick(uv_timer_t *timer)
         if (supervisor->watched)
                 sd_notify(0, "WATCHDOG=1");
         if (!supervisor->stopping)
-                tell_status(supervisor);
+                supervisor_tell_status(supervisor);
 }
 
 struct supervisor *supervisor_new(struct service *service)
