@@ -205,7 +205,7 @@ def test_the_clock_of_what_is_no_sandbox_is_not_moved_and_a_moved_one_is_refused
     example.restart({"SANDBOX": "0"})
     ops = Api(example.ops_url, None)
     try:
-        said = "the business clock of this catalog was moved"
+        said = "the business clock of this catalog was advanced"
         eventually(lambda: said in ops.get("/readyz").text, 20, "it says why it is not ready")
     finally:
         example.stop()
