@@ -16,11 +16,14 @@ struct migration_part {
 
 struct migration_job {
         struct pg_conn *conn;
-        const struct migration_set *set;
+        const struct migration_set *all;
+        const struct migration_set *set; /* those to apply, in their order: pending */
+        struct migration_set pending;    /* its items are all's own */
+        const char *newest;              /* version of the last file, in their order, that the database has */
         struct migration_options options;
         migration_applied_fn applied;
         void *context;
-        size_t next;       /* first migration not yet applied */
+        size_t next;       /* first of set not yet applied */
         struct buf script; /* under way */
         struct err failed;
 

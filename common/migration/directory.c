@@ -44,13 +44,12 @@ static int directory_add_file(struct migration_set *set, const char *directory, 
         return rc;
 }
 
-/* Like dbmate's ledger: by version, as text. */
-static int directory_by_version(const void *a, const void *b)
+/* Like dbmate: by name, byte for byte. "10_b" comes before "1_a". */
+static int directory_by_name(const void *a, const void *b)
 {
         const struct migration *one = a, *other = b;
-        int order = strcmp(one->version, other->version);
 
-        return order ? order : strcmp(one->name, other->name);
+        return strcmp(one->name, other->name);
 }
 
 static int directory_refuse_twins(const struct migration_set *set, struct err *err)
@@ -82,7 +81,7 @@ int migration_set_load(const char *directory, struct migration_set **ret, struct
         }
         closedir(dir);
         if (rc == 0 && set->count > 0)
-                qsort(set->items, set->count, sizeof(set->items[0]), directory_by_version);
+                qsort(set->items, set->count, sizeof(set->items[0]), directory_by_name);
         if (rc == 0)
                 rc = directory_refuse_twins(set, err);
         if (rc < 0)

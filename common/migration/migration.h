@@ -4,9 +4,19 @@
 
 #include "common/base/err.h"
 
+/* A part of a section that stands as one in the file: from this offset on, beginning with this line of the file. */
+struct migration_piece {
+        size_t offset;
+        int line;
+};
+
+/* What brings a database forward, or back: all that the file's migrate:up say, in their order, or its migrate:down, the
+ * last one first, since it undoes what was done last. */
 struct migration_section {
         char *sql;
-        int line; /* of the file, where sql begins */
+        struct migration_piece *pieces; /* one for each migrate:up or :down; at least one */
+        size_t piece_count;
+        /* Where one of several runs without a transaction, all do: the others begin and end their own in sql. */
         bool transaction;
 };
 
@@ -18,7 +28,7 @@ struct migration {
 };
 
 struct migration_set {
-        struct migration *items; /* sorted by version, as text */
+        struct migration *items; /* sorted by name, as bytes */
         size_t count;
 };
 
@@ -43,7 +53,7 @@ struct migration_place {
         int statement, line, column;
 };
 
-/* Of the byte at offset in section->sql. */
+/* Of the byte at offset in section->sql; statements are counted within their migrate:up or :down. */
 struct migration_place migration_place(const struct migration_section *section, size_t offset);
 /* The byte at which the nth character of sql begins, counted from 1; the end if there are fewer. */
 size_t migration_character_offset(const char *sql, int64_t position);

@@ -85,26 +85,75 @@ static bool parse_is_comment_or_blank(const char *line, const char *end)
         return p == end || *p == '\r' || (end - p >= 2 && p[0] == '-' && p[1] == '-');
 }
 
-static int parse_begin_section(const struct reader *reader, enum directive directive, const char *rest, const char *end,
-                               struct migration *migration, struct migration_section **section, struct err *err)
-{
-        struct migration_section *next = directive == DIRECTIVE_UP ? &migration->up : &migration->down;
+/* The text of one migrate:up or migrate:down. */
+struct block {
+        enum directive directive;
+        struct migration_section section;
+};
 
-        if (next->sql != NULL)
-                return err_field(err, reader->name, "%s line %d: a second migrate:%s", reader->name, reader->line,
-                                 directive == DIRECTIVE_UP ? "up" : "down");
-        if (directive == DIRECTIVE_DOWN && migration->up.sql == NULL)
-                return err_field(err, reader->name, "%s line %d: migrate:down before migrate:up", reader->name,
-                                 reader->line);
-        next->sql = mem_copy_text("");
-        next->line = reader->line + 1;
-        *section = next;
-        return parse_options(reader, rest, end, next, err);
+struct blocks {
+        struct block *items;
+        size_t count;
+};
+
+static void parse_release_section(struct migration_section *section)
+{
+        free(section->sql);
+        free(section->pieces);
+        memset(section, 0, sizeof(*section));
 }
 
-static int parse_body(struct reader *reader, struct migration *migration, struct err *err)
+static void parse_release_blocks(struct blocks *blocks)
 {
-        struct migration_section *section = NULL;
+        for (size_t i = 0; i < blocks->count; i++)
+                parse_release_section(&blocks->items[i].section);
+        free(blocks->items);
+}
+
+static struct migration_section *parse_add_block(struct blocks *blocks, enum directive directive, int line)
+{
+        struct block *block;
+
+        blocks->items = mem_resize(blocks->items, (blocks->count + 1) * sizeof(blocks->items[0]));
+        block = &blocks->items[blocks->count++];
+        *block = (struct block){ .directive = directive };
+        block->section.pieces = NEW(struct migration_piece);
+        block->section.pieces[0].line = line + 1;
+        block->section.piece_count = 1;
+        return &block->section;
+}
+
+/* Each migrate:up has its migrate:down behind it, before the next one. */
+static int parse_begin_block(const struct reader *reader, enum directive directive, const char *rest, const char *end,
+                             struct blocks *blocks, struct err *err)
+{
+        enum directive former = blocks->count ? blocks->items[blocks->count - 1].directive : DIRECTIVE_NONE;
+        struct migration_section *section;
+
+        if (directive == DIRECTIVE_DOWN && former == DIRECTIVE_NONE)
+                return err_field(err, reader->name, "%s line %d: migrate:down before migrate:up", reader->name,
+                                 reader->line);
+        if (directive == DIRECTIVE_DOWN && former == DIRECTIVE_DOWN)
+                return err_field(err, reader->name, "%s line %d: a second migrate:down for the same migrate:up",
+                                 reader->name, reader->line);
+        if (directive == DIRECTIVE_UP && former == DIRECTIVE_UP)
+                return err_field(err, reader->name,
+                                 "%s line %d: the migrate:up before this one has no migrate:down (it may be empty)",
+                                 reader->name, reader->line);
+        section = parse_add_block(blocks, directive, reader->line);
+        return parse_options(reader, rest, end, section, err);
+}
+
+static void parse_end_block(struct blocks *blocks, struct buf *text)
+{
+        if (blocks->count > 0) {
+                buf_add(text, "", 0);
+                blocks->items[blocks->count - 1].section.sql = buf_take(text);
+        }
+}
+
+static int parse_blocks(struct reader *reader, struct blocks *blocks, struct err *err)
+{
         auto_buf text = { 0 };
         int rc = 0;
 
@@ -115,12 +164,9 @@ static int parse_body(struct reader *reader, struct migration *migration, struct
 
                 reader->line++;
                 if (directive != DIRECTIVE_NONE) {
-                        if (section != NULL) {
-                                free(section->sql);
-                                section->sql = buf_take(&text);
-                        }
-                        rc = parse_begin_section(reader, directive, rest, end, migration, &section, err);
-                } else if (section != NULL) {
+                        parse_end_block(blocks, &text);
+                        rc = parse_begin_block(reader, directive, rest, end, blocks, err);
+                } else if (blocks->count > 0) {
                         buf_add(&text, reader->at, (size_t)((newline ? newline + 1 : end) - reader->at));
                 } else if (!parse_is_comment_or_blank(reader->at, end)) {
                         rc = err_field(err, reader->name, "%s line %d: only comments may precede migrate:up",
@@ -128,11 +174,46 @@ static int parse_body(struct reader *reader, struct migration *migration, struct
                 }
                 reader->at = newline ? newline + 1 : end;
         }
-        if (rc == 0 && section != NULL) {
-                free(section->sql);
-                section->sql = buf_take(&text);
-        }
+        if (rc == 0)
+                parse_end_block(blocks, &text);
         return rc;
+}
+
+/* Appends a block to what is run before it. */
+static void parse_join(struct migration_section *whole, const struct migration_section *block, struct buf *sql)
+{
+        bool wrapped = block->transaction && !whole->transaction;
+
+        if (sql->length > 0)
+                buf_add_text(sql, "\n;\n"); /* the last statement needs no semicolon of its own */
+        if (wrapped)
+                buf_add_text(sql, "begin;\n");
+        whole->pieces = mem_resize(whole->pieces, (whole->piece_count + 1) * sizeof(whole->pieces[0]));
+        whole->pieces[whole->piece_count++] =
+                (struct migration_piece){ .offset = sql->length, .line = block->pieces[0].line };
+        buf_add_text(sql, block->sql);
+        if (wrapped)
+                buf_add_text(sql, "\n;\ncommit;");
+}
+
+/* Of the blocks of one kind, the first one's text first, or the last one's. */
+static void parse_join_blocks(const struct blocks *blocks, enum directive directive, bool last_first,
+                              struct migration_section *whole)
+{
+        auto_buf sql = { 0 };
+
+        whole->transaction = true;
+        for (size_t i = 0; i < blocks->count; i++)
+                if (blocks->items[i].directive == directive)
+                        whole->transaction &= blocks->items[i].section.transaction;
+        buf_add(&sql, "", 0);
+        for (size_t i = 0; i < blocks->count; i++) {
+                const struct block *block = &blocks->items[last_first ? blocks->count - 1 - i : i];
+
+                if (block->directive == directive)
+                        parse_join(whole, &block->section, &sql);
+        }
+        whole->sql = buf_take(&sql);
 }
 
 static int parse_name(const char *name, struct migration *migration, struct err *err)
@@ -151,8 +232,8 @@ void migration_release(struct migration *migration)
 {
         free(migration->version);
         free(migration->name);
-        free(migration->up.sql);
-        free(migration->down.sql);
+        parse_release_section(&migration->up);
+        parse_release_section(&migration->down);
         memset(migration, 0, sizeof(*migration));
 }
 
@@ -216,10 +297,24 @@ static int parse_check_bytes(const char *name, const char *bytes, size_t length,
                          name, line, bad + 1, (unsigned char)bytes[bad]);
 }
 
+static int parse_check_blocks(const char *name, const struct blocks *blocks, struct err *err)
+{
+        if (blocks->count == 0)
+                return err_field(err, name, "%s has no migrate:up", name);
+        if (blocks->items[blocks->count - 1].directive == DIRECTIVE_UP)
+                return err_field(err, name, "%s has no migrate:down%s (it may be empty)", name,
+                                 blocks->count > 1 ? " for its last migrate:up" : "");
+        for (size_t i = 0; i < blocks->count; i++)
+                if (parse_check_section(name, &blocks->items[i].section, err) < 0)
+                        return -ERR_INPUT;
+        return 0;
+}
+
 int migration_parse(const char *name, const char *bytes, size_t length, struct migration *ret, struct err *err)
 {
         struct reader reader = { .name = name, .at = bytes, .end = bytes + length };
         struct migration migration = { 0 };
+        struct blocks blocks = { 0 };
         struct crypto_digest digest;
         auto_free char *hex = NULL;
         int rc = parse_name(name, &migration, err);
@@ -227,19 +322,17 @@ int migration_parse(const char *name, const char *bytes, size_t length, struct m
         if (rc == 0)
                 rc = parse_check_bytes(name, bytes, length, err);
         if (rc == 0)
-                rc = parse_body(&reader, &migration, err);
-        if (rc == 0 && migration.up.sql == NULL)
-                rc = err_field(err, name, "%s has no migrate:up", name);
-        if (rc == 0 && migration.down.sql == NULL)
-                rc = err_field(err, name, "%s has no migrate:down (it may be empty)", name);
+                rc = parse_blocks(&reader, &blocks, err);
         if (rc == 0)
-                rc = parse_check_section(name, &migration.up, err);
-        if (rc == 0)
-                rc = parse_check_section(name, &migration.down, err);
+                rc = parse_check_blocks(name, &blocks, err);
         if (rc < 0) {
+                parse_release_blocks(&blocks);
                 migration_release(&migration);
                 return rc;
         }
+        parse_join_blocks(&blocks, DIRECTIVE_UP, false, &migration.up);
+        parse_join_blocks(&blocks, DIRECTIVE_DOWN, true, &migration.down);
+        parse_release_blocks(&blocks);
         crypto_sha256(bytes, length, &digest);
         hex = crypto_hex(digest.bytes, sizeof(digest.bytes));
         memcpy(migration.checksum, hex, sizeof(migration.checksum));

@@ -61,16 +61,20 @@ size_t migration_character_offset(const char *sql, int64_t position)
 
 struct migration_place migration_place(const struct migration_section *section, size_t offset)
 {
-        struct migration_place place = { .line = section->line, .column = 1 };
+        const struct migration_piece *piece = section->pieces;
+        struct migration_place place = { .column = 1 };
         size_t length;
 
-        for (const char *p = section->sql; p <= section->sql + offset; p += length) {
+        while (piece + 1 < section->pieces + section->piece_count && piece[1].offset <= offset)
+                piece++;
+        place.line = piece->line;
+        for (const char *p = section->sql + piece->offset; p <= section->sql + offset; p += length) {
                 length = migration_next_statement(p);
                 if (length == 0)
                         break;
                 place.statement += migration_statement_start(p, length) < length;
         }
-        for (const char *p = section->sql; p < section->sql + offset; p++) {
+        for (const char *p = section->sql + piece->offset; p < section->sql + offset; p++) {
                 place.column += statement_character_begins(*p);
                 if (*p == '\n')
                         place.line++, place.column = 1;
