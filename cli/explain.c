@@ -58,7 +58,7 @@ static json_t *explain_rows_of(const json_t *history, const char *only)
         return rows;
 }
 
-/* Rows come newest first; causes stand in the order in which they first had an effect. */
+/* Rows come newest first; causes are in the order in which they first had an effect. */
 static json_t *explain_group_by_cause(const json_t *history)
 {
         json_t *causes = json_array();

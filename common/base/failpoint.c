@@ -114,7 +114,7 @@ int failpoint_pass(enum failpoint point, struct err *err)
                 nanosleep(&pause, NULL);
                 return 0;
         case ACTION_STOP:
-                kill(getpid(), SIGSTOP); /* goes on from here at SIGCONT */
+                kill(getpid(), SIGSTOP); /* continues here after SIGCONT */
                 return 0;
         case ACTION_ERROR:
                 return err_set(err, ERR_BUSY, "failpoint", "failpoint %s", failpoint_name(point));

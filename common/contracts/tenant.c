@@ -1,4 +1,4 @@
-/* What may be asked for a tenant: see tenant.h. */
+/* What may be requested for a tenant: see tenant.h. */
 #include "common/contracts/tenant.h"
 
 #include "common/contracts/signup.h"

@@ -33,7 +33,8 @@ static void positions_arrived(void *context, const struct pg_rows *rows, const s
         if (intake->stopped)
                 return;
         if (err != NULL) {
-                log_warn("the catalog does not tell where to read on; asking again", "error", err->message, NULL);
+                log_warn("the catalog does not say where to continue reading; asking again", "error", err->message,
+                         NULL);
                 return; /* the retry timer asks again */
         }
         for (size_t i = 0; i < intake->position_count; i++) {

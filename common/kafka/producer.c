@@ -127,7 +127,7 @@ static void producer_probe_if_down(struct kafka_producer *producer)
                                           producer_brokers_looked_for) == 0;
 }
 
-/* Takes the event. */
+/* Takes ownership of the event. */
 static void producer_handle(struct kafka_producer *producer, rd_kafka_event_t *event)
 {
         const rd_kafka_message_t *message;

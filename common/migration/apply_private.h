@@ -54,7 +54,7 @@ void migration_apply_pending(struct migration_job *job);
 /* Notifies the owner, and frees the job. */
 void migration_finish(struct migration_job *job, const struct err *err);
 
-/* failure.c: names what failed in job->failed. m: the file, or NULL; sql: where the statement that failed stands in its
+/* failure.c: names what failed in job->failed. m: the file, or NULL; sql: where the failed statement is in its
  * migrate:up, or NULL for one of our own. Call only in the callback that received err. */
 void migration_name_failure(struct migration_job *job, const struct err *err, const struct migration *m,
                             const char *sql);

@@ -1,5 +1,5 @@
-/* The provisioner: turns signups into ready tenants and keeps each tenant as it is wanted. This file names its parts.
- */
+/* The provisioner: turns signups into ready tenants and keeps each tenant in its desired state. This file names its
+ * parts. */
 #include "common/base/blocking.h"
 #include "common/base/memory.h"
 #include "common/contracts/tenant.h"
@@ -15,8 +15,8 @@
 
 #include <string.h>
 
-#define DISK_CALLS   6 /* at once, of all backups and archives: a disk that hangs leaves threads to the others */
-#define MAILS_ON_WAY 4 /* at once: of the same threads */
+#define DISK_CALLS   6 /* concurrent, of all backups and archives: a disk that hangs leaves threads for others */
+#define MAILS_ON_WAY 4 /* concurrent, on the same threads */
 
 static const struct saga_kind *const KINDS[] = {
         &PROVISION, &DEPROVISION, &ARCHIVE, &ACCESS, &ROTATE, &RETIRE, &BACKUP, &INVITE, &LINK, &RESTORE, &VERIFY, NULL,
