@@ -132,7 +132,9 @@ def test_the_oldest_signup_goes_first_also_when_the_provider_refused_it(stack: S
 
 def has_a_turn(stack: Stack, tenant: str) -> bool:
     return bool(
-        rows(stack, f"select 1 from provisioner.saga where tenant_id = '{tenant}' and data -> 'turns' ? 'supabase:find'")
+        rows(
+            stack, f"select 1 from provisioner.saga where tenant_id = '{tenant}' and data -> 'turns' ? 'supabase:find'"
+        )
     )
 
 
