@@ -75,9 +75,8 @@ static enum step_result locale_refused(struct saga *saga, const struct err *err)
         struct err named;
 
         err_set(&named, ERR_OURS, "server_locale",
-                "a tenant's database has the encoding UTF8, which the locale of server %.60s forbids (make the server "
-                "anew "
-                "with C.UTF-8, say, or take it out of TENANT_SERVERS): %.150s",
+                "a tenant's database has the encoding UTF8, which the locale of server %.60s forbids (recreate the "
+                "server with C.UTF-8, say, or take it out of TENANT_SERVERS): %.150s",
                 activity_database(activity_of(saga), "server"), err->message);
         return saga_hold(saga, "server-locale", &named);
 }
