@@ -47,7 +47,12 @@ static const char *const TOPICS[] = { "tenant.events.v1", "tenant.status.v1", NU
 
 enum phase { PHASE_IDLE, PHASE_EVENTS, PHASE_SNAPSHOTS, PHASE_DEAD_LETTERS };
 
-static const char *const PHASE_NAMES[] = { "nothing", "event", "snapshot", "dead letter" };
+static const char *const PHASE_NAMES[] = {
+        [PHASE_IDLE] = "nothing",
+        [PHASE_EVENTS] = "event",
+        [PHASE_SNAPSHOTS] = "snapshot",
+        [PHASE_DEAD_LETTERS] = "dead letter",
+};
 
 enum outcome { OUTCOME_WAITING, OUTCOME_SENT, OUTCOME_REFUSED, OUTCOME_FAILED };
 
@@ -72,16 +77,16 @@ struct publisher {
         struct metric *published[3], *leading;
 };
 
-static void next_phase(struct publisher *publisher);
+static void publisher_next_phase(struct publisher *publisher);
 
-static void end_round(struct publisher *publisher)
+static void publisher_end_round(struct publisher *publisher)
 {
         publisher->phase = PHASE_IDLE;
         if (publisher->stopped)
                 lease_drop(publisher->lease);
 }
 
-static void marked(void *context, const struct pg_rows *rows, const struct err *err)
+static void publisher_rows_marked(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct publisher *publisher = context;
 
@@ -91,12 +96,12 @@ static void marked(void *context, const struct pg_rows *rows, const struct err *
         else
                 FAILPOINT(publisher_after_mark, NULL);
         if (err != NULL || publisher->pause_until > clock_boot_ms())
-                end_round(publisher);
+                publisher_end_round(publisher);
         else
-                next_phase(publisher);
+                publisher_next_phase(publisher);
 }
 
-static void free_rows(struct publisher *publisher)
+static void publisher_free_rows(struct publisher *publisher)
 {
         for (size_t i = 0; i < publisher->count; i++) {
                 free(publisher->rows[i].topic);
@@ -108,7 +113,7 @@ static void free_rows(struct publisher *publisher)
 }
 
 /* Ids of the rows that Kafka has, or can never accept, as a PostgreSQL array. */
-static char *list_ids(const struct publisher *publisher)
+static char *publisher_list_ids(const struct publisher *publisher)
 {
         auto_buf ids = { 0 };
 
@@ -121,7 +126,7 @@ static char *list_ids(const struct publisher *publisher)
 }
 
 /* The same for snapshots, as JSON, since a key may be any text; all of them if requested. */
-static char *list_snapshots(const struct publisher *publisher, bool all)
+static char *publisher_list_snapshots(const struct publisher *publisher, bool all)
 {
         auto_json *list = json_array();
 
@@ -135,20 +140,21 @@ static char *list_snapshots(const struct publisher *publisher, bool all)
         return json_print(list);
 }
 
-static void mark_rows(struct publisher *publisher, bool doubtful)
+static void publisher_mark_rows(struct publisher *publisher, bool doubtful)
 {
         const char *sql = publisher->phase == PHASE_EVENTS         ? SQL_EVENTS_DONE
                           : publisher->phase == PHASE_DEAD_LETTERS ? SQL_DEAD_LETTERS_DONE
                           : doubtful                               ? SQL_DOUBTFUL
                                                                    : SQL_SNAPSHOTS_DONE;
-        auto_free char *rows =
-                publisher->phase == PHASE_SNAPSHOTS ? list_snapshots(publisher, doubtful) : list_ids(publisher);
+        auto_free char *rows = publisher->phase == PHASE_SNAPSHOTS ? publisher_list_snapshots(publisher, doubtful)
+                                                                   : publisher_list_ids(publisher);
 
-        pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, sql, PARAMS(rows), marked, publisher);
+        pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, sql, PARAMS(rows), publisher_rows_marked,
+                     publisher);
 }
 
 /* All rows of the batch have an outcome. */
-static void batch_ended(struct publisher *publisher)
+static void publisher_batch_ended(struct publisher *publisher)
 {
         /* A successor may have sent newer snapshots before ours arrived: then they are sent again. */
         bool doubtful = publisher->phase == PHASE_SNAPSHOTS &&
@@ -161,11 +167,11 @@ static void batch_ended(struct publisher *publisher)
         metric_add(publisher->published[publisher->phase - PHASE_EVENTS], (double)(publisher->count - failed));
         if (failed > 0)
                 publisher->pause_until = clock_boot_ms() + FAILURE_PAUSE;
-        mark_rows(publisher, doubtful);
-        free_rows(publisher);
+        publisher_mark_rows(publisher, doubtful);
+        publisher_free_rows(publisher);
 }
 
-static void loss_told(void *context, const struct pg_rows *rows, const struct err *err)
+static void publisher_loss_told(void *context, const struct pg_rows *rows, const struct err *err)
 {
         (void)context;
         (void)rows;
@@ -173,41 +179,42 @@ static void loss_told(void *context, const struct pg_rows *rows, const struct er
                 log_warn("an alert could not be raised", "cause", "lost-message", "error", err->message, NULL);
 }
 
-static void tell_of_loss(const struct row *row, const struct err *err)
+static void publisher_tell_of_loss(const struct row *row, const struct err *err)
 {
         auto_free char *detail =
                 mem_printf("%s, row %s: %.200s", PHASE_NAMES[row->publisher->phase], row->key, err->message);
 
         log_error("Kafka refuses a message for good; it is not published", "row", row->key, "error", err->message,
                   NULL);
-        pg_pool_exec(row->publisher->service->catalog, STATEMENT_TIMEOUT, SQL_LOSS, PARAMS(detail), loss_told, NULL);
+        pg_pool_exec(row->publisher->service->catalog, STATEMENT_TIMEOUT, SQL_LOSS, PARAMS(detail), publisher_loss_told,
+                     NULL);
 }
 
 /* A message that Kafka will never accept is set aside, with an alert: everything after it must continue. */
-static void note_outcome(struct row *row, const struct err *err)
+static void publisher_note_outcome(struct row *row, const struct err *err)
 {
         row->outcome = err == NULL ? OUTCOME_SENT : err->class == ERR_INPUT ? OUTCOME_REFUSED : OUTCOME_FAILED;
         if (row->outcome == OUTCOME_REFUSED)
-                tell_of_loss(row, err);
+                publisher_tell_of_loss(row, err);
         else if (row->outcome == OUTCOME_FAILED && row == row->publisher->rows)
                 log_warn("Kafka does not accept our messages; they wait in the catalog", "error", err->message, NULL);
 }
 
-static void batch_part_ended(struct publisher *publisher)
+static void publisher_batch_part_ended(struct publisher *publisher)
 {
         if (--publisher->in_flight == 0)
-                batch_ended(publisher);
+                publisher_batch_ended(publisher);
 }
 
-static void delivered(void *context, const struct err *err)
+static void publisher_row_delivered(void *context, const struct err *err)
 {
         struct row *row = context;
 
-        note_outcome(row, err);
-        batch_part_ended(row->publisher);
+        publisher_note_outcome(row, err);
+        publisher_batch_part_ended(row->publisher);
 }
 
-static void begin_batch(struct publisher *publisher, size_t count)
+static void publisher_begin_batch(struct publisher *publisher, size_t count)
 {
         publisher->rows = mem_alloc(count, sizeof(publisher->rows[0]));
         publisher->batch_fence = lease_fence(publisher->lease);
@@ -216,7 +223,8 @@ static void begin_batch(struct publisher *publisher, size_t count)
         FAILPOINT(publisher_before_produce, NULL);
 }
 
-static struct row *add_row(struct publisher *publisher, const char *topic, const char *key, const char *version)
+static struct row *publisher_add_row(struct publisher *publisher, const char *topic, const char *key,
+                                     const char *version)
 {
         struct row *row = &publisher->rows[publisher->count++];
 
@@ -229,27 +237,27 @@ static struct row *add_row(struct publisher *publisher, const char *topic, const
 }
 
 /* Handed over; if that failed, the outcome is known at once. */
-static void note_sent(struct row *row, int rc, const struct err *err)
+static void publisher_note_sent(struct row *row, int rc, const struct err *err)
 {
         if (rc < 0)
-                delivered(row, err);
+                publisher_row_delivered(row, err);
 }
 
-static void events_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+static void publisher_events_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct publisher *publisher = context;
         int count;
 
         if (err != NULL || !lease_is_held(publisher->lease)) {
-                end_round(publisher);
+                publisher_end_round(publisher);
                 return;
         }
         count = pg_rows_count(rows);
         if (count == 0) {
-                next_phase(publisher);
+                publisher_next_phase(publisher);
                 return;
         }
-        begin_batch(publisher, (size_t)count);
+        publisher_begin_batch(publisher, (size_t)count);
         publisher->next_sweep_at = 0; /* where there are events, there are new snapshots */
         for (int row = 0; row < count; row++) {
                 struct cloudevent_out event = {
@@ -263,29 +271,31 @@ static void events_arrived(void *context, const struct pg_rows *rows, const stru
                         .data = pg_text(rows, row, "data"),
                 };
 
-                struct row *sent = add_row(publisher, NULL, pg_text(rows, row, "seq"), NULL);
+                struct row *sent = publisher_add_row(publisher, NULL, pg_text(rows, row, "seq"), NULL);
                 struct err refused;
 
-                note_sent(sent, cloudevent_produce(publisher->producer, &event, delivered, sent, &refused), &refused);
+                publisher_note_sent(
+                        sent, cloudevent_produce(publisher->producer, &event, publisher_row_delivered, sent, &refused),
+                        &refused);
         }
-        batch_part_ended(publisher);
+        publisher_batch_part_ended(publisher);
 }
 
-static void snapshots_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+static void publisher_snapshots_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct publisher *publisher = context;
         int count;
 
         if (err != NULL || !lease_is_held(publisher->lease)) {
-                end_round(publisher);
+                publisher_end_round(publisher);
                 return;
         }
         count = pg_rows_count(rows);
         if (count == 0) {
-                next_phase(publisher);
+                publisher_next_phase(publisher);
                 return;
         }
-        begin_batch(publisher, (size_t)count);
+        publisher_begin_batch(publisher, (size_t)count);
         for (int row = 0; row < count; row++) {
                 const char *topic = pg_text(rows, row, "topic"), *key = pg_text(rows, row, "key");
                 const char *version = pg_text(rows, row, "version");
@@ -301,18 +311,20 @@ static void snapshots_arrived(void *context, const struct pg_rows *rows, const s
                         .data = pg_text(rows, row, "snapshot"),
                 };
 
-                struct row *sent = add_row(publisher, topic, key, version);
+                struct row *sent = publisher_add_row(publisher, topic, key, version);
                 struct err refused;
 
-                note_sent(sent, cloudevent_produce(publisher->producer, &event, delivered, sent, &refused), &refused);
+                publisher_note_sent(
+                        sent, cloudevent_produce(publisher->producer, &event, publisher_row_delivered, sent, &refused),
+                        &refused);
         }
-        batch_part_ended(publisher);
+        publisher_batch_part_ended(publisher);
 }
 
 /* The message as received, with the reason for its refusal in our headers. */
-static void produce_dead_letter(struct publisher *publisher, const struct pg_rows *rows, int row)
+static void publisher_produce_dead_letter(struct publisher *publisher, const struct pg_rows *rows, int row)
 {
-        struct row *sent = add_row(publisher, NULL, pg_text(rows, row, "id"), NULL);
+        struct row *sent = publisher_add_row(publisher, NULL, pg_text(rows, row, "id"), NULL);
         auto_free char *topic = mem_printf("%s.%s.dlq", pg_text(rows, row, "topic"), pg_text(rows, row, "service"));
         struct dead_letter letter;
         struct err refused;
@@ -323,32 +335,34 @@ static void produce_dead_letter(struct publisher *publisher, const struct pg_row
         dead_letter_add(&letter, "tenantry_detail", pg_text(rows, row, "detail"));
         dead_letter_add(&letter, "tenantry_dead_letter", pg_text(rows, row, "id"));
         dead_letter_add(&letter, "tenantry_field", pg_text(rows, row, "field"));
-        note_sent(sent, kafka_produce(publisher->producer, &letter.record, delivered, sent, &refused), &refused);
+        publisher_note_sent(sent,
+                            kafka_produce(publisher->producer, &letter.record, publisher_row_delivered, sent, &refused),
+                            &refused);
         dead_letter_release(&letter);
 }
 
-static void dead_letters_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+static void publisher_dead_letters_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct publisher *publisher = context;
         int count;
 
         if (err != NULL || !lease_is_held(publisher->lease)) {
-                end_round(publisher);
+                publisher_end_round(publisher);
                 return;
         }
         count = pg_rows_count(rows);
         if (count == 0) {
-                next_phase(publisher);
+                publisher_next_phase(publisher);
                 return;
         }
-        begin_batch(publisher, (size_t)count);
+        publisher_begin_batch(publisher, (size_t)count);
         for (int row = 0; row < count; row++)
-                produce_dead_letter(publisher, rows, row);
-        batch_part_ended(publisher);
+                publisher_produce_dead_letter(publisher, rows, row);
+        publisher_batch_part_ended(publisher);
 }
 
 /* Events first, then the snapshots they changed, then dead letters; then the next round. */
-static void next_phase(struct publisher *publisher)
+static void publisher_next_phase(struct publisher *publisher)
 {
         struct pg_pool *catalog = publisher->service->catalog;
         char limit[8];
@@ -356,24 +370,26 @@ static void next_phase(struct publisher *publisher)
         snprintf(limit, sizeof(limit), "%d", BATCH);
         publisher->phase++;
         if (publisher->phase == PHASE_EVENTS) {
-                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_EVENTS, PARAMS(limit), events_arrived, publisher);
+                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_EVENTS, PARAMS(limit), publisher_events_arrived,
+                             publisher);
         } else if (publisher->phase == PHASE_SNAPSHOTS && clock_boot_ms() >= publisher->next_sweep_at) {
                 publisher->next_sweep_at = clock_boot_ms() + SWEEP_INTERVAL; /* a skipped sweep ends the round */
-                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_SNAPSHOTS, PARAMS(limit), snapshots_arrived, publisher);
-        } else if (publisher->phase == PHASE_DEAD_LETTERS) {
-                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_DEAD_LETTERS, PARAMS(limit), dead_letters_arrived,
+                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_SNAPSHOTS, PARAMS(limit), publisher_snapshots_arrived,
                              publisher);
+        } else if (publisher->phase == PHASE_DEAD_LETTERS) {
+                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_DEAD_LETTERS, PARAMS(limit),
+                             publisher_dead_letters_arrived, publisher);
         } else {
                 bool more = publisher->more;
 
                 publisher->more = false;
-                end_round(publisher);
+                publisher_end_round(publisher);
                 if (more)
                         publisher_wake(publisher);
         }
 }
 
-static void producer_died(void *context, const struct err *err)
+static void publisher_producer_died(void *context, const struct err *err)
 {
         struct publisher *publisher = context;
 
@@ -381,17 +397,17 @@ static void producer_died(void *context, const struct err *err)
         publisher->producer_broken = true;
 }
 
-static void taken_over(void *context, const struct pg_rows *rows, const struct err *err)
+static void publisher_taken_over(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct publisher *publisher = context;
 
         (void)rows;
         if (err != NULL)
                 publisher->takeover_wanted = true; /* again at the next check */
-        end_round(publisher);                      /* after releasing the lease, if we are stopping */
+        publisher_end_round(publisher);            /* after releasing the lease, if we are stopping */
 }
 
-static void take_over(struct publisher *publisher)
+static void publisher_take_over(struct publisher *publisher)
 {
         char ms[24];
 
@@ -399,10 +415,11 @@ static void take_over(struct publisher *publisher)
         publisher->takeover_wanted = false;
         publisher->phase = PHASE_SNAPSHOTS; /* busy: no round starts before this is done */
         snprintf(ms, sizeof(ms), "%lld", (long long)(2 * publisher->service->config->lease_ms + 2 * MESSAGE_TIMEOUT));
-        pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, SQL_TAKEOVER, PARAMS(ms), taken_over, publisher);
+        pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, SQL_TAKEOVER, PARAMS(ms), publisher_taken_over,
+                     publisher);
 }
 
-static void lease_answered(void *context)
+static void publisher_lease_answered(void *context)
 {
         struct publisher *publisher = context;
         bool held = lease_is_held(publisher->lease);
@@ -417,7 +434,7 @@ static void lease_answered(void *context)
 }
 
 /* Called from the timer, never from a callback of the producer that is freed here. */
-static bool make_producer(struct publisher *publisher)
+static bool publisher_make_producer(struct publisher *publisher)
 {
         struct err err;
 
@@ -428,7 +445,7 @@ static bool make_producer(struct publisher *publisher)
         if (publisher->producer != NULL)
                 return true;
         if (kafka_producer_new(&publisher->service->loop, &publisher->service->kafka, MESSAGE_TIMEOUT, TOPICS,
-                               producer_died, publisher, &publisher->producer, &err) == 0)
+                               publisher_producer_died, publisher, &publisher->producer, &err) == 0)
                 return true;
         log_error("no producer", "error", err.message, NULL);
         return false;
@@ -444,12 +461,12 @@ void publisher_wake(struct publisher *publisher)
         if (publisher->phase != PHASE_IDLE || !lease_is_held(publisher->lease) || now < publisher->pause_until)
                 return;
         if (publisher->takeover_wanted)
-                take_over(publisher);
-        else if (make_producer(publisher))
-                next_phase(publisher);
+                publisher_take_over(publisher);
+        else if (publisher_make_producer(publisher))
+                publisher_next_phase(publisher);
 }
 
-static void on_tick(uv_timer_t *timer)
+static void publisher_on_tick(uv_timer_t *timer)
 {
         publisher_wake(timer->data);
 }
@@ -460,14 +477,15 @@ struct publisher *publisher_new(struct service *service)
         struct publisher *publisher = NEW(struct publisher);
 
         publisher->service = service;
-        publisher->lease = lease_new(service, "publisher", service->config->lease_ms, lease_answered, publisher);
+        publisher->lease =
+                lease_new(service, "publisher", service->config->lease_ms, publisher_lease_answered, publisher);
         for (size_t i = 0; i < ARRAY_SIZE(labels); i++)
                 publisher->published[i] =
                         metric_counter("tenantry_published_total", labels[i], "Messages published to Kafka.");
         publisher->leading = metric_gauge("tenantry_publisher_leading", NULL, "1 where this process publishes.");
         uv_timer_init(&service->loop, &publisher->tick);
         publisher->tick.data = publisher;
-        uv_timer_start(&publisher->tick, on_tick, TICK_INTERVAL, TICK_INTERVAL);
+        uv_timer_start(&publisher->tick, publisher_on_tick, TICK_INTERVAL, TICK_INTERVAL);
         return publisher;
 }
 
@@ -483,11 +501,11 @@ bool publisher_is_idle(const struct publisher *publisher)
         return publisher->phase == PHASE_IDLE && lease_is_idle(publisher->lease);
 }
 
-static void free_publisher(uv_handle_t *handle)
+static void publisher_on_closed(uv_handle_t *handle)
 {
         struct publisher *publisher = handle->data;
 
-        free_rows(publisher);
+        publisher_free_rows(publisher);
         lease_free(publisher->lease);
         free(publisher);
 }
@@ -497,5 +515,5 @@ void publisher_free(struct publisher *publisher)
         if (publisher == NULL)
                 return;
         kafka_producer_free(TAKE_PTR(publisher->producer), 500);
-        uv_close((uv_handle_t *)&publisher->tick, free_publisher);
+        uv_close((uv_handle_t *)&publisher->tick, publisher_on_closed);
 }
