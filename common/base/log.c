@@ -1,18 +1,32 @@
-/* Logs as JSON lines: see log.h. */
+/* Logs as JSON lines: see log.h. Whoever reads them may be slow, or stand still: then a write would block the loop, and
+ * leases, Kafka and HTTP with it. So we look before we write, wait for a moment, and then lose lines rather than time.
+ */
 #include "common/base/log.h"
 
 #include "common/base/buf.h"
 #include "common/base/clock.h"
+#include "common/base/macros.h"
 
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
+
+#define PATIENCE 100 /* ms, for a reader that takes its time; none while it has not come back */
 
 static const char *const LEVELS[] = { "debug", "info", "warn", "error" };
 static const char *log_service = "tenantry";
 static enum log_level log_least = LOG_INFO;
 static bool log_pretty;
+static pthread_mutex_t log_turn = PTHREAD_MUTEX_INITIALIZER; /* for what follows, and so that lines stay whole */
+static uint64_t log_lost_now, log_lost_all;                  /* lines: since one was written last, and ever */
+static bool log_cut;                                         /* the reader has only the beginning of the last one */
 
 void log_set_level(const char *level)
 {
@@ -42,39 +56,123 @@ static void add_escaped(struct buf *line, const char *text)
         buf_add_text(line, "\"");
 }
 
+static void add_pair(struct buf *line, const char *name, const char *text)
+{
+        buf_printf(line, log_pretty ? " %s=" : ",\"%s\":", name);
+        add_escaped(line, text);
+}
+
 static void add_pairs(struct buf *line, va_list args)
 {
         const char *name, *text;
 
         while ((name = va_arg(args, const char *)) != NULL) {
                 text = va_arg(args, const char *);
-                if (text == NULL)
-                        continue;
-                buf_printf(line, log_pretty ? " %s=" : ",\"%s\":", name);
-                add_escaped(line, text);
+                if (text != NULL)
+                        add_pair(line, name, text);
         }
+}
+
+/* The beginning of a line, or its end, in the form that this service's have. */
+static void begin_line(struct buf *line, enum log_level level, const char *message)
+{
+        char at[25];
+
+        clock_format(clock_wall_ms(), at);
+        if (log_pretty) {
+                buf_printf(line, "%.12s %-5s %-11s %s", at + 11, LEVELS[level], log_service, message);
+                return;
+        }
+        buf_printf(line, "{\"time\":\"%s\",\"level\":\"%s\",\"service\":\"%s\",\"message\":", at, LEVELS[level],
+                   log_service);
+        add_escaped(line, message);
+}
+
+static void end_line(struct buf *line)
+{
+        buf_add_text(line, log_pretty ? "\n" : "}\n");
+}
+
+/* What goes at once, without blocking: a pipe that can be written to takes PIPE_BUF bytes, a socket says so itself.
+ * Returns how many went, or -1. */
+static ssize_t write_some(const char *bytes, size_t length, int patience)
+{
+        struct pollfd out = { .fd = STDERR_FILENO, .events = POLLOUT };
+        ssize_t sent;
+
+        if (poll(&out, 1, patience) != 1 || (out.revents & POLLOUT) == 0)
+                return -1;
+        sent = send(STDERR_FILENO, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent >= 0 || errno != ENOTSOCK)
+                return sent;
+        return write(STDERR_FILENO, bytes, MIN(length, PIPE_BUF));
+}
+
+/* False where not all of it went; the next ends the line that stands there unfinished. */
+static bool write_line(const char *bytes, size_t length, int patience)
+{
+        size_t gone = 0;
+
+        while (gone < length) {
+                ssize_t sent = write_some(bytes + gone, length - gone, patience);
+
+                if (sent < 0 && errno == EINTR)
+                        continue;
+                if (sent < 0)
+                        break;
+                gone += (size_t)sent;
+        }
+        if (gone > 0)
+                log_cut = gone < length;
+        return gone == length;
+}
+
+/* How many lines are missing here, once somebody reads again. */
+static bool tell_of_loss(void)
+{
+        auto_buf line = { 0 };
+        char count[24];
+
+        if (log_cut)
+                buf_add_text(&line, "\n");
+        if (log_lost_now > 0) {
+                snprintf(count, sizeof(count), "%" PRIu64, log_lost_now);
+                begin_line(&line, LOG_WARN, "nobody took the log: lines are missing here");
+                add_pair(&line, "lines", count);
+                end_line(&line);
+        }
+        if (line.length > 0 && !write_line(line.data, line.length, 0))
+                return false;
+        log_lost_now = 0;
+        return true;
 }
 
 void log_emit(enum log_level level, const char *message, ...)
 {
         auto_buf line = { 0 };
-        char at[25];
         va_list args;
 
         if (level < log_least)
                 return;
-        clock_format(clock_wall_ms(), at);
-        if (log_pretty) {
-                buf_printf(&line, "%.12s %-5s %-11s %s", at + 11, LEVELS[level], log_service, message);
-        } else {
-                buf_printf(&line, "{\"time\":\"%s\",\"level\":\"%s\",\"service\":\"%s\",\"message\":", at,
-                           LEVELS[level], log_service);
-                add_escaped(&line, message);
-        }
+        begin_line(&line, level, message);
         va_start(args, message);
         add_pairs(&line, args);
         va_end(args);
-        buf_add_text(&line, log_pretty ? "\n" : "}\n");
-        if (write(STDERR_FILENO, line.data, line.length) < 0)
-                return; /* nowhere left to complain */
+        end_line(&line);
+        pthread_mutex_lock(&log_turn);
+        if (!tell_of_loss() || !write_line(line.data, line.length, PATIENCE)) {
+                log_lost_now++;
+                log_lost_all++;
+        }
+        pthread_mutex_unlock(&log_turn);
+}
+
+uint64_t log_lines_lost(void)
+{
+        uint64_t lost;
+
+        pthread_mutex_lock(&log_turn);
+        lost = log_lost_all;
+        pthread_mutex_unlock(&log_turn);
+        return lost;
 }

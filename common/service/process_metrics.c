@@ -1,6 +1,7 @@
 /* What the process uses of the machine: see process_metrics.h. */
 #include "common/service/process_metrics.h"
 
+#include "common/base/log.h"
 #include "common/base/macros.h"
 #include "common/base/metrics.h"
 
@@ -85,8 +86,15 @@ static void look_at_start(void)
         fclose(in);
 }
 
+static void look_at_log(void)
+{
+        metric_set(metric_counter("tenantry_log_lines_lost_total", NULL, "Lines of the log that nobody took."),
+                   (double)log_lines_lost());
+}
+
 void process_metrics_look(void)
 {
+        look_at_log();
         look_at_processor();
         look_at_memory();
         look_at_files();
