@@ -91,10 +91,7 @@ void pg_close(struct pg_conn *conn)
         unwatch(conn);
         conn->timer->conn = NULL;
         uv_close((uv_handle_t *)&conn->timer->timer, free_timer);
-        if (conn->resolve != NULL) {
-                uv_cancel((uv_req_t *)&conn->resolve->request);
-                conn->resolve->conn = NULL;
-        }
+        pg_forget_resolve(conn);
         PQfinish(conn->pq);
         conn->pq = NULL;
         if (!conn->in_callback)
@@ -114,6 +111,7 @@ bool pg_still_there(struct pg_conn *conn)
 void pg_break_off(struct pg_conn *conn)
 {
         pg_enter(conn, PG_BROKEN);
+        pg_forget_resolve(conn);
         unwatch(conn);
         pg_stop_timer(conn);
 }
@@ -219,7 +217,7 @@ void pg_on_timeout(uv_timer_t *timer)
         }
 }
 
-static void add_option(struct pg_conn *conn, const char *keyword, const char *value)
+void pg_set_option(struct pg_conn *conn, const char *keyword, const char *value)
 {
         if (value == NULL || *value == '\0')
                 return;
@@ -234,7 +232,7 @@ static void add_option(struct pg_conn *conn, const char *keyword, const char *va
         conn->values[conn->options++] = mem_copy_text(value);
 }
 
-static const char *option(const struct pg_conn *conn, const char *keyword)
+const char *pg_option(const struct pg_conn *conn, const char *keyword)
 {
         for (int i = 0; i < conn->options; i++)
                 if (strcmp(conn->keywords[i], keyword) == 0)
@@ -257,12 +255,12 @@ static bool add_url(struct pg_conn *conn, const char *url)
         if (parsed == NULL)
                 return false;
         for (PQconninfoOption *o = parsed; o->keyword != NULL; o++)
-                add_option(conn, o->keyword, o->val);
+                pg_set_option(conn, o->keyword, o->val);
         PQconninfoFree(parsed);
         return true;
 }
 
-static void start_connect(struct pg_conn *conn)
+void pg_start_connect(struct pg_conn *conn)
 {
         struct err err;
 
@@ -280,60 +278,24 @@ static void start_connect(struct pg_conn *conn)
         report_opened(conn, &err);
 }
 
-static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *found)
+void pg_fail_to_open(struct pg_conn *conn, const struct err *err)
 {
-        struct pg_resolve *resolve = CONTAINER_OF(request, struct pg_resolve, request);
-        struct pg_conn *conn = resolve->conn;
-        char address[INET6_ADDRSTRLEN] = "";
-        struct err err;
-
-        free(resolve);
-        if (conn != NULL) {
-                conn->resolve = NULL;
-                if (status == 0 && found->ai_family == AF_INET)
-                        uv_ip4_name((struct sockaddr_in *)(void *)found->ai_addr, address, sizeof(address));
-                else if (status == 0)
-                        uv_ip6_name((struct sockaddr_in6 *)(void *)found->ai_addr, address, sizeof(address));
-        }
-        uv_freeaddrinfo(found);
-        if (conn == NULL)
-                return;
-        if (status == 0) {
-                add_option(conn, "hostaddr", address);
-                start_connect(conn);
-                return;
-        }
-        err_set(&err, ERR_BUSY, "resolve_failed", "the database's host has no address: %s", uv_strerror(status));
         pg_break_off(conn);
-        report_opened(conn, &err);
+        report_opened(conn, err);
 }
 
 static void on_start(uv_timer_t *timer)
 {
         struct pg_conn *conn = CONTAINER_OF(timer, struct pg_timer, timer)->conn;
-        const char *host;
-        struct in6_addr ignored;
 
         if (conn == NULL)
                 return;
-        uv_timer_start(timer, pg_on_timeout, (uint64_t)strtoll(option(conn, "connect_timeout_ms"), NULL, 10), 0);
+        uv_timer_start(timer, pg_on_timeout, (uint64_t)strtoll(pg_option(conn, "connect_timeout_ms"), NULL, 10), 0);
         free(conn->keywords[conn->options - 1]); /* ours, not libpq's; always the last one */
         free(conn->values[conn->options - 1]);
         conn->keywords[--conn->options] = NULL;
         conn->values[conn->options] = NULL;
-        host = option(conn, "host");
-        if (host == NULL || *host == '/' || option(conn, "hostaddr") || strchr(host, ',') ||
-            uv_inet_pton(AF_INET, host, &ignored) == 0 || uv_inet_pton(AF_INET6, host, &ignored) == 0) {
-                start_connect(conn);
-                return;
-        }
-        conn->resolve = NEW(struct pg_resolve);
-        conn->resolve->conn = conn;
-        if (uv_getaddrinfo(conn->loop, &conn->resolve->request, on_resolved, host, NULL,
-                           &(struct addrinfo){ .ai_socktype = SOCK_STREAM }) == 0)
-                return;
-        free(TAKE_PTR(conn->resolve));
-        start_connect(conn);
+        pg_resolve(conn);
 }
 
 struct pg_conn *pg_open(uv_loop_t *loop, const struct pg_target *target, pg_opened_fn opened, void *context)
@@ -348,19 +310,19 @@ struct pg_conn *pg_open(uv_loop_t *loop, const struct pg_target *target, pg_open
         conn->timer = NEW(struct pg_timer);
         conn->timer->conn = conn;
         uv_timer_init(loop, &conn->timer->timer);
-        add_option(conn, "client_encoding", "UTF8");
+        pg_set_option(conn, "client_encoding", "UTF8");
         if (target->url != NULL && !add_url(conn, target->url))
-                add_option(conn, "host", "invalid database URL"); /* fails with that name, not with the URL's secret */
-        add_option(conn, "host", target->host);
-        add_option(conn, "port", target->port);
-        add_option(conn, "dbname", target->dbname);
-        add_option(conn, "user", target->user);
-        add_option(conn, "password", target->password);
-        add_option(conn, "application_name", target->application_name);
-        add_option(conn, "sslmode", target->sslmode);
+                pg_set_option(conn, "host", "invalid database URL"); /* and not the URL's secret */
+        pg_set_option(conn, "host", target->host);
+        pg_set_option(conn, "port", target->port);
+        pg_set_option(conn, "dbname", target->dbname);
+        pg_set_option(conn, "user", target->user);
+        pg_set_option(conn, "password", target->password);
+        pg_set_option(conn, "application_name", target->application_name);
+        pg_set_option(conn, "sslmode", target->sslmode);
         snprintf(timeout, sizeof(timeout), "%lld",
                  (long long)(target->connect_timeout_ms ? target->connect_timeout_ms : PG_DEFAULT_CONNECT_TIMEOUT));
-        add_option(conn, "connect_timeout_ms", timeout);
+        pg_set_option(conn, "connect_timeout_ms", timeout);
         uv_timer_start(&conn->timer->timer, on_start, 0, 0); /* never call back before pg_open has returned */
         return conn;
 }

@@ -1,4 +1,5 @@
-/* What pg.c (a connection's life), pg_statement.c (statements on it) and pg_error.c (what went wrong) share. */
+/* What pg.c (a connection's life), pg_resolve.c (its hosts), pg_statement.c (statements on it) and pg_error.c (what
+ * went wrong) share. */
 #pragma once
 
 #include "common/pg/pg.h"
@@ -27,10 +28,7 @@ struct pg_timer {
         struct pg_conn *conn;
 };
 
-struct pg_resolve {
-        uv_getaddrinfo_t request;
-        struct pg_conn *conn;
-};
+struct pg_resolve; /* the look-up of the hosts' addresses, while it is under way */
 
 struct pg_conn {
         unsigned magic;
@@ -67,6 +65,19 @@ void pg_break_off(struct pg_conn *conn);
 bool pg_still_there(struct pg_conn *conn);
 /* The connection has gone: tells whoever waits. */
 void pg_lose(struct pg_conn *conn);
+
+/* A parameter of the connection, in the place of the one that it has; NULL and "" change nothing. */
+void pg_set_option(struct pg_conn *conn, const char *keyword, const char *value);
+const char *pg_option(const struct pg_conn *conn, const char *keyword);
+/* libpq's turn, with all addresses known. */
+void pg_start_connect(struct pg_conn *conn);
+/* It comes to nothing: tells whoever opened it. */
+void pg_fail_to_open(struct pg_conn *conn, const struct err *err);
+
+/* pg_resolve.c: looks up the addresses, then pg_start_connect or pg_fail_to_open follows; when the connection is closed
+ * before, neither. */
+void pg_resolve(struct pg_conn *conn);
+void pg_forget_resolve(struct pg_conn *conn);
 
 /* pg_statement.c: takes in what the server sent; tells the outcome of the statement (result borrowed). */
 void pg_drive_statement(struct pg_conn *conn);
