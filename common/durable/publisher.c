@@ -9,7 +9,10 @@
  * done.
  *
  * A round goes through the phases: events, snapshots, dead letters. A batch's rows live from the statement that read
- * them until all of them have an outcome and the statement that marks them was sent. */
+ * them until all of them have an outcome and the statement that marks them was sent.
+ *
+ * A topic for which Kafka takes nothing (its service is gone, or may not write there) is left out for a while, later
+ * and later: what is for the others goes on, also where thousands of rows wait for the one. */
 #include "common/durable/publisher.h"
 
 #include "common/base/buf.h"
@@ -30,18 +33,23 @@
 #define STATEMENT_TIMEOUT SECONDS(10)
 #define MESSAGE_TIMEOUT   20000
 #define FAILURE_PAUSE     500
-#define DLQ_TOPIC_LIMIT   200
+#define REFUSED_LIMIT     64 /* topics */
+#define REFUSED_FIRST     SECONDS(1)
+#define REFUSED_MOST      MINUTES(5)
 
 static const char SQL_LOSS[] = "select catalog.message_lost($1)";
 
-static const char SQL_TAKEOVER[] = "select catalog.snapshots_since($1::bigint)";
+static const char SQL_TAKEOVER[] = "select catalog.publishing_taken_over($1::bigint)";
 static const char SQL_EVENTS[] = "select * from catalog.events_to_publish($1::int)";
 static const char SQL_EVENTS_DONE[] = "select catalog.events_published($1::bigint[])";
-static const char SQL_SNAPSHOTS[] = "select * from catalog.snapshots_due($1::int)";
+static const char SQL_SNAPSHOTS[] =
+        "select * from catalog.snapshots_due($1::int, array(select jsonb_array_elements_text($2::jsonb)))";
 static const char SQL_SNAPSHOTS_DONE[] = "select catalog.snapshots_done($1::jsonb)";
 static const char SQL_DOUBTFUL[] = "select catalog.snapshots_in_doubt($1::jsonb)";
-static const char SQL_DEAD_LETTERS[] = "select * from catalog.dead_letters_to_publish($1::int)";
+static const char SQL_DEAD_LETTERS[] =
+        "select * from catalog.dead_letters_to_publish($1::int, array(select jsonb_array_elements_text($2::jsonb)))";
 static const char SQL_DEAD_LETTERS_DONE[] = "select catalog.dead_letters_published($1::bigint[])";
+static const char SQL_TOPIC_REFUSED[] = "select catalog.topic_refused($1, $2)";
 
 static const char *const TOPICS[] = { "tenant.events.v1", "tenant.status.v1", NULL };
 
@@ -49,13 +57,24 @@ enum phase { PHASE_IDLE, PHASE_EVENTS, PHASE_SNAPSHOTS, PHASE_DEAD_LETTERS };
 
 static const char *const PHASE_NAMES[] = { "nothing", "event", "snapshot", "dead letter" };
 
-enum outcome { OUTCOME_WAITING, OUTCOME_SENT, OUTCOME_REFUSED, OUTCOME_FAILED };
+enum outcome {
+        OUTCOME_WAITING,
+        OUTCOME_SENT,
+        OUTCOME_REFUSED,       /* for good */
+        OUTCOME_TOPIC_REFUSED, /* with all that is for its topic */
+        OUTCOME_FAILED,
+};
 
 /* One row of the batch on its way. */
 struct row {
         struct publisher *publisher;
-        char *topic, *key, *version; /* for the statement that marks it; topic and version of snapshots only */
+        char *topic, *key, *version; /* for the statement that marks it; version of snapshots only */
         enum outcome outcome;
+};
+
+struct refused_topic {
+        char *topic; /* NULL = a free place */
+        int64_t until, delay;
 };
 
 struct publisher {
@@ -69,6 +88,7 @@ struct publisher {
         int64_t led_fence, batch_fence; /* under which we publish, and under which the batch was read */
         struct row *rows;               /* the batch on its way */
         size_t count, in_flight;
+        struct refused_topic refused[REFUSED_LIMIT];
         struct metric *published[3], *leading;
 };
 
@@ -107,14 +127,20 @@ static void free_rows(struct publisher *publisher)
         publisher->count = 0;
 }
 
-/* Ids of the rows that Kafka has, or can never have, as an array of PostgreSQL's. */
+/* Kafka has it, or can never have it. */
+static bool row_is_over(const struct row *row)
+{
+        return row->outcome == OUTCOME_SENT || row->outcome == OUTCOME_REFUSED;
+}
+
+/* Ids of the rows that are over, as an array of PostgreSQL's. */
 static char *list_ids(const struct publisher *publisher)
 {
         auto_buf ids = { 0 };
 
         buf_add_text(&ids, "{");
         for (size_t i = 0; i < publisher->count; i++)
-                if (publisher->rows[i].outcome != OUTCOME_FAILED)
+                if (row_is_over(&publisher->rows[i]))
                         buf_printf(&ids, "%s%s", ids.length > 1 ? "," : "", publisher->rows[i].key);
         buf_add_text(&ids, "}");
         return buf_take(&ids);
@@ -128,7 +154,7 @@ static char *list_snapshots(const struct publisher *publisher, bool all)
         for (size_t i = 0; i < publisher->count; i++) {
                 const struct row *row = &publisher->rows[i];
 
-                if (all || row->outcome != OUTCOME_FAILED)
+                if (all || row_is_over(row))
                         json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "topic", row->topic, "key", row->key,
                                                               "version", row->version));
         }
@@ -153,24 +179,28 @@ static void batch_ended(struct publisher *publisher)
         /* A successor may have sent newer snapshots before ours arrived: then they are sent once more. */
         bool doubtful = publisher->phase == PHASE_SNAPSHOTS &&
                         (!lease_is_held(publisher->lease) || lease_fence(publisher->lease) != publisher->batch_fence);
-        size_t failed = 0;
+        size_t over = 0;
+        bool failed = false;
 
         FAILPOINT(publisher_after_produce, NULL);
-        for (size_t i = 0; i < publisher->count; i++)
-                failed += publisher->rows[i].outcome == OUTCOME_FAILED;
-        metric_add(publisher->published[publisher->phase - PHASE_EVENTS], (double)(publisher->count - failed));
-        if (failed > 0)
+        for (size_t i = 0; i < publisher->count; i++) {
+                over += row_is_over(&publisher->rows[i]);
+                failed |= publisher->rows[i].outcome == OUTCOME_FAILED;
+        }
+        metric_add(publisher->published[publisher->phase - PHASE_EVENTS], (double)over);
+        if (failed)
                 publisher->pause_until = clock_boot_ms() + FAILURE_PAUSE;
         mark_rows(publisher, doubtful);
         free_rows(publisher);
 }
 
-static void loss_told(void *context, const struct pg_rows *rows, const struct err *err)
+static void alert_raised(void *context, const struct pg_rows *rows, const struct err *err)
 {
-        (void)context;
+        const char *cause = context;
+
         (void)rows;
         if (err != NULL)
-                log_warn("an alert could not be raised", "cause", "lost-message", "error", err->message, NULL);
+                log_warn("an alert could not be raised", "cause", cause, "error", err->message, NULL);
 }
 
 static void tell_of_loss(const struct row *row, const struct err *err)
@@ -180,15 +210,90 @@ static void tell_of_loss(const struct row *row, const struct err *err)
 
         log_error("Kafka refuses a message for good; it is not published", "row", row->key, "error", err->message,
                   NULL);
-        pg_pool_exec(row->publisher->service->catalog, STATEMENT_TIMEOUT, SQL_LOSS, PARAMS(detail), loss_told, NULL);
+        pg_pool_exec(row->publisher->service->catalog, STATEMENT_TIMEOUT, SQL_LOSS, PARAMS(detail), alert_raised,
+                     (void *)(uintptr_t) "lost-message");
+}
+
+static void tell_of_topic(struct publisher *publisher, const char *topic, const char *why)
+{
+        pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, SQL_TOPIC_REFUSED, PARAMS(topic, why),
+                     alert_raised, (void *)(uintptr_t) "topic");
+}
+
+/* The topic's place among the refused, or a free one; NULL where there is neither. */
+static struct refused_topic *refused_place(struct publisher *publisher, const char *topic)
+{
+        struct refused_topic *unused = NULL;
+
+        for (size_t i = 0; i < REFUSED_LIMIT; i++) {
+                struct refused_topic *place = &publisher->refused[i];
+
+                if (place->topic == NULL)
+                        unused = place;
+                else if (strcmp(place->topic, topic) == 0)
+                        return place;
+        }
+        return unused;
+}
+
+/* Told once for a batch, which may hold hundreds for it. */
+static void refuse_topic(struct publisher *publisher, const char *topic, const struct err *err)
+{
+        struct refused_topic *place = refused_place(publisher, topic);
+        int64_t now = clock_boot_ms();
+
+        if (place == NULL || now < place->until)
+                return;
+        if (place->topic == NULL)
+                *place = (struct refused_topic){ .topic = mem_copy_text(topic) };
+        place->delay = place->delay ? MIN(2 * place->delay, REFUSED_MOST) : REFUSED_FIRST;
+        place->until = now + place->delay;
+        log_warn("Kafka takes nothing for a topic; what is for it waits in the catalog", "topic", topic, "error",
+                 err->message, NULL);
+        tell_of_topic(publisher, topic, err->message);
+}
+
+static void forget_refusal(struct publisher *publisher, const char *topic)
+{
+        struct refused_topic *place = refused_place(publisher, topic);
+
+        if (place == NULL || place->topic == NULL)
+                return;
+        free(place->topic);
+        *place = (struct refused_topic){ .topic = NULL };
+        tell_of_topic(publisher, topic, NULL);
+}
+
+/* Those that are left out for now, as JSON. */
+static char *list_refused(const struct publisher *publisher)
+{
+        auto_json *list = json_array();
+
+        for (size_t i = 0; i < REFUSED_LIMIT; i++)
+                if (publisher->refused[i].topic != NULL && clock_boot_ms() < publisher->refused[i].until)
+                        json_array_append_new(list, json_string(publisher->refused[i].topic));
+        return json_print(list);
+}
+
+static enum outcome outcome_of(const struct row *row, const struct err *err)
+{
+        if (err == NULL)
+                return OUTCOME_SENT;
+        if (err->class == ERR_INPUT)
+                return OUTCOME_REFUSED;
+        return row->topic != NULL && strcmp(err->code, "topic_refused") == 0 ? OUTCOME_TOPIC_REFUSED : OUTCOME_FAILED;
 }
 
 /* What Kafka will never take is set aside, loudly: everything behind it must go on. */
 static void note_outcome(struct row *row, const struct err *err)
 {
-        row->outcome = err == NULL ? OUTCOME_SENT : err->class == ERR_INPUT ? OUTCOME_REFUSED : OUTCOME_FAILED;
-        if (row->outcome == OUTCOME_REFUSED)
+        row->outcome = outcome_of(row, err);
+        if (row->outcome == OUTCOME_SENT && row->topic != NULL)
+                forget_refusal(row->publisher, row->topic);
+        else if (row->outcome == OUTCOME_REFUSED)
                 tell_of_loss(row, err);
+        else if (row->outcome == OUTCOME_TOPIC_REFUSED)
+                refuse_topic(row->publisher, row->topic, err);
         else if (row->outcome == OUTCOME_FAILED && row == row->publisher->rows)
                 log_warn("Kafka does not take our messages; they wait in the catalog", "error", err->message, NULL);
 }
@@ -289,7 +394,8 @@ static void snapshots_arrived(void *context, const struct pg_rows *rows, const s
         for (int row = 0; row < count; row++) {
                 const char *topic = pg_text(rows, row, "topic"), *key = pg_text(rows, row, "key");
                 const char *version = pg_text(rows, row, "version");
-                auto_free char *id = mem_printf("%s-%s", key, version);
+                auto_free char *id =
+                        mem_printf("%s/%s-%s", topic, key, version); /* keys of two topics may be the same */
                 struct cloudevent_out event = {
                         .topic = topic,
                         .key = key,
@@ -312,8 +418,8 @@ static void snapshots_arrived(void *context, const struct pg_rows *rows, const s
 /* The message as it came, with why it is here in headers of ours. */
 static void produce_dead_letter(struct publisher *publisher, const struct pg_rows *rows, int row)
 {
-        struct row *sent = add_row(publisher, NULL, pg_text(rows, row, "id"), NULL);
         auto_free char *topic = mem_printf("%s.%s.dlq", pg_text(rows, row, "topic"), pg_text(rows, row, "service"));
+        struct row *sent = add_row(publisher, topic, pg_text(rows, row, "id"), NULL);
         struct dead_letter letter;
         struct err refused;
 
@@ -351,6 +457,7 @@ static void dead_letters_arrived(void *context, const struct pg_rows *rows, cons
 static void next_phase(struct publisher *publisher)
 {
         struct pg_pool *catalog = publisher->service->catalog;
+        auto_free char *refused = list_refused(publisher);
         char limit[8];
 
         snprintf(limit, sizeof(limit), "%d", BATCH);
@@ -359,9 +466,10 @@ static void next_phase(struct publisher *publisher)
                 pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_EVENTS, PARAMS(limit), events_arrived, publisher);
         } else if (publisher->phase == PHASE_SNAPSHOTS && clock_boot_ms() >= publisher->next_sweep_at) {
                 publisher->next_sweep_at = clock_boot_ms() + SWEEP_INTERVAL; /* a skipped sweep ends the round */
-                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_SNAPSHOTS, PARAMS(limit), snapshots_arrived, publisher);
+                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_SNAPSHOTS, PARAMS(limit, refused), snapshots_arrived,
+                             publisher);
         } else if (publisher->phase == PHASE_DEAD_LETTERS) {
-                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_DEAD_LETTERS, PARAMS(limit), dead_letters_arrived,
+                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_DEAD_LETTERS, PARAMS(limit, refused), dead_letters_arrived,
                              publisher);
         } else {
                 bool more = publisher->more;
@@ -488,6 +596,8 @@ static void free_publisher(uv_handle_t *handle)
         struct publisher *publisher = handle->data;
 
         free_rows(publisher);
+        for (size_t i = 0; i < REFUSED_LIMIT; i++)
+                free(publisher->refused[i].topic);
         lease_free(publisher->lease);
         free(publisher);
 }

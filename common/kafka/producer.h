@@ -33,7 +33,8 @@ int kafka_producer_new(uv_loop_t *loop, const struct kafka_settings *settings, i
 void kafka_producer_free(struct kafka_producer *producer, int timeout_ms);
 
 /* Copies the record. Returns 0 and calls delivered once, later; or a negative error at once (queue full: ERR_BUSY,
- * too large: ERR_INPUT) and does not. */
+ * too large: ERR_INPUT) and does not. Code "topic_refused" (ERR_BUSY): nothing is taken for this topic, as long as
+ * nobody makes it or lets us write there. */
 int kafka_produce(struct kafka_producer *producer, const struct kafka_record *record, kafka_delivered_fn delivered,
                   void *context, struct err *err);
 /* 0, or why no broker can be reached: -ERR_BUSY, or -ERR_OURS where a person must mend it (cause.h has the codes). From
