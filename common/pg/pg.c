@@ -12,7 +12,7 @@ static void on_poll(uv_poll_t *poll, int status, int events);
 
 static const unsigned WAYS[] = {
         [PG_RESOLVING] = 1U << PG_CONNECTING | 1U << PG_BROKEN,
-        [PG_CONNECTING] = 1U << PG_IDLE | 1U << PG_BROKEN,
+        [PG_CONNECTING] = 1U << PG_CONNECTING | 1U << PG_IDLE | 1U << PG_BROKEN, /* connecting: the next host */
         [PG_IDLE] = 1U << PG_BUSY | 1U << PG_BROKEN,
         [PG_BUSY] = 1U << PG_IDLE | 1U << PG_BROKEN,
         [PG_BROKEN] = 1U << PG_BUSY | 1U << PG_BROKEN, /* busy: until the statement's failure is told */
@@ -210,6 +210,10 @@ void pg_on_timeout(uv_timer_t *timer)
                 err_set(&err, ERR_BUSY, "statement_timeout", "PostgreSQL did not answer in time");
                 pg_break_off(conn);
                 pg_report_done(conn, NULL, &err);
+        } else if (conn->state == PG_CONNECTING && pg_leave_host(conn)) {
+                unwatch(conn);
+                PQfinish(TAKE_PTR(conn->pq));
+                pg_start_connect(conn);
         } else if (conn->opened != NULL) {
                 err_set(&err, ERR_BUSY, "connect_timeout", "PostgreSQL did not accept the connection in time");
                 pg_break_off(conn);
@@ -217,10 +221,8 @@ void pg_on_timeout(uv_timer_t *timer)
         }
 }
 
-void pg_set_option(struct pg_conn *conn, const char *keyword, const char *value)
+void pg_replace_option(struct pg_conn *conn, const char *keyword, const char *value)
 {
-        if (value == NULL || *value == '\0')
-                return;
         for (int i = 0; i < conn->options; i++)
                 if (strcmp(conn->keywords[i], keyword) == 0) {
                         mem_free_secret(conn->values[i]);
@@ -230,6 +232,12 @@ void pg_set_option(struct pg_conn *conn, const char *keyword, const char *value)
         assert(conn->options < PG_OPTIONS_LIMIT - 1);
         conn->keywords[conn->options] = mem_copy_text(keyword);
         conn->values[conn->options++] = mem_copy_text(value);
+}
+
+static void pg_set_option(struct pg_conn *conn, const char *keyword, const char *value)
+{
+        if (value != NULL && *value != '\0')
+                pg_replace_option(conn, keyword, value);
 }
 
 const char *pg_option(const struct pg_conn *conn, const char *keyword)
@@ -262,9 +270,11 @@ static bool add_url(struct pg_conn *conn, const char *url)
 
 void pg_start_connect(struct pg_conn *conn)
 {
+        int64_t left = MAX(conn->open_until - (int64_t)uv_now(conn->loop), 0);
         struct err err;
 
         pg_enter(conn, PG_CONNECTING);
+        uv_timer_start(&conn->timer->timer, pg_on_timeout, (uint64_t)(left / pg_hosts(conn)), 0);
         conn->pq = PQconnectStartParams((const char *const *)conn->keywords, (const char *const *)conn->values, 0);
         if (conn->pq != NULL && PQstatus(conn->pq) != CONNECTION_BAD) {
                 pg_watch_socket(conn, UV_WRITABLE);
@@ -288,9 +298,13 @@ static void on_start(uv_timer_t *timer)
 {
         struct pg_conn *conn = CONTAINER_OF(timer, struct pg_timer, timer)->conn;
 
+        int64_t timeout;
+
         if (conn == NULL)
                 return;
-        uv_timer_start(timer, pg_on_timeout, (uint64_t)strtoll(pg_option(conn, "connect_timeout_ms"), NULL, 10), 0);
+        timeout = strtoll(pg_option(conn, "connect_timeout_ms"), NULL, 10);
+        conn->open_until = (int64_t)uv_now(conn->loop) + timeout;
+        uv_timer_start(timer, pg_on_timeout, (uint64_t)timeout, 0);
         free(conn->keywords[conn->options - 1]); /* ours, not libpq's; always the last one */
         free(conn->values[conn->options - 1]);
         conn->keywords[--conn->options] = NULL;

@@ -49,6 +49,7 @@ struct pg_conn {
         PGresult *last;
         const PGresult *failed; /* during the callback that is told of it */
         int results;            /* good ones of the statements under way */
+        int64_t open_until;     /* on the loop's clock: for all hosts together */
         bool in_callback, closed;
 };
 
@@ -66,8 +67,8 @@ bool pg_still_there(struct pg_conn *conn);
 /* The connection has gone: tells whoever waits. */
 void pg_lose(struct pg_conn *conn);
 
-/* A parameter of the connection, in the place of the one that it has; NULL and "" change nothing. */
-void pg_set_option(struct pg_conn *conn, const char *keyword, const char *value);
+/* A parameter of the connection, in the place of the one that it has; "" = libpq's own choice. */
+void pg_replace_option(struct pg_conn *conn, const char *keyword, const char *value);
 const char *pg_option(const struct pg_conn *conn, const char *keyword);
 /* libpq's turn, with all addresses known. */
 void pg_start_connect(struct pg_conn *conn);
@@ -78,6 +79,10 @@ void pg_fail_to_open(struct pg_conn *conn, const struct err *err);
  * before, neither. */
 void pg_resolve(struct pg_conn *conn);
 void pg_forget_resolve(struct pg_conn *conn);
+/* How many hosts are left to be tried, 1 at least. */
+int pg_hosts(const struct pg_conn *conn);
+/* Takes the one at which libpq is out of the list; false where it is the only one. */
+bool pg_leave_host(struct pg_conn *conn);
 
 /* pg_statement.c: takes in what the server sent; tells the outcome of the statement (result borrowed). */
 void pg_drive_statement(struct pg_conn *conn);

@@ -1,7 +1,8 @@
 /* The addresses of a connection's hosts, looked up on worker threads: libpq would do it on the loop, where a name
  * server that does not answer stops everything. Hosts are a list, as libpq has them ("a,b,c", ports "1,2,3"), and a
  * name may have several addresses: libpq gets an entry for each, in the same order, and tries one after the other. A
- * host without an address is left out while others have some. */
+ * host without an address is left out while others have some, and so is one that is there and says nothing, when it
+ * has had its part of the time: libpq would wait for it alone. */
 #include "common/base/buf.h"
 #include "common/base/memory.h"
 #include "common/pg/pg_private.h"
@@ -106,10 +107,10 @@ static void resolve_end(struct pg_resolve *resolve)
                 pg_fail_to_open(conn, &err);
                 return;
         }
-        pg_set_option(conn, "host", resolve->host.data);
-        pg_set_option(conn, "hostaddr", resolve->address.data);
+        pg_replace_option(conn, "host", resolve->host.data);
+        pg_replace_option(conn, "hostaddr", resolve->address.data);
         if (resolve->ports_each)
-                pg_set_option(conn, "port", resolve->port.data);
+                pg_replace_option(conn, "port", resolve->port.data);
         resolve_free(resolve);
         pg_start_connect(conn);
 }
@@ -154,6 +155,54 @@ void pg_resolve(struct pg_conn *conn)
         resolve->count = count;
         conn->resolve = resolve;
         resolve_next(resolve);
+}
+
+int pg_hosts(const struct pg_conn *conn)
+{
+        const char *hosts = pg_option(conn, "host");
+
+        return hosts ? count_items(hosts) : 1;
+}
+
+/* The list without one of its items; a single one, for all hosts, stays. */
+static void leave_out(struct pg_conn *conn, const char *keyword, int at)
+{
+        const char *list = pg_option(conn, keyword);
+        int count = list ? count_items(list) : 0;
+        auto_buf rest = { 0 };
+
+        for (int i = 0; i < count; i++) {
+                auto_free char *item = item_of(list, i);
+
+                if (i != at)
+                        buf_printf(&rest, "%s%s", i > (at == 0) ? "," : "", item);
+        }
+        if (count > 1)
+                pg_replace_option(conn, keyword, rest.data);
+}
+
+/* Whether libpq is at item number i of the list; of NULL, or of a list with one item, at any. */
+static bool is_at(const char *list, int i, const char *now)
+{
+        auto_free char *item = list && strchr(list, ',') ? item_of(list, i) : NULL;
+
+        return item == NULL || *item == '\0' || (now != NULL && strcmp(item, now) == 0);
+}
+
+bool pg_leave_host(struct pg_conn *conn)
+{
+        int count = pg_hosts(conn), at = 0;
+
+        if (count == 1)
+                return false;
+        while (at < count - 1 && !(is_at(pg_option(conn, "host"), at, PQhost(conn->pq)) &&
+                                   is_at(pg_option(conn, "hostaddr"), at, PQhostaddr(conn->pq)) &&
+                                   is_at(pg_option(conn, "port"), at, PQport(conn->pq))))
+                at++;
+        leave_out(conn, "host", at);
+        leave_out(conn, "hostaddr", at);
+        leave_out(conn, "port", at);
+        return true;
 }
 
 void pg_forget_resolve(struct pg_conn *conn)

@@ -137,6 +137,35 @@ static void test_all_addresses_of_a_name_are_tried(void **state)
         assert_reaches("postgresql://ada@unknown.test:1,two.test:", "/db", 2);
 }
 
+/* As a server that is stopped, or a machine that is gone: the kernel takes the connection, and nobody says anything. */
+static void test_a_host_that_says_nothing_leaves_time_for_the_others(void **state)
+{
+        static const char *const lists[] = { "127.0.0.1,127.0.0.1,127.0.0.1", "a.test,b.test,c.test" };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
+                char silent[8], other[8], last[8];
+                int listeners[] = { open_listener(silent), open_listener(other), open_listener(last) }, reached[3];
+                auto_free char *url = mem_printf("host=%s port=%s,%s,%s user=ada", lists[i], silent, other, last);
+                struct pg_target target = { .url = url, .connect_timeout_ms = 600 };
+                struct opening opening = { .told = 0 };
+
+                uv_loop_init(&opening.loop);
+                opening.conn = pg_open(&opening.loop, &target, note_opened, &opening);
+                while (opening.told == 0)
+                        uv_run(&opening.loop, UV_RUN_ONCE);
+                for (size_t n = 0; n < ARRAY_SIZE(listeners); n++) {
+                        reached[n] = accept(listeners[n], NULL, NULL);
+                        assert_true(reached[n] >= 0);
+                        assert_int_equal(accept(listeners[n], NULL, NULL), -1); /* and once */
+                        close(reached[n]);
+                        close(listeners[n]);
+                }
+                assert_string_equal(opening.err.code, "connect_timeout");
+                end(&opening);
+        }
+}
+
 static void assert_fails(const char *url, const char *code, const char *words)
 {
         struct opening opening;
@@ -202,6 +231,7 @@ int main(void)
                 SENTENCE(test_each_name_of_a_list_is_looked_up_off_the_loop_and_has_its_own_port),
                 SENTENCE(test_a_name_without_an_address_leaves_the_others),
                 SENTENCE(test_all_addresses_of_a_name_are_tried),
+                SENTENCE(test_a_host_that_says_nothing_leaves_time_for_the_others),
                 SENTENCE(test_hosts_that_lead_nowhere_are_told_of_in_words),
                 SENTENCE(test_who_closes_a_connection_whose_name_is_looked_up_hears_no_more_of_it),
                 SENTENCE(test_a_name_server_that_does_not_answer_is_waited_for_no_longer_than_a_connection),
