@@ -17,21 +17,29 @@ begin
 end
 $$;
 
--- The alerts about the caller's timers that fail no more: they worked, or were set anew, or dropped.
-create function durable.resolve_timer_alerts() returns void
-language plpgsql
+-- The alerts about a service's timers that fail no more: they worked, or were set anew, or dropped. Asked for twice a second,
+-- whatever number of alerts is open about other things.
+create index alert_of_timers on catalog.alert (cause) where resolved_at is null and cause like 'timer:%';
+create function catalog.resolve_timer_alerts(p_service text) returns void
+language sql security definer
+set search_path = catalog, pg_temp
+set enable_seqscan = off
 as $$
-begin
-    perform catalog.resolve_alerts(
-        replace(replace(format('timer:%s:', current_schema()), '\', '\\'), '_', '\_') || '%',
-        array(select distinct format('timer:%s:%s', service, name)
-              from catalog.timer
-              where service = current_schema()
-                and attempts > 0));
-end
+    update alert
+    set resolved_at = clock_timestamp()
+    where resolved_at is null
+      and cause like 'timer:%'
+      and split_part(cause, ':', 2) = p_service
+      and cause <> all (array(
+          select distinct format('timer:%s:%s', service, name)
+          from timer
+          where service = p_service
+            and attempts > 0))
 $$;
+revoke execute on function catalog.resolve_timer_alerts from public;
+grant execute on function catalog.resolve_timer_alerts to tenantry_service;
 
--- How many fail, for the function above: it is asked twice a second.
+-- Which fail, for the function above.
 create index timer_failing on catalog.timer (service, name) where attempts > 0;
 
 create or replace function durable.set_timer(p_name text, p_key text, p_due_at timestamptz) returns void
@@ -102,7 +110,7 @@ begin
         end;
         exit when clock_timestamp() > v_until;
     end loop;
-    perform resolve_timer_alerts();
+    perform catalog.resolve_timer_alerts(current_schema()::text);
     return v_due;
 end
 $$;
@@ -136,9 +144,7 @@ begin
     end if;
 end
 $$;
-grant execute on function durable.check_key, durable.put_timer_off, durable.next_timer, durable.fire_timer,
-    durable.resolve_timer_alerts to tenantry_service;
-grant execute on function catalog.resolve_alerts to tenantry_service;
+grant execute on function durable.check_key, durable.put_timer_off, durable.next_timer, durable.fire_timer to tenantry_service;
 
 create or replace function catalog.put_snapshot(p_topic text, p_key text, p_body jsonb, p_traceparent text default null)
 returns void
