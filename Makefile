@@ -95,7 +95,7 @@ clean-data:
 test:
 	@scripts/test
 
-## make lint                    format, cppcheck, ruff and types in Python
+## make lint                    format and names, cppcheck, ruff and types in Python
 lint:
 	@deploy/local/install.sh lint
 	@scripts/lint

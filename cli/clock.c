@@ -1,5 +1,5 @@
-/* `tenantry clock`: business time in a sandbox, which can be moved on: from one instant at which a timer is due to the
- * next, each dealt with before the clock goes on, as if that time had passed. */
+/* `tenantry clock`: business time, which can be advanced in a sandbox: from one due timer to the next, each handled
+ * before the clock moves on, as if that time had passed. */
 #include "common/base/clock.h"
 #include "cli/cli.h"
 #include "cli/server.h"
@@ -26,7 +26,7 @@ static int clock_fail(PGconn *conn)
         return cli_fail(PQstatus(conn) == CONNECTION_OK ? EXIT_FAILED : EXIT_AWAY, "the catalog: %s", why);
 }
 
-/* Until all that is due by now was dealt with. */
+/* Waits until everything due by now has been handled. */
 static int clock_settle(PGconn *conn, int64_t timeout_ms)
 {
         int64_t deadline = clock_boot_ms() + timeout_ms;
@@ -39,7 +39,7 @@ static int clock_settle(PGconn *conn, int64_t timeout_ms)
                 if (*what == '\0')
                         return EXIT_GOOD;
                 if (cli_interrupted || clock_boot_ms() > deadline)
-                        return cli_fail(EXIT_TIMEOUT, "the clock stands still: not dealt with is %s", what);
+                        return cli_fail(EXIT_TIMEOUT, "the clock has stopped: %s has not been handled", what);
                 usleep(LOOK_INTERVAL_US);
         }
 }
@@ -99,7 +99,7 @@ int run_clock(int argc, char **argv)
         PGconn *conn;
 
         if (argc > 1 && !advance)
-                return cli_usage("clock", "the only word here is advance");
+                return cli_usage("clock", "the only argument is advance");
         if (advance && argc < 3)
                 return cli_usage("clock", "how far? advance 24h");
         if (cli_expect(argc, argv, advance ? 2 : 0) != EXIT_GOOD ||
@@ -107,7 +107,8 @@ int run_clock(int argc, char **argv)
             (timeout != NULL && cli_duration("timeout", timeout, &timeout_ms) != EXIT_GOOD))
                 return EXIT_USAGE;
         if (advance && (sandbox == NULL || strcmp(sandbox, "1") != 0))
-                return cli_fail(EXIT_REFUSED, "only a sandbox's clock can be moved: SANDBOX=1 says that this is one");
+                return cli_fail(EXIT_REFUSED,
+                                "only a sandbox's clock can be advanced: SANDBOX=1 declares this to be one");
         url = cli_setting("CATALOG_ADMIN_URL");
         if (url == NULL)
                 url = cli_environment("CATALOG_DATABASE_URL");

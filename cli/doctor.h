@@ -1,4 +1,4 @@
-/* `tenantry doctor`: one line a check. */
+/* `tenantry doctor`: one line per check. */
 #pragma once
 
 #include "cli/cli.h"
@@ -11,14 +11,14 @@ struct doctor {
 };
 
 void doctor_good(struct doctor *doctor, const char *name, const char *format, ...) PRINTF(3, 4);
-/* advice says what to do about it. */
+/* advice says what to do. */
 void doctor_bad(struct doctor *doctor, const char *name, const char *advice, const char *format, ...) PRINTF(4, 5);
-/* What cannot be looked at from here. */
+/* A check that cannot be made from here. */
 void doctor_skip(struct doctor *doctor, const char *name, const char *format, ...) PRINTF(3, 4);
 
 /* The checks, by file. */
 void doctor_check_catalog(struct doctor *doctor);
 void doctor_check_provider(struct doctor *doctor);
 
-/* How servers see it. */
+/* The application name that servers see. */
 #define DOCTOR_NAME "tenantry-doctor"

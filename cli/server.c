@@ -25,8 +25,8 @@ PGconn *server_connect(const char *url, const char *name, char **ret_why)
         PGconn *conn;
 
         *ret_why = NULL;
-        if (parsed == NULL) { /* libpq's own words would repeat the URL, password and all */
-                *ret_why = mem_copy_text("that is no connection URL");
+        if (parsed == NULL) { /* libpq's own message would repeat the URL, including the password */
+                *ret_why = mem_copy_text("that is not a connection URL");
                 return NULL;
         }
         PQconninfoFree(parsed);

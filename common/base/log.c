@@ -1,6 +1,5 @@
-/* Logs as JSON lines: see log.h. Whoever reads them may be slow, or stand still: then a write would block the loop, and
- * leases, Kafka and HTTP with it. So we look before we write, wait for a moment, and then lose lines rather than time.
- */
+/* Logs as JSON lines: see log.h. Their reader may be slow or stop: then a write would block the loop, and with it
+ * leases, Kafka and HTTP. So we check before we write, wait for a moment, and then drop lines. */
 #include "common/base/log.h"
 
 #include "common/base/buf.h"
@@ -18,14 +17,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define PATIENCE 100 /* ms, for a reader that takes its time; none while it has not come back */
+#define PATIENCE 100 /* ms, for a slow reader; none once a line was dropped, until one is written again */
 
 static const char *const LEVELS[] = { "debug", "info", "warn", "error" };
 static const char *log_service = "tenantry";
 static enum log_level log_least = LOG_INFO;
 static bool log_pretty;
-static pthread_mutex_t log_turn = PTHREAD_MUTEX_INITIALIZER; /* for what follows, and so that lines stay whole */
-static uint64_t log_lost_now, log_lost_all;                  /* lines: since one was written last, and ever */
+static pthread_mutex_t log_turn = PTHREAD_MUTEX_INITIALIZER; /* guards the following, and keeps lines whole */
+static uint64_t log_lost_now, log_lost_all;                  /* lines: since the last one written, and in total */
 static bool log_cut;                                         /* the reader has only the beginning of the last one */
 
 void log_set_level(const char *level)
@@ -42,7 +41,7 @@ void log_init(const char *service, const char *level)
         log_set_level(level);
 }
 
-static void add_escaped(struct buf *line, const char *text)
+static void log_add_escaped(struct buf *line, const char *text)
 {
         buf_add_text(line, "\"");
         for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
@@ -56,25 +55,25 @@ static void add_escaped(struct buf *line, const char *text)
         buf_add_text(line, "\"");
 }
 
-static void add_pair(struct buf *line, const char *name, const char *text)
+static void log_add_pair(struct buf *line, const char *name, const char *text)
 {
         buf_printf(line, log_pretty ? " %s=" : ",\"%s\":", name);
-        add_escaped(line, text);
+        log_add_escaped(line, text);
 }
 
-static void add_pairs(struct buf *line, va_list args)
+static void log_add_pairs(struct buf *line, va_list args)
 {
         const char *name, *text;
 
         while ((name = va_arg(args, const char *)) != NULL) {
                 text = va_arg(args, const char *);
                 if (text != NULL)
-                        add_pair(line, name, text);
+                        log_add_pair(line, name, text);
         }
 }
 
 /* The beginning of a line, or its end, in the form that this service's have. */
-static void begin_line(struct buf *line, enum log_level level, const char *message)
+static void log_begin_line(struct buf *line, enum log_level level, const char *message)
 {
         char at[25];
 
@@ -85,17 +84,17 @@ static void begin_line(struct buf *line, enum log_level level, const char *messa
         }
         buf_printf(line, "{\"time\":\"%s\",\"level\":\"%s\",\"service\":\"%s\",\"message\":", at, LEVELS[level],
                    log_service);
-        add_escaped(line, message);
+        log_add_escaped(line, message);
 }
 
-static void end_line(struct buf *line)
+static void log_end_line(struct buf *line)
 {
         buf_add_text(line, log_pretty ? "\n" : "}\n");
 }
 
 /* What goes at once, without blocking: a pipe that can be written to takes PIPE_BUF bytes, a socket says so itself.
  * Returns how many went, or -1. */
-static ssize_t write_some(const char *bytes, size_t length, int patience)
+static ssize_t log_write_some(const char *bytes, size_t length, int patience)
 {
         struct pollfd out = { .fd = STDERR_FILENO, .events = POLLOUT };
         ssize_t sent;
@@ -109,12 +108,12 @@ static ssize_t write_some(const char *bytes, size_t length, int patience)
 }
 
 /* False where not all of it went; the next ends the line that stands there unfinished. */
-static bool write_line(const char *bytes, size_t length, int patience)
+static bool log_write_line(const char *bytes, size_t length, int patience)
 {
         size_t gone = 0;
 
         while (gone < length) {
-                ssize_t sent = write_some(bytes + gone, length - gone, patience);
+                ssize_t sent = log_write_some(bytes + gone, length - gone, patience);
 
                 if (sent < 0 && errno == EINTR)
                         continue;
@@ -128,7 +127,7 @@ static bool write_line(const char *bytes, size_t length, int patience)
 }
 
 /* How many lines are missing here, once somebody reads again. */
-static bool tell_of_loss(void)
+static bool log_tell_of_loss(void)
 {
         auto_buf line = { 0 };
         char count[24];
@@ -137,11 +136,11 @@ static bool tell_of_loss(void)
                 buf_add_text(&line, "\n");
         if (log_lost_now > 0) {
                 snprintf(count, sizeof(count), "%" PRIu64, log_lost_now);
-                begin_line(&line, LOG_WARN, "nobody took the log: lines are missing here");
-                add_pair(&line, "lines", count);
-                end_line(&line);
+                log_begin_line(&line, LOG_WARN, "log lines were dropped here: nothing read them");
+                log_add_pair(&line, "lines", count);
+                log_end_line(&line);
         }
-        if (line.length > 0 && !write_line(line.data, line.length, 0))
+        if (line.length > 0 && !log_write_line(line.data, line.length, 0))
                 return false;
         log_lost_now = 0;
         return true;
@@ -154,13 +153,13 @@ void log_emit(enum log_level level, const char *message, ...)
 
         if (level < log_least)
                 return;
-        begin_line(&line, level, message);
+        log_begin_line(&line, level, message);
         va_start(args, message);
-        add_pairs(&line, args);
+        log_add_pairs(&line, args);
         va_end(args);
-        end_line(&line);
+        log_end_line(&line);
         pthread_mutex_lock(&log_turn);
-        if (!tell_of_loss() || !write_line(line.data, line.length, PATIENCE)) {
+        if (!log_tell_of_loss() || !log_write_line(line.data, line.length, PATIENCE)) {
                 log_lost_now++;
                 log_lost_all++;
         }

@@ -14,7 +14,7 @@
 
 #define INTERVAL       SECONDS(5)
 #define CALL_TIMEOUT   SECONDS(10)
-#define DOUBTFUL_DELAY MINUTES(20) /* between mails, while the mail server does not say whether it takes them */
+#define DOUBTFUL_DELAY MINUTES(20) /* between mails, while the mail server does not acknowledge them */
 
 static const char SQL_PENDING[] = "select * from catalog.alerts_to_deliver($1::text[])";
 
@@ -27,13 +27,13 @@ struct alerter {
         struct periodic *periodic;
         struct lease *lease;
         size_t under_way;
-        size_t mails; /* on their way: they take minutes where the mail server does, and no round waits for them */
+        size_t mails; /* being sent: they take as long as the mail server, and no round waits for them */
         int64_t mails_from;
 };
 
 struct alert;
 
-/* One way to tell people; channels[] of an alert says which of them are due. */
+/* One way to notify people; channels[] of an alert says which ones are due. */
 struct channel {
         struct alert *alert;
         const char *name;
@@ -44,10 +44,10 @@ enum { LOG, WEBHOOK, MAIL, CHANNELS };
 
 static const char *const NAMES[CHANNELS] = { "log", "webhook", "mail" };
 
-/* One alert by some of its channels; done when all of these have answered. */
+/* One alert on some of its channels; done when all of these have answered. */
 struct alert {
         struct alerter *alerter;
-        size_t *counter; /* of those under way: the round's, or the mails' */
+        size_t *counter; /* among those under way: the round's, or the mails' */
         char *id, *cause, *tenant, *title, *detail;
         struct channel channels[CHANNELS];
         int waiting;
@@ -58,7 +58,7 @@ static void alerter_marked(void *context, const struct pg_rows *rows, const stru
         size_t *counter = context;
 
         (void)rows;
-        (void)err; /* delivered again then: better twice than never */
+        (void)err; /* then it is delivered again: better twice than never */
         --*counter;
 }
 
@@ -72,7 +72,7 @@ static void alert_free(struct alert *alert)
         free(alert);
 }
 
-/* What was told is not told again, though another channel refused. */
+/* A channel that succeeded is not used again, even if another one refused. */
 static void alert_record(struct alert *alert)
 {
         struct alerter *alerter = alert->alerter;
@@ -189,7 +189,7 @@ static void alerter_deliver(struct alerter *alerter, const struct pg_rows *rows,
                 return;
         }
         ++*counter;
-        alert->waiting++; /* for us, until all are sent off */
+        alert->waiting++; /* our own share, until all are sent */
         for (int i = from; i < to; i++)
                 if (alert->channels[i].due)
                         tell[i](alert);

@@ -1,5 +1,5 @@
-/* Alerts on their way to people: to the log, by webhook and by mail, one process at a time, until each was delivered
- * once. Alerts are raised in the catalog (catalog.raise_alert), by whichever service; one service delivers all. */
+/* Delivers alerts to people: to the log, by webhook and by mail, one process at a time, until each has been delivered
+ * once. Any service raises alerts in the catalog (catalog.raise_alert); one service delivers all of them. */
 #pragma once
 
 #include "common/service/options.h"
@@ -9,5 +9,5 @@ struct alerter;
 
 /* config and mailer are borrowed. */
 struct alerter *alerter_new(struct service *service, const struct alert_config *config, struct mailer *mailer);
-/* After the mailer: mails on their way report to it. NULL is fine. */
+/* Call after freeing the mailer, since mails being sent report to the alerter. NULL is fine. */
 void alerter_free(struct alerter *alerter);

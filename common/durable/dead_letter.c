@@ -1,4 +1,4 @@
-/* A message that was refused, made ready to be produced once more: see dead_letter.h. */
+/* Prepares a refused message to be produced again: see dead_letter.h. */
 #include "common/durable/dead_letter.h"
 
 #include "common/base/crypto.h"
@@ -29,7 +29,7 @@ void dead_letter_read(const struct pg_rows *rows, int row, struct dead_letter *r
                 list = json_array();
         ret->room = json_array_size(list) + DEAD_LETTER_OURS;
         ret->headers = mem_alloc(ret->room, sizeof(*ret->headers));
-        ret->owned = mem_alloc(2 * ret->room, sizeof(*ret->owned)); /* ours are borrowed: room for key and value */
+        ret->owned = mem_alloc(2 * ret->room, sizeof(*ret->owned)); /* ours are borrowed: room for key, value */
         ret->record.topic = pg_text(rows, row, "topic");
         ret->record.headers = ret->headers;
         ret->record.key = decode(ret, pg_text(rows, row, "message_key"), &ret->record.key_length);

@@ -33,7 +33,8 @@ static void positions_arrived(void *context, const struct pg_rows *rows, const s
         if (intake->stopped)
                 return;
         if (err != NULL) {
-                log_warn("the catalog does not tell where to read on; asking again", "error", err->message, NULL);
+                log_warn("the catalog does not say where to continue reading; asking again", "error", err->message,
+                         NULL);
                 return; /* the retry timer asks again */
         }
         for (size_t i = 0; i < intake->position_count; i++) {
@@ -85,7 +86,7 @@ static void on_retry(uv_timer_t *timer)
         intake_send_waiting(intake);
 }
 
-/* The catalog behind a new connection may be a restored one, and in a quiet hour no message would tell us so. */
+/* The catalog behind a new connection may have been restored, and on a quiet topic no message would reveal it. */
 static void catalog_changed(void *context, bool up)
 {
         struct intake *intake = context;
@@ -100,7 +101,7 @@ static void consumer_in_trouble(void *context, const struct err *err)
         log_error("reading from Kafka is in trouble", "code", err->code, "error", err->message, NULL);
 }
 
-/* Who reads nothing any more must not go on as if it did: the supervisor starts us anew. */
+/* A process that no longer reads must not continue as if it did: the supervisor restarts us. */
 static void reading_ended(void *context, const struct err *err)
 {
         struct intake *intake = context;
@@ -122,13 +123,13 @@ static void make_metrics(struct intake *intake)
 
         for (size_t i = 0; i < INTAKE_RESULTS; i++)
                 intake->results[i] = metric_counter("tenantry_intake_messages_total", labels[i],
-                                                    "Messages taken from Kafka by what became of them.");
-        intake->seconds = metric_histogram("tenantry_intake_seconds", NULL, "From a message in hand to its commit.");
+                                                    "Messages taken from Kafka, by outcome.");
+        intake->seconds = metric_histogram("tenantry_intake_seconds", NULL, "From receiving a message to its commit.");
         intake->lag = metric_gauge("tenantry_intake_lag_offsets", NULL, "By how many offsets the catalog is behind.");
         metric_set(intake->lag, NAN);
 }
 
-/* Those of the contracts, each once. */
+/* The topics of the contracts, each once. */
 static void list_topics(const struct contract *contracts, const char *ret[TOPICS_MOST + 1])
 {
         size_t count = 0;
@@ -185,7 +186,7 @@ void intake_stop(struct intake *intake)
         parked_stop(intake->parked);
 }
 
-/* What waits for PostgreSQL is not finished before it is back: Kafka still has it. */
+/* Messages that wait for PostgreSQL are not finished until it is back: Kafka still has them. */
 bool intake_is_idle(const struct intake *intake)
 {
         return kafka_consumer_in_hand(intake->consumer) == intake_waiting(intake);
@@ -198,7 +199,7 @@ int intake_check(const struct intake *intake, struct err *err)
 
         if (!reads && cause->class != ERR_NONE)
                 return err_set(err, ERR_BUSY, cause->code, "%s", cause->message);
-        if (intake->assigned) /* also to nothing, where there are more processes than partitions */
+        if (intake->assigned) /* even if no partitions are assigned, when there are more processes than partitions */
                 return 0;
         return err_set(err, ERR_BUSY, "kafka_not_assigned", "Kafka has given this consumer no partitions yet");
 }

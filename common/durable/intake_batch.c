@@ -1,5 +1,6 @@
-/* From a partition into the catalog: see intake_private.h. What has come of it goes in one statement, which is one
- * transaction. Where that fails, the same messages go one by one, so that one that is refused holds up no other. */
+/* From a partition into the catalog: see intake_private.h. The messages that have arrived are sent in one statement,
+ * which is one transaction. If that fails, the same messages are sent one by one, so that a refused one does not hold
+ * up the others. */
 #include "common/durable/intake_private.h"
 
 #include "common/base/clock.h"
@@ -11,9 +12,9 @@
 #include <string.h>
 #include <utlist.h>
 
-/* A transaction of so many takes some milliseconds, in which others wait for its connection and its tenants. */
+/* A transaction of this many takes some milliseconds, during which others wait for its connection and its tenants. */
 #define BATCH_LIMIT 32
-#define BATCH_BYTES (256 * 1024) /* a longer message goes alone */
+#define BATCH_BYTES (256 * 1024) /* a longer message is sent alone */
 
 static const char SQL_TAKE[] = "select taken from take_batch($1::jsonb) taken";
 
@@ -22,7 +23,7 @@ static const char SQL_ALERT[] =
 
 static const char SQL_RESOLVE[] = "select catalog.resolve_alert($1)";
 
-/* Messages of one partition, in their order, all in hand. */
+/* Messages of one partition, in order, all in hand. */
 struct batch {
         struct batch *next;
         struct intake *intake;
@@ -31,8 +32,8 @@ struct batch {
                 json_t *described;
         } deliveries[BATCH_LIMIT];
         size_t count;
-        size_t taken;     /* the first of them, which are in the catalog and not in hand any more */
-        size_t under_way; /* those behind them that the statement under way tells of */
+        size_t taken;     /* how many of the first are in the catalog and no longer in hand */
+        size_t under_way; /* how many after those are in the statement under way */
         bool one_by_one;  /* they were refused together */
         int64_t started_ns;
 };
@@ -42,7 +43,7 @@ static void send_batch(struct batch *batch);
 static void count_results(struct batch *batch, size_t from, size_t count, enum intake_result result)
 {
         for (size_t i = from; i < from + count; i++)
-                if (!batch->deliveries[i].message->nothing) /* nothing is no message */
+                if (!batch->deliveries[i].message->nothing) /* "nothing" is not a message */
                         metric_add(batch->intake->results[result], 1);
 }
 
@@ -65,8 +66,8 @@ static void alert_raised(void *context, const struct pg_rows *rows, const struct
                          NULL);
 }
 
-/* The catalog lacks what the statement names, or forbids it: no message is to blame, and none will go through until
- * somebody has mended that. All wait, and ask more and more rarely. */
+/* Something the statement names is missing in the catalog, or forbidden: no message is to blame, and none will go
+ * through until somebody has fixed that. All wait, and retry at growing intervals. */
 static void wait_for_mending(struct batch *batch, const struct err *err)
 {
         struct intake *intake = batch->intake;
@@ -92,7 +93,7 @@ static void mended(struct intake *intake)
                      NULL);
 }
 
-/* One of them may be what PostgreSQL refuses, or they met others who took the same names in another order. */
+/* PostgreSQL may refuse one of them, or they deadlocked with others that took the same names in another order. */
 static void part_batch(struct batch *batch, const struct err *err)
 {
         log_warn("messages are taken one by one", "topic", batch->deliveries[batch->taken].message->topic, "code",
@@ -104,12 +105,12 @@ static void part_batch(struct batch *batch, const struct err *err)
                 send_batch(batch);
 }
 
-/* A statement that PostgreSQL refuses for good is a defect of ours; the message must not block its partition for ever,
- * nor be lost: it becomes a dead letter that names the refusal. */
+/* A statement that PostgreSQL permanently refuses is a bug of ours; the message must neither block its partition for
+ * ever nor be lost: it becomes a dead letter that gives PostgreSQL's reason. */
 static void turn_into_dead_letter(struct batch *batch, const struct err *err)
 {
-        log_error("a message breaks its statement", "topic", batch->deliveries[batch->taken].message->topic, "error",
-                  err->message, NULL);
+        log_error("PostgreSQL refuses the statement for a message", "topic",
+                  batch->deliveries[batch->taken].message->topic, "error", err->message, NULL);
         intake_describe_as_dead(batch->deliveries[batch->taken].described, err);
         send_batch(batch);
 }
@@ -162,7 +163,7 @@ static void finish_deliveries(struct batch *batch, size_t count)
         if (!more)
                 free(batch);
         for (size_t i = 0; i < count; i++)
-                kafka_consumer_done(intake->consumer, messages[i]); /* the last one brings the lane's next batch */
+                kafka_consumer_done(intake->consumer, messages[i]); /* the last one starts the lane's next batch */
         if (more)
                 send_batch(batch);
 }
@@ -188,7 +189,7 @@ static void batch_taken(void *context, const struct pg_rows *rows, const struct 
                 behind = behind || result == INTAKE_RETRIED;
         }
         if (behind) {
-                log_warn("the catalog stands before the reader: it was restored; reading again", "topic",
+                log_warn("the catalog is behind the reader: it was restored; reading again", "topic",
                          batch->deliveries[batch->taken].message->topic, NULL);
                 kafka_consumer_rewind(intake->consumer);
         }
@@ -221,8 +222,8 @@ static void send_batch(struct batch *batch)
                      batch_taken, batch);
 }
 
-/* Two of one key (of one tenant, that is) never go together. Whoever advances a saga locks first the saga and then the
- * tenant's status; a second command would want the saga while the first holds the status. */
+/* Two messages with the same key (that is, tenant) are never sent together. A worker that advances a saga locks first
+ * the saga and then the tenant's status; a second command would want the saga while the first holds the status. */
 static bool has_key(const struct batch *batch, const struct kafka_message *message)
 {
         for (size_t i = 0; i < batch->count; i++) {

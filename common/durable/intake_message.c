@@ -1,4 +1,4 @@
-/* What a message from Kafka is, told to the catalog: see intake_private.h. */
+/* Describes a message from Kafka to the catalog: see intake_private.h. */
 #include "common/durable/intake_private.h"
 
 #include "common/base/crypto.h"
@@ -30,7 +30,7 @@ static json_t *headers_of(const struct kafka_message *message)
         return list;
 }
 
-/* With the bytes, which the catalog may have to keep. */
+/* Including the bytes, which the catalog may have to keep. */
 static json_t *describe_message(const struct kafka_message *message)
 {
         return json_pack("{s:s, s:i, s:I, s:I, s:o, s:o, s:o}", "topic", message->topic, "partition",

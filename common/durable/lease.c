@@ -1,4 +1,4 @@
-/* One of all processes: see lease.h. */
+/* A lease that one of all processes holds: see lease.h. */
 #include "common/durable/lease.h"
 
 #include "common/base/clock.h"
@@ -79,7 +79,7 @@ static void lease_dropped(void *context, const struct pg_rows *rows, const struc
         struct lease *lease = context;
 
         (void)rows;
-        (void)err; /* then it runs out by itself */
+        (void)err; /* then it expires by itself */
         lease->held = false;
         lease->dropping = false;
 }
@@ -87,7 +87,7 @@ static void lease_dropped(void *context, const struct pg_rows *rows, const struc
 void lease_drop(struct lease *lease)
 {
         if (!lease->held || lease->dropping ||
-            lease->asking) /* asked: its answer comes first, and answered() sees to it */
+            lease->asking) /* a request is under way: its answer comes first, and answered() continues */
                 return;
         lease->dropping = true;
         pg_pool_exec(lease->service->catalog, TIMEOUT, SQL_DROP, PARAMS(lease->name, lease->service->instance),

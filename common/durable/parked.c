@@ -1,4 +1,4 @@
-/* From where they were parked into the catalog's work: see parked.h. */
+/* Takes parked events: see parked.h. */
 #include "common/durable/parked.h"
 
 #include "common/base/buf.h"
@@ -18,7 +18,7 @@ struct parked {
         struct service *service;
         struct intake_settings settings;
         uv_timer_t timer;
-        char after[24]; /* the last one that was looked at in this round */
+        char after[24]; /* the last one checked in this round */
         bool stopped;
 };
 
@@ -32,10 +32,11 @@ static void event_taken(void *context, const struct pg_rows *rows, const struct 
         if (err != NULL)
                 log_error("a parked event cannot be taken; it stays parked", "error", err->message, NULL);
         if (!parked->stopped && (err == NULL || !err_is_transient(err)))
-                ask_next(parked); /* whatever became of this one */
+                ask_next(parked); /* whatever happened to this one */
 }
 
-/* The contract is asked as for any event: when it was parked, nobody knew it. NULL and *err where it is broken. */
+/* The contract is checked as for any event: it was unknown when the event was parked. NULL and *err if it is
+ * violated. */
 static json_t *judge(const struct parked *parked, const char *event, const char *data, struct err *err)
 {
         auto_json *described = NULL, *given = NULL;

@@ -1,18 +1,18 @@
-/* From the catalog to Kafka: see publisher.h. Rows are marked only when Kafka has them, so a crash repeats and never
- * loses; snapshots carry versions, so watchers ignore what is repeated.
+/* From the catalog to Kafka: see publisher.h. Rows are marked only when Kafka has them, so a crash causes repeats but
+ * no losses; snapshots carry versions, so watchers ignore repeats.
  *
- * Lease: of all processes one publishes at a time. It asks for the lease anew long before it ends; after lease_until,
- * on its own clock and reckoned from before it asked, it hands Kafka nothing more. Fence: each new holder gets a higher
- * number. What a former holder had handed over may reach Kafka after a newer snapshot, and there the last one counts:
- * so whoever takes over publishes again all that was published since a while before (takeover_wanted), and whoever
- * finds that its batch was read under another fence than the one it has now marks its snapshots as doubtful instead of
+ * Lease: only one process publishes at a time. It renews the lease long before it expires; after lease_until, on its
+ * own clock and counted from before it asked, it hands nothing more to Kafka. Fence: each new holder gets a higher
+ * number. Messages handed over by a former holder may reach Kafka after a newer snapshot, and in a compacted topic the
+ * last one counts. So a new holder republishes everything published in the recent past (takeover_wanted), and a holder
+ * whose batch was read under an older fence than its present one marks the batch's snapshots as doubtful instead of
  * done.
  *
  * A round goes through the phases: events, snapshots, dead letters. A batch's rows live from the statement that read
- * them until all of them have an outcome and the statement that marks them was sent.
+ * them until all of them have an outcome and the statement that marks them has been sent.
  *
- * A topic for which Kafka takes nothing (its service is gone, or may not write there) is left out for a while, later
- * and later: what is for the others goes on, also where thousands of rows wait for the one. */
+ * A topic for which Kafka accepts nothing (it does not exist, or we may not write to it) is left out for a while,
+ * longer each time: messages for other topics go on, even if thousands of rows wait for this one. */
 #include "common/durable/publisher.h"
 
 #include "common/base/buf.h"
@@ -28,7 +28,7 @@
 #include <string.h>
 
 #define TICK_INTERVAL     50
-#define SWEEP_INTERVAL    1000 /* snapshots and dead letters are looked for at least that often */
+#define SWEEP_INTERVAL    1000 /* snapshots and dead letters are looked for at least this often */
 #define BATCH             500
 #define STATEMENT_TIMEOUT SECONDS(10)
 #define MESSAGE_TIMEOUT   20000
@@ -65,7 +65,7 @@ enum outcome {
         OUTCOME_FAILED,
 };
 
-/* One row of the batch on its way. */
+/* One row of the batch in flight. */
 struct row {
         struct publisher *publisher;
         char *topic, *key, *version; /* for the statement that marks it; version of snapshots only */
@@ -85,8 +85,8 @@ struct publisher {
         struct lease *lease;
         bool takeover_wanted, stopped, more, producer_broken;
         int64_t next_sweep_at, pause_until;
-        int64_t led_fence, batch_fence; /* under which we publish, and under which the batch was read */
-        struct row *rows;               /* the batch on its way */
+        int64_t led_fence, batch_fence; /* those under which we publish, and under which the batch was read */
+        struct row *rows;               /* the batch in flight */
         size_t count, in_flight;
         struct refused_topic refused[REFUSED_LIMIT];
         struct metric *published[3], *leading;
@@ -146,7 +146,7 @@ static char *list_ids(const struct publisher *publisher)
         return buf_take(&ids);
 }
 
-/* The same of snapshots, as JSON, for a key may be any text; all of them where that is asked for. */
+/* The same for snapshots, as JSON, since a key may be any text; all of them if requested. */
 static char *list_snapshots(const struct publisher *publisher, bool all)
 {
         auto_json *list = json_array();
@@ -173,10 +173,10 @@ static void mark_rows(struct publisher *publisher, bool doubtful)
         pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, sql, PARAMS(rows), marked, publisher);
 }
 
-/* All answers of the batch are there. */
+/* All rows of the batch have an outcome. */
 static void batch_ended(struct publisher *publisher)
 {
-        /* A successor may have sent newer snapshots before ours arrived: then they are sent once more. */
+        /* A successor may have sent newer snapshots before ours arrived: then they are sent again. */
         bool doubtful = publisher->phase == PHASE_SNAPSHOTS &&
                         (!lease_is_held(publisher->lease) || lease_fence(publisher->lease) != publisher->batch_fence);
         size_t over = 0;
@@ -248,7 +248,7 @@ static void refuse_topic(struct publisher *publisher, const char *topic, const s
                 *place = (struct refused_topic){ .topic = mem_copy_text(topic) };
         place->delay = place->delay ? MIN(2 * place->delay, REFUSED_MOST) : REFUSED_FIRST;
         place->until = now + place->delay;
-        log_warn("Kafka takes nothing for a topic; what is for it waits in the catalog", "topic", topic, "error",
+        log_warn("Kafka accepts nothing for a topic; its messages wait in the catalog", "topic", topic, "error",
                  err->message, NULL);
         tell_of_topic(publisher, topic, err->message);
 }
@@ -284,7 +284,7 @@ static enum outcome outcome_of(const struct row *row, const struct err *err)
         return row->topic != NULL && strcmp(err->code, "topic_refused") == 0 ? OUTCOME_TOPIC_REFUSED : OUTCOME_FAILED;
 }
 
-/* What Kafka will never take is set aside, loudly: everything behind it must go on. */
+/* A message that Kafka will never accept is set aside, with an alert: everything after it must continue. */
 static void note_outcome(struct row *row, const struct err *err)
 {
         row->outcome = outcome_of(row, err);
@@ -295,7 +295,7 @@ static void note_outcome(struct row *row, const struct err *err)
         else if (row->outcome == OUTCOME_TOPIC_REFUSED)
                 refuse_topic(row->publisher, row->topic, err);
         else if (row->outcome == OUTCOME_FAILED && row == row->publisher->rows)
-                log_warn("Kafka does not take our messages; they wait in the catalog", "error", err->message, NULL);
+                log_warn("Kafka does not accept our messages; they wait in the catalog", "error", err->message, NULL);
 }
 
 static void batch_part_ended(struct publisher *publisher)
@@ -333,7 +333,7 @@ static struct row *add_row(struct publisher *publisher, const char *topic, const
         return row;
 }
 
-/* Handed over; where that failed, the answer is there at once. */
+/* Handed over; if that failed, the outcome is known at once. */
 static void note_sent(struct row *row, int rc, const struct err *err)
 {
         if (rc < 0)
@@ -355,7 +355,7 @@ static void events_arrived(void *context, const struct pg_rows *rows, const stru
                 return;
         }
         begin_batch(publisher, (size_t)count);
-        publisher->next_sweep_at = 0; /* where there are events there are new snapshots */
+        publisher->next_sweep_at = 0; /* where there are events, there are new snapshots */
         for (int row = 0; row < count; row++) {
                 struct cloudevent_out event = {
                         .topic = "tenant.events.v1",
@@ -401,7 +401,7 @@ static void snapshots_arrived(void *context, const struct pg_rows *rows, const s
                         .key = key,
                         .id = id,
                         .source = "/tenantry",
-                        .type = topic, /* one kind of snapshot a topic */
+                        .type = topic, /* one kind of snapshot per topic */
                         .time = pg_text(rows, row, "at"),
                         .traceparent = pg_text(rows, row, "traceparent"),
                         .data = pg_text(rows, row, "snapshot"),
@@ -415,7 +415,7 @@ static void snapshots_arrived(void *context, const struct pg_rows *rows, const s
         batch_part_ended(publisher);
 }
 
-/* The message as it came, with why it is here in headers of ours. */
+/* The message as received, with the reason for its refusal in our headers. */
 static void produce_dead_letter(struct publisher *publisher, const struct pg_rows *rows, int row)
 {
         auto_free char *topic = mem_printf("%s.%s.dlq", pg_text(rows, row, "topic"), pg_text(rows, row, "service"));
@@ -485,7 +485,7 @@ static void producer_died(void *context, const struct err *err)
 {
         struct publisher *publisher = context;
 
-        log_error("the publisher's producer is made anew", "error", err->message, NULL);
+        log_error("the publisher's producer is recreated", "error", err->message, NULL);
         publisher->producer_broken = true;
 }
 
@@ -495,8 +495,8 @@ static void taken_over(void *context, const struct pg_rows *rows, const struct e
 
         (void)rows;
         if (err != NULL)
-                publisher->takeover_wanted = true; /* again at the next look */
-        end_round(publisher);                      /* with the lease given back, where we are stopping */
+                publisher->takeover_wanted = true; /* again at the next check */
+        end_round(publisher);                      /* after releasing the lease, if we are stopping */
 }
 
 static void take_over(struct publisher *publisher)
@@ -505,7 +505,7 @@ static void take_over(struct publisher *publisher)
 
         log_info("publishing from here", NULL);
         publisher->takeover_wanted = false;
-        publisher->phase = PHASE_SNAPSHOTS; /* busy: no round begins before this is done */
+        publisher->phase = PHASE_SNAPSHOTS; /* busy: no round starts before this is done */
         snprintf(ms, sizeof(ms), "%lld", (long long)(2 * publisher->service->config->lease_ms + 2 * MESSAGE_TIMEOUT));
         pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, SQL_TAKEOVER, PARAMS(ms), taken_over, publisher);
 }
@@ -520,11 +520,11 @@ static void lease_answered(void *context)
         metric_set(publisher->leading, held);
         if (held && lease_fence(publisher->lease) != publisher->led_fence) {
                 publisher->led_fence = lease_fence(publisher->lease);
-                publisher->takeover_wanted = true; /* others had it before us, or while we were frozen */
+                publisher->takeover_wanted = true; /* others held the lease before us, or while we were frozen */
         }
 }
 
-/* Called from the timer and never from a callback of the producer that is freed here. */
+/* Called from the timer, never from a callback of the producer that is freed here. */
 static bool make_producer(struct publisher *publisher)
 {
         struct err err;
@@ -582,7 +582,7 @@ struct publisher *publisher_new(struct service *service)
 void publisher_stop(struct publisher *publisher)
 {
         publisher->stopped = true;
-        if (publisher->phase == PHASE_IDLE) /* the standby need not wait, but nothing of ours may be on its way */
+        if (publisher->phase == PHASE_IDLE) /* lets a standby take over, but only if nothing of ours is in flight */
                 lease_drop(publisher->lease);
 }
 

@@ -1,5 +1,5 @@
-/* Budgets that all processes share: see rate_budget.h. A saga's place stands in its data as turns.NAME = {place,
- * first}: by the catalog's clock alone, for whoever reads it may run on another host. */
+/* Budgets shared by all processes: see rate_budget.h. A saga's place is stored in its data as turns.NAME = {place,
+ * first}, by the catalog's clock only, since its reader may run on another host. */
 #include "common/durable/rate_budget.h"
 
 #include "common/base/memory.h"
@@ -33,8 +33,8 @@ enum step_result rate_budget_ask(struct saga *saga, const struct rate_budget *bu
         const char *first = json_flag(turn, "first") ? "true" : "false";
         double per_minute = (double)budget->per_minute;
         double at_once = MAX(1.0, MIN((double)budget->most_at_once, per_minute / 2));
-        /* The other side counts by the minute, wherever that begins: what goes at once and what is refilled within a
-         * minute are together no more than the limit. */
+        /* The other side counts per minute, wherever that begins: a burst and what is refilled within a minute are
+         * together no more than the limit. */
         auto_free char *burst = mem_printf("%.3f", at_once),
                        *rate = mem_printf("%.6f", MAX(per_minute - at_once, per_minute / 2) / 60),
                        *place = mem_copy_text(json_text(turn, "place"));
@@ -64,7 +64,7 @@ static void budget_blocked(void *context, const struct pg_rows *rows, const stru
 {
         (void)context;
         (void)rows;
-        (void)err; /* the limit was told to us; without the catalog nobody calls anyway */
+        (void)err; /* the answer gave us the limit; without the catalog nobody calls anyway */
 }
 
 void rate_budget_block(struct service *service, const char *name, int64_t ms)

@@ -27,8 +27,8 @@ struct resealer {
         struct service *service;
         struct periodic *periodic;
         struct ring rings[RINGS_MOST];
-        size_t count, now; /* which ring is looked at; the next one after that */
-        size_t under_way;  /* of those that were found last */
+        size_t count, now; /* which ring is being checked; then the next one */
+        size_t under_way;  /* of those found last */
 };
 
 static void resealer_stored(void *context, const struct pg_rows *rows, const struct err *err)
@@ -38,7 +38,7 @@ static void resealer_stored(void *context, const struct pg_rows *rows, const str
         (void)rows;
         resealer->under_way--;
         if (err != NULL)
-                log_warn("a secret could not be sealed anew; it will be tried again", "error", err->message, NULL);
+                log_warn("a secret could not be re-sealed; it will be tried again", "error", err->message, NULL);
 }
 
 static void resealer_seal(struct resealer *resealer, struct ring *ring, const struct pg_rows *rows, int row)
@@ -53,7 +53,7 @@ static void resealer_seal(struct resealer *resealer, struct ring *ring, const st
                 if (err.class == ERR_BUSY)
                         snprintf(ring->unknown_key, sizeof(ring->unknown_key), "%.*s", (int)strcspn(old, "."), old);
                 else
-                        log_error("a stored secret does not open", "tenant", tenant, "field", field, "error",
+                        log_error("a stored secret cannot be decrypted", "tenant", tenant, "field", field, "error",
                                   err.message, NULL);
                 return;
         }
@@ -96,7 +96,7 @@ struct resealer *resealer_new(struct service *service, const struct resealer_rin
 {
         struct metric_family *old_keys =
                 metric_gauge_family("tenantry_secrets_old_key", "ring",
-                                    "Secrets found under another key than the primary one, 50 at most.");
+                                    "Secrets found that are sealed with a key other than the primary one, 50 at most.");
         struct metric_family *unknown = metric_gauge_family(
                 "tenantry_key_unknown", "ring", "1 while secrets are sealed with a key that is in no ring.");
         struct resealer *resealer = NEW(struct resealer);

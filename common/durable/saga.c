@@ -1,14 +1,15 @@
-/* The life of one saga in hand: its step runs, saga_rules decides, the decision is stored, the next step begins.
+/* The life of one saga in hand: its step runs, saga_rules decides what follows, the decision is stored, the next step
+ * begins.
  *
  * Claim: saga_engine asks the catalog for a row that is due; from then on the row names us as its owner. Lease: the
- * claim holds until lease_until, reckoned on our clock from before we asked, so that it is over here before it is over
- * there; the engine renews it every third of its length. Whoever was frozen finds its lease gone (saga_is_ours) and
- * drops the saga without storing anything. Fence: each claim has a number higher than all before it. The catalog takes
- * a result, and a tenant's database a statement, only with the highest it has seen, so what a former owner sent late
- * changes nothing. An outside call never outlasts the lease (saga_timeout).
+ * claim is valid until lease_until, counted on our clock from before we asked, so that it expires here before it
+ * expires in the catalog; the engine renews it after each third of its length. A process that was frozen finds its
+ * lease expired (saga_is_ours) and drops the saga without storing anything. Fence: each claim has a number higher than
+ * all before it. The catalog accepts a result, and a tenant's database a statement, only with the highest fence it has
+ * seen, so anything a former owner sends late changes nothing. An outside call never outlasts the lease (saga_timeout).
  *
- * The struct lives from saga_begin to saga_let_go, however often its step changes. Whoever calls into a step, or stores
- * what came of one, must not touch it afterwards: it may be gone. */
+ * The struct lives from saga_begin to saga_let_go, however often its step changes. A caller that runs a step, or stores
+ * its result, must not touch the struct afterwards: it may have been freed. */
 #include "common/base/backoff.h"
 #include "common/base/clock.h"
 #include "common/base/crypto.h"
@@ -66,7 +67,7 @@ static void free_saga(uv_handle_t *handle)
         free(saga);
 }
 
-/* Out of memory, whatever the row says: its lease will run out, or we claim it again. */
+/* Frees the saga, whatever its row says: its lease will expire, or we claim it again. */
 void saga_let_go(struct saga *saga)
 {
         struct saga_engine *engine = saga->engine;
@@ -83,7 +84,7 @@ void saga_let_go(struct saga *saga)
 
 void saga_drop(struct saga *saga, const char *why)
 {
-        log_warn("a saga is not ours any more", "tenant", saga->tenant, "saga", saga->id, "why", why, NULL);
+        log_warn("a saga is no longer ours", "tenant", saga->tenant, "saga", saga->id, "why", why, NULL);
         metric_add(saga->engine->lost, 1);
         saga_let_go(saga);
 }
@@ -114,15 +115,15 @@ static enum step_result turn_back(struct saga *saga)
         return fail_with(saga, "cancelled", "it was cancelled by a later command");
 }
 
-/* The step is not done: before it is put down, is there a reason not to take it up again? Only an attempt tells that it
- * is overdue: the time may have gone by while nobody could work on it. What is held is never late. */
+/* The step is not done: before it is put down, checks whether there is a reason not to resume it. A step is overdue
+ * only after an attempt: the time may have passed while nobody could work on it. A held step is never late. */
 static enum step_result turn_back_or(struct saga *saga, enum step_result result)
 {
         count_time(saga);
         if (must_turn_back(saga))
                 return turn_back(saga);
         if (result != STEP_HOLD && saga_is_overdue(saga->kind, &saga->at))
-                return fail_with(saga, "step_timeout", "the step did not come to an end in its time");
+                return fail_with(saga, "step_timeout", "the step did not finish within its time limit");
         return result;
 }
 
@@ -162,7 +163,7 @@ static void tell_result(const struct saga *saga, enum step_result result)
                 count_failure(saga, result);
         if (failed)
                 log_warn(result == STEP_FAIL   ? "a step failed"
-                         : result == STEP_HOLD ? "a step waits until what is ours is mended"
+                         : result == STEP_HOLD ? "a step waits until somebody fixes the cause"
                                                : "a step will be tried again",
                          "tenant", saga->tenant, "activity", saga->kind->name, "step", step, "code",
                          json_text(saga->error, "code"), "error", json_text(saga->error, "detail"), NULL);
@@ -171,11 +172,10 @@ static void tell_result(const struct saga *saga, enum step_result result)
                           result == STEP_DONE ? "done" : "wait", NULL);
 }
 
-/* A step function has returned: either its outside call goes on, or there is a result to store. */
+/* A step function has returned: either its outside call is under way, or there is a result to store. */
 void saga_settle(struct saga *saga, enum step_result result)
 {
-        bool doubtful =
-                result == STEP_RETRY || result == STEP_HOLD; /* the last call may still arrive where it was sent */
+        bool doubtful = result == STEP_RETRY || result == STEP_HOLD; /* the last call may still reach its destination */
 
         if (result == STEP_PENDING && saga->state == SAGA_ANSWERED) {
                 saga_go_on(saga);
@@ -193,16 +193,16 @@ void saga_settle(struct saga *saga, enum step_result result)
         if (result != STEP_HOLD)
                 saga->held_for = NULL;
         saga->wait_ms = 0;
-        if (saga->interrupted && saga->decision.move == SAGA_PARK) { /* we are stopping: another goes on at once */
+        if (saga->interrupted && saga->decision.move == SAGA_PARK) { /* we are stopping: another continues at once */
                 saga->decision.delay_ms = 0;
                 saga->attempt_failed = false;
         }
         saga->interrupted = false;
         if (!saga_is_ours(saga)) {
-                saga_drop(saga, "the lease ran out");
+                saga_drop(saga, "the lease expired");
                 return;
         }
-        if (doubtful && saga->decision.move == SAGA_UNDO) /* no undo may overtake it */
+        if (doubtful && saga->decision.move == SAGA_UNDO) /* an undo must not overtake it */
                 uv_timer_start(&saga->store_again, on_store_again, SAGA_CALL_TAIL, 0);
         else
                 store(saga);
@@ -236,14 +236,14 @@ static void on_store_again(uv_timer_t *timer)
         store(timer->data);
 }
 
-/* The catalog refuses what came of the step. The step is held as if its worker had died before it could store anything,
- * and finds out later what it had done; where not even that is taken, the saga stays in hand and asks more and more
- * rarely. */
+/* The catalog refuses the result of the step. The step is held as if its worker had died before it could store
+ * anything, and finds out later what it had done; if even that cannot be stored, the saga stays in hand and retries at
+ * growing intervals. */
 static void hold_instead(struct saga *saga, const struct err *err)
 {
         int64_t delay = backoff_ms(saga->refusals, saga->at.random);
 
-        log_error("the catalog refuses what a step came to", "tenant", saga->tenant, "activity", saga->kind->name,
+        log_error("the catalog refuses the result of a step", "tenant", saga->tenant, "activity", saga->kind->name,
                   "step", saga->kind->steps[saga->at.step].name, "error", err->message, NULL);
         if (saga->refusals++ > 0) {
                 uv_timer_start(&saga->store_again, on_store_again, (uint64_t)delay, 0);
@@ -263,7 +263,7 @@ static void store_failed(struct saga *saga, const struct err *err)
         else if (err_is_transient(err))
                 uv_timer_start(&saga->store_again, on_store_again, STORE_RETRY, 0);
         else if (saga->engine->stopped)
-                saga_drop(saga, err->message); /* the lease runs out, and another tries */
+                saga_drop(saga, err->message); /* the lease expires, and another worker tries */
         else
                 hold_instead(saga, err);
 }
@@ -317,7 +317,7 @@ static void store(struct saga *saga)
         struct err err;
 
         if (!saga_is_ours(saga)) {
-                saga_drop(saga, "the lease ran out");
+                saga_drop(saga, "the lease expired");
                 return;
         }
         if (FAILPOINT(saga_before_advance, &err) < 0) {
@@ -326,12 +326,12 @@ static void store(struct saga *saga)
         }
         if (saga->at.cancelled)
                 json_object_set_new(saga->data, "cancelled", json_true());
-        if (saga->decision.move == SAGA_END && saga->at.undoing) /* a retry goes on backwards */
+        if (saga->decision.move == SAGA_END && saga->at.undoing) /* a retry continues the undo */
                 json_object_set_new(saga->data, "undoing", json_true());
         data = json_print(saga->data);
         switch (saga->decision.move) {
         case SAGA_ADVANCE:
-                free(TAKE_PTR(error)); /* what went wrong before this step is over */
+                free(TAKE_PTR(error)); /* earlier errors are resolved */
                 __attribute__((fallthrough));
         case SAGA_UNDO:
                 snprintf(number, sizeof(number), "%lld", (long long)saga->engine->service->config->lease_ms);
@@ -368,16 +368,15 @@ static void put_down(struct saga *saga)
         store(saga);
 }
 
-/* Runs the step the saga stands at, unless there is a reason to turn back. */
+/* Runs the saga's current step, unless there is a reason to turn back. */
 static void run(struct saga *saga)
 {
         const struct saga_step *step = &saga->kind->steps[saga->at.step];
         enum step_result result;
         struct err err;
 
-        if (!saga_is_ours(
-                    saga)) { /* frozen between the question and its answer: a step begins with a lease, or not at all */
-                saga_drop(saga, "the lease ran out before the step");
+        if (!saga_is_ours(saga)) { /* frozen between request and answer: a step must not begin without a lease */
+                saga_drop(saga, "the lease expired before the step");
                 return;
         }
         if (saga->engine->stopped) {
@@ -415,7 +414,7 @@ static size_t find_step(const struct saga_kind *kind, const char *name)
 
         while (step < kind->count && strcmp(kind->steps[step].name, name) != 0)
                 step++;
-        assert(step < kind->count); /* saga_claim gives only what we said we know */
+        assert(step < kind->count); /* saga_claim returns only kinds and steps that we said we know */
         return step;
 }
 
@@ -471,6 +470,6 @@ void saga_begin(struct saga_engine *engine, const struct pg_rows *rows, int row,
                 run(saga);
                 return;
         }
-        err.class = ERR_BUSY; /* without what its steps share a saga can only be put down */
+        err.class = ERR_BUSY; /* without what its steps share, a saga can only be put down */
         saga_settle(saga, saga_retry(saga, &err));
 }

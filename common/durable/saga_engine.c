@@ -28,7 +28,7 @@ static void claimed(void *context, const struct pg_rows *rows, const struct err 
                 log_debug("no claim", "error", err->message, NULL);
                 engine->claim_again = false;
                 engine->next_claim_at =
-                        clock_boot_ms() + SAGA_CALL_TAIL; /* it may still take something, behind our back */
+                        clock_boot_ms() + SAGA_CALL_TAIL; /* the claim may still take something without our knowledge */
                 return;
         }
         for (int row = 0; row < pg_rows_count(rows); row++)
@@ -82,7 +82,7 @@ static void on_poll(uv_timer_t *timer)
         claim(timer->data);
 }
 
-/* One renewal at a time: what it asked for and when. */
+/* Only one renewal at a time: which sagas it covers, and since when. */
 struct renewal {
         struct saga_engine *engine;
         int64_t lease_until;
@@ -108,7 +108,7 @@ static void renewed(void *context, const struct pg_rows *rows, const struct err 
                         int row = find_row(rows, saga);
 
                         if (strstr(renewal->held, saga->id) == NULL)
-                                continue; /* claimed after we asked */
+                                continue; /* claimed after the renewal was sent */
                         if (row < 0) {
                                 saga->lost = true;
                                 continue;
@@ -186,12 +186,12 @@ struct saga_engine *saga_engine_new(struct service *service, const struct saga_k
         engine->limit = limit;
         engine->background_limit = MAX(1, limit / 2);
         engine->known = list_known(kinds);
-        engine->in_hand = metric_gauge("tenantry_sagas_in_hand", NULL, "Sagas this process works on.");
-        engine->due = metric_gauge("tenantry_sagas_due", NULL, "Sagas that wait for a worker: scale on this.");
-        engine->oldest = metric_gauge("tenantry_sagas_oldest_seconds", NULL, "How long the oldest of them waits.");
+        engine->in_hand = metric_gauge("tenantry_sagas_in_hand", NULL, "Sagas this process is working on.");
+        engine->due = metric_gauge("tenantry_sagas_due", NULL, "Sagas waiting for a worker: scale on this.");
+        engine->oldest = metric_gauge("tenantry_sagas_oldest_seconds", NULL, "How long the oldest of them has waited.");
         engine->lost = metric_counter("tenantry_sagas_lost_total", NULL, "Sagas dropped because the lease was lost.");
         engine->failures = metric_counter_family("tenantry_step_failures_total", "activity,step,code,result",
-                                                 "Attempts at a step that failed, by why and what comes of it.");
+                                                 "Failed attempts at a step, by cause and consequence.");
         start_timer(engine, &engine->poll, on_poll, POLL_INTERVAL);
         start_timer(engine, &engine->renew, on_renew, MAX(200, service->config->lease_ms / 3));
         start_timer(engine, &engine->gauge, on_gauge, GAUGE_INTERVAL);
@@ -229,8 +229,7 @@ void saga_engine_free(struct saga_engine *engine)
 
         if (engine == NULL)
                 return;
-        DL_FOREACH_SAFE (engine->sagas, saga,
-                         next) /* a call that outlived the deadline would come back to freed memory */
+        DL_FOREACH_SAFE (engine->sagas, saga, next) /* a call that outlived the deadline would return to freed memory */
                 saga_let_go(saga);
         engine->handles = 3;
         uv_close((uv_handle_t *)&engine->poll, on_closed);

@@ -15,7 +15,7 @@ static struct saga_decision fail(const struct saga_kind *kind, const struct saga
 {
         if (at->undoing || (at->kept && !at->cancelled) || at->step >= kind->no_return)
                 return (struct saga_decision){ .move = SAGA_END, .outcome = "attention" };
-        return go_back(kind, at, at->step + 1); /* the failed step too: it may have done half of its work */
+        return go_back(kind, at, at->step + 1); /* including the failed step: it may have done half of its work */
 }
 
 struct saga_decision saga_decide(const struct saga_kind *kind, const struct saga_position *at, enum step_result result,

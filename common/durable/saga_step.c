@@ -1,10 +1,10 @@
-/* What the steps of a saga may ask for: who they are, how long they have, calls, statements, their own end. */
+/* What the steps of a saga may use: facts about the saga, time limits, calls, statements, results. */
 #include "common/base/clock.h"
 #include "common/durable/saga_private.h"
 
 #include <string.h>
 
-#define LEASE_MARGIN 250 /* an effect must be over this long before the lease is */
+#define LEASE_MARGIN 250 /* an effect must end this long before the lease does */
 
 const char *saga_id(const struct saga *saga)
 {
@@ -83,7 +83,7 @@ void saga_go_on(struct saga *saga)
         enum step_result result;
 
         if (!saga_is_ours(saga)) {
-                saga_drop(saga, "the lease ran out during a call");
+                saga_drop(saga, "the lease expired during a call");
                 return;
         }
         saga_enter(saga, SAGA_IN_STEP);
@@ -98,7 +98,7 @@ void saga_resume(struct saga *saga, const struct err *err)
         if (err != NULL)
                 saga->resumed_err = *err;
         if (saga->state == SAGA_IN_STEP)
-                saga_enter(saga, SAGA_ANSWERED); /* saga_settle goes on when the step function has returned */
+                saga_enter(saga, SAGA_ANSWERED); /* saga_settle continues when the step function has returned */
         else
                 saga_go_on(saga);
 }
@@ -115,7 +115,7 @@ static void rows_arrived(void *context, const struct pg_rows *rows, const struct
                 return;
         }
         if (err != NULL && saga->asked == saga->engine->service->catalog && !err_is_transient(err)) {
-                refused = *err; /* what our own catalog refuses is never the saga's failure */
+                refused = *err; /* a refusal by our own catalog is never the saga's failure */
                 refused.class = ERR_OURS;
                 err = &refused;
         }
@@ -124,7 +124,7 @@ static void rows_arrived(void *context, const struct pg_rows *rows, const struct
         saga_settle(saga, result);
 }
 
-/* Frozen inside a step, a worker may come back to the line that sends: then nothing is sent, and saga_settle drops the
+/* A worker frozen inside a step may resume right before sending: then nothing is sent, and saga_settle drops the
  * saga. */
 static bool may_ask(struct saga *saga, const struct pg_pool *asked, saga_rows_then then)
 {

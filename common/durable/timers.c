@@ -30,7 +30,7 @@ struct timers {
 
 static void timers_warn(const struct err *err)
 {
-        log_warn("timers could not be looked after; it will be tried again", "error", err->message, NULL);
+        log_warn("timers could not be processed; it will be tried again", "error", err->message, NULL);
 }
 
 static void timers_forget(struct timers *timers)

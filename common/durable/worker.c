@@ -1,4 +1,4 @@
-/* A service that works: see worker.h. */
+/* A working service: see worker.h. */
 #include "common/durable/worker.h"
 
 #include "common/base/memory.h"
@@ -77,7 +77,7 @@ void worker_free(struct worker *worker)
         free(worker);
 }
 
-/* Of the one service of this process, for the frame's callbacks. */
+/* The worker of this process's only service, for the frame's callbacks. */
 static const struct worker_settings *sole_settings;
 
 static int sole_start(struct service *service, const void *config, struct err *err)

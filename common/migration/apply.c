@@ -45,7 +45,7 @@ const char MIGRATION_KEEP_LEDGER[] =
         "tenantry.migration; "
         "end if; end $tenantry$;\n";
 
-/* What "discard all" does, which may not stand beside other statements. */
+/* What "discard all" does, which cannot be combined with other statements. */
 const char MIGRATION_CLEAN_SESSION[] = "set session authorization default; reset role; reset all; close all; "
                                        "deallocate all; unlisten *; discard plans; discard temp; discard sequences; "
                                        "select pg_advisory_unlock_all();\n";
@@ -55,15 +55,25 @@ void migration_job_free(struct migration_job *job)
         if (job == NULL)
                 return;
         buf_free(&job->script);
+        free(job->pending.items); /* what they hold is not ours */
         free(job->usual_lock_timeout);
         free(job);
 }
 
+static const char *apply_name_of(const struct migration_job *job, const char *version)
+{
+        for (size_t i = 0; i < job->all->count; i++)
+                if (strcmp(job->all->items[i].version, version) == 0)
+                        return job->all->items[i].name;
+        return "";
+}
+
 void migration_finish(struct migration_job *job, const struct err *err)
 {
-        const char *version = job->next > 0 ? job->set->items[job->next - 1].version : NULL;
-
-        job->applied(job->context, version, err);
+        for (size_t i = 0; i < job->next; i++)
+                if (job->newest == NULL || strcmp(apply_name_of(job, job->newest), job->set->items[i].name) < 0)
+                        job->newest = job->set->items[i].version;
+        job->applied(job->context, job->newest, err);
         migration_job_free(job);
 }
 
@@ -113,35 +123,96 @@ void migration_apply_pending(struct migration_job *job)
                 migration_apply_alone(job);
 }
 
-/* The applied ones must be a prefix of the set, byte for byte; versions the set does not know are refused too, for the
- * database is then newer than we are. */
-static int compare_ledger(struct migration_job *job, const struct pg_rows *rows, struct err *err)
+static int apply_by_version(const void *a, const void *b)
 {
-        size_t applied = (size_t)pg_rows_count(rows);
+        const struct migration *const *one = a, *const *other = b;
 
-        for (size_t i = 0; i < applied; i++) {
-                const char *version = pg_text(rows, (int)i, "version"), *checksum = pg_text(rows, (int)i, "checksum");
+        return strcmp((*one)->version, (*other)->version);
+}
 
-                if (i >= job->set->count || strcmp(job->set->items[i].version, version) != 0)
-                        return err_set(err, ERR_PERMANENT, "out_of_order",
-                                       "the database has version %.50s where these files have %.50s", version,
-                                       i < job->set->count ? job->set->items[i].version : "none");
-                if (checksum != NULL && strcmp(checksum, job->set->items[i].checksum) != 0)
+/* In the order of versions, to be searched. The caller frees. */
+static const struct migration **apply_sort_versions(const struct migration_set *set)
+{
+        const struct migration **sorted = mem_alloc(set->count + 1, sizeof(sorted[0]));
+
+        for (size_t i = 0; i < set->count; i++)
+                sorted[i] = &set->items[i];
+        qsort(sorted, set->count, sizeof(sorted[0]), apply_by_version);
+        return sorted;
+}
+
+/* Notes in is_applied which files of the set the database has. */
+static int apply_read_ledger(const struct migration_set *set, const struct pg_rows *rows, bool *is_applied,
+                             struct err *err)
+{
+        auto_free const struct migration **sorted = apply_sort_versions(set);
+
+        for (int row = 0; row < pg_rows_count(rows); row++) {
+                const struct migration wanted = { .version = (char *)(uintptr_t)pg_text(rows, row, "version") };
+                const struct migration *key = &wanted, **found;
+                const char *checksum = pg_text(rows, row, "checksum");
+
+                found = bsearch(&key, sorted, set->count, sizeof(sorted[0]), apply_by_version);
+                if (found == NULL)
+                        return err_set(err, ERR_PERMANENT, "version_unknown",
+                                       "the database has version %.50s, which none of these files has", wanted.version);
+                if (checksum != NULL && strcmp(checksum, (*found)->checksum) != 0)
                         return err_set(err, ERR_PERMANENT, "migration_changed",
-                                       "%.100s is not the file that was applied", job->set->items[i].name);
+                                       "%.100s is not the file that was applied", (*found)->name);
+                is_applied[*found - set->items] = true;
         }
-        job->next = applied;
         return 0;
 }
 
-static void ledger_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+/* How many files there are up to the target. */
+static int apply_find_end(const struct migration_job *job, size_t *ret, struct err *err)
+{
+        const char *target = job->options.target;
+
+        for (*ret = 0; *ret < job->all->count; ++*ret)
+                if (target != NULL && strcmp(job->all->items[*ret].version, target) == 0) {
+                        ++*ret;
+                        return 0;
+                }
+        return target ? err_set(err, ERR_PERMANENT, "target_unknown", "no file has the target's version %.50s", target)
+                      : 0;
+}
+
+static int apply_compare_ledger(struct migration_job *job, const struct pg_rows *rows, struct err *err)
+{
+        auto_free bool *is_applied = mem_alloc(job->all->count + 1, sizeof(is_applied[0]));
+        const struct migration *last = NULL;
+        size_t end;
+
+        if (apply_read_ledger(job->all, rows, is_applied, err) < 0 || apply_find_end(job, &end, err) < 0)
+                return -ERR_PERMANENT;
+        for (size_t i = 0; i < job->all->count; i++)
+                if (is_applied[i])
+                        last = &job->all->items[i];
+        job->newest = last ? last->version : NULL;
+        job->pending.items = mem_alloc(end + 1, sizeof(job->pending.items[0]));
+        for (size_t i = 0; i < end; i++) {
+                const struct migration *m = &job->all->items[i];
+
+                if (is_applied[i])
+                        continue;
+                if (m < last && !job->options.out_of_order)
+                        return err_set(err, ERR_PERMANENT, "out_of_order",
+                                       "%.100s sorts before %.100s, which the database has", m->name, last->name);
+                job->pending.items[job->pending.count++] = *m;
+        }
+        job->suspect = job->pending.count;
+        return 0;
+}
+
+static void apply_ledger_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct migration_job *job = context;
         struct err refused;
 
         if (err != NULL)
                 migration_finish(job, err);
-        else if (compare_ledger(job, rows, &refused) < 0)
+        else if (apply_compare_ledger(job, rows, &refused) < 0)
                 migration_finish(job, &refused);
         else
                 migration_apply_pending(job);
@@ -154,11 +225,11 @@ struct migration_job *migration_apply(struct pg_conn *conn, const struct migrati
         struct migration_job *job = NEW(struct migration_job);
 
         job->conn = conn;
-        job->set = set;
+        job->all = set;
+        job->set = &job->pending;
         job->options = *options;
         job->applied = applied;
         job->context = context;
-        job->suspect = set->count;
-        pg_exec(conn, MIGRATION_READ_TIMEOUT, READ_LEDGER, 0, NULL, ledger_arrived, job);
+        pg_exec(conn, MIGRATION_READ_TIMEOUT, READ_LEDGER, 0, NULL, apply_ledger_arrived, job);
         return job;
 }

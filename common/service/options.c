@@ -1,4 +1,4 @@
-/* Options that several services have: see options.h. */
+/* Options shared by several services: see options.h. */
 #include "common/service/options.h"
 
 #include "common/service/service.h"
@@ -10,26 +10,28 @@
 #define AT(field) offsetof(struct service_config, field)
 
 static const struct config_option SERVICE[] = {
-        { "LOG_LEVEL", CONFIG_TEXT, 0, "info", "Least level to log: debug, info, warn or error.", AT(log_level), 0, 0 },
+        { "LOG_LEVEL", CONFIG_TEXT, 0, "info", "Lowest level to log: debug, info, warn or error.", AT(log_level), 0,
+          0 },
         { "OPS_ADDRESS", CONFIG_TEXT, 0, "127.0.0.1", "Address of /healthz, /readyz and /metrics.", AT(ops_address), 0,
           0 },
         { "OPS_PORT", CONFIG_INTEGER, CONFIG_REQUIRED, NULL, "Port of /healthz, /readyz and /metrics.", AT(ops_port), 1,
           65535 },
-        { "SANDBOX", CONFIG_BOOL, 0, "0",
-          "Allows failpoints and a movable business clock. Never set it where live keys are.", AT(sandbox), 0, 0 },
+        { "SANDBOX", CONFIG_BOOL, 0, "0", "Allows failpoints and a movable business clock. Never set it in production.",
+          AT(sandbox), 0, 0 },
         { "FAILPOINTS", CONFIG_TEXT, 0, NULL, "Arms failpoints (see --failpoints); needs SANDBOX=1.", AT(failpoints), 0,
           0 },
-        { "KAFKA_BROKERS", CONFIG_TEXT, CONFIG_REQUIRED, NULL, "Kafka bootstrap servers, host:port with commas.",
-          AT(kafka_brokers), 0, 0 },
+        { "KAFKA_BROKERS", CONFIG_TEXT, CONFIG_REQUIRED, NULL,
+          "Kafka bootstrap servers, host:port, separated by commas.", AT(kafka_brokers), 0, 0 },
         { "KAFKA_PROPERTIES", CONFIG_TEXT, CONFIG_SECRET, NULL,
-          "More librdkafka properties, name=value with semicolons: TLS and SASL go here. A semicolon inside a value is "
-          "written \\;.",
+          "More librdkafka properties, name=value separated by semicolons: TLS and SASL go here. A semicolon inside a "
+          "value is written \\;.",
           AT(kafka_properties), 0, 0 },
         { "CATALOG_DATABASE_URL", CONFIG_TEXT, CONFIG_REQUIRED | CONFIG_SECRET, NULL,
-          "The catalog, a direct or session-mode connection with this service's own login.", AT(catalog_url), 0, 0 },
+          "URL of the catalog: a direct or session-mode connection with this service's own login.", AT(catalog_url), 0,
+          0 },
         { "CATALOG_POOL_SIZE", CONFIG_INTEGER, 0, "4", "Connections to the catalog.", AT(catalog_pool_size), 1, 100 },
         { "LEASE", CONFIG_DURATION, 0, "30s",
-          "How long work in hand stays reserved for a process that is not heard of.", AT(lease_ms), SECONDS(2),
+          "How long the work of a process that no longer responds stays reserved for it.", AT(lease_ms), SECONDS(2),
           MINUTES(60) },
 };
 
@@ -56,14 +58,15 @@ const struct config_table SERVICE_OPTIONS = { .options = SERVICE,
 
 static const struct config_option APP_KEYS[] = {
         { "APP_KEYS", CONFIG_TEXT, CONFIG_REQUIRED | CONFIG_SECRET, NULL,
-          "Key ring for what the product's backend may read: ID:BASE64 with commas, the first one seals. Gateway and "
-          "provisioner have the same.",
+          "Key ring for secrets that the product's backend may read: ID:BASE64, separated by commas; the first one "
+          "seals. Gateway and provisioner have the same.",
           AT(app_keys), 0, 0 },
 };
 
 static const struct config_option CONTROL_KEYS[] = {
         { "CONTROL_KEYS", CONFIG_TEXT, CONFIG_REQUIRED | CONFIG_SECRET, NULL,
-          "Key ring for what only the control plane may read: ID:BASE64 with commas, the first one seals.",
+          "Key ring for secrets that only the control plane may read: ID:BASE64, separated by commas; the first one "
+          "seals.",
           AT(control_keys), 0, 0 },
 };
 
@@ -99,9 +102,9 @@ const struct config_table CONTROL_KEY_OPTIONS = { .options = CONTROL_KEYS,
 
 static const struct config_option LINKS[] = {
         { "PUBLIC_URL", CONFIG_TEXT, CONFIG_REQUIRED, NULL,
-          "How people reach the gateway; invitation links begin with it.", AT(public_url), 0, 0 },
+          "The address at which people reach the gateway; invitation links begin with it.", AT(public_url), 0, 0 },
         { "PRODUCT_URL", CONFIG_TEXT, CONFIG_REQUIRED, NULL,
-          "Where an invited person ends up, such as https://{slug}.example.com; {slug} is the tenant's subdomain.",
+          "Where an invited person is sent, such as https://{slug}.example.com; {slug} is the tenant's subdomain.",
           AT(product_url), 0, 0 },
 };
 
@@ -122,14 +125,15 @@ const struct config_table LINK_OPTIONS = { .options = LINKS, .count = ARRAY_SIZE
 
 static const struct config_option MAIL[] = {
         { "SMTP_URL", CONFIG_TEXT, 0, NULL, "Mail server, smtp://host:port or smtps://host:port.", AT(smtp_url), 0, 0 },
-        { "SMTP_USER", CONFIG_TEXT, 0, NULL, "Login at the mail server; then TLS is demanded.", AT(smtp_user), 0, 0 },
+        { "SMTP_USER", CONFIG_TEXT, 0, NULL, "Login at the mail server; if set, TLS is required.", AT(smtp_user), 0,
+          0 },
         { "SMTP_PASSWORD", CONFIG_TEXT, CONFIG_SECRET, NULL, "Its password.", AT(smtp_password), 0, 0 },
         { "SMTP_CA", CONFIG_TEXT, 0, NULL,
-          "File with the certificate authority of the mail server, PEM; then TLS is demanded. Not set: the system's.",
+          "PEM file with the certificate authority of the mail server; if set, TLS is required. Not set: the system's.",
           AT(smtp_ca), 0, 0 },
-        { "MAIL_DIRECTORY", CONFIG_TEXT, 0, NULL, "Where mails are written as .eml files when SMTP_URL is not set.",
+        { "MAIL_DIRECTORY", CONFIG_TEXT, 0, NULL, "Where mails are written as .eml files if SMTP_URL is not set.",
           AT(directory), 0, 0 },
-        { "MAIL_FROM", CONFIG_TEXT, CONFIG_REQUIRED, NULL, "Sender of mails: an address of yours.", AT(from), 0, 0 },
+        { "MAIL_FROM", CONFIG_TEXT, CONFIG_REQUIRED, NULL, "Sender of mails: one of your addresses.", AT(from), 0, 0 },
 };
 
 static int options_check_mail(const void *part, struct err *err)

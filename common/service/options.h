@@ -1,23 +1,23 @@
-/* Options that several services have, a table for each group of them. A service takes the groups that it needs: it has
- * their structs in its own configuration and their tables, at those places, in its definition. */
+/* Options shared by several services, in one table per group. A service uses the groups it needs: its own configuration
+ * contains their structs, and its definition lists their tables with the offsets of these structs. */
 #pragma once
 
 #include "common/base/config.h"
 #include "common/base/keyring.h"
 #include "common/net/mail.h"
 
-/* For struct service_config (service.h), which all services have. */
+/* For struct service_config (service.h), common to all services. */
 extern const struct config_table SERVICE_OPTIONS;
 
 struct key_config {
-        char *control_keys; /* NULL where the service has no such option */
+        char *control_keys; /* NULL if the service has no such option */
         char *app_keys;
 };
 
 /* APP_KEYS; CONTROL_KEYS. */
 extern const struct config_table APP_KEY_OPTIONS, CONTROL_KEY_OPTIONS;
 
-/* Where people find the gateway and the product. */
+/* Where people reach the gateway and the product. */
 struct link_config {
         char *public_url, *product_url;
 };
@@ -30,7 +30,7 @@ struct mail_config {
 
 extern const struct config_table MAIL_OPTIONS;
 
-/* config is borrowed for the life of the process; limit: mails on their way at once. */
+/* config is borrowed for the life of the process; limit: mails being sent at once. */
 struct mailer *mail_config_mailer(const struct mail_config *config, uv_loop_t *loop, size_t limit);
 
 /* How alerts reach people. */

@@ -14,7 +14,7 @@ char *fence_guarded_sql(const char *fence, const char *sql)
 {
         auto_free char *raise = fence_raise_sql(fence);
 
-        return mem_printf("begin; set local lock_timeout = '2s'; " /* a tenant can lock the rows of its own roles */
+        return mem_printf("begin; set local lock_timeout = '2s'; " /* a tenant can lock the rows of its roles */
                           "do $tenantry$ begin %s end $tenantry$; %s commit;",
                           raise, sql);
 }

@@ -1,8 +1,8 @@
-/* The fence in a tenant's database: the highest number of an activity that has worked there. Whoever changes something
- * raises it to its own in the same transaction, so that a worker that was overtaken does nothing more. */
+/* The fence in a tenant's database: the highest number of any activity that has worked there. An activity that changes
+ * something raises it to its own number in the same transaction, so that an overtaken worker has no further effect. */
 #pragma once
 
-/* SQL that makes the table where it is missing; safe to run again. */
+/* SQL that creates the table if missing; safe to run again. */
 #define FENCE_TABLE                                                                                                    \
         "create schema if not exists tenantry;"                                                                        \
         "create table if not exists tenantry.fence ("                                                                  \
@@ -10,9 +10,9 @@
         "    fence bigint not null);"                                                                                  \
         "insert into tenantry.fence (fence) values (0) on conflict do nothing;"
 
-/* Statements of a do block that raise the fence, or fail with TN409 where a newer activity has the database. fence:
+/* Statements for a do block that raise the fence, or fail with TN409 if a newer activity has the database. fence:
  * decimal. The caller frees. */
 char *fence_raise_sql(const char *fence);
-/* sql (statements, each with its semicolon) in a transaction that first raises the fence and waits two seconds at most
- * for what a tenant may lock. The caller frees. */
+/* sql (statements, each with its semicolon) in a transaction that first raises the fence and waits at most two seconds
+ * for locks that a tenant may hold. The caller frees. */
 char *fence_guarded_sql(const char *fence, const char *sql);

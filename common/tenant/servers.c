@@ -7,9 +7,11 @@
 
 #define ADMIN_POOL 4
 #define FILES_POOL 2
-/* What nobody waits for any more must end: it would crowd the server, beside its own repetition. */
+/* A statement that nobody waits for any more must be cancelled: otherwise it would load the server alongside its own
+ * retry. */
 #define SETUP "set statement_timeout = '5min'; set client_connection_check_interval = '1s'"
-/* Every login may hold a lock on any database: nothing waits for one, it is taken from its holder and tried again. */
+/* Any login may hold a lock on any database: instead of waiting for such a lock, we terminate its holder and try
+ * again. */
 #define FILES_SETUP SETUP "; set lock_timeout = '10s'"
 
 struct server {

@@ -1,4 +1,4 @@
-/* How a tenant's database is reached: see tenant_access.h. */
+/* How to connect to a tenant's database: see tenant_access.h. */
 #include "common/tenant/tenant_access.h"
 
 #include "common/base/memory.h"
@@ -66,6 +66,6 @@ int tenant_target(const struct tenant_access *access, const json_t *tenant, enum
                 .sslmode = access->sslmode,
         };
         if (target->sslmode == NULL && !access_is_own_server(tenant))
-                target->sslmode = "require"; /* the way leads through the internet */
+                target->sslmode = "require"; /* the connection goes over the internet */
         return rc;
 }

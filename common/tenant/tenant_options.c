@@ -1,4 +1,4 @@
-/* Options of the services that go to tenants' databases: see tenant_options.h. */
+/* Options of the services that connect to tenants' databases: see tenant_options.h. */
 #include "common/tenant/tenant_options.h"
 
 #include "common/base/json.h"
@@ -14,7 +14,8 @@ static const struct config_option OPTIONS[] = {
           "region?}.",
           AT(servers), 0, 0 },
         { "TENANT_SSLMODE", CONFIG_TEXT, 0, NULL,
-          "libpq's sslmode for connections to tenants' databases. Not set: prefer on own servers, require on Supabase; "
+          "libpq's sslmode for connections to tenants' databases. Not set: prefer on your own servers, require on "
+          "Supabase; "
           "verify-full (with PGSSLROOTCERT) is best.",
           AT(sslmode), 0, 0 },
 };

@@ -235,7 +235,7 @@ begin
     if p_detail is null then
         perform resolve_alert('topic:' || p_topic);
     else
-        perform raise_alert('topic:' || p_topic, null, 'Kafka takes nothing for a topic', format('%s: %s', p_topic, p_detail));
+        perform raise_alert('topic:' || p_topic, null, 'Kafka accepts nothing for a topic', format('%s: %s', p_topic, p_detail));
     end if;
 end
 $$;

@@ -1,4 +1,4 @@
-/* What the gateway is told. */
+/* The gateway's configuration. */
 #pragma once
 
 #include "common/service/options.h"
@@ -9,7 +9,7 @@ struct gateway_config {
         char *address;
         int64_t port;
         char *tokens;
-        struct key_config keys; /* control_keys is none of its business */
+        struct key_config keys; /* control_keys is not used */
         struct link_config links;
         bool public_signup;
         int64_t public_signup_per_hour, signups_in_progress;

@@ -18,7 +18,7 @@
 #define STREAM_LIMIT       1000
 #define HEARTBEAT_INTERVAL SECONDS(15)
 #define PAGE               500
-#define ROOM_FOR_CHANGES   (512 * 1024) /* which come while the first state is still on its way */
+#define ROOM_FOR_CHANGES   (512 * 1024) /* those that arrive while the initial state is still being sent */
 
 static char *stream_tenant_gone(const char *key)
 {
@@ -40,11 +40,11 @@ struct watcher {
         struct watcher *prev, *next;
         struct streams *streams;
         struct http_stream *stream; /* NULL once the peer has gone */
-        struct crypto_digest token; /* that it was opened with */
+        struct crypto_digest token; /* the one it was opened with */
         char *key;                  /* NULL = all */
-        char *after;                /* the last key of the first state that was sent */
-        bool reading, live;         /* live: it has all of the first state */
-        bool missed;                /* a change, before it was live: the first state is read again */
+        char *after;                /* the last key of the initial state that was sent */
+        bool reading, live;         /* live: it has all of the initial state */
+        bool missed;                /* a change before it was live: the initial state is read again */
 };
 
 struct streams {
@@ -58,7 +58,7 @@ struct streams {
         bool following; /* the tail is on its partitions: from here on no change is missed */
 };
 
-static void free_watcher(struct watcher *watcher)
+static void stream_free_watcher(struct watcher *watcher)
 {
         DL_DELETE(watcher->streams->watchers, watcher);
         watcher->streams->count--;
@@ -74,10 +74,10 @@ static void stream_closed(void *context)
 
         watcher->stream = NULL;
         if (!watcher->reading)
-                free_watcher(watcher);
+                stream_free_watcher(watcher);
 }
 
-static bool try_to_write(struct watcher *watcher, const char *name, const char *data, size_t length)
+static bool stream_try_to_write(struct watcher *watcher, const char *name, const char *data, size_t length)
 {
         auto_buf text = { 0 };
 
@@ -89,11 +89,11 @@ static bool try_to_write(struct watcher *watcher, const char *name, const char *
         return http_stream_write(watcher->stream, text.data, text.length);
 }
 
-/* Who is too slow for it is sent away; it comes back and gets a fresh state. Who has not even got the first one,
- * because changes come in thousands, gets it once more. */
-static void write_change(struct watcher *watcher, const char *data, size_t length)
+/* A watcher that is too slow is disconnected; it comes back and gets a fresh state. One that does not even have the
+ * initial state yet, because changes come in thousands, gets it once more. */
+static void stream_write_change(struct watcher *watcher, const char *data, size_t length)
 {
-        if (try_to_write(watcher, watcher->streams->source->event, data, length) || watcher->stream == NULL)
+        if (stream_try_to_write(watcher, watcher->streams->source->event, data, length) || watcher->stream == NULL)
                 return;
         if (watcher->live)
                 http_stream_end(watcher->stream);
@@ -101,17 +101,17 @@ static void write_change(struct watcher *watcher, const char *data, size_t lengt
                 watcher->missed = true;
 }
 
-static void read_state(void *context);
+static void stream_read_state(void *context);
 
-/* As many as there is room for: a page may hold more than a stream may have waiting. Returns how many. */
-static int write_states(struct watcher *watcher, const struct pg_rows *rows, int count)
+/* As many as there is room for: a page may hold more than a stream may queue. Returns how many. */
+static int stream_write_states(struct watcher *watcher, const struct pg_rows *rows, int count)
 {
         int written = 0;
 
         while (written < count && http_stream_room(watcher->stream) > ROOM_FOR_CHANGES) {
                 const char *snapshot = pg_text(rows, written, "snapshot");
 
-                if (!try_to_write(watcher, watcher->streams->source->event, snapshot, strlen(snapshot)))
+                if (!stream_try_to_write(watcher, watcher->streams->source->event, snapshot, strlen(snapshot)))
                         break;
                 written++;
         }
@@ -122,38 +122,39 @@ static int write_states(struct watcher *watcher, const struct pg_rows *rows, int
         return written;
 }
 
-static void state_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+static void stream_state_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct watcher *watcher = context;
         int count = err ? 0 : pg_rows_count(rows), written;
 
         watcher->reading = false;
         if (watcher->stream == NULL) {
-                free_watcher(watcher);
+                stream_free_watcher(watcher);
                 return;
         }
         if (err != NULL) {
                 http_stream_end(watcher->stream);
                 return;
         }
-        written = write_states(watcher, rows, count);
+        written = stream_write_states(watcher, rows, count);
         if (written == count && count < PAGE && watcher->missed) {
                 watcher->missed = false;
                 free(TAKE_PTR(watcher->after));
         } else if (written == count && count < PAGE) {
-                watcher->live = try_to_write(watcher, "live", "{}", 2); /* from here on: changes */
+                watcher->live = stream_try_to_write(watcher, "live", "{}", 2); /* from here on: changes */
         }
-        if (!watcher->live) /* the next ones when the peer has read most of these */
-                http_stream_when_drained(watcher->stream, read_state);
+        if (!watcher->live) /* sends the next ones when the peer has read most of these */
+                http_stream_when_drained(watcher->stream, stream_read_state);
 }
 
-/* What the catalog is still to be asked for need not be told before: the answer will be as new. */
-static bool is_still_to_come(const struct watcher *watcher, const char *key)
+/* A change to a tenant that is still to be read from the catalog need not be sent: the catalog's answer will be as
+ * new. */
+static bool stream_is_still_to_come(const struct watcher *watcher, const char *key)
 {
         return !watcher->live && !watcher->reading && watcher->after != NULL && strcmp(key, watcher->after) > 0;
 }
 
-static void read_state(void *context)
+static void stream_read_state(void *context)
 {
         struct watcher *watcher = context;
         char limit[8];
@@ -161,7 +162,7 @@ static void read_state(void *context)
         snprintf(limit, sizeof(limit), "%d", PAGE);
         watcher->reading = true;
         pg_pool_exec(watcher->streams->gateway->service->catalog, SECONDS(5), watcher->streams->source->sql,
-                     PARAMS(watcher->key, watcher->after, limit), state_arrived, watcher);
+                     PARAMS(watcher->key, watcher->after, limit), stream_state_arrived, watcher);
 }
 
 void streams_open(struct streams *streams, struct http_request *request)
@@ -190,7 +191,7 @@ void streams_open(struct streams *streams, struct http_request *request)
         streams->count++;
         metric_add(streams->open, 1);
         watcher->stream = http_answer_stream(request, stream_closed, watcher);
-        read_state(watcher);
+        stream_read_state(watcher);
 }
 
 void stream_get(struct gateway *gateway, struct http_request *request, const char *caller)
@@ -199,27 +200,27 @@ void stream_get(struct gateway *gateway, struct http_request *request, const cha
         streams_open(gateway->streams, request);
 }
 
-static void status_arrived(void *context, struct kafka_message *message)
+static void streams_status_arrived(void *context, struct kafka_message *message)
 {
         struct streams *streams = context;
         auto_free char *key = mem_copy_bytes(message->key, message->key_length);
         struct watcher *watcher, *next;
 
         DL_FOREACH_SAFE (streams->watchers, watcher, next) {
-                if ((watcher->key != NULL && strcmp(watcher->key, key) != 0) || is_still_to_come(watcher, key))
+                if ((watcher->key != NULL && strcmp(watcher->key, key) != 0) || stream_is_still_to_come(watcher, key))
                         continue;
                 if (message->value != NULL) {
-                        write_change(watcher, message->value, message->value_length);
+                        stream_write_change(watcher, message->value, message->value_length);
                 } else {
                         auto_free char *gone = streams->source->gone(key);
 
-                        write_change(watcher, gone, strlen(gone));
+                        stream_write_change(watcher, gone, strlen(gone));
                 }
         }
         kafka_consumer_done(streams->tail, message);
 }
 
-static void tail_assigned(void *context, unsigned assignment, struct kafka_position *positions, size_t count)
+static void streams_tail_assigned(void *context, unsigned assignment, struct kafka_position *positions, size_t count)
 {
         struct streams *streams = context;
 
@@ -227,8 +228,8 @@ static void tail_assigned(void *context, unsigned assignment, struct kafka_posit
         streams->following = true;
 }
 
-/* A token that was taken away ends what was opened with it. */
-static void tokens_changed(void *context)
+/* Revoking a token ends the streams opened with it. */
+static void streams_tokens_changed(void *context)
 {
         struct streams *streams = context;
         struct watcher *watcher, *next;
@@ -239,7 +240,7 @@ static void tokens_changed(void *context)
                         http_stream_end(watcher->stream);
 }
 
-static void kafka_in_trouble(void *context, const struct err *err)
+static void streams_kafka_in_trouble(void *context, const struct err *err)
 {
         struct streams *streams = context;
 
@@ -247,14 +248,14 @@ static void kafka_in_trouble(void *context, const struct err *err)
                  err->message, NULL);
 }
 
-static void following_ended(void *context, const struct err *err)
+static void streams_following_ended(void *context, const struct err *err)
 {
         struct streams *streams = context;
 
         service_give_up(streams->gateway->service, err);
 }
 
-static void on_heartbeat(uv_timer_t *timer)
+static void streams_on_heartbeat(uv_timer_t *timer)
 {
         struct streams *streams = timer->data;
         struct watcher *watcher, *next;
@@ -267,10 +268,10 @@ static void on_heartbeat(uv_timer_t *timer)
 struct streams *streams_new(struct gateway *gateway, const struct stream_source *source, struct err *err)
 {
         static const struct kafka_consumer_events events = {
-                .assigned = tail_assigned,
-                .message = status_arrived,
-                .trouble = kafka_in_trouble,
-                .fatal = following_ended,
+                .assigned = streams_tail_assigned,
+                .message = streams_status_arrived,
+                .trouble = streams_kafka_in_trouble,
+                .fatal = streams_following_ended,
         };
         struct streams *streams = NEW(struct streams);
 
@@ -282,14 +283,14 @@ struct streams *streams_new(struct gateway *gateway, const struct stream_source 
                 free(streams);
                 return NULL;
         }
-        tokens_on_change(gateway->tokens, tokens_changed, streams);
+        tokens_on_change(gateway->tokens, streams_tokens_changed, streams);
         uv_timer_init(&gateway->service->loop, &streams->heartbeat);
         streams->heartbeat.data = streams;
-        uv_timer_start(&streams->heartbeat, on_heartbeat, HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
+        uv_timer_start(&streams->heartbeat, streams_on_heartbeat, HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
         return streams;
 }
 
-static void free_streams(uv_handle_t *handle)
+static void streams_closed(uv_handle_t *handle)
 {
         free(handle->data);
 }
@@ -299,5 +300,5 @@ void streams_free(struct streams *streams)
         if (streams == NULL)
                 return;
         kafka_consumer_free(streams->tail);
-        uv_close((uv_handle_t *)&streams->heartbeat, free_streams);
+        uv_close((uv_handle_t *)&streams->heartbeat, streams_closed);
 }

@@ -1,4 +1,4 @@
-/* Suspend and resume: what may be used is brought to what is wanted. The driver closes or opens, and reads back. */
+/* Suspend and resume: brings the applied access to what is wanted. The driver closes or opens, and reads back. */
 #include "services/provisioner/activity.h"
 
 static enum step_result apply(struct saga *saga)

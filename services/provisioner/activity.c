@@ -1,4 +1,4 @@
-/* What the steps of one saga share: see activity.h. */
+/* Shared by the steps of one saga: see activity.h. */
 #include "services/provisioner/activity.h"
 
 #include "common/base/memory.h"
@@ -8,10 +8,10 @@
 
 #define CONNECT_TIMEOUT SECONDS(8)
 #define PROOF_TIMEOUT   SECONDS(8)
-#define LOGIN_DELAY     SECONDS(30) /* a wrong password too often gets our address banned */
+#define LOGIN_DELAY     SECONDS(30) /* too many wrong passwords get our address banned */
 #define MENDS_MOST      5
 
-/* Whoever works for a catalog that fell back may have the fence of a step that is still to be done there. */
+/* After a catalog fell back in time, a worker may have the fence of a step that is still to be done there. */
 static const char SQL_LEARN[] = "select learn($1::uuid, $2::bigint, $3::uuid, $4::jsonb) as facts "
                                 "from saga_at($1::uuid, $2::bigint, $5)";
 
@@ -67,8 +67,8 @@ enum step_result activity_lost(struct saga *saga)
         if (activity->if_gone != NULL)
                 return activity->if_gone(saga);
         err_set(&lost, ERR_PERMANENT, "database_lost",
-                "the tenant's database is not on its server any more, or is as it was before anybody used it: bring it "
-                "back (tenantry archive restore), or deprovision the tenant");
+                "the tenant's database is no longer on its server, or is in the state before anybody used it: "
+                "restore it (tenantry archive restore), or deprovision the tenant");
         return saga_fail(saga, &lost);
 }
 
@@ -80,8 +80,8 @@ bool activity_may_make_again(const struct activity *activity)
                          json_flag(saga_data(activity->saga), "unused"));
 }
 
-/* Whether the error tells that something is not there which was made before, as on a server that fell back in time (a
- * standby took over that lacked the last seconds). A login with another password is no better than none. */
+/* Whether the error shows that something made earlier is missing, as on a server that fell back in time (a standby
+ * without the last seconds took over). A login with another password is no better than none. */
 static bool tells_of_loss(const struct err *err)
 {
         static const char *const codes[] = { "3D000", "3F000", "42704", "42P01", "28P01", "28000" };
@@ -102,7 +102,7 @@ enum step_result activity_retry(struct saga *saga, const struct err *err)
 
         activity_disconnect(activity);
         if (strcmp(err->code, "42710") == 0 || strcmp(err->code, "23505") == 0) {
-                busy.class = ERR_BUSY; /* made at this moment by a worker that the catalog has forgotten */
+                busy.class = ERR_BUSY; /* just being made by a worker that the catalog has forgotten */
                 return saga_retry(saga, &busy);
         }
         if (!tells_of_loss(err) || activity->driver->mend == NULL || activity->elsewhere || saga_is_undoing(saga) ||
@@ -252,8 +252,8 @@ static enum step_result identity_arrived(struct saga *saga, const struct pg_rows
         return saga_fail(saga, &wrong);
 }
 
-/* The way to a database, in the saga's data: missing while it works, "sought" while the provider is asked, "known" once
- * it was. */
+/* The state of reaching the database, in the saga's data: absent while it works, "sought" while the provider is being
+ * asked, "known" once it has answered. */
 static void set_way(struct saga *saga, const char *way)
 {
         if (way != NULL)
@@ -274,7 +274,7 @@ enum step_result activity_found_again(struct saga *saga)
         return saga_wait(saga, 1);
 }
 
-/* Asked at every second failure, so that a database that is away for long does not use up what the provider allows. */
+/* Asks at every second failure, so that a database that is down for long does not use up the provider's rate limit. */
 static enum step_result find_again(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
@@ -290,13 +290,13 @@ static enum step_result find_again(struct saga *saga, const struct err *err)
         return activity->driver->find_again(saga);
 }
 
-/* The provider took the new password, and its pooler may go on with the old one for a while: no reason to give a new
- * project up. */
+/* The provider accepted the new password, but its pooler may use the old one for a while: no reason to give up a new
+ * project. */
 static enum step_result refused_again(struct saga *saga, const struct err *err)
 {
         struct err refused;
 
-        err_set(&refused, ERR_BUSY, "login_refused", "the login is refused, though it was set anew: %.200s",
+        err_set(&refused, ERR_BUSY, "login_refused", "the login is refused, though its password was reset: %.200s",
                 err->message);
         refused.retry_after = LOGIN_DELAY;
         return saga_retry(saga, &refused);

@@ -1,6 +1,7 @@
-/* The files of ARCHIVE_DIRECTORY against the catalog: see archive_files.h. A look goes back and forth: a worker thread
- * reads a batch of tenants' folders, the catalog says what it does not know, the thread removes what it is told to and
- * reads the next batch. Batches follow the order of tenants' ids, so that each row is held against the folders once. */
+/* Compares the files in ARCHIVE_DIRECTORY with the catalog: see archive_files.h. A scan alternates: a worker thread
+ * reads a batch of tenants' folders, the catalog says which files it does not know, the thread removes those it is told
+ * to and reads the next batch. Batches follow the order of tenants' ids, so that each row is compared with the folders
+ * once. */
 #include "services/provisioner/archive_files.h"
 
 #include "common/base/blocking.h"
@@ -26,14 +27,14 @@ static const char SQL_REPORT[] =
 static const char SQL_LOOKED[] = "select archive_looked_at($1::bigint, $2::bigint)";
 
 struct archive_files {
-        struct provisioner *provisioner; /* NULL once freed: it ends with the call to the disk */
+        struct provisioner *provisioner; /* NULL once freed: the scan ends with the call to the disk */
         struct blocking *disk;
         const char *directory;
         bool looking, in_call;
-        /* The look under way; the worker thread's while it is in a call. */
+        /* The scan under way; owned by the worker thread during a call. */
         char **folders;
         size_t count, next;
-        const char *after, *until; /* of the batch: folders, or NULL for no bound */
+        const char *after, *until; /* bounds of the batch: folders, or NULL for none */
         json_t *found, *remove;
         int64_t began, known, bytes;
         struct err failed;
@@ -57,11 +58,11 @@ static void forget_look(struct archive_files *files)
 static void end_look(struct archive_files *files, const struct err *err)
 {
         if (err != NULL)
-                log_warn("the archive directory could not be looked through", "error", err->message, NULL);
+                log_warn("the archive directory could not be scanned", "error", err->message, NULL);
         forget_look(files);
 }
 
-/* Back on the loop: says whether the look goes on. */
+/* Back on the loop: says whether the scan continues. */
 static bool call_ended(struct archive_files *files)
 {
         files->in_call = false;
@@ -94,7 +95,7 @@ static int compare_names(const void *a, const void *b)
         return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* On a worker thread. What is no tenant's folder is not ours to judge. */
+/* On a worker thread. Folders not named after a tenant are ignored. */
 static void list_folders(void *context)
 {
         struct archive_files *files = context;
@@ -128,7 +129,7 @@ static void folders_listed(void *context)
                 call_disk(files, read_batch, batch_read);
 }
 
-/* A name that somebody else gave may be anything; the catalog takes text. */
+/* A foreign file name may contain any bytes; the catalog accepts only text. */
 static char *printable(const char *name)
 {
         char *text = mem_copy_text(name);
@@ -156,7 +157,7 @@ static void read_folder(struct archive_files *files, const char *tenant)
                 auto_free char *name = printable(entry->d_name);
 
                 if (fstatat(dirfd(directory), entry->d_name, &at, AT_SYMLINK_NOFOLLOW) < 0 || S_ISDIR(at.st_mode))
-                        continue; /* gone meanwhile, or no file */
+                        continue; /* gone meanwhile, or not a file */
                 json_array_append_new(files->found,
                                       json_pack("{s:s, s:s, s:I, s:I}", "tenant_id", tenant, "name", name, "bytes",
                                                 (json_int_t)at.st_size, "age", (json_int_t)(now - at.st_mtime)));
@@ -178,7 +179,7 @@ static void remove_files(struct archive_files *files)
         }
 }
 
-/* On a worker thread: removes what the catalog said of the last batch, then reads the next one. */
+/* On a worker thread: removes the files named by the catalog for the last batch, then reads the next one. */
 static void read_batch(void *context)
 {
         struct archive_files *files = context;
@@ -222,7 +223,7 @@ static void log_removals(const struct archive_files *files)
         size_t i;
 
         json_array_foreach (files->remove, i, name)
-                log_info("a file that a later dump superseded is removed", "file", json_string_value(name), NULL);
+                log_info("a file superseded by a later dump was removed", "file", json_string_value(name), NULL);
 }
 
 static void reported(void *context, const struct pg_rows *rows, const struct err *err)
@@ -278,7 +279,7 @@ struct archive_files *archive_files_new(struct provisioner *provisioner)
         return files;
 }
 
-/* An answer of the catalog does not come any more: its pool is freed next. */
+/* No answer from the catalog will come any more: its pool is freed next. */
 void archive_files_free(struct archive_files *files)
 {
         if (files == NULL)

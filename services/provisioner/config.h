@@ -1,4 +1,4 @@
-/* What the provisioner is told. */
+/* The provisioner's configuration. */
 #pragma once
 
 #include "common/service/options.h"

@@ -1,6 +1,6 @@
-/* One encrypted dump of a tenant's database: see dump.h. The plain dump never touches a disk, and no disk is waited for
- * on the loop: what touches the file (dump_file.c) runs on a worker thread, one call at a time, and nothing more is
- * read from pg_dump before what it sent is written. */
+/* One encrypted dump of a tenant's database: see dump.h. The plain dump never touches a disk, and the loop never waits
+ * for a disk: everything that touches the file (dump_file.c) runs on a worker thread, one call at a time, and nothing
+ * more is read from pg_dump until what it has sent is written. */
 #include "services/provisioner/dump.h"
 
 #include "common/base/failpoint.h"
@@ -11,9 +11,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FAILED_DELAY MINUTES(5)                /* a dump is too much work to be tried again every minute */
+#define FAILED_DELAY MINUTES(5)                /* a dump is too much work to be retried every minute */
 #define LOCKED_DELAY MINUTES(1)                /* one that waited for a lock has not done any */
-#define LOCK_WAIT    "--lock-wait-timeout=10s" /* it keeps a place from the other dumps meanwhile */
+#define LOCK_WAIT    "--lock-wait-timeout=10s" /* it occupies a slot for dumps meanwhile */
 
 static const char SQL_RECORD[] = "select learn_backup($1::uuid, $2::bigint, $3::uuid, $4::jsonb) "
                                  "from saga_at($1::uuid, $2::bigint, $5)";
@@ -58,7 +58,7 @@ void dump_call_disk(struct dump *dump, void (*run)(struct dump *dump), void (*en
         blocking_call(dump->disk, run_call, call_ended, dump);
 }
 
-/* What is known of pg_dump's words: what to do about it, and whether it passes by itself. */
+/* Known messages of pg_dump: what to do about them, and whether they are transient. */
 static const struct reason {
         const char *says, *code, *advice;
         enum err_class class;
@@ -66,13 +66,13 @@ static const struct reason {
 } REASONS[] = {
         /* That is --lock-wait-timeout: no other statement has a limit. */
         { "canceling statement due to", "dump_locked",
-          "a session holds a lock on a table: the dump is tried again later", ERR_BUSY, LOCKED_DELAY },
+          "a session holds a lock on a table: the dump will be retried later", ERR_BUSY, LOCKED_DELAY },
         { "row-level security", "dump_refused",
           "the server's admin login must be a superuser or have BYPASSRLS (see docs/operations.md)", ERR_PERMANENT, 0 },
-        { "permission denied for large object", "dump_failed", "it is made readable anew with the next attempt",
-          ERR_BUSY, FAILED_DELAY },
+        { "permission denied for large object", "dump_failed", "the next attempt makes it readable again", ERR_BUSY,
+          FAILED_DELAY },
         { "permission denied for", "dump_refused",
-          "the server's admin login must be a superuser, or may use what the product's migrations gave away",
+          "the server's admin login must be a superuser, or be granted what the product's migrations gave away",
           ERR_PERMANENT, 0 },
 };
 
@@ -112,7 +112,7 @@ static void file_completed(struct dump *dump)
                 dump_finish(dump);
 }
 
-/* Process, all pipes and the call to the disk have ended: what came of it? */
+/* Process, all pipes and the call to the disk have ended: determines the outcome. */
 static void stage_ended(struct dump *dump)
 {
         if (dump->exit_status != 0)
@@ -171,7 +171,7 @@ static void lend_buffer(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
                               (unsigned)(sizeof(dump->read_buffer) - dump->read_length));
 }
 
-/* Has a buffer of its own: the other one may be on its way to the disk. */
+/* Uses a separate buffer: the other one may be being written to the disk. */
 static void lend_error_buffer(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
 {
         static char text[ERROR_BYTES];
@@ -211,7 +211,7 @@ static void bytes_written(struct dump *dump)
         dump_one_less(dump);
 }
 
-/* pg_dump writes in small pieces: a full buffer is worth a way to another thread. */
+/* pg_dump writes in small pieces: only a full buffer is worth handing to another thread. */
 static void on_dump_bytes(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
 {
         struct dump *dump = stream->data;
@@ -292,7 +292,7 @@ int dump_spawn(struct dump *dump, char **arguments, uv_read_cb on_bytes)
         return 0;
 }
 
-/* The end of all: the saga, if it still waits, goes on. */
+/* Everything has ended: the saga, if it is still waiting, continues. */
 static void report(struct dump *dump)
 {
         struct activity *activity = dump->activity;
@@ -313,7 +313,7 @@ static void remove_file(struct dump *dump)
         dump_file_remove(dump->file);
 }
 
-/* The next attempt writes a file of its own, and the disk is everybody's. */
+/* The next attempt writes its own file, and disk space is shared. */
 static void give_up(struct dump *dump)
 {
         dump_call_disk(dump, remove_file, report);
@@ -324,11 +324,11 @@ static void name_file(struct dump *dump)
         dump_file_name(dump->file, &dump->disk_failed);
 }
 
-/* Without the lease nobody records it: whoever took the saga over makes a dump of its own. */
+/* Without the lease nobody records it: the process that took over the saga makes its own dump. */
 static void check_lease(struct dump *dump)
 {
         if (dump_is_wanted(dump) && !saga_is_ours(dump->saga))
-                err_set(&dump->failed, ERR_BUSY, "lease_lost", "the lease ran out during the dump");
+                err_set(&dump->failed, ERR_BUSY, "lease_lost", "the lease expired during the dump");
 }
 
 static void file_named(struct dump *dump)
@@ -344,7 +344,7 @@ static void file_named(struct dump *dump)
 void dump_finish(struct dump *dump)
 {
         if (dump->failed.class == ERR_NONE && dump->objects == 0)
-                err_set(&dump->failed, ERR_BUSY, "dump_empty", "the dump lists no object");
+                err_set(&dump->failed, ERR_BUSY, "dump_empty", "the dump contains no objects");
         check_lease(dump);
         if (!dump_is_wanted(dump)) {
                 give_up(dump);
@@ -354,7 +354,7 @@ void dump_finish(struct dump *dump)
         dump_call_disk(dump, name_file, file_named);
 }
 
-/* The saga is let go: kills the process; what is left ends when its pipes and the disk do. */
+/* The saga is dropped: kills the process; the rest ends when its pipes and the disk call do. */
 static void abandon(void *work)
 {
         struct dump *dump = work;
@@ -365,7 +365,7 @@ static void abandon(void *work)
         kill_process(dump, SIGKILL);
 }
 
-/* Something more urgent is wanted of the tenant: the dump ends, as a failure. */
+/* Something more urgent is wanted for the tenant: the dump is aborted, as a failure. */
 static void interrupt(void *work)
 {
         struct dump *dump = work;
@@ -420,7 +420,7 @@ static void file_created(struct dump *dump)
                 dump_finish(dump);
 }
 
-/* Runs once identity is proved: what is dumped is this tenant's database and no other. */
+/* Runs only after identity is proved: so it is this tenant's database that is dumped. */
 static enum step_result start_dump(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);

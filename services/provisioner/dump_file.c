@@ -39,8 +39,8 @@ const char *dump_file_path(const struct dump_file *file)
         return file->path;
 }
 
-/* Of attempts that died. One that is only late writes into a file without a name, and finds that it cannot give it one.
- */
+/* Removes files of dead attempts. One that is merely late then writes to an unlinked file, and finds that it cannot
+ * rename it. */
 static void remove_leftovers(const struct dump_file *file)
 {
         DIR *directory = opendir(file->folder);
@@ -60,7 +60,7 @@ static void remove_leftovers(const struct dump_file *file)
 int dump_file_create(struct dump_file *file, struct err *err)
 {
         if (mkdir(file->folder, 0700) < 0 && errno != EEXIST)
-                return err_set(err, ERR_BUSY, "archive_disk", "cannot make a folder in ARCHIVE_DIRECTORY: %s",
+                return err_set(err, ERR_BUSY, "archive_disk", "cannot create a folder in ARCHIVE_DIRECTORY: %s",
                                strerror(errno));
         remove_leftovers(file);
         return sealed_writer_open(file->writer, file->partial, err);

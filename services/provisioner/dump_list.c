@@ -1,12 +1,12 @@
-/* A complete dump is read back: see dump_private.h. It counts only when every piece of it opens, and when pg_restore
+/* Reads back a complete dump: see dump_private.h. It counts only if every piece of it can be decrypted, and pg_restore
  * finds something in it. */
 #include "services/provisioner/dump_private.h"
 
-#define PIECES_A_CALL 32 /* of 64 KiB, once pg_restore has heard enough: in between an end of the dump is seen */
+#define PIECES_A_CALL 32 /* of 64 KiB, once pg_restore has read enough: an abort is noticed between calls */
 
 static void read_on(struct dump *dump);
 
-/* Each line that is no comment is one object of the dump. */
+/* Each line that is not a comment is one object of the dump. */
 static void on_list_bytes(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
 {
         struct dump *dump = stream->data;
@@ -27,7 +27,8 @@ static void on_written(uv_write_t *write, int status)
 {
         struct dump *dump = write->data;
 
-        /* pg_restore --list needs only the beginning and may hang up; the rest is still opened, to prove it can be. */
+        /* pg_restore --list needs only the beginning and may close its input; the rest is still decrypted, to prove
+         * that it can be. */
         dump->in_open = dump->in_open && status == 0;
         read_on(dump);
 }

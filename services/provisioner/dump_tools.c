@@ -26,7 +26,7 @@ struct dump_tools {
         bool freed;
 };
 
-/* One server that was asked. */
+/* One server being asked. */
 struct question {
         struct dump_tools *tools;
         char *server;
@@ -56,8 +56,8 @@ static void version_arrived(void *context, const struct pg_rows *rows, const str
 
         free(question);
         if (err != NULL || pg_int(rows, 0, "version") <= tools->version)
-                return; /* a server that is away says nothing: pg_dump itself will refuse one that is newer */
-        detail = mem_printf("pg_dump is of version %d, and the server %s of version %d: install its client tools",
+                return; /* a server that is down is not checked: pg_dump itself will refuse a newer one */
+        detail = mem_printf("pg_dump has version %d, but the server %s has version %d: install its client tools",
                             tools->version, server, (int)pg_int(rows, 0, "version"));
         complain(tools, detail);
 }

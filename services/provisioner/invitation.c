@@ -1,6 +1,6 @@
-/* The mail that brings a tenant's first administrator in. It carries our own signed link, never a secret of the
- * provider's; the link is good for 7 days or until the next invitation is sent. Nothing waits for it: the tenant is
- * ready before, and stays so whatever becomes of it. */
+/* The mail that invites a tenant's first administrator. It carries our own signed link, never a secret of the provider;
+ * the link is valid for 7 days or until the next invitation is sent. Nothing waits for it: the tenant is ready before,
+ * and stays so whatever happens to the mail. */
 #include "common/base/clock.h"
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
@@ -11,8 +11,8 @@
 
 #define TELL_AFTER     30          /* attempts: about half an hour */
 #define PATIENT_DELAY  MINUTES(10) /* between attempts from then on */
-#define DOUBTFUL_DELAY MINUTES(20) /* doubles each time: the person may have them all */
-#define FULL_PAUSE     250         /* at least, while others' mails are on their way */
+#define DOUBTFUL_DELAY MINUTES(20) /* doubles each time: the person may have received all of them */
+#define FULL_PAUSE     250         /* at least, while other mails are being sent */
 #define FULL_DELAY     SECONDS(60) /* at most */
 
 static const char SQL_ALERT[] = "select catalog.raise_alert($1, $2::uuid, $3, $4)";
@@ -23,7 +23,7 @@ static enum step_result told(struct saga *saga, const struct pg_rows *rows, cons
         return saga_retry(saga, err ? err : &activity_of(saga)->failed);
 }
 
-/* The tenant works without it, so nobody is stopped; but somebody should look at the mail server. */
+/* The tenant works without it, so nothing is blocked; but somebody should look at the mail server. */
 static enum step_result tell(struct saga *saga)
 {
         auto_free char *cause = mem_printf("invitation:%s", saga_tenant(saga));
@@ -39,7 +39,7 @@ static int64_t times_doubtful(struct saga *saga)
         return json_number(saga_data(saga), "doubtful", 0);
 }
 
-/* Whoever has the mail already is not to have it again and again. */
+/* A person who already has the mail should not get it again and again. */
 static int64_t doubtful_delay(struct saga *saga)
 {
         int64_t times = times_doubtful(saga);
@@ -83,7 +83,7 @@ static void abandon(void *work)
         mail_abandon(work);
 }
 
-/* Somebody waits for the tenant. */
+/* Something more urgent waits for the tenant. */
 static void interrupt(void *work)
 {
         mail_cut(work);
@@ -94,7 +94,7 @@ static char *mail_text(const struct activity *activity, const char *link)
         const char *name = activity_tenant(activity, "admin_name");
 
         return mem_printf("Hello%s%s,\n\n%s is ready for you. Open this link to choose how you sign in:\n\n  %s\n\n"
-                          "The link is yours alone and good for 7 days. If it has run out, ask for a new one.\n",
+                          "The link is only for you and valid for 7 days. If it has expired, ask for a new one.\n",
                           name ? " " : "", name ? name : "", activity_tenant(activity, "company"), link);
 }
 
@@ -122,8 +122,8 @@ static int start_mail(struct saga *saga, struct err *err)
         return 0;
 }
 
-/* Every place of the mailer may be held by a mail server that hangs: then the saga gives its own back, for whoever
- * needs no mail. */
+/* A mail server that hangs may occupy every slot of the mailer: then the saga releases its worker, for work that needs
+ * no mail. */
 static enum step_result send_invitation(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
@@ -141,7 +141,7 @@ static enum step_result send_invitation(struct saga *saga)
         return saga_await(saga, mail_sent);
 }
 
-/* On the stop of a service: what the server may have taken is not sent again for want of a second. */
+/* When the service stops, a mail that the server may already have accepted is not aborted: it would be sent again. */
 static bool cut_short(void *state)
 {
         struct activity *activity = state;

@@ -1,4 +1,4 @@
-/* What the provider has against what the catalog knows: see janitor.h. */
+/* Compares what the provider has with what the catalog knows: see janitor.h. */
 #include "services/provisioner/janitor.h"
 
 #include "common/base/log.h"
@@ -24,7 +24,7 @@ struct janitor {
         const struct driver *driver;
         struct archive_files *archive;
         struct periodic *rounds;
-        struct lease *lease; /* one of all provisioners looks; it also paces them */
+        struct lease *lease; /* only one provisioner at a time checks; it also paces them */
         bool pruning;
 };
 
@@ -36,10 +36,10 @@ static void reported(void *context, const struct pg_rows *rows, const struct err
                 log_warn("the inventory could not be stored", "error", err->message, NULL);
 }
 
-/* What is away comes back by itself; a credential that is refused does not. The next report ends the alert. */
+/* An outage ends by itself; a refused credential does not. The next report ends the alert. */
 static void inventory_refused(struct janitor *janitor, const char *server, const struct err *err)
 {
-        log_warn("the provider does not show what it has", "server", server, "error", err->message, NULL);
+        log_warn("the provider's inventory could not be read", "server", server, "error", err->message, NULL);
         if (err->class == ERR_AUTH && !janitor->provisioner->service->stopping)
                 pg_pool_exec(janitor->provisioner->service->catalog, SECONDS(10), SQL_REFUSED,
                              PARAMS(janitor->driver->name, server, err->message), reported, NULL);
@@ -65,7 +65,7 @@ static void house_kept(void *context, const struct pg_rows *rows, const struct e
         (void)context;
         (void)rows;
         if (err != NULL)
-                log_warn("old rows and stuck tenants could not be looked after; it will be tried again", "error",
+                log_warn("old rows and stuck tenants could not be processed; it will be tried again", "error",
                          err->message, NULL);
 }
 
@@ -79,7 +79,7 @@ static void pruned(void *context, const struct pg_rows *rows, const struct err *
         if (err != NULL)
                 house_kept(NULL, NULL, err);
         else if (pg_int(rows, 0, "pruned") > 0)
-                prune(janitor); /* a piece at a time, until nothing is left that is too old */
+                prune(janitor); /* in batches, until nothing too old is left */
 }
 
 static void prune(struct janitor *janitor)
@@ -100,7 +100,7 @@ static void sampled(void *context, const struct pg_rows *rows, const struct err 
                 log_warn("no backup could be chosen for a check", "error", err->message, NULL);
 }
 
-/* The catalog knows when the last one was, and whose turn it is. */
+/* The catalog knows when the last check was, and whose turn it is. */
 static void sample_backup(struct janitor *janitor)
 {
         int64_t interval = janitor->provisioner->config->archive_check_interval_ms;

@@ -1,4 +1,4 @@
-/* The link a person is sent to after clicking ours: made by the provider at that moment, for it lives shortly. */
+/* The link a person is sent to after clicking ours: made by the provider at that moment, since it expires soon. */
 #include "services/provisioner/activity.h"
 
 static enum step_result make(struct saga *saga)

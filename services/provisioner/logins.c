@@ -6,8 +6,8 @@
 
 #include <string.h>
 
-/* On a server that many tenants share, roles are named after the database; in a project of its own they need not be,
- * and with the project's ref behind them they would be too long for PostgreSQL. */
+/* On a server shared by many tenants, roles are named after the database; in a separate project they need not be, and
+ * with the project's ref appended they would be too long for PostgreSQL. */
 static const char *role_stem(const struct activity *activity)
 {
         return strcmp(activity->driver->name, "supabase") == 0 ? "tenantry" : activity_database(activity, "name");
@@ -40,10 +40,9 @@ char *logins_user(const struct activity *activity, int64_t rotation)
         return mem_printf("%s.%s", role, ref);
 }
 
-/* Who dumps must read what the app made itself, large objects: a dump would fail otherwise, and the tenant would have
- * the means to prevent its own archiving. The first login on a server of ours is older than its owner: see
- * postgres_driver.c.
- */
+/* The dumping login must be able to read what the app itself made, large objects: otherwise a dump would fail, and the
+ * tenant could prevent its own archiving. On our servers the first login is created before its owner: see
+ * postgres_driver.c. */
 static char *let_owner_read(const struct activity *activity, const char *login)
 {
         if (strcmp(activity->driver->name, "supabase") == 0)
@@ -89,15 +88,15 @@ char *logins_rights_sql(const struct activity *activity)
                 "grant usage on schema public to \"%1$s\";"
                 "revoke all on public.schema_migrations from \"%1$s\";"
                 "alter table public.schema_migrations enable row level security;"
-                /* Supabase's Data API: its roles get rights on whatever is made in public. */
+                /* Supabase's Data API: its roles get rights on everything created in public. */
                 "do $x$ declare r name; begin for r in select rolname from pg_roles where rolname in "
                 "('anon', 'authenticated', 'service_role') loop "
                 "execute format('revoke all on public.schema_migrations from %%I', r); end loop; end $x$;"
                 "alter default privileges in schema public "
                 "grant select, insert, update, delete on tables to \"%1$s\";"
                 "alter default privileges in schema public grant usage, select on sequences to \"%1$s\";"
-                /* Made without those: a migration that drops the schema public and makes it anew takes them away.
-                 * Whoever grants or revokes anything on a table has decided for themselves. */
+                /* Tables created without those: a migration that drops and recreates the schema public removes them. If
+                 * a migration grants or revokes anything on a table, its rights are left as they are. */
                 "do $x$ declare r record; begin for r in select oid::regclass as name, relkind from pg_class "
                 "where relnamespace = to_regnamespace('public') and relkind in ('r', 'p', 'v', 'm', 'f', 'S') "
                 "and relacl is null and pg_has_role(relowner, 'usage') and relname <> 'schema_migrations' loop "

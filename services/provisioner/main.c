@@ -1,5 +1,5 @@
-/* The provisioner: turns signups into ready tenants and keeps each tenant as it is wanted. This file names its parts.
- */
+/* The provisioner: turns signups into ready tenants and keeps each tenant in its desired state. This file names its
+ * parts. */
 #include "common/base/blocking.h"
 #include "common/base/memory.h"
 #include "common/contracts/tenant.h"
@@ -15,8 +15,8 @@
 
 #include <string.h>
 
-#define DISK_CALLS   6 /* at once, of all backups and archives: a disk that hangs leaves threads to the others */
-#define MAILS_ON_WAY 4 /* at once: of the same threads */
+#define DISK_CALLS   6 /* concurrent, of all backups and archives: a disk that hangs leaves threads for others */
+#define MAILS_ON_WAY 4 /* concurrent, on the same threads */
 
 static const struct saga_kind *const KINDS[] = {
         &PROVISION, &DEPROVISION, &ARCHIVE, &ACCESS, &ROTATE, &RETIRE, &BACKUP, &INVITE, &LINK, &RESTORE, &VERIFY, NULL,
@@ -62,7 +62,7 @@ static int start(struct service *service, const void *config, struct err *err)
                 rc = migration_set_load(c->migrations, &provisioner->migrations, err);
         if (rc < 0)
                 return rc;
-        /* A quarter of the sagas in hand: beside the half that may be backups, some are left whatever hangs. */
+        /* A quarter of the sagas in hand: with half for backups, some are left whatever hangs. */
         provisioner->mailer =
                 mail_config_mailer(&c->mail, &service->loop, (size_t)MAX(1, MIN(MAILS_ON_WAY, c->workers / 4)));
         provisioner->disk = blocking_new(&service->loop, DISK_CALLS);

@@ -1,4 +1,4 @@
-/* Who may use a database on a server of ours, and how: rights, the first administrator, suspension, rotation. See
+/* Access to a database on one of our servers: rights, the first administrator, suspension, rotation. See
  * postgres_access.h. */
 #include "services/provisioner/postgres_access.h"
 
@@ -13,7 +13,7 @@
 
 #define ADMIN_STATEMENT SECONDS(20)
 
-/* Of the logins that count: do all of them get in, does any? */
+/* Of the relevant logins: can all of them log in, can any? */
 static const char SQL_READ_BACK[] =
         "select bool_and(rolcanlogin and has_database_privilege(rolname, $1::name, 'connect')) as open, "
         "bool_or(rolcanlogin or has_database_privilege(rolname, $1::name, 'connect')) as ajar "
@@ -64,7 +64,7 @@ static enum step_result rights_set(struct saga *saga, const struct pg_rows *rows
         return err ? activity_retry(saga, err) : STEP_DONE;
 }
 
-/* The app may use what migrations make, and may not make or change anything itself. */
+/* The app may use what migrations create, but not create or change anything itself. */
 enum step_result postgres_prepare(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
@@ -73,15 +73,16 @@ enum step_result postgres_prepare(struct saga *saga)
         return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, rights_set);
 }
 
-/* The tenant's own row in pg_authid is the tenant's to lock: by a change of its password, in a transaction left open.
- * The next attempt ends whoever stands in the way. */
+/* A tenant can lock its own row in pg_authid, by changing its password in a transaction left open. The next attempt
+ * terminates the session that blocks us. */
 static enum step_result not_changed(struct saga *saga, const struct err *err)
 {
         struct err locked;
 
         if (strcmp(err->code, "55P03") != 0)
                 return activity_retry(saga, err);
-        err_set(&locked, ERR_BUSY, "login_locked", "a session holds a change of the tenant's login: it will be ended");
+        err_set(&locked, ERR_BUSY, "login_locked",
+                "a session has an uncommitted change to the tenant's login: it will be terminated");
         return activity_retry(saga, &locked);
 }
 
@@ -105,7 +106,7 @@ static enum step_result access_read_back(struct saga *saga, const struct pg_rows
         if (err != NULL)
                 return activity_retry(saga, err);
         if (pg_rows_count(rows) != 1 || (opening ? !pg_bool(rows, 0, "open") : pg_bool(rows, 0, "ajar"))) {
-                err_set(&wrong, ERR_BUSY, "access_not_applied", "the app login is not as it was set a moment ago");
+                err_set(&wrong, ERR_BUSY, "access_not_applied", "the app login is not as it was set just now");
                 return saga_retry(saga, &wrong);
         }
         return postgres_door_try(saga, activity_number(activity, "rotation_applied"), opening, access_proved);
@@ -130,7 +131,7 @@ static enum step_result access_set(struct saga *saga, const struct pg_rows *rows
         return is_opening(saga) ? read_back(saga) : postgres_door_clear(saga, NULL, read_back);
 }
 
-/* The stored password is set too: what the product is told must work, whatever the tenant made of its login. */
+/* Also sets the stored password: what the product is given must work, whatever the tenant did to its login. */
 static int opening_sql(struct activity *activity, char **ret, struct err *err)
 {
         auto_free char *login = NULL;
@@ -162,7 +163,7 @@ static enum step_result connect_to_set(struct saga *saga)
         return activity_connect(saga, true, false, set_access);
 }
 
-/* Shut first at the database, then at the logins; and told only once a login was tried after all of it. */
+/* Closed first at the database, then at the logins; and reported only after a login attempt following all of it. */
 enum step_result postgres_apply_access(struct saga *saga)
 {
         struct err err;
@@ -182,7 +183,7 @@ static enum step_result admin_created(struct saga *saga, const struct pg_rows *r
         return STEP_DONE;
 }
 
-/* There is no Auth server beside the database: the product finds its first administrator in tenantry.admin. */
+/* There is no separate Auth server: the product finds its first administrator in tenantry.admin. */
 static enum step_result write_admin(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
@@ -252,7 +253,7 @@ static enum step_result connect_for_next_login(struct saga *saga)
         return activity_connect(saga, true, false, write_next_login);
 }
 
-/* What was that login two rotations ago has ended; nobody holds anything of it any more. */
+/* The login of two rotations ago has been closed; nobody uses it any more. */
 enum step_result postgres_set_next_login(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
@@ -296,7 +297,7 @@ static enum step_result connect_for_old_login(struct saga *saga)
         return activity_connect(saga, true, false, close_old_login);
 }
 
-/* Runs when rotation_applied is the new one already: the old login is the one before it. */
+/* Runs when rotation_applied is already the new one: the old login is the one before it. */
 enum step_result postgres_end_old_login(struct saga *saga)
 {
         auto_free char *old = old_login(activity_of(saga));
@@ -310,9 +311,9 @@ static enum step_result dump_prepared(struct saga *saga, const struct pg_rows *r
         return err ? activity_retry(saga, err) : activity_of(saga)->door.next(saga);
 }
 
-/* A superuser reads everything. Any other admin makes itself a member of whoever owns something there, as far as the
- * server lets it, and gives large objects back to owners who took their own right: nobody could read those any more.
- * What is still missing pg_dump says itself. */
+/* A superuser can read everything. Any other admin makes itself a member of every role that owns something there, as
+ * far as the server allows, and restores the rights of owners that revoked their own right on a large object, which
+ * nobody could read any more. pg_dump itself reports what is still missing. */
 enum step_result postgres_prepare_dump(struct saga *saga, enum step_result (*next)(struct saga *saga))
 {
         static const char sql[] =
@@ -334,7 +335,7 @@ enum step_result postgres_prepare_dump(struct saga *saga, enum step_result (*nex
         return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, dump_prepared);
 }
 
-/* The product's own page takes the signed link itself: there is nothing to make. */
+/* The product's own page accepts the signed link itself: there is nothing to create. */
 enum step_result postgres_make_link(struct saga *saga)
 {
         return activity_learn(

@@ -1,6 +1,7 @@
 /* Tenants on PostgreSQL servers you own: a database, an owner login and an app login each. Roles and database carry a
- * comment "tenantry TENANT GENERATION"; nothing without it is ever adopted or dropped. Behind it the database names its
- * reservation: one that is not ours tells of a life before the catalog was restored, and of a customer's data. */
+ * comment "tenantry TENANT GENERATION"; nothing without it is ever adopted or dropped. On the database, the comment is
+ * followed by its reservation: a different one shows that the database is from before the catalog was restored, and has
+ * a customer's data. */
 #include "common/base/failpoint.h"
 #include "common/base/log.h"
 #include "common/base/memory.h"
@@ -15,21 +16,21 @@
 
 #include <string.h>
 
-#define AWAY_AFTER SECONDS(30) /* a server without a connection for so long, not one that only restarts */
+#define AWAY_AFTER SECONDS(30) /* no connection for this long: not just a restart */
 #define LOOK_LIMIT MINUTES(10)
 #define MOVES_MOST 5
 
-/* The newest database that bears the tenant's mark. */
+/* The newest database with the tenant's mark. */
 static const char SQL_NEWEST[] = "select substring(mark from '^tenantry [0-9a-f-]{36} ([0-9]+)')::int as generation "
                                  "from (select shobj_description(oid, 'pg_database') as mark from pg_database) d "
                                  "where starts_with(mark, 'tenantry ' || $1 || ' ') order by 1 desc limit 1";
 
-/* The marker of a database, or of its owner where the database has none yet: roles are marked when they are made. */
+/* The marker of a database, or of its owner if the database has none yet: roles are marked when they are created. */
 static const char SQL_FIND[] = "select coalesce(shobj_description(d.oid, 'pg_database'), shobj_description(d.datdba, "
                                "'pg_authid'), '') as mark "
                                "from pg_database d where d.datname = $1";
 
-/* Whether the comment found is this tenant's and generation's, by whichever reservation. */
+/* Whether the comment is this tenant's and generation's, with any reservation. */
 static bool is_ours(const char *found, const char *mark)
 {
         size_t length = strlen(mark);
@@ -68,15 +69,14 @@ static enum step_result grant_rights(struct saga *saga)
         return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, granted);
 }
 
-/* The server's locale has another encoding: ours to mend, and everybody's whose place is there. */
+/* The server's locale has another encoding: the operator must fix it, and every tenant placed there waits. */
 static enum step_result locale_refused(struct saga *saga, const struct err *err)
 {
         struct err named;
 
         err_set(&named, ERR_OURS, "server_locale",
-                "a tenant's database has the encoding UTF8, which the locale of server %.60s forbids (make the server "
-                "anew "
-                "with C.UTF-8, say, or take it out of TENANT_SERVERS): %.150s",
+                "a tenant's database has the encoding UTF8, which the locale of server %.60s forbids (recreate the "
+                "server with C.UTF-8, say, or take it out of TENANT_SERVERS): %.150s",
                 activity_database(activity_of(saga), "server"), err->message);
         return saga_hold(saga, "server-locale", &named);
 }
@@ -86,7 +86,7 @@ static enum step_result database_created(struct saga *saga, const struct pg_rows
         (void)rows;
         if (err != NULL && strcmp(err->code, "22023") == 0)
                 return locale_refused(saga, err);
-        /* An earlier attempt of ours, finished or in the very act: database_looked_up proved the name. */
+        /* From an earlier attempt of ours, finished or still running: database_looked_up checked the name. */
         if (err != NULL && strcmp(err->code, "42P04") != 0 && strcmp(err->code, "23505") != 0)
                 return activity_retry(saga, err);
         FAILPOINT(driver_after_create, NULL);
@@ -101,7 +101,7 @@ static enum step_result roles_made(struct saga *saga, const struct pg_rows *rows
         (void)rows;
         if (err != NULL)
                 return activity_retry(saga, err);
-        if (activity->reply_status == 1) /* the database is there: only the rest is missing, perhaps */
+        if (activity->reply_status == 1) /* the database exists: perhaps only the rest is missing */
                 return grant_rights(saga);
         if (FAILPOINT(driver_before_create, &failed) < 0)
                 return saga_retry(saga, &failed);
@@ -171,15 +171,16 @@ static enum step_result make_new(struct saga *saga)
         return make_roles(saga);
 }
 
-/* The tenant has lived before, elsewhere or in a later generation than a restored catalog knows of: there it goes on.
- */
+/* The tenant already has a database, elsewhere or in a later generation than a restored catalog knows: it continues
+ * there. */
 static enum step_result move_to(struct saga *saga, const char *server, int64_t generation)
 {
         int64_t moves = json_number(saga_data(saga), "moves", 0);
         struct err lost;
 
         if (moves == MOVES_MOST) {
-                err_set(&lost, ERR_PERMANENT, "moved_too_often", "the tenant's database is found now here, now there");
+                err_set(&lost, ERR_PERMANENT, "moved_too_often",
+                        "the tenant's database is found on alternating servers");
                 return saga_fail(saga, &lost);
         }
         json_object_set_new(saga_data(saga), "moves", json_integer(moves + 1));
@@ -197,7 +198,7 @@ static bool is_away(const struct pg_pool *pool)
         return pg_pool_down_ms(pool) > AWAY_AFTER;
 }
 
-/* A server that is away must not hold up every signup, nor one that never answers; one that is only busy is asked
+/* A server that is down must not hold up every signup, nor one that never answers; one that is only busy is asked
  * again. */
 static bool may_be_skipped(const struct saga *saga, const struct pg_pool *pool)
 {
@@ -211,11 +212,11 @@ static enum step_result not_told(struct saga *saga, const char *server, const st
 
         if (err_is_transient(err) && !may_be_skipped(saga, servers_admin(servers, server))) {
                 err_set(&named, err->class, err->code,
-                        "looking for a former life of the tenant on server %.60s: %.300s", server, err->message);
+                        "looking for an earlier database of the tenant on server %.60s: %.300s", server, err->message);
                 return saga_retry(saga, &named);
         }
-        log_warn("a server could not be asked for a former life of the tenant", "tenant", saga_tenant(saga), "server",
-                 server, "error", err->message, NULL);
+        log_warn("a server could not be searched for an earlier database of the tenant", "tenant", saga_tenant(saga),
+                 "server", server, "error", err->message, NULL);
         return look_at_next_server(saga);
 }
 
@@ -267,13 +268,13 @@ static enum step_result database_looked_up(struct saga *saga, const struct pg_ro
         }
         found = pg_text(rows, 0, "mark");
         if (!is_ours(found, mark)) {
-                saga_release(saga); /* nothing of the tenant's is there: a retry takes the next generation's name */
+                saga_release(saga); /* nothing of the tenant exists: a retry takes the next generation's name */
                 err_set(&taken, ERR_PERMANENT, "name_taken", "the database name is used by something that is not ours");
                 return saga_fail(saga, &taken);
         }
         reservation = activity_database(activity, "reservation");
         if (strcmp(found, mark) == 0 || strstr(found, reservation) != NULL) {
-                saga_release(saga); /* an earlier attempt's, as far as one can see from outside */
+                saga_release(saga); /* an earlier attempt's, as far as can be seen from outside */
                 return make_roles(saga);
         }
         saga_keep(saga);
@@ -313,10 +314,10 @@ static enum step_result look_again(struct saga *saga)
         return find_database(saga, found_again);
 }
 
-/* A server that fell back in time lacks what the catalog knows of, or has it with an older password; so may one that
- * was repaired by hand. A provisioning whose database nobody has used goes through all its steps again, and each makes
- * what it does not find. Anything else gets its logins back. Without our schema the database is from before it was
- * handed over: whatever was in it since is lost. */
+/* A server that fell back in time lacks what the catalog knows, or has it with an older password; so may one that was
+ * repaired manually. A provisioning whose database nobody has used goes through all its steps again, and each creates
+ * what it does not find. Anything else gets its logins back. Without our schema, the database is from before it was
+ * handed over: everything written since is lost. */
 static enum step_result mend(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
@@ -353,7 +354,7 @@ static enum step_result drop_cleared(struct saga *saga)
                               database_dropped);
 }
 
-/* By name and marker: a database of that name without our marker is somebody else's. Where ours was never finished that
+/* By name and marker: a database of that name without our marker is somebody else's. If ours was never finished, that
  * only means that there is nothing of ours to drop. */
 static enum step_result marker_arrived(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
@@ -373,7 +374,7 @@ static enum step_result marker_arrived(struct saga *saga, const struct pg_rows *
                 return saga_fail(saga, postgres_foreign_mark(&foreign));
         if (FAILPOINT(driver_before_delete, &foreign) < 0)
                 return saga_retry(saga, &foreign);
-        /* Whoever comes in, or has set something of its own for this database, has a lock on it. */
+        /* A session that is starting, or changing settings of this database, holds a lock on it. */
         return postgres_door_clear(saga, NULL, drop_cleared);
 }
 
@@ -385,7 +386,7 @@ static enum step_result look_at_marker(struct saga *saga)
                              marker_arrived);
 }
 
-/* With what was restored beside it: the logins own that too. */
+/* Including the copies restored beside it: the logins own those too. */
 static enum step_result drop(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);

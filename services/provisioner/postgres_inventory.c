@@ -1,4 +1,4 @@
-/* What our servers have of tenants' databases: see postgres_inventory.h. */
+/* Lists the tenants' databases on our servers: see postgres_inventory.h. */
 #include "services/provisioner/postgres_inventory.h"
 
 #include "common/base/log.h"
@@ -16,13 +16,14 @@ struct look {
         void *context;
 };
 
-/* Not reported: what a tenant's login granted another's is nobody's wish. */
+/* Not reported: nobody wants what one tenant's login granted to another's. */
 static void memberships_taken(void *context, const struct pg_rows *rows, const struct err *err)
 {
         (void)context;
         (void)rows;
         if (err != NULL)
-                log_warn("what tenants granted of their roles could not be taken away", "error", err->message, NULL);
+                log_warn("memberships that tenants granted in their roles could not be revoked", "error", err->message,
+                         NULL);
 }
 
 static void databases_listed(void *context, const struct pg_rows *rows, const struct err *err)
@@ -35,7 +36,8 @@ static void databases_listed(void *context, const struct pg_rows *rows, const st
                                           pg_text(rows, row, "status"), "tenant_id", pg_text(rows, row, "tenant_id"),
                                           "open", pg_bool(rows, row, "open"));
 
-                if (pg_text(rows, row, "generation") != NULL) /* else it is no tenant's database, or a copy of one */
+                if (pg_text(rows, row, "generation") !=
+                    NULL) /* otherwise it is not a tenant's database, or it is a copy of one */
                         json_object_set_new(found, "generation",
                                             json_integer((json_int_t)pg_int(rows, row, "generation")));
                 json_array_append_new(list, found);

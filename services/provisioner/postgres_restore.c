@@ -1,5 +1,5 @@
-/* Copies of tenants' databases on servers of ours: see postgres_restore.h. Each attempt loads into a database of its
- * own, so that a late one touches nothing that counts. */
+/* Copies of tenants' databases on our servers: see postgres_restore.h. Each attempt loads into a separate database, so
+ * that a late one touches nothing that counts. */
 #include "services/provisioner/postgres_restore.h"
 
 #include "common/base/failpoint.h"
@@ -13,7 +13,7 @@
 
 #define BESIDE_MOST 3
 
-/* By name and by marker: its own, or its owner's where it died before it had one. */
+/* By name and marker: its own, or its owner's if the attempt died before setting one. */
 static const char SQL_COPY[] =
         "select d.datname as name from pg_database d where d.datname ~ $1 "
         "and coalesce(shobj_description(d.oid, 'pg_database'), shobj_description(d.datdba, 'pg_authid'), '') ~ $2 "
@@ -34,7 +34,7 @@ static const json_t *restore_of(const struct activity *activity)
         return json_object_get(activity->facts, "restore");
 }
 
-/* What the copy is called when it counts. */
+/* The final name of the copy. */
 static const char *copy_name(const struct activity *activity)
 {
         return json_text(restore_of(activity), "name");
@@ -83,7 +83,7 @@ static enum step_result drop_next(struct saga *saga)
                              PARAMS(json_text(saga_data(saga), "dropping"), ours), copy_found);
 }
 
-/* A pattern of names, which is stored with the saga for no reason but that it lives as long. */
+/* A name pattern, stored with the saga only so that it lives long enough. */
 static enum step_result drop_like(struct saga *saga, const char *pattern, enum step_result (*next)(struct saga *saga))
 {
         if (postgres_admin(activity_of(saga)) == NULL)
@@ -132,7 +132,7 @@ static enum step_result copy_created(struct saga *saga, const struct pg_rows *ro
         auto_free char *mark = copy_mark(activity), *sql = NULL;
 
         (void)rows;
-        if (err != NULL && strcmp(err->code, "42P04") != 0) /* else it is this attempt's own, from a moment ago */
+        if (err != NULL && strcmp(err->code, "42P04") != 0) /* otherwise it is this attempt's own, from a moment ago */
                 return saga_retry(saga, err);
         sql = mem_printf("do $tenantry$ begin revoke all on database \"%1$s\" from public; "
                          "comment on database \"%1$s\" is '%2$s'; alter database \"%1$s\" connection limit %3$d; "
@@ -184,8 +184,8 @@ static enum step_result names_made(struct saga *saga, const struct pg_rows *rows
         return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, app_login_made);
 }
 
-/* All that the backup names: what the app made itself may belong to the login of any rotation. The owner's login is
- * made last, and says that the others are. */
+/* All roles that the backup names: objects made by the app may belong to the login of any rotation. The owner's login
+ * is created last, and shows that the others exist. */
 static enum step_result logins_looked_up(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
@@ -224,7 +224,7 @@ static enum step_result beside_counted(struct saga *saga, const struct pg_rows *
         if (pg_int(rows, 0, "count") < BESIDE_MOST)
                 return look_up_logins(saga);
         err_set(&full, ERR_PERMANENT, "too_many_copies",
-                "%d databases stand beside the tenant's, drop one first: %.300s", BESIDE_MOST,
+                "there are %d copies beside the tenant's database, drop one first: %.300s", BESIDE_MOST,
                 pg_text(rows, 0, "names"));
         return saga_fail(saga, &full);
 }
@@ -251,8 +251,8 @@ static enum step_result make_copy(struct saga *saga, enum step_result (*next)(st
         return drop_like(saga, pattern, earlier_dropped);
 }
 
-/* Again after it was named: there is nothing left to be named. Beside the tenant's database the app's login may use it.
- */
+/* If repeated after the rename, there is nothing left to rename. The app's login may use a copy beside the tenant's
+ * database. */
 static enum step_result name_copy(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
@@ -275,7 +275,7 @@ static enum step_result name_copy(struct saga *saga)
         return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, saga_rows_done);
 }
 
-/* At the database, and without a word to the catalog, which would have it opened again: whatever happens, the way back
+/* Closed only at the database, without telling the catalog, which would have it reopened: whatever happens, the undo
  * opens it as wanted. */
 static enum step_result close_database(struct saga *saga)
 {
@@ -305,7 +305,7 @@ static enum step_result swapped(struct saga *saga, const struct pg_rows *rows, c
         return STEP_DONE;
 }
 
-/* Where the copy is not there any more it stands in its place already. Its door stays shut: access is applied later. */
+/* If the copy no longer exists, it has already been swapped in. It stays closed: access is applied later. */
 static enum step_result swap_now(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
@@ -340,8 +340,7 @@ static enum step_result swap(struct saga *saga)
         return end_sessions(saga, swap_now);
 }
 
-/* What was there before stands in its place again, and the copy waits to be dropped. Of an archived tenant there was
- * nothing. */
+/* The previous database is back in place, and the copy waits to be dropped. An archived tenant had none. */
 static enum step_result swap_back_now(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);

@@ -1,5 +1,5 @@
-/* Dropping a tenant's roles: see postgres_roles.h. A role cannot be dropped while anything in any database mentions it,
- * and every tenant may grant rights on a large object of its own to whom it likes: names are no secret on a server. */
+/* Dropping a tenant's roles: see postgres_roles.h. A role cannot be dropped while anything in any database references
+ * it, and every tenant may grant rights on its own large objects to anyone: role names are not secret on a server. */
 #include "services/provisioner/postgres_roles.h"
 
 #include "common/base/failpoint.h"
@@ -12,8 +12,8 @@
 #define STATEMENT       SECONDS(20)
 #define DATABASES_MOST  1000 /* in one attempt */
 
-/* A grant that is not committed yet shows in no table, and holds a lock on the role: nobody else's tenant has business
- * with it. */
+/* An uncommitted grant is not visible in any table, but holds a lock on the role: other tenants have no business with
+ * it. */
 static const char SQL_END_GRANTING[] =
         "select count(pg_terminate_backend(a.pid)) from pg_stat_activity a "
         "where shobj_description(a.usesysid, 'pg_authid') like 'tenantry %' and a.pid in (select pid from pg_locks "
@@ -30,7 +30,7 @@ static char *names_of(const struct activity *activity)
         return mem_printf("{%1$s_app_a,%1$s_app_b,%1$s_app,%1$s_owner}", activity_database(activity, "name"));
 }
 
-/* For each of the roles that bears our mark, or none: then more. */
+/* For each of the roles with our mark, or with none: more. */
 static char *each_role_sql(const struct activity *activity, const char *more)
 {
         auto_free char *names = names_of(activity), *mark = postgres_mark(activity);
@@ -52,7 +52,7 @@ static enum step_result roles_dropped(struct saga *saga, const struct pg_rows *r
         (void)rows;
         if (err != NULL && strcmp(err->code, "2BP01") == 0) {
                 err_set(&used, ERR_BUSY, "role_in_use",
-                        "something in another database still mentions the tenant's roles");
+                        "something in another database still references the tenant's roles");
                 return saga_retry(saga, &used);
         }
         if (err != NULL)
@@ -81,7 +81,7 @@ static enum step_result rights_taken(struct saga *saga, const struct pg_rows *ro
 
 static enum step_result take_rights(struct saga *saga, const struct err *err)
 {
-        /* What the grantor still changes: the next attempt ends it. */
+        /* The grantor is still changing it: the next attempt terminates that session. */
         static const char end_changing[] =
                 "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() "
                 "and shobj_description(usesysid, 'pg_authid') like 'tenantry %' "
@@ -117,7 +117,7 @@ static enum step_result database_named(struct saga *saga, const struct pg_rows *
         if (pg_rows_count(rows) == 0)
                 return saga_query_on(saga, postgres_admin(activity), drop, NO_PARAMS, roles_dropped);
         if (++activity->door.looks > DATABASES_MOST) {
-                err_set(&many, ERR_BUSY, "role_in_use", "the tenant's roles are mentioned in very many databases");
+                err_set(&many, ERR_BUSY, "role_in_use", "the tenant's roles are referenced in very many databases");
                 return saga_retry(saga, &many);
         }
         target.dbname = pg_text(rows, 0, "datname");

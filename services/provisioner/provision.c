@@ -1,5 +1,5 @@
-/* Provisioning: from a name nobody has to a tenant whose first administrator can be invited. Each step may run twice;
- * each finds out what is already done. */
+/* Provisioning: from an unused name to a tenant whose first administrator can be invited. Each step may run twice; each
+ * finds out what is already done. */
 #include "services/provisioner/provision.h"
 #include "common/base/crypto.h"
 #include "common/base/failpoint.h"
@@ -44,7 +44,7 @@ static const struct saga_step STEPS[] = {
         /* the point of no return */
         { "create_admin",   create_admin,    NULL,            MINUTES(30),          80 },
         { "open_access",    open_access,     NULL,            MINUTES(30),          88 },
-        { "invite",         activity_done,   NULL,            MINUTES(60),          95 }, /* an activity of its own now */
+        { "invite",         activity_done,   NULL,            MINUTES(60),          95 }, /* a separate activity now */
 };
 /* clang-format on */
 
@@ -53,7 +53,7 @@ static const struct saga_step STEPS[] = {
 const struct saga_kind PROVISION = { "provision",   STEPS,          ARRAY_SIZE(STEPS),  NO_RETURN,
                                      activity_open, activity_close, activity_interrupt, NULL };
 
-/* Database and logins are named after tenant and generation: whoever finds one knows whose it is. */
+/* Database and logins are named after tenant and generation, so that anyone who finds one knows whose it is. */
 static char *database_name(const struct activity *activity)
 {
         char hex[33];
@@ -97,8 +97,8 @@ static enum step_result reserved(struct saga *saga, const struct pg_rows *rows, 
         return STEP_DONE;
 }
 
-/* Names and secrets are fixed and stored before anything is done with them: a later attempt finds what this one made.
- * After a restore the tenant may have its database already: until the driver has looked, nothing is undone. */
+/* Names and secrets are chosen and stored before they are used, so that a later attempt finds what this one made. After
+ * a restore of the catalog the tenant may already have its database: until the driver has looked, nothing is undone. */
 static enum step_result reserve_names(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
@@ -139,7 +139,7 @@ static enum step_result use_told(struct saga *saga, const struct pg_rows *rows, 
         if (!pg_bool(rows, 0, "used"))
                 return drop_unused(saga);
         err_set(&used, ERR_PERMANENT, "in_use",
-                "a customer has used this database: it is not removed because its provisioning fails");
+                "a customer has used this database: it is not removed just because its provisioning failed");
         return saga_fail(saga, &used);
 }
 
@@ -153,14 +153,14 @@ static enum step_result ask_for_use(struct saga *saga)
         return provision_ask_for_use(saga, use_told);
 }
 
-/* Undo: what was created is removed, so that a new attempt in the next generation starts clean. Not what was handed
- * over once: a restored catalog may stand in the middle of a provisioning that had long ended well. */
+/* Undo: removes what was created, so that a new attempt in the next generation starts clean. But not what was once
+ * handed over: a restored catalog may be in the middle of a provisioning that succeeded long ago. */
 static enum step_result delete_database(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
 
         if (json_flag(saga_data(saga), "cancelled") || activity_database(activity, "host") == NULL)
-                return activity->driver->drop(saga); /* somebody wants it gone, or it was never reached */
+                return activity->driver->drop(saga); /* it was cancelled, or never reached */
         activity->if_gone = drop_unused;
         return activity_connect(saga, true, true, ask_for_use);
 }
@@ -231,14 +231,14 @@ static enum step_result rights_set(struct saga *saga, const struct pg_rows *rows
         return activity_learn(saga, json_pack("{s:s?, s:s}", "schema_version", version, "database_status", "live"));
 }
 
-/* The session is as the file that failed has left it. What the file does not find is its own matter. */
+/* The session is as the failed file left it. If the file misses something, that is its own problem. */
 static enum step_result migration_failed(struct saga *saga, const struct err *err)
 {
         activity_disconnect(activity_of(saga));
         return saga_retry(saga, err);
 }
 
-/* A file may have taken the app login's rights away, with the schema they were given on. */
+/* A file may have removed the app login's rights, together with the schema they were granted on. */
 static enum step_result migrations_applied(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
@@ -287,7 +287,7 @@ static enum step_result hand_over(struct saga *saga)
         return saga_script(saga, activity_of(saga)->conn, PLANT_TIMEOUT, SQL_HAND_OVER, handed_over);
 }
 
-/* From here on the database is the customer's, and says so itself: the catalog may forget it, by a restore. */
+/* From here on the database belongs to the customer, and records that itself: a restored catalog may not know it. */
 static enum step_result create_admin(struct saga *saga)
 {
         return activity_connect(saga, false, false, hand_over);
@@ -301,7 +301,7 @@ static enum step_result use_proved(struct saga *saga, const struct pg_rows *rows
                 return activity_retry(saga, err);
         if (pg_bool(rows, 0, "used"))
                 return activity_of(saga)->driver->apply_access(saga);
-        err_set(&lost, ERR_GONE, "not_handed_over", "the database is as it was before it was handed over");
+        err_set(&lost, ERR_GONE, "not_handed_over", "the database is in the state before it was handed over");
         return activity_retry(saga, &lost);
 }
 

@@ -18,7 +18,7 @@ struct provisioner {
         struct migration_set *migrations;
         struct mailer *mailer;
         struct blocking *disk;       /* calls to ARCHIVE_DIRECTORY, which may hang */
-        struct tenant_access access; /* to tenants' databases: the rings above, and servers */
+        struct tenant_access access; /* for tenants' databases: the rings above, and servers */
         struct server_life *server_life;
         struct worker *worker;
         struct waker *waker;

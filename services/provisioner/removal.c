@@ -1,4 +1,4 @@
-/* The ways out: backup, archive (dumped, listed and checksummed before anything is dropped) and deprovisioning. */
+/* Backup, archive (dumped, listed and checksummed before anything is dropped) and deprovisioning. */
 #include "common/base/memory.h"
 #include "services/provisioner/activity.h"
 #include "services/provisioner/dump.h"
@@ -48,7 +48,7 @@ const struct saga_kind DEPROVISION = { "deprovision",
                                        activity_interrupt,
                                        NULL };
 
-/* Nobody writes any more while the last copy is made. */
+/* Nobody may write while the last copy is made. */
 static enum step_result close_access(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
@@ -59,8 +59,8 @@ static enum step_result close_access(struct saga *saga)
         return activity->driver->apply_access(saga);
 }
 
-/* What is deleted next need not be there: whoever deleted it by hand must still be able to deprovision the tenant. Into
- * a paused one nobody logs in. */
+/* What is about to be deleted need not exist: if somebody deleted it manually, the tenant must still be
+ * deprovisionable. Nobody can log in to a paused one. */
 static enum step_result close_if_there(struct saga *saga)
 {
         activity_of(saga)->if_gone = activity_done;
@@ -70,7 +70,7 @@ static enum step_result close_if_there(struct saga *saga)
 
 static enum step_result dump_database(struct saga *saga)
 {
-        /* What was asked for while the dump runs wants a dump of its own. */
+        /* A request that arrives while the dump is running needs another dump. */
         json_object_set_new(saga_data(saga), "backup",
                             json_integer((json_int_t)activity_number(activity_of(saga), "backup_wanted")));
         return dump_take(saga, "backup");

@@ -1,6 +1,6 @@
-/* Restore: a backup becomes a database again, beside the tenant's or in its place, or only to prove that it can. It is
- * loaded and proved while the tenant works on; only then is anything closed, and what was there is kept until its
- * successor is open. An archived tenant comes back to life like that. */
+/* Restore: a backup becomes a database again, beside the tenant's or in its place, or only as a proof. It is loaded and
+ * proved while the tenant keeps working; only then is anything closed, and the old database is kept until the new one
+ * is open. This also brings back an archived tenant. */
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
 #include "services/provisioner/activity.h"
@@ -37,7 +37,7 @@ static const struct saga_step STEPS[] = {
         { "prove",    prove_copy,     NULL,           MINUTES(60),          70 },
         { "close",    close_live,     open_live,      MINUTES(60),          80 },
         { "swap",     swap,           swap_back,      MINUTES(60),          85 },
-        /* the point of no return: the copy is what the tenant has */
+        /* the point of no return: the copy is the tenant's database now */
         { "settle",   settle,         NULL,           MINUTES(60),          90 },
         { "open",     open_access,    NULL,           MINUTES(60),          92 },
         { "clear",    clear_away,     NULL,           MINUTES(24 * 60),     95 },
@@ -93,13 +93,13 @@ static enum step_result reserve_place(struct saga *saga)
         struct err cannot;
 
         if (activity->driver->restore == NULL) {
-                err_set(&cannot, ERR_PERMANENT, "driver_cannot", "backups of this driver are restored by hand");
+                err_set(&cannot, ERR_PERMANENT, "driver_cannot", "backups of this driver must be restored manually");
                 return saga_fail(saga, &cannot);
         }
         if (activity_is_live(activity))
                 return STEP_DONE;
         if (is_mode(activity, "beside")) {
-                err_set(&cannot, ERR_PERMANENT, "tenant_archived", "there is nothing to restore beside");
+                err_set(&cannot, ERR_PERMANENT, "tenant_archived", "there is no database to restore beside");
                 return saga_fail(saga, &cannot);
         }
         return saga_query(saga, SQL_RESERVE,
@@ -126,7 +126,7 @@ static enum step_result loaded(struct saga *saga, const struct err *err)
         return STEP_DONE;
 }
 
-/* As the tenant's database will be reached, but in the copy. */
+/* Like the connection to the tenant's database, but to the copy. */
 static void point_at(struct activity *activity, const char *dbname)
 {
         activity_disconnect(activity);
@@ -143,13 +143,13 @@ static enum step_result load(struct saga *saga)
         return restore_load(saga, json_text(saga_data(saga), "copy"), loaded);
 }
 
-/* Whoever does this again begins with an empty copy. */
+/* A repeated attempt begins with an empty copy. */
 static enum step_result load_copy(struct saga *saga)
 {
         return activity_of(saga)->driver->restore->make_copy(saga, load);
 }
 
-/* What an archived tenant has on a server is this restore's. */
+/* Anything an archived tenant has on a server is from this restore. */
 static enum step_result drop_copy(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
@@ -173,7 +173,7 @@ static enum step_result proved(struct saga *saga, const struct pg_rows *rows, co
         return activity->driver->restore->name_copy(saga);
 }
 
-/* The fence too comes from the backup: a late worker of an activity since then must not be let in by it. */
+/* The fence also comes from the backup: it must not admit a late worker of an activity since then. */
 static enum step_result look_inside(struct saga *saga)
 {
         auto_free char *sql =
@@ -196,12 +196,12 @@ static enum step_result prove_named(struct saga *saga)
         return activity_connect(saga, false, false, look_inside);
 }
 
-/* By its marker it is this tenant's, of this generation, and the owner's password opens it. */
+/* Its marker is this tenant's and generation's, and the owner's password opens it. */
 static enum step_result prove_copy(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
 
-        activity->if_gone = prove_named; /* a worker that died had named it already */
+        activity->if_gone = prove_named; /* a worker that died had already renamed it */
         point_at(activity, json_text(saga_data(saga), "copy"));
         return activity_connect(saga, false, false, look_inside);
 }
@@ -255,7 +255,7 @@ static enum step_result open_access(struct saga *saga)
         return is_mode(activity, "in_place") ? activity->driver->apply_access(saga) : STEP_DONE;
 }
 
-/* Of a check nothing is left; where the tenant is archived, no login either. */
+/* A check leaves nothing behind; if the tenant is archived, no login either. */
 static enum step_result clear_away(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);

@@ -1,6 +1,6 @@
-/* A backup on its way into a database: see restore_load.h. As with a dump, the plain bytes touch no disk and no disk is
- * waited for on the loop: pieces of the file are read and opened on a worker thread, one at a time, and the next one is
- * read when pg_restore has taken the last. */
+/* Loads a backup into a database: see restore_load.h. As with a dump, the plain bytes never touch a disk and the loop
+ * never waits for a disk: pieces of the file are read and decrypted on a worker thread, one at a time, and the next one
+ * is read when pg_restore has consumed the last. */
 #include "services/provisioner/restore_load.h"
 
 #include "common/base/blocking.h"
@@ -16,15 +16,15 @@
 
 #define LOAD_MAGIC     0x6c6f6164
 #define LINE_BYTES     400
-#define BUSY_DELAY     MINUTES(1) /* a restore is too much work to be tried again at once */
-#define PIECES_A_CALL  32         /* of 64 KiB, once pg_restore has heard enough */
+#define BUSY_DELAY     MINUTES(1) /* a restore is too much work to be retried at once */
+#define PIECES_A_CALL  32         /* of 64 KiB, once pg_restore has read enough */
 #define ERROR_PREFIX   "pg_restore: error: "
 #define COMMAND_PREFIX "Command was: "
 
-/* Its own life: it ends when process, pipes and the call to the disk have ended, though its saga was let go before. */
+/* Lives until process, pipes and the call to the disk have ended, even if its saga was dropped before. */
 struct load {
         unsigned magic;
-        struct saga *saga; /* NULL once abandoned, and with it the activity */
+        struct saga *saga; /* NULL once abandoned, and so is the activity */
         struct activity *activity;
         struct blocking *disk;
         const char *directory;
@@ -33,7 +33,7 @@ struct load {
         uv_process_t process;
         uv_pipe_t in, errors;
         uv_write_t write;
-        int under_way; /* handles that are not closed, and the call to the disk */
+        int under_way; /* open handles, plus the call to the disk */
         bool running, in_open, in_error;
         int64_t exit_status;
         struct err failed;
@@ -97,7 +97,7 @@ static bool names_any_of(const char *text, const char *const *words, size_t coun
         return false;
 }
 
-/* What may pass: the rest is wrong with the backup or with the server, and is wrong again when tried again. */
+/* Transient errors: all others are faults of the backup or the server, and would recur. */
 static bool may_pass(const char *message)
 {
         static const char *const words[] = { "connection to server",   "server closed the connection",
@@ -124,13 +124,13 @@ static void check_file(struct load *load)
         auto_free char *sha256 = NULL;
 
         if (load->piece_length > 0) {
-                err_set(&load->failed, ERR_BUSY, "restore_failed", "the backup was not read to its end");
+                err_set(&load->failed, ERR_BUSY, "restore_failed", "the backup was not read completely");
                 return;
         }
         sha256 = sealed_reader_checksum(load->reader);
         if (load->sha256 != NULL && strcmp(sha256, load->sha256) != 0)
                 err_set(&load->failed, ERR_PERMANENT, "backup_changed",
-                        "the file is whole, but is not the one whose SHA-256 the catalog knows");
+                        "the file is intact, but its SHA-256 is not the one in the catalog");
 }
 
 static void report(struct load *load)
@@ -142,7 +142,7 @@ static void report(struct load *load)
         free_load(load);
 }
 
-/* Process, pipes and the call to the disk have ended: what came of it? */
+/* Process, pipes and the call to the disk have ended: determines the outcome. */
 static void finish(struct load *load)
 {
         bool forgiven = load->exit_status == 1 && load->error_count > 0 && load->error_count == load->forgiven;
@@ -191,8 +191,8 @@ static void on_exit_of_process(uv_process_t *process, int64_t status, int signal
         uv_close((uv_handle_t *)process, on_closed);
 }
 
-/* "SET NAME_timeout = 0;" is what a newer pg_restore begins with, whatever the server knows: without that setting the
- * server has no such limit, which is what it asks for. */
+/* A newer pg_restore begins with "SET NAME_timeout = 0;", even if the server does not know that setting: a server
+ * without it has no such limit, which is what is wanted. */
 static bool is_unknown_limit(const char *command)
 {
         size_t name = strncmp(command, "SET ", 4) == 0 ? strspn(command + 4, "abcdefghijklmnopqrstuvwxyz_") : 0;
@@ -221,7 +221,7 @@ static void hear_line(struct load *load)
                 else if (*load->worst == '\0')
                         memcpy(load->worst, load->error, sizeof(load->worst));
                 if (*load->worst != '\0')
-                        kill_process(load, SIGTERM); /* what follows does not make it whole */
+                        kill_process(load, SIGTERM); /* the rest cannot make it complete */
         }
 }
 
@@ -270,10 +270,10 @@ static void piece_read(struct load *load)
         load->write.data = load;
         if (load->piece_length <= 0 || !is_wanted(load) || *load->worst != '\0') {
                 if (load->failed.class != ERR_NONE)
-                        kill_process(load, SIGTERM); /* else it would take half a backup for a whole one */
+                        kill_process(load, SIGTERM); /* otherwise it would take half a backup for a complete one */
                 close_pipe(&load->in);
         } else if (!load->in_open) {
-                read_on(load); /* it has heard enough; the rest is opened to prove that it can be */
+                read_on(load); /* it has read enough; the rest is decrypted to prove that it can be */
         } else {
                 buffer = uv_buf_init((char *)(uintptr_t)load->piece, (unsigned)load->piece_length);
                 load->under_way++;
@@ -384,19 +384,19 @@ static void file_opened(struct load *load)
                 report(load);
 }
 
-/* A directory that is not there may come back; a file that is missing in it does not. */
+/* A missing directory may come back; a file missing in it will not. */
 static void open_file(struct load *load)
 {
         auto_free char *path = mem_printf("%s/%s", load->directory, load->file);
 
         if (access(load->directory, X_OK) == 0 && access(path, F_OK) < 0 && errno == ENOENT)
-                err_set(&load->disk_failed, ERR_PERMANENT, "backup_missing", "ARCHIVE_DIRECTORY does not have %.120s",
+                err_set(&load->disk_failed, ERR_PERMANENT, "backup_missing", "%.120s is not in ARCHIVE_DIRECTORY",
                         load->file);
         else
                 sealed_reader_open(path, &load->reader, &load->disk_failed);
 }
 
-/* The saga is let go: kills the process; what is left ends when its pipes and the disk do. */
+/* The saga is dropped: kills the process; the rest ends when its pipes and the disk call do. */
 static void abandon(void *work)
 {
         struct load *load = work;
@@ -407,7 +407,7 @@ static void abandon(void *work)
         kill_process(load, SIGKILL);
 }
 
-/* Something more urgent is wanted of the tenant. */
+/* Something more urgent is wanted for the tenant. */
 static void interrupt(void *work)
 {
         struct load *load = work;

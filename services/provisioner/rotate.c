@@ -1,5 +1,5 @@
-/* Rotation of the app login's password: the next login works beside the old one for a while, so that a backend can
- * change over without an error; then the old one ends. */
+/* Rotation of the app login's password: the next login works alongside the old one for a while, so that a backend can
+ * switch without an error; then the old one is closed. */
 #include "common/base/crypto.h"
 #include "common/base/memory.h"
 #include "services/provisioner/activity.h"
@@ -20,7 +20,7 @@ static const struct saga_step STEPS[] = {
 const struct saga_kind ROTATE = { "rotate",      STEPS,          ARRAY_SIZE(STEPS),  1,
                                   activity_open, activity_close, activity_interrupt, NULL };
 
-/* A saga of its own, started when the overlap is over: meanwhile a suspension need not wait. */
+/* A separate saga, started when the overlap has ended, so that a suspension need not wait meanwhile. */
 static const struct saga_step RETIRE_STEPS[] = {
         { "end_old", end_old, NULL, MINUTES(60), 10 },
         { "forget_old", forget_old, NULL, MINUTES(60), 90 },
@@ -34,7 +34,7 @@ static enum step_result use_stored(struct saga *saga)
         return activity_of(saga)->driver->set_next_login(saga);
 }
 
-/* The password is stored before it is set: whoever repeats this step sets the same one. */
+/* The password is stored before it is set, so that a repeated step sets the same one. */
 static enum step_result set_login(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);

@@ -1,4 +1,4 @@
-/* In which life a server is: see server_life.h. */
+/* Detects that a server failed over or was restored: see server_life.h. */
 #include "services/provisioner/server_life.h"
 
 #include "common/base/clock.h"
@@ -14,7 +14,7 @@
 
 static const char SQL_SYNC[] = "select sync_servers($1::jsonb)";
 
-/* Another timeline is another life: a standby was promoted, or a backup restored. */
+/* Another timeline means that a standby was promoted, or a backup restored. */
 static const char SQL_LIFE[] = "select (select system_identifier from pg_control_system()) || '/' || "
                                "left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) as life";
 
@@ -24,7 +24,7 @@ struct watched {
         struct server_life *life;
         const char *name;
         bool asking;
-        int64_t next_look_at; /* at once where its connections were lost: it may be another now */
+        int64_t next_look_at; /* at once if its connections were lost: it may be another server now */
 };
 
 struct server_life {
@@ -52,8 +52,8 @@ static void life_recorded(void *context, const struct pg_rows *rows, const struc
         if (err != NULL)
                 server->next_look_at = 0;
         else if (pg_int(rows, 0, "verify") > 0)
-                log_warn("a tenant server went on in another life; what its tenants should have is looked for",
-                         "server", server->name, "tenants", pg_text(rows, 0, "verify"), NULL);
+                log_warn("a tenant server failed over or was restored; its tenants will be verified", "server",
+                         server->name, "tenants", pg_text(rows, 0, "verify"), NULL);
 }
 
 static void life_told(void *context, const struct pg_rows *rows, const struct err *err)
@@ -76,7 +76,7 @@ static void life_connection_changed(void *context, size_t number)
         life->items[number].next_look_at = 0;
 }
 
-/* Again and again: a catalog that fell back itself may have forgotten what it was told. */
+/* Repeatedly: a catalog that itself fell back in time may have forgotten it. */
 static void life_look_at(struct watched *server, struct pg_pool *admin)
 {
         if (server->asking || admin == NULL || !pg_pool_is_up(admin) || clock_boot_ms() < server->next_look_at)
@@ -86,7 +86,7 @@ static void life_look_at(struct watched *server, struct pg_pool *admin)
         pg_pool_exec(admin, SECONDS(5), SQL_LIFE, NO_PARAMS, life_told, server);
 }
 
-/* Without the URLs: the catalog places tenants, it does not connect. */
+/* Without the URLs: the catalog places tenants, but does not connect to servers. */
 static void life_sync(struct server_life *life)
 {
         auto_json *public = json_deep_copy(servers_list(life->servers));

@@ -1,4 +1,4 @@
-/* Who may use a project, and how: the product's logins, the first administrator, the Data API, rotation, the link. See
+/* Access to a project: the product's logins, the first administrator, the Data API, rotation, the link. See
  * supabase_access.h. */
 #include "services/provisioner/supabase_access.h"
 
@@ -55,7 +55,7 @@ static enum step_result name_app_login(struct saga *saga)
         return activity_learn_then(saga, json_pack("{s:s}", "app_login", user), make_logins);
 }
 
-/* The pooler usually takes "role.ref" and logs in as "role"; where the database itself knows the long name, roles carry
+/* The pooler usually accepts "role.ref" and logs in as "role"; if the database itself uses the long name, roles have
  * it. */
 static enum step_result user_seen(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
@@ -75,7 +75,7 @@ enum step_result supabase_prepare(struct saga *saga)
         return saga_script(saga, activity_of(saga)->conn, STATEMENT, "select current_user as me", user_seen);
 }
 
-/* The first administrator, by our uuid: whatever the answer was, asking for that uuid decides. */
+/* The first administrator, with our uuid: whatever the answer was, looking up that uuid decides. */
 
 static enum step_result user_looked_up(struct saga *saga, const struct err *err)
 {
@@ -90,7 +90,8 @@ static enum step_result user_looked_up(struct saga *saga, const struct err *err)
              json_is_null(json_object_get(activity->reply, "deleted_at"))))
                 return STEP_DONE;
         if (activity->reply_status == 404 && json_flag(saga_data(saga), "admin_trouble")) {
-                err_set(&taken, ERR_BUSY, "provider_trouble", "Supabase Auth could not make the user; it tries again");
+                err_set(&taken, ERR_BUSY, "provider_trouble",
+                        "Supabase Auth could not create the user; it will be retried");
                 return saga_retry(saga, &taken);
         }
         if (activity->reply_status == 404 || activity->reply_status == 200) {
@@ -119,7 +120,7 @@ static enum step_result user_created(struct saga *saga, const struct err *err)
                 return STEP_DONE;
         if (activity->reply_status != 422 && activity->reply_status != 500)
                 return supabase_refuse(saga);
-        /* 500 with the code of a broken uniqueness is the same as 422; any other is just trouble. */
+        /* 500 with the code of a uniqueness violation is the same as 422; any other is just a failure. */
         if (activity->reply_status == 500 && !is_duplicate(activity->reply))
                 json_object_set_new(saga_data(saga), "admin_trouble", json_true());
         else
@@ -167,8 +168,8 @@ static enum step_result site_set(struct saga *saga, const struct err *err)
         return activity_of(saga)->reply_status == 200 ? create_user(saga) : supabase_refuse(saga);
 }
 
-/* A new project sends everybody who follows a link to http://localhost:3000, and a redirect_to beside its site URL and
- * its list is silently replaced by the former. Source: Management API, v1-update-auth-service-config. */
+/* A new project sends everybody who follows a link to http://localhost:3000, and a redirect_to other than its site URL
+ * and its allowed list is silently replaced by the site URL. Source: Management API, v1-update-auth-service-config. */
 enum step_result supabase_create_admin(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
@@ -188,7 +189,8 @@ enum step_result supabase_create_admin(struct saga *saga)
                 site_set);
 }
 
-/* Access: the app login, the Data API, the administrator. All three, for each alone leaves a way in. */
+/* Access: the app login, the Data API, the administrator. All three must be closed, since any one of them would leave a
+ * way in. */
 
 static const char *goal_of(struct saga *saga)
 {
@@ -232,7 +234,7 @@ static enum step_result data_api_set(struct saga *saga, const struct err *err)
         if (err != NULL || activity->reply_status != 200)
                 return err ? saga_retry(saga, err) : supabase_refuse(saga);
         if (schemas == NULL || (*schemas != '\0') != (strcmp(goal_of(saga), "full") == 0)) {
-                err_set(&wrong, ERR_BUSY, "access_not_applied", "the Data API is not as it was set a moment ago");
+                err_set(&wrong, ERR_BUSY, "access_not_applied", "the Data API is not as it was set just now");
                 return saga_retry(saga, &wrong);
         }
         return set_ban(saga);
@@ -254,7 +256,7 @@ static enum step_result set_data_api(struct saga *saga)
                              data_api_set);
 }
 
-/* What was open is what will be opened again. */
+/* The schemas that were open will be opened again. */
 static enum step_result data_api_seen(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
@@ -380,7 +382,7 @@ static enum step_result link_arrived(struct saga *saga, const struct err *err)
         if (err != NULL)
                 return saga_retry(saga, err);
         if (activity->reply_status == 422 && strcmp(json_text(saga_data(saga), "link_type"), "invite") == 0)
-                return ask_link(saga, "recovery"); /* the address is confirmed already */
+                return ask_link(saga, "recovery"); /* the address is already confirmed */
         if (activity->reply_status != 200 || link == NULL)
                 return supabase_refuse(saga);
         return activity_learn(saga, json_pack("{s:i, s:[o]}", "link_made", number, "secrets",

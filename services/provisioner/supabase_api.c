@@ -13,7 +13,7 @@
 #define BLOCK_DEFAULT SECONDS(10)
 #define AT_ONCE       5
 
-/* A call between the wish and its answer: the activity's work. */
+/* A call, from its request to its answer: the activity's outside work. */
 struct supabase_request {
         char *endpoint, *method, *path, *body;
         bool auth;
@@ -48,7 +48,7 @@ static char *budget_name(const char *endpoint)
         return mem_printf("supabase:%s", endpoint);
 }
 
-/* Nobody is made to wait for days by a number that was meant otherwise, or forged on the way. */
+/* Nobody should wait for days because of a number that was meant differently, or forged on the way. */
 static int64_t wait_asked(const char *endpoint, const struct http_reply *reply)
 {
         auto_free char *after = mem_copy_text(http_reply_header(reply, "Retry-After")),
@@ -61,7 +61,7 @@ static int64_t wait_asked(const char *endpoint, const struct http_reply *reply)
                 reset = mem_copy_text(http_reply_header(reply, "RateLimit-Reset"));
         ms = retry_after_ms(&(struct retry_asked){ .retry_after = after, .reset = reset, .date = date }, &capped);
         if (capped)
-                log_warn("Supabase asks for a longer wait than an hour; an hour it is", "endpoint", endpoint,
+                log_warn("Supabase asks for a wait of more than an hour; waiting one hour", "endpoint", endpoint,
                          "retry_after", after, "reset", reset, NULL);
         return ms;
 }
@@ -98,8 +98,8 @@ static void reply_arrived(void *context, const struct http_reply *reply, const s
         saga_resume(saga, err);
 }
 
-/* A service key is the project's, and may have been changed there: it is read again, once for each attempt of a step.
- */
+/* A service key belongs to the project, and may have been changed there: it is read again, once per attempt of a
+ * step. */
 static enum step_result key_refused(struct saga *saga)
 {
         const char *known = json_text(saga_data(saga), "service_key");
@@ -144,7 +144,7 @@ static enum step_result answered(struct saga *saga, const struct err *err)
         return then(saga, err);
 }
 
-/* sb_secret_ keys go into apikey only; the older keys are tokens as well. */
+/* sb_secret_ keys are sent only in apikey; the older keys are also tokens. */
 static int auth_headers(const struct activity *activity, char **ret_apikey, char **ret_bearer, struct err *err)
 {
         auto_secret char *key = NULL;

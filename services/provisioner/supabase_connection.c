@@ -1,5 +1,5 @@
-/* The way to a project's database: keys by type and role, never by name; the pooler's host is read, never composed. See
- * supabase_connection.h. */
+/* How to connect to a project's database: keys are chosen by type and role, never by name; the pooler's host is read,
+ * never composed. See supabase_connection.h. */
 #include "services/provisioner/supabase_connection.h"
 
 #include "common/base/failpoint.h"
@@ -11,7 +11,7 @@
 
 #define PASSWORD_DELAY SECONDS(5)
 
-/* The pooler of the primary among those that were answered; borrowed, NULL where it is not shown. */
+/* The primary's pooler among those in the answer; borrowed, NULL if it is not listed. */
 static const json_t *primary_of(const json_t *poolers)
 {
         const json_t *row;
@@ -173,7 +173,7 @@ static enum step_result ask_keys(struct saga *saga, saga_then then)
                 then);
 }
 
-/* The service key among the keys that were answered, sealed; or NULL, and *ret is how the step ends. */
+/* The service key among the keys in the answer, sealed; or NULL, and *ret is how the step ends. */
 static json_t *take_key(struct saga *saga, const struct err *err, enum step_result *ret)
 {
         struct activity *activity = activity_of(saga);
@@ -235,12 +235,12 @@ enum step_result supabase_renew_key(struct saga *saga)
         return ask_keys(saga, keys_read_again);
 }
 
-/* A catalog that was restored has lost the password of a project that is ours by its name. */
+/* A restored catalog has lost the password of a project that is ours according to its name. */
 static enum step_result password_set(struct saga *saga, const struct err *err)
 {
         if (err != NULL || activity_of(saga)->reply_status != 200)
                 return err ? saga_retry(saga, err) : supabase_refuse(saga);
-        return saga_wait(saga, PASSWORD_DELAY); /* a wrong password too often gets our address banned */
+        return saga_wait(saga, PASSWORD_DELAY); /* too many wrong passwords get our address banned */
 }
 
 enum step_result supabase_recover_login(struct saga *saga)

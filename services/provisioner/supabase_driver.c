@@ -1,5 +1,5 @@
-/* Tenants as Supabase projects: found by their name, adopted or created once, replaced when they never come up. What
- * acts inside a project is in supabase_access.c. */
+/* Tenants as Supabase projects: found by their name, adopted or created once, replaced if they never come up. The part
+ * that acts inside a project is in supabase_access.c. */
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
 #include "services/provisioner/activity.h"
@@ -15,10 +15,10 @@
 #define HEALTH_DELAY   SECONDS(3)
 #define DELETE_DELAY   SECONDS(30)
 #define LOOKS_LEAST    6
-#define ABSENT_LOOKS   4 /* the list of projects lags: what was asked for may show up late */
+#define ABSENT_LOOKS   4 /* the list of projects lags: a requested project may show up late */
 
-/* Create: look the name up, adopt what is there, create what is not. One turn is for both calls: put down between them,
- * a saga would have to look again, at the end of the queue, and younger ones would pass it. */
+/* Create: looks up the name, adopts what exists, creates what does not. One turn covers both calls: a saga put down
+ * between them would have to look again, at the end of the queue, and younger ones would overtake it. */
 
 /* A project's name up to its generation: prefix-TENANT-g. */
 static size_t stem_length(const char *name)
@@ -45,7 +45,7 @@ static enum step_result list_by_name(struct saga *saga, saga_then then)
                              then);
 }
 
-/* The search matches parts of names: only the very name counts, and no branch of it. */
+/* The search matches parts of names: only the exact name counts, and not a branch of it. */
 static const json_t *find_by_name(const struct activity *activity)
 {
         json_t *project;
@@ -106,8 +106,8 @@ static enum step_result take_created(struct saga *saga)
                                    project_known);
 }
 
-/* Found by its name: an earlier attempt's, or one from a life before the catalog was restored. Its birthday tells, and
- * the catalog compares; one with a customer's data in it is never replaced or deleted from here. */
+/* Found by its name: from an earlier attempt, or from before the catalog was restored. Its creation time tells which,
+ * and the catalog compares it; a project with a customer's data is never replaced or deleted from here. */
 static enum step_result adopt(struct saga *saga, const json_t *project)
 {
         const char *born = json_text(project, "inserted_at");
@@ -130,7 +130,7 @@ static enum step_result project_created(struct saga *saga, const struct err *err
         if (activity->reply_status == 201 && json_text(activity->reply, "ref") != NULL)
                 return take_created(saga);
         if (activity->reply_status == 409)
-                return saga_wait(saga, CONFLICT_DELAY); /* it is there, and the list does not show it yet */
+                return saga_wait(saga, CONFLICT_DELAY); /* it exists, but the list does not show it yet */
         supabase_error(activity, &refused);
         if (strcmp(refused.code, "provider_capacity") == 0)
                 return supabase_leave_region(saga);
@@ -169,7 +169,7 @@ static enum step_result projects_listed(struct saga *saga, const struct err *err
         if (err != NULL || activity->reply_status != 200)
                 return err ? saga_retry(saga, err) : supabase_refuse(saga);
         newest = newest_generation(activity);
-        if (newest > activity_generation(activity)) /* the catalog was restored: there the tenant goes on */
+        if (newest > activity_generation(activity)) /* the catalog was restored: the tenant continues there */
                 return activity_learn_then(saga,
                                            json_pack("{s:i, s:s, s:i}", "of_generation", activity_generation(activity),
                                                      "database_status", "deleted", "generation", newest),
@@ -189,11 +189,12 @@ static enum step_result create(struct saga *saga)
         return list_by_name(saga, projects_listed);
 }
 
-/* Ready: the project's own status, then the health of what we will call. */
+/* Ready: the project's own status, then the health of the services that we will call. */
 
 static bool status_is_hopeless(const char *status)
 {
-        /* Not what only a project can be that was in use before (INACTIVE, PAUSE_FAILED, ...): a person must look. */
+        /* Not a status that only a previously used project can have (INACTIVE, PAUSE_FAILED, ...): then a person must
+         * look. */
         static const char *const hopeless[] = { "INIT_FAILED", "GOING_DOWN", "REMOVED" };
 
         for (size_t i = 0; i < ARRAY_SIZE(hopeless); i++)
@@ -211,7 +212,8 @@ static enum step_result wait_for_health(struct saga *saga)
         return saga_retry(saga, &err);
 }
 
-/* Stuck or broken: the janitor deletes it when it can be deleted; the tenant gets another, elsewhere in the group. */
+/* Stuck or broken: the janitor deletes it once that is possible; the tenant gets another one, elsewhere in the
+ * group. */
 static enum step_result replace(struct saga *saga)
 {
         int generation = activity_generation(activity_of(saga));
@@ -234,7 +236,7 @@ static bool has_lived(const char *status)
         return false;
 }
 
-/* By the clock, and by what was seen: after an outage, or in a restored catalog, the clock alone says nothing. */
+/* By the clock and by observation: after an outage, or in a restored catalog, the clock alone says nothing. */
 static bool overdue(struct saga *saga)
 {
         int64_t looks = json_number(saga_data(saga), "looks", 0) + 1;
@@ -308,7 +310,7 @@ static enum step_result await_ready(struct saga *saga)
                              health_arrived);
 }
 
-/* Deletion: by ref, after its name was seen to be ours. */
+/* Deletion: by ref, after checking that the name is ours. */
 
 static enum step_result project_deleted(struct saga *saga, const struct err *err)
 {
@@ -321,7 +323,7 @@ static enum step_result project_deleted(struct saga *saga, const struct err *err
                 return STEP_DONE;
         }
         return activity->reply_status == 400 ? saga_wait(saga, DELETE_DELAY)
-                                             : supabase_refuse(saga); /* 400: still coming up */
+                                             : supabase_refuse(saga); /* 400: still starting up */
 }
 
 static enum step_result name_proved(struct saga *saga, const struct err *err)
@@ -351,7 +353,7 @@ static enum step_result name_proved(struct saga *saga, const struct err *err)
                              project_deleted);
 }
 
-/* A create whose answer was lost leaves no ref: what the name finds is deleted too. */
+/* A create whose answer was lost leaves no ref: a project found by the name is deleted too. */
 static enum step_result lost_project_found(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);

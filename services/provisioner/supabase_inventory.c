@@ -1,4 +1,4 @@
-/* What the organization has of ours: see supabase_inventory.h. */
+/* Lists our projects in the organization: see supabase_inventory.h. */
 #include "services/provisioner/supabase_inventory.h"
 
 #include "common/base/log.h"
@@ -25,7 +25,7 @@ struct look {
         int page;
 };
 
-/* One quarantined project on its way out. */
+/* One quarantined project being deleted. */
 struct removal {
         struct provisioner *provisioner;
         char *tenant, *generation, *name, *ref;
@@ -56,7 +56,7 @@ static void finish_look(struct look *look, const struct err *err)
         free(look);
 }
 
-/* Not on its way up or through a change of its own: somebody must look. NULL where all is well. */
+/* A status that is neither healthy nor a normal transition: somebody must look. NULL if all is well. */
 static const char *sick_status(const json_t *project)
 {
         static const char *const sick[] = { "INACTIVE", "INIT_FAILED", "PAUSE_FAILED", "PAUSING", "RESTORE_FAILED" };
@@ -68,7 +68,7 @@ static const char *sick_status(const json_t *project)
         return NULL;
 }
 
-/* As for everybody who asks: a limit is kept by all, a token that is refused is called so. */
+/* As for all callers: everybody observes a limit, and a refused token is reported as such. */
 static void refused(struct provisioner *provisioner, const char *endpoint, const struct http_reply *reply,
                     const json_t *body, struct err *ret)
 {
@@ -133,10 +133,10 @@ static void end_recorded(void *context, const struct pg_rows *rows, const struct
         (void)context;
         (void)rows;
         if (err != NULL)
-                log_warn("the end of a quarantined project could not be recorded", "error", err->message, NULL);
+                log_warn("the deletion of a quarantined project could not be recorded", "error", err->message, NULL);
 }
 
-/* The next round asks again; 400 only says that the project is still coming up. */
+/* The next round tries again; 400 only means that the project is still starting up. */
 static void not_removed(const struct removal *removal, const char *endpoint, const struct http_reply *reply)
 {
         auto_json *body = NULL;
@@ -157,14 +157,15 @@ static void project_deleted(void *context, const struct http_reply *reply, const
         if (err == NULL && reply->status != 200 && reply->status != 404)
                 not_removed(removal, "delete", reply);
         else if (err == NULL && !removal->provisioner->service->stopping) {
-                log_info("a quarantined project is gone", "tenant", removal->tenant, "project", removal->name, NULL);
+                log_info("a quarantined project was deleted", "tenant", removal->tenant, "project", removal->name,
+                         NULL);
                 pg_pool_exec(removal->provisioner->service->catalog, SECONDS(5), SQL_ENDED,
                              PARAMS(removal->tenant, removal->generation), end_recorded, NULL);
         }
         free_removal(removal);
 }
 
-/* Deleted only when the project behind the ref still has the name we gave it. */
+/* Deleted only if the project with this ref still has the name we gave it. */
 static void project_seen(void *context, const struct http_reply *reply, const struct err *err)
 {
         struct removal *removal = context;

@@ -1,4 +1,4 @@
-/* What Supabase's refusals mean, and in whose words they are told: see supabase_api.h. */
+/* What Supabase's refusals mean, and how they are reported: see supabase_api.h. */
 #include "common/base/memory.h"
 #include "services/provisioner/supabase_api.h"
 
@@ -15,8 +15,8 @@ static bool mentions(const char *text, const char *const *words)
         return false;
 }
 
-/* The words of a refusal: a text, a list of texts, or an object around them. NULL = there are none. The caller frees.
- */
+/* The message of a refusal: a text, a list of texts, or an object containing them. NULL = there is none. The caller
+ * frees. */
 static char *words_of(const json_t *said)
 {
         char *words = NULL;
@@ -40,7 +40,7 @@ static char *words_of(const json_t *said)
         return words;
 }
 
-/* Their services do not agree on where the words stand. "error" is last: beside a description it is only a code. */
+/* Their services do not agree on where the message is. "error" is last: next to a description it is only a code. */
 static char *refusal_words(const json_t *reply)
 {
         static const char *const places[] = { "message", "msg", "error_description", "error" };
@@ -54,7 +54,7 @@ static char *refusal_words(const json_t *reply)
         return mem_copy_text("no message");
 }
 
-/* A token that is refused at all, and one that lacks a right, which may concern one project only. */
+/* A token that is refused altogether, or one that lacks a right, possibly for only one project. */
 static void not_allowed(const struct supabase_reply *reply, const char *words, struct err *err)
 {
         if (reply->from_auth)
@@ -64,7 +64,7 @@ static void not_allowed(const struct supabase_reply *reply, const char *words, s
                 err_set(err, ERR_AUTH, "provider_auth", "Supabase refuses our token (401): %.200s", words);
         else
                 err_set(err, ERR_AUTH, "provider_forbidden",
-                        "Supabase's answer to our token: no right to this (403): %.200s", words);
+                        "Supabase says our token lacks the right to do this (403): %.200s", words);
 }
 
 void supabase_reply_error(const struct supabase_reply *reply, struct err *err)
@@ -81,7 +81,7 @@ void supabase_reply_error(const struct supabase_reply *reply, struct err *err)
         else if (status == 401 || status == 403)
                 not_allowed(reply, words, err);
         else if (status == 402)
-                err_set(err, ERR_BUSY, "provider_billing", "Supabase wants to be paid first (402): %.200s", words);
+                err_set(err, ERR_BUSY, "provider_billing", "Supabase requires payment first (402): %.200s", words);
         else if (mentions(words, capacity))
                 err_set(err, ERR_BUSY, "provider_capacity", "Supabase has no room in the region: %.200s", words);
         else if (mentions(words, quota))

@@ -28,7 +28,8 @@ static const json_t *stuck_regions(const struct activity *activity)
         return json_object_get(activity->facts, "stuck_regions");
 }
 
-/* The first region of the group that has room, is not known to be full, and is not in avoided. NULL: there is none. */
+/* The first region of the group that has room, is not known to be full, and is not in avoided. NULL if there is
+ * none. */
 static const char *choose_region(struct saga *saga, const json_t *avoided)
 {
         struct activity *activity = activity_of(saga);
@@ -47,8 +48,8 @@ static const char *choose_region(struct saga *saga, const json_t *avoided)
         return NULL;
 }
 
-/* A full region, or one where a project got stuck: the next one of the same group; where all others are full, a region
- * where one got stuck is better than none. */
+/* After a full region, or one where a project got stuck: the next one in the same group; if all others are full, a
+ * region where one got stuck is better than none. */
 static enum step_result regions_listed(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
@@ -64,7 +65,7 @@ static enum step_result regions_listed(struct saga *saga, const struct err *err)
                 json_set_text(saga_data(saga), "region", code);
                 return saga_wait(saga, 1);
         }
-        json_object_del(saga_data(saga), "full_regions"); /* all are: begin again later */
+        json_object_del(saga_data(saga), "full_regions"); /* all are: try again later */
         json_object_del(saga_data(saga), "region");
         err_set(&full, ERR_BUSY, "provider_capacity", "Supabase has no room in any region of the group");
         full.retry_after = SECONDS(60);

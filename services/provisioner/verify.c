@@ -1,6 +1,6 @@
-/* After a tenant server went on in another life (a standby took over, perhaps without the last seconds; a restore):
- * what the catalog knows of a tenant is brought about once more, and what is lost is told. Everything here was done
- * before, so each step finds out what is left of it. */
+/* After a tenant server failed over (perhaps to a standby without the last seconds) or was restored: sets up again what
+ * the catalog knows about a tenant, and reports what is lost. Everything here was done before, so each step finds out
+ * what is left of it. */
 #include "common/base/memory.h"
 #include "services/provisioner/activity.h"
 #include "services/provisioner/logins.h"
@@ -34,7 +34,7 @@ static enum step_result look(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
 
-        /* A server that falls back once more meanwhile wants another look. */
+        /* A server that falls back again meanwhile needs another verification. */
         json_object_set_new(saga_data(saga), "verify",
                             json_integer((json_int_t)activity_number(activity, "verify_wanted")));
         if (!activity_is_live(activity))

@@ -468,6 +468,7 @@ def test_what_is_asked_every_few_seconds_does_not_look_at_the_whole_fleet(fleet:
 
 
 def test_timers_are_looked_for_without_a_look_at_all_open_alerts(fleet: Stack, admin: psycopg.Connection[Any]) -> None:
+    admin.execute("select fire_timers(200)")  # plans and caches
     with admin.transaction(force_rollback=True):
         admin.execute(
             "insert into alert (cause, title, detail) select 'tenant-attention:' || n, '', '' from generate_series(1, 20000) n"

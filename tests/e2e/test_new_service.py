@@ -95,6 +95,19 @@ def test_its_work_outlives_its_process(stack: Stack, example: Service, api: Api)
     assert api.wait_operation(operation, 60)["state"] == "succeeded"
 
 
+def test_it_gives_way_to_what_is_urgent_of_another_service(stack: Stack, example: Service, api: Api) -> None:
+    tenant = api.ready_tenant("Busy Shop")
+    stack.postgres.execute("alter table example.greeting rename to lost", CATALOG)
+    try:
+        operation = greet(stack, tenant, ["later"], alone=True)
+        claim = f"select kind from catalog.tenant_claim where tenant_id = '{tenant}'"
+        eventually(lambda: rows(stack, claim) == [["greet"]], 20, "it has the tenant")
+        assert api.wait_operation(api.command(tenant, "suspend").json["operation_id"], 30)["state"] == "succeeded"
+        assert api.wait_operation(operation)["state"] == "failed"
+    finally:
+        stack.postgres.execute("alter table example.lost rename to greeting", CATALOG)
+
+
 def test_its_dead_letters_stand_among_those_of_the_others_and_are_replayed_to_its_topic(
     stack: Stack, example: Service, api: Api
 ) -> None:
@@ -482,7 +495,7 @@ def test_the_clock_of_what_is_no_sandbox_is_not_moved_and_a_moved_one_is_refused
     example.restart({"SANDBOX": "0"})
     ops = Api(example.ops_url, None)
     try:
-        said = "the business clock of this catalog was moved"
+        said = "the business clock of this catalog was advanced"
         eventually(lambda: said in ops.get("/readyz").text, 20, "it says why it is not ready")
     finally:
         example.stop()

@@ -236,7 +236,10 @@ def test_a_login_that_is_refused_after_it_was_set_anew_does_not_end_a_new_projec
             {"kind": "status", "code": 401, "body": {"message": "Unauthorized"}},
             "Supabase refuses our token (401): Unauthorized",
         ),
-        ({"kind": "status", "code": 403, "body": {"message": "Forbidden"}}, "no right to this (403): Forbidden"),
+        (
+            {"kind": "status", "code": 403, "body": {"message": "Forbidden"}},
+            "lacks the right to do this (403): Forbidden",
+        ),
         ({"kind": "rate_limit", "reset": 2, "retry_after": 2}, "Supabase limits our requests to find"),
     ],
     ids=["401", "403", "429"],

@@ -9,6 +9,7 @@ static const struct contract_field GREETING[] = {
           .required = true,
           .max = 5,
           .fields = &(const struct contract_field){ .kind = CONTRACT_TEXT, .max = 20 } },
+        { .name = "alone", .kind = CONTRACT_BOOLEAN },
         { .name = "remind_after_s", .kind = CONTRACT_INTEGER, .least = 1, .most = 3e6 },
 };
 static const struct contract_field NOTE[] = {
@@ -16,7 +17,7 @@ static const struct contract_field NOTE[] = {
 };
 static const char *const KEY[] = { "tenant_id", NULL };
 static const struct contract CONTRACTS[] = {
-        { .type = "example.greeting.requested.v1", .topic = "example.v1", .key = KEY, .fields = GREETING, .count = 3 },
+        { .type = "example.greeting.requested.v1", .topic = "example.v1", .key = KEY, .fields = GREETING, .count = 4 },
         { .type = "example.note.received.v1", .topic = "example.note.v1", .is_raw = true, .fields = NOTE, .count = 1 },
         { .type = NULL },
 };
@@ -31,7 +32,9 @@ static enum step_result write_greeting(struct saga *saga)
 }
 
 static const struct saga_step STEPS[] = { { .name = "write", .execute = write_greeting, .limit_ms = MINUTES(5) } };
-static const struct saga_kind GREET = { .name = "greet", .steps = STEPS, .count = 1 };
+static const struct saga_kind GREET = {
+        .name = "greet", .steps = STEPS, .count = 1, .no_return = 1
+}; /* it can turn back */
 static const struct saga_kind *const KINDS[] = { &GREET, NULL };
 
 int main(int argc, char **argv)
