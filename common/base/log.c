@@ -72,7 +72,7 @@ static void log_add_pairs(struct buf *line, va_list args)
         }
 }
 
-/* The beginning of a line, or its end, in the form that this service's have. */
+/* Start and end of a line, in the format in use. */
 static void log_begin_line(struct buf *line, enum log_level level, const char *message)
 {
         char at[25];
@@ -92,8 +92,8 @@ static void log_end_line(struct buf *line)
         buf_add_text(line, log_pretty ? "\n" : "}\n");
 }
 
-/* What goes at once, without blocking: a pipe that can be written to takes PIPE_BUF bytes, a socket says so itself.
- * Returns how many went, or -1. */
+/* Writes what can be written without blocking: a writable pipe has room for PIPE_BUF bytes, and a socket refuses by
+ * itself. Returns how many bytes were written, or -1. */
 static ssize_t log_write_some(const char *bytes, size_t length, int patience)
 {
         struct pollfd out = { .fd = STDERR_FILENO, .events = POLLOUT };
@@ -107,7 +107,7 @@ static ssize_t log_write_some(const char *bytes, size_t length, int patience)
         return write(STDERR_FILENO, bytes, MIN(length, PIPE_BUF));
 }
 
-/* False where not all of it went; the next ends the line that stands there unfinished. */
+/* False if it was not written completely; the next line then terminates the unfinished one. */
 static bool log_write_line(const char *bytes, size_t length, int patience)
 {
         size_t gone = 0;
@@ -126,7 +126,7 @@ static bool log_write_line(const char *bytes, size_t length, int patience)
         return gone == length;
 }
 
-/* How many lines are missing here, once somebody reads again. */
+/* Reports dropped lines, once there is a reader again. */
 static bool log_tell_of_loss(void)
 {
         auto_buf line = { 0 };

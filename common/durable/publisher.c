@@ -61,7 +61,7 @@ enum outcome {
         OUTCOME_WAITING,
         OUTCOME_SENT,
         OUTCOME_REFUSED,       /* for good */
-        OUTCOME_TOPIC_REFUSED, /* with all that is for its topic */
+        OUTCOME_TOPIC_REFUSED, /* like everything for its topic */
         OUTCOME_FAILED,
 };
 
@@ -73,7 +73,7 @@ struct row {
 };
 
 struct refused_topic {
-        char *topic; /* NULL = a free place */
+        char *topic; /* NULL = unused entry */
         int64_t until, delay;
 };
 
@@ -127,13 +127,13 @@ static void free_rows(struct publisher *publisher)
         publisher->count = 0;
 }
 
-/* Kafka has it, or can never have it. */
+/* Kafka has it, or will never accept it. */
 static bool row_is_over(const struct row *row)
 {
         return row->outcome == OUTCOME_SENT || row->outcome == OUTCOME_REFUSED;
 }
 
-/* Ids of the rows that are over, as an array of PostgreSQL's. */
+/* Ids of these rows, as a PostgreSQL array. */
 static char *list_ids(const struct publisher *publisher)
 {
         auto_buf ids = { 0 };
@@ -220,7 +220,7 @@ static void tell_of_topic(struct publisher *publisher, const char *topic, const 
                      alert_raised, (void *)(uintptr_t) "topic");
 }
 
-/* The topic's place among the refused, or a free one; NULL where there is neither. */
+/* The topic's entry among the refused ones, or an unused entry; NULL if there is neither. */
 static struct refused_topic *refused_place(struct publisher *publisher, const char *topic)
 {
         struct refused_topic *unused = NULL;
@@ -236,7 +236,7 @@ static struct refused_topic *refused_place(struct publisher *publisher, const ch
         return unused;
 }
 
-/* Told once for a batch, which may hold hundreds for it. */
+/* Reported once per batch, which may hold hundreds of messages for the topic. */
 static void refuse_topic(struct publisher *publisher, const char *topic, const struct err *err)
 {
         struct refused_topic *place = refused_place(publisher, topic);
@@ -264,7 +264,7 @@ static void forget_refusal(struct publisher *publisher, const char *topic)
         tell_of_topic(publisher, topic, NULL);
 }
 
-/* Those that are left out for now, as JSON. */
+/* The topics left out for now, as JSON. */
 static char *list_refused(const struct publisher *publisher)
 {
         auto_json *list = json_array();
@@ -394,8 +394,7 @@ static void snapshots_arrived(void *context, const struct pg_rows *rows, const s
         for (int row = 0; row < count; row++) {
                 const char *topic = pg_text(rows, row, "topic"), *key = pg_text(rows, row, "key");
                 const char *version = pg_text(rows, row, "version");
-                auto_free char *id =
-                        mem_printf("%s/%s-%s", topic, key, version); /* keys of two topics may be the same */
+                auto_free char *id = mem_printf("%s/%s-%s", topic, key, version); /* two topics may have the same key */
                 struct cloudevent_out event = {
                         .topic = topic,
                         .key = key,

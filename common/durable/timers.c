@@ -9,7 +9,7 @@
 
 #define INTERVAL 500
 #define TIMEOUT  SECONDS(10)
-#define BATCH    200 /* in one transaction, which takes little more than a second */
+#define BATCH    200 /* in one transaction, which takes about a second at most */
 
 static const char SQL_FIRE[] = "select fire_timers($1::int) as due";
 
@@ -23,9 +23,9 @@ struct timers {
         struct periodic *periodic;
         void (*fired)(void *context);
         void *context;
-        size_t alone;     /* so many go one by one, since one of them took a whole batch with it */
-        char *name, *key; /* the one that is tried alone */
-        char *failure;    /* why it has to be put off, or NULL */
+        size_t alone;     /* how many more to fire one by one, since one of them made a whole batch fail */
+        char *name, *key; /* the one being fired alone */
+        char *failure;    /* why it must be postponed, or NULL */
 };
 
 static void timers_warn(const struct err *err)
@@ -46,7 +46,7 @@ static void timers_one_put_off(void *context, const struct pg_rows *rows, const 
 
         (void)rows;
         if (err != NULL) {
-                timers_warn(err); /* again at the next look */
+                timers_warn(err); /* again at the next tick */
                 return;
         }
         timers_forget(timers);

@@ -36,7 +36,7 @@ struct delivery {
         void *context;
 };
 
-/* The others' messages are taken. */
+/* Only this topic is affected. */
 static bool producer_is_about_topic(rd_kafka_resp_err_t code)
 {
         return code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
@@ -191,7 +191,7 @@ int kafka_producer_new(uv_loop_t *loop, const struct kafka_settings *settings, i
         kafka_client_set(conf, "linger.ms", "1");
         kafka_client_set(conf, "partitioner", "murmur2_random");
         kafka_client_set(conf, "message.timeout.ms", timeout);
-        /* A topic that is not there is known to be missing before its messages have had their time, which says less. */
+        /* So that a missing topic is reported as such before its messages time out. */
         kafka_client_set(conf, "topic.metadata.propagation.max.ms", patience);
         kafka_client_set(conf, "queue.buffering.max.messages", "200000");
         kafka_client_set(conf, "message.max.bytes", LARGEST); /* dead letters can be as large as the broker accepts */

@@ -327,7 +327,7 @@ struct pg_conn *pg_open(uv_loop_t *loop, const struct pg_target *target, pg_open
         uv_timer_init(loop, &conn->timer->timer);
         pg_add_option(conn, "client_encoding", "UTF8");
         if (target->url != NULL && !pg_add_url(conn, target->url))
-                pg_add_option(conn, "host", "invalid database URL"); /* and not the URL's secret */
+                pg_add_option(conn, "host", "invalid database URL"); /* fails with this name, not the secret */
         pg_add_option(conn, "host", target->host);
         pg_add_option(conn, "port", target->port);
         pg_add_option(conn, "dbname", target->dbname);

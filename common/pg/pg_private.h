@@ -28,7 +28,7 @@ struct pg_timer {
         struct pg_conn *conn;
 };
 
-struct pg_resolve; /* the look-up of the hosts' addresses, while it is under way */
+struct pg_resolve; /* resolving the hosts, while it is under way */
 
 struct pg_conn {
         unsigned magic;
@@ -67,21 +67,21 @@ bool pg_still_there(struct pg_conn *conn);
 /* The connection is gone: notifies the waiting caller. */
 void pg_lose(struct pg_conn *conn);
 
-/* A parameter of the connection, in the place of the one that it has; "" = libpq's own choice. */
+/* Sets a connection parameter, replacing the one it has; "" = libpq's default. */
 void pg_replace_option(struct pg_conn *conn, const char *keyword, const char *value);
 const char *pg_option(const struct pg_conn *conn, const char *keyword);
-/* libpq's turn, with all addresses known. */
+/* Starts libpq, once all addresses are known. */
 void pg_start_connect(struct pg_conn *conn);
-/* It comes to nothing: tells whoever opened it. */
+/* Reports to the opener that the connection failed. */
 void pg_fail_to_open(struct pg_conn *conn, const struct err *err);
 
-/* pg_resolve.c: looks up the addresses, then pg_start_connect or pg_fail_to_open follows; when the connection is closed
- * before, neither. */
+/* pg_resolve.c: resolves the hosts, then calls pg_start_connect or pg_fail_to_open; neither, if the connection is
+ * closed first. */
 void pg_resolve(struct pg_conn *conn);
 void pg_forget_resolve(struct pg_conn *conn);
-/* How many hosts are left to be tried, 1 at least. */
+/* How many hosts are left to try, at least 1. */
 int pg_hosts(const struct pg_conn *conn);
-/* Takes the one at which libpq is out of the list; false where it is the only one. */
+/* Removes the host that libpq is currently trying from the list; false if it is the only one. */
 bool pg_leave_host(struct pg_conn *conn);
 
 /* pg_statement.c: reads what the server sent; reports the outcome of the statement (result borrowed). */

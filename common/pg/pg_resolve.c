@@ -1,8 +1,8 @@
-/* The addresses of a connection's hosts, looked up on worker threads: libpq would do it on the loop, where a name
- * server that does not answer stops everything. Hosts are a list, as libpq has them ("a,b,c", ports "1,2,3"), and a
- * name may have several addresses: libpq gets an entry for each, in the same order, and tries one after the other. A
- * host without an address is left out while others have some, and so is one that is there and says nothing, when it
- * has had its part of the time: libpq would wait for it alone. */
+/* Resolves a connection's hosts on worker threads: libpq would do it on the loop, where a name server that does not
+ * answer blocks everything. Hosts are a list, as in libpq ("a,b,c", ports "1,2,3"), and a name may have several
+ * addresses: libpq gets one entry for each, in the same order, and tries one after the other. A host without an address
+ * is left out if others have one. So is a host that accepts the connection and then does not answer, once it has used
+ * its share of the time: libpq would wait for that one only. */
 #include "common/base/buf.h"
 #include "common/base/memory.h"
 #include "common/pg/pg_private.h"
@@ -13,11 +13,11 @@
 
 struct pg_resolve {
         uv_getaddrinfo_t request;
-        struct pg_conn *conn; /* NULL once it was closed */
+        struct pg_conn *conn; /* NULL once it is closed */
         char *hosts, *ports;
-        int at, count;                  /* the host that is looked up */
-        bool ports_each;                /* else one port, or none, for all */
-        struct buf host, address, port; /* the lists that libpq gets */
+        int at, count;                  /* the host being resolved */
+        bool ports_each;                /* otherwise one port, or none, for all */
+        struct buf host, address, port; /* the lists for libpq */
         int entries, failure;
 };
 
@@ -30,7 +30,7 @@ static int count_items(const char *list)
         return count;
 }
 
-/* Item number at of a list that has it; the caller frees. */
+/* Item at (from 0) of a list that has so many; the caller frees. */
 static char *item_of(const char *list, int at)
 {
         for (; at > 0; at--)
@@ -62,7 +62,7 @@ static void resolve_add(struct pg_resolve *resolve, const char *address)
         buf_printf(&resolve->port, "%s%s", comma, port ? port : "");
 }
 
-/* A directory of sockets, or an address already. */
+/* It is a socket directory, or already an address. */
 static bool is_no_name(const char *host)
 {
         struct in6_addr ignored;
@@ -141,7 +141,7 @@ void pg_resolve(struct pg_conn *conn)
         int count = hosts ? count_items(hosts) : 0, ports_count = ports ? count_items(ports) : 0;
         struct pg_resolve *resolve;
 
-        /* Nothing to look up, or an error that libpq tells better. */
+        /* Nothing to resolve, or an error that libpq reports better. */
         if (hosts == NULL || pg_option(conn, "hostaddr") != NULL || (count == 1 && is_no_name(hosts)) ||
             (ports_count > 1 && ports_count != count)) {
                 pg_start_connect(conn);
@@ -164,7 +164,7 @@ int pg_hosts(const struct pg_conn *conn)
         return hosts ? count_items(hosts) : 1;
 }
 
-/* The list without one of its items; a single one, for all hosts, stays. */
+/* Removes one item from the list; a single item, valid for all hosts, stays. */
 static void leave_out(struct pg_conn *conn, const char *keyword, int at)
 {
         const char *list = pg_option(conn, keyword);
@@ -181,7 +181,7 @@ static void leave_out(struct pg_conn *conn, const char *keyword, int at)
                 pg_replace_option(conn, keyword, rest.data);
 }
 
-/* Whether libpq is at item number i of the list; of NULL, or of a list with one item, at any. */
+/* Whether libpq is currently at item i of the list; with no list, or only one item, always true. */
 static bool is_at(const char *list, int i, const char *now)
 {
         auto_free char *item = list && strchr(list, ',') ? item_of(list, i) : NULL;

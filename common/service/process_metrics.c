@@ -88,8 +88,9 @@ static void process_look_at_start(void)
 
 static void process_look_at_log(void)
 {
-        metric_set(metric_counter("tenantry_log_lines_lost_total", NULL, "Log lines dropped because nothing read them."),
-                   (double)log_lines_lost());
+        metric_set(
+                metric_counter("tenantry_log_lines_lost_total", NULL, "Log lines dropped because nothing read them."),
+                (double)log_lines_lost());
 }
 
 void process_metrics_look(void)

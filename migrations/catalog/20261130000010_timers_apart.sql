@@ -1,12 +1,12 @@
--- No timer and no topic of snapshots can hold up the others, or take them with it.
+-- No timer and no snapshot topic can block the others, or make them fail.
 -- migrate:up
 set local check_function_bodies = off; -- functions of durable find timer_due by the caller's search_path
 
--- In the order in which they fire: many are due at one instant, and each round sorted them all.
+-- In the order in which they fire: many may be due at the same instant, and each round had to sort them all.
 create index timer_order on catalog.timer (service, due_at, name, key);
 drop index catalog.timer_due;
 
--- What goes into an index of PostgreSQL's and a header of Kafka's has a limit, told where it is set.
+-- A key goes into a PostgreSQL index and a Kafka header, so it has a limit, with a clear error.
 create function durable.check_key(p_what text, p_key text) returns void
 language plpgsql immutable
 as $$
@@ -17,8 +17,8 @@ begin
 end
 $$;
 
--- The alerts about a service's timers that fail no more: they worked, or were set anew, or dropped. Asked for twice a second,
--- whatever number of alerts is open about other things.
+-- Resolves the alerts about a service's timers that no longer fail: they succeeded, were set again, or were dropped. This runs
+-- twice a second, and must not depend on how many other alerts are open.
 create index alert_of_timers on catalog.alert (cause) where resolved_at is null and cause like 'timer:%';
 create function catalog.resolve_timer_alerts(p_service text) returns void
 language sql security definer
@@ -39,7 +39,7 @@ $$;
 revoke execute on function catalog.resolve_timer_alerts from public;
 grant execute on function catalog.resolve_timer_alerts to tenantry_service;
 
--- Which fail, for the function above.
+-- The failing ones, for the function above.
 create index timer_failing on catalog.timer (service, name) where attempts > 0;
 
 create or replace function durable.set_timer(p_name text, p_key text, p_due_at timestamptz) returns void
@@ -57,7 +57,7 @@ begin
 end
 $$;
 
--- One that failed: again later and later, up to every ten minutes. Somebody is told.
+-- Postpones a timer that failed: longer each time, up to ten minutes, with an alert.
 create function durable.put_timer_off(p_name text, p_key text, p_error text) returns void
 language plpgsql
 as $$
@@ -75,8 +75,8 @@ end
 $$;
 
 -- Calls the service's timer_due(name, key, due_at) for up to p_limit timers that are due, earliest first, each in a
--- transaction within this one; it may set the same timer anew, and others. One that fails is put off and holds up no other,
--- nor does one that waits for a lock; after a second the rest is left for the next call. Returns how many were due.
+-- transaction within this one; it may set or drop this timer and others. One that fails, or waits too long for a lock, is
+-- postponed and does not block the others; after a second the rest is left for the next call. Returns how many were due.
 create or replace function durable.fire_timers(p_limit int) returns int
 language plpgsql
 as $$
@@ -99,7 +99,7 @@ begin
     loop
         v_due := v_due + 1;
         begin
-            -- Read ahead of its turn: the work of one before it may have dropped it or set it anew, which stands.
+            -- The loop reads ahead: an earlier timer may have dropped this one or set it again, and that must stand.
             delete from catalog.timer
             where service = v.service and name = v.name and key = v.key and due_at = v.due_at;
             if found then
@@ -115,8 +115,8 @@ begin
 end
 $$;
 
--- When a call of the above came to nothing, because one timer's work never ended or took the connection with it, they are
--- fired by name, one by one, so that it is known which one it is.
+-- If a call of fire_timers failed as a whole, because the work of one timer did not end or killed the connection, they are
+-- fired by name, one by one, to find out which one it is.
 create function durable.next_timer(out name text, out key text) returns setof record
 language sql
 as $$
@@ -159,7 +159,7 @@ begin
         raise exception 'a snapshot is a JSON object, this one is of type %', jsonb_typeof(p_body) using errcode = '22023';
     end if;
     perform durable.check_key('snapshot', p_key);
-    -- As tenants' snapshots are numbered: rising also after the catalog was restored to an earlier state.
+    -- Numbered like tenants' snapshots: versions also rise after the catalog was restored to an earlier state.
     insert into snapshot as s (topic, key, version, body, traceparent)
     values (p_topic, p_key, (extract(epoch from clock_timestamp()) * 1000)::bigint, p_body, p_traceparent)
     on conflict (topic, key) do update
@@ -183,7 +183,7 @@ as $$
     where changed_at > statement_timestamp() - p_ms * interval '1 ms'
 $$;
 
--- The publisher's hands, for all topics but those that Kafka refuses.
+-- What the publisher should send, except for topics that Kafka refuses.
 create function catalog.snapshots_due(p_limit int, p_refused text[])
 returns table (topic text, key text, version bigint, snapshot text, traceparent text, at text)
 language sql security definer
@@ -207,7 +207,7 @@ returns table (service text, id bigint, topic text, message_key text, value text
 language sql security definer
 set search_path = catalog, pg_temp
 as $$
-    -- No more than some 8 MiB at once, and always one.
+    -- About 8 MiB at once at most, but always one.
     with waiting as (
         select d.id, sum(octet_length(d.value)) over (order by d.id) - octet_length(d.value) as before
         from (
@@ -226,7 +226,7 @@ as $$
     order by d.id
 $$;
 
--- Kafka does not take what is for this topic; p_detail null: it does.
+-- Kafka accepts nothing for this topic; with p_detail null: it does again.
 create function catalog.topic_refused(p_topic text, p_detail text) returns void
 language plpgsql security definer
 set search_path = catalog, pg_temp
@@ -240,7 +240,7 @@ begin
 end
 $$;
 
--- Another process publishes from here. It sends again what changed lately, and tries all topics anew.
+-- Another process has become the publisher: it sends recent changes again, and tries all topics again.
 create function catalog.publishing_taken_over(p_ms bigint) returns void
 language plpgsql security definer
 set search_path = catalog, pg_temp
