@@ -32,6 +32,8 @@
         POINT(driver_after_access)                                                                                     \
         POINT(driver_before_rotate)                                                                                    \
         POINT(driver_after_rotate)                                                                                     \
+        POINT(driver_before_renew)                                                                                     \
+        POINT(driver_after_renew)                                                                                      \
         POINT(driver_before_admin)                                                                                     \
         POINT(driver_after_admin)                                                                                      \
         POINT(identity_after_plant)                                                                                    \

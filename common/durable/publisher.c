@@ -9,7 +9,10 @@
  * done.
  *
  * A round goes through the phases: events, snapshots, dead letters. A batch's rows live from the statement that read
- * them until all of them have an outcome and the statement that marks them has been sent. */
+ * them until all of them have an outcome and the statement that marks them has been sent.
+ *
+ * A topic for which Kafka accepts nothing (it does not exist, or we may not write to it) is left out for a while,
+ * longer each time: messages for other topics go on, even if thousands of rows wait for this one. */
 #include "common/durable/publisher.h"
 
 #include "common/base/buf.h"
@@ -20,6 +23,7 @@
 #include "common/base/metrics.h"
 #include "common/durable/dead_letter.h"
 #include "common/durable/lease.h"
+#include "common/durable/refused_topics.h"
 #include "common/kafka/cloudevent.h"
 
 #include <string.h>
@@ -30,36 +34,38 @@
 #define STATEMENT_TIMEOUT SECONDS(10)
 #define MESSAGE_TIMEOUT   20000
 #define FAILURE_PAUSE     500
-#define DLQ_TOPIC_LIMIT   200
 
 static const char SQL_LOSS[] = "select catalog.message_lost($1)";
 
-static const char SQL_TAKEOVER[] = "select catalog.snapshots_since($1::bigint)";
+static const char SQL_TAKEOVER[] = "select catalog.publishing_taken_over($1::bigint)";
 static const char SQL_EVENTS[] = "select * from catalog.events_to_publish($1::int)";
 static const char SQL_EVENTS_DONE[] = "select catalog.events_published($1::bigint[])";
-static const char SQL_SNAPSHOTS[] = "select * from catalog.snapshots_due($1::int)";
+static const char SQL_SNAPSHOTS[] =
+        "select * from catalog.snapshots_due($1::int, array(select jsonb_array_elements_text($2::jsonb)))";
 static const char SQL_SNAPSHOTS_DONE[] = "select catalog.snapshots_done($1::jsonb)";
 static const char SQL_DOUBTFUL[] = "select catalog.snapshots_in_doubt($1::jsonb)";
-static const char SQL_DEAD_LETTERS[] = "select * from catalog.dead_letters_to_publish($1::int)";
+static const char SQL_DEAD_LETTERS[] =
+        "select * from catalog.dead_letters_to_publish($1::int, array(select jsonb_array_elements_text($2::jsonb)))";
 static const char SQL_DEAD_LETTERS_DONE[] = "select catalog.dead_letters_published($1::bigint[])";
 
 static const char *const TOPICS[] = { "tenant.events.v1", "tenant.status.v1", NULL };
 
 enum phase { PHASE_IDLE, PHASE_EVENTS, PHASE_SNAPSHOTS, PHASE_DEAD_LETTERS };
 
-static const char *const PHASE_NAMES[] = {
-        [PHASE_IDLE] = "nothing",
-        [PHASE_EVENTS] = "event",
-        [PHASE_SNAPSHOTS] = "snapshot",
-        [PHASE_DEAD_LETTERS] = "dead letter",
-};
+static const char *const PHASE_NAMES[] = { "nothing", "event", "snapshot", "dead letter" };
 
-enum outcome { OUTCOME_WAITING, OUTCOME_SENT, OUTCOME_REFUSED, OUTCOME_FAILED };
+enum outcome {
+        OUTCOME_WAITING,
+        OUTCOME_SENT,
+        OUTCOME_REFUSED,       /* for good */
+        OUTCOME_TOPIC_REFUSED, /* like everything for its topic */
+        OUTCOME_FAILED,
+};
 
 /* One row of the batch in flight. */
 struct row {
         struct publisher *publisher;
-        char *topic, *key, *version; /* for the statement that marks it; topic and version of snapshots only */
+        char *topic, *key, *version; /* for the statement that marks it; version of snapshots only */
         enum outcome outcome;
 };
 
@@ -74,6 +80,7 @@ struct publisher {
         int64_t led_fence, batch_fence; /* those under which we publish, and under which the batch was read */
         struct row *rows;               /* the batch in flight */
         size_t count, in_flight;
+        struct refused_topics *refused;
         struct metric *published[3], *leading;
 };
 
@@ -112,14 +119,20 @@ static void publisher_free_rows(struct publisher *publisher)
         publisher->count = 0;
 }
 
-/* Ids of the rows that Kafka has, or can never accept, as a PostgreSQL array. */
+/* Kafka has it, or will never accept it. */
+static bool publisher_row_is_over(const struct row *row)
+{
+        return row->outcome == OUTCOME_SENT || row->outcome == OUTCOME_REFUSED;
+}
+
+/* Ids of these rows, as a PostgreSQL array. */
 static char *publisher_list_ids(const struct publisher *publisher)
 {
         auto_buf ids = { 0 };
 
         buf_add_text(&ids, "{");
         for (size_t i = 0; i < publisher->count; i++)
-                if (publisher->rows[i].outcome != OUTCOME_FAILED)
+                if (publisher_row_is_over(&publisher->rows[i]))
                         buf_printf(&ids, "%s%s", ids.length > 1 ? "," : "", publisher->rows[i].key);
         buf_add_text(&ids, "}");
         return buf_take(&ids);
@@ -133,7 +146,7 @@ static char *publisher_list_snapshots(const struct publisher *publisher, bool al
         for (size_t i = 0; i < publisher->count; i++) {
                 const struct row *row = &publisher->rows[i];
 
-                if (all || row->outcome != OUTCOME_FAILED)
+                if (all || publisher_row_is_over(row))
                         json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "topic", row->topic, "key", row->key,
                                                               "version", row->version));
         }
@@ -159,13 +172,16 @@ static void publisher_batch_ended(struct publisher *publisher)
         /* A successor may have sent newer snapshots before ours arrived: then they are sent again. */
         bool doubtful = publisher->phase == PHASE_SNAPSHOTS &&
                         (!lease_is_held(publisher->lease) || lease_fence(publisher->lease) != publisher->batch_fence);
-        size_t failed = 0;
+        size_t over = 0;
+        bool failed = false;
 
         FAILPOINT(publisher_after_produce, NULL);
-        for (size_t i = 0; i < publisher->count; i++)
-                failed += publisher->rows[i].outcome == OUTCOME_FAILED;
-        metric_add(publisher->published[publisher->phase - PHASE_EVENTS], (double)(publisher->count - failed));
-        if (failed > 0)
+        for (size_t i = 0; i < publisher->count; i++) {
+                over += publisher_row_is_over(&publisher->rows[i]);
+                failed |= publisher->rows[i].outcome == OUTCOME_FAILED;
+        }
+        metric_add(publisher->published[publisher->phase - PHASE_EVENTS], (double)over);
+        if (failed)
                 publisher->pause_until = clock_boot_ms() + FAILURE_PAUSE;
         publisher_mark_rows(publisher, doubtful);
         publisher_free_rows(publisher);
@@ -190,12 +206,25 @@ static void publisher_tell_of_loss(const struct row *row, const struct err *err)
                      NULL);
 }
 
+static enum outcome publisher_outcome_of(const struct row *row, const struct err *err)
+{
+        if (err == NULL)
+                return OUTCOME_SENT;
+        if (err->class == ERR_INPUT)
+                return OUTCOME_REFUSED;
+        return row->topic != NULL && strcmp(err->code, "topic_refused") == 0 ? OUTCOME_TOPIC_REFUSED : OUTCOME_FAILED;
+}
+
 /* A message that Kafka will never accept is set aside, with an alert: everything after it must continue. */
 static void publisher_note_outcome(struct row *row, const struct err *err)
 {
-        row->outcome = err == NULL ? OUTCOME_SENT : err->class == ERR_INPUT ? OUTCOME_REFUSED : OUTCOME_FAILED;
-        if (row->outcome == OUTCOME_REFUSED)
+        row->outcome = publisher_outcome_of(row, err);
+        if (row->outcome == OUTCOME_SENT && row->topic != NULL)
+                refused_topics_remove(row->publisher->refused, row->topic);
+        else if (row->outcome == OUTCOME_REFUSED)
                 publisher_tell_of_loss(row, err);
+        else if (row->outcome == OUTCOME_TOPIC_REFUSED)
+                refused_topics_add(row->publisher->refused, row->topic, err);
         else if (row->outcome == OUTCOME_FAILED && row == row->publisher->rows)
                 log_warn("Kafka does not accept our messages; they wait in the catalog", "error", err->message, NULL);
 }
@@ -299,7 +328,7 @@ static void publisher_snapshots_arrived(void *context, const struct pg_rows *row
         for (int row = 0; row < count; row++) {
                 const char *topic = pg_text(rows, row, "topic"), *key = pg_text(rows, row, "key");
                 const char *version = pg_text(rows, row, "version");
-                auto_free char *id = mem_printf("%s-%s", key, version);
+                auto_free char *id = mem_printf("%s/%s-%s", topic, key, version); /* two topics may have the same key */
                 struct cloudevent_out event = {
                         .topic = topic,
                         .key = key,
@@ -324,8 +353,8 @@ static void publisher_snapshots_arrived(void *context, const struct pg_rows *row
 /* The message as received, with the reason for its refusal in our headers. */
 static void publisher_produce_dead_letter(struct publisher *publisher, const struct pg_rows *rows, int row)
 {
-        struct row *sent = publisher_add_row(publisher, NULL, pg_text(rows, row, "id"), NULL);
         auto_free char *topic = mem_printf("%s.%s.dlq", pg_text(rows, row, "topic"), pg_text(rows, row, "service"));
+        struct row *sent = publisher_add_row(publisher, topic, pg_text(rows, row, "id"), NULL);
         struct dead_letter letter;
         struct err refused;
 
@@ -365,6 +394,7 @@ static void publisher_dead_letters_arrived(void *context, const struct pg_rows *
 static void publisher_next_phase(struct publisher *publisher)
 {
         struct pg_pool *catalog = publisher->service->catalog;
+        auto_free char *refused = refused_topics_list(publisher->refused);
         char limit[8];
 
         snprintf(limit, sizeof(limit), "%d", BATCH);
@@ -374,10 +404,10 @@ static void publisher_next_phase(struct publisher *publisher)
                              publisher);
         } else if (publisher->phase == PHASE_SNAPSHOTS && clock_boot_ms() >= publisher->next_sweep_at) {
                 publisher->next_sweep_at = clock_boot_ms() + SWEEP_INTERVAL; /* a skipped sweep ends the round */
-                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_SNAPSHOTS, PARAMS(limit), publisher_snapshots_arrived,
-                             publisher);
+                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_SNAPSHOTS, PARAMS(limit, refused),
+                             publisher_snapshots_arrived, publisher);
         } else if (publisher->phase == PHASE_DEAD_LETTERS) {
-                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_DEAD_LETTERS, PARAMS(limit),
+                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_DEAD_LETTERS, PARAMS(limit, refused),
                              publisher_dead_letters_arrived, publisher);
         } else {
                 bool more = publisher->more;
@@ -477,6 +507,7 @@ struct publisher *publisher_new(struct service *service)
         struct publisher *publisher = NEW(struct publisher);
 
         publisher->service = service;
+        publisher->refused = refused_topics_new(service);
         publisher->lease =
                 lease_new(service, "publisher", service->config->lease_ms, publisher_lease_answered, publisher);
         for (size_t i = 0; i < ARRAY_SIZE(labels); i++)
@@ -506,6 +537,7 @@ static void publisher_on_closed(uv_handle_t *handle)
         struct publisher *publisher = handle->data;
 
         publisher_free_rows(publisher);
+        refused_topics_free(publisher->refused);
         lease_free(publisher->lease);
         free(publisher);
 }

@@ -36,10 +36,21 @@ struct delivery {
         void *context;
 };
 
+/* Only this topic is affected. */
+static bool producer_is_about_topic(rd_kafka_resp_err_t code)
+{
+        return code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
+               code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED || code == RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION ||
+               code == RD_KAFKA_RESP_ERR__INVALID_ARG;
+}
+
 static void producer_error_of_code(rd_kafka_resp_err_t code, rd_kafka_msg_status_t status, struct err *err)
 {
         if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
                 err_set(err, ERR_INPUT, "too_large", "Kafka refuses the message: it is too large");
+        else if (producer_is_about_topic(code))
+                err_set(err, ERR_BUSY, "topic_refused", "Kafka accepts nothing for this topic: %s",
+                        rd_kafka_err2str(code));
         else if (status == RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED)
                 err_set(err, ERR_BUSY, "outcome_unknown", "Kafka may or may not have taken the message: %s",
                         rd_kafka_err2str(code));
@@ -169,16 +180,19 @@ int kafka_producer_new(uv_loop_t *loop, const struct kafka_settings *settings, i
 {
         struct kafka_producer *producer;
         rd_kafka_conf_t *conf;
-        char timeout[16];
+        char timeout[16], patience[16];
         int rc = kafka_client_conf(settings, &conf, err);
 
         if (rc < 0)
                 return rc;
         snprintf(timeout, sizeof(timeout), "%d", message_timeout_ms);
+        snprintf(patience, sizeof(patience), "%d", message_timeout_ms / 4);
         kafka_client_set(conf, "enable.idempotence", "true");
         kafka_client_set(conf, "linger.ms", "1");
         kafka_client_set(conf, "partitioner", "murmur2_random");
         kafka_client_set(conf, "message.timeout.ms", timeout);
+        /* So that a missing topic is reported as such before its messages time out. */
+        kafka_client_set(conf, "topic.metadata.propagation.max.ms", patience);
         kafka_client_set(conf, "queue.buffering.max.messages", "200000");
         kafka_client_set(conf, "message.max.bytes", LARGEST); /* dead letters can be as large as the broker accepts */
         rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);

@@ -34,7 +34,8 @@ int kafka_producer_new(uv_loop_t *loop, const struct kafka_settings *settings, i
 void kafka_producer_free(struct kafka_producer *producer, int timeout_ms);
 
 /* Copies the record. Returns 0 and calls delivered once, later; or returns a negative error at once (queue full:
- * ERR_BUSY, too large: ERR_INPUT) and does not call it. */
+ * ERR_BUSY, too large: ERR_INPUT) and does not call it. The code "topic_refused" (ERR_BUSY) says that Kafka accepts
+ * nothing for this topic until somebody creates it or allows us to write to it. */
 int kafka_produce(struct kafka_producer *producer, const struct kafka_record *record, kafka_delivered_fn delivered,
                   void *context, struct err *err);
 /* 0, or why no broker can be reached: -ERR_BUSY, or -ERR_OURS if a person must fix it (cause.h has the codes). An error

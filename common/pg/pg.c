@@ -12,7 +12,7 @@ static void pg_on_poll(uv_poll_t *poll, int status, int events);
 
 static const unsigned WAYS[] = {
         [PG_RESOLVING] = 1U << PG_CONNECTING | 1U << PG_BROKEN,
-        [PG_CONNECTING] = 1U << PG_IDLE | 1U << PG_BROKEN,
+        [PG_CONNECTING] = 1U << PG_CONNECTING | 1U << PG_IDLE | 1U << PG_BROKEN, /* connecting: the next host */
         [PG_IDLE] = 1U << PG_BUSY | 1U << PG_BROKEN,
         [PG_BUSY] = 1U << PG_IDLE | 1U << PG_BROKEN,
         [PG_BROKEN] = 1U << PG_BUSY | 1U << PG_BROKEN, /* busy: until the statement's failure is reported */
@@ -92,10 +92,7 @@ void pg_close(struct pg_conn *conn)
         pg_unwatch(conn);
         conn->timer->conn = NULL;
         uv_close((uv_handle_t *)&conn->timer->timer, pg_free_timer);
-        if (conn->resolve != NULL) {
-                uv_cancel((uv_req_t *)&conn->resolve->request);
-                conn->resolve->conn = NULL;
-        }
+        pg_forget_resolve(conn);
         PQfinish(conn->pq);
         conn->pq = NULL;
         if (!conn->in_callback)
@@ -115,6 +112,7 @@ bool pg_still_there(struct pg_conn *conn)
 void pg_break_off(struct pg_conn *conn)
 {
         pg_enter(conn, PG_BROKEN);
+        pg_forget_resolve(conn);
         pg_unwatch(conn);
         pg_stop_timer(conn);
 }
@@ -213,6 +211,10 @@ void pg_on_timeout(uv_timer_t *timer)
                 err_set(&err, ERR_BUSY, "statement_timeout", "PostgreSQL did not answer in time");
                 pg_break_off(conn);
                 pg_report_done(conn, NULL, &err);
+        } else if (conn->state == PG_CONNECTING && pg_leave_host(conn)) {
+                pg_unwatch(conn);
+                PQfinish(TAKE_PTR(conn->pq));
+                pg_start_connect(conn);
         } else if (conn->opened != NULL) {
                 err_set(&err, ERR_BUSY, "connect_timeout", "PostgreSQL did not accept the connection in time");
                 pg_break_off(conn);
@@ -220,10 +222,8 @@ void pg_on_timeout(uv_timer_t *timer)
         }
 }
 
-static void pg_add_option(struct pg_conn *conn, const char *keyword, const char *value)
+void pg_replace_option(struct pg_conn *conn, const char *keyword, const char *value)
 {
-        if (value == NULL || *value == '\0')
-                return;
         for (int i = 0; i < conn->options; i++)
                 if (strcmp(conn->keywords[i], keyword) == 0) {
                         mem_free_secret(conn->values[i]);
@@ -235,7 +235,13 @@ static void pg_add_option(struct pg_conn *conn, const char *keyword, const char 
         conn->values[conn->options++] = mem_copy_text(value);
 }
 
-static const char *pg_option(const struct pg_conn *conn, const char *keyword)
+static void pg_add_option(struct pg_conn *conn, const char *keyword, const char *value)
+{
+        if (value != NULL && *value != '\0')
+                pg_replace_option(conn, keyword, value);
+}
+
+const char *pg_option(const struct pg_conn *conn, const char *keyword)
 {
         for (int i = 0; i < conn->options; i++)
                 if (strcmp(conn->keywords[i], keyword) == 0)
@@ -263,11 +269,13 @@ static bool pg_add_url(struct pg_conn *conn, const char *url)
         return true;
 }
 
-static void pg_start_connect(struct pg_conn *conn)
+void pg_start_connect(struct pg_conn *conn)
 {
+        int64_t left = MAX(conn->open_until - (int64_t)uv_now(conn->loop), 0);
         struct err err;
 
         pg_enter(conn, PG_CONNECTING);
+        uv_timer_start(&conn->timer->timer, pg_on_timeout, (uint64_t)(left / pg_hosts(conn)), 0);
         conn->pq = PQconnectStartParams((const char *const *)conn->keywords, (const char *const *)conn->values, 0);
         if (conn->pq != NULL && PQstatus(conn->pq) != CONNECTION_BAD) {
                 pg_watch_socket(conn, UV_WRITABLE);
@@ -281,60 +289,28 @@ static void pg_start_connect(struct pg_conn *conn)
         pg_report_opened(conn, &err);
 }
 
-static void pg_on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *found)
+void pg_fail_to_open(struct pg_conn *conn, const struct err *err)
 {
-        struct pg_resolve *resolve = CONTAINER_OF(request, struct pg_resolve, request);
-        struct pg_conn *conn = resolve->conn;
-        char address[INET6_ADDRSTRLEN] = "";
-        struct err err;
-
-        free(resolve);
-        if (conn != NULL) {
-                conn->resolve = NULL;
-                if (status == 0 && found->ai_family == AF_INET)
-                        uv_ip4_name((struct sockaddr_in *)(void *)found->ai_addr, address, sizeof(address));
-                else if (status == 0)
-                        uv_ip6_name((struct sockaddr_in6 *)(void *)found->ai_addr, address, sizeof(address));
-        }
-        uv_freeaddrinfo(found);
-        if (conn == NULL)
-                return;
-        if (status == 0) {
-                pg_add_option(conn, "hostaddr", address);
-                pg_start_connect(conn);
-                return;
-        }
-        err_set(&err, ERR_BUSY, "resolve_failed", "the database's host has no address: %s", uv_strerror(status));
         pg_break_off(conn);
-        pg_report_opened(conn, &err);
+        pg_report_opened(conn, err);
 }
 
 static void pg_on_start(uv_timer_t *timer)
 {
         struct pg_conn *conn = CONTAINER_OF(timer, struct pg_timer, timer)->conn;
-        const char *host;
-        struct in6_addr ignored;
+
+        int64_t timeout;
 
         if (conn == NULL)
                 return;
-        uv_timer_start(timer, pg_on_timeout, (uint64_t)strtoll(pg_option(conn, "connect_timeout_ms"), NULL, 10), 0);
+        timeout = strtoll(pg_option(conn, "connect_timeout_ms"), NULL, 10);
+        conn->open_until = (int64_t)uv_now(conn->loop) + timeout;
+        uv_timer_start(timer, pg_on_timeout, (uint64_t)timeout, 0);
         free(conn->keywords[conn->options - 1]); /* ours, not libpq's; always the last one */
         free(conn->values[conn->options - 1]);
         conn->keywords[--conn->options] = NULL;
         conn->values[conn->options] = NULL;
-        host = pg_option(conn, "host");
-        if (host == NULL || *host == '/' || pg_option(conn, "hostaddr") || strchr(host, ',') ||
-            uv_inet_pton(AF_INET, host, &ignored) == 0 || uv_inet_pton(AF_INET6, host, &ignored) == 0) {
-                pg_start_connect(conn);
-                return;
-        }
-        conn->resolve = NEW(struct pg_resolve);
-        conn->resolve->conn = conn;
-        if (uv_getaddrinfo(conn->loop, &conn->resolve->request, pg_on_resolved, host, NULL,
-                           &(struct addrinfo){ .ai_socktype = SOCK_STREAM }) == 0)
-                return;
-        free(TAKE_PTR(conn->resolve));
-        pg_start_connect(conn);
+        pg_resolve(conn);
 }
 
 struct pg_conn *pg_open(uv_loop_t *loop, const struct pg_target *target, pg_opened_fn opened, void *context)

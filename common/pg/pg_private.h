@@ -1,4 +1,5 @@
-/* Shared by pg.c (the life of a connection), pg_statement.c (statements on it) and pg_error.c (what went wrong). */
+/* Shared by pg.c (the life of a connection), pg_resolve.c (its hosts), pg_statement.c (statements on it) and pg_error.c
+ * (what went wrong). */
 #pragma once
 
 #include "common/pg/pg.h"
@@ -27,10 +28,7 @@ struct pg_timer {
         struct pg_conn *conn;
 };
 
-struct pg_resolve {
-        uv_getaddrinfo_t request;
-        struct pg_conn *conn;
-};
+struct pg_resolve; /* resolving the hosts, while it is under way */
 
 struct pg_conn {
         unsigned magic;
@@ -51,6 +49,7 @@ struct pg_conn {
         PGresult *last;
         const PGresult *failed; /* during the callback that reports it */
         int results;            /* of the statements under way, how many have succeeded */
+        int64_t open_until;     /* on the loop's clock: the deadline for all hosts together */
         bool in_callback, closed;
 };
 
@@ -67,6 +66,23 @@ void pg_break_off(struct pg_conn *conn);
 bool pg_still_there(struct pg_conn *conn);
 /* The connection is gone: notifies the waiting caller. */
 void pg_lose(struct pg_conn *conn);
+
+/* Sets a connection parameter, replacing the one it has; "" = libpq's default. */
+void pg_replace_option(struct pg_conn *conn, const char *keyword, const char *value);
+const char *pg_option(const struct pg_conn *conn, const char *keyword);
+/* Starts libpq, once all addresses are known. */
+void pg_start_connect(struct pg_conn *conn);
+/* Reports to the opener that the connection failed. */
+void pg_fail_to_open(struct pg_conn *conn, const struct err *err);
+
+/* pg_resolve.c: resolves the hosts, then calls pg_start_connect or pg_fail_to_open; neither, if the connection is
+ * closed first. */
+void pg_resolve(struct pg_conn *conn);
+void pg_forget_resolve(struct pg_conn *conn);
+/* How many hosts are left to try, at least 1. */
+int pg_hosts(const struct pg_conn *conn);
+/* Removes the host that libpq is currently trying from the list; false if it is the only one. */
+bool pg_leave_host(struct pg_conn *conn);
 
 /* pg_statement.c: reads what the server sent; reports the outcome of the statement (result borrowed). */
 void pg_drive_statement(struct pg_conn *conn);

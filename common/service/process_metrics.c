@@ -1,6 +1,7 @@
 /* The process's use of the machine: see process_metrics.h. */
 #include "common/service/process_metrics.h"
 
+#include "common/base/log.h"
 #include "common/base/macros.h"
 #include "common/base/metrics.h"
 
@@ -85,8 +86,16 @@ static void process_look_at_start(void)
         fclose(in);
 }
 
+static void process_look_at_log(void)
+{
+        metric_set(
+                metric_counter("tenantry_log_lines_lost_total", NULL, "Log lines dropped because nothing read them."),
+                (double)log_lines_lost());
+}
+
 void process_metrics_look(void)
 {
+        process_look_at_log();
         process_look_at_processor();
         process_look_at_memory();
         process_look_at_files();

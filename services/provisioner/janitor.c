@@ -39,8 +39,10 @@ static void janitor_reported(void *context, const struct pg_rows *rows, const st
 /* An outage ends by itself; a refused credential does not. The next report ends the alert. */
 static void janitor_inventory_refused(struct janitor *janitor, const char *server, const struct err *err)
 {
+        if (janitor->provisioner->service->stopping)
+                return;
         log_warn("the provider's inventory could not be read", "server", server, "error", err->message, NULL);
-        if (err->class == ERR_AUTH && !janitor->provisioner->service->stopping)
+        if (err->class == ERR_AUTH)
                 pg_pool_exec(janitor->provisioner->service->catalog, SECONDS(10), SQL_REFUSED,
                              PARAMS(janitor->driver->name, server, err->message), janitor_reported, NULL);
 }

@@ -2,6 +2,7 @@
  * never composed. See supabase_connection.h. */
 #include "services/provisioner/supabase_connection.h"
 
+#include "common/base/failpoint.h"
 #include "common/base/memory.h"
 #include "services/provisioner/activity.h"
 #include "services/provisioner/supabase_api.h"
@@ -108,6 +109,12 @@ static bool connection_is_another(const struct activity *activity, const json_t 
         return false;
 }
 
+static enum step_result connection_way_stored(struct saga *saga)
+{
+        FAILPOINT(driver_after_renew, NULL);
+        return activity_found_again(saga);
+}
+
 static enum step_result connection_pooler_read_again(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
@@ -116,8 +123,10 @@ static enum step_result connection_pooler_read_again(struct saga *saga, const st
 
         if (err == NULL && (activity->reply_status == 401 || activity->reply_status == 403))
                 return supabase_refuse(saga);
-        if (pooler != NULL && connection_is_another(activity, pooler))
-                return activity_learn_then(saga, connection_way_by(activity, pooler), activity_found_again);
+        if (pooler != NULL && connection_is_another(activity, pooler)) {
+                FAILPOINT(driver_before_renew, NULL);
+                return activity_learn_then(saga, connection_way_by(activity, pooler), connection_way_stored);
+        }
         return supabase_call(saga,
                              &(struct supabase_call){
                                      .endpoint = "state",
@@ -206,12 +215,21 @@ enum step_result supabase_read_connection(struct saga *saga)
         return connection_ask_keys(saga, connection_keys_read);
 }
 
+static enum step_result connection_key_stored(struct saga *saga)
+{
+        FAILPOINT(driver_after_renew, NULL);
+        return supabase_key_renewed(saga);
+}
+
 static enum step_result connection_keys_read_again(struct saga *saga, const struct err *err)
 {
         enum step_result result;
         json_t *secret = connection_take_key(saga, err, &result);
 
-        return secret ? activity_renew_secret(saga, secret, supabase_key_renewed) : result;
+        if (secret == NULL)
+                return result;
+        FAILPOINT(driver_before_renew, NULL);
+        return activity_renew_secret(saga, secret, connection_key_stored);
 }
 
 enum step_result supabase_renew_key(struct saga *saga)
