@@ -42,7 +42,7 @@ struct channel {
 
 enum { LOG, WEBHOOK, MAIL, CHANNELS };
 
-static const char *const NAMES[CHANNELS] = { "log", "webhook", "mail" };
+static const char *const NAMES[CHANNELS] = { [LOG] = "log", [WEBHOOK] = "webhook", [MAIL] = "mail" };
 
 /* One alert on some of its channels; done when all of these have answered. */
 struct alert {
@@ -62,7 +62,7 @@ static void alerter_marked(void *context, const struct pg_rows *rows, const stru
         --*counter;
 }
 
-static void alert_free(struct alert *alert)
+static void alerter_free_alert(struct alert *alert)
 {
         free(alert->id);
         free(alert->cause);
@@ -73,7 +73,7 @@ static void alert_free(struct alert *alert)
 }
 
 /* A channel that succeeded is not used again, even if another one refused. */
-static void alert_record(struct alert *alert)
+static void alerter_record(struct alert *alert)
 {
         struct alerter *alerter = alert->alerter;
         auto_buf told = { 0 };
@@ -91,10 +91,10 @@ static void alert_record(struct alert *alert)
         else
                 pg_pool_exec(alerter->service->catalog, SECONDS(5), SQL_TOLD,
                              PARAMS(alert->id, told.data, all ? "true" : "false"), alerter_marked, alert->counter);
-        alert_free(alert);
+        alerter_free_alert(alert);
 }
 
-static void alert_channel_ended(struct channel *channel, const struct err *err)
+static void alerter_channel_ended(struct channel *channel, const struct err *err)
 {
         struct alert *alert = channel->alert;
 
@@ -103,10 +103,10 @@ static void alert_channel_ended(struct channel *channel, const struct err *err)
                 log_warn("an alert could not be delivered; it will be tried again", "cause", alert->cause, "channel",
                          channel->name, "error", err->message, NULL);
         if (--alert->waiting == 0)
-                alert_record(alert);
+                alerter_record(alert);
 }
 
-static void alert_webhook_answered(void *context, const struct http_reply *reply, const struct err *err)
+static void alerter_webhook_answered(void *context, const struct http_reply *reply, const struct err *err)
 {
         struct err refused;
 
@@ -114,10 +114,10 @@ static void alert_webhook_answered(void *context, const struct http_reply *reply
                 err_set(&refused, ERR_BUSY, "webhook_refused", "the alert webhook answers %d", reply->status);
                 err = &refused;
         }
-        alert_channel_ended(context, err);
+        alerter_channel_ended(context, err);
 }
 
-static void alert_post(struct alert *alert)
+static void alerter_post(struct alert *alert)
 {
         auto_json *body = json_pack("{s:s, s:s, s:s?, s:s, s:s}", "alert_id", alert->id, "cause", alert->cause,
                                     "tenant_id", alert->tenant, "title", alert->title, "detail", alert->detail);
@@ -131,19 +131,19 @@ static void alert_post(struct alert *alert)
                                  .body = text,
                                  .timeout_ms = CALL_TIMEOUT,
                          },
-                         alert_webhook_answered, &alert->channels[WEBHOOK]);
+                         alerter_webhook_answered, &alert->channels[WEBHOOK]);
 }
 
-static void alert_mail_ended(void *context, const struct err *err)
+static void alerter_mail_ended(void *context, const struct err *err)
 {
         struct channel *channel = context;
 
         if (err != NULL && strcmp(err->code, "mail_doubtful") == 0)
                 channel->alert->alerter->mails_from = clock_boot_ms() + DOUBTFUL_DELAY;
-        alert_channel_ended(channel, err);
+        alerter_channel_ended(channel, err);
 }
 
-static void alert_mail(struct alert *alert)
+static void alerter_mail(struct alert *alert)
 {
         struct alerter *alerter = alert->alerter;
         auto_free char *subject = mem_printf("Tenantry: %s", alert->title),
@@ -154,21 +154,25 @@ static void alert_mail(struct alert *alert)
         struct mail_on_way *on_way;
         struct err err;
 
-        if (mail_send(alerter->mailer, &mail, alert_mail_ended, &alert->channels[MAIL], &on_way, &err) < 0)
-                alert_mail_ended(&alert->channels[MAIL], &err);
+        if (mail_send(alerter->mailer, &mail, alerter_mail_ended, &alert->channels[MAIL], &on_way, &err) < 0)
+                alerter_mail_ended(&alert->channels[MAIL], &err);
 }
 
-static void alert_log(struct alert *alert)
+static void alerter_log(struct alert *alert)
 {
         log_warn("alert", "cause", alert->cause, "tenant", alert->tenant, "title", alert->title, "detail",
                  alert->detail, NULL);
-        alert_channel_ended(&alert->channels[LOG], NULL);
+        alerter_channel_ended(&alert->channels[LOG], NULL);
 }
 
 static void alerter_deliver(struct alerter *alerter, const struct pg_rows *rows, int row, int from, int to,
                             size_t *counter)
 {
-        static void (*const tell[CHANNELS])(struct alert * alert) = { alert_log, alert_post, alert_mail };
+        static void (*const tell[CHANNELS])(struct alert * alert) = {
+                [LOG] = alerter_log,
+                [WEBHOOK] = alerter_post,
+                [MAIL] = alerter_mail,
+        };
         struct alert *alert = NEW(struct alert);
 
         alert->alerter = alerter;
@@ -185,7 +189,7 @@ static void alerter_deliver(struct alerter *alerter, const struct pg_rows *rows,
                 alert->waiting += due;
         }
         if (alert->waiting == 0) {
-                alert_free(alert);
+                alerter_free_alert(alert);
                 return;
         }
         ++*counter;
@@ -194,7 +198,7 @@ static void alerter_deliver(struct alerter *alerter, const struct pg_rows *rows,
                 if (alert->channels[i].due)
                         tell[i](alert);
         if (--alert->waiting == 0)
-                alert_record(alert);
+                alerter_record(alert);
 }
 
 static void alerter_pending_arrived(void *context, const struct pg_rows *rows, const struct err *err)

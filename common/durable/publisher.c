@@ -23,6 +23,7 @@
 #include "common/base/metrics.h"
 #include "common/durable/dead_letter.h"
 #include "common/durable/lease.h"
+#include "common/durable/refused_topics.h"
 #include "common/kafka/cloudevent.h"
 
 #include <string.h>
@@ -33,9 +34,6 @@
 #define STATEMENT_TIMEOUT SECONDS(10)
 #define MESSAGE_TIMEOUT   20000
 #define FAILURE_PAUSE     500
-#define REFUSED_LIMIT     64 /* topics */
-#define REFUSED_FIRST     SECONDS(1)
-#define REFUSED_MOST      MINUTES(5)
 
 static const char SQL_LOSS[] = "select catalog.message_lost($1)";
 
@@ -55,7 +53,12 @@ static const char *const TOPICS[] = { "tenant.events.v1", "tenant.status.v1", NU
 
 enum phase { PHASE_IDLE, PHASE_EVENTS, PHASE_SNAPSHOTS, PHASE_DEAD_LETTERS };
 
-static const char *const PHASE_NAMES[] = { "nothing", "event", "snapshot", "dead letter" };
+static const char *const PHASE_NAMES[] = {
+        [PHASE_IDLE] = "nothing",
+        [PHASE_EVENTS] = "event",
+        [PHASE_SNAPSHOTS] = "snapshot",
+        [PHASE_DEAD_LETTERS] = "dead letter",
+};
 
 enum outcome {
         OUTCOME_WAITING,
@@ -72,11 +75,6 @@ struct row {
         enum outcome outcome;
 };
 
-struct refused_topic {
-        char *topic; /* NULL = unused entry */
-        int64_t until, delay;
-};
-
 struct publisher {
         struct service *service;
         struct kafka_producer *producer;
@@ -88,20 +86,20 @@ struct publisher {
         int64_t led_fence, batch_fence; /* those under which we publish, and under which the batch was read */
         struct row *rows;               /* the batch in flight */
         size_t count, in_flight;
-        struct refused_topic refused[REFUSED_LIMIT];
+        struct refused_topics refused;
         struct metric *published[3], *leading;
 };
 
-static void next_phase(struct publisher *publisher);
+static void publisher_next_phase(struct publisher *publisher);
 
-static void end_round(struct publisher *publisher)
+static void publisher_end_round(struct publisher *publisher)
 {
         publisher->phase = PHASE_IDLE;
         if (publisher->stopped)
                 lease_drop(publisher->lease);
 }
 
-static void marked(void *context, const struct pg_rows *rows, const struct err *err)
+static void publisher_rows_marked(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct publisher *publisher = context;
 
@@ -111,12 +109,12 @@ static void marked(void *context, const struct pg_rows *rows, const struct err *
         else
                 FAILPOINT(publisher_after_mark, NULL);
         if (err != NULL || publisher->pause_until > clock_boot_ms())
-                end_round(publisher);
+                publisher_end_round(publisher);
         else
-                next_phase(publisher);
+                publisher_next_phase(publisher);
 }
 
-static void free_rows(struct publisher *publisher)
+static void publisher_free_rows(struct publisher *publisher)
 {
         for (size_t i = 0; i < publisher->count; i++) {
                 free(publisher->rows[i].topic);
@@ -128,53 +126,54 @@ static void free_rows(struct publisher *publisher)
 }
 
 /* Kafka has it, or will never accept it. */
-static bool row_is_over(const struct row *row)
+static bool publisher_row_is_over(const struct row *row)
 {
         return row->outcome == OUTCOME_SENT || row->outcome == OUTCOME_REFUSED;
 }
 
 /* Ids of these rows, as a PostgreSQL array. */
-static char *list_ids(const struct publisher *publisher)
+static char *publisher_list_ids(const struct publisher *publisher)
 {
         auto_buf ids = { 0 };
 
         buf_add_text(&ids, "{");
         for (size_t i = 0; i < publisher->count; i++)
-                if (row_is_over(&publisher->rows[i]))
+                if (publisher_row_is_over(&publisher->rows[i]))
                         buf_printf(&ids, "%s%s", ids.length > 1 ? "," : "", publisher->rows[i].key);
         buf_add_text(&ids, "}");
         return buf_take(&ids);
 }
 
 /* The same for snapshots, as JSON, since a key may be any text; all of them if requested. */
-static char *list_snapshots(const struct publisher *publisher, bool all)
+static char *publisher_list_snapshots(const struct publisher *publisher, bool all)
 {
         auto_json *list = json_array();
 
         for (size_t i = 0; i < publisher->count; i++) {
                 const struct row *row = &publisher->rows[i];
 
-                if (all || row_is_over(row))
+                if (all || publisher_row_is_over(row))
                         json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "topic", row->topic, "key", row->key,
                                                               "version", row->version));
         }
         return json_print(list);
 }
 
-static void mark_rows(struct publisher *publisher, bool doubtful)
+static void publisher_mark_rows(struct publisher *publisher, bool doubtful)
 {
         const char *sql = publisher->phase == PHASE_EVENTS         ? SQL_EVENTS_DONE
                           : publisher->phase == PHASE_DEAD_LETTERS ? SQL_DEAD_LETTERS_DONE
                           : doubtful                               ? SQL_DOUBTFUL
                                                                    : SQL_SNAPSHOTS_DONE;
-        auto_free char *rows =
-                publisher->phase == PHASE_SNAPSHOTS ? list_snapshots(publisher, doubtful) : list_ids(publisher);
+        auto_free char *rows = publisher->phase == PHASE_SNAPSHOTS ? publisher_list_snapshots(publisher, doubtful)
+                                                                   : publisher_list_ids(publisher);
 
-        pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, sql, PARAMS(rows), marked, publisher);
+        pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, sql, PARAMS(rows), publisher_rows_marked,
+                     publisher);
 }
 
 /* All rows of the batch have an outcome. */
-static void batch_ended(struct publisher *publisher)
+static void publisher_batch_ended(struct publisher *publisher)
 {
         /* A successor may have sent newer snapshots before ours arrived: then they are sent again. */
         bool doubtful = publisher->phase == PHASE_SNAPSHOTS &&
@@ -184,17 +183,17 @@ static void batch_ended(struct publisher *publisher)
 
         FAILPOINT(publisher_after_produce, NULL);
         for (size_t i = 0; i < publisher->count; i++) {
-                over += row_is_over(&publisher->rows[i]);
+                over += publisher_row_is_over(&publisher->rows[i]);
                 failed |= publisher->rows[i].outcome == OUTCOME_FAILED;
         }
         metric_add(publisher->published[publisher->phase - PHASE_EVENTS], (double)over);
         if (failed)
                 publisher->pause_until = clock_boot_ms() + FAILURE_PAUSE;
-        mark_rows(publisher, doubtful);
-        free_rows(publisher);
+        publisher_mark_rows(publisher, doubtful);
+        publisher_free_rows(publisher);
 }
 
-static void alert_raised(void *context, const struct pg_rows *rows, const struct err *err)
+static void publisher_alert_raised(void *context, const struct pg_rows *rows, const struct err *err)
 {
         const char *cause = context;
 
@@ -203,79 +202,34 @@ static void alert_raised(void *context, const struct pg_rows *rows, const struct
                 log_warn("an alert could not be raised", "cause", cause, "error", err->message, NULL);
 }
 
-static void tell_of_loss(const struct row *row, const struct err *err)
+static void publisher_tell_of_loss(const struct row *row, const struct err *err)
 {
         auto_free char *detail =
                 mem_printf("%s, row %s: %.200s", PHASE_NAMES[row->publisher->phase], row->key, err->message);
 
         log_error("Kafka refuses a message for good; it is not published", "row", row->key, "error", err->message,
                   NULL);
-        pg_pool_exec(row->publisher->service->catalog, STATEMENT_TIMEOUT, SQL_LOSS, PARAMS(detail), alert_raised,
-                     (void *)(uintptr_t) "lost-message");
+        pg_pool_exec(row->publisher->service->catalog, STATEMENT_TIMEOUT, SQL_LOSS, PARAMS(detail),
+                     publisher_alert_raised, (void *)(uintptr_t) "lost-message");
 }
 
-static void tell_of_topic(struct publisher *publisher, const char *topic, const char *why)
+static void publisher_tell_of_topic(struct publisher *publisher, const char *topic, const char *why)
 {
         pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, SQL_TOPIC_REFUSED, PARAMS(topic, why),
-                     alert_raised, (void *)(uintptr_t) "topic");
-}
-
-/* The topic's entry among the refused ones, or an unused entry; NULL if there is neither. */
-static struct refused_topic *refused_place(struct publisher *publisher, const char *topic)
-{
-        struct refused_topic *unused = NULL;
-
-        for (size_t i = 0; i < REFUSED_LIMIT; i++) {
-                struct refused_topic *place = &publisher->refused[i];
-
-                if (place->topic == NULL)
-                        unused = place;
-                else if (strcmp(place->topic, topic) == 0)
-                        return place;
-        }
-        return unused;
+                     publisher_alert_raised, (void *)(uintptr_t) "topic");
 }
 
 /* Reported once per batch, which may hold hundreds of messages for the topic. */
-static void refuse_topic(struct publisher *publisher, const char *topic, const struct err *err)
+static void publisher_refuse_topic(struct publisher *publisher, const char *topic, const struct err *err)
 {
-        struct refused_topic *place = refused_place(publisher, topic);
-        int64_t now = clock_boot_ms();
-
-        if (place == NULL || now < place->until)
+        if (!refused_topics_add(&publisher->refused, topic))
                 return;
-        if (place->topic == NULL)
-                *place = (struct refused_topic){ .topic = mem_copy_text(topic) };
-        place->delay = place->delay ? MIN(2 * place->delay, REFUSED_MOST) : REFUSED_FIRST;
-        place->until = now + place->delay;
         log_warn("Kafka accepts nothing for a topic; its messages wait in the catalog", "topic", topic, "error",
                  err->message, NULL);
-        tell_of_topic(publisher, topic, err->message);
+        publisher_tell_of_topic(publisher, topic, err->message);
 }
 
-static void forget_refusal(struct publisher *publisher, const char *topic)
-{
-        struct refused_topic *place = refused_place(publisher, topic);
-
-        if (place == NULL || place->topic == NULL)
-                return;
-        free(place->topic);
-        *place = (struct refused_topic){ .topic = NULL };
-        tell_of_topic(publisher, topic, NULL);
-}
-
-/* The topics left out for now, as JSON. */
-static char *list_refused(const struct publisher *publisher)
-{
-        auto_json *list = json_array();
-
-        for (size_t i = 0; i < REFUSED_LIMIT; i++)
-                if (publisher->refused[i].topic != NULL && clock_boot_ms() < publisher->refused[i].until)
-                        json_array_append_new(list, json_string(publisher->refused[i].topic));
-        return json_print(list);
-}
-
-static enum outcome outcome_of(const struct row *row, const struct err *err)
+static enum outcome publisher_outcome_of(const struct row *row, const struct err *err)
 {
         if (err == NULL)
                 return OUTCOME_SENT;
@@ -285,34 +239,35 @@ static enum outcome outcome_of(const struct row *row, const struct err *err)
 }
 
 /* A message that Kafka will never accept is set aside, with an alert: everything after it must continue. */
-static void note_outcome(struct row *row, const struct err *err)
+static void publisher_note_outcome(struct row *row, const struct err *err)
 {
-        row->outcome = outcome_of(row, err);
-        if (row->outcome == OUTCOME_SENT && row->topic != NULL)
-                forget_refusal(row->publisher, row->topic);
-        else if (row->outcome == OUTCOME_REFUSED)
-                tell_of_loss(row, err);
+        row->outcome = publisher_outcome_of(row, err);
+        if (row->outcome == OUTCOME_SENT && row->topic != NULL) {
+                if (refused_topics_remove(&row->publisher->refused, row->topic))
+                        publisher_tell_of_topic(row->publisher, row->topic, NULL);
+        } else if (row->outcome == OUTCOME_REFUSED)
+                publisher_tell_of_loss(row, err);
         else if (row->outcome == OUTCOME_TOPIC_REFUSED)
-                refuse_topic(row->publisher, row->topic, err);
+                publisher_refuse_topic(row->publisher, row->topic, err);
         else if (row->outcome == OUTCOME_FAILED && row == row->publisher->rows)
                 log_warn("Kafka does not accept our messages; they wait in the catalog", "error", err->message, NULL);
 }
 
-static void batch_part_ended(struct publisher *publisher)
+static void publisher_batch_part_ended(struct publisher *publisher)
 {
         if (--publisher->in_flight == 0)
-                batch_ended(publisher);
+                publisher_batch_ended(publisher);
 }
 
-static void delivered(void *context, const struct err *err)
+static void publisher_row_delivered(void *context, const struct err *err)
 {
         struct row *row = context;
 
-        note_outcome(row, err);
-        batch_part_ended(row->publisher);
+        publisher_note_outcome(row, err);
+        publisher_batch_part_ended(row->publisher);
 }
 
-static void begin_batch(struct publisher *publisher, size_t count)
+static void publisher_begin_batch(struct publisher *publisher, size_t count)
 {
         publisher->rows = mem_alloc(count, sizeof(publisher->rows[0]));
         publisher->batch_fence = lease_fence(publisher->lease);
@@ -321,7 +276,8 @@ static void begin_batch(struct publisher *publisher, size_t count)
         FAILPOINT(publisher_before_produce, NULL);
 }
 
-static struct row *add_row(struct publisher *publisher, const char *topic, const char *key, const char *version)
+static struct row *publisher_add_row(struct publisher *publisher, const char *topic, const char *key,
+                                     const char *version)
 {
         struct row *row = &publisher->rows[publisher->count++];
 
@@ -334,27 +290,27 @@ static struct row *add_row(struct publisher *publisher, const char *topic, const
 }
 
 /* Handed over; if that failed, the outcome is known at once. */
-static void note_sent(struct row *row, int rc, const struct err *err)
+static void publisher_note_sent(struct row *row, int rc, const struct err *err)
 {
         if (rc < 0)
-                delivered(row, err);
+                publisher_row_delivered(row, err);
 }
 
-static void events_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+static void publisher_events_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct publisher *publisher = context;
         int count;
 
         if (err != NULL || !lease_is_held(publisher->lease)) {
-                end_round(publisher);
+                publisher_end_round(publisher);
                 return;
         }
         count = pg_rows_count(rows);
         if (count == 0) {
-                next_phase(publisher);
+                publisher_next_phase(publisher);
                 return;
         }
-        begin_batch(publisher, (size_t)count);
+        publisher_begin_batch(publisher, (size_t)count);
         publisher->next_sweep_at = 0; /* where there are events, there are new snapshots */
         for (int row = 0; row < count; row++) {
                 struct cloudevent_out event = {
@@ -368,29 +324,31 @@ static void events_arrived(void *context, const struct pg_rows *rows, const stru
                         .data = pg_text(rows, row, "data"),
                 };
 
-                struct row *sent = add_row(publisher, NULL, pg_text(rows, row, "seq"), NULL);
+                struct row *sent = publisher_add_row(publisher, NULL, pg_text(rows, row, "seq"), NULL);
                 struct err refused;
 
-                note_sent(sent, cloudevent_produce(publisher->producer, &event, delivered, sent, &refused), &refused);
+                publisher_note_sent(
+                        sent, cloudevent_produce(publisher->producer, &event, publisher_row_delivered, sent, &refused),
+                        &refused);
         }
-        batch_part_ended(publisher);
+        publisher_batch_part_ended(publisher);
 }
 
-static void snapshots_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+static void publisher_snapshots_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct publisher *publisher = context;
         int count;
 
         if (err != NULL || !lease_is_held(publisher->lease)) {
-                end_round(publisher);
+                publisher_end_round(publisher);
                 return;
         }
         count = pg_rows_count(rows);
         if (count == 0) {
-                next_phase(publisher);
+                publisher_next_phase(publisher);
                 return;
         }
-        begin_batch(publisher, (size_t)count);
+        publisher_begin_batch(publisher, (size_t)count);
         for (int row = 0; row < count; row++) {
                 const char *topic = pg_text(rows, row, "topic"), *key = pg_text(rows, row, "key");
                 const char *version = pg_text(rows, row, "version");
@@ -406,19 +364,21 @@ static void snapshots_arrived(void *context, const struct pg_rows *rows, const s
                         .data = pg_text(rows, row, "snapshot"),
                 };
 
-                struct row *sent = add_row(publisher, topic, key, version);
+                struct row *sent = publisher_add_row(publisher, topic, key, version);
                 struct err refused;
 
-                note_sent(sent, cloudevent_produce(publisher->producer, &event, delivered, sent, &refused), &refused);
+                publisher_note_sent(
+                        sent, cloudevent_produce(publisher->producer, &event, publisher_row_delivered, sent, &refused),
+                        &refused);
         }
-        batch_part_ended(publisher);
+        publisher_batch_part_ended(publisher);
 }
 
 /* The message as received, with the reason for its refusal in our headers. */
-static void produce_dead_letter(struct publisher *publisher, const struct pg_rows *rows, int row)
+static void publisher_produce_dead_letter(struct publisher *publisher, const struct pg_rows *rows, int row)
 {
         auto_free char *topic = mem_printf("%s.%s.dlq", pg_text(rows, row, "topic"), pg_text(rows, row, "service"));
-        struct row *sent = add_row(publisher, topic, pg_text(rows, row, "id"), NULL);
+        struct row *sent = publisher_add_row(publisher, topic, pg_text(rows, row, "id"), NULL);
         struct dead_letter letter;
         struct err refused;
 
@@ -428,59 +388,62 @@ static void produce_dead_letter(struct publisher *publisher, const struct pg_row
         dead_letter_add(&letter, "tenantry_detail", pg_text(rows, row, "detail"));
         dead_letter_add(&letter, "tenantry_dead_letter", pg_text(rows, row, "id"));
         dead_letter_add(&letter, "tenantry_field", pg_text(rows, row, "field"));
-        note_sent(sent, kafka_produce(publisher->producer, &letter.record, delivered, sent, &refused), &refused);
+        publisher_note_sent(sent,
+                            kafka_produce(publisher->producer, &letter.record, publisher_row_delivered, sent, &refused),
+                            &refused);
         dead_letter_release(&letter);
 }
 
-static void dead_letters_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+static void publisher_dead_letters_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct publisher *publisher = context;
         int count;
 
         if (err != NULL || !lease_is_held(publisher->lease)) {
-                end_round(publisher);
+                publisher_end_round(publisher);
                 return;
         }
         count = pg_rows_count(rows);
         if (count == 0) {
-                next_phase(publisher);
+                publisher_next_phase(publisher);
                 return;
         }
-        begin_batch(publisher, (size_t)count);
+        publisher_begin_batch(publisher, (size_t)count);
         for (int row = 0; row < count; row++)
-                produce_dead_letter(publisher, rows, row);
-        batch_part_ended(publisher);
+                publisher_produce_dead_letter(publisher, rows, row);
+        publisher_batch_part_ended(publisher);
 }
 
 /* Events first, then the snapshots they changed, then dead letters; then the next round. */
-static void next_phase(struct publisher *publisher)
+static void publisher_next_phase(struct publisher *publisher)
 {
         struct pg_pool *catalog = publisher->service->catalog;
-        auto_free char *refused = list_refused(publisher);
+        auto_free char *refused = refused_topics_list(&publisher->refused);
         char limit[8];
 
         snprintf(limit, sizeof(limit), "%d", BATCH);
         publisher->phase++;
         if (publisher->phase == PHASE_EVENTS) {
-                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_EVENTS, PARAMS(limit), events_arrived, publisher);
+                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_EVENTS, PARAMS(limit), publisher_events_arrived,
+                             publisher);
         } else if (publisher->phase == PHASE_SNAPSHOTS && clock_boot_ms() >= publisher->next_sweep_at) {
                 publisher->next_sweep_at = clock_boot_ms() + SWEEP_INTERVAL; /* a skipped sweep ends the round */
-                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_SNAPSHOTS, PARAMS(limit, refused), snapshots_arrived,
-                             publisher);
+                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_SNAPSHOTS, PARAMS(limit, refused),
+                             publisher_snapshots_arrived, publisher);
         } else if (publisher->phase == PHASE_DEAD_LETTERS) {
-                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_DEAD_LETTERS, PARAMS(limit, refused), dead_letters_arrived,
-                             publisher);
+                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_DEAD_LETTERS, PARAMS(limit, refused),
+                             publisher_dead_letters_arrived, publisher);
         } else {
                 bool more = publisher->more;
 
                 publisher->more = false;
-                end_round(publisher);
+                publisher_end_round(publisher);
                 if (more)
                         publisher_wake(publisher);
         }
 }
 
-static void producer_died(void *context, const struct err *err)
+static void publisher_producer_died(void *context, const struct err *err)
 {
         struct publisher *publisher = context;
 
@@ -488,17 +451,17 @@ static void producer_died(void *context, const struct err *err)
         publisher->producer_broken = true;
 }
 
-static void taken_over(void *context, const struct pg_rows *rows, const struct err *err)
+static void publisher_taken_over(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct publisher *publisher = context;
 
         (void)rows;
         if (err != NULL)
                 publisher->takeover_wanted = true; /* again at the next check */
-        end_round(publisher);                      /* after releasing the lease, if we are stopping */
+        publisher_end_round(publisher);            /* after releasing the lease, if we are stopping */
 }
 
-static void take_over(struct publisher *publisher)
+static void publisher_take_over(struct publisher *publisher)
 {
         char ms[24];
 
@@ -506,10 +469,11 @@ static void take_over(struct publisher *publisher)
         publisher->takeover_wanted = false;
         publisher->phase = PHASE_SNAPSHOTS; /* busy: no round starts before this is done */
         snprintf(ms, sizeof(ms), "%lld", (long long)(2 * publisher->service->config->lease_ms + 2 * MESSAGE_TIMEOUT));
-        pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, SQL_TAKEOVER, PARAMS(ms), taken_over, publisher);
+        pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, SQL_TAKEOVER, PARAMS(ms), publisher_taken_over,
+                     publisher);
 }
 
-static void lease_answered(void *context)
+static void publisher_lease_answered(void *context)
 {
         struct publisher *publisher = context;
         bool held = lease_is_held(publisher->lease);
@@ -524,7 +488,7 @@ static void lease_answered(void *context)
 }
 
 /* Called from the timer, never from a callback of the producer that is freed here. */
-static bool make_producer(struct publisher *publisher)
+static bool publisher_make_producer(struct publisher *publisher)
 {
         struct err err;
 
@@ -535,7 +499,7 @@ static bool make_producer(struct publisher *publisher)
         if (publisher->producer != NULL)
                 return true;
         if (kafka_producer_new(&publisher->service->loop, &publisher->service->kafka, MESSAGE_TIMEOUT, TOPICS,
-                               producer_died, publisher, &publisher->producer, &err) == 0)
+                               publisher_producer_died, publisher, &publisher->producer, &err) == 0)
                 return true;
         log_error("no producer", "error", err.message, NULL);
         return false;
@@ -551,12 +515,12 @@ void publisher_wake(struct publisher *publisher)
         if (publisher->phase != PHASE_IDLE || !lease_is_held(publisher->lease) || now < publisher->pause_until)
                 return;
         if (publisher->takeover_wanted)
-                take_over(publisher);
-        else if (make_producer(publisher))
-                next_phase(publisher);
+                publisher_take_over(publisher);
+        else if (publisher_make_producer(publisher))
+                publisher_next_phase(publisher);
 }
 
-static void on_tick(uv_timer_t *timer)
+static void publisher_on_tick(uv_timer_t *timer)
 {
         publisher_wake(timer->data);
 }
@@ -567,14 +531,15 @@ struct publisher *publisher_new(struct service *service)
         struct publisher *publisher = NEW(struct publisher);
 
         publisher->service = service;
-        publisher->lease = lease_new(service, "publisher", service->config->lease_ms, lease_answered, publisher);
+        publisher->lease =
+                lease_new(service, "publisher", service->config->lease_ms, publisher_lease_answered, publisher);
         for (size_t i = 0; i < ARRAY_SIZE(labels); i++)
                 publisher->published[i] =
                         metric_counter("tenantry_published_total", labels[i], "Messages published to Kafka.");
         publisher->leading = metric_gauge("tenantry_publisher_leading", NULL, "1 where this process publishes.");
         uv_timer_init(&service->loop, &publisher->tick);
         publisher->tick.data = publisher;
-        uv_timer_start(&publisher->tick, on_tick, TICK_INTERVAL, TICK_INTERVAL);
+        uv_timer_start(&publisher->tick, publisher_on_tick, TICK_INTERVAL, TICK_INTERVAL);
         return publisher;
 }
 
@@ -590,13 +555,12 @@ bool publisher_is_idle(const struct publisher *publisher)
         return publisher->phase == PHASE_IDLE && lease_is_idle(publisher->lease);
 }
 
-static void free_publisher(uv_handle_t *handle)
+static void publisher_on_closed(uv_handle_t *handle)
 {
         struct publisher *publisher = handle->data;
 
-        free_rows(publisher);
-        for (size_t i = 0; i < REFUSED_LIMIT; i++)
-                free(publisher->refused[i].topic);
+        publisher_free_rows(publisher);
+        refused_topics_release(&publisher->refused);
         lease_free(publisher->lease);
         free(publisher);
 }
@@ -606,5 +570,5 @@ void publisher_free(struct publisher *publisher)
         if (publisher == NULL)
                 return;
         kafka_producer_free(TAKE_PTR(publisher->producer), 500);
-        uv_close((uv_handle_t *)&publisher->tick, free_publisher);
+        uv_close((uv_handle_t *)&publisher->tick, publisher_on_closed);
 }

@@ -56,24 +56,31 @@ void migration_job_free(struct migration_job *job)
                 return;
         buf_free(&job->script);
         free(job->pending.items); /* what they hold is not ours */
+        free(job->places);
+        free(job->is_applied);
         free(job->usual_lock_timeout);
         free(job);
 }
 
-static const char *apply_name_of(const struct migration_job *job, const char *version)
+const struct migration_section *migration_section(const struct migration_job *job, const struct migration *m)
 {
-        for (size_t i = 0; i < job->all->count; i++)
-                if (strcmp(job->all->items[i].version, version) == 0)
-                        return job->all->items[i].name;
-        return "";
+        return job->versions ? &m->down : &m->up;
+}
+
+/* The version of the last file, in their order, that the database has now; NULL where it has none. */
+static const char *apply_newest(struct migration_job *job)
+{
+        for (size_t i = 0; i < job->next; i++)
+                job->is_applied[job->places[i]] = job->versions == NULL;
+        for (size_t i = job->all->count; job->is_applied != NULL && i > 0; i--)
+                if (job->is_applied[i - 1])
+                        return job->all->items[i - 1].version;
+        return NULL;
 }
 
 void migration_finish(struct migration_job *job, const struct err *err)
 {
-        for (size_t i = 0; i < job->next; i++)
-                if (job->newest == NULL || strcmp(apply_name_of(job, job->newest), job->set->items[i].name) < 0)
-                        job->newest = job->set->items[i].version;
-        job->applied(job->context, job->newest, err);
+        job->applied(job->context, apply_newest(job), err);
         migration_job_free(job);
 }
 
@@ -96,10 +103,25 @@ void migration_add_fence(struct migration_job *job, struct buf *sql)
         buf_add_text(sql, raise);
 }
 
+static void apply_add_removal(struct buf *sql, const struct migration *m)
+{
+        buf_printf(sql,
+                   "do $tenantry$ begin delete from public.schema_migrations where version = '%1$s'; if not found then "
+                   "raise exception 'another attempt has taken it back' using errcode = '23505'; end if; "
+                   "delete from tenantry.migration where version = '%1$s'; "
+                   "delete from tenantry.migration_progress where version in ('%1$s', 'down:%1$s'); "
+                   "end $tenantry$;\n",
+                   m->version);
+}
+
 void migration_add_ledger_rows(struct migration_job *job, struct buf *sql, const struct migration *m)
 {
         auto_free char *name = pg_quote_literal(job->conn, m->name);
 
+        if (job->versions != NULL) {
+                apply_add_removal(sql, m);
+                return;
+        }
         buf_printf(sql,
                    "delete from tenantry.migration m "
                    "where not exists (select from public.schema_migrations s where s.version = m.version);\n"
@@ -117,7 +139,7 @@ void migration_apply_pending(struct migration_job *job)
                 migration_finish(job, NULL);
         else if (FAILPOINT(migration_before_apply, &err) < 0)
                 migration_finish(job, &err);
-        else if (job->set->items[job->next].up.transaction)
+        else if (migration_section(job, &job->set->items[job->next])->transaction)
                 migration_apply_batch(job);
         else
                 migration_apply_alone(job);
@@ -178,29 +200,69 @@ static int apply_find_end(const struct migration_job *job, size_t *ret, struct e
                       : 0;
 }
 
-static int apply_compare_ledger(struct migration_job *job, const struct pg_rows *rows, struct err *err)
+static void apply_add_pending(struct migration_job *job, size_t place)
 {
-        auto_free bool *is_applied = mem_alloc(job->all->count + 1, sizeof(is_applied[0]));
+        job->places[job->pending.count] = place;
+        job->pending.items[job->pending.count++] = job->all->items[place];
+}
+
+static int apply_choose(struct migration_job *job, struct err *err)
+{
         const struct migration *last = NULL;
         size_t end;
 
-        if (apply_read_ledger(job->all, rows, is_applied, err) < 0 || apply_find_end(job, &end, err) < 0)
+        if (apply_find_end(job, &end, err) < 0)
                 return -ERR_PERMANENT;
         for (size_t i = 0; i < job->all->count; i++)
-                if (is_applied[i])
+                if (job->is_applied[i])
                         last = &job->all->items[i];
-        job->newest = last ? last->version : NULL;
-        job->pending.items = mem_alloc(end + 1, sizeof(job->pending.items[0]));
         for (size_t i = 0; i < end; i++) {
                 const struct migration *m = &job->all->items[i];
 
-                if (is_applied[i])
+                if (job->is_applied[i])
                         continue;
                 if (m < last && !job->options.out_of_order)
                         return err_set(err, ERR_PERMANENT, "out_of_order",
                                        "%.100s sorts before %.100s, which the database has", m->name, last->name);
-                job->pending.items[job->pending.count++] = *m;
+                apply_add_pending(job, i);
         }
+        return 0;
+}
+
+static bool apply_is_listed(const struct migration_job *job, const char *version)
+{
+        for (size_t i = 0; i < job->version_count; i++)
+                if (strcmp(job->versions[i], version) == 0)
+                        return true;
+        return false;
+}
+
+static int apply_choose_reverted(struct migration_job *job, struct err *err)
+{
+        size_t known = 0;
+
+        for (size_t i = job->all->count; i > 0; i--) {
+                bool listed = apply_is_listed(job, job->all->items[i - 1].version);
+
+                known += listed;
+                if (listed && job->is_applied[i - 1])
+                        apply_add_pending(job, i - 1);
+        }
+        if (known < job->version_count)
+                return err_set(err, ERR_PERMANENT, "target_unknown", "no file has one of the versions to revert");
+        return 0;
+}
+
+static int apply_compare_ledger(struct migration_job *job, const struct pg_rows *rows, struct err *err)
+{
+        size_t count = job->all->count + 1;
+
+        job->is_applied = mem_alloc(count, sizeof(job->is_applied[0]));
+        job->places = mem_alloc(count, sizeof(job->places[0]));
+        job->pending.items = mem_alloc(count, sizeof(job->pending.items[0]));
+        if (apply_read_ledger(job->all, rows, job->is_applied, err) < 0 ||
+            (job->versions ? apply_choose_reverted(job, err) : apply_choose(job, err)) < 0)
+                return -ERR_PERMANENT;
         job->suspect = job->pending.count;
         return 0;
 }
@@ -218,9 +280,9 @@ static void apply_ledger_arrived(void *context, const struct pg_rows *rows, cons
                 migration_apply_pending(job);
 }
 
-struct migration_job *migration_apply(struct pg_conn *conn, const struct migration_set *set,
-                                      const struct migration_options *options, migration_applied_fn applied,
-                                      void *context)
+static struct migration_job *apply_begin(struct pg_conn *conn, const struct migration_set *set,
+                                         const struct migration_options *options, migration_applied_fn applied,
+                                         void *context)
 {
         struct migration_job *job = NEW(struct migration_job);
 
@@ -231,5 +293,24 @@ struct migration_job *migration_apply(struct pg_conn *conn, const struct migrati
         job->applied = applied;
         job->context = context;
         pg_exec(conn, MIGRATION_READ_TIMEOUT, READ_LEDGER, 0, NULL, apply_ledger_arrived, job);
+        return job;
+}
+
+struct migration_job *migration_apply(struct pg_conn *conn, const struct migration_set *set,
+                                      const struct migration_options *options, migration_applied_fn applied,
+                                      void *context)
+{
+        return apply_begin(conn, set, options, applied, context);
+}
+
+struct migration_job *migration_revert(struct pg_conn *conn, const struct migration_set *set,
+                                       const char *const *versions, size_t count,
+                                       const struct migration_options *options, migration_applied_fn applied,
+                                       void *context)
+{
+        struct migration_job *job = apply_begin(conn, set, options, applied, context);
+
+        job->versions = versions;
+        job->version_count = count;
         return job;
 }

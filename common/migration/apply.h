@@ -29,5 +29,12 @@ struct migration_job;
 struct migration_job *migration_apply(struct pg_conn *conn, const struct migration_set *set,
                                       const struct migration_options *options, migration_applied_fn applied,
                                       void *context);
+/* Takes these versions back (borrowed until applied is called), by the files' migrate:down, from the last to the first
+ * in the files' order. Those that the database does not have are passed over. Refused: what migration_apply refuses,
+ * but for the order. */
+struct migration_job *migration_revert(struct pg_conn *conn, const struct migration_set *set,
+                                       const char *const *versions, size_t count,
+                                       const struct migration_options *options, migration_applied_fn applied,
+                                       void *context);
 /* For when the connection is closed before applied was called. */
 void migration_job_free(struct migration_job *job);

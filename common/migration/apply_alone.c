@@ -47,6 +47,11 @@ const struct migration *alone_file(const struct migration_job *job)
         return &job->set->items[job->next];
 }
 
+const char *alone_way(const struct migration_job *job)
+{
+        return job->versions ? "down:" : "";
+}
+
 size_t alone_statement_length(const struct migration_job *job)
 {
         return migration_next_statement(job->statement);
@@ -69,7 +74,7 @@ void alone_add_place(struct migration_job *job, struct buf *sql, int statements)
         migration_add_fence(job, sql);
         buf_add_text(sql, REFUSE_LEFTOVERS);
         buf_printf(sql, "update tenantry.migration_progress set statements = %d, session = " SESSION, statements);
-        buf_printf(sql, " where version = '%s'; ", alone_file(job)->version);
+        buf_printf(sql, " where version = '%s%s'; ", alone_way(job), alone_file(job)->version);
         alone_end_own(sql);
 }
 
@@ -207,7 +212,7 @@ static void alone_restore_session(struct migration_job *job)
                 job->statement += length;
         }
         alone_begin_own(sql);
-        buf_printf(sql, "if exists (select from tenantry.migration_progress where version = '%s' ",
+        buf_printf(sql, "if exists (select from tenantry.migration_progress where version = '%s%s' ", alone_way(job),
                    alone_file(job)->version);
         buf_add_text(sql, "and session <> " SESSION ") ");
         buf_add_text(sql, REFUSE_OTHER_SESSION);
@@ -246,7 +251,7 @@ void migration_apply_alone(struct migration_job *job)
 {
         struct buf *sql = &job->script;
 
-        job->statement = alone_file(job)->up.sql;
+        job->statement = migration_section(job, alone_file(job))->sql;
         buf_reset(sql);
         migration_add_timeouts(job, sql, "session");
         buf_add_text(sql, "do $tenantry$ begin if not pg_try_advisory_lock(" LOCK ") then raise exception "
@@ -256,10 +261,10 @@ void migration_apply_alone(struct migration_job *job)
         buf_add_text(sql, ADD_COLUMNS);
         buf_printf(sql,
                    "insert into tenantry.migration_progress as p (version, statements, attempts, checksum) "
-                   "values ('%s', 0, 1, '%s') on conflict (version) do update "
+                   "values ('%s%s', 0, 1, '%s') on conflict (version) do update "
                    "set attempts = p.attempts + 1, checksum = excluded.checksum "
                    "where p.checksum is null or p.checksum = excluded.checksum or (p.statements, p.attempts) = (0, 0) "
                    "returning statements, attempts, current_setting('lock_timeout') as lock_timeout;",
-                   alone_file(job)->version, alone_file(job)->checksum);
+                   alone_way(job), alone_file(job)->version, alone_file(job)->checksum);
         pg_script(job->conn, MIGRATION_READ_TIMEOUT, sql->data, alone_begun, job);
 }

@@ -7,6 +7,8 @@
 /* The current file, and the length of its next statement. */
 const struct migration *alone_file(const struct migration_job *job);
 size_t alone_statement_length(const struct migration_job *job);
+/* What a version begins with in tenantry.migration_progress: the two ways have a place each. */
+const char *alone_way(const struct migration_job *job);
 
 /* Wraps PL/pgSQL that runs as the login itself, whatever role the file has set, and in the file's own transaction if it
  * has begun one. */

@@ -30,7 +30,7 @@ static size_t batch_file_at(const struct migration_job *job, size_t offset)
 static const char *batch_own_sql(const struct migration_job *job, size_t file, size_t offset)
 {
         const struct migration_part *part = &job->parts[file - job->next];
-        const char *sql = job->set->items[file].up.sql;
+        const char *sql = migration_section(job, &job->set->items[file])->sql;
         size_t length = strlen(sql);
 
         if (offset < part->sql || offset >= part->sql + length + strlen(MIGRATION_SEMICOLON))
@@ -100,7 +100,7 @@ static void batch_add_file(struct migration_job *job, const struct migration *m)
         buf_add_text(sql, "end $tenantry$;\n");
         migration_add_ledger_rows(job, sql, m); /* before the DDL: two concurrent attempts collide here, not halfway */
         part->sql = sql->length;
-        buf_add_text(sql, m->up.sql);
+        buf_add_text(sql, migration_section(job, m)->sql);
         buf_add_text(sql, MIGRATION_SEMICOLON);
         buf_add_text(sql, MIGRATION_KEEP_LEDGER);
         buf_add_text(sql, "commit;\n");
@@ -121,7 +121,8 @@ void migration_apply_batch(struct migration_job *job)
         buf_reset(&job->script);
         do
                 batch_add_file(job, &set->items[job->batch_end]);
-        while (job->batch_end < set->count && set->items[job->batch_end].up.transaction && !batch_is_full(job));
+        while (job->batch_end < set->count && migration_section(job, &set->items[job->batch_end])->transaction &&
+               !batch_is_full(job));
         pg_script(job->conn, migration_statement_timeout(job) * (int64_t)(job->batch_end - job->next), job->script.data,
                   batch_applied, job);
 }

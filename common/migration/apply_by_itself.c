@@ -72,7 +72,7 @@ void alone_record_failure(struct migration_job *job)
         buf_reset(sql);
         buf_add_text(sql, "rollback;\n");
         alone_begin_own(sql);
-        buf_printf(sql, "update tenantry.migration_progress set attempts = 0 where version = '%s'; ",
+        buf_printf(sql, "update tenantry.migration_progress set attempts = 0 where version = '%s%s'; ", alone_way(job),
                    alone_file(job)->version);
         alone_end_own(sql);
         by_itself_add_look(job, sql);

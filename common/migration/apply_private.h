@@ -19,7 +19,10 @@ struct migration_job {
         const struct migration_set *all;
         const struct migration_set *set; /* those to apply, in their order: pending */
         struct migration_set pending;    /* its items are all's own */
-        const char *newest;              /* version of the last file, in their order, that the database has */
+        size_t *places;                  /* of these in all */
+        bool *is_applied;                /* for each of all; up to date when the job ends */
+        const char *const *versions;     /* to revert; NULL when applying */
+        size_t version_count;
         struct migration_options options;
         migration_applied_fn applied;
         void *context;
@@ -39,12 +42,16 @@ struct migration_job {
         bool waits_longer; /* the statement under way has a longer one */
 };
 
+/* What the job runs of the file: its up, or its down. */
+const struct migration_section *migration_section(const struct migration_job *job, const struct migration *m);
+
 int64_t migration_statement_timeout(const struct migration_job *job);
 /* how: "local" or "session". */
 void migration_add_timeouts(struct migration_job *job, struct buf *sql, const char *how);
 /* PL/pgSQL. A late attempt finds a higher fence, and does nothing. */
 void migration_add_fence(struct migration_job *job, struct buf *sql);
-/* The next file's rows in the ledgers; dbmate's is authoritative, ours follows it. */
+/* The file's rows in the ledgers, or their removal; dbmate's is authoritative, ours follows it. Fails with 23505 where
+ * another attempt was first. */
 void migration_add_ledger_rows(struct migration_job *job, struct buf *sql, const struct migration *m);
 /* After the file's own statements, in the transaction that writes its ledger rows: a file may drop the schema
  * public. */
@@ -57,8 +64,8 @@ void migration_apply_pending(struct migration_job *job);
 /* Notifies the owner, and frees the job. */
 void migration_finish(struct migration_job *job, const struct err *err);
 
-/* failure.c: names what failed in job->failed. m: the file, or NULL; sql: where the failed statement is in its
- * migrate:up, or NULL for one of our own. Call only in the callback that received err. */
+/* failure.c: names what failed in job->failed. m: the file, or NULL; sql: where the failed statement is in
+ * migration_section, or NULL for one of our own. Call only in the callback that received err. */
 void migration_name_failure(struct migration_job *job, const struct err *err, const struct migration *m,
                             const char *sql);
 /* Where in the job's script the failure is: the position PostgreSQL reports, or the beginning of the statement. */

@@ -39,13 +39,15 @@ void migration_name_failure(struct migration_job *job, const struct err *err, co
 {
         struct pg_failure failure = pg_failure(job->conn);
         char detail[160], hint[160], where[80] = "";
+        const struct migration_section *section;
         struct migration_place place;
 
         job->failed = *err;
         if (m == NULL)
                 return;
+        section = migration_section(job, m);
         if (sql != NULL) {
-                place = migration_place(&m->up, (size_t)(sql - m->up.sql));
+                place = migration_place(section, (size_t)(sql - section->sql));
                 snprintf(where, sizeof(where), "statement %d, line %d, column %d: ", place.statement, place.line,
                          place.column);
         }

@@ -36,6 +36,9 @@ struct migration_set {
 int migration_parse(const char *name, const char *bytes, size_t length, struct migration *ret, struct err *err);
 void migration_release(struct migration *migration);
 
+/* Whether its migrate:down does anything. */
+bool migration_is_reversible(const struct migration *migration);
+
 /* All files in a directory whose names end in .sql; other files are ignored. Returns 0 and *ret (freed with
  * migration_set_free); or -ERR_INPUT: unreadable, a bad file, two files with the same version. */
 int migration_set_load(const char *directory, struct migration_set **ret, struct err *err);

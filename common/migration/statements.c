@@ -81,3 +81,14 @@ struct migration_place migration_place(const struct migration_section *section, 
         }
         return place;
 }
+
+bool migration_is_reversible(const struct migration *migration)
+{
+        const char *at = migration->down.sql;
+        size_t length;
+
+        for (; (length = migration_next_statement(at)) > 0; at += length)
+                if (migration_statement_start(at, length) < length)
+                        return true;
+        return false;
+}

@@ -21,7 +21,7 @@ struct pg_resolve {
         int entries, failure;
 };
 
-static int count_items(const char *list)
+static int resolve_count_items(const char *list)
 {
         int count = 1;
 
@@ -31,7 +31,7 @@ static int count_items(const char *list)
 }
 
 /* Item at (from 0) of a list that has so many; the caller frees. */
-static char *item_of(const char *list, int at)
+static char *resolve_item_of(const char *list, int at)
 {
         for (; at > 0; at--)
                 list = strchr(list, ',') + 1;
@@ -50,8 +50,8 @@ static void resolve_free(struct pg_resolve *resolve)
 
 static void resolve_add(struct pg_resolve *resolve, const char *address)
 {
-        auto_free char *host = item_of(resolve->hosts, resolve->at);
-        auto_free char *port = resolve->ports_each ? item_of(resolve->ports, resolve->at) : NULL;
+        auto_free char *host = resolve_item_of(resolve->hosts, resolve->at);
+        auto_free char *port = resolve->ports_each ? resolve_item_of(resolve->ports, resolve->at) : NULL;
         const char *comma = resolve->entries > 0 ? "," : "";
 
         if (resolve->entries == ADDRESSES_MOST)
@@ -63,7 +63,7 @@ static void resolve_add(struct pg_resolve *resolve, const char *address)
 }
 
 /* It is a socket directory, or already an address. */
-static bool is_no_name(const char *host)
+static bool resolve_is_no_name(const char *host)
 {
         struct in6_addr ignored;
 
@@ -73,7 +73,7 @@ static bool is_no_name(const char *host)
 
 static void resolve_next(struct pg_resolve *resolve);
 
-static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *found)
+static void resolve_on_answered(uv_getaddrinfo_t *request, int status, struct addrinfo *found)
 {
         struct pg_resolve *resolve = CONTAINER_OF(request, struct pg_resolve, request);
 
@@ -118,14 +118,14 @@ static void resolve_end(struct pg_resolve *resolve)
 static void resolve_next(struct pg_resolve *resolve)
 {
         for (; resolve->conn != NULL && resolve->at < resolve->count; resolve->at++) {
-                auto_free char *host = item_of(resolve->hosts, resolve->at);
+                auto_free char *host = resolve_item_of(resolve->hosts, resolve->at);
 
-                if (is_no_name(host)) {
+                if (resolve_is_no_name(host)) {
                         resolve_add(resolve, "");
                         continue;
                 }
-                resolve->failure = uv_getaddrinfo(resolve->conn->loop, &resolve->request, on_resolved, host, NULL,
-                                                  &(struct addrinfo){ .ai_socktype = SOCK_STREAM });
+                resolve->failure = uv_getaddrinfo(resolve->conn->loop, &resolve->request, resolve_on_answered, host,
+                                                  NULL, &(struct addrinfo){ .ai_socktype = SOCK_STREAM });
                 if (resolve->failure == 0)
                         return;
         }
@@ -138,11 +138,11 @@ static void resolve_next(struct pg_resolve *resolve)
 void pg_resolve(struct pg_conn *conn)
 {
         const char *hosts = pg_option(conn, "host"), *ports = pg_option(conn, "port");
-        int count = hosts ? count_items(hosts) : 0, ports_count = ports ? count_items(ports) : 0;
+        int count = hosts ? resolve_count_items(hosts) : 0, ports_count = ports ? resolve_count_items(ports) : 0;
         struct pg_resolve *resolve;
 
         /* Nothing to resolve, or an error that libpq reports better. */
-        if (hosts == NULL || pg_option(conn, "hostaddr") != NULL || (count == 1 && is_no_name(hosts)) ||
+        if (hosts == NULL || pg_option(conn, "hostaddr") != NULL || (count == 1 && resolve_is_no_name(hosts)) ||
             (ports_count > 1 && ports_count != count)) {
                 pg_start_connect(conn);
                 return;
@@ -161,18 +161,18 @@ int pg_hosts(const struct pg_conn *conn)
 {
         const char *hosts = pg_option(conn, "host");
 
-        return hosts ? count_items(hosts) : 1;
+        return hosts ? resolve_count_items(hosts) : 1;
 }
 
 /* Removes one item from the list; a single item, valid for all hosts, stays. */
-static void leave_out(struct pg_conn *conn, const char *keyword, int at)
+static void resolve_leave_out(struct pg_conn *conn, const char *keyword, int at)
 {
         const char *list = pg_option(conn, keyword);
-        int count = list ? count_items(list) : 0;
+        int count = list ? resolve_count_items(list) : 0;
         auto_buf rest = { 0 };
 
         for (int i = 0; i < count; i++) {
-                auto_free char *item = item_of(list, i);
+                auto_free char *item = resolve_item_of(list, i);
 
                 if (i != at)
                         buf_printf(&rest, "%s%s", i > (at == 0) ? "," : "", item);
@@ -182,9 +182,9 @@ static void leave_out(struct pg_conn *conn, const char *keyword, int at)
 }
 
 /* Whether libpq is currently at item i of the list; with no list, or only one item, always true. */
-static bool is_at(const char *list, int i, const char *now)
+static bool resolve_is_at(const char *list, int i, const char *now)
 {
-        auto_free char *item = list && strchr(list, ',') ? item_of(list, i) : NULL;
+        auto_free char *item = list && strchr(list, ',') ? resolve_item_of(list, i) : NULL;
 
         return item == NULL || *item == '\0' || (now != NULL && strcmp(item, now) == 0);
 }
@@ -195,13 +195,13 @@ bool pg_leave_host(struct pg_conn *conn)
 
         if (count == 1)
                 return false;
-        while (at < count - 1 && !(is_at(pg_option(conn, "host"), at, PQhost(conn->pq)) &&
-                                   is_at(pg_option(conn, "hostaddr"), at, PQhostaddr(conn->pq)) &&
-                                   is_at(pg_option(conn, "port"), at, PQport(conn->pq))))
+        while (at < count - 1 && !(resolve_is_at(pg_option(conn, "host"), at, PQhost(conn->pq)) &&
+                                   resolve_is_at(pg_option(conn, "hostaddr"), at, PQhostaddr(conn->pq)) &&
+                                   resolve_is_at(pg_option(conn, "port"), at, PQport(conn->pq))))
                 at++;
-        leave_out(conn, "host", at);
-        leave_out(conn, "hostaddr", at);
-        leave_out(conn, "port", at);
+        resolve_leave_out(conn, "host", at);
+        resolve_leave_out(conn, "hostaddr", at);
+        resolve_leave_out(conn, "port", at);
         return true;
 }
 

@@ -58,10 +58,13 @@ log_error_verbosity = 'terse'
 """
 
 # Commits stay synchronous even here: without fsync that costs nothing, and a commit then survives kill -9
-# of the server, which tests rely on. Only a crash of the whole machine may lose data.
+# of the server, which tests rely on. Only a crash of the whole machine may lose data. The log stays small, for it may be kept
+# in memory; a checkpoint without fsync costs little.
 _FAST = """\
 fsync = off
 full_page_writes = off
+max_wal_size = '256MB'
+checkpoint_warning = 0
 """
 
 

@@ -131,11 +131,15 @@ class Stack:
         die_with_parent: bool = True,
         max_connections: int = 200,
         options: Mapping[str, str] | None = None,
+        keep_memberships: bool = False,
     ) -> None:
+        """`keep_memberships` gives each provisioner one membership of its consumer group for good: a new process need not
+        wait until that of its dead self has run out. No other takes over meanwhile."""
         self.root = root.absolute()
         self.driver = driver
         self.build = build or Path(os.environ.get("TENANTRY_BUILD", REPOSITORY / "build" / "release"))
         self.options = dict(options or {})
+        self.keep_memberships = keep_memberships
         self.catalog_migrations = REPOSITORY / "migrations" / "catalog"
         self.die_with_parent = die_with_parent
         self.root.mkdir(parents=True, exist_ok=True)
@@ -225,6 +229,8 @@ class Stack:
                 "JANITOR_INTERVAL": "2s",
                 **self._supabase_environment(),
             }
+            if self.keep_memberships:
+                own["KAFKA_PROPERTIES"] = f"group.instance.id={name}-{index}"
         return {**SANITIZERS, **common, **own, **self.options}
 
     def servers(self) -> list[dict[str, object]]:

@@ -19,7 +19,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from .kafka import KafkaBroker, kafka_jars
+from .kafka import KafkaBroker, class_archive, kafka_jars, share_classes
 from .ports import is_free, release_port, reserve_port, reserve_ports
 from .postgres import PostgresServer
 from .process import Identity, ServerError, ServerProcess, descendants, identity_of, log_tail, wait_until
@@ -375,6 +375,13 @@ def test_kafka_makes_no_topic_by_itself_and_refuses_what_is_too_large(broker: Ka
 def test_kafka_without_jars_says_what_to_do(place: Path) -> None:
     with pytest.raises(ServerError, match="install.sh"):
         KafkaBroker(place / "kafka", 20000, 20001, place / "nothing").start()
+
+
+def test_a_broker_loads_its_classes_from_the_archive(place: Path) -> None:
+    share_classes()
+    port, controller_port = reserve_ports(2)
+    with KafkaBroker(place / "kafka", port, controller_port, die_with_parent=True) as server:
+        assert str(class_archive(server.jars)) in Path(f"/proc/{server.pid}/maps").read_text()
 
 
 # --- both ---

@@ -95,14 +95,6 @@ def crashes(*services: str) -> list[Crash]:
     ]
 
 
-def keep_memberships(stack: Stack) -> None:
-    """One membership of the consumer group per place: a new process need not wait for its dead self."""
-    provisioner = stack.services["provisioner-0"]
-    provisioner.stop()
-    provisioner.environment["KAFKA_PROPERTIES"] = "group.instance.id=provisioner-0"
-    start(provisioner)
-
-
 def sign_up(api: Api, crash: Crash) -> list[Answer]:
     """Three at once; their keys make asking again the same request."""
 

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
+import pytest
 from confluent_kafka import Producer
 
 from deploy.local.stack import CATALOG, Stack
 
 from .client import Api, eventually
+from .conftest import make_stack
 from .invariants import rows
 from .service_faults import armed, died_of_sigkill, started, stopped
 from .topics import cloudevent
@@ -26,6 +28,11 @@ MANY = 200
 FEW = MANY // 4
 
 Message = tuple[str, dict[str, str], bytes]  # key, headers, value
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    yield from make_stack("postgres", keep_memberships=True)
 
 
 def resumes(count: int, event_type: str = RESUME_TYPE) -> list[Message]:

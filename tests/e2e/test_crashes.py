@@ -12,7 +12,7 @@ from deploy.local.stack import Stack
 
 from .client import Api
 from .conftest import SHORT_LEASE, make_stack
-from .crashing import ENDS, Aftermath, Crash, check_ends, crashes, die, keep_memberships
+from .crashing import ENDS, Aftermath, Crash, check_ends, crashes, die
 from .invariants import rows
 from .secret_search import Search, log_everything, places
 from .secrets_of import invitations, secrets_of, tenant_passwords
@@ -22,9 +22,9 @@ CRASHES = pytest.mark.parametrize("crash", crashes("gateway", "provisioner"), id
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    for made in make_stack("postgres", options={"LEASE": SHORT_LEASE, "LOG_LEVEL": "debug"}):
+    options = {"LEASE": SHORT_LEASE, "LOG_LEVEL": "debug"}
+    for made in make_stack("postgres", options=options, keep_memberships=True):
         log_everything(made)
-        keep_memberships(made)
         yield made
 
 

@@ -384,3 +384,66 @@ def test_a_version_that_dbmate_applied_in_the_middle_is_no_reason_to_stop(databa
     )
     database.applies()
     assert database.rows("select count(*) from public.schema_migrations") == [(3,)]
+
+
+def put_both(database: Database, name: str, up: str, down: str, options: str = "") -> None:
+    text = f"-- migrate:up{options}\n{up}\n-- migrate:down{options}\n{down}\n"
+    (database.directory / name).write_text(text)
+
+
+def test_a_target_ends_there_and_what_came_late_is_applied_where_that_is_wanted(database: Database) -> None:
+    for number in (1, 2, 3):
+        database.put(f"{number}_t.sql", f"create table t{number} ();")
+    assert database.engine("apply", "2") == Outcome(0, "2")
+    assert database.engine("apply", "9").error.startswith("target_unknown: ")
+    database.put("0_early.sql", "create table early ();")
+    assert database.engine("apply").error.startswith("out_of_order: 0_early.sql sorts before 2_t.sql")
+    assert database.engine("apply-out-of-order") == Outcome(0, "3")
+    assert database.rows("select count(*) from public.schema_migrations") == [(4,)]
+
+
+def test_versions_are_taken_back_from_the_last_to_the_first_with_their_ledger_rows(database: Database) -> None:
+    put_both(database, "1_a.sql", "create table a (x int);", "drop table a;")
+    put_both(database, "2_b.sql", "create table b (x int); insert into a values (1);", "delete from a; drop table b;")
+    put_both(database, "3_c.sql", "alter table b add column y int;", "alter table b drop column y;")
+    assert database.engine("apply") == Outcome(0, "3")
+    assert database.engine("revert", "2", "3") == Outcome(0, "1")
+    assert database.rows("select version from public.schema_migrations") == [("1",)]
+    assert database.rows("select version from tenantry.migration") == [("1",)]
+    assert database.engine("revert", "2", "3") == Outcome(0, "1"), "what is gone already is passed over"
+    assert database.engine("apply") == Outcome(0, "3")
+    assert database.engine("revert", "1", "2", "3") == Outcome(0, "none")
+    assert (
+        database.rows("select 1 from pg_tables where schemaname = 'public' and tablename <> 'schema_migrations'") == []
+    )
+
+
+def test_a_version_that_cannot_be_taken_back_stays_whole_and_is_named(database: Database) -> None:
+    put_both(database, "1_a.sql", "create table a ();", "drop table a;\nselect nothing;")
+    database.engine("apply")
+    failed = database.engine("revert", "1")
+    assert failed.status == 1 and "1_a.sql: statement 2, line 5, column 8" in failed.error
+    assert database.rows("select version from public.schema_migrations") == [("1",)]
+    assert database.rows("select tablename from pg_tables where tablename = 'a'") == [("a",)]
+    assert database.engine("revert", "7").error.startswith("target_unknown: ")
+
+
+def test_a_late_worker_takes_nothing_back(database: Database) -> None:
+    put_both(database, "1_a.sql", "create table a ();", "drop table a;")
+    assert database.engine("apply", fence=5).status == 0
+    assert database.engine("revert", "1", fence=4).error.startswith("TN409: ")
+    assert database.rows("select version from public.schema_migrations") == [("1",)]
+
+
+@pytest.mark.parametrize("failpoint", ["migration_after_statement=crash@1", "migration_after_statement=crash@2"])
+def test_taking_back_without_a_transaction_goes_on_where_a_worker_died(database: Database, failpoint: str) -> None:
+    put_both(
+        database, "1_index.sql", "create table t (a int); create index concurrently t_a on t (a);",
+        "drop index concurrently t_a; drop table t; select 1;", ALONE,
+    )  # fmt: skip
+    assert database.engine("apply") == Outcome(0, "1")
+    assert database.engine("revert", "1", ENGINE_FAILPOINTS=failpoint).status != 0
+    assert database.engine("revert", "1", fence=2) == Outcome(0, "none")
+    assert database.rows("select count(*) from public.schema_migrations") == [(0,)]
+    assert database.rows("select count(*) from tenantry.migration_progress") == [(0,)]
+    assert database.engine("apply", fence=3) == Outcome(0, "1"), "and the way there begins anew"

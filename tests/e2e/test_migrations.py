@@ -25,7 +25,7 @@ PRODUCT = REPOSITORY / "migrations" / "tenant"
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    yield from make_stack("postgres", options={"LEASE": SHORT_LEASE})
+    yield from make_stack("postgres", options={"LEASE": SHORT_LEASE}, keep_memberships=True)
 
 
 @pytest.fixture

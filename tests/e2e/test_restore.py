@@ -17,7 +17,6 @@ from deploy.local.stack import Stack
 
 from .client import Api, eventually
 from .conftest import SHORT_LEASE, make_stack
-from .crashing import keep_memberships
 from .invariants import rows
 from .service_faults import armed, died_of_sigkill, told
 
@@ -25,9 +24,7 @@ from .service_faults import armed, died_of_sigkill, told
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     options = {"LEASE": SHORT_LEASE, "JANITOR_INTERVAL": "1s", "ROTATION_OVERLAP": "1s"}
-    for made in make_stack("postgres", options=options):
-        keep_memberships(made)
-        yield made
+    yield from make_stack("postgres", options=options, keep_memberships=True)
 
 
 def done(api: Api, tenant: str, command: str, seconds: float = 30, **body: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from deploy.local.stack import Stack
 
 from .client import Api
 from .conftest import SHORT_LEASE, make_stack
-from .crashing import ENDS, Aftermath, Crash, check_ends, crashes, die, keep_memberships
+from .crashing import ENDS, Aftermath, Crash, check_ends, crashes, die
 from .invariants import rows
 from .sandbox_control import projects_of, users_of
 from .secret_search import Search, log_everything, places
@@ -26,10 +26,9 @@ CRASHES = pytest.mark.parametrize("crash", crashes("provisioner"), ids=lambda cr
 def stack() -> Iterator[Stack]:
     """Hundreds of projects in two minutes: the provider's limit would have them wait for each other."""
     options = {"LEASE": SHORT_LEASE, "LOG_LEVEL": "debug", "WORKERS": "16", "SUPABASE_REQUESTS_PER_MINUTE": "60000"}
-    for made in make_stack("supabase", options=options):
+    for made in make_stack("supabase", options=options, keep_memberships=True):
         made.control_sandbox("POST", "settings", {"rate_limit": 100000})
         log_everything(made)
-        keep_memberships(made)
         yield made
 
 

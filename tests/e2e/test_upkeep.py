@@ -29,7 +29,15 @@ from .slowness import pulse_of, stalling_disk
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     options = {"LEASE": SHORT_LEASE, "ROTATION_OVERLAP": "3s", "JANITOR_INTERVAL": "1s"}
-    yield from make_stack("postgres", options=options)
+    yield from make_stack("postgres", options=options, keep_memberships=True)
+
+
+def sign_up(api: Api, *companies: str) -> list[str]:
+    """All at once; returns the tenants when they are ready."""
+    tenants = [str(api.signup(company).json["tenant_id"]) for company in companies]
+    for tenant in tenants:
+        api.wait_state(tenant, "ready")
+    return tenants
 
 
 def done(api: Api, tenant: str, command: str, body: Any = None, seconds: float = 30) -> None:
@@ -130,14 +138,15 @@ def test_a_backup_under_way_gives_way(stack: Stack, api: Api, tmp_path: Path, ur
 
 
 def test_a_queue_of_backups_holds_up_no_suspension_and_no_signup(stack: Stack, api: Api, tmp_path: Path) -> None:
-    tenants = [api.ready_tenant(f"Queued {number}") for number in range(10)]  # more than there are workers
+    tenants = sign_up(api, *[f"Queued {number}" for number in range(10)])  # more than there are workers
     tmp_path.chmod(0o755)
     with hanging_pg_dump(stack, tmp_path) as begun:
         for tenant in tenants:
             api.command(tenant, "backup")
         eventually(begun.exists, 20, "dumps have begun")
-        for tenant in tenants:
-            done(api, tenant, "suspend", seconds=20)
+        suspensions = [api.command(tenant, "suspend").json["operation_id"] for tenant in tenants]
+        for suspension in suspensions:
+            assert api.wait_operation(suspension, 20)["state"] == "succeeded"
         done(api, tenants[0], "resume", seconds=20)
         api.ready_tenant("Quick Shop")
     eventually(
@@ -153,7 +162,7 @@ def test_a_disk_that_stalls_for_twenty_seconds_holds_up_its_own_backup_and_nothi
     stack: Stack, api: Api, tmp_path: Path
 ) -> None:
     provisioner = stack.services["provisioner-0"]
-    slow, quick = api.ready_tenant("Slow Disk Shop"), api.ready_tenant("Quick Desk Shop")
+    slow, quick = sign_up(api, "Slow Disk Shop", "Quick Desk Shop")
     with stalling_disk(provisioner, tmp_path, 20) as armed, pulse_of(provisioner) as pulse:
         armed.touch()
         backup = api.command(slow, "backup").json["operation_id"]
@@ -318,11 +327,21 @@ def test_archive_files_that_nobody_knows_or_that_are_missing_are_told_and_left_a
     eventually(lambda: "inventory:archive" not in open_alerts(api), 20, "the alert is over")
 
 
+def a_quarter_of_a_minute_goes_by(stack: Stack, *tenants: str) -> None:
+    """So long the janitor gives them after a change, for its look may be older than that."""
+    ids = ", ".join(f"'{tenant}'" for tenant in tenants)
+    stack.postgres.execute(
+        f"update catalog.tenant_status set changed_at = changed_at - interval '15 s' where tenant_id in ({ids})",
+        CATALOG,
+    )
+
+
 def test_a_door_that_somebody_opened_or_shut_is_drift(stack: Stack, api: Api) -> None:
-    suspended, ready = api.ready_tenant("Drifting Shop"), api.ready_tenant("Locked Out Shop")
+    suspended, ready = sign_up(api, "Drifting Shop", "Locked Out Shop")
     opened, shut = (f"tn_{tenant.replace('-', '')}_g1" for tenant in (suspended, ready))
     done(api, suspended, "suspend")
     stack.postgres.execute(f"alter role {opened}_app_a login; revoke connect on database {shut} from {shut}_app")
+    a_quarter_of_a_minute_goes_by(stack, suspended, ready)
     for name, word in ((opened, "open"), (shut, "may not connect")):
         verdict = eventually(
             lambda n=name: (seen := inventory(api, n))[0] == "drift" and seen, 40, "the janitor sees it"
@@ -369,6 +388,8 @@ def test_a_dead_alert_channel_holds_up_no_other_and_floods_none(stack: Stack, ap
         with told(
             stack.services["provisioner-0"], ALERT_WEBHOOK=f"http://127.0.0.1:{port}/", ALERT_MAIL="not an address"
         ):
+            # The process before had it, and it runs on for a quarter of a minute.
+            stack.postgres.execute("update catalog.lease set until = now() where name = 'alerter'", CATALOG)
             for number in range(3):
                 stack.postgres.execute(
                     f"select catalog.raise_alert('test:{number}', null, 'a test', 'as asked')", CATALOG
