@@ -528,7 +528,9 @@ def test_who_stops_while_the_provider_says_nothing_leaves_nothing_behind(stack: 
     """The janitor's question is still on its way then: LeakSanitizer looks when the process has ended."""
     provisioner = stack.services["provisioner-0"]
     with fault(stack, "GET", "^/v1/projects", {"kind": "hang"}):
-        eventually(lambda: any(rule["applied"] for rule in stack.control_sandbox("GET", "faults")), 60, "the janitor has asked")
+        eventually(
+            lambda: any(rule["applied"] for rule in stack.control_sandbox("GET", "faults")), 60, "the janitor has asked"
+        )
         provisioner.stop()
         assert provisioner.process.returncode == 0
     provisioner.start()
