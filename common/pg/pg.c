@@ -182,16 +182,22 @@ static void pg_on_poll(uv_poll_t *poll, int status, int events)
         struct pg_conn *conn = CONTAINER_OF(poll, struct pg_watch, poll)->conn;
 
         (void)events;
-        (void)status; /* libpq finds out what is wrong with the socket, and reports it better */
         if (conn == NULL)
                 return;
         CHECK_MAGIC(conn, PG_MAGIC);
-        if (conn->state == PG_CONNECTING)
+        /* libpq finds out what is wrong with the socket, and says it better. But it may first read a farewell and want
+         * to be called again, and libuv looks no more at a socket that it has seen an error of. */
+        if (status < 0)
+                conn->watched_events = 0;
+        if (conn->state == PG_CONNECTING) {
                 pg_drive_connect(conn);
-        else if (conn->state == PG_BUSY)
+        } else if (conn->state == PG_BUSY) {
                 pg_drive_statement(conn);
-        else if (conn->state == PG_IDLE && (PQconsumeInput(conn->pq) == 0 || PQstatus(conn->pq) == CONNECTION_BAD))
-                pg_lose(conn);
+        } else if (conn->state == PG_IDLE) {
+                pg_watch_socket(conn, UV_READABLE);
+                if (PQconsumeInput(conn->pq) == 0 || PQstatus(conn->pq) == CONNECTION_BAD)
+                        pg_lose(conn);
+        }
 }
 
 void pg_on_timeout(uv_timer_t *timer)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +12,9 @@ from pathlib import Path
 import psycopg
 
 from deploy.local.postgres import postgres_programs
-from deploy.local.process import ServerError
+from deploy.local.process import ServerError, identity_of
 from deploy.local.server import Server
-from deploy.local.stack import CATALOG, Stack
+from deploy.local.stack import CATALOG, Service, Stack
 
 from .client import eventually
 
@@ -78,6 +80,53 @@ def terminate(stack: Stack, application: str, keep: int = 0) -> int:
             f"where application_name = '{application}' order by backend_start offset {keep}) newest"
         )
     )
+
+
+def open_sockets(service: Service) -> set[str]:
+    """The inodes of the sockets that the service has open."""
+    found = set()
+    for entry in Path(f"/proc/{service.process.pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(entry))
+    return {name[8:-1] for name in found if name.startswith("socket:[")}
+
+
+def connections(service: Service, port: int) -> dict[int, str]:
+    """The service's own ports of its connections to the port of a server, and their sockets' inodes."""
+    mine = open_sockets(service)
+    return {here: inode for here, there, _, inode in _sockets() if there == port and inode in mine}
+
+
+def unread(ports: set[int], port: int) -> bool:
+    """Whether something that came from one of the ports waits for the server behind the port."""
+    return any(waiting for here, there, waiting, _ in _sockets() if here == port and there in ports)
+
+
+def _sockets() -> list[tuple[int, int, int, str]]:
+    """Its own port, the other's, the bytes that wait to be read, and the inode."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    ends = [[int(part.split(":")[1], 16) for part in line[1:3] + line[4:5]] for line in lines]
+    return [(here, there, waiting, line[9]) for (here, there, waiting), line in zip(ends, lines, strict=True)]
+
+
+def crash_with_unread_statements(stack: Stack, service: Service) -> set[str]:
+    """PostgreSQL crashes while what the service sent has not been read, so that its connections are reset. Returns their
+    inodes, by which they are known as long as it has not closed them."""
+    before = connections(service, stack.postgres.port)
+    found = stack.postgres.execute(
+        f"select pid from pg_stat_activity where application_name = 'tenantry-{service.name}'"
+    )
+    backends = [each for pid in found.split() if (each := identity_of(int(pid))) is not None]
+    for backend in backends:
+        backend.send(signal.SIGSTOP)
+    try:
+        eventually(lambda: unread(set(before), stack.postgres.port), 20, "a statement is not read")
+    finally:
+        for backend in backends:
+            backend.send(signal.SIGQUIT)
+            backend.send(signal.SIGCONT)
+    eventually(lambda: not any(backend.is_alive() for backend in backends), 10, "they have died")
+    return set(before.values())
 
 
 def dump_catalog(stack: Stack, path: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
-import shlex
 import subprocess
 import uuid
 from typing import Any
@@ -217,7 +217,7 @@ def test_every_list_is_watched_until_nobody_reads_it(stack: Stack, shops: dict[s
     refuse_messages(stack, 1)
     eventually(lambda: answered(stack.run_cli("inventory", "--json"))["items"], 20, "the janitor has looked")
     done = subprocess.run(
-        ["bash", "-c", f"{shlex.quote(str(stack.build / "tenantry"))} {words} --watch=200ms | head -n 1"],
+        ["bash", "-c", f"{shlex.quote(str(stack.build / 'tenantry'))} {words} --watch=200ms | head -n 1"],
         env={"PATH": os.environ["PATH"], **stack.client_environment()}, capture_output=True, text=True, timeout=30,
     )  # fmt: skip
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 1, done

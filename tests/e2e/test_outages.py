@@ -15,7 +15,15 @@ from deploy.local.stack import CATALOG, Service, Stack
 
 from .client import Api, eventually
 from .conftest import SHORT_LEASE, make_stack
-from .faults import crowded, dump_catalog, restore_catalog, stopped, terminate
+from .faults import (
+    crash_with_unread_statements,
+    crowded,
+    dump_catalog,
+    open_sockets,
+    restore_catalog,
+    stopped,
+    terminate,
+)
 from .invariants import check_databases, rows, wait_until_idle
 from .load import Load, what_the_reader_says
 from .service_faults import armed, died_of_sigkill, frozen_in_failpoint
@@ -141,6 +149,17 @@ def test_a_service_that_loses_one_of_its_connections_goes_on_with_the_others(sta
         load.wait_for(202, 3)
     load.wait_until_ready()
     all_ready(stack)
+
+
+def test_connections_that_were_reset_with_a_statement_unread_are_given_up_at_once(stack: Stack, api: Api) -> None:
+    """What the server said last still stands in them, before the reset."""
+    wait_until_idle(stack)
+    provisioner = stack.services["provisioner-0"]
+    before = crash_with_unread_statements(stack, provisioner)
+    assert before, "it had connections"
+    # In a second: the statement, which got no answer, has five.
+    eventually(lambda: not before & open_sockets(provisioner), 1, "it has given them up")
+    api.ready_tenant("After The Reset")
 
 
 def test_when_postgresql_is_full_everything_waits_and_nothing_is_lost(stack: Stack, api: Api) -> None:
