@@ -63,7 +63,7 @@ PYTHON := /usr/bin/python3
 all: prerequisites
 	@$(MAKE) --no-print-directory -j$$(nproc) programs
 
-programs: $(PROGRAMS) $(BUILD)/tests/tenantry-example
+programs: $(PROGRAMS) $(BUILD)/tests/tenantry-example $(BUILD)/tests/migrate-one
 
 prerequisites:
 	@deploy/local/install.sh build
@@ -95,7 +95,7 @@ clean-data:
 test:
 	@scripts/test
 
-## make lint                    format, cppcheck, ruff and types in Python
+## make lint                    format and names, cppcheck, ruff and types in Python
 lint:
 	@deploy/local/install.sh lint
 	@scripts/lint
@@ -125,6 +125,11 @@ $(BUILD)/tenantry: $(call objects_of,cli) $(EXTRA_OBJECTS) $(BUILD)/libtenantry.
 # A service as small as can be, to show that what is generic serves: tests/e2e/test_new_service.py.
 $(BUILD)/tests/tenantry-example: private LIBS += -lsystemd
 $(BUILD)/tests/tenantry-example: $(BUILD)/tests/service/main.o $(EXTRA_OBJECTS) $(BUILD)/libtenantry.a $(FLAGS)
+	@echo "  link $@"
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(EXTRA_FLAGS) -o $@ $(filter-out $(FLAGS),$^) $(LIBS)
+
+# The migration engine on one database: tests/e2e/test_migration_engine.py.
+$(BUILD)/tests/migrate-one: $(BUILD)/tests/engine/main.o $(EXTRA_OBJECTS) $(BUILD)/libtenantry.a $(FLAGS)
 	@echo "  link $@"
 	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(EXTRA_FLAGS) -o $@ $(filter-out $(FLAGS),$^) $(LIBS)
 

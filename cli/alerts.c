@@ -1,4 +1,4 @@
-/* `tenantry alerts`: what an operator must know; to look at, and to put away what is dealt with. */
+/* `tenantry alerts`: shows what an operator must know, and resolves alerts that have been dealt with. */
 #include "cli/api.h"
 #include "cli/listing.h"
 #include "cli/numbered.h"
@@ -11,17 +11,17 @@
 
 #define ALERTS "/api/admin/alerts"
 
-static char *first_cell(const json_t *alert)
+static char *alerts_first_cell(const json_t *alert)
 {
         return listing_time(alert, "first_at");
 }
 
-static char *last_cell(const json_t *alert)
+static char *alerts_last_cell(const json_t *alert)
 {
         return listing_time(alert, "last_at");
 }
 
-static char *resolved_cell(const json_t *alert)
+static char *alerts_resolved_cell(const json_t *alert)
 {
         return listing_time(alert, "resolved_at");
 }
@@ -31,9 +31,9 @@ static const struct column COLUMNS[] = {
         { .heading = "CAUSE", .member = "cause" },
         { .heading = "TITLE", .member = "title" },
         { .heading = "TIMES", .member = "times" },
-        { .heading = "FIRST (UTC)", .member = "first_at", .cell = first_cell },
-        { .heading = "LAST (UTC)", .member = "last_at", .cell = last_cell },
-        { .heading = "RESOLVED (UTC)", .member = "resolved_at", .cell = resolved_cell },
+        { .heading = "FIRST (UTC)", .member = "first_at", .cell = alerts_first_cell },
+        { .heading = "LAST (UTC)", .member = "last_at", .cell = alerts_last_cell },
+        { .heading = "RESOLVED (UTC)", .member = "resolved_at", .cell = alerts_resolved_cell },
         { .heading = "TENANT", .member = "tenant_id" },
         { .heading = "DETAIL", .member = "detail" },
         { .heading = NULL },
@@ -49,9 +49,9 @@ static const struct numbered_action RESOLVE = { .command = "alerts",
                                                 .flag = "resolved",
                                                 .done = "resolved" };
 
-static void show_alert(const json_t *alert)
+static void alerts_show(const json_t *alert)
 {
-        auto_free char *first = first_cell(alert), *last = last_cell(alert);
+        auto_free char *first = alerts_first_cell(alert), *last = alerts_last_cell(alert);
         auto_free char *title = text_safe(json_text(alert, "title")), *detail = text_safe(json_text(alert, "detail"));
         auto_free char *cause = text_safe(json_text(alert, "cause"));
         long long id = json_number(alert, "alert_id", 0), times = json_number(alert, "times", 1);
@@ -61,7 +61,7 @@ static void show_alert(const json_t *alert)
                detail, id, cause, times, times == 1 ? "" : "s", last);
 }
 
-static bool tell_alerts(const json_t *answer)
+static bool alerts_tell(const json_t *answer)
 {
         const json_t *items = json_object_get(answer, "items"), *alert;
         size_t i;
@@ -69,7 +69,7 @@ static bool tell_alerts(const json_t *answer)
         if (cli_output != OUTPUT_TEXT || json_array_size(items) == 0)
                 return false;
         json_array_foreach (items, i, alert)
-                show_alert(alert);
+                alerts_show(alert);
         return true;
 }
 
@@ -78,12 +78,12 @@ static const struct listing LISTED = { .items = "items",
                                        .names = { "alert_id" },
                                        .id = "alert_id",
                                        .columns = COLUMNS,
-                                       .told = tell_alerts };
+                                       .told = alerts_tell };
 
 int run_alerts(int argc, char **argv)
 {
         bool all = cli_flag(&argc, argv, "all");
-        bool named = argc >= 2 && strcmp(argv[1], "list") == 0; /* as the other lists are asked for */
+        bool named = argc >= 2 && strcmp(argv[1], "list") == 0; /* in the form that the other lists use */
         struct listing_wish wish;
 
         if (argc >= 2 && strcmp(argv[1], "resolve") == 0)

@@ -15,7 +15,7 @@
 #define PROBE_TIMEOUT_MS  10000L
 #define ANSWER_LIMIT      (64UL * 1024 * 1024)
 
-static size_t keep_bytes(char *bytes, size_t size, size_t count, void *context)
+static size_t api_keep_bytes(char *bytes, size_t size, size_t count, void *context)
 {
         struct buf *text = context;
 
@@ -25,8 +25,8 @@ static size_t keep_bytes(char *bytes, size_t size, size_t count, void *context)
         return size * count;
 }
 
-/* What a status means to a pipeline. */
-static int exit_code_of(long status)
+/* The exit code for an HTTP status. */
+static int api_exit_code_of(long status)
 {
         if (status >= 200 && status < 300)
                 return EXIT_GOOD;
@@ -37,13 +37,13 @@ static int exit_code_of(long status)
         return status >= 400 && status < 500 ? EXIT_REFUSED : EXIT_FAILED;
 }
 
-static void receive(struct curl_request *curl, long timeout_ms, struct api_answer *ret)
+static void api_receive(struct curl_request *curl, long timeout_ms, struct api_answer *ret)
 {
         auto_buf text = { 0 };
         CURLcode code;
 
         curl_easy_setopt(curl->easy, CURLOPT_TIMEOUT_MS, timeout_ms);
-        curl_easy_setopt(curl->easy, CURLOPT_WRITEFUNCTION, keep_bytes);
+        curl_easy_setopt(curl->easy, CURLOPT_WRITEFUNCTION, api_keep_bytes);
         curl_easy_setopt(curl->easy, CURLOPT_WRITEDATA, &text);
         code = curl_easy_perform(curl->easy);
         if (code != CURLE_OK) {
@@ -76,11 +76,11 @@ int api_send(const struct api_request *request, struct api_answer *ret)
         }
         if (request->idempotency_key != NULL)
                 curl_request_header(&curl, "Idempotency-Key", request->idempotency_key);
-        receive(&curl, request->timeout_ms ? request->timeout_ms : ANSWER_TIMEOUT_MS, ret);
+        api_receive(&curl, request->timeout_ms ? request->timeout_ms : ANSWER_TIMEOUT_MS, ret);
         curl_request_free(&curl);
         if (ret->status == 200 && ret->body == NULL)
                 return EXIT_FAILED;
-        return exit_code_of(ret->status);
+        return api_exit_code_of(ret->status);
 }
 
 void api_answer_release(struct api_answer *answer)
@@ -89,8 +89,8 @@ void api_answer_release(struct api_answer *answer)
         answer->body = NULL;
 }
 
-/* What a person can do about it; the problem's own detail comes first. */
-static const char *advice(const struct api_answer *answer)
+/* What a person can do about it; follows the problem's own detail. */
+static const char *api_advice(const struct api_answer *answer)
 {
         switch (answer->status) {
         case 401:
@@ -106,8 +106,8 @@ static const char *advice(const struct api_answer *answer)
         }
 }
 
-/* What is more to be said of it to a machine. The caller releases it. */
-static json_t *error_members(const struct api_answer *answer)
+/* Further details for machines. The caller releases it. */
+static json_t *api_error_members(const struct api_answer *answer)
 {
         json_t *members = json_pack("{s:I, s:O?}", "status", (json_int_t)answer->status, "problem", answer->body);
         const char *code = json_text(answer->body, "code"), *field = json_text(answer->body, "field");
@@ -129,19 +129,19 @@ int api_complain(const struct api_answer *answer, int code)
 
         if (code == EXIT_USAGE) /* said already */
                 return code;
-        members = error_members(answer);
+        members = api_error_members(answer);
         if (answer->status == 0)
                 return cli_fail_with(code, members,
-                                     "the gateway at %s cannot be reached: %s; does it run, is TENANTRY_URL right?",
+                                     "the gateway at %s cannot be reached: %s; is it running, is TENANTRY_URL right?",
                                      url, answer->away);
         if (json_text(answer->body, "detail") == NULL)
                 return cli_fail_with(code, members,
                                      "the gateway answered %ld%s; is TENANTRY_URL the gateway's address?",
                                      answer->status, answer->body ? "" : " without JSON");
-        return cli_fail_with(code, members, "%s%s", detail, advice(answer));
+        return cli_fail_with(code, members, "%s%s", detail, api_advice(answer));
 }
 
-static int send_and_complain(const struct api_request *request, json_t **ret)
+static int api_send_and_complain(const struct api_request *request, json_t **ret)
 {
         struct api_answer answer;
         int code = api_send(request, &answer);
@@ -157,12 +157,12 @@ static int send_and_complain(const struct api_request *request, json_t **ret)
 
 int api_get(const char *path, json_t **ret)
 {
-        return send_and_complain(&(struct api_request){ .method = "GET", .path = path }, ret);
+        return api_send_and_complain(&(struct api_request){ .method = "GET", .path = path }, ret);
 }
 
 int api_post(const char *path, const json_t *body, const char *key, json_t **ret)
 {
-        return send_and_complain(
+        return api_send_and_complain(
                 &(struct api_request){ .method = "POST", .path = path, .body = body, .idempotency_key = key }, ret);
 }
 
@@ -180,17 +180,28 @@ void api_add_query(struct buf *path, const char *name, const char *value)
                         buf_printf(path, "%%%c%c", HEX[*p >> 4], HEX[*p & 15]);
 }
 
-/* A kind of thing that has an id: where it is listed. */
+/* A kind of object that has an id, and where it is listed. */
 struct kind {
         const char *path, *items, *id, *what, *list;
 };
 
-static const struct kind TENANT = { "/api/tenants", "tenants", "tenant_id", "tenant", "tenantry tenants" };
-static const struct kind OPERATION = { "/api/operations", "operations", "operation_id", "operation",
-                                       "tenantry operation list" };
+static const struct kind TENANT = {
+        .path = "/api/tenants",
+        .items = "tenants",
+        .id = "tenant_id",
+        .what = "tenant",
+        .list = "tenantry tenants",
+};
+static const struct kind OPERATION = {
+        .path = "/api/operations",
+        .items = "operations",
+        .id = "operation_id",
+        .what = "operation",
+        .list = "tenantry operation list",
+};
 
-/* Up to two things whose parameter has the value. */
-static int find(const struct kind *kind, const char *parameter, const char *value, json_t **ret)
+/* Up to two objects for which the query parameter matches. */
+static int api_find(const struct kind *kind, const char *parameter, const char *value, json_t **ret)
 {
         auto_buf path = { 0 };
 
@@ -199,21 +210,22 @@ static int find(const struct kind *kind, const char *parameter, const char *valu
         return api_get(path.data, ret);
 }
 
-/* Whether so much of an id is not likely to be something else. */
-static bool may_begin_id(const char *word)
+/* Whether this is long enough to be taken as the beginning of an id. */
+static bool api_may_begin_id(const char *word)
 {
         struct id first, last;
 
         return strlen(word) >= BEGINNING_LEAST && id_span(word, &first, &last);
 }
 
-static int take_id(const struct kind *kind, const json_t *answer, const char *word, struct id *ret)
+static int api_take_id(const struct kind *kind, const json_t *answer, const char *word, struct id *ret)
 {
         const json_t *rows = json_object_get(answer, kind->items);
         const char *id = json_text(json_array_get(rows, 0), kind->id);
 
         if (json_array_size(rows) > 1)
-                return cli_fail(EXIT_USAGE, "several %ss have ids that begin with %s: give more of it (%s, %s, ...)",
+                return cli_fail(EXIT_USAGE,
+                                "several %ss have ids that begin with %s: give more characters (%s, %s, ...)",
                                 kind->what, word, id, json_text(json_array_get(rows, 1), kind->id));
         if (id == NULL || !id_is_valid(id))
                 return EXIT_NOT_FOUND;
@@ -221,58 +233,58 @@ static int take_id(const struct kind *kind, const json_t *answer, const char *wo
         return EXIT_GOOD;
 }
 
-/* EXIT_NOT_FOUND without a word. */
-static int find_by_beginning(const struct kind *kind, const char *word, struct id *ret)
+/* EXIT_NOT_FOUND without a message. */
+static int api_find_by_beginning(const struct kind *kind, const char *word, struct id *ret)
 {
         auto_json *answer = NULL;
-        int code = may_begin_id(word) ? find(kind, "id", word, &answer) : EXIT_NOT_FOUND;
+        int code = api_may_begin_id(word) ? api_find(kind, "id", word, &answer) : EXIT_NOT_FOUND;
 
-        return code == EXIT_GOOD ? take_id(kind, answer, word, ret) : code;
+        return code == EXIT_GOOD ? api_take_id(kind, answer, word, ret) : code;
 }
 
-/* A subdomain that looks like the beginning of an id is one all the same: it was there first. */
-static int find_by_subdomain(const char *word, struct id *ret)
+/* A subdomain that looks like the beginning of an id is still a subdomain: subdomains take precedence. */
+static int api_find_by_subdomain(const char *word, struct id *ret)
 {
         auto_json *answer = NULL;
-        int code = find(&TENANT, "subdomain", word, &answer);
+        int code = api_find(&TENANT, "subdomain", word, &answer);
 
-        return code == EXIT_GOOD ? take_id(&TENANT, answer, word, ret) : code;
+        return code == EXIT_GOOD ? api_take_id(&TENANT, answer, word, ret) : code;
 }
 
-/* A whole id is taken as it is. EXIT_NOT_FOUND without a word. */
-static int find_tenant(char *word, struct id *ret)
+/* A complete id is used as it is. EXIT_NOT_FOUND without a message. */
+static int api_find_tenant_only(char *word, struct id *ret)
 {
         int code;
 
-        if (*word == '\0') /* an empty filter would find anybody */
-                return cli_fail(EXIT_USAGE, "a tenant is named by its id or its subdomain, not by an empty word");
+        if (*word == '\0') /* an empty filter would match any tenant */
+                return cli_fail(EXIT_USAGE, "a tenant is identified by its id or its subdomain, not by an empty word");
         cli_lower_case(word);
         if (id_is_valid(word)) {
                 memcpy(ret->text, word, sizeof(ret->text));
                 return EXIT_GOOD;
         }
-        code = find_by_subdomain(word, ret);
-        return code == EXIT_NOT_FOUND ? find_by_beginning(&TENANT, word, ret) : code;
+        code = api_find_by_subdomain(word, ret);
+        return code == EXIT_NOT_FOUND ? api_find_by_beginning(&TENANT, word, ret) : code;
 }
 
 int api_find_tenant(const char *word, struct id *ret)
 {
         auto_free char *small = mem_copy_text(word), *shown = text_safe(word);
-        int code = find_tenant(small, ret);
+        int code = api_find_tenant_only(small, ret);
 
         if (code == EXIT_NOT_FOUND)
                 return cli_fail(code, "there is no tenant with the subdomain %s%s (see: %s)", shown,
-                                may_begin_id(small) ? ", nor one whose id begins so" : "", TENANT.list);
+                                api_may_begin_id(small) ? ", nor one whose id begins with that" : "", TENANT.list);
         return code;
 }
 
 int api_find_tenant_or_operation(const char *word, struct id *ret)
 {
         auto_free char *small = mem_copy_text(word), *shown = text_safe(word);
-        int code = find_tenant(small, ret);
+        int code = api_find_tenant_only(small, ret);
 
         if (code == EXIT_NOT_FOUND)
-                code = find_by_beginning(&OPERATION, small, ret);
+                code = api_find_by_beginning(&OPERATION, small, ret);
         if (code == EXIT_NOT_FOUND)
                 return cli_fail(code, "there is neither a tenant nor an operation %s (see: %s, %s)", shown, TENANT.list,
                                 OPERATION.list);
@@ -289,7 +301,7 @@ int api_find_operation(const char *word, struct id *ret)
                 memcpy(ret->text, small, sizeof(ret->text));
                 return EXIT_GOOD;
         }
-        code = find_by_beginning(&OPERATION, small, ret);
+        code = api_find_by_beginning(&OPERATION, small, ret);
         if (code == EXIT_NOT_FOUND)
                 return cli_fail(code, "there is no operation whose id begins with %s (4 characters at least; see: %s)",
                                 shown, OPERATION.list);
@@ -307,7 +319,7 @@ long api_probe(const char *url, const char *token, json_t **ret_body, char **ret
                 *ret_away = mem_copy_text("the token cannot be sent");
                 return 0;
         }
-        receive(&curl, PROBE_TIMEOUT_MS, &answer);
+        api_receive(&curl, PROBE_TIMEOUT_MS, &answer);
         curl_request_free(&curl);
         *ret_body = answer.body;
         if (answer.status == 0)

@@ -1,4 +1,4 @@
-/* The gateway's API as the commands use it: one blocking call a time, with TENANTRY_URL and TENANTRY_TOKEN. */
+/* The gateway's API for the commands: one blocking call at a time, with TENANTRY_URL and TENANTRY_TOKEN. */
 #pragma once
 
 #include "cli/cli.h"
@@ -14,26 +14,26 @@ struct api_request {
 
 struct api_answer {
         long status;    /* 0: no answer */
-        json_t *body;   /* released with api_answer_release; NULL where it is no JSON */
+        json_t *body;   /* released with api_answer_release; NULL if it is not JSON */
         char away[256]; /* why there is no answer */
 };
 
-/* Sends and waits. Returns the exit code the answer means; says nothing. EXIT_USAGE (and says so) without TENANTRY_URL.
- */
+/* Sends and waits. Returns the exit code for the answer; prints nothing. EXIT_USAGE, with a message, without
+ * TENANTRY_URL. */
 int api_send(const struct api_request *request, struct api_answer *ret);
 void api_answer_release(struct api_answer *answer);
-/* Says what was wrong with an answer, in one line with what a machine may want of it; returns code. */
+/* Prints what was wrong with an answer, on one line, and keeps details for machines; returns code. */
 int api_complain(const struct api_answer *answer, int code);
 
-/* GET; complains where it does not work. The caller releases *ret, which is set only on EXIT_GOOD. */
+/* GET; complains if it fails. The caller releases *ret, which is set only on EXIT_GOOD. */
 int api_get(const char *path, json_t **ret);
 /* POST; the same. body is borrowed; key may be NULL. */
 int api_post(const char *path, const json_t *body, const char *key, json_t **ret);
-/* A tenant's id from an id, the beginning of one that no other has, or a subdomain; complains where there is none. */
+/* A tenant's id from an id, a unique beginning of one, or a subdomain; complains if there is none. */
 int api_find_tenant(const char *word, struct id *ret);
 /* The same for an operation's id or its beginning. */
 int api_find_operation(const char *word, struct id *ret);
-/* Either of them; tenants first. */
+/* Either of the two; tenants first. */
 int api_find_tenant_or_operation(const char *word, struct id *ret);
 /* name=value for a query, percent-encoded, with '?' or '&' before it; adds nothing for a NULL value. */
 struct buf;

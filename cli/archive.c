@@ -1,5 +1,5 @@
-/* `tenantry archive cat` and `archive check`: opening one of our encrypted dumps; `archive restore` and `archive check
- * --restore`: having the provisioner bring one back. `tenantry archive TENANT` is a command to a tenant and lives in
+/* `tenantry archive cat` and `archive check` open one of our encrypted dumps; `archive restore` and `archive check
+ * --restore` have the provisioner restore one. `tenantry archive TENANT` is a command to a tenant and is in
  * tenant_command.c. */
 #include "cli/tenant_command.h"
 #include "cli/terminal.h"
@@ -11,8 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Reads all of it; writes it to out where that is not NULL. */
-static int read_through(struct sealed_reader *reader, FILE *out, int64_t *ret_plain)
+/* Reads all of it; writes it to out unless that is NULL. */
+static int archive_read_through(struct sealed_reader *reader, FILE *out, int64_t *ret_plain)
 {
         const unsigned char *bytes;
         struct err err;
@@ -21,14 +21,14 @@ static int read_through(struct sealed_reader *reader, FILE *out, int64_t *ret_pl
         while ((length = sealed_reader_next(reader, &bytes, &err)) > 0) {
                 *ret_plain += length;
                 if (out != NULL && fwrite(bytes, 1, (size_t)length, out) != (size_t)length)
-                        return cli_fail(EXIT_FAILED, "standard output takes no more: %s", strerror(errno));
+                        return cli_fail(EXIT_FAILED, "cannot write to standard output: %s", strerror(errno));
         }
         if (length < 0)
-                return cli_fail(EXIT_FAILED, "%s; what came before is not the whole dump", err.message);
+                return cli_fail(EXIT_FAILED, "%s; the output so far is not the complete dump", err.message);
         return EXIT_GOOD;
 }
 
-static void report(struct sealed_reader *reader, int64_t plain)
+static void archive_report(struct sealed_reader *reader, int64_t plain)
 {
         auto_free char *checksum = sealed_reader_checksum(reader);
         auto_json *whole =
@@ -38,11 +38,11 @@ static void report(struct sealed_reader *reader, int64_t plain)
         if (cli_json)
                 print_json(whole);
         else
-                printf("sound: %lld bytes, dump of %lld bytes, SHA-256 %s\n", (long long)sealed_reader_bytes(reader),
+                printf("intact: %lld bytes, dump of %lld bytes, SHA-256 %s\n", (long long)sealed_reader_bytes(reader),
                        (long long)plain, checksum);
 }
 
-static int open_file(const char *path, const char *keys, FILE *out)
+static int archive_open_file(const char *path, const char *keys, FILE *out)
 {
         struct sealed_reader *reader = NULL;
         struct keyring *ring = NULL;
@@ -62,16 +62,16 @@ static int open_file(const char *path, const char *keys, FILE *out)
                                                                                                : EXIT_FAILED,
                                 "%s", err.message);
         }
-        status = read_through(reader, out, &plain);
+        status = archive_read_through(reader, out, &plain);
         if (status == EXIT_GOOD && out == NULL)
-                report(reader, plain);
+                archive_report(reader, plain);
         sealed_reader_free(reader);
         keyring_free(ring);
         return status;
 }
 
-/* The keys, the files and the servers are the provisioner's: it does the work. A path names its last part. */
-static int restore(int argc, char **argv, bool only_check)
+/* The provisioner has the keys, files and servers, so it does the work. Of a path, only the last component counts. */
+static int archive_restore(int argc, char **argv, bool only_check)
 {
         const char *backup = cli_option(&argc, argv, "backup"), *reason = cli_option(&argc, argv, "reason");
         const char *confirm = cli_option(&argc, argv, "confirm");
@@ -82,12 +82,12 @@ static int restore(int argc, char **argv, bool only_check)
         if (wait_option(&argc, argv, &wait_ms) != EXIT_GOOD)
                 return EXIT_USAGE;
         if (argc != 3)
-                return cli_usage("archive", only_check ? "say whose backup: `archive check TENANT --restore`"
-                                                       : "say whose backup: `archive restore TENANT`");
+                return cli_usage("archive", only_check ? "name the tenant: `archive check TENANT --restore`"
+                                                       : "name the tenant: `archive restore TENANT`");
         if (confirm != NULL && (beside || only_check))
-                return cli_usage("archive", "--confirm is for what replaces the tenant's database");
+                return cli_usage("archive", "--confirm is only for replacing the tenant's database");
         if (beside && only_check)
-                return cli_usage("archive", "a check leaves nothing beside: say `archive restore TENANT --beside`");
+                return cli_usage("archive", "a check keeps no copy: use `archive restore TENANT --beside`");
         if (backup != NULL && strrchr(backup, '/') != NULL)
                 backup = strrchr(backup, '/') + 1;
         json_set_text(body, "mode", only_check ? "check" : beside ? "beside" : "in_place");
@@ -104,20 +104,20 @@ int run_archive(int argc, char **argv)
         const char *keys;
 
         if (argc >= 2 && strcmp(argv[1], "restore") == 0)
-                return restore(argc, argv, false);
+                return archive_restore(argc, argv, false);
         if (check && cli_flag(&argc, argv, "restore"))
-                return restore(argc, argv, true);
+                return archive_restore(argc, argv, true);
         if (!cat && !check)
                 return run_tenant_command(argc, argv);
-        /* Never taken for a tenant of that name: a forgotten FILE must not archive anybody. */
+        /* Never interpreted as a tenant of that name: a forgotten FILE must not archive anybody. */
         if (argc != 3)
                 return cli_usage(
                         "archive",
-                        "say `archive cat FILE` or `archive check FILE`; for a tenant of that name give its id");
+                        "use `archive cat FILE` or `archive check FILE`; for a tenant of that name give its id");
         keys = cli_environment("CONTROL_KEYS");
         if (keys == NULL)
                 return EXIT_USAGE;
         if (cat && (cli_json || terminal_is(stdout)))
                 return cli_usage("archive", "`archive cat` writes a binary dump: send it to a file or to pg_restore");
-        return open_file(argv[2], keys, cat ? stdout : NULL);
+        return archive_open_file(argv[2], keys, cat ? stdout : NULL);
 }

@@ -22,11 +22,11 @@ int brokers_open(rd_kafka_type_t type, rd_kafka_t **ret)
                 return EXIT_USAGE;
         if (kafka_client_conf(&settings, &conf, &err) < 0)
                 return cli_fail(EXIT_USAGE, "%s: %s", err.field, err.message);
-        kafka_client_set(conf, "log_level", "0"); /* we say ourselves what is wrong, in one line */
+        kafka_client_set(conf, "log_level", "0"); /* we report errors ourselves, on one line */
         rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_ERROR);
-        kafka_client_set(conf, "log.connection.close", "true"); /* brokers that want another protocol just hang up */
+        kafka_client_set(conf, "log.connection.close", "true"); /* brokers that expect another protocol just hang up */
         if (type == RD_KAFKA_CONSUMER) {
-                kafka_client_set(conf, "group.id", "tenantry-cli"); /* demanded, never joined */
+                kafka_client_set(conf, "group.id", "tenantry-cli"); /* required by librdkafka, never joined */
                 kafka_client_set(conf, "enable.auto.commit", "false");
                 kafka_client_set(conf, "fetch.wait.max.ms", "100");
         }
@@ -36,7 +36,7 @@ int brokers_open(rd_kafka_type_t type, rd_kafka_t **ret)
         return EXIT_GOOD;
 }
 
-static void hear_reasons(rd_kafka_t *rk, struct kafka_cause *cause)
+static void brokers_hear_reasons(rd_kafka_t *rk, struct kafka_cause *cause)
 {
         rd_kafka_queue_t *queue = rd_kafka_queue_get_main(rk);
         rd_kafka_event_t *event;
@@ -62,7 +62,7 @@ int brokers_reach(rd_kafka_t *rk, struct err *err)
                         rd_kafka_metadata_destroy(metadata);
                         return 0;
                 }
-                hear_reasons(rk, &cause);
+                brokers_hear_reasons(rk, &cause);
         } while (clock_boot_ms() < until && cause.err.class != ERR_OURS && !cli_interrupted);
         if (cause.err.class == ERR_NONE)
                 kafka_cause_note(&cause, RD_KAFKA_RESP_ERR__TRANSPORT, rd_kafka_err2str(code));

@@ -1,5 +1,5 @@
-/* `tenantry completion bash|zsh|fish`: made from the table of commands, so it knows what they know; and `completion
- * tenants`, which these scripts ask for subdomains. */
+/* `tenantry completion bash|zsh|fish`: generated from the table of commands, so it is always complete; and `completion
+ * tenants`, from which these scripts get subdomains. */
 #include "cli/api.h"
 #include "common/base/buf.h"
 #include "common/base/memory.h"
@@ -9,9 +9,9 @@
 #include <string.h>
 
 #define TENANTS_OFFERED  "100"
-#define OFFER_TIMEOUT_MS 2000 /* somebody has pressed a key and waits */
+#define OFFER_TIMEOUT_MS 2000 /* somebody has pressed a key and is waiting */
 
-static void add_once(struct buf *out, const char *word, int length)
+static void completion_add_once(struct buf *out, const char *word, int length)
 {
         auto_free char *framed = mem_printf(" %.*s ", length, word);
 
@@ -19,8 +19,8 @@ static void add_once(struct buf *out, const char *word, int length)
                 buf_add_text(out, framed + 1);
 }
 
-/* The words of a command's arguments that are typed as they stand: --options, and sub-commands in lower case. */
-static void add_words(struct buf *out, const char *arguments)
+/* The words of a command's arguments that are typed literally: --options, and subcommands in lower case. */
+static void completion_add_words(struct buf *out, const char *arguments)
 {
         buf_add_text(out, " ");
         const char *p = arguments;
@@ -31,18 +31,18 @@ static void add_words(struct buf *out, const char *arguments)
                 while (*p && (isalnum((unsigned char)*p) || *p == '-'))
                         p++;
                 if (p - start > 2 && strncmp(start, "--", 2) == 0)
-                        add_once(out, start, (int)(p - start));
+                        completion_add_once(out, start, (int)(p - start));
                 else if (p - start > 1 && islower((unsigned char)*start) &&
                          (start == arguments || strchr(" |", start[-1])))
-                        add_once(out, start, (int)(p - start));
+                        completion_add_once(out, start, (int)(p - start));
                 if (p == start)
                         p++;
         }
         buf_add_text(out, "--json --help");
 }
 
-/* Whether one of the words that stand by themselves is a tenant; one that --tenant takes is asked for by that. */
-static bool takes_tenant(const char *arguments)
+/* Whether a positional argument is a tenant; the value of --tenant is handled separately. */
+static bool completion_takes_tenant(const char *arguments)
 {
         static const char option[] = "--tenant ";
         const size_t length = strlen(option);
@@ -53,15 +53,15 @@ static bool takes_tenant(const char *arguments)
         return strstr(arguments, "|SUBDOMAIN") != NULL;
 }
 
-/* What --state takes; the last one is everybody else's. */
+/* The values of --state; the last entry is for all other commands. */
 #define LISTED_STATES "requested provisioning ready attention archived"
 
 static const struct {
         const char *command, *states;
 } STATES[] = {
-        { "operation", "accepted succeeded failed superseded rejected" },
-        { "wait", LISTED_STATES " deprovisioned" },
-        { "*", LISTED_STATES },
+        { .command = "operation", .states = "accepted succeeded failed superseded rejected" },
+        { .command = "wait", .states = LISTED_STATES " deprovisioned" },
+        { .command = "*", .states = LISTED_STATES },
 };
 
 static const char BASH_BEGIN[] = "# bash completion for tenantry: tenantry completion bash > "
@@ -88,10 +88,10 @@ static const char BASH_END[] = "    esac\n"
                                "}\n"
                                "complete -o default -F _tenantry tenantry\n";
 
-/* Options are not asked for at the gateway, which may be far. */
+/* The gateway, which may be far away, is not queried while an option is being typed. */
 #define BASH_TENANTS "[[ $cur == -* ]] || words+=\" $(_tenantry_tenants \"$cur\")\" "
 
-static void print_bash(void)
+static void completion_print_bash(void)
 {
         fputs(BASH_BEGIN, stdout);
         for (size_t i = 0; i < ARRAY_SIZE(STATES); i++)
@@ -104,15 +104,15 @@ static void print_bash(void)
         for (const struct command *c = COMMANDS; c->name != NULL; c++) {
                 auto_buf words = { 0 };
 
-                add_words(&words, c->arguments);
+                completion_add_words(&words, c->arguments);
                 printf("    %s) words='%s'%s;;\n", c->name, words.data + 1,
-                       takes_tenant(c->arguments) ? "; " BASH_TENANTS : " ");
+                       completion_takes_tenant(c->arguments) ? "; " BASH_TENANTS : " ");
         }
         fputs(BASH_END, stdout);
 }
 
-/* Colons part name and description for _describe; quotes end the word. */
-static void print_described(const struct command *command)
+/* Colons separate name and description for _describe; quotes end the word. */
+static void completion_print_described(const struct command *command)
 {
         printf("        '%s:", command->name);
         for (const char *p = command->summary; *p; p++)
@@ -125,14 +125,14 @@ static void print_described(const struct command *command)
 
 #define ZSH_TENANTS "[[ $PREFIX == -* ]] || words_here+=(${(f)\"$(_tenantry_tenants)\"}) "
 
-static void print_zsh(void)
+static void completion_print_zsh(void)
 {
         fputs("#compdef tenantry\n# zsh completion: tenantry completion zsh > \"${fpath[1]}/_tenantry\"\n"
               "_tenantry_tenants() {\n    ${words[1]} completion tenants \"$PREFIX\" 2>/dev/null\n}\n"
               "_tenantry() {\n    local -a commands words_here\n    commands=(\n",
               stdout);
         for (const struct command *c = COMMANDS; c->name != NULL; c++)
-                print_described(c);
+                completion_print_described(c);
         fputs("    )\n    if (( CURRENT == 2 )); then\n        _describe 'command' commands\n        return\n    fi\n"
               "    if [[ ${words[CURRENT-1]} == --tenant ]]; then\n"
               "        compadd -- ${(f)\"$(_tenantry_tenants)\"}\n        return\n    fi\n"
@@ -144,9 +144,9 @@ static void print_zsh(void)
         for (const struct command *c = COMMANDS; c->name != NULL; c++) {
                 auto_buf words = { 0 };
 
-                add_words(&words, c->arguments);
+                completion_add_words(&words, c->arguments);
                 printf("        %s) words_here=(%s)%s;;\n", c->name, words.data + 1,
-                       takes_tenant(c->arguments) ? "; " ZSH_TENANTS : " ");
+                       completion_takes_tenant(c->arguments) ? "; " ZSH_TENANTS : " ");
         }
         fputs("    esac\n    compadd -- $words_here\n    _files\n}\n"
               "if [ \"$funcstack[1]\" = _tenantry ]; then _tenantry \"$@\"; else compdef _tenantry tenantry; fi\n",
@@ -166,23 +166,23 @@ static const char FISH_BEGIN[] =
         "complete -c tenantry -n __fish_use_subcommand -f -l help -l version\n"
         "complete -c tenantry -l tenant -n '__tenantry_is operation events' -x -a '(__tenantry_tenants)'\n";
 
-static void print_fish_words(const struct command *command)
+static void completion_print_fish_words(const struct command *command)
 {
         auto_buf words = { 0 };
         char *rest, *word;
 
-        add_words(&words, command->arguments);
+        completion_add_words(&words, command->arguments);
         rest = words.data;
         while ((word = strsep(&rest, " ")) != NULL)
                 if (strncmp(word, "--", 2) == 0 && strcmp(word, "--state") != 0 && strcmp(word, "--tenant") != 0)
                         printf("complete -c tenantry -n '__tenantry_is %s' -l %s\n", command->name, word + 2);
                 else if (strncmp(word, "--", 2) != 0 && *word != '\0')
                         printf("complete -c tenantry -n '__tenantry_is %s' -a %s\n", command->name, word);
-        if (takes_tenant(command->arguments))
+        if (completion_takes_tenant(command->arguments))
                 printf("complete -c tenantry -n '__tenantry_is %s' -f -a '(__tenantry_tenants)'\n", command->name);
 }
 
-static void print_fish(void)
+static void completion_print_fish(void)
 {
         fputs(FISH_BEGIN, stdout);
         for (size_t i = 0; i + 1 < ARRAY_SIZE(STATES); i++)
@@ -194,13 +194,13 @@ static void print_fish(void)
                 for (const char *p = c->summary; *p; p++)
                         printf("%s%c", *p == '\'' ? "\\" : "", *p);
                 puts("'");
-                print_fish_words(c);
+                completion_print_fish_words(c);
         }
 }
 
-/* Subdomains that begin so, a line each; nothing where the gateway does not answer at once. The shell that asks would
- * expand what is no plain word. */
-static int print_tenants(const char *beginning)
+/* Subdomains that begin with this, one per line; nothing if the gateway does not answer at once. Only plain words are
+ * printed, since the shell would expand anything else. */
+static int completion_print_tenants(const char *beginning)
 {
         auto_buf path = { 0 };
         struct api_answer answer;
@@ -230,14 +230,14 @@ int run_completion(int argc, char **argv)
         if (cli_expect(argc, argv, tenants && argc > 2 ? 2 : 1) != EXIT_GOOD)
                 return EXIT_USAGE;
         if (tenants)
-                return print_tenants(argc > 2 ? argv[2] : NULL);
+                return completion_print_tenants(argc > 2 ? argv[2] : NULL);
         if (strcmp(argv[1], "bash") == 0)
-                print_bash();
+                completion_print_bash();
         else if (strcmp(argv[1], "zsh") == 0)
-                print_zsh();
+                completion_print_zsh();
         else if (strcmp(argv[1], "fish") == 0)
-                print_fish();
+                completion_print_fish();
         else
-                return cli_usage("completion", "say `completion bash`, `completion zsh` or `completion fish`");
+                return cli_usage("completion", "use `completion bash`, `completion zsh` or `completion fish`");
         return EXIT_GOOD;
 }

@@ -7,8 +7,8 @@
 
 #define CONNECT_TIMEOUT_MS 5000L
 
-/* The header goes out as it is: a line break in it would be another header. */
-static bool token_is_plain(const char *token)
+/* The header is sent verbatim: a line break in it would start another header. */
+static bool curl_handle_token_is_plain(const char *token)
 {
         for (const char *p = token; *p; p++)
                 if (*p <= 0x20 || *p >= 0x7f)
@@ -16,7 +16,7 @@ static bool token_is_plain(const char *token)
         return *token != '\0';
 }
 
-static void add_token(struct curl_request *request, const char *token)
+static void curl_handle_add_token(struct curl_request *request, const char *token)
 {
         auto_secret char *value = mem_printf("Bearer %s", token);
 
@@ -29,8 +29,8 @@ int curl_request_init(struct curl_request *request, const char *base, const char
         auto_free char *url = NULL;
 
         *request = (struct curl_request){ 0 };
-        if (token != NULL && !token_is_plain(token))
-                return cli_fail(EXIT_USAGE, "the token has characters that no token has: set TENANTRY_TOKEN anew");
+        if (token != NULL && !curl_handle_token_is_plain(token))
+                return cli_fail(EXIT_USAGE, "the token has invalid characters: set TENANTRY_TOKEN again");
         while (length > 0 && base[length - 1] == '/')
                 length--;
         url = mem_printf("%.*s%s", (int)length, base, path);
@@ -43,7 +43,7 @@ int curl_request_init(struct curl_request *request, const char *base, const char
         curl_easy_setopt(request->easy, CURLOPT_ERRORBUFFER, request->error);
         curl_easy_setopt(request->easy, CURLOPT_USERAGENT, "tenantry/" TENANTRY_VERSION);
         if (token != NULL)
-                add_token(request, token);
+                curl_handle_add_token(request, token);
         return EXIT_GOOD;
 }
 

@@ -1,4 +1,4 @@
-/* A libcurl handle made for one request to the gateway; what one call and the event stream share. */
+/* A libcurl handle for one request to the gateway; shared by single calls and the event stream. */
 #pragma once
 
 #include "cli/cli.h"
@@ -11,8 +11,8 @@ struct curl_request {
         char error[CURL_ERROR_SIZE];
 };
 
-/* base + path, with the bearer token (NULL: none). Complains and returns EXIT_USAGE where the token has characters that
- * no token has. Freed with curl_request_free. */
+/* base + path, with the bearer token (NULL: none). Complains and returns EXIT_USAGE if the token has invalid
+ * characters. Freed with curl_request_free. */
 int curl_request_init(struct curl_request *request, const char *base, const char *path, const char *token);
 void curl_request_header(struct curl_request *request, const char *name, const char *value);
 void curl_request_free(struct curl_request *request);

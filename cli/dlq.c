@@ -1,5 +1,4 @@
-/* `tenantry dlq`: messages that were refused; to look at, to send again to where they came from, and to
- * throw away. */
+/* `tenantry dlq`: shows refused messages, sends them again to their original topic, and discards them. */
 #include "cli/api.h"
 #include "cli/listing.h"
 #include "cli/numbered.h"
@@ -14,29 +13,29 @@
 
 #define LETTERS "/api/admin/dead-letters"
 
-static char *place_cell(const json_t *letter)
+static char *dlq_place_cell(const json_t *letter)
 {
         return mem_printf("%s[%lld]@%lld", json_text(letter, "topic"), (long long)json_number(letter, "partition", 0),
                           (long long)json_number(letter, "at_offset", 0));
 }
 
-static char *at_cell(const json_t *letter)
+static char *dlq_at_cell(const json_t *letter)
 {
         return listing_time(letter, "at");
 }
 
 static const struct column COLUMNS[] = {
-        { .heading = "ID", .member = "id" },           { .heading = "AT (UTC)", .member = "at", .cell = at_cell },
+        { .heading = "ID", .member = "id" },           { .heading = "AT (UTC)", .member = "at", .cell = dlq_at_cell },
         { .heading = "SERVICE", .member = "service" }, { .heading = "CODE", .member = "code" },
         { .heading = "FIELD", .member = "field" },     { .heading = "DETAIL", .member = "detail" },
-        { .heading = "FROM", .cell = place_cell },     { .heading = NULL },
+        { .heading = "FROM", .cell = dlq_place_cell }, { .heading = NULL },
 };
 
 static const struct listing DEAD_LETTERS = {
         .items = "items", .none = "no dead letters", .names = { "id" }, .id = "id", .columns = COLUMNS
 };
 
-static int list_letters(int argc, char **argv)
+static int dlq_list(int argc, char **argv)
 {
         struct listing_wish wish;
 
@@ -46,8 +45,8 @@ static int list_letters(int argc, char **argv)
                            &(struct pages){ .path = LETTERS, .items = DEAD_LETTERS.items, .limit = wish.limit });
 }
 
-/* base64 as text for people; what is no text stands as \xNN. The caller frees; NULL for null. */
-static char *decoded(const json_t *value, bool lines)
+/* Decodes base64 as text for people; other bytes become \xNN. The caller frees; NULL for null. */
+static char *dlq_decoded(const json_t *value, bool lines)
 {
         const char *text = json_string_value(value);
         auto_free unsigned char *bytes = text ? mem_alloc(strlen(text) + 1, 1) : NULL;
@@ -56,23 +55,23 @@ static char *decoded(const json_t *value, bool lines)
         return length < 0 ? NULL : text_safe_bytes(bytes, (size_t)length, lines);
 }
 
-static void show_headers(const json_t *headers)
+static void dlq_show_headers(const json_t *headers)
 {
         const json_t *pair;
         size_t i;
 
         json_array_foreach (headers, i, pair) {
-                auto_free char *name = decoded(json_array_get(pair, 0), false);
-                auto_free char *value = decoded(json_array_get(pair, 1), false);
+                auto_free char *name = dlq_decoded(json_array_get(pair, 0), false);
+                auto_free char *value = dlq_decoded(json_array_get(pair, 1), false);
 
                 printf("  %s: %s\n", name ? name : "?", value ? value : "(null)");
         }
 }
 
-static void show(const json_t *letter)
+static void dlq_show_letter(const json_t *letter)
 {
-        auto_free char *key = decoded(json_object_get(letter, "message_key"), false);
-        auto_free char *value = decoded(json_object_get(letter, "value"), true);
+        auto_free char *key = dlq_decoded(json_object_get(letter, "message_key"), false);
+        auto_free char *value = dlq_decoded(json_object_get(letter, "value"), true);
         auto_free char *at = text_time(json_text(letter, "at"));
         auto_free char *place = mem_printf("%s, partition %lld, offset %lld", json_text(letter, "topic"),
                                            (long long)json_number(letter, "partition", 0),
@@ -86,7 +85,7 @@ static void show(const json_t *letter)
         print_pair("detail", json_text(letter, "detail"));
         printf("%-13s %s\n", "key", key ? key : "(null)");
         puts("headers");
-        show_headers(json_object_get(letter, "headers"));
+        dlq_show_headers(json_object_get(letter, "headers"));
         printf("value\n%s\n", value ? value : "(null)");
 }
 
@@ -112,7 +111,7 @@ static const struct numbered_action DROP = { .command = "dlq",
                                              .flag = "dropped",
                                              .done = "dropped" };
 
-static int show_letter(int argc, char **argv)
+static int dlq_show(int argc, char **argv)
 {
         auto_free char *path = NULL;
         auto_json *letter = NULL;
@@ -125,12 +124,12 @@ static int show_letter(int argc, char **argv)
                 return EXIT_USAGE;
         status = api_get(path, &letter);
         if (status == EXIT_GOOD && !listing_show_one(&DEAD_LETTERS, letter))
-                show(letter);
+                dlq_show_letter(letter);
         return status;
 }
 
-/* A wrong number is easily typed, and what is dropped is gone: the code says that the right one is meant. */
-static int drop_letters(int argc, char **argv)
+/* A wrong number is easily typed, and dropping is final: the code confirms that the right one is meant. */
+static int dlq_drop(int argc, char **argv)
 {
         const char *confirm = cli_option(&argc, argv, "confirm");
         struct numbered_action drop = DROP;
@@ -147,12 +146,12 @@ static int drop_letters(int argc, char **argv)
 int run_dlq(int argc, char **argv)
 {
         if (argc >= 2 && strcmp(argv[1], "list") == 0)
-                return list_letters(argc, argv);
+                return dlq_list(argc, argv);
         if (argc >= 2 && strcmp(argv[1], "show") == 0)
-                return show_letter(argc, argv);
+                return dlq_show(argc, argv);
         if (argc >= 2 && strcmp(argv[1], "replay") == 0)
                 return numbered_act(&REPLAY, argc, argv);
         if (argc >= 2 && strcmp(argv[1], "drop") == 0)
-                return drop_letters(argc, argv);
-        return cli_usage("dlq", "say `dlq list`, `dlq show ID`, `dlq replay ID` or `dlq drop ID --confirm CODE`");
+                return dlq_drop(argc, argv);
+        return cli_usage("dlq", "use `dlq list`, `dlq show ID`, `dlq replay ID` or `dlq drop ID --confirm CODE`");
 }

@@ -1,10 +1,8 @@
-/* `tenantry doctor`: one line a check. */
+/* `tenantry doctor`: one line per check. */
 #pragma once
 
 #include "cli/cli.h"
 #include "common/base/macros.h"
-
-#include <libpq-fe.h>
 
 struct doctor {
         json_t *checks; /* what was found, for --json */
@@ -13,17 +11,14 @@ struct doctor {
 };
 
 void doctor_good(struct doctor *doctor, const char *name, const char *format, ...) PRINTF(3, 4);
-/* advice says what to do about it. */
+/* advice says what to do. */
 void doctor_bad(struct doctor *doctor, const char *name, const char *advice, const char *format, ...) PRINTF(4, 5);
-/* What cannot be looked at from here. */
+/* A check that cannot be made from here. */
 void doctor_skip(struct doctor *doctor, const char *name, const char *format, ...) PRINTF(3, 4);
 
 /* The checks, by file. */
 void doctor_check_catalog(struct doctor *doctor);
 void doctor_check_provider(struct doctor *doctor);
 
-/* A blocking connection; NULL and *ret_why (freed by the caller, no secret in it) where it cannot be. Ended with
- * PQfinish. */
-PGconn *doctor_connect(const char *url, char **ret_why);
-/* The first column of the first row, "" where there is none; the caller frees. NULL where the query fails. */
-char *doctor_ask(PGconn *conn, const char *sql);
+/* The application name that servers see. */
+#define DOCTOR_NAME "tenantry-doctor"

@@ -1,25 +1,24 @@
 /* `tenantry doctor`: the catalog: connection, kind of connection, version, roles. */
 #include "cli/doctor.h"
+#include "cli/server.h"
 
 #include "common/base/memory.h"
 #include "common/migration/migration.h"
 #include "common/service/services.h"
 
-#include <libpq-fe.h>
 #include <string.h>
 
-#define OLDEST_SERVER   150000
-#define CATALOG_FOLDER  "migrations/catalog"
-#define CONNECT_SECONDS "5"
+#define OLDEST_SERVER  150000
+#define CATALOG_FOLDER "migrations/catalog"
 
-/* The ledger itself is the admin's alone; a service's login may ask this. */
+/* Only the admin may read the ledger itself; a service's login may call this. */
 static const char SQL_VERSION[] = "select catalog.version()";
 
 static const char SQL_PID[] = "select pg_backend_pid()";
 
 #define SERVICE_ROLE(name, works) "'tenantry_" #name "', "
 
-/* The roles that are missing or may not log in or connect. */
+/* Roles that are missing, or may not log in or connect. */
 static const char SQL_ROLES[] =
         "select string_agg(wanted.name, ', ' order by wanted.name) "
         "from unnest(array[" SERVICES(
@@ -28,56 +27,12 @@ static const char SQL_ROLES[] =
                               "where wanted.name is not null and (r.oid is null or not r.rolcanlogin "
                               "or not has_database_privilege(r.oid, current_database(), 'connect'))";
 
-/* libpq's sentence without its line ends. */
-static char *plain_sentence(const char *text)
+/* While our first session is open and idle, a second one gets the same backend only from a pooler in transaction
+ * mode. */
+static void doctor_check_mode(struct doctor *doctor, PGconn *first, const char *url)
 {
-        char *copy = mem_copy_text(text);
-
-        for (char *p = copy; *p; p++)
-                if (*p == '\n' || *p == '\t')
-                        *p = p[1] ? ' ' : '\0';
-        return copy;
-}
-
-PGconn *doctor_connect(const char *url, char **ret_why)
-{
-        const char *const names[] = { "dbname", "connect_timeout", "application_name", NULL };
-        const char *const values[] = { url, CONNECT_SECONDS, "tenantry-doctor", NULL };
-        PQconninfoOption *parsed = PQconninfoParse(url, NULL);
-        PGconn *conn;
-
-        *ret_why = NULL;
-        if (parsed == NULL) { /* libpq's own words would repeat the URL, password and all */
-                *ret_why = mem_copy_text("that is no connection URL");
-                return NULL;
-        }
-        PQconninfoFree(parsed);
-        conn = PQconnectdbParams(names, values, 1);
-        if (PQstatus(conn) == CONNECTION_OK)
-                return conn;
-        *ret_why = plain_sentence(PQerrorMessage(conn));
-        PQfinish(conn);
-        return NULL;
-}
-
-char *doctor_ask(PGconn *conn, const char *sql)
-{
-        PGresult *result = PQexec(conn, sql);
-        char *answer = NULL;
-
-        if (PQresultStatus(result) == PGRES_TUPLES_OK)
-                answer = mem_copy_text(PQntuples(result) > 0 && !PQgetisnull(result, 0, 0) ? PQgetvalue(result, 0, 0)
-                                                                                           : "");
-        PQclear(result);
-        return answer;
-}
-
-/* While our first session lives and is idle, a second one gets the same backend only from a pooler that lends backends
- * by the transaction. */
-static void check_mode(struct doctor *doctor, PGconn *first, const char *url)
-{
-        auto_free char *why = NULL, *first_pid = doctor_ask(first, SQL_PID), *second_pid = NULL;
-        PGconn *second = doctor_connect(url, &why);
+        auto_free char *why = NULL, *first_pid = server_ask(first, SQL_PID), *second_pid = NULL;
+        PGconn *second = server_connect(url, DOCTOR_NAME, &why);
         bool pooled, shared;
 
         if (second == NULL || first_pid == NULL) {
@@ -86,7 +41,7 @@ static void check_mode(struct doctor *doctor, PGconn *first, const char *url)
                 PQfinish(second);
                 return;
         }
-        second_pid = doctor_ask(second, SQL_PID);
+        second_pid = server_ask(second, SQL_PID);
         pooled = atoi(first_pid) != PQbackendPID(first);
         shared = second_pid == NULL || strcmp(first_pid, second_pid) == 0;
         if (shared)
@@ -99,8 +54,8 @@ static void check_mode(struct doctor *doctor, PGconn *first, const char *url)
         PQfinish(second);
 }
 
-/* The newest file, where we stand in a checkout or an image that has them; the caller frees. */
-static char *newest_file(void)
+/* The newest file, if the current directory is a checkout or an image that has them; the caller frees. */
+static char *doctor_newest_file(void)
 {
         struct migration_set *set = NULL;
         char *version = NULL;
@@ -113,26 +68,26 @@ static char *newest_file(void)
         return version;
 }
 
-static void check_version(struct doctor *doctor, PGconn *conn)
+static void doctor_check_version(struct doctor *doctor, PGconn *conn)
 {
-        auto_free char *applied = doctor_ask(conn, SQL_VERSION), *newest = newest_file();
+        auto_free char *applied = server_ask(conn, SQL_VERSION), *newest = doctor_newest_file();
 
         if (applied == NULL || *applied == '\0')
                 doctor_bad(doctor, "catalog schema", "run: tenantry init",
-                           "the catalog is not made, or this login may not see it");
+                           "the catalog does not exist, or this login may not see it");
         else if (newest != NULL && strcmp(applied, newest) < 0)
-                doctor_bad(doctor, "catalog schema", "run: tenantry init", "version %s, the files have %s", applied,
+                doctor_bad(doctor, "catalog schema", "run: tenantry init", "version %s, but the files have %s", applied,
                            newest);
         else
-                doctor_good(doctor, "catalog schema", "version %s%s", applied, newest ? ", as the files" : "");
+                doctor_good(doctor, "catalog schema", "version %s%s", applied, newest ? ", like the files" : "");
 }
 
-static void check_roles(struct doctor *doctor, PGconn *conn)
+static void doctor_check_roles(struct doctor *doctor, PGconn *conn)
 {
-        auto_free char *wrong = doctor_ask(conn, SQL_ROLES);
+        auto_free char *wrong = server_ask(conn, SQL_ROLES);
 
         if (wrong == NULL)
-                doctor_bad(doctor, "roles", "use a login that may read pg_roles", "cannot be asked for");
+                doctor_bad(doctor, "roles", "use a login that may read pg_roles", "cannot be queried");
         else if (*wrong != '\0')
                 doctor_bad(doctor, "roles", "run: tenantry init", "missing, or may not log in or connect: %s", wrong);
         else
@@ -149,9 +104,9 @@ void doctor_check_catalog(struct doctor *doctor)
 
         if (url == NULL)
                 return;
-        conn = doctor_connect(url, &why);
+        conn = server_connect(url, DOCTOR_NAME, &why);
         if (conn == NULL) {
-                doctor_bad(doctor, "catalog", "start PostgreSQL, or mend the URL", "%s: %s",
+                doctor_bad(doctor, "catalog", "start PostgreSQL, or correct the URL", "%s: %s",
                            admin ? "CATALOG_ADMIN_URL" : "CATALOG_DATABASE_URL", why);
                 return;
         }
@@ -161,8 +116,8 @@ void doctor_check_catalog(struct doctor *doctor)
                            version / 10000);
         else
                 doctor_good(doctor, "catalog", "PostgreSQL %d.%d answers", version / 10000, version % 10000);
-        check_mode(doctor, conn, url);
-        check_version(doctor, conn);
-        check_roles(doctor, conn);
+        doctor_check_mode(doctor, conn, url);
+        doctor_check_version(doctor, conn);
+        doctor_check_roles(doctor, conn);
         PQfinish(conn);
 }

@@ -1,5 +1,7 @@
-/* `tenantry doctor`: where tenants live: their servers, or Supabase; and pg_dump, which must be as new as they are. */
+/* `tenantry doctor`: where tenants live, on servers or at Supabase; and pg_dump, which must not be older than they
+ * are. */
 #include "cli/doctor.h"
+#include "cli/server.h"
 
 #include "cli/api.h"
 #include "common/base/memory.h"
@@ -8,14 +10,14 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SUPABASE_MAJOR 17 /* what new projects run */
+#define SUPABASE_MAJOR 17 /* the version of new projects */
 #define SUPABASE_API   "https://api.supabase.com"
 
 static const char SQL_RIGHTS[] =
         "select (rolsuper or (rolcreatedb and rolcreaterole))::text from pg_roles where rolname = current_user";
 
-/* The address that tenants get; it may be a pooler. No login is needed to see that somebody listens. */
-static void check_tenant_address(struct doctor *doctor, const char *name, const json_t *server)
+/* The address that tenants get; it may be a pooler. No login is needed to see whether anything listens there. */
+static void doctor_check_tenant_address(struct doctor *doctor, const char *name, const json_t *server)
 {
         const char *host = json_text(server, "tenant_host"), *port = json_text(server, "tenant_port");
         const char *const names[] = { "host", "port", "connect_timeout", NULL };
@@ -23,45 +25,45 @@ static void check_tenant_address(struct doctor *doctor, const char *name, const 
         PGPing ping;
 
         if (host == NULL || port == NULL) {
-                doctor_bad(doctor, "server", "give both as texts", "%s has no tenant_host or no tenant_port", name);
+                doctor_bad(doctor, "server", "give both as strings", "%s has no tenant_host or no tenant_port", name);
                 return;
         }
         ping = PQpingParams(names, values, 0);
         if (ping == PQPING_OK || ping == PQPING_REJECT)
                 doctor_good(doctor, "server", "%s: tenants reach %s:%s", name, host, port);
         else
-                doctor_bad(doctor, "server", "mend tenant_host and tenant_port in TENANT_SERVERS",
-                           "%s: nobody answers at %s:%s", name, host, port);
+                doctor_bad(doctor, "server", "correct tenant_host and tenant_port in TENANT_SERVERS",
+                           "%s: nothing answers at %s:%s", name, host, port);
 }
 
-static void check_server(struct doctor *doctor, const json_t *server)
+static void doctor_check_server(struct doctor *doctor, const json_t *server)
 {
         const char *name = json_text(server, "name"), *url = json_text(server, "admin_url");
         auto_free char *why = NULL, *rights = NULL;
         PGconn *conn;
 
         if (name == NULL || url == NULL) {
-                doctor_bad(doctor, "server", "mend TENANT_SERVERS", "a server has no name or no admin_url");
+                doctor_bad(doctor, "server", "correct TENANT_SERVERS", "a server has no name or no admin_url");
                 return;
         }
-        conn = doctor_connect(url, &why);
+        conn = server_connect(url, DOCTOR_NAME, &why);
         if (conn == NULL) {
-                doctor_bad(doctor, "server", "start it, or mend admin_url in TENANT_SERVERS", "%s: %s", name, why);
+                doctor_bad(doctor, "server", "start it, or correct admin_url in TENANT_SERVERS", "%s: %s", name, why);
                 return;
         }
-        rights = doctor_ask(conn, SQL_RIGHTS);
+        rights = server_ask(conn, SQL_RIGHTS);
         if (rights == NULL || strcmp(rights, "true") != 0)
                 doctor_bad(doctor, "server", "alter role ... createdb createrole",
-                           "%s: its login may not make databases and roles", name);
+                           "%s: its login may not create databases and roles", name);
         else
-                doctor_good(doctor, "server", "%s: PostgreSQL %d, may make databases and roles", name,
+                doctor_good(doctor, "server", "%s: PostgreSQL %d, may create databases and roles", name,
                             PQserverVersion(conn) / 10000);
         doctor->newest_server = MAX(doctor->newest_server, PQserverVersion(conn) / 10000);
         PQfinish(conn);
-        check_tenant_address(doctor, name, server);
+        doctor_check_tenant_address(doctor, name, server);
 }
 
-static void check_servers(struct doctor *doctor)
+static void doctor_check_servers(struct doctor *doctor)
 {
         const char *text = cli_setting("TENANT_SERVERS");
         auto_json *servers = NULL;
@@ -79,10 +81,10 @@ static void check_servers(struct doctor *doctor)
                 return;
         }
         json_array_foreach (servers, i, server)
-                check_server(doctor, server);
+                doctor_check_server(doctor, server);
 }
 
-static bool has_organization(const json_t *list, const char *slug)
+static bool doctor_has_organization(const json_t *list, const char *slug)
 {
         const json_t *each;
         size_t i;
@@ -93,7 +95,7 @@ static bool has_organization(const json_t *list, const char *slug)
         return false;
 }
 
-static void check_supabase(struct doctor *doctor)
+static void doctor_check_supabase(struct doctor *doctor)
 {
         const char *token = cli_setting("SUPABASE_ACCESS_TOKEN"), *base = cli_setting("SUPABASE_API_URL");
         const char *organization = cli_setting("SUPABASE_ORGANIZATION");
@@ -107,24 +109,24 @@ static void check_supabase(struct doctor *doctor)
         }
         status = api_probe(url, token, &body, &away);
         if (status == 0)
-                doctor_bad(doctor, "supabase", "mend SUPABASE_API_URL or the network", "%s", away);
+                doctor_bad(doctor, "supabase", "correct SUPABASE_API_URL or the network", "%s", away);
         else if (status == 401 || status == 403)
                 doctor_bad(doctor, "supabase", "make a new token in the Supabase dashboard, Account, Access Tokens",
                            "the access token is refused (%ld)", status);
         else if (status != 200)
                 doctor_bad(doctor, "supabase", "try again; see status.supabase.com", "the Management API answers %ld",
                            status);
-        else if (organization != NULL && !has_organization(body, organization))
-                doctor_bad(doctor, "supabase", "mend SUPABASE_ORGANIZATION", "the token does not see organization %s",
-                           organization);
+        else if (organization != NULL && !doctor_has_organization(body, organization))
+                doctor_bad(doctor, "supabase", "correct SUPABASE_ORGANIZATION",
+                           "the token does not see organization %s", organization);
         else
                 doctor_good(doctor, "supabase", "the access token works");
-        if (base == NULL || strcmp(base, SUPABASE_API) == 0) /* the sandbox has what this machine has */
+        if (base == NULL || strcmp(base, SUPABASE_API) == 0) /* the sandbox runs this machine's version */
                 doctor->newest_server = MAX(doctor->newest_server, SUPABASE_MAJOR);
 }
 
-/* The major version of the pg_dump on the PATH; 0 where there is none. */
-static int pg_dump_major(void)
+/* The major version of pg_dump on the PATH; 0 if there is none. */
+static int doctor_pg_dump_major(void)
 {
         FILE *out = popen("pg_dump --version 2>/dev/null", "re");
         int major = 0;
@@ -137,9 +139,9 @@ static int pg_dump_major(void)
         return major;
 }
 
-static void check_pg_dump(struct doctor *doctor)
+static void doctor_check_pg_dump(struct doctor *doctor)
 {
-        int major = pg_dump_major();
+        int major = doctor_pg_dump_major();
 
         if (major == 0)
                 doctor_bad(doctor, "pg_dump", "install postgresql-client", "there is none on the PATH");
@@ -160,8 +162,8 @@ void doctor_check_provider(struct doctor *doctor)
         if (driver != NULL && !postgres && !supabase)
                 doctor_bad(doctor, "driver", "set it to postgres or supabase", "TENANT_DRIVER=%s is unknown", driver);
         if (!supabase)
-                check_servers(doctor);
+                doctor_check_servers(doctor);
         if (supabase || (!postgres && cli_setting("SUPABASE_ACCESS_TOKEN") != NULL))
-                check_supabase(doctor);
-        check_pg_dump(doctor);
+                doctor_check_supabase(doctor);
+        doctor_check_pg_dump(doctor);
 }

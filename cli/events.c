@@ -1,4 +1,4 @@
-/* `tenantry events tail`: the history as it comes, straight from Kafka; works while gateway and catalog are away. */
+/* `tenantry events tail`: follows the history directly from Kafka; works while gateway and catalog are down. */
 #include "cli/api.h"
 #include "cli/brokers.h"
 #include "cli/story.h"
@@ -19,7 +19,7 @@ struct tail {
         bool away;
 };
 
-static char *header(const rd_kafka_message_t *message, const char *name)
+static char *events_header(const rd_kafka_message_t *message, const char *name)
 {
         rd_kafka_headers_t *headers;
         const void *value;
@@ -31,7 +31,7 @@ static char *header(const rd_kafka_message_t *message, const char *name)
         return mem_copy_bytes(value, length);
 }
 
-static json_t *headers_of(const rd_kafka_message_t *message)
+static json_t *events_headers_of(const rd_kafka_message_t *message)
 {
         json_t *object = json_object();
         rd_kafka_headers_t *headers;
@@ -47,22 +47,22 @@ static json_t *headers_of(const rd_kafka_message_t *message)
         return object;
 }
 
-/* The event as it is in Kafka; data that is no JSON stands as a text. */
-static void print_raw(const rd_kafka_message_t *message, json_t *data)
+/* The event as it is in Kafka; data that is not JSON is shown as text. */
+static void events_print_raw(const rd_kafka_message_t *message, json_t *data)
 {
         auto_free char *key = message->key ? text_safe_bytes(message->key, message->key_len, false) : NULL;
         auto_free char *text = text_safe_bytes(message->payload ? message->payload : "", message->len, true);
         auto_json *whole =
                 json_pack("{s:s, s:i, s:I, s:s?, s:o, s:o}", "topic", TOPIC, "partition", (int)message->partition,
-                          "offset", (json_int_t)message->offset, "key", key, "headers", headers_of(message), "data",
-                          data ? json_incref(data) : json_string(text));
+                          "offset", (json_int_t)message->offset, "key", key, "headers", events_headers_of(message),
+                          "data", data ? json_incref(data) : json_string(text));
 
         print_json_line(whole);
 }
 
-static void print_line(const rd_kafka_message_t *message, const json_t *data)
+static void events_print_line(const rd_kafka_message_t *message, const json_t *data)
 {
-        auto_free char *type = header(message, "ce_type"), *at = header(message, "ce_time");
+        auto_free char *type = events_header(message, "ce_type"), *at = events_header(message, "ce_time");
         auto_free char *key = message->key ? text_safe_bytes(message->key, message->key_len, false) : NULL;
         auto_free char *time = text_time(at), *effect = story_effect(type ? type : "(no type)", data);
 
@@ -70,7 +70,7 @@ static void print_line(const rd_kafka_message_t *message, const json_t *data)
         fflush(stdout);
 }
 
-static void print_message(struct tail *tail, const rd_kafka_message_t *message)
+static void events_print_message(struct tail *tail, const rd_kafka_message_t *message)
 {
         auto_json *data = NULL;
 
@@ -80,14 +80,14 @@ static void print_message(struct tail *tail, const rd_kafka_message_t *message)
         if (message->payload == NULL || json_parse(message->payload, message->len, &data, NULL) < 0)
                 data = NULL;
         if (cli_json)
-                print_raw(message, data);
+                events_print_raw(message, data);
         else
-                print_line(message, data);
+                events_print_line(message, data);
         tail->left -= tail->left > 0;
 }
 
-/* Where each partition begins for us. The ends are asked for, so that what is produced from now on is not missed. */
-static int positions(rd_kafka_t *rk, bool from_beginning, rd_kafka_topic_partition_list_t **ret)
+/* Where we start in each partition. The ends are resolved now, so that nothing produced from now on is missed. */
+static int events_positions(rd_kafka_t *rk, bool from_beginning, rd_kafka_topic_partition_list_t **ret)
 {
         const struct rd_kafka_metadata *metadata;
         rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, TOPIC, NULL);
@@ -103,7 +103,7 @@ static int positions(rd_kafka_t *rk, bool from_beginning, rd_kafka_topic_partiti
         count = MIN(metadata->topics[0].partition_cnt, PARTITION_LIMIT);
         rd_kafka_metadata_destroy(metadata);
         if (code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
-                return cli_fail(EXIT_REFUSED, "Kafka does not let us read " TOPIC ": %s", rd_kafka_err2str(code));
+                return cli_fail(EXIT_REFUSED, "Kafka does not allow us to read " TOPIC ": %s", rd_kafka_err2str(code));
         if (count == 0)
                 return cli_fail(EXIT_NOT_FOUND, "there is no topic " TOPIC ": run `tenantry init`");
         *ret = rd_kafka_topic_partition_list_new(count);
@@ -118,15 +118,15 @@ static int positions(rd_kafka_t *rk, bool from_beginning, rd_kafka_topic_partiti
         return EXIT_GOOD;
 }
 
-/* librdkafka connects again by itself: losing the brokers is worth a word, not the end. */
-static void note_error(struct tail *tail, const rd_kafka_message_t *message)
+/* librdkafka reconnects automatically: losing the brokers is reported, but not fatal. */
+static void events_note_error(struct tail *tail, const rd_kafka_message_t *message)
 {
         if (message->err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && !tail->away)
-                fputs("tenantry: Kafka is away; waiting for it\n", stderr);
+                fputs("tenantry: Kafka is down; waiting for it\n", stderr);
         tail->away = true;
 }
 
-static void follow(rd_kafka_t *rk, struct tail *tail)
+static void events_follow(rd_kafka_t *rk, struct tail *tail)
 {
         while (!cli_interrupted && tail->left != 0 && !terminal_reader_gone()) {
                 rd_kafka_message_t *message = rd_kafka_consumer_poll(rk, POLL_MS);
@@ -135,15 +135,15 @@ static void follow(rd_kafka_t *rk, struct tail *tail)
                         continue;
                 if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
                         tail->away = false;
-                        print_message(tail, message);
+                        events_print_message(tail, message);
                 } else {
-                        note_error(tail, message);
+                        events_note_error(tail, message);
                 }
                 rd_kafka_message_destroy(message);
         }
 }
 
-static int tail_events(struct tail *tail, bool from_beginning)
+static int events_tail(struct tail *tail, bool from_beginning)
 {
         rd_kafka_topic_partition_list_t *list = NULL;
         rd_kafka_t *rk;
@@ -154,12 +154,12 @@ static int tail_events(struct tail *tail, bool from_beginning)
         status = brokers_demand(rk);
         rd_kafka_poll_set_consumer(rk);
         if (status == EXIT_GOOD)
-                status = positions(rk, from_beginning, &list);
+                status = events_positions(rk, from_beginning, &list);
         if (status == EXIT_GOOD) {
                 rd_kafka_assign(rk, list);
                 rd_kafka_topic_partition_list_destroy(list);
                 fprintf(stderr, "following %s from its %s\n", TOPIC, from_beginning ? "beginning" : "end");
-                follow(rk, tail);
+                events_follow(rk, tail);
                 rd_kafka_assign(rk, NULL);
         }
         rd_kafka_destroy_flags(rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
@@ -175,16 +175,16 @@ int run_events(int argc, char **argv)
         int status = EXIT_GOOD;
 
         if (argc < 2 || strcmp(argv[1], "tail") != 0)
-                return cli_usage("events", "say `events tail`");
+                return cli_usage("events", "use `events tail`");
         if (cli_expect(argc, argv, 1) != EXIT_GOOD ||
             (count != NULL && cli_count("--count", count, &tail.left) != EXIT_GOOD))
                 return EXIT_USAGE;
         if (tenant != NULL) {
-                status = api_find_tenant(tenant, &id); /* asks the gateway only where it is no whole id */
+                status = api_find_tenant(tenant, &id); /* queries the gateway only if it is not a complete id */
                 tail.tenant = id.text;
         }
         if (status != EXIT_GOOD)
                 return status;
         cli_catch_interrupt();
-        return tail_events(&tail, from_beginning);
+        return events_tail(&tail, from_beginning);
 }

@@ -1,4 +1,4 @@
-/* `tenantry explain`: which event led by which rule to which effect, from a tenant's history. */
+/* `tenantry explain`: which event had which effect, and by which rule, from a tenant's history. */
 #include "cli/api.h"
 #include "cli/story.h"
 #include "cli/terminal.h"
@@ -9,7 +9,7 @@
 #include <time.h>
 
 /* Milliseconds since 1970 of "2026-01-31T12:00:03.123Z"; 0 for anything else. */
-static int64_t moment_of(const char *text)
+static int64_t explain_moment_of(const char *text)
 {
         struct tm utc = { 0 };
         const char *rest = text ? strptime(text, "%Y-%m-%dT%H:%M:%S", &utc) : NULL;
@@ -19,7 +19,7 @@ static int64_t moment_of(const char *text)
         return (int64_t)timegm(&utc) * 1000 + (*rest == '.' ? strtol(rest + 1, NULL, 10) : 0);
 }
 
-static json_t *effect_of(const json_t *history, size_t at)
+static json_t *explain_effect_of(const json_t *history, size_t at)
 {
         const json_t *row = json_array_get(history, at);
         const char *type = json_text(row, "type") ?: "";
@@ -30,7 +30,7 @@ static json_t *effect_of(const json_t *history, size_t at)
                          "rule", story_rule(type, data), "data", data);
 }
 
-static json_t *find_cause(json_t *causes, const char *id)
+static json_t *explain_find_cause(json_t *causes, const char *id)
 {
         json_t *cause;
         size_t i;
@@ -46,8 +46,8 @@ static json_t *find_cause(json_t *causes, const char *id)
         return cause;
 }
 
-/* The rows that one event caused; all of them where only is NULL. */
-static json_t *rows_of(const json_t *history, const char *only)
+/* The rows that one event caused; all rows if only is NULL. */
+static json_t *explain_rows_of(const json_t *history, const char *only)
 {
         json_t *rows = json_array(), *row;
         size_t i;
@@ -58,21 +58,21 @@ static json_t *rows_of(const json_t *history, const char *only)
         return rows;
 }
 
-/* Rows come newest first; causes stand in the order in which they first had an effect. */
-static json_t *group_by_cause(const json_t *history)
+/* Rows come newest first; causes are in the order in which they first had an effect. */
+static json_t *explain_group_by_cause(const json_t *history)
 {
         json_t *causes = json_array();
 
         for (size_t i = json_array_size(history); i > 0; i--) {
-                json_t *cause = find_cause(causes, json_text(json_array_get(history, i - 1), "caused_by"));
+                json_t *cause = explain_find_cause(causes, json_text(json_array_get(history, i - 1), "caused_by"));
 
-                json_array_append_new(json_object_get(cause, "effects"), effect_of(history, i - 1));
+                json_array_append_new(json_object_get(cause, "effects"), explain_effect_of(history, i - 1));
         }
         return causes;
 }
 
-/* How the operation of a cause ended, where it is one. */
-static void add_operation(json_t *cause)
+/* How the operation of a cause ended, if it is one. */
+static void explain_add_operation(json_t *cause)
 {
         const char *id = json_text(cause, "caused_by");
         auto_free char *path = id != NULL && id_is_valid(id) ? mem_printf("/api/operations/%s", id) : NULL;
@@ -85,8 +85,8 @@ static void add_operation(json_t *cause)
         api_answer_release(&answer);
 }
 
-/* rows: what is told besides, so that a long detail is not told again. */
-static void tell_operation(const json_t *operation, const json_t *rows)
+/* rows: what else is shown, so that a long detail is not repeated. */
+static void explain_tell_operation(const json_t *operation, const json_t *rows)
 {
         const char *code = json_text(operation, "code"), *detail = json_text(operation, "detail");
         bool again = story_tells(rows, json_array_size(rows), code, detail);
@@ -99,18 +99,18 @@ static void tell_operation(const json_t *operation, const json_t *rows)
         printf("  => operation %s%s%s%s%s\n", kind, *kind ? ": " : "", state, *why ? ": " : "", why);
 }
 
-static void tell_effect(const json_t *effect, int64_t began)
+static void explain_tell_effect(const json_t *effect, int64_t began)
 {
         const char *at = json_text(effect, "at"), *rule = json_text(effect, "rule");
         auto_free char *safe = text_safe(at);
 
-        printf("  %.12s  +%7.3f s  %s\n", strlen(safe) > 23 ? safe + 11 : safe, (double)(moment_of(at) - began) / 1000,
-               json_text(effect, "effect"));
+        printf("  %.12s  +%7.3f s  %s\n", strlen(safe) > 23 ? safe + 11 : safe,
+               (double)(explain_moment_of(at) - began) / 1000, json_text(effect, "effect"));
         if (rule != NULL)
                 printf("%*sbecause %s\n", 30, "", rule);
 }
 
-static void tell_cause(const json_t *cause, const json_t *rows)
+static void explain_tell_cause(const json_t *cause, const json_t *rows)
 {
         const json_t *effects = json_object_get(cause, "effects"), *first = json_array_get(effects, 0), *effect;
         const char *source = json_text(json_object_get(first, "data"), "source");
@@ -120,19 +120,19 @@ static void tell_cause(const json_t *cause, const json_t *rows)
 
         printf("%s UTC  event %s%s%s\n", time, *id ? id : "(none: something was due)", *from ? " from " : "", from);
         json_array_foreach (effects, i, effect)
-                tell_effect(effect, moment_of(json_text(first, "at")));
-        tell_operation(json_object_get(cause, "operation"), rows);
+                explain_tell_effect(effect, explain_moment_of(json_text(first, "at")));
+        explain_tell_operation(json_object_get(cause, "operation"), rows);
 }
 
-static int tell(const json_t *tenant, const char *only)
+static int explain_tell(const json_t *tenant, const char *only)
 {
         const json_t *history = json_object_get(tenant, "history");
-        auto_json *rows = rows_of(history, only), *causes = group_by_cause(rows), *whole = NULL;
+        auto_json *rows = explain_rows_of(history, only), *causes = explain_group_by_cause(rows), *whole = NULL;
         json_t *cause;
         size_t i;
 
         json_array_foreach (causes, i, cause)
-                add_operation(cause);
+                explain_add_operation(cause);
         if (cli_json) {
                 whole = json_pack("{s:s?, s:s?, s:s?, s:O}", "tenant_id", json_text(tenant, "tenant_id"), "subdomain",
                                   json_text(tenant, "slug"), "state", json_text(tenant, "state"), "causes", causes);
@@ -145,13 +145,13 @@ static int tell(const json_t *tenant, const char *only)
                 puts("(only the last 100 events)");
         json_array_foreach (causes, i, cause) {
                 putchar('\n');
-                tell_cause(cause, rows);
+                explain_tell_cause(cause, rows);
         }
         return EXIT_GOOD;
 }
 
 /* An operation that has no tenant (yet): refused, or on its way. */
-static int tell_lone_operation(const json_t *operation)
+static int explain_tell_lone_operation(const json_t *operation)
 {
         const char *state = json_text(operation, "state") ?: "";
 
@@ -160,9 +160,9 @@ static int tell_lone_operation(const json_t *operation)
                 return EXIT_GOOD;
         }
         print_pair("operation", json_text(operation, "operation_id"));
-        tell_operation(operation, NULL);
+        explain_tell_operation(operation, NULL);
         if (strcmp(state, "accepted") == 0)
-                puts("  Kafka has it; no service has taken it up yet (see: tenantry doctor)");
+                puts("  Kafka has it; no service has processed it yet (see: tenantry doctor)");
         return EXIT_GOOD;
 }
 
@@ -171,7 +171,7 @@ static int explain_tenant(const char *tenant_id, const char *only, struct api_an
         auto_free char *path = mem_printf("/api/tenants/%s", tenant_id);
         int status = api_send(&(struct api_request){ .method = "GET", .path = path }, answer);
 
-        return status == EXIT_GOOD ? tell(answer->body, only) : status;
+        return status == EXIT_GOOD ? explain_tell(answer->body, only) : status;
 }
 
 static int explain_operation(const char *operation_id)
@@ -189,10 +189,10 @@ static int explain_operation(const char *operation_id)
         operation = TAKE_PTR(answer.body);
         tenant_id = json_text(operation, "tenant_id");
         if (tenant_id == NULL || strcmp(json_text(operation, "state") ?: "", "rejected") == 0)
-                return tell_lone_operation(operation);
+                return explain_tell_lone_operation(operation);
         status = explain_tenant(tenant_id, operation_id, &answer);
         if (status == EXIT_NOT_FOUND) /* parked: its tenant has not signed up yet */
-                status = tell_lone_operation(operation);
+                status = explain_tell_lone_operation(operation);
         else if (status != EXIT_GOOD)
                 api_complain(&answer, status);
         api_answer_release(&answer);

@@ -6,10 +6,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-static json_t *failure; /* the first one of this call; NULL once it is printed, or where there is none */
+static json_t *failure; /* the first one of this command; NULL if there is none, or once it is printed */
 static bool failure_told, silent;
 
-static void keep_failure(enum exit_code code, const char *message, const json_t *more)
+static void failure_keep(enum exit_code code, const char *message, const json_t *more)
 {
         auto_free char *safe = text_safe(message);
 
@@ -20,7 +20,7 @@ static void keep_failure(enum exit_code code, const char *message, const json_t 
 }
 
 PRINTF(3, 0)
-static int fail(enum exit_code code, const json_t *more, const char *format, va_list args)
+static int failure_tell(enum exit_code code, const json_t *more, const char *format, va_list args)
 {
         auto_free char *message = NULL;
 
@@ -29,7 +29,7 @@ static int fail(enum exit_code code, const json_t *more, const char *format, va_
         if (silent)
                 return code;
         fprintf(stderr, "tenantry: %s\n", message);
-        keep_failure(code, message, more);
+        failure_keep(code, message, more);
         return code;
 }
 
@@ -38,7 +38,7 @@ int cli_fail(enum exit_code code, const char *format, ...)
         va_list args;
 
         va_start(args, format);
-        fail(code, NULL, format, args);
+        failure_tell(code, NULL, format, args);
         va_end(args);
         return code;
 }
@@ -48,7 +48,7 @@ int cli_fail_with(enum exit_code code, const json_t *more, const char *format, .
         va_list args;
 
         va_start(args, format);
-        fail(code, more, format, args);
+        failure_tell(code, more, format, args);
         va_end(args);
         return code;
 }
@@ -61,7 +61,7 @@ void cli_keep_silent(bool now)
 int cli_blame(enum exit_code code, const char *message)
 {
         json_decref(TAKE_PTR(failure));
-        keep_failure(code, message, NULL);
+        failure_keep(code, message, NULL);
         return code;
 }
 
@@ -82,7 +82,7 @@ void cli_print_failure(int code)
         if (!cli_json || code == EXIT_GOOD || failure_told)
                 return;
         if (failure == NULL)
-                keep_failure((enum exit_code)code, "it did not work", NULL);
+                failure_keep((enum exit_code)code, "it failed", NULL);
         json_object_set_new(failure, "exit_code", json_integer(code));
         whole = json_pack("{s:o}", "error", TAKE_PTR(failure));
         print_json_line(whole);

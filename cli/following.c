@@ -1,4 +1,4 @@
-/* Lists that are sorted and watched: the second half of listing.h. */
+/* Sorting and watching lists: the second half of listing.h. */
 #include "cli/api.h"
 #include "cli/listing.h"
 #include "cli/terminal.h"
@@ -30,37 +30,39 @@ int listing_options(int *argc, char **argv, struct listing_wish *ret)
         return status;
 }
 
-static int unknown_field(const struct listing *listing, const char *sort)
+static int following_unknown_field(const struct listing *listing, const char *sort)
 {
         auto_buf known = { 0 };
 
         for (const struct column *column = listing->columns; column->heading != NULL; column++)
                 if (column->member != NULL)
                         buf_printf(&known, "%s%s", known.length ? ", " : "", column->member);
-        return cli_fail(EXIT_USAGE, "--sort is one of %s, or one of these behind a hyphen, not %s", known.data, sort);
+        return cli_fail(EXIT_USAGE, "--sort is one of %s, optionally with a hyphen before it, not %s", known.data,
+                        sort);
 }
 
-/* What rows are compared by; qsort has no context of its own. */
+/* The sort key; qsort has no context argument. */
 static const char *sort_member;
 static int sort_direction;
 
-static int compare_values(const json_t *a, const json_t *b)
+static int following_compare_values(const json_t *a, const json_t *b)
 {
         if (json_is_number(a) && json_is_number(b))
                 return (json_number_value(a) > json_number_value(b)) - (json_number_value(a) < json_number_value(b));
         if (json_is_string(a) && json_is_string(b))
                 return strcmp(json_string_value(a), json_string_value(b));
-        return (a != NULL && !json_is_null(a)) - (b != NULL && !json_is_null(b)); /* what has none comes first */
+        return (a != NULL && !json_is_null(a)) - (b != NULL && !json_is_null(b)); /* rows without it come first */
 }
 
-static int compare_rows(const void *a, const void *b)
+static int following_compare_rows(const void *a, const void *b)
 {
         const json_t *const *left = a, *const *right = b;
 
-        return sort_direction * compare_values(listing_member(*left, sort_member), listing_member(*right, sort_member));
+        return sort_direction *
+               following_compare_values(listing_member(*left, sort_member), listing_member(*right, sort_member));
 }
 
-static int sort_rows(const struct listing *listing, const char *sort, json_t *rows)
+static int following_sort_rows(const struct listing *listing, const char *sort, json_t *rows)
 {
         size_t count = json_array_size(rows);
         json_t **list = mem_alloc(count + 1, sizeof(*list));
@@ -72,31 +74,31 @@ static int sort_rows(const struct listing *listing, const char *sort, json_t *ro
                 column++;
         for (size_t i = 0; i < count; i++)
                 list[i] = json_incref(json_array_get(rows, i));
-        qsort(list, count, sizeof(*list), compare_rows);
+        qsort(list, count, sizeof(*list), following_compare_rows);
         json_array_clear(rows);
         for (size_t i = 0; i < count; i++)
                 json_array_append_new(rows, list[i]);
         free(list);
-        return column->heading != NULL ? EXIT_GOOD : unknown_field(listing, sort);
+        return column->heading != NULL ? EXIT_GOOD : following_unknown_field(listing, sort);
 }
 
-static void cut(json_t *rows, size_t most)
+static void following_cut(json_t *rows, size_t most)
 {
         while (json_array_size(rows) > most)
                 json_array_remove(rows, json_array_size(rows) - 1);
 }
 
-/* What the list is shown from, and as it was when it was shown last. */
+/* The list now, and as it was when last shown. */
 struct following {
         const struct listing *listing;
         const struct listing_wish *wish;
-        bool sorted; /* by the gateway */
+        bool sorted; /* sorted by the gateway */
         int (*fetch)(void *context, json_t **ret);
         void *context;
         json_t *shown;
 };
 
-static int look(const struct following *following, json_t **ret)
+static int following_look(const struct following *following, json_t **ret)
 {
         const struct listing_wish *wish = following->wish;
         int status = following->fetch(following->context, ret);
@@ -106,19 +108,19 @@ static int look(const struct following *following, json_t **ret)
                 return status;
         rows = json_object_get(*ret, following->listing->items);
         if (wish->sort != NULL && !following->sorted)
-                status = sort_rows(following->listing, wish->sort, rows);
+                status = following_sort_rows(following->listing, wish->sort, rows);
         if (wish->limit > 0)
-                cut(rows, (size_t)wish->limit);
+                following_cut(rows, (size_t)wish->limit);
         return status;
 }
 
-/* As many rows as the terminal has lines for, over what was there. */
-static void draw(const struct listing *listing, json_t *answer)
+/* As many rows as fit the terminal, replacing the previous ones. */
+static void following_draw(const struct listing *listing, json_t *answer)
 {
         json_t *rows = json_object_get(answer, listing->items);
         size_t count = json_array_size(rows), room = (size_t)MAX(1, terminal_height() - 3);
 
-        cut(rows, room);
+        following_cut(rows, room);
         fputs("\033[H\033[J", stdout);
         listing_show_table(listing, answer);
         if (count > room)
@@ -126,7 +128,7 @@ static void draw(const struct listing *listing, json_t *answer)
         fflush(stdout);
 }
 
-static bool was_shown(const struct following *following, const json_t *row)
+static bool following_was_shown(const struct following *following, const json_t *row)
 {
         const json_t *before;
         size_t i;
@@ -138,15 +140,15 @@ static bool was_shown(const struct following *following, const json_t *row)
         return false;
 }
 
-/* The rows that are new or other ones. */
-static void print_changes(const struct following *following, const json_t *answer)
+/* The rows that are new or changed. */
+static void following_print_changes(const struct following *following, const json_t *answer)
 {
         auto_json *news = json_array(), *part = NULL;
         const json_t *row;
         size_t i;
 
         json_array_foreach (json_object_get(answer, following->listing->items), i, row)
-                if (!was_shown(following, row))
+                if (!following_was_shown(following, row))
                         json_array_append(news, (json_t *)row);
         part = json_pack("{s:O}", following->listing->items, news);
         if (following->shown == NULL)
@@ -156,63 +158,63 @@ static void print_changes(const struct following *following, const json_t *answe
         fflush(stdout);
 }
 
-static void show_again(struct following *following, json_t *answer)
+static void following_show_again(struct following *following, json_t *answer)
 {
         bool same = following->shown != NULL && json_equal(following->shown, answer);
         bool drawn = terminal_is(stdout) && !cli_json && cli_output != OUTPUT_NAME;
         auto_json *whole = json_deep_copy(answer);
 
         if (drawn && (!same || terminal_resized()))
-                draw(following->listing, answer);
+                following_draw(following->listing, answer);
         else if (!drawn && !same && cli_json)
                 print_json_line(answer);
         else if (!drawn && !same)
-                print_changes(following, answer);
+                following_print_changes(following, answer);
         json_decref(following->shown);
         following->shown = TAKE_PTR(whole);
 }
 
-/* Until it is over, a signal comes, or whoever reads us has gone. */
-static void pause_for(int64_t ms)
+/* Waits until the time is up, a signal arrives, or our reader is gone. */
+static void following_pause_for(int64_t ms)
 {
         struct pollfd output = { .fd = STDOUT_FILENO };
 
         poll(&output, 1, (int)MIN(ms, INT32_MAX));
 }
 
-/* Says why it fails, but not again and again that a gateway is away which was there. */
-static int look_again(struct following *following, json_t **ret)
+/* Reports failures, but only once that a gateway which had answered is down. */
+static int following_look_again(struct following *following, json_t **ret)
 {
         int status;
 
         cli_keep_silent(following->shown != NULL);
-        status = look(following, ret);
+        status = following_look(following, ret);
         cli_keep_silent(false);
         if (following->shown != NULL && status != EXIT_GOOD && status != EXIT_AWAY && !cli_interrupted)
-                status = look(following, ret);
+                status = following_look(following, ret);
         return status;
 }
 
-/* A gateway that was there is waited for; anything else is the end. */
-static int follow(struct following *following)
+/* Waits for a gateway that had answered; any other failure is final. */
+static int following_run(struct following *following)
 {
         bool away = false;
 
         cli_catch_interrupt();
         while (!cli_interrupted && !terminal_reader_gone()) {
                 auto_json *answer = NULL;
-                int status = look_again(following, &answer);
+                int status = following_look_again(following, &answer);
 
                 if (cli_interrupted)
                         break;
                 if (status != EXIT_GOOD && (status != EXIT_AWAY || following->shown == NULL))
                         return status;
                 if (status == EXIT_GOOD)
-                        show_again(following, answer);
+                        following_show_again(following, answer);
                 else if (!away)
-                        fputs("tenantry: the gateway is away; waiting for it\n", stderr);
+                        fputs("tenantry: the gateway is down; waiting for it\n", stderr);
                 away = status == EXIT_AWAY;
-                pause_for(following->wish->watch_ms);
+                following_pause_for(following->wish->watch_ms);
         }
         return EXIT_GOOD;
 }
@@ -227,11 +229,11 @@ int listing_run(const struct listing *listing, const struct listing_wish *wish, 
         int status;
 
         if (wish->watch_ms > 0) {
-                status = follow(&following);
+                status = following_run(&following);
                 json_decref(following.shown);
                 return status;
         }
-        status = look(&following, &answer);
+        status = following_look(&following, &answer);
         if (status == EXIT_GOOD)
                 listing_show(listing, answer);
         return status;

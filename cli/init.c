@@ -1,5 +1,5 @@
-/* `tenantry init`: makes or brings up to date what everything else stands on: roles, catalog, topics. The one job with
- * direct access; safe to run again at any time. */
+/* `tenantry init`: creates or updates what everything else depends on: roles, catalog, topics. The only command that
+ * needs direct access; safe to run again at any time. */
 #include "cli/cli.h"
 #include "cli/terminal.h"
 #include "cli/topics.h"
@@ -19,66 +19,66 @@ static const struct {
         const char *name;
         bool works;
 } SERVICE_LOGINS[] = {
-#define SERVICE_LOGIN(name, works) { #name, works },
+#define SERVICE_LOGIN(login, has_login) { .name = #login, .works = has_login },
         SERVICES(SERVICE_LOGIN)
 #undef SERVICE_LOGIN
 };
 
-/* One run; its callbacks follow each other from top to bottom of this file. */
+/* One run; its callbacks are in order from top to bottom of this file. */
 struct init {
         uv_loop_t loop;
         struct pg_conn *conn;
         struct migration_set *migrations;
-        char *version; /* of the catalog, when it is up to date */
+        char *version; /* of the catalog, once it is up to date */
         int status;
 };
 
-static void stop(struct init *init, int status)
+static void init_stop(struct init *init, int status)
 {
         init->status = status;
         pg_close(TAKE_PTR(init->conn));
 }
 
-static void catalog_migrated(void *context, const char *version, const struct err *err)
+static void init_catalog_migrated(void *context, const char *version, const struct err *err)
 {
         struct init *init = context;
 
         if (err != NULL) {
-                stop(init, cli_fail(EXIT_FAILED, "the catalog could not be brought up to date: %s", err->message));
+                init_stop(init, cli_fail(EXIT_FAILED, "the catalog could not be brought up to date: %s", err->message));
                 return;
         }
         init->version = mem_copy_text(version);
         if (!cli_json)
                 printf("catalog: version %s\n", version ? version : "none");
-        stop(init, EXIT_GOOD);
+        init_stop(init, EXIT_GOOD);
 }
 
-static void ledger_made(void *context, const struct pg_rows *rows, const struct err *err)
+static void init_ledger_made(void *context, const struct pg_rows *rows, const struct err *err)
 {
         static const struct migration_options options = { .fence = "0", .lock_timeout_ms = SECONDS(5) };
         struct init *init = context;
 
         (void)rows;
         if (err != NULL) {
-                stop(init, cli_fail(EXIT_FAILED, "the catalog's ledger could not be made: %s", err->message));
+                init_stop(init, cli_fail(EXIT_FAILED, "the catalog's ledger could not be created: %s", err->message));
                 return;
         }
-        migration_apply(init->conn, init->migrations, &options, catalog_migrated, init);
+        migration_apply(init->conn, init->migrations, &options, init_catalog_migrated, init);
 }
 
-static void roles_made(void *context, const struct pg_rows *rows, const struct err *err)
+static void init_roles_made(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct init *init = context;
 
         (void)rows;
         if (err != NULL)
-                stop(init, cli_fail(EXIT_FAILED, "the services' roles could not be made: %s", err->message));
+                init_stop(init, cli_fail(EXIT_FAILED, "the services' roles could not be created: %s", err->message));
         else
-                pg_script(init->conn, STATEMENT_TIMEOUT, MIGRATION_LEDGER, ledger_made, init);
+                pg_script(init->conn, STATEMENT_TIMEOUT, MIGRATION_LEDGER, init_ledger_made, init);
 }
 
-/* A login role per service. A password is set where CATALOG_PASSWORD_SERVICE says one, else left as it is. */
-static void make_roles(struct init *init)
+/* A login role per service. Its password is set if CATALOG_PASSWORD_SERVICE is given, otherwise left unchanged. */
+static void init_make_roles(struct init *init)
 {
         auto_buf sql = { 0 };
 
@@ -106,17 +106,17 @@ static void make_roles(struct init *init)
         }
         buf_add_text(&sql, "execute format('revoke all on database %I from public', current_database()); "
                            "end $tenantry$");
-        pg_script(init->conn, STATEMENT_TIMEOUT, sql.data, roles_made, init);
+        pg_script(init->conn, STATEMENT_TIMEOUT, sql.data, init_roles_made, init);
 }
 
-static void connected(void *context, const struct err *err)
+static void init_connected(void *context, const struct err *err)
 {
         struct init *init = context;
 
         if (err != NULL)
-                stop(init, cli_fail(EXIT_AWAY, "%s", err->message));
+                init_stop(init, cli_fail(EXIT_AWAY, "%s", err->message));
         else
-                make_roles(init);
+                init_make_roles(init);
 }
 
 /* The caller frees *ret_version. */
@@ -134,7 +134,7 @@ static int init_catalog(const char *directory, char **ret_version)
         if (migration_set_load(directory, &init.migrations, &err) < 0)
                 return cli_fail(EXIT_FAILED, "%s", err.message);
         uv_loop_init(&init.loop);
-        init.conn = pg_open(&init.loop, &target, connected, &init);
+        init.conn = pg_open(&init.loop, &target, init_connected, &init);
         uv_run(&init.loop, UV_RUN_DEFAULT);
         uv_loop_close(&init.loop);
         migration_set_free(init.migrations);
@@ -142,8 +142,8 @@ static int init_catalog(const char *directory, char **ret_version)
         return init.status;
 }
 
-/* Complains for what is no whole number from 1. */
-static int read_count(int *argc, char **argv, const char *name, int64_t *ret)
+/* Complains unless it is a whole number of 1 or more. */
+static int init_read_count(int *argc, char **argv, const char *name, int64_t *ret)
 {
         const char *text = cli_option(argc, argv, name);
 
@@ -159,8 +159,9 @@ int run_init(int argc, char **argv)
         int64_t partitions = 6, replication = 1;
         int status;
 
-        if (read_count(&argc, argv, "partitions", &partitions) != EXIT_GOOD ||
-            read_count(&argc, argv, "replication", &replication) != EXIT_GOOD || cli_expect(argc, argv, 0) != EXIT_GOOD)
+        if (init_read_count(&argc, argv, "partitions", &partitions) != EXIT_GOOD ||
+            init_read_count(&argc, argv, "replication", &replication) != EXIT_GOOD ||
+            cli_expect(argc, argv, 0) != EXIT_GOOD)
                 return EXIT_USAGE;
         status = init_catalog(directory ? directory : "migrations/catalog", &version);
         if (status == EXIT_GOOD && !only_catalog)

@@ -1,4 +1,4 @@
-/* `tenantry inventory`: what there is at the providers and in the archive, at a glance. */
+/* `tenantry inventory`: an overview of the databases at the providers and the files in the archive. */
 #include "cli/api.h"
 #include "cli/listing.h"
 #include "common/base/buf.h"
@@ -11,7 +11,7 @@
 
 static const char *const VERDICTS[] = { "orphan", "ghost", "drift", "quarantined", "ours" };
 
-static void print_verdicts(const json_t *items)
+static void inventory_print_verdicts(const json_t *items)
 {
         const char *separator = "";
         const json_t *item;
@@ -34,14 +34,14 @@ static void print_verdicts(const json_t *items)
                (long long)cents % 100);
 }
 
-static char *cost_cell(const json_t *item)
+static char *inventory_cost_cell(const json_t *item)
 {
         int64_t cents = json_number(item, "monthly_cost_cents", 0);
 
         return cents ? mem_printf("%lld.%02lld USD", (long long)cents / 100, (long long)cents % 100) : NULL;
 }
 
-static char *seen_cell(const json_t *item)
+static char *inventory_seen_cell(const json_t *item)
 {
         return listing_time(item, "seen_at");
 }
@@ -51,9 +51,9 @@ static const struct column COLUMNS[] = {
         { .heading = "VERDICT", .member = "verdict" },
         { .heading = "SERVER", .member = "server" },
         { .heading = "DETAIL", .member = "detail" },
-        { .heading = "MONTHLY", .member = "monthly_cost_cents", .cell = cost_cell },
+        { .heading = "MONTHLY", .member = "monthly_cost_cents", .cell = inventory_cost_cell },
         { .heading = "DRIVER", .member = "driver" },
-        { .heading = "SEEN (UTC)", .member = "seen_at", .cell = seen_cell },
+        { .heading = "SEEN (UTC)", .member = "seen_at", .cell = inventory_seen_cell },
         { .heading = "TENANT", .member = "tenant_id" },
         { .heading = NULL },
 };
@@ -68,7 +68,7 @@ static const struct column FILE_COLUMNS[] = {
 
 static const struct listing FILES = { .items = "files", .names = { "name" }, .columns = FILE_COLUMNS };
 
-static void print_archive(const json_t *archive)
+static void inventory_print_archive(const json_t *archive)
 {
         if (json_text(archive, "seen_at") == NULL)
                 return;
@@ -81,29 +81,29 @@ static void print_archive(const json_t *archive)
         listing_show(&FILES, archive);
 }
 
-static bool tell_inventory(const json_t *answer);
+static bool inventory_tell(const json_t *answer);
 
 static const struct listing DATABASES = { .items = "items",
                                           .none = "no databases",
                                           .names = { "name" },
                                           .id = "name",
                                           .columns = COLUMNS,
-                                          .told = tell_inventory };
+                                          .told = inventory_tell };
 
 /* A summary, the databases, the archive's files. */
-static bool tell_inventory(const json_t *answer)
+static bool inventory_tell(const json_t *answer)
 {
         const json_t *items = json_object_get(answer, "items");
 
-        print_verdicts(items);
+        inventory_print_verdicts(items);
         if (json_array_size(items) > 0)
                 listing_show_table(&DATABASES, answer);
-        print_archive(json_object_get(answer, "archive"));
+        inventory_print_archive(json_object_get(answer, "archive"));
         return true;
 }
 
-/* All pages as one answer. */
-static int fetch_inventory(void *context, json_t **ret)
+/* All pages combined into one answer. */
+static int inventory_fetch(void *context, json_t **ret)
 {
         auto_buf path = { 0 };
         int status;
@@ -132,5 +132,5 @@ int run_inventory(int argc, char **argv)
 
         if (listing_options(&argc, argv, &wish) != EXIT_GOOD || cli_expect(argc, argv, 0) != EXIT_GOOD)
                 return EXIT_USAGE;
-        return listing_run(&DATABASES, &wish, false, fetch_inventory, NULL);
+        return listing_run(&DATABASES, &wish, false, inventory_fetch, NULL);
 }

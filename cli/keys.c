@@ -11,14 +11,14 @@
 
 #define TOKEN_LENGTH 40
 
-/* Both stand in files whose fields are parted by blanks, commas and colons. */
-static bool is_plain(const char *name)
+/* Both are stored in files whose fields are separated by blanks, commas and colons. */
+static bool keys_name_is_plain(const char *name)
 {
         return *name != '\0' && strlen(name) <= 64 &&
                strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == strlen(name);
 }
 
-static bool are_scopes(const char *list)
+static bool keys_are_scopes(const char *list)
 {
         auto_free char *copy = mem_copy_text(list);
         char *rest = copy, *scope;
@@ -29,7 +29,7 @@ static bool are_scopes(const char *list)
         return true;
 }
 
-static int new_key(int argc, char **argv)
+static int keys_new(int argc, char **argv)
 {
         const char *id = cli_option(&argc, argv, "id");
         char today[16];
@@ -39,7 +39,7 @@ static int new_key(int argc, char **argv)
 
         if (cli_expect(argc, argv, 1) != EXIT_GOOD)
                 return EXIT_USAGE;
-        if (id != NULL && !is_plain(id))
+        if (id != NULL && !keys_name_is_plain(id))
                 return cli_usage("keys", "--id is up to 64 letters, digits, hyphens, underscores and dots");
         gmtime_r(&now, &utc);
         strftime(today, sizeof(today), "k%Y%m%d", &utc);
@@ -51,7 +51,7 @@ static int new_key(int argc, char **argv)
         return EXIT_GOOD;
 }
 
-static int new_token(int argc, char **argv)
+static int keys_new_token(int argc, char **argv)
 {
         const char *name = cli_option(&argc, argv, "name"), *scopes = cli_option(&argc, argv, "scopes");
         auto_secret char *token = crypto_random_password(TOKEN_LENGTH);
@@ -62,8 +62,8 @@ static int new_token(int argc, char **argv)
                 return EXIT_USAGE;
         if (name == NULL || scopes == NULL)
                 return cli_usage("keys", "a token needs --name NAME and --scopes SCOPE,SCOPE");
-        if (!is_plain(name) || !are_scopes(scopes))
-                return cli_usage("keys", "--name is one plain word, --scopes are of signup, read, app, admin");
+        if (!keys_name_is_plain(name) || !keys_are_scopes(scopes))
+                return cli_usage("keys", "--name must be one plain word, --scopes a list of signup, read, app, admin");
         crypto_sha256(token, strlen(token), &digest);
         hash = crypto_hex(digest.bytes, sizeof(digest.bytes));
         if (cli_json)
@@ -76,8 +76,8 @@ static int new_token(int argc, char **argv)
 int run_keys(int argc, char **argv)
 {
         if (argc >= 2 && strcmp(argv[1], "new") == 0)
-                return new_key(argc, argv);
+                return keys_new(argc, argv);
         if (argc >= 2 && strcmp(argv[1], "token") == 0)
-                return new_token(argc, argv);
-        return cli_usage("keys", "say `keys new` or `keys token`");
+                return keys_new_token(argc, argv);
+        return cli_usage("keys", "use `keys new` or `keys token`");
 }

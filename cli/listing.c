@@ -1,4 +1,4 @@
-/* Lists and things as every command shows them: see listing.h. */
+/* Shows lists and single objects for all commands: see listing.h. */
 #include "cli/listing.h"
 
 #include "cli/terminal.h"
@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define COLUMN_LIMIT 16
-#define LEAST_WIDTH  8 /* of a column that was cut; below, it had better go */
+#define LEAST_WIDTH  8 /* least width of a shortened column; below it, the column is dropped */
 #define GAP          2
 
 struct table {
@@ -17,7 +17,7 @@ struct table {
         char **cells;
 };
 
-/* What the columns took when a table was shown before. */
+/* The column widths of a table shown earlier. */
 static size_t shown_widths[COLUMN_LIMIT];
 
 const json_t *listing_member(const json_t *row, const char *path)
@@ -30,17 +30,17 @@ const json_t *listing_member(const json_t *row, const char *path)
         return row;
 }
 
-static char *text_of(const json_t *value)
+static char *listing_text_of(const json_t *value)
 {
         if (json_is_string(value))
                 return text_safe(json_string_value(value));
         return value == NULL || json_is_null(value) ? NULL : json_print(value);
 }
 
-static char *cell_of(const struct column *column, const json_t *row)
+static char *listing_cell_of(const struct column *column, const json_t *row)
 {
         auto_free char *made = column->cell ? column->cell(row) : NULL;
-        char *text = column->cell ? text_safe(made) : text_of(listing_member(row, column->member));
+        char *text = column->cell ? text_safe(made) : listing_text_of(listing_member(row, column->member));
 
         if (text != NULL && *text != '\0')
                 return text;
@@ -53,7 +53,7 @@ char *listing_time(const json_t *row, const char *member)
         return text_time(json_text(row, member));
 }
 
-static struct table *make_table(const struct listing *listing, const json_t *rows)
+static struct table *listing_make_table(const struct listing *listing, const json_t *rows)
 {
         struct table *table = NEW(struct table);
 
@@ -68,13 +68,13 @@ static struct table *make_table(const struct listing *listing, const json_t *row
         for (size_t i = 0; i < table->rows * table->count; i++) {
                 size_t c = i % table->count;
 
-                table->cells[i] = cell_of(table->columns[c], json_array_get(rows, i / table->count));
+                table->cells[i] = listing_cell_of(table->columns[c], json_array_get(rows, i / table->count));
                 table->widths[c] = MAX(table->widths[c], text_width(table->cells[i]));
         }
         return table;
 }
 
-static void free_table(struct table *table)
+static void listing_free_table(struct table *table)
 {
         for (size_t i = 0; i < table->rows * table->count; i++)
                 free(table->cells[i]);
@@ -82,7 +82,7 @@ static void free_table(struct table *table)
         free(table);
 }
 
-static size_t whole_width(const size_t *widths, size_t count)
+static size_t listing_whole_width(const size_t *widths, size_t count)
 {
         size_t width = (count - 1) * GAP;
 
@@ -91,11 +91,11 @@ static size_t whole_width(const size_t *widths, size_t count)
         return width;
 }
 
-/* The widest column behind the first gives way, then the last one goes, at last the first one is cut. Returns how many
+/* Shortens the widest column after the first, then drops the last one, and finally shortens the first. Returns how many
  * columns are left. */
-static size_t fit(size_t *widths, size_t count, size_t room)
+static size_t listing_fit(size_t *widths, size_t count, size_t room)
 {
-        while (whole_width(widths, count) > room) {
+        while (listing_whole_width(widths, count) > room) {
                 size_t widest = 1;
 
                 for (size_t c = 2; c < count; c++)
@@ -114,7 +114,7 @@ static size_t fit(size_t *widths, size_t count, size_t room)
 }
 
 /* The last column is not padded: nothing follows it. */
-static void print_cell(const char *text, size_t width, bool last)
+static void listing_print_cell(const char *text, size_t width, bool last)
 {
         auto_free char *shown = text_cut(text, (int)width);
         const char *colour = colour_of(text);
@@ -126,9 +126,9 @@ static void print_cell(const char *text, size_t width, bool last)
                 printf("%*s", (int)(width - MIN(text_width(shown), width)) + GAP, "");
 }
 
-static void print_table(const struct listing *listing, const json_t *rows, bool more)
+static void listing_print_table(const struct listing *listing, const json_t *rows, bool more)
 {
-        struct table *table = make_table(listing, rows);
+        struct table *table = listing_make_table(listing, rows);
         size_t shown = table->count;
 
         for (size_t c = 0; c < shown; c++) {
@@ -136,19 +136,19 @@ static void print_table(const struct listing *listing, const json_t *rows, bool 
                 shown_widths[c] = table->widths[c];
         }
         if (terminal_is(stdout) && cli_output != OUTPUT_WIDE)
-                shown = fit(table->widths, table->count, (size_t)terminal_width());
+                shown = listing_fit(table->widths, table->count, (size_t)terminal_width());
         for (size_t c = 0; c < shown && !more; c++)
-                print_cell(table->columns[c]->heading, table->widths[c], c + 1 == shown);
+                listing_print_cell(table->columns[c]->heading, table->widths[c], c + 1 == shown);
         for (size_t r = 0; r < table->rows; r++)
                 for (size_t c = 0; c < shown; c++)
-                        print_cell(table->cells[r * table->count + c], table->widths[c], c + 1 == shown);
-        free_table(table);
+                        listing_print_cell(table->cells[r * table->count + c], table->widths[c], c + 1 == shown);
+        listing_free_table(table);
 }
 
-static void print_name(const struct listing *listing, const json_t *row)
+static void listing_print_name(const struct listing *listing, const json_t *row)
 {
         for (size_t i = 0; i < ARRAY_SIZE(listing->names) && listing->names[i] != NULL; i++) {
-                auto_free char *name = text_of(json_object_get(row, listing->names[i]));
+                auto_free char *name = listing_text_of(json_object_get(row, listing->names[i]));
 
                 if (name != NULL) {
                         puts(name);
@@ -157,16 +157,16 @@ static void print_name(const struct listing *listing, const json_t *row)
         }
 }
 
-static void show_rows(const struct listing *listing, const json_t *rows, bool more)
+static void listing_show_rows(const struct listing *listing, const json_t *rows, bool more)
 {
         const json_t *row;
         size_t i;
 
         if (cli_output == OUTPUT_NAME)
                 json_array_foreach (rows, i, row)
-                        print_name(listing, row);
+                        listing_print_name(listing, row);
         else
-                print_table(listing, rows, more);
+                listing_print_table(listing, rows, more);
 }
 
 void listing_show_table(const struct listing *listing, const json_t *answer)
@@ -176,7 +176,7 @@ void listing_show_table(const struct listing *listing, const json_t *answer)
         if (json_array_size(rows) == 0)
                 fprintf(stderr, "%s\n", listing->none);
         else
-                show_rows(listing, rows, false);
+                listing_show_rows(listing, rows, false);
 }
 
 void listing_show(const struct listing *listing, const json_t *answer)
@@ -189,7 +189,7 @@ void listing_show(const struct listing *listing, const json_t *answer)
 
 void listing_show_more(const struct listing *listing, const json_t *answer)
 {
-        show_rows(listing, json_object_get(answer, listing->items), true);
+        listing_show_rows(listing, json_object_get(answer, listing->items), true);
 }
 
 bool listing_show_one(const struct listing *listing, const json_t *thing)
@@ -201,6 +201,6 @@ bool listing_show_one(const struct listing *listing, const json_t *thing)
         if (cli_json)
                 print_json(thing);
         else
-                show_rows(listing, rows, false);
+                listing_show_rows(listing, rows, false);
         return true;
 }

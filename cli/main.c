@@ -1,4 +1,4 @@
-/* The `tenantry` command: finds the subcommand, prints its help, gives its exit code. */
+/* The `tenantry` command: finds the subcommand, prints its help, returns its exit code. */
 #include "cli/cli.h"
 #include "cli/manual.h"
 #include "common/base/config.h"
@@ -18,7 +18,7 @@ enum output cli_output;
 volatile sig_atomic_t cli_interrupted;
 static const char *command_name = "";
 
-static void on_interrupt(int number)
+static void cli_on_interrupt(int number)
 {
         (void)number;
         cli_interrupted = 1;
@@ -26,13 +26,13 @@ static void on_interrupt(int number)
 
 void cli_catch_interrupt(void)
 {
-        struct sigaction action = { .sa_handler = on_interrupt }; /* no SA_RESTART: waits end early */
+        struct sigaction action = { .sa_handler = cli_on_interrupt }; /* no SA_RESTART: waits end early */
 
         sigaction(SIGINT, &action, NULL);
         sigaction(SIGTERM, &action, NULL);
 }
 
-/* What a NAME_FILE said, kept for the life of the process. */
+/* The contents of NAME_FILEs, kept for the life of the process. */
 static struct kept {
         struct kept *next;
         char *name, *value;
@@ -53,7 +53,7 @@ const char *cli_setting(const char *name)
         found->name = mem_copy_text(name);
         found->next = kept;
         kept = found;
-        if (config_read(name, &found->value, &err) < 0) { /* before anything is done without it */
+        if (config_read(name, &found->value, &err) < 0) { /* before anything is done without the value */
                 cli_fail(EXIT_USAGE, "%s", err.message);
                 if (cli_json)
                         cli_print_failure(EXIT_USAGE);
@@ -62,8 +62,8 @@ const char *cli_setting(const char *name)
         return found->value;
 }
 
-/* What .run/env has once the demo runs. */
-static bool demo_exports(const char *name)
+/* The variables that .run/env sets once the demo is running. */
+static bool cli_demo_exports(const char *name)
 {
         static const char *const names[] = {
                 "TENANTRY_URL",         "TENANTRY_TOKEN", "TENANTRY_APP_TOKEN",    "KAFKA_BROKERS",
@@ -83,11 +83,11 @@ const char *cli_environment(const char *name)
 
         if (value == NULL)
                 cli_fail(EXIT_USAGE, "%s is not set%s (see: tenantry %s --help)", name,
-                         demo_exports(name) ? ": export it with: . .run/env" : "", command_name);
+                         cli_demo_exports(name) ? ": export it with: . .run/env" : "", command_name);
         return value;
 }
 
-static void print_overview(FILE *out)
+static void cli_print_overview(FILE *out)
 {
         fputs("tenantry: the control plane for software sold database-per-tenant\n\nUsage: tenantry COMMAND [-o "
               "FORMAT] "
@@ -96,12 +96,12 @@ static void print_overview(FILE *out)
         for (const struct command *c = COMMANDS; c->name != NULL; c++)
                 fprintf(out, "  %-13s %s\n", c->name, c->summary);
         fputs(MANUAL_ENVIRONMENT MANUAL_EXIT_CODES
-              "\n`tenantry COMMAND --help` tells more, with examples. `-o json` and `-o yaml` "
+              "\n`tenantry COMMAND --help` shows more, with examples. `-o json` and `-o yaml` "
               "give every command's answer for machines.\n",
               out);
 }
 
-static void print_help(const struct command *command)
+static void cli_print_help(const struct command *command)
 {
         char first = command->summary[0];
 
@@ -118,7 +118,7 @@ const struct command *cli_find_command(const char *name)
         return NULL;
 }
 
-static int no_such_command(const char *word)
+static int cli_no_such_command(const char *word)
 {
         const char *nearest = NULL;
         size_t least = WORD_LIMIT;
@@ -137,25 +137,25 @@ static int no_such_command(const char *word)
 }
 
 /* `tenantry help COMMAND` */
-static int help_with(const char *word)
+static int cli_help_with(const char *word)
 {
         const struct command *command = cli_find_command(word);
 
         if (command == NULL)
-                return no_such_command(word);
-        print_help(command);
+                return cli_no_such_command(word);
+        cli_print_help(command);
         return EXIT_GOOD;
 }
 
-/* Whether the call asks for help; then it is no command's. */
-static bool wants_overview(int argc, char **argv)
+/* Whether help is requested; then no command is run. */
+static bool cli_wants_overview(int argc, char **argv)
 {
         bool help = argc >= 2 && strcmp(argv[1], "help") == 0;
 
         return argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || (help && argc < 3);
 }
 
-static bool wants_help(int argc, char **argv)
+static bool cli_wants_help(int argc, char **argv)
 {
         for (int i = 1; i < argc; i++)
                 if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
@@ -163,44 +163,44 @@ static bool wants_help(int argc, char **argv)
         return false;
 }
 
-static int run_command(int argc, char **argv)
+static int cli_run_command(int argc, char **argv)
 {
         const struct command *command = cli_find_command(argv[0]);
         int status;
 
         if (command == NULL)
-                return no_such_command(argv[0]);
+                return cli_no_such_command(argv[0]);
         command_name = command->name;
-        if (wants_help(argc, argv)) {
-                print_help(command);
+        if (cli_wants_help(argc, argv)) {
+                cli_print_help(command);
                 return EXIT_GOOD;
         }
         if (!command->listed && (cli_output == OUTPUT_NAME || cli_output == OUTPUT_WIDE))
-                return cli_fail(EXIT_USAGE, "%s knows -o json and -o yaml only (see: tenantry %s --help)",
+                return cli_fail(EXIT_USAGE, "%s supports only -o json and -o yaml (see: tenantry %s --help)",
                                 command->name, command->name);
         status = cli_check_options(command, argc, argv);
         return status == EXIT_GOOD ? command->run(argc, argv) : status;
 }
 
-static int run(int argc, char **argv)
+static int cli_run(int argc, char **argv)
 {
         struct err err;
 
         if (config_load(NULL, NULL, 0, &err) < 0) /* TENANTRY_ENV_FILE */
                 return cli_fail(EXIT_USAGE, "%s", err.message);
         if (argc < 2 && cli_json)
-                return cli_fail(EXIT_USAGE, "say a command (see: tenantry --help)");
-        if (wants_overview(argc, argv)) {
-                print_overview(argc < 2 ? stderr : stdout);
+                return cli_fail(EXIT_USAGE, "a command is missing (see: tenantry --help)");
+        if (cli_wants_overview(argc, argv)) {
+                cli_print_overview(argc < 2 ? stderr : stdout);
                 return argc < 2 ? EXIT_USAGE : EXIT_GOOD;
         }
         if (strcmp(argv[1], "help") == 0)
-                return help_with(argv[2]);
+                return cli_help_with(argv[2]);
         if (strcmp(argv[1], "--version") == 0) {
                 puts("tenantry " TENANTRY_VERSION);
                 return EXIT_GOOD;
         }
-        return run_command(argc - 1, argv + 1);
+        return cli_run_command(argc - 1, argv + 1);
 }
 
 int main(int argc, char **argv)
@@ -210,11 +210,11 @@ int main(int argc, char **argv)
         prctl(PR_SET_DUMPABLE, 0);
         status = cli_take_output(&argc, argv);
         if (status == EXIT_GOOD)
-                status = run(argc, argv);
+                status = cli_run(argc, argv);
         cli_print_failure(status);
         if (cli_interrupted)
-                clearerr(stdout); /* the signal may have cut a write short; that is no failure of ours */
+                clearerr(stdout); /* the signal may have interrupted a write; that is not our failure */
         if (fflush(stdout) != 0 || ferror(stdout))
-                return cli_fail(EXIT_FAILED, "standard output takes no more");
+                return cli_fail(EXIT_FAILED, "cannot write to standard output");
         return status;
 }

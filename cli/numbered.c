@@ -1,4 +1,4 @@
-/* One thing done to each of some numbered things: see numbered.h. */
+/* One action on each of several numbered objects: see numbered.h. */
 #include "cli/numbered.h"
 
 #include "cli/api.h"
@@ -18,7 +18,7 @@ char *numbered_path(const struct numbered_action *action, const char *number)
         return NULL;
 }
 
-static int act(const struct numbered_action *action, const char *number)
+static int numbered_act_on(const struct numbered_action *action, const char *number)
 {
         auto_free char *path = numbered_path(action, number);
         struct api_answer answer;
@@ -37,11 +37,11 @@ int numbered_act(const struct numbered_action *action, int argc, char **argv)
 {
         auto_json *results = json_array(), *whole = NULL;
         auto_free char *complaint =
-                mem_printf("which %s? say `%s %s ID [ID...]`", action->what, action->command, action->verb);
+                mem_printf("which %s? use `%s %s ID [ID...]`", action->what, action->command, action->verb);
         int worst = argc < 3 ? cli_usage(action->command, complaint) : EXIT_GOOD;
 
         for (int i = 2; i < argc; i++) {
-                int status = act(action, argv[i]);
+                int status = numbered_act_on(action, argv[i]);
 
                 json_array_append_new(results,
                                       json_pack("{s:s, s:b}", "id", argv[i], action->flag, status == EXIT_GOOD));

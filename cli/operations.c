@@ -11,12 +11,12 @@
 
 #define OPERATIONS "/api/operations"
 
-static char *created_cell(const json_t *operation)
+static char *operations_created_cell(const json_t *operation)
 {
         return listing_time(operation, "created_at");
 }
 
-static char *finished_cell(const json_t *operation)
+static char *operations_finished_cell(const json_t *operation)
 {
         return listing_time(operation, "finished_at");
 }
@@ -26,8 +26,8 @@ static const struct column COLUMNS[] = {
         { .heading = "KIND", .member = "kind" },
         { .heading = "STATE", .member = "state" },
         { .heading = "SUBDOMAIN", .member = "slug" },
-        { .heading = "CREATED (UTC)", .member = "created_at", .cell = created_cell },
-        { .heading = "FINISHED (UTC)", .member = "finished_at", .cell = finished_cell },
+        { .heading = "CREATED (UTC)", .member = "created_at", .cell = operations_created_cell },
+        { .heading = "FINISHED (UTC)", .member = "finished_at", .cell = operations_finished_cell },
         { .heading = "CODE", .member = "code" },
         { .heading = "DETAIL", .member = "detail", .wide = true },
         { .heading = "SERVICE", .member = "service", .wide = true },
@@ -41,7 +41,7 @@ static const struct listing LISTED = { .items = "operations",
                                        .id = "operation_id",
                                        .columns = COLUMNS };
 
-static bool is_state(const char *state)
+static bool operations_is_state(const char *state)
 {
         static const char *const states[] = { "accepted", "succeeded", "failed", "superseded", "rejected" };
 
@@ -51,7 +51,7 @@ static bool is_state(const char *state)
         return false;
 }
 
-static int list_operations(int argc, char **argv)
+static int operations_list(int argc, char **argv)
 {
         const char *state = cli_option(&argc, argv, "state"), *tenant = cli_option(&argc, argv, "tenant");
         auto_buf path = { 0 };
@@ -61,7 +61,7 @@ static int list_operations(int argc, char **argv)
 
         if (status == EXIT_GOOD)
                 status = cli_expect(argc, argv, 1);
-        if (status == EXIT_GOOD && state != NULL && !is_state(state))
+        if (status == EXIT_GOOD && state != NULL && !operations_is_state(state))
                 status = cli_usage("operation", "--state is one of accepted, succeeded, failed, superseded, rejected");
         if (status == EXIT_GOOD && tenant != NULL)
                 status = api_find_tenant(tenant, &id);
@@ -74,7 +74,7 @@ static int list_operations(int argc, char **argv)
                            &(struct pages){ .path = path.data, .items = LISTED.items, .limit = wish.limit });
 }
 
-static void show_times(const json_t *operation)
+static void operations_show_times(const json_t *operation)
 {
         auto_free char *created = text_time(json_text(operation, "created_at"));
         auto_free char *finished = text_time(json_text(operation, "finished_at"));
@@ -83,7 +83,7 @@ static void show_times(const json_t *operation)
         print_pair("finished", json_text(operation, "finished_at") ? finished : NULL);
 }
 
-static void show(const json_t *operation)
+static void operations_show_one(const json_t *operation)
 {
         const json_t *result = json_object_get(operation, "result");
         auto_free char *made = json_object_size(result) > 0 ? json_print(result) : NULL;
@@ -94,14 +94,14 @@ static void show(const json_t *operation)
         print_pair("tenant", json_text(operation, "tenant_id"));
         print_pair("subdomain", json_text(operation, "slug"));
         print_pair("service", json_text(operation, "service"));
-        show_times(operation);
+        operations_show_times(operation);
         print_pair("code", json_text(operation, "code"));
         print_pair("field", json_text(operation, "field"));
         print_pair("detail", json_text(operation, "detail"));
         print_pair("result", made);
 }
 
-static int show_operation(int argc, char **argv)
+static int operations_show(int argc, char **argv)
 {
         auto_free char *path = NULL;
         auto_json *operation = NULL;
@@ -115,15 +115,15 @@ static int show_operation(int argc, char **argv)
         path = mem_printf(OPERATIONS "/%s", id.text);
         status = api_get(path, &operation);
         if (status == EXIT_GOOD && !listing_show_one(&LISTED, operation))
-                show(operation);
+                operations_show_one(operation);
         return status;
 }
 
 int run_operation(int argc, char **argv)
 {
         if (argc >= 2 && strcmp(argv[1], "list") == 0)
-                return list_operations(argc, argv);
+                return operations_list(argc, argv);
         if (argc >= 2 && strcmp(argv[1], "show") == 0)
-                return show_operation(argc, argv);
-        return cli_usage("operation", "say `operation list` or `operation show ID`");
+                return operations_show(argc, argv);
+        return cli_usage("operation", "use `operation list` or `operation show ID`");
 }

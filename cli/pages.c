@@ -1,4 +1,4 @@
-/* A list of the gateway's, fetched page by page: see pages.h. */
+/* A list from the gateway, fetched page by page: see pages.h. */
 #include "cli/pages.h"
 
 #include "cli/api.h"
@@ -9,7 +9,7 @@
 
 #define PAGE_LIMIT 500
 
-static int fetch_page(const struct pages *pages, int64_t limit, const char *cursor, json_t **ret)
+static int pages_fetch_one(const struct pages *pages, int64_t limit, const char *cursor, json_t **ret)
 {
         auto_free char *count = limit > 0 ? mem_printf("%d", (int)MIN(limit, PAGE_LIMIT)) : NULL;
         auto_buf path = { 0 };
@@ -29,7 +29,7 @@ int pages_fetch(void *context, json_t **ret)
 
         do {
                 auto_json *page = NULL;
-                int status = fetch_page(pages, left, cursor, &page);
+                int status = pages_fetch_one(pages, left, cursor, &page);
                 const json_t *rows;
 
                 if (status != EXIT_GOOD)

@@ -1,4 +1,4 @@
-/* `tenantry signup`: asks for a new tenant, and waits for it where that is wanted. */
+/* `tenantry signup`: requests a new tenant, and waits for it if asked to. */
 #include "cli/api.h"
 #include "cli/terminal.h"
 #include "cli/wait.h"
@@ -7,10 +7,10 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What the API calls a field is what the command line calls its option. */
+/* The API's fields and the command line's options have the same names. */
 static const char *const FIELDS[] = { "company", "email", "name", "subdomain", "plan", "region" };
 
-static json_t *read_fields(int *argc, char **argv)
+static json_t *signup_read_fields(int *argc, char **argv)
 {
         json_t *body = json_object();
 
@@ -26,8 +26,8 @@ static json_t *read_fields(int *argc, char **argv)
         return body;
 }
 
-/* A refusal by a rule may say what would do instead: free subdomains. */
-static void print_suggestions(const json_t *operation)
+/* A refusal may suggest alternatives: free subdomains. */
+static void signup_print_suggestions(const json_t *operation)
 {
         const json_t *list = json_object_get(json_object_get(operation, "result"), "suggestions"), *each;
         size_t i;
@@ -40,8 +40,8 @@ static void print_suggestions(const json_t *operation)
         }
 }
 
-/* Which subdomain it was given: the wanted one, or one made from the company. */
-static void add_subdomain(json_t *answer, const char *tenant_id)
+/* The subdomain it got: the requested one, or one derived from the company. */
+static void signup_add_subdomain(json_t *answer, const char *tenant_id)
 {
         auto_free char *path = mem_printf("/api/tenants/%s", tenant_id);
         struct api_answer tenant;
@@ -52,7 +52,7 @@ static void add_subdomain(json_t *answer, const char *tenant_id)
         api_answer_release(&tenant);
 }
 
-static int wait_until_ready(json_t *answer, int64_t wait_ms)
+static int signup_wait_until_ready(json_t *answer, int64_t wait_ms)
 {
         const char *tenant = json_text(answer, "tenant_id"), *id = json_text(answer, "operation_id");
         auto_json *operation = NULL;
@@ -62,15 +62,15 @@ static int wait_until_ready(json_t *answer, int64_t wait_ms)
                 return cli_fail(EXIT_FAILED, "the gateway's answer has no operation_id");
         status = wait_operation(id, tenant, wait_ms, &operation);
         if (status == EXIT_REFUSED && !cli_json)
-                print_suggestions(operation);
+                signup_print_suggestions(operation);
         if (operation != NULL)
                 json_object_set(answer, "operation", operation);
         if (operation != NULL && status != EXIT_REFUSED)
-                add_subdomain(answer, tenant);
+                signup_add_subdomain(answer, tenant);
         return status;
 }
 
-static void show_outcome(const json_t *answer, bool waited, int status)
+static void signup_show_outcome(const json_t *answer, bool waited, int status)
 {
         const char *state = json_text(json_object_get(answer, "operation"), "state");
 
@@ -80,7 +80,7 @@ static void show_outcome(const json_t *answer, bool waited, int status)
                 wait_hint(json_text(answer, "operation_id"));
 }
 
-static int sign_up(const json_t *body, const char *key, int64_t wait_ms)
+static int signup_send(const json_t *body, const char *key, int64_t wait_ms)
 {
         auto_json *answer = NULL;
         int status = api_post("/api/signups", body, key, &answer);
@@ -93,23 +93,23 @@ static int sign_up(const json_t *body, const char *key, int64_t wait_ms)
                 fflush(stdout);
         }
         if (wait_ms > 0)
-                status = wait_until_ready(answer, wait_ms);
+                status = signup_wait_until_ready(answer, wait_ms);
         if (cli_json)
                 cli_print_answer(answer);
         else
-                show_outcome(answer, wait_ms > 0, status);
+                signup_show_outcome(answer, wait_ms > 0, status);
         return status;
 }
 
 int run_signup(int argc, char **argv)
 {
         const char *key = cli_option(&argc, argv, "key");
-        auto_json *body = read_fields(&argc, argv);
+        auto_json *body = signup_read_fields(&argc, argv);
         int64_t wait_ms;
 
         if (body == NULL || wait_option(&argc, argv, &wait_ms) != EXIT_GOOD || cli_expect(argc, argv, 0) != EXIT_GOOD)
                 return EXIT_USAGE;
         if (json_text(body, "company") == NULL || json_text(body, "email") == NULL)
                 return cli_usage("signup", "a signup needs --company and --email");
-        return sign_up(body, key, wait_ms);
+        return signup_send(body, key, wait_ms);
 }

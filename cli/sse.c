@@ -5,7 +5,7 @@
 
 #define EVENT_LIMIT (4UL * 1024 * 1024)
 
-static void dispatch(struct sse *sse)
+static void sse_dispatch(struct sse *sse)
 {
         if (sse->data.length > 0) {
                 sse->data.data[--sse->data.length] = '\0'; /* the line end that the last data line added */
@@ -16,7 +16,7 @@ static void dispatch(struct sse *sse)
         buf_reset(&sse->data);
 }
 
-static const char *value_of(const char *line, const char *field)
+static const char *sse_value_of(const char *line, const char *field)
 {
         size_t length = strlen(field);
 
@@ -25,17 +25,17 @@ static const char *value_of(const char *line, const char *field)
         return line + length + 1 + (line[length + 1] == ' ');
 }
 
-/* Ids and retry times are not used by our server; comments (":") are its heartbeat. */
-static void take_line(struct sse *sse)
+/* Our server does not use ids and retry times; comments (":") are its heartbeat. */
+static void sse_take_line(struct sse *sse)
 {
         const char *line = sse->line.data ? sse->line.data : "", *value;
 
         if (sse->line.length == 0) {
-                dispatch(sse);
-        } else if ((value = value_of(line, "event")) != NULL) {
+                sse_dispatch(sse);
+        } else if ((value = sse_value_of(line, "event")) != NULL) {
                 buf_reset(&sse->name);
                 buf_add_text(&sse->name, value);
-        } else if ((value = value_of(line, "data")) != NULL) {
+        } else if ((value = sse_value_of(line, "data")) != NULL) {
                 buf_add(&sse->data, value, sse->line.length - (size_t)(value - line));
                 buf_add(&sse->data, "\n", 1);
         }
@@ -59,7 +59,7 @@ bool sse_feed(struct sse *sse, const char *bytes, size_t length)
                 if (part == length)
                         break;
                 sse->skip_line_feed = bytes[part] == '\r';
-                take_line(sse);
+                sse_take_line(sse);
                 bytes += part + 1;
                 length -= part + 1;
         }

@@ -12,6 +12,6 @@ struct sse {
 
 /* Calls event for each whole event. Returns false once a line or an event is longer than its limit. */
 bool sse_feed(struct sse *sse, const char *bytes, size_t length);
-/* Forgets what is half read: a new connection begins. */
+/* Discards a partially read event: a new connection begins. */
 void sse_reset(struct sse *sse);
 void sse_free(struct sse *sse);

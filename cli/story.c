@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#define LONG_DETAIL 60 /* characters that may stand more than once */
+#define LONG_DETAIL 60 /* characters that may be shown more than once */
 
 struct rule {
         const char *key, *rule;
@@ -16,12 +16,12 @@ struct rule {
 
 static const struct rule ACTIVITY_RULES[] = {
         { "provision", "its state is requested, and nobody else is at work on it" },
-        { "deprovision", "its lifecycle is wanted gone" },
-        { "archive", "its lifecycle is wanted archived" },
-        { "access", "the access wanted differs from the access applied" },
+        { "deprovision", "its wanted lifecycle is gone" },
+        { "archive", "its wanted lifecycle is archived" },
+        { "access", "the wanted access differs from the applied access" },
         { "rotate", "fewer rotations are applied than wanted" },
-        { "retire", "the old login's overlap is over" },
-        { "verify", "its server went on in another life: what it should have is looked for" },
+        { "retire", "the old login's overlap has ended" },
+        { "verify", "its server failed over or was restored: the tenant is checked against the catalog" },
         { "backup", "fewer backups are done than wanted" },
         { "restore", "fewer restores are done than wanted" },
         { "invite", "fewer invitations are sent than wanted" },
@@ -38,26 +38,26 @@ static const struct rule COMMAND_RULES[] = {
         { "restore", "the backup is known; in place, confirm names the subdomain: one more restore is wanted" },
         { "resend_invite", "one more invitation is wanted" },
         { "invite_link", "one more sign-in link is wanted" },
-        { "retry", "what blocked it is lifted; provisioning starts anew or goes on after its point of no return" },
+        { "retry", "the block is lifted; provisioning starts over, or continues if past its point of no return" },
 };
 
 static const struct rule STATE_RULES[] = {
         { "provisioning", "its provisioning has begun, or its database is back and is being opened" },
-        { "ready", "what it waited for is settled: what is wanted is compared anew" },
-        { "attention", "it cannot go on by itself: it waits for retry or deprovision" },
+        { "ready", "what it waited for is settled: wanted and actual states are compared again" },
+        { "attention", "it cannot continue by itself: it waits for retry or deprovision" },
         { "archived", "the archive is listed and checksummed, the database dropped" },
         { "deprovisioned", "database, logins and secrets are deleted; the name stays reserved for 90 days" },
-        { "requested", "what was made is undone; it begins again in the next generation" },
+        { "requested", "its provisioning was undone; it starts over in the next generation" },
 };
 
-static const char *word(const json_t *data, const char *name)
+static const char *story_word(const json_t *data, const char *name)
 {
         const char *text = json_text(data, name);
 
         return text ? text : "?";
 }
 
-static const char *find_rule(const struct rule *rules, size_t count, const char *key)
+static const char *story_find_rule(const struct rule *rules, size_t count, const char *key)
 {
         for (size_t i = 0; key != NULL && i < count; i++)
                 if (strcmp(rules[i].key, key) == 0)
@@ -70,22 +70,22 @@ const char *story_rule(const char *type, const json_t *data)
         if (strcmp(type, "tenant.requested.v1") == 0)
                 return "the tenant id is new and the subdomain is free";
         if (strcmp(type, "tenant.activity.started.v1") == 0)
-                return find_rule(ACTIVITY_RULES, ARRAY_SIZE(ACTIVITY_RULES), json_text(data, "activity"));
+                return story_find_rule(ACTIVITY_RULES, ARRAY_SIZE(ACTIVITY_RULES), json_text(data, "activity"));
         if (strcmp(type, "tenant.command.accepted.v1") == 0)
-                return find_rule(COMMAND_RULES, ARRAY_SIZE(COMMAND_RULES), json_text(data, "command"));
-        if (strcmp(type, "tenant.state.changed.v1") == 0 && strcmp(word(data, "from"), "provisioning") == 0 &&
-            strcmp(word(data, "to"), "ready") == 0)
+                return story_find_rule(COMMAND_RULES, ARRAY_SIZE(COMMAND_RULES), json_text(data, "command"));
+        if (strcmp(type, "tenant.state.changed.v1") == 0 && strcmp(story_word(data, "from"), "provisioning") == 0 &&
+            strcmp(story_word(data, "to"), "ready") == 0)
                 return "every step of its provisioning is done";
         if (strcmp(type, "tenant.state.changed.v1") == 0)
-                return find_rule(STATE_RULES, ARRAY_SIZE(STATE_RULES), json_text(data, "to"));
+                return story_find_rule(STATE_RULES, ARRAY_SIZE(STATE_RULES), json_text(data, "to"));
         if (strcmp(type, "tenant.activity.delayed.v1") == 0)
-                return "what may pass is tried again, later each time";
-        if (strcmp(type, "tenant.activity.progressed.v1") == 0 && strcmp(word(data, "status"), "undoing") == 0)
+                return "a transient error is retried, later each time";
+        if (strcmp(type, "tenant.activity.progressed.v1") == 0 && strcmp(story_word(data, "status"), "undoing") == 0)
                 return "a failure before the point of no return is undone step by step";
         return NULL;
 }
 
-static void add_words(struct buf *out, const char *detail, const char *code)
+static void story_add_words(struct buf *out, const char *detail, const char *code)
 {
         auto_free char *said = text_detail(detail);
 
@@ -95,86 +95,91 @@ static void add_words(struct buf *out, const char *detail, const char *code)
                 buf_printf(out, detail ? " (%s)" : ": %s", code);
 }
 
-static void add_detail(struct buf *out, const json_t *error)
+static void story_add_detail(struct buf *out, const json_t *error)
 {
-        add_words(out, json_text(error, "detail"), json_text(error, "code"));
+        story_add_words(out, json_text(error, "detail"), json_text(error, "code"));
 }
 
-static void tell_requested(struct buf *out, const json_t *data)
+static void story_tell_requested(struct buf *out, const json_t *data)
 {
-        buf_printf(out, "signup of %s as %s, plan %s", word(data, "company"), word(data, "slug"), word(data, "plan"));
+        buf_printf(out, "signup of %s as %s, plan %s", story_word(data, "company"), story_word(data, "slug"),
+                   story_word(data, "plan"));
 }
 
-static void tell_command(struct buf *out, const json_t *data)
+static void story_tell_command(struct buf *out, const json_t *data)
 {
-        buf_printf(out, "command %s accepted", word(data, "command"));
+        buf_printf(out, "command %s accepted", story_word(data, "command"));
         if (json_text(data, "reason") != NULL)
                 buf_printf(out, ": %s", json_text(data, "reason"));
 }
 
-static void tell_started(struct buf *out, const json_t *data)
+static void story_tell_started(struct buf *out, const json_t *data)
 {
-        buf_printf(out, "%s begins", word(data, "activity"));
+        buf_printf(out, "%s begins", story_word(data, "activity"));
 }
 
-static void tell_progress(struct buf *out, const json_t *data)
+static void story_tell_progress(struct buf *out, const json_t *data)
 {
-        bool undoing = strcmp(word(data, "status"), "undoing") == 0;
+        bool undoing = strcmp(story_word(data, "status"), "undoing") == 0;
 
-        buf_printf(out, "%s: %s %s (%lld %%)", word(data, "activity"), undoing ? "undoing back to" : "comes to",
-                   word(data, "step"), (long long)json_number(data, "progress", 0));
-        add_detail(out, json_object_get(data, "error"));
+        buf_printf(out, "%s: %s %s (%lld %%)", story_word(data, "activity"), undoing ? "undoing back to" : "comes to",
+                   story_word(data, "step"), (long long)json_number(data, "progress", 0));
+        story_add_detail(out, json_object_get(data, "error"));
 }
 
-static void tell_delay(struct buf *out, const json_t *data)
+static void story_tell_delay(struct buf *out, const json_t *data)
 {
-        buf_printf(out, "%s: %s is delayed", word(data, "activity"), word(data, "step"));
-        add_detail(out, json_object_get(data, "error"));
+        buf_printf(out, "%s: %s is delayed", story_word(data, "activity"), story_word(data, "step"));
+        story_add_detail(out, json_object_get(data, "error"));
 }
 
-static void tell_finished(struct buf *out, const json_t *data)
+static void story_tell_finished(struct buf *out, const json_t *data)
 {
-        buf_printf(out, "%s ends: %s", word(data, "activity"), word(data, "outcome"));
-        add_detail(out, json_object_get(data, "error"));
+        buf_printf(out, "%s ends: %s", story_word(data, "activity"), story_word(data, "outcome"));
+        story_add_detail(out, json_object_get(data, "error"));
 }
 
-static void tell_state(struct buf *out, const json_t *data)
+static void story_tell_state(struct buf *out, const json_t *data)
 {
         const json_t *reason = json_object_get(data, "reason");
 
-        buf_printf(out, "state %s -> %s", word(data, "from"), word(data, "to"));
+        buf_printf(out, "state %s -> %s", story_word(data, "from"), story_word(data, "to"));
         if (json_is_object(reason))
-                add_detail(out, reason);
-        else /* a text, as the first versions had it */
-                add_words(out, json_text(data, "detail"), json_string_value(reason));
+                story_add_detail(out, reason);
+        else /* a text, as in the first versions */
+                story_add_words(out, json_text(data, "detail"), json_string_value(reason));
 }
 
-static void tell_rejection(struct buf *out, const json_t *data)
+static void story_tell_rejection(struct buf *out, const json_t *data)
 {
         auto_free char *detail = text_refusal(json_text(data, "field"), json_text(data, "detail"));
 
-        buf_printf(out, "%s refused", word(data, "type"));
-        add_words(out, *detail ? detail : NULL, json_text(data, "code"));
+        buf_printf(out, "%s refused", story_word(data, "type"));
+        story_add_words(out, *detail ? detail : NULL, json_text(data, "code"));
 }
 
-static void tell_deed(struct buf *out, const json_t *data)
+static void story_tell_deed(struct buf *out, const json_t *data)
 {
-        buf_printf(out, "%s: %lld, %s", word(data, "action"), (long long)json_number(data, "id", 0),
-                   word(data, "about"));
+        buf_printf(out, "%s: %lld, %s", story_word(data, "action"), (long long)json_number(data, "id", 0),
+                   story_word(data, "about"));
         if (json_text(data, "code") != NULL)
                 buf_printf(out, " (%s)", json_text(data, "code"));
-        buf_printf(out, ", by %s", word(data, "by"));
+        buf_printf(out, ", by %s", story_word(data, "by"));
 }
 
 static const struct {
         const char *type;
         void (*tell)(struct buf *out, const json_t *data);
 } TELLERS[] = {
-        { "tenant.requested.v1", tell_requested },      { "tenant.command.accepted.v1", tell_command },
-        { "tenant.activity.started.v1", tell_started }, { "tenant.activity.progressed.v1", tell_progress },
-        { "tenant.activity.delayed.v1", tell_delay },   { "tenant.activity.finished.v1", tell_finished },
-        { "tenant.state.changed.v1", tell_state },      { "tenant.request.rejected.v1", tell_rejection },
-        { "tenant.operator.acted.v1", tell_deed },
+        { .type = "tenant.requested.v1", .tell = story_tell_requested },
+        { .type = "tenant.command.accepted.v1", .tell = story_tell_command },
+        { .type = "tenant.activity.started.v1", .tell = story_tell_started },
+        { .type = "tenant.activity.progressed.v1", .tell = story_tell_progress },
+        { .type = "tenant.activity.delayed.v1", .tell = story_tell_delay },
+        { .type = "tenant.activity.finished.v1", .tell = story_tell_finished },
+        { .type = "tenant.state.changed.v1", .tell = story_tell_state },
+        { .type = "tenant.request.rejected.v1", .tell = story_tell_rejection },
+        { .type = "tenant.operator.acted.v1", .tell = story_tell_deed },
 };
 
 char *story_effect(const char *type, const json_t *data)
@@ -187,13 +192,13 @@ char *story_effect(const char *type, const json_t *data)
                         TELLERS[i].tell(&out, data);
                         return text_safe(out.data);
                 }
-        whole = json_print(data); /* a type of a newer version: as it is */
+        whole = json_print(data); /* a type from a newer version: shown as it is */
         buf_printf(&out, "%s %s", type, whole);
         return text_safe(out.data);
 }
 
 /* The object that has a row's error: the error of an activity, or the reason of a state. */
-static const json_t *trouble_of(const json_t *row)
+static const json_t *story_trouble_of(const json_t *row)
 {
         const json_t *data = json_object_get(row, "data"), *error = json_object_get(data, "error");
         const json_t *reason = json_object_get(data, "reason");
@@ -201,44 +206,45 @@ static const json_t *trouble_of(const json_t *row)
         return error != NULL ? error : json_is_object(reason) ? reason : data;
 }
 
-static bool ends_activity(const json_t *row)
+static bool story_ends_activity(const json_t *row)
 {
         return strcmp(json_text(row, "type") ?: "", "tenant.activity.finished.v1") == 0;
 }
 
-static bool is_same(const char *a, const char *b)
+static bool story_is_same(const char *a, const char *b)
 {
         return a != NULL && b != NULL && strcmp(a, b) == 0;
 }
 
-static bool is_long(const char *detail)
+static bool story_is_long(const char *detail)
 {
         return detail != NULL && text_width(detail) > LONG_DETAIL;
 }
 
 bool story_tells(const json_t *history, size_t count, const char *code, const char *detail)
 {
-        for (size_t i = 0; is_long(detail) && i < count; i++) {
-                const json_t *row = json_array_get(history, i), *trouble = trouble_of(row);
-                bool ends = ends_activity(row) && is_same(json_text(trouble, "code"), code);
+        for (size_t i = 0; story_is_long(detail) && i < count; i++) {
+                const json_t *row = json_array_get(history, i), *trouble = story_trouble_of(row);
+                bool ends = story_ends_activity(row) && story_is_same(json_text(trouble, "code"), code);
 
-                if (json_text(trouble, "detail") != NULL && (ends || is_same(json_text(trouble, "detail"), detail)))
+                if (json_text(trouble, "detail") != NULL &&
+                    (ends || story_is_same(json_text(trouble, "detail"), detail)))
                         return true;
         }
         return false;
 }
 
-/* Whether another row tells it: one that ends an activity, or a newer one. */
-static bool told_elsewhere(const json_t *history, size_t at, const char *code, const char *detail)
+/* Whether another row shows it: one that ends an activity, or a newer one. */
+static bool story_told_elsewhere(const json_t *history, size_t at, const char *code, const char *detail)
 {
         for (size_t i = 0; i < json_array_size(history); i++) {
-                const json_t *row = json_array_get(history, i), *trouble = trouble_of(row);
+                const json_t *row = json_array_get(history, i), *trouble = story_trouble_of(row);
 
                 if (i == at || json_text(trouble, "detail") == NULL)
                         continue;
-                if (ends_activity(row) && is_same(json_text(trouble, "code"), code))
+                if (story_ends_activity(row) && story_is_same(json_text(trouble, "code"), code))
                         return true;
-                if (i < at && is_same(json_text(trouble, "detail"), detail))
+                if (i < at && story_is_same(json_text(trouble, "detail"), detail))
                         return true;
         }
         return false;
@@ -247,11 +253,12 @@ static bool told_elsewhere(const json_t *history, size_t at, const char *code, c
 char *story_row(const json_t *history, size_t at)
 {
         const json_t *row = json_array_get(history, at), *data = json_object_get(row, "data");
-        const char *type = json_text(row, "type") ?: "", *detail = json_text(trouble_of(row), "detail");
-        const char *code = json_text(trouble_of(row), "code") ?: json_text(data, "reason");
+        const char *type = json_text(row, "type") ?: "", *detail = json_text(story_trouble_of(row), "detail");
+        const char *code = json_text(story_trouble_of(row), "code") ?: json_text(data, "reason");
         auto_json *brief = NULL;
 
-        if (ends_activity(row) || code == NULL || !is_long(detail) || !told_elsewhere(history, at, code, detail))
+        if (story_ends_activity(row) || code == NULL || !story_is_long(detail) ||
+            !story_told_elsewhere(history, at, code, detail))
                 return story_effect(type, data);
         brief = json_deep_copy(data);
         json_object_del(brief, "detail");

@@ -13,7 +13,7 @@
 
 #define FIRST_PAUSE_MS   200
 #define LONGEST_PAUSE_MS 5000
-#define SILENCE_SECONDS  40L /* the server's heartbeat comes each 15 s */
+#define SILENCE_SECONDS  40L /* the server sends a heartbeat every 15 s */
 #define REFUSAL_LIMIT    65536
 
 struct stream {
@@ -21,11 +21,11 @@ struct stream {
         void *context;
         struct curl_request curl;
         struct sse sse;
-        struct buf refusal; /* the body of an answer that is no stream */
+        struct buf refusal; /* the body of an answer that is not a stream */
         bool open, opened_before;
 };
 
-static void event_arrived(void *context, const char *name, const char *data, size_t length)
+static void stream_event_arrived(void *context, const char *name, const char *data, size_t length)
 {
         struct stream *stream = context;
         auto_json *value = NULL;
@@ -34,7 +34,7 @@ static void event_arrived(void *context, const char *name, const char *data, siz
                 stream->events->arrived(stream->context, name, value);
 }
 
-static size_t bytes_arrived(char *bytes, size_t size, size_t count, void *context)
+static size_t stream_bytes_arrived(char *bytes, size_t size, size_t count, void *context)
 {
         struct stream *stream = context;
         long status = 0;
@@ -52,32 +52,32 @@ static size_t bytes_arrived(char *bytes, size_t size, size_t count, void *contex
         return sse_feed(&stream->sse, bytes, size * count) ? size * count : 0;
 }
 
-/* By a signal, or because nobody reads us any more. */
-static bool is_over(void)
+/* By a signal, or because nobody reads our output any more. */
+static bool stream_is_over(void)
 {
         return cli_interrupted || terminal_reader_gone();
 }
 
-/* libcurl calls this about once a second and after each read; not 0 ends the transfer. */
-static int turned(void *context, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+/* libcurl calls this about once a second and after each read; a nonzero result ends the transfer. */
+static int stream_turned(void *context, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
 {
         struct stream *stream = context;
 
         (void)a, (void)b, (void)c, (void)d;
         stream->events->turned(stream->context);
-        return is_over();
+        return stream_is_over();
 }
 
-static int prepare(struct stream *stream, const char *path)
+static int stream_prepare(struct stream *stream, const char *path)
 {
         int status = curl_request_init(&stream->curl, cli_setting("TENANTRY_URL"), path, cli_setting("TENANTRY_TOKEN"));
 
         if (status != EXIT_GOOD)
                 return status;
         curl_request_header(&stream->curl, "Accept", "text/event-stream");
-        curl_easy_setopt(stream->curl.easy, CURLOPT_WRITEFUNCTION, bytes_arrived);
+        curl_easy_setopt(stream->curl.easy, CURLOPT_WRITEFUNCTION, stream_bytes_arrived);
         curl_easy_setopt(stream->curl.easy, CURLOPT_WRITEDATA, stream);
-        curl_easy_setopt(stream->curl.easy, CURLOPT_XFERINFOFUNCTION, turned);
+        curl_easy_setopt(stream->curl.easy, CURLOPT_XFERINFOFUNCTION, stream_turned);
         curl_easy_setopt(stream->curl.easy, CURLOPT_XFERINFODATA, stream);
         curl_easy_setopt(stream->curl.easy, CURLOPT_NOPROGRESS, 0L);
         curl_easy_setopt(stream->curl.easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
@@ -85,10 +85,10 @@ static int prepare(struct stream *stream, const char *path)
         return EXIT_GOOD;
 }
 
-/* One connection, until it ends. answer says what came instead of a stream. */
-static int follow_once(struct stream *stream, const char *path, struct api_answer *answer)
+/* One connection, until it ends. answer is what came instead of a stream. */
+static int stream_follow_once(struct stream *stream, const char *path, struct api_answer *answer)
 {
-        int status = prepare(stream, path);
+        int status = stream_prepare(stream, path);
         CURLcode code;
 
         if (status != EXIT_GOOD)
@@ -110,20 +110,22 @@ static int follow_once(struct stream *stream, const char *path, struct api_answe
         return answer->status >= 400 && answer->status < 500 && answer->status != 429 ? EXIT_REFUSED : EXIT_AWAY;
 }
 
-static void pause_for(int64_t ms)
+static void stream_pause_for(int64_t ms)
 {
-        nanosleep(&(struct timespec){ ms / 1000, ms % 1000 * 1000000 }, NULL); /* a signal ends it */
+        struct timespec pause = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };
+
+        nanosleep(&pause, NULL); /* a signal ends it */
 }
 
-static int follow(struct stream *stream, const char *path)
+static int stream_go_on(struct stream *stream, const char *path)
 {
         int64_t pause_ms = FIRST_PAUSE_MS;
 
-        while (!is_over()) {
+        while (!stream_is_over()) {
                 struct api_answer answer = { 0 };
-                int status = follow_once(stream, path, &answer);
+                int status = stream_follow_once(stream, path, &answer);
 
-                if (is_over()) {
+                if (stream_is_over()) {
                         api_answer_release(&answer);
                         break;
                 }
@@ -135,7 +137,7 @@ static int follow(struct stream *stream, const char *path)
                 stream->events->changed(stream->context, answer.away);
                 api_answer_release(&answer);
                 pause_ms = stream->open ? FIRST_PAUSE_MS : MIN(LONGEST_PAUSE_MS, pause_ms * 2);
-                pause_for(pause_ms);
+                stream_pause_for(pause_ms);
         }
         return EXIT_GOOD;
 }
@@ -147,10 +149,10 @@ int stream_follow(const char *path, const struct stream_events *events, void *co
 
         if (cli_environment("TENANTRY_URL") == NULL)
                 return EXIT_USAGE;
-        stream.sse.event = event_arrived;
+        stream.sse.event = stream_event_arrived;
         stream.sse.context = &stream;
         cli_catch_interrupt();
-        status = follow(&stream, path);
+        status = stream_go_on(&stream, path);
         sse_free(&stream.sse);
         buf_free(&stream.refusal);
         return status;

@@ -10,8 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* must: nothing is replaced without it, unless the tenant is archived and has nothing. */
-static int check_confirmed(const json_t *tenant, const char *confirm, bool must)
+/* must: confirmation is required, unless the tenant is archived and has nothing to replace. */
+static int command_check_confirmed(const json_t *tenant, const char *confirm, bool must)
 {
         const char *slug = json_text(tenant, "slug");
         auto_free char *shown = text_safe(slug), *given = text_safe(confirm);
@@ -26,14 +26,14 @@ static int check_confirmed(const json_t *tenant, const char *confirm, bool must)
                         "what the tenant has now would be replaced: repeat its subdomain, %s, with --confirm; or "
                         "restore --beside it",
                         shown);
-        return cli_fail(EXIT_REFUSED, "--confirm must be the tenant's subdomain, %s, and is %s: nothing is done", shown,
-                        *given ? given : "empty");
+        return cli_fail(EXIT_REFUSED, "--confirm must be the tenant's subdomain, %s, but is %s: nothing was done",
+                        shown, *given ? given : "empty");
 }
 
-/* An id that nobody knows would wait for ever for its signup, and a deletion that is not confirmed would be refused
- * when nobody looks any more: say so now. With the catalog away we cannot know, and the gateway takes commands all the
- * same. */
-static int check_tenant(const char *tenant_id, const char *confirm, bool must)
+/* A command for an unknown id would wait for ever for its signup, and an unconfirmed deletion would be refused when
+ * nobody is looking any more: report both now. While the catalog is down we cannot know, and the gateway takes commands
+ * anyway. */
+static int command_check_tenant(const char *tenant_id, const char *confirm, bool must)
 {
         auto_free char *path = mem_printf("/api/tenants/%s", tenant_id);
         struct api_answer answer;
@@ -46,12 +46,12 @@ static int check_tenant(const char *tenant_id, const char *confirm, bool must)
         else if (code != EXIT_GOOD)
                 api_complain(&answer, code);
         else
-                code = check_confirmed(answer.status == 200 ? answer.body : NULL, confirm, must);
+                code = command_check_confirmed(answer.status == 200 ? answer.body : NULL, confirm, must);
         api_answer_release(&answer);
         return code;
 }
 
-static int send_command(const char *name, const char *tenant_id, const json_t *body, json_t **ret)
+static int command_send(const char *name, const char *tenant_id, const json_t *body, json_t **ret)
 {
         const char *route = strcmp(name, "rotate") == 0 ? "rotate-credentials" : name;
         auto_free char *path = mem_printf("/api/tenants/%s/%s", tenant_id, route);
@@ -59,8 +59,8 @@ static int send_command(const char *name, const char *tenant_id, const json_t *b
         return api_post(path, body, NULL, ret);
 }
 
-/* Where a restore has put what it brought back. */
-static void tell_restored(const json_t *operation)
+/* Where the restored database is. */
+static void command_tell_restored(const json_t *operation)
 {
         const json_t *restored = json_object_get(json_object_get(operation, "result"), "restored");
         const char *database = json_text(restored, "database"), *host = json_text(restored, "host");
@@ -79,16 +79,16 @@ static void tell_restored(const json_t *operation)
         print_pair("database", database);
 }
 
-static int carry_out(const char *name, const char *tenant_id, const json_t *body, int64_t wait_ms)
+static int command_carry_out(const char *name, const char *tenant_id, const json_t *body, int64_t wait_ms)
 {
         const char *mode = json_text(body, "mode");
         bool replaces = mode != NULL && strcmp(mode, "in_place") == 0;
         auto_json *answer = NULL, *operation = NULL;
-        int status = check_tenant(tenant_id, json_text(body, "confirm"), replaces);
+        int status = command_check_tenant(tenant_id, json_text(body, "confirm"), replaces);
         const char *id;
 
         if (status == EXIT_GOOD)
-                status = send_command(name, tenant_id, body, &answer);
+                status = command_send(name, tenant_id, body, &answer);
         if (status != EXIT_GOOD)
                 return status;
         id = json_text(answer, "operation_id");
@@ -106,7 +106,7 @@ static int carry_out(const char *name, const char *tenant_id, const json_t *body
                 return status;
         }
         print_pair("state", operation ? json_text(operation, "state") : "accepted");
-        tell_restored(operation);
+        command_tell_restored(operation);
         if (wait_ms == 0)
                 wait_hint(id);
         return status;
@@ -117,7 +117,7 @@ int tenant_command_send(const char *name, const char *tenant, const json_t *body
         struct id id;
         int status = api_find_tenant(tenant, &id);
 
-        return status == EXIT_GOOD ? carry_out(name, id.text, body, wait_ms) : status;
+        return status == EXIT_GOOD ? command_carry_out(name, id.text, body, wait_ms) : status;
 }
 
 int tenant_command_add(json_t *body, const char *field, const char *value)

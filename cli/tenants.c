@@ -1,4 +1,4 @@
-/* `tenantry tenants`, `tenantry tenant` and `tenantry connection`: what there is. */
+/* `tenantry tenants`, `tenantry tenant` and `tenantry connection`: show tenants. */
 #include "cli/api.h"
 #include "cli/listing.h"
 #include "cli/pages.h"
@@ -14,12 +14,12 @@
 #define PAGE          100
 #define HISTORY_LINES 8
 
-static char *state_cell(const json_t *tenant)
+static char *tenants_state_cell(const json_t *tenant)
 {
         return mem_copy_text(tenant_state_shown(tenant));
 }
 
-static char *doing_cell(const json_t *tenant)
+static char *tenants_doing_cell(const json_t *tenant)
 {
         const json_t *activity = json_object_get(tenant, "activity");
         const char *code = json_text(json_object_get(tenant, "reason"), "code"), *step = json_text(activity, "step");
@@ -29,34 +29,34 @@ static char *doing_cell(const json_t *tenant)
         return mem_printf("%s %lld %%", step, (long long)json_number(activity, "progress", 0));
 }
 
-static char *since_cell(const json_t *tenant)
+static char *tenants_since_cell(const json_t *tenant)
 {
         return listing_time(tenant, "since");
 }
 
-static char *created_cell(const json_t *tenant)
+static char *tenants_created_cell(const json_t *tenant)
 {
         return listing_time(tenant, "created_at");
 }
 
-static char *backup_cell(const json_t *tenant)
+static char *tenants_backup_cell(const json_t *tenant)
 {
         return listing_time(json_object_get(tenant, "backup"), "at");
 }
 
 static const struct column COLUMNS[] = {
         { .heading = "SUBDOMAIN", .member = "slug" },
-        { .heading = "STATE", .cell = state_cell },
-        { .heading = "DOING", .cell = doing_cell },
+        { .heading = "STATE", .cell = tenants_state_cell },
+        { .heading = "DOING", .cell = tenants_doing_cell },
         { .heading = "PLAN", .member = "plan" },
-        { .heading = "SINCE (UTC)", .cell = since_cell },
+        { .heading = "SINCE (UTC)", .cell = tenants_since_cell },
         { .heading = "COMPANY", .member = "company" },
         { .heading = "ACCESS", .member = "access.applied", .wide = true },
         { .heading = "DRIVER", .member = "driver", .wide = true },
         { .heading = "REGION", .member = "region", .wide = true },
         { .heading = "SCHEMA", .member = "schema.version", .wide = true },
-        { .heading = "BACKUP (UTC)", .cell = backup_cell, .wide = true },
-        { .heading = "CREATED (UTC)", .cell = created_cell, .wide = true },
+        { .heading = "BACKUP (UTC)", .cell = tenants_backup_cell, .wide = true },
+        { .heading = "CREATED (UTC)", .cell = tenants_created_cell, .wide = true },
         { .heading = "TENANT", .member = "tenant_id", .wide = true },
         { .heading = NULL },
 };
@@ -67,7 +67,7 @@ static const struct listing TENANTS = { .items = "tenants",
                                         .id = "tenant_id",
                                         .columns = COLUMNS };
 
-static bool is_order(const char *sort)
+static bool tenants_is_order(const char *sort)
 {
         static const char *const orders[] = { "created_at", "since", "subdomain" };
 
@@ -77,13 +77,13 @@ static bool is_order(const char *sort)
         return false;
 }
 
-static int check_words(const char *state, const char *sort)
+static int tenants_check_words(const char *state, const char *sort)
 {
         if (state != NULL && (!tenant_state_exists(state) || strcmp(state, "deprovisioned") == 0))
                 return cli_usage("tenants", "--state is one of requested, provisioning, ready, attention, archived");
-        if (sort != NULL && !is_order(sort))
-                return cli_usage("tenants", "--sort is one of created_at, since, subdomain, or one of these behind a "
-                                            "hyphen");
+        if (sort != NULL && !tenants_is_order(sort))
+                return cli_usage("tenants",
+                                 "--sort is one of created_at, since, subdomain, optionally with a hyphen before it");
         return EXIT_GOOD;
 }
 
@@ -92,7 +92,7 @@ struct tenants {
         bool more; /* than were fetched */
 };
 
-static int fetch_tenants(void *context, json_t **ret)
+static int tenants_fetch(void *context, json_t **ret)
 {
         struct tenants *tenants = context;
         int status = pages_fetch(&tenants->pages, ret);
@@ -114,7 +114,7 @@ int run_tenants(int argc, char **argv)
         if (status == EXIT_GOOD)
                 status = cli_expect(argc, argv, 0);
         if (status == EXIT_GOOD)
-                status = check_words(state, wish.sort);
+                status = tenants_check_words(state, wish.sort);
         if (status != EXIT_GOOD)
                 return status;
         buf_add_text(&path, "/api/tenants");
@@ -127,14 +127,14 @@ int run_tenants(int argc, char **argv)
                                                .limit = wish.limit ? wish.limit
                                                         : all      ? PAGES_ALL
                                                                    : PAGE } };
-        status = listing_run(&TENANTS, &wish, true, fetch_tenants, &tenants);
+        status = listing_run(&TENANTS, &wish, true, tenants_fetch, &tenants);
         if (status == EXIT_GOOD && tenants.more && wish.limit == 0 && wish.watch_ms == 0 && !cli_json)
                 fputs("there are more: add --all\n", stderr);
         return status;
 }
 
-/* The detail, or only its code where the history below tells it. */
-static void show_trouble(const char *name, const json_t *trouble, const json_t *history)
+/* The detail, or only its code if the history below shows it. */
+static void tenant_show_trouble(const char *name, const json_t *trouble, const json_t *history)
 {
         const char *detail = json_text(trouble, "detail"), *code = json_text(trouble, "code");
         size_t count = MIN(json_array_size(history), HISTORY_LINES);
@@ -144,7 +144,7 @@ static void show_trouble(const char *name, const json_t *trouble, const json_t *
         print_pair(name, detail == NULL || below ? code : shown);
 }
 
-static void show_activity(const json_t *activity, const json_t *history)
+static void tenant_show_activity(const json_t *activity, const json_t *history)
 {
         auto_free char *text = NULL;
         char bar[48];
@@ -155,10 +155,10 @@ static void show_activity(const json_t *activity, const json_t *history)
         text = mem_printf("%s %s: %s%s", bar, json_text(activity, "kind"), json_text(activity, "step"),
                           strcmp(json_text(activity, "status") ?: "", "undoing") == 0 ? " (undoing)" : "");
         print_pair("doing", text);
-        show_trouble("trouble", json_object_get(activity, "error"), history);
+        tenant_show_trouble("trouble", json_object_get(activity, "error"), history);
 }
 
-static void show_next(const json_t *next)
+static void tenant_show_next(const json_t *next)
 {
         auto_free char *at = text_time(json_text(next, "at"));
         auto_free char *text = json_is_object(next) ? mem_printf("%s%s%s", json_text(next, "what"),
@@ -169,7 +169,7 @@ static void show_next(const json_t *next)
         print_pair("next", text);
 }
 
-static void show_access(const json_t *access)
+static void tenant_show_access(const json_t *access)
 {
         const char *wanted = json_text(access, "wanted"), *applied = json_text(access, "applied");
         const char *reason = json_text(access, "reason");
@@ -184,7 +184,7 @@ static void show_access(const json_t *access)
 }
 
 /* The newest rows, oldest first. */
-static void show_history(const json_t *history)
+static void tenant_show_history(const json_t *history)
 {
         size_t count = MIN(json_array_size(history), HISTORY_LINES);
         auto_json *shown = json_array();
@@ -201,7 +201,7 @@ static void show_history(const json_t *history)
         }
 }
 
-static void show_tenant(const json_t *tenant)
+static void tenant_show(const json_t *tenant)
 {
         const json_t *history = json_object_get(tenant, "history");
         auto_free char *since = text_time(json_text(tenant, "since"));
@@ -218,14 +218,14 @@ static void show_tenant(const json_t *tenant)
         print_pair("driver", json_text(tenant, "driver"));
         print_pair("region", json_text(tenant, "region"));
         print_pair("state", timed ? entered : state);
-        show_trouble("reason", json_object_get(tenant, "reason"), history);
-        show_activity(json_object_get(tenant, "activity"), history);
-        show_next(json_object_get(tenant, "next"));
-        show_access(json_object_get(tenant, "access"));
+        tenant_show_trouble("reason", json_object_get(tenant, "reason"), history);
+        tenant_show_activity(json_object_get(tenant, "activity"), history);
+        tenant_show_next(json_object_get(tenant, "next"));
+        tenant_show_access(json_object_get(tenant, "access"));
         print_pair("schema", json_text(json_object_get(tenant, "schema"), "version"));
         print_pair("last backup", backup);
         print_pair("created", created);
-        show_history(history);
+        tenant_show_history(history);
 }
 
 int run_tenant(int argc, char **argv)
@@ -244,12 +244,12 @@ int run_tenant(int argc, char **argv)
         if (status != EXIT_GOOD)
                 return status;
         if (!listing_show_one(&TENANTS, tenant))
-                show_tenant(tenant);
+                tenant_show(tenant);
         return EXIT_GOOD;
 }
 
-/* A word the shell takes as it is. */
-static void print_quoted(const char *name, const char *value)
+/* Quotes a word for the shell. */
+static void tenant_print_quoted(const char *name, const char *value)
 {
         printf("export %s='", name);
         for (const char *p = value ? value : ""; *p; p++)
@@ -260,7 +260,7 @@ static void print_quoted(const char *name, const char *value)
         fputs("'\n", stdout);
 }
 
-static void show_connection(const json_t *connection, bool exports)
+static void tenant_show_connection(const json_t *connection, bool exports)
 {
         static const char *const names[][2] = { { "host", "PGHOST" },
                                                 { "port", "PGPORT" },
@@ -274,7 +274,7 @@ static void show_connection(const json_t *connection, bool exports)
                 const char *value = number ? number : json_string_value(member);
 
                 if (exports)
-                        print_quoted(names[i][1], value);
+                        tenant_print_quoted(names[i][1], value);
                 else
                         print_pair(names[i][0], value);
         }
@@ -303,7 +303,7 @@ int run_connection(int argc, char **argv)
         else if (cli_json)
                 print_json(answer.body);
         else
-                show_connection(answer.body, exports);
+                tenant_show_connection(answer.body, exports);
         api_answer_release(&answer);
         return status;
 }

@@ -26,7 +26,7 @@ bool terminal_reader_gone(void)
         return poll(&output, 1, 0) == 1 && (output.revents & POLLERR) != 0;
 }
 
-static struct winsize window(void)
+static struct winsize terminal_window(void)
 {
         struct winsize size = { 0 };
 
@@ -37,20 +37,21 @@ static struct winsize window(void)
 
 int terminal_width(void)
 {
-        int width = window().ws_col;
+        int width = terminal_window().ws_col;
 
         return width >= 20 ? width : DEFAULT_WIDTH;
 }
 
 int terminal_height(void)
 {
-        int height = window().ws_row;
+        int height = terminal_window().ws_row;
 
         return height >= 4 ? height : 24;
 }
 
-/* Only ends a wait early: whose terminal is not its controlling one (under script, expect) never gets the signal. */
-static void on_resize(int number)
+/* Only ends a wait early: a process whose terminal is not its controlling terminal (under script, expect) never gets
+ * the signal. */
+static void terminal_on_resize(int number)
 {
         (void)number;
 }
@@ -58,12 +59,12 @@ static void on_resize(int number)
 bool terminal_resized(void)
 {
         static struct winsize known;
-        struct sigaction action = { .sa_handler = on_resize }, before;
-        struct winsize size = window();
+        struct sigaction action = { .sa_handler = terminal_on_resize }, before;
+        struct winsize size = terminal_window();
         bool changed = known.ws_col != 0 && (size.ws_col != known.ws_col || size.ws_row != known.ws_row);
 
         known = size;
-        if (sigaction(SIGWINCH, NULL, &before) == 0 && before.sa_handler != on_resize)
+        if (sigaction(SIGWINCH, NULL, &before) == 0 && before.sa_handler != terminal_on_resize)
                 sigaction(SIGWINCH, &action, NULL); /* no SA_RESTART: waits end early */
         return changed;
 }
@@ -120,11 +121,13 @@ const char *colour_of(const char *word)
         static const struct {
                 const char *word, *colour;
         } colours[] = {
-                { "ready", "\033[32m" },       { "good", "\033[32m" },         { "ours", "\033[32m" },
-                { "bad", "\033[31m" },         { "attention", "\033[31m" },    { "orphan", "\033[31m" },
-                { "ghost", "\033[31m" },       { "drift", "\033[31m" },        { "requested", "\033[33m" },
-                { "archived", "\033[2m" },     { "provisioning", "\033[33m" }, { "skipped", "\033[2m" },
-                { "quarantined", "\033[33m" }, { "suspended", "\033[35m" },
+                { .word = "ready", .colour = "\033[32m" },        { .word = "good", .colour = "\033[32m" },
+                { .word = "ours", .colour = "\033[32m" },         { .word = "bad", .colour = "\033[31m" },
+                { .word = "attention", .colour = "\033[31m" },    { .word = "orphan", .colour = "\033[31m" },
+                { .word = "ghost", .colour = "\033[31m" },        { .word = "drift", .colour = "\033[31m" },
+                { .word = "requested", .colour = "\033[33m" },    { .word = "archived", .colour = "\033[2m" },
+                { .word = "provisioning", .colour = "\033[33m" }, { .word = "skipped", .colour = "\033[2m" },
+                { .word = "quarantined", .colour = "\033[33m" },  { .word = "suspended", .colour = "\033[35m" },
         };
 
         if (!terminal_is(stdout) || getenv("NO_COLOR") != NULL)

@@ -11,10 +11,10 @@
 #include <uniwidth.h>
 
 #define ELLIPSIS "\u2026"
-#define ENCODING "UTF-8" /* of what we write, whatever the locale says */
+#define ENCODING "UTF-8" /* the encoding of our output, whatever the locale says */
 
-/* Control characters, ends of lines and paragraphs, and what changes the direction of writing. */
-static bool is_harmful(ucs4_t c)
+/* Control characters, line and paragraph separators, and characters that change the direction of writing. */
+static bool text_is_harmful(ucs4_t c)
 {
         return uc_is_general_category_withtable(c, UC_CATEGORY_MASK_Cc | UC_CATEGORY_MASK_Zl | UC_CATEGORY_MASK_Zp) ||
                uc_is_property_bidi_control(c);
@@ -29,7 +29,7 @@ char *text_safe_bytes(const void *bytes, size_t length, bool lines)
                 ucs4_t c = 0;
                 int n = u8_mbtoucr(&c, p + i, length - i);
 
-                if (n > 0 && (!is_harmful(c) || (lines && (c == '\n' || c == '\t')))) {
+                if (n > 0 && (!text_is_harmful(c) || (lines && (c == '\n' || c == '\t')))) {
                         buf_add(&out, p + i, (size_t)n);
                         i += (size_t)n;
                         continue;
@@ -52,7 +52,7 @@ size_t text_width(const char *text)
         return (size_t)MAX(width, 0);
 }
 
-/* What is written over the letter before it goes with that letter. */
+/* A combining character stays with the letter before it. */
 char *text_cut(const char *text, int width)
 {
         const uint8_t *end = (const uint8_t *)text;

@@ -16,17 +16,23 @@ struct topic {
 };
 
 static const struct topic TOPICS[] = {
-        { "tenant.signup.v1", "delete", WEEK_MS, NULL },
-        { "tenant.command.v1", "delete", WEEK_MS, NULL },
-        { "tenant.status.v1", "compact", NULL, NULL },
-        { "tenant.events.v1", "delete", MONTH_MS, NULL },
-        { "tenant.signup.v1.provisioner.dlq", "delete", MONTH_MS, "4194304" },
-        { "tenant.command.v1.provisioner.dlq", "delete", MONTH_MS, "4194304" },
+        { .name = "tenant.signup.v1", .policy = "delete", .retention_ms = WEEK_MS },
+        { .name = "tenant.command.v1", .policy = "delete", .retention_ms = WEEK_MS },
+        { .name = "tenant.status.v1", .policy = "compact" },
+        { .name = "tenant.events.v1", .policy = "delete", .retention_ms = MONTH_MS },
+        { .name = "tenant.signup.v1.provisioner.dlq",
+          .policy = "delete",
+          .retention_ms = MONTH_MS,
+          .max_bytes = "4194304" },
+        { .name = "tenant.command.v1.provisioner.dlq",
+          .policy = "delete",
+          .retention_ms = MONTH_MS,
+          .max_bytes = "4194304" },
 };
 
 #define TOPIC_COUNT (sizeof(TOPICS) / sizeof(TOPICS[0]))
 
-static rd_kafka_NewTopic_t *describe(const struct topic *topic, int partitions, int replication)
+static rd_kafka_NewTopic_t *topics_describe(const struct topic *topic, int partitions, int replication)
 {
         char reason[256];
         rd_kafka_NewTopic_t *new = rd_kafka_NewTopic_new(topic->name, partitions, replication, reason, sizeof(reason));
@@ -43,7 +49,7 @@ static rd_kafka_NewTopic_t *describe(const struct topic *topic, int partitions, 
         return new;
 }
 
-static int report(const rd_kafka_event_t *event, json_t *made)
+static int topics_report(const rd_kafka_event_t *event, json_t *made)
 {
         const rd_kafka_CreateTopics_result_t *result;
         const rd_kafka_topic_result_t **topics;
@@ -80,7 +86,7 @@ int topics_create(int partitions, int replication, json_t *made)
         int status;
 
         if (partitions < 1 || partitions > 1000 || replication < 1 || replication > 10)
-                return cli_fail(EXIT_USAGE, "--partitions is 1 to 1000, --replication 1 to 10");
+                return cli_fail(EXIT_USAGE, "--partitions must be 1 to 1000, --replication 1 to 10");
         status = brokers_open(RD_KAFKA_PRODUCER, &rk);
         if (status != EXIT_GOOD)
                 return status;
@@ -90,11 +96,11 @@ int topics_create(int partitions, int replication, json_t *made)
                 return status;
         }
         for (size_t i = 0; i < TOPIC_COUNT; i++)
-                list[i] = describe(&TOPICS[i], partitions, replication);
+                list[i] = topics_describe(&TOPICS[i], partitions, replication);
         queue = rd_kafka_queue_new(rk);
         rd_kafka_CreateTopics(rk, list, TOPIC_COUNT, NULL, queue);
         event = rd_kafka_queue_poll(queue, ADMIN_TIMEOUT);
-        status = report(event, made);
+        status = topics_report(event, made);
         if (event != NULL)
                 rd_kafka_event_destroy(event);
         rd_kafka_queue_destroy(queue);

@@ -13,36 +13,36 @@
 #define FIRST_PAUSE_MS   100
 #define LONGEST_PAUSE_MS 1000
 #define BAR_ERROR_WIDTH  60
-#define UNKNOWN_GRACE_MS SECONDS(30) /* a signup's tenant is known a moment after its 202 */
+#define UNKNOWN_GRACE_MS SECONDS(30) /* a signup's tenant becomes known a moment after its 202 */
 
 struct waiting {
         int64_t started, timeout_ms, pause_ms;
         bool bar_shown, answered;
 };
 
-static void pause_a_while(struct waiting *waiting)
+static void wait_pause(struct waiting *waiting)
 {
         int64_t left = waiting->started + waiting->timeout_ms - clock_boot_ms();
         int64_t ms = MAX(1, MIN(waiting->pause_ms, left));
 
-        nanosleep(&(struct timespec){ ms / 1000, ms % 1000 * 1000000 }, NULL);
+        nanosleep(&(struct timespec){ .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 }, NULL);
         waiting->pause_ms = MIN(LONGEST_PAUSE_MS, waiting->pause_ms * 3 / 2);
 }
 
-static bool time_is_over(const struct waiting *waiting)
+static bool wait_time_is_over(const struct waiting *waiting)
 {
         return clock_boot_ms() >= waiting->started + waiting->timeout_ms;
 }
 
-static void clear_bar(struct waiting *waiting)
+static void wait_clear_bar(struct waiting *waiting)
 {
         if (waiting->bar_shown)
                 fputs("\r\033[K", stderr);
         waiting->bar_shown = false;
 }
 
-/* One line on standard error that is drawn over. */
-static void show_bar(struct waiting *waiting, const json_t *tenant)
+/* One line on standard error that is redrawn in place. */
+static void wait_show_bar(struct waiting *waiting, const json_t *tenant)
 {
         const json_t *activity = json_object_get(tenant, "activity");
         auto_free char *step = text_safe(json_text(activity, "step"));
@@ -58,7 +58,7 @@ static void show_bar(struct waiting *waiting, const json_t *tenant)
         waiting->bar_shown = true;
 }
 
-static void look_at_tenant(struct waiting *waiting, const char *tenant_id)
+static void wait_look_at_tenant(struct waiting *waiting, const char *tenant_id)
 {
         auto_free char *path = mem_printf("/api/tenants/%s", tenant_id);
         struct api_answer answer;
@@ -66,12 +66,13 @@ static void look_at_tenant(struct waiting *waiting, const char *tenant_id)
         if (!terminal_is(stderr) || cli_json)
                 return;
         if (api_send(&(struct api_request){ .method = "GET", .path = path }, &answer) == EXIT_GOOD)
-                show_bar(waiting, answer.body);
+                wait_show_bar(waiting, answer.body);
         api_answer_release(&answer);
 }
 
-/* Asks once. Returns true with *ret_code where there is no use in asking again: refused, or away from the beginning. */
-static bool ask(struct waiting *waiting, const char *path, struct api_answer *answer, int *ret_code)
+/* Asks once. Returns true with *ret_code if there is no point in asking again: refused, or unreachable from the
+ * start. */
+static bool wait_ask(struct waiting *waiting, const char *path, struct api_answer *answer, int *ret_code)
 {
         int code = api_send(&(struct api_request){ .method = "GET", .path = path }, answer);
 
@@ -81,22 +82,22 @@ static bool ask(struct waiting *waiting, const char *path, struct api_answer *an
                 return false;
         }
         if (code == EXIT_AWAY && waiting->answered)
-                return false; /* it was there: it comes back, or our time runs out */
-        clear_bar(waiting);
+                return false; /* it had answered: it comes back, or our time runs out */
+        wait_clear_bar(waiting);
         api_complain(answer, code);
         return true;
 }
 
-static int not_in_time(struct waiting *waiting, const char *what)
+static int wait_not_in_time(struct waiting *waiting, const char *what)
 {
-        clear_bar(waiting);
+        wait_clear_bar(waiting);
         if (cli_interrupted)
-                return cli_fail(EXIT_TIMEOUT, "interrupted; %s goes on without us", what);
-        return cli_fail(EXIT_TIMEOUT, "%s did not end within %lld s; it goes on", what,
+                return cli_fail(EXIT_TIMEOUT, "interrupted; %s continues", what);
+        return cli_fail(EXIT_TIMEOUT, "%s did not end within %lld s; it continues", what,
                         (long long)(waiting->timeout_ms / 1000));
 }
 
-static int told(const json_t *operation)
+static int wait_told(const json_t *operation)
 {
         const char *state = json_text(operation, "state");
         const char *field = json_text(operation, "field");
@@ -113,7 +114,7 @@ static int told(const json_t *operation)
         if (strcmp(state, "rejected") == 0)
                 return cli_fail_with(EXIT_REFUSED, members, "%s was refused: %s", kind, detail);
         if (strcmp(state, "superseded") == 0)
-                return cli_fail_with(EXIT_FAILED, members, "%s was overtaken by a later request", kind);
+                return cli_fail_with(EXIT_FAILED, members, "%s was superseded by a later request", kind);
         return cli_fail_with(EXIT_FAILED, members, "%s failed: %s", kind, *detail ? detail : "see: tenantry explain");
 }
 
@@ -125,14 +126,14 @@ void wait_hint(const char *operation_id)
 
 int wait_operation(const char *operation_id, const char *tenant_id, int64_t timeout_ms, json_t **ret)
 {
-        struct waiting waiting = { clock_boot_ms(), timeout_ms, FIRST_PAUSE_MS, false, false };
+        struct waiting waiting = { .started = clock_boot_ms(), .timeout_ms = timeout_ms, .pause_ms = FIRST_PAUSE_MS };
         auto_free char *path = mem_printf("/api/operations/%s", operation_id);
 
         cli_catch_interrupt();
         for (;;) {
                 struct api_answer answer;
                 int code;
-                bool useless = ask(&waiting, path, &answer, &code);
+                bool useless = wait_ask(&waiting, path, &answer, &code);
                 auto_json *operation = TAKE_PTR(answer.body);
                 const char *state = json_text(operation, "state");
 
@@ -145,26 +146,26 @@ int wait_operation(const char *operation_id, const char *tenant_id, int64_t time
                         *ret = json_incref(operation);
                 }
                 if (state != NULL && code == EXIT_GOOD && strcmp(state, "accepted") != 0) {
-                        clear_bar(&waiting);
-                        return told(operation);
+                        wait_clear_bar(&waiting);
+                        return wait_told(operation);
                 }
-                if (time_is_over(&waiting) || cli_interrupted)
-                        return not_in_time(&waiting, "the operation");
+                if (wait_time_is_over(&waiting) || cli_interrupted)
+                        return wait_not_in_time(&waiting, "the operation");
                 if (tenant_id != NULL)
-                        look_at_tenant(&waiting, tenant_id);
-                pause_a_while(&waiting);
+                        wait_look_at_tenant(&waiting, tenant_id);
+                wait_pause(&waiting);
         }
 }
 
-/* Whether a tenant in this state will not come to the wanted one by itself. */
-static bool is_dead_end(const char *state, const char *wanted)
+/* Whether a tenant in this state will not reach the wanted one by itself. */
+static bool wait_is_dead_end(const char *state, const char *wanted)
 {
         if (strcmp(state, "attention") == 0 || strcmp(state, "deprovisioned") == 0)
                 return true;
         return strcmp(state, "archived") == 0 && strcmp(wanted, "deprovisioned") != 0;
 }
 
-static int dead_end(const json_t *tenant, const char *wanted)
+static int wait_dead_end(const json_t *tenant, const char *wanted)
 {
         const json_t *reason = json_object_get(tenant, "reason");
         auto_free char *detail = text_detail(json_text(reason, "detail"));
@@ -172,20 +173,20 @@ static int dead_end(const json_t *tenant, const char *wanted)
 
         if (json_text(reason, "code") != NULL)
                 json_set_text(members, "code", json_text(reason, "code"));
-        return cli_fail_with(EXIT_FAILED, members, "the tenant is in state %s and does not come to %s by itself%s%s",
+        return cli_fail_with(EXIT_FAILED, members, "the tenant is in state %s and will not reach %s by itself%s%s",
                              json_text(tenant, "state"), wanted, *detail ? ": " : "", detail);
 }
 
 static int wait_tenant(const char *tenant_id, const char *wanted, int64_t timeout_ms, json_t **ret)
 {
-        struct waiting waiting = { clock_boot_ms(), timeout_ms, FIRST_PAUSE_MS, false, false };
+        struct waiting waiting = { .started = clock_boot_ms(), .timeout_ms = timeout_ms, .pause_ms = FIRST_PAUSE_MS };
         auto_free char *path = mem_printf("/api/tenants/%s", tenant_id);
 
         cli_catch_interrupt();
         for (;;) {
                 struct api_answer answer;
                 int code;
-                bool useless = ask(&waiting, path, &answer, &code);
+                bool useless = wait_ask(&waiting, path, &answer, &code);
                 auto_json *tenant = TAKE_PTR(answer.body);
                 const char *state = code == EXIT_GOOD ? json_text(tenant, "state") : NULL;
 
@@ -193,16 +194,16 @@ static int wait_tenant(const char *tenant_id, const char *wanted, int64_t timeou
                         return code;
                 if (code == EXIT_NOT_FOUND && clock_boot_ms() - waiting.started >= MIN(timeout_ms, UNKNOWN_GRACE_MS))
                         return cli_fail(code, "there is no tenant %s", tenant_id);
-                if (state != NULL && (strcmp(state, wanted) == 0 || is_dead_end(state, wanted))) {
-                        clear_bar(&waiting);
+                if (state != NULL && (strcmp(state, wanted) == 0 || wait_is_dead_end(state, wanted))) {
+                        wait_clear_bar(&waiting);
                         *ret = json_incref(tenant);
-                        return strcmp(state, wanted) == 0 ? EXIT_GOOD : dead_end(tenant, wanted);
+                        return strcmp(state, wanted) == 0 ? EXIT_GOOD : wait_dead_end(tenant, wanted);
                 }
-                if (time_is_over(&waiting) || cli_interrupted)
-                        return not_in_time(&waiting, "the tenant's way to that state");
+                if (wait_time_is_over(&waiting) || cli_interrupted)
+                        return wait_not_in_time(&waiting, "the tenant's change to that state");
                 if (state != NULL)
-                        show_bar(&waiting, tenant);
-                pause_a_while(&waiting);
+                        wait_show_bar(&waiting, tenant);
+                wait_pause(&waiting);
         }
 }
 
@@ -236,8 +237,8 @@ int wait_option(int *argc, char **argv, int64_t *ret_ms)
         return text ? cli_duration("--wait", text, ret_ms) : EXIT_GOOD;
 }
 
-/* The same lines in the same order for a tenant and for an operation; what one of them has not is left out. */
-static void show_seen(const json_t *seen)
+/* The same lines in the same order for a tenant and for an operation; values that one of them lacks are left out. */
+static void wait_show_seen(const json_t *seen)
 {
         print_pair("tenant", json_text(seen, "tenant_id"));
         print_pair("operation", json_text(seen, "operation_id"));
@@ -281,10 +282,10 @@ int run_wait(int argc, char **argv)
         else if (strcmp(argv[1], "operation") == 0)
                 status = wait_for_operation(argv[2], timeout_ms, &seen);
         else
-                return cli_usage("wait", "say `wait tenant ID --state STATE` or `wait operation ID`");
+                return cli_usage("wait", "use `wait tenant ID --state STATE` or `wait operation ID`");
         if (cli_json && seen != NULL)
                 cli_print_answer(seen);
         else if (seen != NULL)
-                show_seen(seen);
+                wait_show_seen(seen);
         return status;
 }

@@ -1,5 +1,5 @@
-/* `tenantry watch`: tenants as they change. On a terminal a live board with progress bars, elsewhere a line a change.
- */
+/* `tenantry watch`: follows tenants as they change. On a terminal a live board with progress bars, elsewhere one line
+ * per change. */
 #include "cli/api.h"
 #include "cli/stream.h"
 #include "cli/terminal.h"
@@ -14,13 +14,13 @@
 #define DRAW_INTERVAL_MS 50
 #define NAME_WIDTH       24
 #define LEAST_NAME_WIDTH 16
-#define FULL_WIDTH       90 /* from here on bars have all their width */
-#define SMALL_WIDTH      60 /* below, there is none */
+#define FULL_WIDTH       90 /* from this width on, bars have their full length */
+#define SMALL_WIDTH      60 /* below it, there are no bars */
 
 struct watched {
         char id[ID_LENGTH + 1];
         json_t *snapshot;
-        int64_t version, changed_at; /* ours: the order on the board */
+        int64_t version, changed_at; /* our own: the order on the board */
         UT_hash_handle hh;
 };
 
@@ -31,9 +31,9 @@ struct watch {
         int64_t drawn_at, changes;
 };
 
-/* "ready", or what it is doing; on the board the step comes first, for what follows may be cut, and the bar has the
+/* "ready", or what it is doing; on the board the step comes first, since the rest may be cut off, and the bar shows the
  * percentage. */
-static char *describe(const struct watch *watch, const json_t *snapshot)
+static char *watch_describe(const struct watch *watch, const json_t *snapshot)
 {
         const json_t *activity = json_object_get(snapshot, "activity"), *error = json_object_get(activity, "error");
         const char *detail = json_text(error, "detail"), *state = tenant_state_shown(snapshot);
@@ -54,16 +54,16 @@ static char *describe(const struct watch *watch, const json_t *snapshot)
         return text_safe(text);
 }
 
-static const char *name_of(const json_t *snapshot)
+static const char *watch_name_of(const json_t *snapshot)
 {
         const char *slug = json_text(snapshot, "slug");
 
         return slug ? slug : json_text(snapshot, "tenant_id");
 }
 
-static void print_line(const struct watch *watch, const json_t *snapshot)
+static void watch_print_line(const struct watch *watch, const json_t *snapshot)
 {
-        auto_free char *name = text_safe(name_of(snapshot)), *text = describe(watch, snapshot);
+        auto_free char *name = text_safe(watch_name_of(snapshot)), *text = watch_describe(watch, snapshot);
         char now[25];
 
         clock_format(clock_wall_ms(), now);
@@ -71,27 +71,28 @@ static void print_line(const struct watch *watch, const json_t *snapshot)
         fflush(stdout);
 }
 
-/* On a narrow terminal the bar gives way first, then the name: what the tenant is doing is what is watched. */
-static int bar_width(int width)
+/* On a narrow terminal the bar is shortened first, then the name: what the tenant is doing matters most. */
+static int watch_bar_width(int width)
 {
         return width >= FULL_WIDTH ? PROGRESS_BAR_WIDTH : width >= SMALL_WIDTH ? PROGRESS_BAR_WIDTH / 2 : 0;
 }
 
-static int name_width(int width)
+static int watch_name_width(int width)
 {
         return MAX(LEAST_NAME_WIDTH, MIN(NAME_WIDTH, NAME_WIDTH - (SMALL_WIDTH - width) / 2));
 }
 
-static void draw_tenant(const struct watch *watch, const struct watched *tenant, int width)
+static void watch_draw_tenant(const struct watch *watch, const struct watched *tenant, int width)
 {
         const json_t *activity = json_object_get(tenant->snapshot, "activity");
         const char *colour = colour_of(tenant_state_shown(tenant->snapshot));
-        auto_free char *name = text_safe(name_of(tenant->snapshot)), *text = describe(watch, tenant->snapshot);
-        auto_free char *short_name = text_cut(name, name_width(width)), *line = NULL, *shown = NULL;
-        int padding = name_width(width) - (int)text_width(short_name);
+        auto_free char *name = text_safe(watch_name_of(tenant->snapshot)),
+                       *text = watch_describe(watch, tenant->snapshot);
+        auto_free char *short_name = text_cut(name, watch_name_width(width)), *line = NULL, *shown = NULL;
+        int padding = watch_name_width(width) - (int)text_width(short_name);
         char bar[48];
 
-        progress_bar(bar, sizeof(bar), bar_width(width),
+        progress_bar(bar, sizeof(bar), watch_bar_width(width),
                      json_is_object(activity) ? (int)json_number(activity, "progress", 0) : 100);
         line = mem_printf("%s%*s %s  %s", short_name, padding, "", bar, text);
         shown = text_cut(line, width - 1);
@@ -99,7 +100,7 @@ static void draw_tenant(const struct watch *watch, const struct watched *tenant,
 }
 
 /* Those at work first, then those that changed last. */
-static int by_interest(const struct watched *a, const struct watched *b)
+static int watch_by_interest(const struct watched *a, const struct watched *b)
 {
         int busy_a = json_is_object(json_object_get(a->snapshot, "activity"));
         int busy_b = json_is_object(json_object_get(b->snapshot, "activity"));
@@ -109,14 +110,14 @@ static int by_interest(const struct watched *a, const struct watched *b)
         return a->changed_at < b->changed_at ? 1 : a->changed_at > b->changed_at ? -1 : 0;
 }
 
-static void draw_line(int width, const char *text)
+static void watch_draw_line(int width, const char *text)
 {
         auto_free char *shown = text_cut(text, width - 1);
 
         printf("%s\033[K\n", shown);
 }
 
-static void draw_head(const struct watch *watch, int width)
+static void watch_draw_head(const struct watch *watch, int width)
 {
         size_t count = HASH_COUNT(watch->tenants), working = 0;
         auto_free char *text = NULL;
@@ -125,58 +126,58 @@ static void draw_head(const struct watch *watch, int width)
                 working += json_is_object(json_object_get(tenant->snapshot, "activity"));
         text = mem_printf("%zu tenant%s, %zu at work%s", count, count == 1 ? "" : "s", working,
                           watch->lost ? "; connection lost, trying again" : "");
-        draw_line(width, text);
+        watch_draw_line(width, text);
 }
 
-/* As many as there is room for; the last line says how many more there are. Returns the lines it took. */
-static int draw_tenants(const struct watch *watch, int width, int room)
+/* As many as there is room for; the last line says how many more there are. Returns the number of lines used. */
+static int watch_draw_tenants(const struct watch *watch, int width, int room)
 {
         int count = (int)HASH_COUNT(watch->tenants), shown = count <= room ? count : room - 1, line = 0;
         const struct watched *tenant = watch->tenants;
         auto_free char *more = mem_printf("and %d more", count - shown);
 
         for (; line < shown; tenant = tenant->hh.next, line++)
-                draw_tenant(watch, tenant, width);
+                watch_draw_tenant(watch, tenant, width);
         if (count > shown)
-                draw_line(width, more);
+                watch_draw_line(width, more);
         return line + (count > shown);
 }
 
-static void draw(struct watch *watch)
+static void watch_draw(struct watch *watch)
 {
         int width = terminal_width();
 
-        HASH_SORT(watch->tenants, by_interest);
+        HASH_SORT(watch->tenants, watch_by_interest);
         if (watch->drawn > 0)
                 printf("\033[%dA\r", watch->drawn);
-        draw_head(watch, width);
-        watch->drawn = 1 + draw_tenants(watch, width, terminal_height() - 2);
+        watch_draw_head(watch, width);
+        watch->drawn = 1 + watch_draw_tenants(watch, width, terminal_height() - 2);
         fputs("\033[J", stdout);
         fflush(stdout);
         watch->drawn_at = clock_boot_ms();
         watch->dirty = false;
 }
 
-/* The terminal has broken its lines anew: nobody knows where ours are. */
-static void begin_anew(struct watch *watch)
+/* The terminal has rewrapped its lines: we no longer know where ours are. */
+static void watch_begin_anew(struct watch *watch)
 {
         fputs("\033[H\033[2J", stdout);
         watch->drawn = 0;
         watch->dirty = true;
 }
 
-static void turned(void *context)
+static void watch_turned(void *context)
 {
         struct watch *watch = context;
 
         if (watch->board && terminal_resized())
-                begin_anew(watch);
+                watch_begin_anew(watch);
         if (watch->board && watch->dirty && clock_boot_ms() - watch->drawn_at >= DRAW_INTERVAL_MS)
-                draw(watch);
+                watch_draw(watch);
 }
 
 /* A snapshot counts when its version is higher than what we saw; the end of a tenant has none and always counts. */
-static bool is_news(const struct watched *known, const json_t *snapshot)
+static bool watch_is_news(const struct watched *known, const json_t *snapshot)
 {
         int64_t version = json_number(snapshot, "version", 0);
 
@@ -185,7 +186,7 @@ static bool is_news(const struct watched *known, const json_t *snapshot)
         return version == 0 && strcmp(json_text(known->snapshot, "state"), "deprovisioned") != 0;
 }
 
-static void arrived(void *context, const char *name, const json_t *snapshot)
+static void watch_arrived(void *context, const char *name, const json_t *snapshot)
 {
         struct watch *watch = context;
         const char *id = json_text(snapshot, "tenant_id");
@@ -199,7 +200,7 @@ static void arrived(void *context, const char *name, const json_t *snapshot)
                 memcpy(tenant->id, id, sizeof(tenant->id));
                 HASH_ADD_STR(watch->tenants, id, tenant);
         }
-        if (!is_news(tenant, snapshot))
+        if (!watch_is_news(tenant, snapshot))
                 return;
         json_decref(tenant->snapshot);
         tenant->snapshot = json_deep_copy(snapshot);
@@ -209,10 +210,10 @@ static void arrived(void *context, const char *name, const json_t *snapshot)
         if (cli_json)
                 print_json_line(snapshot);
         else if (!watch->board)
-                print_line(watch, snapshot);
+                watch_print_line(watch, snapshot);
 }
 
-static void changed(void *context, const char *why)
+static void watch_changed(void *context, const char *why)
 {
         struct watch *watch = context;
 
@@ -223,10 +224,10 @@ static void changed(void *context, const char *why)
         watch->lost = why != NULL;
         watch->dirty = true;
         if (watch->board)
-                draw(watch);
+                watch_draw(watch);
 }
 
-static void free_watch(struct watch *watch)
+static void watch_free(struct watch *watch)
 {
         struct watched *tenant, *next;
 
@@ -239,7 +240,9 @@ static void free_watch(struct watch *watch)
 
 int run_watch(int argc, char **argv)
 {
-        static const struct stream_events events = { arrived, turned, changed };
+        static const struct stream_events events = { .arrived = watch_arrived,
+                                                     .turned = watch_turned,
+                                                     .changed = watch_changed };
         struct watch watch = { .board = terminal_is(stdout) && !cli_json };
         auto_free char *path = NULL;
         struct id id;
@@ -252,7 +255,7 @@ int run_watch(int argc, char **argv)
         path = argc == 2 ? mem_printf("/api/stream?tenant_id=%s", id.text) : mem_copy_text("/api/stream");
         status = stream_follow(path, &events, &watch);
         if (watch.board && watch.dirty)
-                draw(&watch);
-        free_watch(&watch);
+                watch_draw(&watch);
+        watch_free(&watch);
         return status;
 }

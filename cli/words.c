@@ -1,19 +1,19 @@
-/* The words of a call: options taken out of argv, and their values read. */
+/* Parses the command line: removes options from argv, and reads their values. */
 #include "cli/cli.h"
 #include "common/base/config.h"
 #include "common/base/memory.h"
 
 #include <string.h>
 
-static void remove_word(int *argc, char **argv, int at, int count)
+static void word_remove(int *argc, char **argv, int at, int count)
 {
         for (int i = at; i + count <= *argc; i++)
                 argv[i] = argv[i + count];
         *argc -= count;
 }
 
-/* What follows --name in a word: "" or "=VALUE"; NULL where the word is another one. */
-static const char *after_name(const char *word, const char *name)
+/* What follows --name in a word: "" or "=VALUE"; NULL if it is another word. */
+static const char *word_after_name(const char *word, const char *name)
 {
         size_t length = strlen(name);
 
@@ -25,12 +25,12 @@ static const char *after_name(const char *word, const char *name)
 const char *cli_option(int *argc, char **argv, const char *name)
 {
         for (int i = 1; i < *argc; i++) {
-                const char *rest = after_name(argv[i], name), *value;
+                const char *rest = word_after_name(argv[i], name), *value;
 
                 if (rest == NULL || (*rest == '\0' && i + 1 == *argc))
                         continue;
                 value = *rest == '=' ? rest + 1 : argv[i + 1];
-                remove_word(argc, argv, i, *rest == '=' ? 1 : 2);
+                word_remove(argc, argv, i, *rest == '=' ? 1 : 2);
                 return value;
         }
         return NULL;
@@ -39,10 +39,10 @@ const char *cli_option(int *argc, char **argv, const char *name)
 bool cli_flag(int *argc, char **argv, const char *name)
 {
         for (int i = 1; i < *argc; i++) {
-                const char *rest = after_name(argv[i], name);
+                const char *rest = word_after_name(argv[i], name);
 
                 if (rest != NULL && *rest == '\0') {
-                        remove_word(argc, argv, i, 1);
+                        word_remove(argc, argv, i, 1);
                         return true;
                 }
         }
@@ -52,19 +52,19 @@ bool cli_flag(int *argc, char **argv, const char *name)
 bool cli_optional(int *argc, char **argv, const char *name, const char **ret)
 {
         for (int i = 1; i < *argc; i++) {
-                const char *rest = after_name(argv[i], name);
+                const char *rest = word_after_name(argv[i], name);
 
                 if (rest == NULL)
                         continue;
                 if (*rest == '=')
                         *ret = rest + 1;
-                remove_word(argc, argv, i, 1);
+                word_remove(argc, argv, i, 1);
                 return true;
         }
         return false;
 }
 
-static int set_output(const char *format)
+static int words_set_output(const char *format)
 {
         static const char *const formats[] = { "text", "json", "yaml", "name", "wide" };
 
@@ -74,17 +74,17 @@ static int set_output(const char *format)
                         cli_json = cli_output == OUTPUT_JSON || cli_output == OUTPUT_YAML;
                         return EXIT_GOOD;
                 }
-        return cli_fail(EXIT_USAGE, "-o is json, yaml, name, wide or text, not %s (see: tenantry --help)", format);
+        return cli_fail(EXIT_USAGE, "-o must be json, yaml, name, wide or text, not %s (see: tenantry --help)", format);
 }
 
-/* What follows -o or --output in a word: "" or its value; NULL where the word is another one. */
-static const char *after_output(const char *word)
+/* What follows -o or --output in a word: "" or its value; NULL if it is another word. */
+static const char *word_after_output(const char *word)
 {
         if (strncmp(word, "-o", 2) == 0 && (word[2] == '\0' || word[2] == '='))
                 return word + 2 + (word[2] == '=');
         if (strncmp(word, "-o", 2) == 0 && strspn(word + 2, "abcdefghijklmnopqrstuvwxyz") == strlen(word + 2))
                 return word + 2;
-        word = after_name(word, "output");
+        word = word_after_name(word, "output");
         return word != NULL && *word == '=' ? word + 1 : word;
 }
 
@@ -93,9 +93,9 @@ int cli_take_output(int *argc, char **argv)
         int status = EXIT_GOOD;
 
         if (cli_flag(argc, argv, "json"))
-                set_output("json");
+                words_set_output("json");
         for (int i = 1; i < *argc && status == EXIT_GOOD;) {
-                const char *value = after_output(argv[i]);
+                const char *value = word_after_output(argv[i]);
 
                 if (value == NULL) {
                         i++;
@@ -103,15 +103,14 @@ int cli_take_output(int *argc, char **argv)
                 }
                 if (*value == '\0' && i + 1 == *argc)
                         return cli_fail(EXIT_USAGE, "-o needs a value: json, yaml, name, wide or text");
-                status = set_output(*value ? value : argv[i + 1]);
-                remove_word(argc, argv, i, *value ? 1 : 2);
+                status = words_set_output(*value ? value : argv[i + 1]);
+                word_remove(argc, argv, i, *value ? 1 : 2);
         }
         return status;
 }
 
-/* Whether a command's arguments have this --option with a value: "--reason TEXT", yet neither "--all]" nor "--wait[=".
- */
-static bool takes_value(const char *arguments, const char *option)
+/* Whether a command's arguments have this --option with a value: "--reason TEXT", but not "--all]" or "--wait[=". */
+static bool words_take_value(const char *arguments, const char *option)
 {
         size_t length = strlen(option);
 
@@ -121,13 +120,13 @@ static bool takes_value(const char *arguments, const char *option)
         return false;
 }
 
-/* "--colour" or "-c", without what may follow it: not a name that a file or a tenant could have. */
-static bool is_option(const char *word)
+/* "--colour" or "-c", without what may follow: not a possible name of a file or a tenant. */
+static bool word_is_option(const char *word)
 {
         return word[0] == '-' && (word[1] == '-' || (word[1] != '\0' && word[2] == '\0')) && word[1] != '\0';
 }
 
-static bool takes_option(const char *arguments, const char *option)
+static bool words_take_option(const char *arguments, const char *option)
 {
         size_t length = strcspn(option, "=");
 
@@ -140,10 +139,10 @@ static bool takes_option(const char *arguments, const char *option)
 int cli_check_options(const struct command *command, int argc, char **argv)
 {
         for (int i = 1; i < argc; i++) {
-                if (is_option(argv[i]) && !takes_option(command->arguments, argv[i]))
+                if (word_is_option(argv[i]) && !words_take_option(command->arguments, argv[i]))
                         return cli_fail(EXIT_USAGE, "unknown option %.*s (see: tenantry %s --help)",
                                         (int)strcspn(argv[i], "="), argv[i], command->name);
-                if (strncmp(argv[i], "--", 2) != 0 || !takes_value(command->arguments, argv[i]))
+                if (strncmp(argv[i], "--", 2) != 0 || !words_take_value(command->arguments, argv[i]))
                         continue;
                 if (i + 1 == argc || strncmp(argv[i + 1], "--", 2) == 0)
                         return cli_fail(EXIT_USAGE, "%s needs a value (see: tenantry %s --help)", argv[i],

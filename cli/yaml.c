@@ -1,12 +1,11 @@
-/* Answers as YAML: see yaml.h. Texts that YAML could take for something else stand in JSON's quotes, which YAML reads.
- */
+/* Answers as YAML: see yaml.h. Strings that YAML could misread are written with JSON quoting, which YAML accepts. */
 #include "cli/yaml.h"
 
 #include <ctype.h>
 #include <string.h>
 #include <strings.h>
 
-static bool is_plain(const char *text)
+static bool yaml_is_plain(const char *text)
 {
         static const char *const taken[] = { "y", "n", "yes", "no", "on", "off", "true", "false", "null" };
 
@@ -21,42 +20,42 @@ static bool is_plain(const char *text)
         return true;
 }
 
-static void print_scalar(const json_t *value, FILE *out)
+static void yaml_print_scalar(const json_t *value, FILE *out)
 {
         const char *text = json_string_value(value);
 
-        if (text != NULL && is_plain(text))
+        if (text != NULL && yaml_is_plain(text))
                 fputs(text, out);
         else
                 json_dumpf(value, out, JSON_ENCODE_ANY | JSON_ENSURE_ASCII | JSON_COMPACT);
         putc('\n', out);
 }
 
-static bool is_tree(const json_t *value)
+static bool yaml_is_tree(const json_t *value)
 {
         return json_object_size(value) > 0 || json_array_size(value) > 0;
 }
 
-static void print_tree(const json_t *value, int depth, bool indented, FILE *out);
+static void yaml_print_tree(const json_t *value, int depth, bool indented, FILE *out);
 
 /* What follows "name:" or "-". */
-static void print_value(const json_t *value, int depth, bool in_list, FILE *out)
+static void yaml_print_value(const json_t *value, int depth, bool in_list, FILE *out)
 {
-        if (!is_tree(value)) {
+        if (!yaml_is_tree(value)) {
                 putc(' ', out);
-                print_scalar(value, out);
+                yaml_print_scalar(value, out);
         } else if (in_list) {
                 putc(' ', out);
-                print_tree(value, depth, true, out);
+                yaml_print_tree(value, depth, true, out);
         } else {
                 putc('\n', out);
-                print_tree(value, depth, false, out);
+                yaml_print_tree(value, depth, false, out);
         }
 }
 
-static void print_key(const char *key, FILE *out)
+static void yaml_print_key(const char *key, FILE *out)
 {
-        json_t *text = is_plain(key) ? NULL : json_string(key);
+        json_t *text = yaml_is_plain(key) ? NULL : json_string(key);
 
         if (text == NULL)
                 fputs(key, out);
@@ -66,8 +65,8 @@ static void print_key(const char *key, FILE *out)
         putc(':', out);
 }
 
-/* indented: the first line stands behind a "- " already. Answers are no deeper than JSON's own parser lets them be. */
-static void print_tree(const json_t *value, int depth, bool indented, FILE *out)
+/* indented: the first line already follows a "- ". Answers are no deeper than the JSON parser allows. */
+static void yaml_print_tree(const json_t *value, int depth, bool indented, FILE *out)
 {
         const char *key;
         json_t *each;
@@ -75,21 +74,21 @@ static void print_tree(const json_t *value, int depth, bool indented, FILE *out)
 
         json_object_foreach ((json_t *)value, key, each) {
                 fprintf(out, "%*s", indented ? 0 : 2 * depth, "");
-                print_key(key, out);
-                print_value(each, depth + 1, false, out);
+                yaml_print_key(key, out);
+                yaml_print_value(each, depth + 1, false, out);
                 indented = false;
         }
         json_array_foreach (value, i, each) {
                 fprintf(out, "%*s-", indented ? 0 : 2 * depth, "");
-                print_value(each, depth + 1, true, out);
+                yaml_print_value(each, depth + 1, true, out);
                 indented = false;
         }
 }
 
 void yaml_print(const json_t *value, FILE *out)
 {
-        if (is_tree(value))
-                print_tree(value, 0, false, out);
+        if (yaml_is_tree(value))
+                yaml_print_tree(value, 0, false, out);
         else
-                print_scalar(value, out);
+                yaml_print_scalar(value, out);
 }

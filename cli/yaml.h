@@ -5,5 +5,5 @@
 
 #include <stdio.h>
 
-/* value (borrowed) as a YAML document that says the same as its JSON; ASCII only, so that a terminal may have it. */
+/* value (borrowed) as a YAML document equivalent to its JSON; ASCII only, so it is safe for a terminal. */
 void yaml_print(const json_t *value, FILE *out);

@@ -19,16 +19,16 @@ struct blocking {
         struct call *waiting;
 };
 
-static void run(uv_work_t *work)
+static void blocking_run(uv_work_t *work)
 {
         struct call *call = CONTAINER_OF(work, struct call, work);
 
         call->run(call->context);
 }
 
-static void on_ended(uv_work_t *work, int status);
+static void blocking_ended(uv_work_t *work, int status);
 
-static void start_waiting(struct blocking *blocking)
+static void blocking_start_waiting(struct blocking *blocking)
 {
         while (blocking->waiting != NULL && blocking->running < blocking->limit) {
                 struct call *call = blocking->waiting;
@@ -36,28 +36,28 @@ static void start_waiting(struct blocking *blocking)
 
                 DL_DELETE(blocking->waiting, call);
                 blocking->running++;
-                rc = uv_queue_work(blocking->loop, &call->work, run, on_ended);
+                rc = uv_queue_work(blocking->loop, &call->work, blocking_run, blocking_ended);
                 assert(rc == 0);
         }
 }
 
-static void free_when_done(struct blocking *blocking)
+static void blocking_free_when_done(struct blocking *blocking)
 {
         if (blocking->owners == 0 && blocking->running == 0)
                 free(blocking);
 }
 
-static void on_ended(uv_work_t *work, int status)
+static void blocking_ended(uv_work_t *work, int status)
 {
         struct call *call = CONTAINER_OF(work, struct call, work);
         struct blocking *blocking = call->blocking;
 
         (void)status;
-        call->ended(call->context); /* may call again: its place is still taken meanwhile */
+        call->ended(call->context); /* may call again: its slot is still taken meanwhile */
         free(call);
         blocking->running--;
-        start_waiting(blocking);
-        free_when_done(blocking);
+        blocking_start_waiting(blocking);
+        blocking_free_when_done(blocking);
 }
 
 struct blocking *blocking_new(uv_loop_t *loop, size_t limit)
@@ -85,7 +85,7 @@ void blocking_call(struct blocking *blocking, blocking_fn run_it, blocking_fn en
         call->ended = ended;
         call->context = context;
         DL_APPEND(blocking->waiting, call);
-        start_waiting(blocking);
+        blocking_start_waiting(blocking);
 }
 
 void blocking_free(struct blocking *blocking)
@@ -93,5 +93,5 @@ void blocking_free(struct blocking *blocking)
         if (blocking == NULL)
                 return;
         blocking->owners--;
-        free_when_done(blocking);
+        blocking_free_when_done(blocking);
 }

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static void make_room(struct buf *buf, size_t more)
+static void buf_make_room(struct buf *buf, size_t more)
 {
         size_t wanted = buf->length + more + 1;
 
@@ -19,7 +19,7 @@ static void make_room(struct buf *buf, size_t more)
 
 void buf_add(struct buf *buf, const void *bytes, size_t length)
 {
-        make_room(buf, length);
+        buf_make_room(buf, length);
         if (length > 0)
                 memcpy(buf->data + buf->length, bytes, length);
         buf->length += length;
@@ -41,7 +41,7 @@ void buf_printf(struct buf *buf, const char *format, ...)
         length = vsnprintf(NULL, 0, format, args);
         va_end(args);
         assert(length >= 0);
-        make_room(buf, (size_t)length);
+        buf_make_room(buf, (size_t)length);
         vsnprintf(buf->data + buf->length, (size_t)length + 1, format, again);
         va_end(again);
         buf->length += (size_t)length;

@@ -1,4 +1,4 @@
-/* A growing byte buffer. One owner; buf_reset keeps the memory, buf_free gives it back. */
+/* A growing byte buffer. One owner; buf_reset keeps the memory, buf_free releases it. */
 #pragma once
 
 #include "common/base/macros.h"
@@ -14,7 +14,7 @@ void buf_add_text(struct buf *buf, const char *text);
 void buf_printf(struct buf *buf, const char *format, ...) PRINTF(2, 3);
 void buf_reset(struct buf *buf);
 void buf_free(struct buf *buf);
-/* Gives the text (never NULL) to the caller and leaves the buffer empty. */
+/* Returns the text (never NULL), which the caller frees, and leaves the buffer empty. */
 char *buf_take(struct buf *buf);
 
 #define auto_buf __attribute__((cleanup(buf_free))) struct buf

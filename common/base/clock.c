@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <time.h>
 
-static int64_t read_ns(clockid_t id)
+static int64_t clock_read_ns(clockid_t id)
 {
         struct timespec now;
 
@@ -14,22 +14,22 @@ static int64_t read_ns(clockid_t id)
 
 int64_t clock_wall_ms(void)
 {
-        return read_ns(CLOCK_REALTIME) / 1000000;
+        return clock_read_ns(CLOCK_REALTIME) / 1000000;
 }
 
 int64_t clock_boot_ms(void)
 {
-        return read_ns(CLOCK_BOOTTIME) / 1000000;
+        return clock_read_ns(CLOCK_BOOTTIME) / 1000000;
 }
 
 int64_t clock_ns(void)
 {
-        return read_ns(CLOCK_MONOTONIC);
+        return clock_read_ns(CLOCK_MONOTONIC);
 }
 
 void clock_format(int64_t wall_ms, char out[25])
 {
-        int64_t ms = (wall_ms % 1000 + 1000) % 1000; /* towards the past before 1970 too */
+        int64_t ms = (wall_ms % 1000 + 1000) % 1000; /* rounds down before 1970 too */
         time_t seconds = (time_t)((wall_ms - ms) / 1000);
         struct tm utc;
         char date[20];

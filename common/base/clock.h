@@ -5,7 +5,8 @@
 
 /* Milliseconds since 1970: for what people read and what other systems compare. */
 int64_t clock_wall_ms(void);
-/* Milliseconds that go on while the machine or the process sleeps (CLOCK_BOOTTIME): for leases and deadlines. */
+/* Milliseconds that keep counting while the machine or the process sleeps (CLOCK_BOOTTIME): for leases and
+ * deadlines. */
 int64_t clock_boot_ms(void);
 /* Nanoseconds of CLOCK_MONOTONIC: for measuring. */
 int64_t clock_ns(void);

@@ -13,7 +13,7 @@
 #define CONFIG_FILE_LIMIT (1024 * 1024)
 #define NAME_CHARACTERS   "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_"
 
-static int parse_integer(const struct config_option *option, const char *text, int64_t *ret, struct err *err)
+static int config_parse_integer(const struct config_option *option, const char *text, int64_t *ret, struct err *err)
 {
         char *end;
         int64_t value;
@@ -29,17 +29,20 @@ static int parse_integer(const struct config_option *option, const char *text, i
         return 0;
 }
 
-static int parse_duration(const struct config_option *option, const char *text, int64_t *ret, struct err *err)
+static int config_parse_duration(const struct config_option *option, const char *text, int64_t *ret, struct err *err)
 {
         static const struct {
                 const char *unit;
                 int64_t ms;
-        } units[] = { { "ms", 1 }, { "s", 1000 }, { "m", 60000 }, { "h", 3600000 }, { "d", 86400000 } };
+        } units[] = {
+                { .unit = "ms", .ms = 1 },      { .unit = "s", .ms = 1000 },     { .unit = "m", .ms = 60000 },
+                { .unit = "h", .ms = 3600000 }, { .unit = "d", .ms = 86400000 },
+        };
         char *end;
         int64_t value;
 
         errno = 0;
-        value = strtoll(strcmp(text, "0") == 0 ? "0ms" : text, &end, 10); /* nothing is nothing in any unit */
+        value = strtoll(strcmp(text, "0") == 0 ? "0ms" : text, &end, 10); /* zero is zero in any unit */
         if (errno == 0 && end != text && value >= 0 && value < INT64_MAX / 86400000)
                 for (size_t i = 0; i < ARRAY_SIZE(units); i++)
                         if (strcmp(end, units[i].unit) == 0) {
@@ -53,7 +56,7 @@ static int parse_duration(const struct config_option *option, const char *text, 
                          option->name, text);
 }
 
-static int parse_bool(const struct config_option *option, const char *text, bool *ret, struct err *err)
+static int config_parse_bool(const struct config_option *option, const char *text, bool *ret, struct err *err)
 {
         static const char *const yes[] = { "1", "true", "on", "yes" }, *const no[] = { "0", "false", "off", "no", "" };
 
@@ -75,16 +78,16 @@ int config_parse(const struct config_option *option, const char *text, void *tar
                 *(char **)field = mem_copy_text(text);
                 return 0;
         case CONFIG_INTEGER:
-                return parse_integer(option, text, field, err);
+                return config_parse_integer(option, text, field, err);
         case CONFIG_DURATION:
-                return parse_duration(option, text, field, err);
+                return config_parse_duration(option, text, field, err);
         case CONFIG_BOOL:
-                return parse_bool(option, text, field, err);
+                return config_parse_bool(option, text, field, err);
         }
         return err_set(err, ERR_INTERNAL, "config_type", "%s has no known type", option->name);
 }
 
-static int read_file(const char *path, char **ret, struct err *err)
+static int config_read_file(const char *path, char **ret, struct err *err)
 {
         FILE *in = fopen(path, "re");
         auto_buf text = { 0 };
@@ -105,11 +108,11 @@ static int read_file(const char *path, char **ret, struct err *err)
 }
 
 /* Sets what the file names and the environment does not: NAME=value lines, # comments, optional quotes. */
-static int load_env_file(const char *path, struct err *err)
+static int config_load_env_file(const char *path, struct err *err)
 {
         auto_free char *text = NULL;
         char *rest, *line;
-        int number = 0, rc = read_file(path, &text, err);
+        int number = 0, rc = config_read_file(path, &text, err);
 
         if (rc < 0)
                 return rc;
@@ -154,18 +157,18 @@ int config_read(const char *name, char **ret, struct err *err)
                 *ret = mem_copy_text(text && *text ? text : NULL);
                 return 0;
         }
-        rc = read_file(path, ret, err);
+        rc = config_read_file(path, ret, err);
         if (rc < 0)
                 return err_field(err, name, "%s: cannot read the file it names", file_name);
         length = strlen(*ret);
         while (length > 0 && isspace((unsigned char)(*ret)[length - 1]))
                 (*ret)[--length] = '\0';
         if (length == 0)
-                free(TAKE_PTR(*ret)); /* an empty file says nothing */
+                free(TAKE_PTR(*ret)); /* an empty file sets nothing */
         return 0;
 }
 
-static int find_value(const struct config_option *option, char **ret, struct err *err)
+static int config_find_value(const struct config_option *option, char **ret, struct err *err)
 {
         int rc = config_read(option->name, ret, err);
 
@@ -232,7 +235,8 @@ int config_check_file(const char *name, const char *value, struct err *err)
         return 0;
 }
 
-static int missing(const struct config_option *option, const struct config_table *tables, size_t count, struct err *err)
+static int config_missing(const struct config_option *option, const struct config_table *tables, size_t count,
+                          struct err *err)
 {
         auto_free char *found = config_lookalike(option->name, tables, count);
 
@@ -241,16 +245,16 @@ static int missing(const struct config_option *option, const struct config_table
         return err_field(err, option->name, "%s is not set: %s", option->name, option->help);
 }
 
-static int load_option(void *target, const struct config_option *option, const struct config_table *tables,
-                       size_t count, struct err *err)
+static int config_load_option(void *target, const struct config_option *option, const struct config_table *tables,
+                              size_t count, struct err *err)
 {
         auto_secret char *text = NULL;
-        int rc = find_value(option, &text, err);
+        int rc = config_find_value(option, &text, err);
 
         if (rc < 0)
                 return rc;
         if (text == NULL || *text == '\0') {
-                return option->flags & CONFIG_REQUIRED ? missing(option, tables, count, err) : 0;
+                return option->flags & CONFIG_REQUIRED ? config_missing(option, tables, count, err) : 0;
         }
         rc = config_parse(option, text, target, err);
         if (rc < 0 && (option->flags & CONFIG_SECRET))
@@ -258,18 +262,30 @@ static int load_option(void *target, const struct config_option *option, const s
         return rc;
 }
 
+struct config_table config_at(const struct config_table *table, size_t base)
+{
+        struct config_table placed = *table;
+
+        placed.base += base;
+        return placed;
+}
+
 int config_load(void *target, const struct config_table *tables, size_t count, struct err *err)
 {
         const char *file = getenv("TENANTRY_ENV_FILE");
-        int rc = file ? load_env_file(file, err) : 0;
+        int rc = file ? config_load_env_file(file, err) : 0;
 
         for (size_t t = 0; rc == 0 && t < count; t++)
                 for (size_t i = 0; rc == 0 && i < tables[t].count; i++)
-                        rc = load_option(target, &tables[t].options[i], tables, count, err);
+                        rc = config_load_option((char *)target + tables[t].base, &tables[t].options[i], tables, count,
+                                                err);
+        for (size_t t = 0; rc == 0 && t < count; t++)
+                if (tables[t].check != NULL)
+                        rc = tables[t].check((char *)target + tables[t].base, err);
         return rc;
 }
 
-static const char *type_name(enum config_type type)
+static const char *config_type_name(enum config_type type)
 {
         static const char *const names[] = { "text", "integer", "duration", "boolean" };
 
@@ -285,7 +301,7 @@ void config_print_help(FILE *out, const struct config_table *tables, size_t coun
                 for (size_t i = 0; i < tables[t].count; i++) {
                         const struct config_option *o = &tables[t].options[i];
 
-                        fprintf(out, "  %s (%s%s%s%s%s)\n      %s\n", o->name, type_name(o->type),
+                        fprintf(out, "  %s (%s%s%s%s%s)\n      %s\n", o->name, config_type_name(o->type),
                                 o->flags & CONFIG_REQUIRED ? ", required" : "",
                                 o->flags & CONFIG_SECRET ? ", secret" : "", o->fallback ? ", default " : "",
                                 o->fallback ? o->fallback : "", o->help);
@@ -310,7 +326,7 @@ void config_print_markdown(FILE *out, const struct config_table *tables, size_t 
                 for (size_t i = 0; i < tables[t].count; i++) {
                         const struct config_option *o = &tables[t].options[i];
 
-                        fprintf(out, "| `%s` | %s%s | %s%s%s | %s%s |\n", o->name, type_name(o->type),
+                        fprintf(out, "| `%s` | %s%s | %s%s%s | %s%s |\n", o->name, config_type_name(o->type),
                                 o->flags & CONFIG_SECRET ? ", secret" : "", o->fallback ? "`" : "",
                                 o->fallback ? o->fallback : "", o->fallback ? "`" : "",
                                 o->flags & CONFIG_REQUIRED ? "**Required.** " : "", o->help);

@@ -28,25 +28,31 @@ struct config_option {
 struct config_table {
         const struct config_option *options;
         size_t count;
+        /* Checks the filled part beyond types; returns 0 or -ERR_INPUT naming the option. NULL = none. */
+        int (*check)(const void *part, struct err *err);
+        size_t base; /* offset of the part that the options describe in the whole struct */
 };
 
+/* The same table, for a part at offset base in the struct. */
+struct config_table config_at(const struct config_table *table, size_t base);
 /* Fills *target (zeroed before) from the environment, then from the file named by TENANTRY_ENV_FILE, then from the
  * fallbacks. Texts belong to *target and live as long as the process. Returns 0 or -ERR_INPUT with the variable named.
- * count tables describe the same struct. */
+ * count tables describe parts of the same struct, whose checks are made at the end. */
 int config_load(void *target, const struct config_table *tables, size_t count, struct err *err);
-/* -ERR_INPUT naming a variable that is set, that no option has, and that can hardly be meant for anything but an option
- * that is not set; else 0. After config_load. */
+/* -ERR_INPUT naming a variable that is set, belongs to no option, and is most likely a misspelling of an option that is
+ * not set; else 0. Call after config_load. */
 int config_check_names(const struct config_table *tables, size_t count, struct err *err);
 /* Such a variable for one option, or NULL; the caller frees. */
 char *config_lookalike(const char *option, const struct config_table *tables, size_t count);
-/* What a type cannot say; NULL values are fine. choices: "a|b|c". Each returns 0 or -ERR_INPUT naming the variable. */
+/* Checks that go beyond the type; NULL values are fine. choices: "a|b|c". Each returns 0 or -ERR_INPUT naming the
+ * variable. */
 int config_check_choice(const char *name, const char *value, const char *choices, struct err *err);
 int config_check_url(const char *name, const char *value, struct err *err);
 int config_check_directory(const char *name, const char *value, struct err *err);
 int config_check_file(const char *name, const char *value, struct err *err);    /* that we may read */
 int config_check_address(const char *name, const char *value, struct err *err); /* of IP, to listen on; not NULL */
-/* The value of NAME, or what the file says that NAME_FILE names, for programs without a table. The caller frees *ret
- * (mem_free_secret); NULL where neither is set. Returns 0 or -ERR_INPUT. */
+/* The value of NAME, or the content of the file that NAME_FILE names, for programs without a table. The caller frees
+ * *ret (mem_free_secret); NULL where neither is set. Returns 0 or -ERR_INPUT. */
 int config_read(const char *name, char **ret, struct err *err);
 /* One value as config_load would parse it; for tests and fuzzing. Returns 0 or -ERR_INPUT. */
 int config_parse(const struct config_option *option, const char *text, void *target, struct err *err);

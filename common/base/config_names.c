@@ -1,4 +1,4 @@
-/* Variables that are set and that nobody reads, because they are misspelt: see config_check_names in config.h. */
+/* Variables that are set but never read because they are misspelt: see config_check_names in config.h. */
 #include "common/base/config.h"
 
 #include "common/base/memory.h"
@@ -12,8 +12,8 @@
 
 extern char **environ;
 
-/* The name of a variable in capitals, as all of ours are; false for one that is too long to be like any. */
-static bool copy_name(const char *variable, char ret[NAME_LIMIT])
+/* The name of a variable in capitals, like all of ours; false if it is too long to resemble one. */
+static bool config_copy_name(const char *variable, char ret[NAME_LIMIT])
 {
         size_t length = strcspn(variable, "=");
 
@@ -25,7 +25,7 @@ static bool copy_name(const char *variable, char ret[NAME_LIMIT])
         return true;
 }
 
-static bool is_option(const char *name, const struct config_table *tables, size_t count)
+static bool config_is_option(const char *name, const struct config_table *tables, size_t count)
 {
         for (size_t t = 0; t < count; t++)
                 for (size_t i = 0; i < tables[t].count; i++) {
@@ -39,15 +39,15 @@ static bool is_option(const char *name, const struct config_table *tables, size_
         return false;
 }
 
-static bool is_set(const char *option)
+static bool config_is_set(const char *option)
 {
         auto_free char *file_name = mem_printf("%s_FILE", option);
 
         return getenv(option) != NULL || getenv(file_name) != NULL;
 }
 
-/* Also kafka_brokers, which differs only in its letters' size. */
-static bool looks_like(const char *variable, const char *name, const char *option)
+/* Also kafka_brokers, which differs only in case. */
+static bool config_looks_like(const char *variable, const char *name, const char *option)
 {
         auto_free char *file_name = mem_printf("%s_FILE", option);
         bool other = strncmp(variable, name, strlen(name)) != 0;
@@ -63,8 +63,8 @@ char *config_lookalike(const char *option, const struct config_table *tables, si
         for (char **variable = environ; *variable != NULL; variable++) {
                 auto_free char *exact = mem_copy_bytes(*variable, strcspn(*variable, "="));
 
-                if (!is_option(exact, tables, count) && copy_name(*variable, name) &&
-                    looks_like(*variable, name, option))
+                if (!config_is_option(exact, tables, count) && config_copy_name(*variable, name) &&
+                    config_looks_like(*variable, name, option))
                         return TAKE_PTR(exact);
         }
         return NULL;
@@ -75,7 +75,7 @@ int config_check_names(const struct config_table *tables, size_t count, struct e
         for (size_t t = 0; t < count; t++)
                 for (size_t i = 0; i < tables[t].count; i++) {
                         const char *option = tables[t].options[i].name;
-                        auto_free char *found = is_set(option) ? NULL : config_lookalike(option, tables, count);
+                        auto_free char *found = config_is_set(option) ? NULL : config_lookalike(option, tables, count);
 
                         if (found != NULL)
                                 return err_field(err, found, "%s: did you mean %s?", found, option);

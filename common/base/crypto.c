@@ -16,7 +16,7 @@ struct crypto_hash {
 };
 
 /* OpenSSL fails here only when it is out of memory or broken; going on would be worse than stopping. */
-static void must(bool worked)
+static void crypto_must(bool worked)
 {
         if (!worked)
                 abort();
@@ -24,7 +24,7 @@ static void must(bool worked)
 
 void crypto_random(void *out, size_t length)
 {
-        must(RAND_bytes(out, (int)length) == 1);
+        crypto_must(RAND_bytes(out, (int)length) == 1);
 }
 
 char *crypto_random_password(size_t length)
@@ -37,7 +37,7 @@ char *crypto_random_password(size_t length)
                 unsigned char byte;
 
                 crypto_random(&byte, 1);
-                if (byte < usable) /* else some letters would be likelier than others */
+                if (byte < usable) /* otherwise some letters would be likelier than others */
                         password[i++] = letters[byte % (sizeof(letters) - 1)];
         }
         return password;
@@ -45,18 +45,18 @@ char *crypto_random_password(size_t length)
 
 static EVP_MD *sha256_fetched;
 
-static void fetch_sha256(void)
+static void crypto_fetch_sha256(void)
 {
         sha256_fetched = EVP_MD_fetch(NULL, "SHA256", NULL);
-        must(sha256_fetched != NULL);
+        crypto_must(sha256_fetched != NULL);
 }
 
 /* Fetched once: EVP_sha256() makes OpenSSL search for the algorithm, under locks, at each use. */
-static const EVP_MD *sha256(void)
+static const EVP_MD *crypto_evp_sha256(void)
 {
         static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-        pthread_once(&once, fetch_sha256);
+        pthread_once(&once, crypto_fetch_sha256);
         return sha256_fetched;
 }
 
@@ -65,25 +65,25 @@ struct crypto_hash *crypto_hash_new(void)
         struct crypto_hash *hash = NEW(struct crypto_hash);
 
         hash->context = EVP_MD_CTX_new();
-        must(hash->context && EVP_DigestInit_ex(hash->context, sha256(), NULL) == 1);
+        crypto_must(hash->context && EVP_DigestInit_ex(hash->context, crypto_evp_sha256(), NULL) == 1);
         return hash;
 }
 
 void crypto_hash_add(struct crypto_hash *hash, const void *bytes, size_t length)
 {
-        must(EVP_DigestUpdate(hash->context, bytes, length) == 1);
+        crypto_must(EVP_DigestUpdate(hash->context, bytes, length) == 1);
 }
 
 void crypto_hash_finish(struct crypto_hash *hash, struct crypto_digest *digest)
 {
-        must(EVP_DigestFinal_ex(hash->context, digest->bytes, NULL) == 1);
+        crypto_must(EVP_DigestFinal_ex(hash->context, digest->bytes, NULL) == 1);
         EVP_MD_CTX_free(hash->context);
         free(hash);
 }
 
 void crypto_sha256(const void *bytes, size_t length, struct crypto_digest *digest)
 {
-        must(EVP_Digest(bytes, length, digest->bytes, NULL, sha256(), NULL) == 1);
+        crypto_must(EVP_Digest(bytes, length, digest->bytes, NULL, crypto_evp_sha256(), NULL) == 1);
 }
 
 void crypto_hmac_sha256(const void *key, size_t key_length, const void *bytes, size_t length,
@@ -91,7 +91,7 @@ void crypto_hmac_sha256(const void *key, size_t key_length, const void *bytes, s
 {
         unsigned n = sizeof(digest->bytes);
 
-        must(HMAC(EVP_sha256(), key, (int)key_length, bytes, length, digest->bytes, &n) != NULL);
+        crypto_must(HMAC(EVP_sha256(), key, (int)key_length, bytes, length, digest->bytes, &n) != NULL);
 }
 
 bool crypto_equal(const void *a, const void *b, size_t length)
@@ -106,13 +106,13 @@ void crypto_seal(const unsigned char key[CRYPTO_KEY_BYTES], const char *aad, con
         unsigned char *text = out + CRYPTO_NONCE_BYTES;
         int n = 0;
 
-        must(context != NULL);
+        crypto_must(context != NULL);
         crypto_random(out, CRYPTO_NONCE_BYTES);
-        must(EVP_EncryptInit_ex(context, EVP_aes_256_gcm(), NULL, key, out) == 1);
-        must(EVP_EncryptUpdate(context, NULL, &n, (const unsigned char *)aad, (int)strlen(aad)) == 1);
-        must(EVP_EncryptUpdate(context, text, &n, plain, (int)length) == 1);
-        must(EVP_EncryptFinal_ex(context, text + n, &n) == 1);
-        must(EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_GCM_GET_TAG, CRYPTO_TAG_BYTES, text + length) == 1);
+        crypto_must(EVP_EncryptInit_ex(context, EVP_aes_256_gcm(), NULL, key, out) == 1);
+        crypto_must(EVP_EncryptUpdate(context, NULL, &n, (const unsigned char *)aad, (int)strlen(aad)) == 1);
+        crypto_must(EVP_EncryptUpdate(context, text, &n, plain, (int)length) == 1);
+        crypto_must(EVP_EncryptFinal_ex(context, text + n, &n) == 1);
+        crypto_must(EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_GCM_GET_TAG, CRYPTO_TAG_BYTES, text + length) == 1);
         EVP_CIPHER_CTX_free(context);
 }
 
@@ -128,12 +128,12 @@ int crypto_open(const unsigned char key[CRYPTO_KEY_BYTES], const char *aad, cons
                 return err_set(err, ERR_PERMANENT, "seal_broken", "a stored secret is too short to be one");
         text_length = length - CRYPTO_NONCE_BYTES - CRYPTO_TAG_BYTES;
         context = EVP_CIPHER_CTX_new();
-        must(context != NULL);
-        must(EVP_DecryptInit_ex(context, EVP_aes_256_gcm(), NULL, key, sealed) == 1);
-        must(EVP_DecryptUpdate(context, NULL, &n, (const unsigned char *)aad, (int)strlen(aad)) == 1);
-        must(EVP_DecryptUpdate(context, out, &n, sealed + CRYPTO_NONCE_BYTES, (int)text_length) == 1);
-        must(EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_GCM_SET_TAG, CRYPTO_TAG_BYTES,
-                                 (void *)(sealed + CRYPTO_NONCE_BYTES + text_length)) == 1);
+        crypto_must(context != NULL);
+        crypto_must(EVP_DecryptInit_ex(context, EVP_aes_256_gcm(), NULL, key, sealed) == 1);
+        crypto_must(EVP_DecryptUpdate(context, NULL, &n, (const unsigned char *)aad, (int)strlen(aad)) == 1);
+        crypto_must(EVP_DecryptUpdate(context, out, &n, sealed + CRYPTO_NONCE_BYTES, (int)text_length) == 1);
+        crypto_must(EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_GCM_SET_TAG, CRYPTO_TAG_BYTES,
+                                        (void *)(sealed + CRYPTO_NONCE_BYTES + text_length)) == 1);
         holds = EVP_DecryptFinal_ex(context, out + n, &n) == 1;
         EVP_CIPHER_CTX_free(context);
         if (!holds)
@@ -154,7 +154,7 @@ char *crypto_hex(const void *bytes, size_t length)
         return text;
 }
 
-static int hex_value(char c)
+static int crypto_hex_value(char c)
 {
         if (c >= '0' && c <= '9')
                 return c - '0';
@@ -170,7 +170,7 @@ int crypto_hex_decode(const char *text, unsigned char *out)
         if (length % 2 != 0)
                 return -1;
         for (size_t i = 0; i < length / 2; i++) {
-                int high = hex_value(text[2 * i]), low = hex_value(text[2 * i + 1]);
+                int high = crypto_hex_value(text[2 * i]), low = crypto_hex_value(text[2 * i + 1]);
 
                 if (high < 0 || low < 0)
                         return -1;
@@ -183,7 +183,7 @@ char *crypto_base64(const void *bytes, size_t length)
 {
         char *text;
 
-        must(length <= INT_MAX / 4 * 3 - 3); /* OpenSSL counts in int */
+        crypto_must(length <= INT_MAX / 4 * 3 - 3); /* OpenSSL counts in int */
         text = mem_alloc((length + 2) / 3 * 4 + 1, 1);
         EVP_EncodeBlock((unsigned char *)text, bytes, (int)length);
         return text;
@@ -199,8 +199,8 @@ char *crypto_base64url(const void *bytes, size_t length)
         return text;
 }
 
-/* As OpenSSL wants it: of the older alphabet, padded. NULL where it cannot be. */
-static char *pad_base64(const char *text)
+/* As OpenSSL needs it: in the standard alphabet, padded. NULL if it cannot be. */
+static char *crypto_pad_base64(const char *text)
 {
         size_t bare = strcspn(text, "="), padded = (bare + 3) / 4 * 4;
         char *copy;
@@ -214,21 +214,21 @@ static char *pad_base64(const char *text)
         return copy;
 }
 
-/* Returns the number of bytes or -1. bytes has room for all of them, and the padding's. */
-static int decode_padded(const char *padded, unsigned char *bytes)
+/* Returns the number of bytes or -1. bytes has room for all of them, padding included. */
+static int crypto_decode_padded(const char *padded, unsigned char *bytes)
 {
         int padding = (int)strlen(padded + strcspn(padded, "="));
         int count = EVP_DecodeBlock(bytes, (const unsigned char *)padded, (int)strlen(padded)) - padding;
         auto_secret char *again = count < 0 ? NULL : crypto_base64(bytes, (size_t)count);
 
-        /* One text for the same bytes, or a signature could be changed and still hold. OpenSSL is generous: it passes
-         * over white space, and bits that belong to no byte. */
+        /* There must be only one text for the same bytes, or a signature could be changed and still verify. OpenSSL is
+         * lenient: it ignores white space, and bits that belong to no byte. */
         return again != NULL && strcmp(again, padded) == 0 ? count : -1;
 }
 
 int crypto_base64_decode(const char *text, unsigned char *out)
 {
-        auto_secret char *padded = pad_base64(text);
+        auto_secret char *padded = crypto_pad_base64(text);
         size_t room = padded ? strlen(padded) / 4 * 3 + 1 : 0;
         unsigned char *bytes;
         int count;
@@ -236,7 +236,7 @@ int crypto_base64_decode(const char *text, unsigned char *out)
         if (padded == NULL || room > INT_MAX / 4 * 3 - 3)
                 return -1;
         bytes = mem_alloc(room, 1);
-        count = decode_padded(padded, bytes);
+        count = crypto_decode_padded(padded, bytes);
         if (count > 0)
                 memcpy(out, bytes, (size_t)count);
         OPENSSL_cleanse(bytes, room);

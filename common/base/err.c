@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Errors quote what they were given, cut to fit; as JSON they must be UTF-8, or the whole answer would be lost. */
-static void keep_utf8(char *text)
+/* Errors quote their input, cut to fit; they must stay valid UTF-8, or the JSON answer could not be made. */
+static void err_keep_utf8(char *text)
 {
         size_t length = strlen(text);
 
@@ -28,7 +28,7 @@ int err_set(struct err *err, enum err_class class, const char *code, const char 
         va_start(args, format);
         vsnprintf(err->message, sizeof(err->message), format, args);
         va_end(args);
-        keep_utf8(err->message);
+        err_keep_utf8(err->message);
         return -(int)class;
 }
 
@@ -45,8 +45,8 @@ int err_field(struct err *err, const char *field, const char *format, ...)
         va_start(args, format);
         vsnprintf(err->message, sizeof(err->message), format, args);
         va_end(args);
-        keep_utf8(err->field);
-        keep_utf8(err->message);
+        err_keep_utf8(err->field);
+        err_keep_utf8(err->message);
         return -ERR_INPUT;
 }
 

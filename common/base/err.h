@@ -5,14 +5,14 @@
 
 enum err_class {
         ERR_NONE = 0,
-        ERR_INPUT,     /* what was asked for is wrong; asking again is wrong again */
+        ERR_INPUT,     /* the request is wrong; repeating it will not help */
         ERR_AUTH,      /* our credential is refused */
-        ERR_CONFLICT,  /* someone else has it */
+        ERR_CONFLICT,  /* somebody else has it */
         ERR_BUSY,      /* not now: retry later */
-        ERR_GONE,      /* what we act on is not there any more */
-        ERR_PERMANENT, /* the other side says no, for good */
+        ERR_GONE,      /* what we act on no longer exists */
+        ERR_PERMANENT, /* the other side refuses permanently */
         ERR_INTERNAL,  /* a defect of ours */
-        ERR_OURS,      /* a person must mend something of ours: a function or right missing in the catalog, a token */
+        ERR_OURS,      /* the operator must fix something: a function or right missing in the catalog, a token */
 };
 
 struct err {

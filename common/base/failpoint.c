@@ -32,7 +32,7 @@ const char *failpoint_name(enum failpoint point)
         return NAMES[point];
 }
 
-static int find(const char *name)
+static int failpoint_find(const char *name)
 {
         for (int i = 0; i < FAILPOINT_COUNT; i++)
                 if (strcmp(NAMES[i], name) == 0)
@@ -40,8 +40,8 @@ static int find(const char *name)
         return -1;
 }
 
-/* A whole number of at least least, and nothing after it: a misspelt one would never fire. */
-static bool read_number(const char *text, long least, long *ret)
+/* A whole number not below least, with nothing after it: a misspelt one would never fire. */
+static bool failpoint_read_number(const char *text, long least, long *ret)
 {
         char *end;
 
@@ -50,7 +50,7 @@ static bool read_number(const char *text, long least, long *ret)
         return errno == 0 && isdigit((unsigned char)*text) && *end == '\0' && *ret >= least;
 }
 
-static int arm_one(char *entry, struct err *err)
+static int failpoint_arm_one(char *entry, struct err *err)
 {
         char *equals = strchr(entry, '='), *at;
         enum action action;
@@ -60,13 +60,13 @@ static int arm_one(char *entry, struct err *err)
         if (equals == NULL)
                 return err_field(err, "FAILPOINTS", "failpoint \"%.60s\" has no action", entry);
         *equals = '\0';
-        point = find(entry);
+        point = failpoint_find(entry);
         if (point < 0)
                 return err_field(err, "FAILPOINTS", "there is no failpoint \"%.60s\"", entry);
         at = strchr(equals + 1, '@');
         if (at != NULL) {
                 *at = '\0';
-                if (!read_number(at + 1, 1, &at_pass))
+                if (!failpoint_read_number(at + 1, 1, &at_pass))
                         return err_field(err, "FAILPOINTS", "failpoint %s: \"%.40s\" is not a pass, 1 or later", entry,
                                          at + 1);
         }
@@ -76,7 +76,7 @@ static int arm_one(char *entry, struct err *err)
                 action = ACTION_ERROR;
         else if (strcmp(equals + 1, "stop") == 0)
                 action = ACTION_STOP;
-        else if (strncmp(equals + 1, "sleep:", 6) == 0 && read_number(equals + 7, 0, &sleep_ms))
+        else if (strncmp(equals + 1, "sleep:", 6) == 0 && failpoint_read_number(equals + 7, 0, &sleep_ms))
                 action = ACTION_SLEEP;
         else
                 return err_field(err, "FAILPOINTS", "failpoint %s: unknown action \"%.40s\"", entry, equals + 1);
@@ -94,7 +94,7 @@ int failpoint_arm(const char *spec, struct err *err)
 
         while (rc == 0 && rest != NULL && (entry = strsep(&rest, ";")) != NULL)
                 if (*entry != '\0')
-                        rc = arm_one(entry, err);
+                        rc = failpoint_arm_one(entry, err);
         return rc;
 }
 
@@ -109,11 +109,12 @@ int failpoint_pass(enum failpoint point, struct err *err)
                 kill(getpid(), SIGKILL);
                 abort(); /* not reached: SIGKILL cannot be held up */
         case ACTION_SLEEP:
-                pause = (struct timespec){ armed[point].sleep_ms / 1000, armed[point].sleep_ms % 1000 * 1000000 };
+                pause = (struct timespec){ .tv_sec = armed[point].sleep_ms / 1000,
+                                           .tv_nsec = armed[point].sleep_ms % 1000 * 1000000 };
                 nanosleep(&pause, NULL);
                 return 0;
         case ACTION_STOP:
-                kill(getpid(), SIGSTOP); /* goes on from here at SIGCONT */
+                kill(getpid(), SIGSTOP); /* continues here after SIGCONT */
                 return 0;
         case ACTION_ERROR:
                 return err_set(err, ERR_BUSY, "failpoint", "failpoint %s", failpoint_name(point));

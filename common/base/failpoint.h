@@ -6,7 +6,7 @@
 
 #include "common/base/err.h"
 
-/* The list of all names; a pass through an unlisted one does not compile. */
+/* The list of all names; using an unlisted one does not compile. */
 #define FAILPOINTS(POINT)                                                                                              \
         POINT(gateway_before_produce)                                                                                  \
         POINT(gateway_after_ack)                                                                                       \
@@ -32,6 +32,8 @@
         POINT(driver_after_access)                                                                                     \
         POINT(driver_before_rotate)                                                                                    \
         POINT(driver_after_rotate)                                                                                     \
+        POINT(driver_before_renew)                                                                                     \
+        POINT(driver_after_renew)                                                                                      \
         POINT(driver_before_admin)                                                                                     \
         POINT(driver_after_admin)                                                                                      \
         POINT(identity_after_plant)                                                                                    \
@@ -56,10 +58,10 @@ enum failpoint {
                 FAILPOINT_COUNT
 };
 
-/* Arms what spec says (NULL = nothing). Returns 0 or -ERR_INPUT naming the bad entry. */
+/* Arms the failpoints in spec (NULL = none). Returns 0 or -ERR_INPUT naming the bad entry. */
 int failpoint_arm(const char *spec, struct err *err);
 const char *failpoint_name(enum failpoint point);
-/* Returns 0, or fills *err (ERR_BUSY) and returns -ERR_BUSY where the point is armed with error. */
+/* Returns 0, or fills *err (ERR_BUSY) and returns -ERR_BUSY if the point is armed with error. */
 int failpoint_pass(enum failpoint point, struct err *err);
 
 #define FAILPOINT(name, err) failpoint_pass(FAILPOINT_##name, (err))

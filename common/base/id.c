@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static struct id from_bytes(unsigned char b[16], unsigned version)
+static struct id id_from_bytes(unsigned char b[16], unsigned version)
 {
         struct id id;
 
@@ -27,7 +27,7 @@ struct id id_new(void)
         crypto_random(bytes, sizeof(bytes));
         for (int i = 0; i < 6; i++)
                 bytes[i] = (unsigned char)(now >> (8 * (5 - i)));
-        return from_bytes(bytes, 7);
+        return id_from_bytes(bytes, 7);
 }
 
 struct id id_derive(const char *part, ...)
@@ -45,7 +45,7 @@ struct id id_derive(const char *part, ...)
         }
         va_end(args);
         crypto_hash_finish(hash, &digest);
-        return from_bytes(digest.bytes, 8);
+        return id_from_bytes(digest.bytes, 8);
 }
 
 bool id_is_valid(const char *text)
@@ -67,8 +67,8 @@ bool id_span(const char *beginning, struct id *ret_first, struct id *ret_last)
 {
         size_t length = strlen(beginning);
 
-        *ret_first = (struct id){ "00000000-0000-0000-0000-000000000000" };
-        *ret_last = (struct id){ "ffffffff-ffff-ffff-ffff-ffffffffffff" };
+        *ret_first = (struct id){ .text = "00000000-0000-0000-0000-000000000000" };
+        *ret_last = (struct id){ .text = "ffffffff-ffff-ffff-ffff-ffffffffffff" };
         if (length == 0 || length > ID_LENGTH)
                 return false;
         memcpy(ret_first->text, beginning, length);

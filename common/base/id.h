@@ -15,5 +15,5 @@ struct id id_new(void);
 struct id id_derive(const char *part, ...) __attribute__((sentinel));
 /* True for 8-4-4-4-12 hexadecimal digits in lower case. */
 bool id_is_valid(const char *text);
-/* All ids that begin with these characters are from *ret_first to *ret_last. False where none can. */
+/* All ids that begin with these characters lie between *ret_first and *ret_last. False if there can be none. */
 bool id_span(const char *beginning, struct id *ret_first, struct id *ret_last);

@@ -16,9 +16,9 @@ static inline void json_release(json_t **value)
 int json_parse(const char *text, size_t length, json_t **ret, struct err *err);
 /* Compact text; the caller frees. */
 char *json_print(const json_t *value);
-/* The text of a member, borrowed from object; NULL where it is missing or no text. */
+/* The text of a member, borrowed from object; NULL if it is missing or not a text. */
 const char *json_text(const json_t *object, const char *name);
-/* The number of a member; fallback where it is missing or no whole number. */
+/* The number of a member; fallback if it is missing or not a whole number. */
 int64_t json_number(const json_t *object, const char *name, int64_t fallback);
 bool json_flag(const json_t *object, const char *name);
 /* Sets or, for a NULL text, sets null. */

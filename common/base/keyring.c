@@ -21,7 +21,7 @@ struct keyring {
         struct keyring_key keys[KEYRING_LIMIT];
 };
 
-static const struct keyring_key *find_key(const struct keyring *ring, const char *id, size_t length)
+static const struct keyring_key *keyring_find_key(const struct keyring *ring, const char *id, size_t length)
 {
         for (size_t i = 0; i < ring->count; i++)
                 if (strlen(ring->keys[i].id) == length && memcmp(ring->keys[i].id, id, length) == 0)
@@ -29,7 +29,7 @@ static const struct keyring_key *find_key(const struct keyring *ring, const char
         return NULL;
 }
 
-static bool id_is_usable(const char *id)
+static bool keyring_id_is_usable(const char *id)
 {
         size_t length = strlen(id);
 
@@ -41,7 +41,7 @@ static bool id_is_usable(const char *id)
         return true;
 }
 
-static int add_key(struct keyring *ring, char *entry, struct err *err)
+static int keyring_add_key(struct keyring *ring, char *entry, struct err *err)
 {
         unsigned char bytes[256];
         char *colon = strchr(entry, ':');
@@ -52,11 +52,11 @@ static int add_key(struct keyring *ring, char *entry, struct err *err)
         if (colon == NULL)
                 return err_field(err, ring->name, "%s: key %zu is not ID:BASE64", ring->name, ring->count + 1);
         *colon = '\0';
-        if (!id_is_usable(entry))
+        if (!keyring_id_is_usable(entry))
                 return err_field(err, ring->name, "%s: the id of key %zu is not 1 to %d letters, digits, - or _",
                                  ring->name, ring->count + 1, KEYRING_ID_LENGTH);
-        if (find_key(ring, entry, strlen(entry)) != NULL)
-                return err_field(err, ring->name, "%s: the id %s stands twice", ring->name, entry);
+        if (keyring_find_key(ring, entry, strlen(entry)) != NULL)
+                return err_field(err, ring->name, "%s: the id %s occurs twice", ring->name, entry);
         if (strlen(colon + 1) >= sizeof(bytes) || crypto_base64_decode(colon + 1, bytes) != CRYPTO_KEY_BYTES)
                 return err_field(err, ring->name, "%s: key %s is not %d bytes in base64", ring->name, entry,
                                  CRYPTO_KEY_BYTES);
@@ -79,9 +79,9 @@ int keyring_parse(const char *name, const char *text, struct keyring **ret, stru
         while (rc == 0 && (entry = strsep(&rest, ",")) != NULL) {
                 entry += strspn(entry, " \t");
                 if (*entry != '\0')
-                        rc = add_key(ring, entry, err);
+                        rc = keyring_add_key(ring, entry, err);
         }
-        explicit_bzero(copy, length); /* all of it: it is cut into pieces by now */
+        explicit_bzero(copy, length); /* wipe all of it: it was split into pieces */
         if (rc == 0 && ring->count == 0)
                 rc = err_field(err, name, "%s holds no key: make one with `tenantry keys new`", name);
         if (rc < 0) {
@@ -105,7 +105,7 @@ const char *keyring_primary(const struct keyring *ring)
         return ring->keys[0].id;
 }
 
-static char *bind_to(const char *tenant_id, const char *field, int generation)
+static char *keyring_bind_to(const char *tenant_id, const char *field, int generation)
 {
         return mem_printf("%s\n%s\n%d", tenant_id, field, generation);
 }
@@ -116,7 +116,7 @@ char *keyring_seal(const struct keyring *ring, const char *tenant_id, const char
         const struct keyring_key *key = &ring->keys[0];
         size_t length = strlen(plain), sealed_length = length + CRYPTO_NONCE_BYTES + CRYPTO_TAG_BYTES;
         auto_free unsigned char *sealed = mem_alloc(sealed_length, 1);
-        auto_free char *aad = bind_to(tenant_id, field, generation);
+        auto_free char *aad = keyring_bind_to(tenant_id, field, generation);
         auto_free char *text = NULL;
 
         crypto_seal(key->bytes, aad, plain, length, sealed);
@@ -130,13 +130,13 @@ int keyring_open(const struct keyring *ring, const char *tenant_id, const char *
         const char *dot = strchr(sealed, '.');
         const struct keyring_key *key;
         auto_free unsigned char *bytes = NULL;
-        auto_free char *aad = bind_to(tenant_id, field, generation);
+        auto_free char *aad = keyring_bind_to(tenant_id, field, generation);
         char *plain;
         int length, rc;
 
         if (dot == NULL)
                 return err_set(err, ERR_PERMANENT, "seal_broken", "the stored %s has no key id", field);
-        key = find_key(ring, sealed, (size_t)(dot - sealed));
+        key = keyring_find_key(ring, sealed, (size_t)(dot - sealed));
         if (key == NULL)
                 return err_set(err, ERR_BUSY, "key_unknown",
                                "%s has no key \"%.*s\", which sealed the stored %s: add it", ring->name,
@@ -156,9 +156,9 @@ int keyring_open(const struct keyring *ring, const char *tenant_id, const char *
         return 0;
 }
 
-/* A key of its own per purpose, so that a signature never doubles as anything else made with the ring. */
-static void sign_with(const struct keyring_key *key, const char *purpose, const char *text,
-                      struct crypto_digest *digest)
+/* A separate key per purpose, so that a signature can never be mistaken for anything else made with the ring. */
+static void keyring_sign_with(const struct keyring_key *key, const char *purpose, const char *text,
+                              struct crypto_digest *digest)
 {
         struct crypto_digest derived;
 
@@ -171,7 +171,7 @@ char *keyring_sign(const struct keyring *ring, const char *purpose, const char *
 {
         struct crypto_digest digest;
 
-        sign_with(&ring->keys[0], purpose, text, &digest);
+        keyring_sign_with(&ring->keys[0], purpose, text, &digest);
         return crypto_base64url(digest.bytes, sizeof(digest.bytes));
 }
 
@@ -186,7 +186,7 @@ bool keyring_verify(const struct keyring *ring, const char *purpose, const char 
         for (size_t i = 0; i < ring->count; i++) {
                 struct crypto_digest digest;
 
-                sign_with(&ring->keys[i], purpose, text, &digest);
+                keyring_sign_with(&ring->keys[i], purpose, text, &digest);
                 found |= crypto_equal(digest.bytes, given, sizeof(digest.bytes));
         }
         return found;

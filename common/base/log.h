@@ -10,9 +10,13 @@ enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 void log_init(const char *service, const char *level);
 void log_set_level(const char *level);
 
-/* Pairs of name and text follow the message and end with NULL; a NULL text leaves its pair out:
- *   log_info("tenant is ready", "tenant", id, NULL); */
+/* If the reader of standard error stops, lines are dropped after a tenth of a second and reported later: no service
+ * waits for its log. Any thread may log. Pairs of name and text follow the message and end with NULL; a NULL text
+ * leaves its pair out: log_info("tenant is ready", "tenant", id, NULL); */
 void log_emit(enum log_level level, const char *message, ...) __attribute__((sentinel));
+
+/* How many lines were dropped since the start. */
+uint64_t log_lines_lost(void);
 
 #define log_debug(...) log_emit(LOG_DEBUG, __VA_ARGS__)
 #define log_info(...)  log_emit(LOG_INFO, __VA_ARGS__)

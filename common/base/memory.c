@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static void *or_stop(void *p)
+static void *mem_or_stop(void *p)
 {
         if (p == NULL) {
                 fputs("{\"level\":\"fatal\",\"message\":\"out of memory\"}\n", stderr);
@@ -15,17 +15,17 @@ static void *or_stop(void *p)
 
 void *mem_alloc(size_t count, size_t size)
 {
-        return or_stop(calloc(count ? count : 1, size ? size : 1));
+        return mem_or_stop(calloc(count ? count : 1, size ? size : 1));
 }
 
 void *mem_resize(void *p, size_t size)
 {
-        return or_stop(realloc(p, size ? size : 1));
+        return mem_or_stop(realloc(p, size ? size : 1));
 }
 
 char *mem_copy_text(const char *text)
 {
-        return text ? or_stop(strdup(text)) : NULL;
+        return text ? mem_or_stop(strdup(text)) : NULL;
 }
 
 char *mem_copy_bytes(const void *bytes, size_t length)
@@ -46,7 +46,7 @@ char *mem_printf(const char *format, ...)
         if (vasprintf(&text, format, args) < 0)
                 text = NULL;
         va_end(args);
-        return or_stop(text);
+        return mem_or_stop(text);
 }
 
 void mem_free_secret(char *text)

@@ -28,48 +28,58 @@ struct metric_family {
 static struct metric *first;
 static struct metric_family *first_family;
 
-/* Metrics of one name stand together, as the text format demands. */
-static struct metric *find_or_add(enum metric_kind kind, const char *name, const char *labels, const char *help)
+/* NULL if there is none yet; then *ret_place is where to add it: behind the last one with the same name, as the text
+ * format requires metrics with the same name to be grouped. */
+static struct metric *metric_find(const char *name, const char *labels, struct metric ***ret_place)
 {
-        struct metric **at = &first, *metric;
+        struct metric **at = &first;
 
+        *ret_place = NULL;
         for (; *at != NULL; at = &(*at)->next) {
                 if (strcmp((*at)->name, name) != 0)
                         continue;
-                if (strcmp((*at)->labels, labels ? labels : "") == 0)
+                if (strcmp((*at)->labels, labels) == 0)
                         return *at;
-                if ((*at)->next == NULL || strcmp((*at)->next->name, name) != 0) {
-                        at = &(*at)->next;
-                        break;
-                }
+                *ret_place = &(*at)->next;
         }
-        metric = NEW(struct metric);
-        metric->kind = kind;
-        metric->name = name;
-        metric->labels = labels ? labels : "";
-        metric->help = help;
-        metric->next = *at;
-        *at = metric;
-        return metric;
+        if (*ret_place == NULL)
+                *ret_place = at;
+        return NULL;
+}
+
+static struct metric *metric_add_new(struct metric **place, enum metric_kind kind, const char *name, const char *labels,
+                                     const char *help)
+{
+        struct metric *metric = NEW(struct metric);
+
+        *metric = (struct metric){ .next = *place, .kind = kind, .name = name, .labels = labels, .help = help };
+        return *place = metric;
+}
+
+static struct metric *metric_find_or_add(enum metric_kind kind, const char *name, const char *labels, const char *help)
+{
+        struct metric **place, *found = metric_find(name, labels ? labels : "", &place);
+
+        return found ? found : metric_add_new(place, kind, name, labels ? labels : "", help);
 }
 
 struct metric *metric_counter(const char *name, const char *labels, const char *help)
 {
-        return find_or_add(METRIC_COUNTER, name, labels, help);
+        return metric_find_or_add(METRIC_COUNTER, name, labels, help);
 }
 
 struct metric *metric_gauge(const char *name, const char *labels, const char *help)
 {
-        return find_or_add(METRIC_GAUGE, name, labels, help);
+        return metric_find_or_add(METRIC_GAUGE, name, labels, help);
 }
 
 struct metric *metric_histogram(const char *name, const char *labels, const char *help)
 {
-        return find_or_add(METRIC_HISTOGRAM, name, labels, help);
+        return metric_find_or_add(METRIC_HISTOGRAM, name, labels, help);
 }
 
-static struct metric_family *find_or_add_family(enum metric_kind kind, const char *name, const char *labels,
-                                                const char *help)
+static struct metric_family *metric_find_or_add_family(enum metric_kind kind, const char *name, const char *labels,
+                                                       const char *help)
 {
         struct metric_family *family = first_family;
 
@@ -86,15 +96,15 @@ static struct metric_family *find_or_add_family(enum metric_kind kind, const cha
 
 struct metric_family *metric_counter_family(const char *name, const char *labels, const char *help)
 {
-        return find_or_add_family(METRIC_COUNTER, name, labels, help);
+        return metric_find_or_add_family(METRIC_COUNTER, name, labels, help);
 }
 
 struct metric_family *metric_gauge_family(const char *name, const char *labels, const char *help)
 {
-        return find_or_add_family(METRIC_GAUGE, name, labels, help);
+        return metric_find_or_add_family(METRIC_GAUGE, name, labels, help);
 }
 
-static void add_value(struct buf *out, const char *value)
+static void metric_add_value(struct buf *out, const char *value)
 {
         for (; *value != '\0'; value++)
                 if (*value == '\n')
@@ -104,7 +114,7 @@ static void add_value(struct buf *out, const char *value)
 }
 
 /* `kind="access",step="apply"`; without values, "other" for each. */
-static char *print_labels(const struct metric_family *family, const char *const *values)
+static char *metric_print_labels(const struct metric_family *family, const char *const *values)
 {
         struct buf out = { 0 };
         const char *name = family->labels;
@@ -113,31 +123,22 @@ static char *print_labels(const struct metric_family *family, const char *const 
                 size_t length = strcspn(name, ",");
 
                 buf_printf(&out, "%s%.*s=\"", i > 0 ? "," : "", (int)length, name);
-                add_value(&out, values ? values[i] : "other");
+                metric_add_value(&out, values ? values[i] : "other");
                 buf_add_text(&out, "\"");
                 name += length + (name[length] == ',');
         }
         return buf_take(&out);
 }
 
-static struct metric *find(const char *name, const char *labels)
-{
-        struct metric *metric = first;
-
-        while (metric != NULL && (strcmp(metric->name, name) != 0 || strcmp(metric->labels, labels) != 0))
-                metric = metric->next;
-        return metric;
-}
-
 struct metric *metric_of(struct metric_family *family, const char *const *values)
 {
-        char *labels = print_labels(family, values);
-        struct metric *found = find(family->name, labels);
+        char *labels = metric_print_labels(family, values);
+        struct metric **place, *found = metric_find(family->name, labels, &place);
 
         if (found == NULL && family->count == METRIC_FAMILY_LIMIT) {
                 free(labels);
-                labels = print_labels(family, NULL);
-                found = find(family->name, labels);
+                labels = metric_print_labels(family, NULL);
+                found = metric_find(family->name, labels, &place);
         }
         if (found != NULL) {
                 free(labels);
@@ -145,7 +146,8 @@ struct metric *metric_of(struct metric_family *family, const char *const *values
         }
         if (family->count < METRIC_FAMILY_LIMIT)
                 family->count++;
-        return find_or_add(family->kind, family->name, labels, family->help); /* keeps the labels, as it keeps itself */
+        /* Takes ownership of labels. */
+        return metric_add_new(place, family->kind, family->name, labels, family->help);
 }
 
 void metric_family_set(struct metric_family *family, double value)
@@ -174,7 +176,7 @@ void metric_observe(struct metric *metric, double seconds)
                         metric->buckets[i]++;
 }
 
-static void print_histogram(struct buf *out, const struct metric *m)
+static void metric_print_histogram(struct buf *out, const struct metric *m)
 {
         const char *comma = *m->labels ? "," : "";
 
@@ -196,7 +198,7 @@ void metrics_print(struct buf *out)
                         buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", m->name, m->help, m->name, kinds[m->kind]);
                 previous = m->name;
                 if (m->kind == METRIC_HISTOGRAM)
-                        print_histogram(out, m);
+                        metric_print_histogram(out, m);
                 else if (*m->labels)
                         buf_printf(out, "%s{%s} %.15g\n", m->name, m->labels, m->value);
                 else

@@ -36,35 +36,35 @@ struct sealed_reader {
         int64_t bytes;
 };
 
-static int disk_error(struct err *err, const char *what)
+static int sealed_disk_error(struct err *err, const char *what)
 {
         return err_set(err, ERR_BUSY, "archive_disk", "%s: %s", what, strerror(errno));
 }
 
-static void aad_of(char out[48], uint64_t number, bool last)
+static void sealed_aad_of(char out[48], uint64_t number, bool last)
 {
         snprintf(out, 48, FORMAT " %llu %s", (unsigned long long)number, last ? "last" : "more");
 }
 
 /* Length in 4 bytes, most significant first; its top bit marks the last chunk. */
-static int write_chunk(struct sealed_writer *writer, bool last, struct err *err)
+static int sealed_write_chunk(struct sealed_writer *writer, bool last, struct err *err)
 {
         size_t length = writer->filled + CRYPTO_NONCE_BYTES + CRYPTO_TAG_BYTES;
         uint32_t prefix = (uint32_t)length | (last ? 0x80000000u : 0);
         char aad[48];
 
-        aad_of(aad, writer->number++, last);
+        sealed_aad_of(aad, writer->number++, last);
         for (int i = 0; i < 4; i++)
                 writer->sealed[i] = (unsigned char)(prefix >> (24 - 8 * i));
         crypto_seal(writer->key, aad, writer->plain, writer->filled, writer->sealed + 4);
         writer->filled = 0;
         if (fwrite(writer->sealed, 1, length + 4, writer->out) != length + 4)
-                return disk_error(err, "cannot write the archive");
+                return sealed_disk_error(err, "cannot write the archive");
         return 0;
 }
 
-/* Readable for us alone, whatever the umask and whatever stood there before. */
-static FILE *create_private(const char *path)
+/* Readable only by us, whatever the umask is and whatever was there before. */
+static FILE *sealed_create_private(const char *path)
 {
         int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         FILE *out = fd < 0 || fchmod(fd, 0600) < 0 ? NULL : fdopen(fd, "w");
@@ -90,11 +90,11 @@ struct sealed_writer *sealed_writer_new(const struct keyring *ring, const char *
 
 int sealed_writer_open(struct sealed_writer *writer, const char *path, struct err *err)
 {
-        writer->out = create_private(path);
+        writer->out = sealed_create_private(path);
         if (writer->out == NULL)
-                return disk_error(err, "cannot create the archive");
+                return sealed_disk_error(err, "cannot create the archive");
         if (fputs(writer->header, writer->out) == EOF)
-                return disk_error(err, "cannot write the archive");
+                return sealed_disk_error(err, "cannot write the archive");
         return 0;
 }
 
@@ -109,7 +109,7 @@ int sealed_writer_add(struct sealed_writer *writer, const void *bytes, size_t le
                 writer->filled += part;
                 in += part;
                 length -= part;
-                if (writer->filled == CHUNK_BYTES && write_chunk(writer, false, err) < 0)
+                if (writer->filled == CHUNK_BYTES && sealed_write_chunk(writer, false, err) < 0)
                         return -ERR_BUSY;
         }
         return 0;
@@ -117,10 +117,10 @@ int sealed_writer_add(struct sealed_writer *writer, const void *bytes, size_t le
 
 int sealed_writer_finish(struct sealed_writer *writer, struct err *err)
 {
-        int rc = write_chunk(writer, true, err);
+        int rc = sealed_write_chunk(writer, true, err);
 
         if (rc == 0 && (fflush(writer->out) != 0 || fsync(fileno(writer->out)) != 0))
-                rc = disk_error(err, "cannot make the archive durable");
+                rc = sealed_disk_error(err, "cannot make the archive durable");
         sealed_writer_abandon(writer);
         return rc;
 }
@@ -136,12 +136,12 @@ void sealed_writer_abandon(struct sealed_writer *writer)
         free(writer);
 }
 
-static int damaged(struct err *err)
+static int sealed_damaged(struct err *err)
 {
         return err_set(err, ERR_PERMANENT, "archive_damaged", "the archive is damaged or not one of ours");
 }
 
-static size_t read_hashed(struct sealed_reader *reader, void *out, size_t length)
+static size_t sealed_read_hashed(struct sealed_reader *reader, void *out, size_t length)
 {
         size_t n = fread(out, 1, length, reader->in);
 
@@ -150,17 +150,17 @@ static size_t read_hashed(struct sealed_reader *reader, void *out, size_t length
         return n;
 }
 
-static int read_header(struct sealed_reader *reader, struct err *err)
+static int sealed_read_header(struct sealed_reader *reader, struct err *err)
 {
         char line[HEADER_LIMIT];
         size_t length = 0;
 
-        while (length < sizeof(line) && read_hashed(reader, line + length, 1) == 1 && line[length] != '\n')
+        while (length < sizeof(line) && sealed_read_hashed(reader, line + length, 1) == 1 && line[length] != '\n')
                 length++;
         if (length == sizeof(line) || json_parse(line, length, &reader->header, NULL) < 0 ||
             json_text(reader->header, "format") == NULL || strcmp(json_text(reader->header, "format"), FORMAT) != 0 ||
             json_text(reader->header, "key") == NULL || json_text(reader->header, "tenant_id") == NULL)
-                return damaged(err);
+                return sealed_damaged(err);
         return 0;
 }
 
@@ -171,11 +171,11 @@ int sealed_reader_open(const char *path, struct sealed_reader **ret, struct err 
         int rc;
 
         if (in == NULL)
-                return disk_error(err, "cannot read the archive");
+                return sealed_disk_error(err, "cannot read the archive");
         reader = NEW(struct sealed_reader);
         reader->in = in;
         reader->hash = crypto_hash_new();
-        rc = read_header(reader, err);
+        rc = sealed_read_header(reader, err);
         if (rc < 0)
                 sealed_reader_free(reader);
         else
@@ -193,7 +193,7 @@ int sealed_reader_unlock(struct sealed_reader *reader, const struct keyring *rin
         if (rc < 0)
                 return rc;
         if (strlen(key) >= sizeof(bytes) || crypto_base64_decode(key, bytes) != CRYPTO_KEY_BYTES)
-                return damaged(err);
+                return sealed_damaged(err);
         memcpy(reader->key, bytes, sizeof(reader->key));
         explicit_bzero(bytes, sizeof(bytes));
         return 0;
@@ -209,18 +209,18 @@ ssize_t sealed_reader_next(struct sealed_reader *reader, const unsigned char **r
 
         if (reader->ended)
                 return 0;
-        if (read_hashed(reader, s, 4) != 4)
-                return damaged(err);
+        if (sealed_read_hashed(reader, s, 4) != 4)
+                return sealed_damaged(err);
         prefix = (uint32_t)s[0] << 24 | (uint32_t)s[1] << 16 | (uint32_t)s[2] << 8 | s[3];
         reader->ended = prefix >> 31;
         length = prefix & 0x7fffffff;
-        if (length < overhead || length > SEALED_BYTES || read_hashed(reader, s + 4, length) != length)
-                return damaged(err);
-        aad_of(aad, reader->number++, reader->ended);
+        if (length < overhead || length > SEALED_BYTES || sealed_read_hashed(reader, s + 4, length) != length)
+                return sealed_damaged(err);
+        sealed_aad_of(aad, reader->number++, reader->ended);
         if (crypto_open(reader->key, aad, s + 4, length, reader->plain, NULL) < 0)
-                return damaged(err);
+                return sealed_damaged(err);
         if (reader->ended && fgetc(reader->in) != EOF)
-                return damaged(err); /* something was appended */
+                return sealed_damaged(err); /* something was appended */
         *ret = reader->plain;
         if (reader->ended && length == overhead)
                 return 0;

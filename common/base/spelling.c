@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define WORD_LIMIT 64
-#define LONG_WORD  10 /* in which two letters may be wrong */
+#define LONG_WORD  10 /* from this length on, two letters may be wrong */
 
 size_t spelling_distance(const char *a, const char *b)
 {

@@ -2,6 +2,7 @@
 #include "common/contracts/contract.h"
 
 #include "common/base/buf.h"
+#include "common/base/crypto.h"
 #include "common/base/id.h"
 #include "common/base/memory.h"
 #include "common/contracts/mail_address.h"
@@ -35,15 +36,23 @@ int contract_check_topic(const struct contract *contract, const char *topic, str
 {
         if (topic != NULL && strcmp(contract->topic, topic) == 0)
                 return 0;
-        err_field(err, "type", "%s is taken from the topic %s only", contract->type, contract->topic);
+        err_field(err, "type", "%s is accepted only from the topic %s", contract->type, contract->topic);
         if (err != NULL)
                 snprintf(err->code, sizeof(err->code), "wrong_topic");
         return -ERR_INPUT;
 }
 
-/* Control characters (U+0000 to U+001F, U+007F to U+009F), and those that turn the direction of text around (U+202A to
- * U+202E, U+2066 to U+2069), which make a name look like another one. */
-static bool is_control(const unsigned char *c)
+int contract_check_form(const struct contract *contract, bool is_raw, struct err *err)
+{
+        if (contract->is_raw == is_raw)
+                return 0;
+        return err_field(err, "content-type", "content-type must be %s",
+                         contract->is_raw ? "application/octet-stream" : "application/json");
+}
+
+/* Control characters (U+0000 to U+001F, U+007F to U+009F), and those that change the direction of text (U+202A to
+ * U+202E, U+2066 to U+2069), which can make a name look like another one. */
+static bool contract_is_control(const unsigned char *c)
 {
         if (c[0] < 0x20 || c[0] == 0x7f || (c[0] == 0xc2 && c[1] < 0xa0))
                 return true;
@@ -51,24 +60,24 @@ static bool is_control(const unsigned char *c)
                ((c[1] == 0x80 && c[2] >= 0xaa && c[2] <= 0xae) || (c[1] == 0x81 && c[2] >= 0xa6 && c[2] <= 0xa9));
 }
 
-/* Counts characters of valid UTF-8 (jansson let nothing else in); -1 where there is a control character. */
-static long count_characters(const char *text, size_t length)
+/* Counts characters of valid UTF-8 (jansson accepts nothing else); -1 if there is a control character. */
+static long contract_count_characters(const char *text, size_t length)
 {
         long count = 0;
 
         for (size_t i = 0; i < length; i++) {
                 const unsigned char *c = (const unsigned char *)text + i;
 
-                if (is_control(c))
+                if (contract_is_control(c))
                         return -1;
                 count += (*c & 0xc0) != 0x80;
         }
         return count;
 }
 
-static int check_text(const struct contract_field *field, const char *text, size_t length, struct err *err)
+static int contract_check_text(const struct contract_field *field, const char *text, size_t length, struct err *err)
 {
-        long count = count_characters(text, length);
+        long count = contract_count_characters(text, length);
 
         if (count < 0)
                 return err_field(err, field->name, "%s has a control character", field->name);
@@ -79,37 +88,37 @@ static int check_text(const struct contract_field *field, const char *text, size
         return 0;
 }
 
-static bool is_label_character(char c)
+static bool contract_is_label_character(char c)
 {
         return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
 }
 
-static int check_label(const struct contract_field *field, const char *text, size_t length, struct err *err)
+static int contract_check_label(const struct contract_field *field, const char *text, size_t length, struct err *err)
 {
-        bool good = length >= 3 && length <= field->max && is_label_character(text[0]) &&
-                    is_label_character(text[length - 1]);
+        bool good = length >= 3 && length <= field->max && contract_is_label_character(text[0]) &&
+                    contract_is_label_character(text[length - 1]);
 
         for (size_t i = 0; good && i < length; i++)
-                good = is_label_character(text[i]) || text[i] == '-';
+                good = contract_is_label_character(text[i]) || text[i] == '-';
         if (good)
                 return 0;
         return err_field(err, field->name, "%s must be 3 to %zu of a-z, 0-9 and hyphens, not at its ends", field->name,
                          field->max);
 }
 
-static int check_name(const struct contract_field *field, const char *text, size_t length, struct err *err)
+static int contract_check_name(const struct contract_field *field, const char *text, size_t length, struct err *err)
 {
         bool good = length >= 1 && length <= field->max;
 
         for (size_t i = 0; good && i < length; i++)
-                good = is_label_character(text[i]) || strchr("-_.", text[i]) != NULL;
+                good = contract_is_label_character(text[i]) || strchr("-_.", text[i]) != NULL;
         if (good)
                 return 0;
         return err_field(err, field->name, "%s must be 1 to %zu of a-z, 0-9, hyphen, underscore and dot", field->name,
                          field->max);
 }
 
-static int check_choice(const struct contract_field *field, const char *text, size_t length, struct err *err)
+static int contract_check_choice(const struct contract_field *field, const char *text, size_t length, struct err *err)
 {
         for (const char *choice = field->choices; choice != NULL; choice = strchr(choice, '|')) {
                 choice += *choice == '|';
@@ -119,16 +128,16 @@ static int check_choice(const struct contract_field *field, const char *text, si
         return err_field(err, field->name, "%s must be one of %s", field->name, field->choices);
 }
 
-static int check_email(const struct contract_field *field, const char *text, struct err *err)
+static int contract_check_email(const struct contract_field *field, const char *text, struct err *err)
 {
         auto_free char *address = NULL;
 
         return mail_address_read(field->name, text, &address, err);
 }
 
-static int check_value(const struct contract_field *field, const json_t *value, struct err *err);
+static int contract_check_value(const struct contract_field *field, const json_t *value, struct err *err);
 
-static int check_number(const struct contract_field *field, const json_t *value, struct err *err)
+static int contract_check_number(const struct contract_field *field, const json_t *value, struct err *err)
 {
         double number = json_number_value(value);
 
@@ -141,7 +150,19 @@ static int check_number(const struct contract_field *field, const json_t *value,
         return 0;
 }
 
-static int check_string(const struct contract_field *field, const json_t *value, struct err *err)
+static int contract_check_bytes(const struct contract_field *field, const char *text, size_t length, struct err *err)
+{
+        auto_free unsigned char *bytes = mem_alloc(length + 1, 1);
+        int count = crypto_base64_decode(text, bytes);
+
+        if (count < 0)
+                return err_field(err, field->name, "%s is not base64", field->name);
+        if ((size_t)count > field->max)
+                return err_field(err, field->name, "%s has more than %zu bytes", field->name, field->max);
+        return 0;
+}
+
+static int contract_check_string(const struct contract_field *field, const json_t *value, struct err *err)
 {
         const char *text = json_string_value(value);
         size_t length = json_string_length(value);
@@ -152,27 +173,29 @@ static int check_string(const struct contract_field *field, const json_t *value,
                 return err_field(err, field->name, "%s has a control character", field->name);
         switch (field->kind) {
         case CONTRACT_TEXT:
-                return check_text(field, text, length, err);
+                return contract_check_text(field, text, length, err);
         case CONTRACT_UUID:
                 return id_is_valid(text) ? 0
                                          : err_field(err, field->name, "%s is not a UUID in lower case", field->name);
         case CONTRACT_EMAIL:
-                return check_email(field, text, err);
+                return contract_check_email(field, text, err);
         case CONTRACT_LABEL:
-                return check_label(field, text, length, err);
+                return contract_check_label(field, text, length, err);
         case CONTRACT_NAME:
-                return check_name(field, text, length, err);
+                return contract_check_name(field, text, length, err);
         case CONTRACT_CHOICE:
-                return check_choice(field, text, length, err);
+                return contract_check_choice(field, text, length, err);
+        case CONTRACT_BYTES:
+                return contract_check_bytes(field, text, length, err);
         default:
                 return err_field(err, field->name, "%s has no known kind", field->name);
         }
 }
 
-static int check_fields(const char *of, const struct contract_field *fields, size_t count, const json_t *data,
-                        struct err *err);
+static int contract_check_fields(const char *of, const struct contract_field *fields, size_t count, const json_t *data,
+                                 struct err *err);
 
-static int check_list(const struct contract_field *field, const json_t *list, struct err *err)
+static int contract_check_list(const struct contract_field *field, const json_t *list, struct err *err)
 {
         struct contract_field element = field->fields[0];
         size_t i;
@@ -184,19 +207,19 @@ static int check_list(const struct contract_field *field, const json_t *list, st
                 return err_field(err, field->name, "%s has more than %zu elements", field->name, field->max);
         element.name = field->name;
         json_array_foreach (list, i, value)
-                if (check_value(&element, value, err) < 0)
+                if (contract_check_value(&element, value, err) < 0)
                         return -ERR_INPUT;
         return 0;
 }
 
-/* Where it is wrong inside, the error names the way there. */
-static int check_object(const struct contract_field *field, const json_t *object, struct err *err)
+/* If something inside it is wrong, the error names the path to it. */
+static int contract_check_object(const struct contract_field *field, const json_t *object, struct err *err)
 {
         char inner[sizeof(err->field)];
 
         if (!json_is_object(object))
                 return err_field(err, field->name, "%s must be an object", field->name);
-        if (check_fields(field->name, field->fields, field->count, object, err) == 0)
+        if (contract_check_fields(field->name, field->fields, field->count, object, err) == 0)
                 return 0;
         if (err != NULL) {
                 snprintf(inner, sizeof(inner), "%s", err->field);
@@ -205,26 +228,26 @@ static int check_object(const struct contract_field *field, const json_t *object
         return -ERR_INPUT;
 }
 
-static int check_value(const struct contract_field *field, const json_t *value, struct err *err)
+static int contract_check_value(const struct contract_field *field, const json_t *value, struct err *err)
 {
         switch (field->kind) {
         case CONTRACT_NUMBER:
         case CONTRACT_INTEGER:
-                return check_number(field, value, err);
+                return contract_check_number(field, value, err);
         case CONTRACT_BOOLEAN:
                 return json_is_boolean(value) ? 0
                                               : err_field(err, field->name, "%s must be true or false", field->name);
         case CONTRACT_LIST:
-                return check_list(field, value, err);
+                return contract_check_list(field, value, err);
         case CONTRACT_OBJECT:
-                return check_object(field, value, err);
+                return contract_check_object(field, value, err);
         default:
-                return check_string(field, value, err);
+                return contract_check_string(field, value, err);
         }
 }
 
-static int check_fields(const char *of, const struct contract_field *fields, size_t count, const json_t *data,
-                        struct err *err)
+static int contract_check_fields(const char *of, const struct contract_field *fields, size_t count, const json_t *data,
+                                 struct err *err)
 {
         const char *name;
         json_t *value;
@@ -241,14 +264,14 @@ static int check_fields(const char *of, const struct contract_field *fields, siz
                 value = json_object_get(data, fields[i].name);
                 if (value == NULL && fields[i].required)
                         return err_field(err, fields[i].name, "%s is missing", fields[i].name);
-                if (value != NULL && check_value(&fields[i], value, err) < 0)
+                if (value != NULL && contract_check_value(&fields[i], value, err) < 0)
                         return -ERR_INPUT;
         }
         return 0;
 }
 
-/* What the data says of the key, against the key. A key of one field is that field, which the data may leave out. */
-static int check_key(const struct contract *contract, const char *key, json_t *data, struct err *err)
+/* Compares the key fields in the data with the key. If the key is a single field, the data may leave that field out. */
+static int contract_check_key(const struct contract *contract, const char *key, json_t *data, struct err *err)
 {
         auto_buf made = { 0 };
 
@@ -261,11 +284,11 @@ static int check_key(const struct contract *contract, const char *key, json_t *d
                 return 0;
         if (contract->key[1] == NULL)
                 return err_field(err, contract->key[0], "%s is not the message key", contract->key[0]);
-        return err_field(err, "key", "the message key is not made of the fields it stands for");
+        return err_field(err, "key", "the message key does not match the fields it is made of");
 }
 
-/* A key that could be no value of its field is refused as a key: nothing else is wrong then. */
-static int fill_in_key(const struct contract *contract, const char *key, json_t *data, struct err *err)
+/* A key that is not a valid value of its field is refused as a key, since nothing else is wrong. */
+static int contract_fill_in_key(const struct contract *contract, const char *key, json_t *data, struct err *err)
 {
         const struct contract_field *field = contract->fields;
         auto_json *value = key ? json_string(key) : NULL;
@@ -274,7 +297,7 @@ static int fill_in_key(const struct contract *contract, const char *key, json_t 
                 return value ? 0 : err_field(err, "key", "the message has no key of valid text");
         while (strcmp(field->name, contract->key[0]) != 0)
                 field++;
-        if (value == NULL || check_value(field, value, NULL) < 0)
+        if (value == NULL || contract_check_value(field, value, NULL) < 0)
                 return err_field(err, "key", "the message key must be the %s%s", field->name,
                                  field->kind == CONTRACT_UUID ? ", a UUID in lower case" : "");
         if (json_object_get(data, field->name) == NULL)
@@ -286,12 +309,12 @@ int contract_check(const struct contract *contract, const char *key, const json_
 {
         auto_json *copy = json_is_object(data) ? json_copy((json_t *)(uintptr_t)data) : json_object();
 
-        if (fill_in_key(contract, key, copy, err) < 0)
+        if (contract->key != NULL && contract_fill_in_key(contract, key, copy, err) < 0)
                 return -ERR_INPUT;
         if (!json_is_object(data))
                 return err_set(err, ERR_INPUT, "not_an_object", "the data must be a JSON object");
-        if (check_fields(contract->type, contract->fields, contract->count, copy, err) < 0 ||
-            check_key(contract, key, copy, err) < 0)
+        if (contract_check_fields(contract->type, contract->fields, contract->count, copy, err) < 0 ||
+            (contract->key != NULL && contract_check_key(contract, key, copy, err) < 0))
                 return -ERR_INPUT;
         if (contract->complete != NULL)
                 contract->complete(copy);

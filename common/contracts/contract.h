@@ -1,6 +1,6 @@
-/* The promises about event data: one table of fields per event type, one validator for all. The gateway checks requests
- * with it, every consumer checks events with it, because others produce without the gateway. contracts/schemas/ holds
- * the same promises as JSON Schema; a test holds the two against each other. */
+/* The contracts of event data: one table of fields per event type, one validator for all. The gateway checks requests
+ * with it, and every consumer checks events with it, because others produce without the gateway. contracts/schemas/ has
+ * the same contracts as JSON Schema; a test compares the two. */
 #pragma once
 
 #include "common/base/json.h"
@@ -15,8 +15,9 @@ enum contract_kind {
         CONTRACT_NUMBER,  /* least to most */
         CONTRACT_INTEGER, /* a whole number, least to most */
         CONTRACT_BOOLEAN,
-        CONTRACT_LIST,   /* up to max elements, each like the one field in `fields` (whose name is not used) */
-        CONTRACT_OBJECT, /* of these fields and no others */
+        CONTRACT_BYTES,  /* up to max bytes, in base64 */
+        CONTRACT_LIST,   /* up to max elements, each described by the one field in `fields` (its name is not used) */
+        CONTRACT_OBJECT, /* with these fields and no others */
 };
 
 struct contract_field {
@@ -25,30 +26,35 @@ struct contract_field {
         bool required;
         size_t max;
         double least, most;
-        const char *choices; /* with | between them */
+        const char *choices; /* separated by | */
         const struct contract_field *fields;
         size_t count;
 };
 
 struct contract {
         const char *type;  /* of the event */
-        const char *topic; /* where it travels, and from where alone it is taken */
-        /* The message key, by fields of the data that make it up: one field's value (which the data may leave out, for
-         * it follows from the key), or several with commas between. Ends with NULL. */
+        const char *topic; /* where it is sent, and the only topic it is accepted from */
+        /* The fields of the data that make up the message key: one field's value (which the data may leave out, since
+         * it follows from the key), or several separated by commas. Ends with NULL. NULL: the key is not made of
+         * fields, and is ignored. */
         const char *const *key;
+        bool is_raw; /* the data is sent as bytes (application/octet-stream) and read as its only field, body_base64 */
         const struct contract_field *fields;
         size_t count;
-        void (*complete)(json_t *data); /* adds what follows from the data; or NULL */
+        void (*complete)(json_t *data); /* adds fields derived from the data; or NULL */
 };
 
 /* The contract of a type, in a list that ends with a NULL type; NULL for an unknown one. */
 const struct contract *contract_find(const struct contract *list, const char *type);
-/* The one type of a topic, or NULL where it has several (then bare JSON is not accepted there). */
+/* The only type of a topic, or NULL if it has several (then bare JSON is not accepted there). */
 const char *contract_only_type(const struct contract *list, const char *topic);
-/* Whether an event of this contract may come on the topic: who may write to one may not for that reason do the work of
- * another. Returns 0 or -ERR_INPUT "wrong_topic". */
+/* Whether an event of this contract may come from the topic: the right to write to one topic does not imply the rights
+ * of another. Returns 0 or -ERR_INPUT "wrong_topic". */
 int contract_check_topic(const struct contract *contract, const char *topic, struct err *err);
-/* Checks data and key against the contract. key may be NULL (and is refused). Returns 0 and *ret, a copy with the
- * fields of the key set and completed, released by the caller; or -ERR_INPUT naming the field (the way to it, with
- * dots, where it is inside another). */
+/* Whether the data came in the form required by the contract: as bytes, or as JSON. Returns 0 or -ERR_INPUT
+ * (content-type). */
+int contract_check_form(const struct contract *contract, bool is_raw, struct err *err);
+/* Checks data and key against the contract. key may be NULL (and is then refused if the contract defines it). Returns 0
+ * and *ret, a copy with the fields of the key set and completed, released by the caller; or -ERR_INPUT naming the field
+ * (as a dotted path if it is inside another). */
 int contract_check(const struct contract *contract, const char *key, const json_t *data, json_t **ret, struct err *err);

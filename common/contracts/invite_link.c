@@ -34,7 +34,7 @@ int invite_link_check(const struct keyring *ring, const char *text, int64_t now_
             !id_is_valid(link.tenant.text))
                 return err_set(err, ERR_INPUT, "link_invalid", "this is not an invitation link");
         if (expires * 1000 < now_ms)
-                return err_set(err, ERR_GONE, "link_expired", "this invitation has run out: ask for a new one");
+                return err_set(err, ERR_GONE, "link_expired", "this invitation has expired: ask for a new one");
         *ret = link;
         return 0;
 }

@@ -8,14 +8,14 @@
 
 struct invite_link {
         struct id tenant;
-        int number; /* of the invitation: a newer one ends the older */
+        int number; /* of the invitation: a newer one invalidates older ones */
 };
 
 /* The caller frees. */
 char *invite_link_make(const struct keyring *ring, const char *tenant_id, int number, int64_t now_ms);
-/* Where an invitation ends: PRODUCT_URL with the tenant's slug in the place of "{slug}", if it has one. The caller
+/* Where an invitation leads: PRODUCT_URL with the tenant's slug in place of "{slug}", if that occurs. The caller
  * frees. */
 char *invite_link_product(const char *product_url, const char *slug);
-/* Returns 0, -ERR_INPUT (not one of ours) or -ERR_GONE (run out). */
+/* Returns 0, -ERR_INPUT (not one of ours) or -ERR_GONE (expired). */
 int invite_link_check(const struct keyring *ring, const char *text, int64_t now_ms, struct invite_link *ret,
                       struct err *err);

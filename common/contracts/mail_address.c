@@ -10,7 +10,7 @@
 #define LOCAL_LIMIT 64
 
 /* Two labels or more of letters, digits and inner hyphens. */
-static bool is_domain(const char *text)
+static bool mail_address_is_domain(const char *text)
 {
         size_t labels = 0;
 
@@ -27,7 +27,7 @@ static bool is_domain(const char *text)
         }
 }
 
-static bool is_ascii(const char *text, size_t length)
+static bool mail_address_is_ascii(const char *text, size_t length)
 {
         for (size_t i = 0; i < length; i++)
                 if ((unsigned char)text[i] >= 0x80)
@@ -35,22 +35,22 @@ static bool is_ascii(const char *text, size_t length)
         return true;
 }
 
-/* The domain in ASCII; NULL where it is none. The caller frees. */
-static char *read_domain(const char *text)
+/* The domain in ASCII; NULL if it is not a domain. The caller frees. */
+static char *mail_address_read_domain(const char *text)
 {
         char *ascii = NULL, *domain = NULL;
 
-        if (is_ascii(text, strlen(text)))
-                return is_domain(text) ? mem_copy_text(text) : NULL;
+        if (mail_address_is_ascii(text, strlen(text)))
+                return mail_address_is_domain(text) ? mem_copy_text(text) : NULL;
         if (idn2_lookup_u8((const uint8_t *)text, (uint8_t **)&ascii, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) != IDN2_OK)
                 return NULL;
-        if (is_domain(ascii))
+        if (mail_address_is_domain(ascii))
                 domain = mem_copy_text(ascii);
         idn2_free(ascii);
         return domain;
 }
 
-static bool is_local(const char *text, size_t length)
+static bool mail_address_is_local(const char *text, size_t length)
 {
         bool good = length >= 1 && length <= LOCAL_LIMIT && text[0] != '.' && text[length - 1] != '.';
 
@@ -64,13 +64,14 @@ int mail_address_read(const char *field, const char *text, char **ret, struct er
 {
         const char *at = strchrnul(text, '@');
         size_t local = (size_t)(at - text);
-        auto_free char *domain = *at == '@' ? read_domain(at + 1) : NULL, *address = NULL;
+        auto_free char *domain = *at == '@' ? mail_address_read_domain(at + 1) : NULL, *address = NULL;
 
-        if (domain != NULL && !is_ascii(text, local)) /* the domain has an ASCII form; this has none */
+        if (domain != NULL &&
+            !mail_address_is_ascii(text, local)) /* the domain has an ASCII form, the local part has none */
                 return err_field(err, field,
-                                 "%s has letters beyond ASCII before the @, which many mail servers cannot deliver to",
+                                 "%s has non-ASCII letters before the @, to which many mail servers cannot deliver",
                                  field);
-        if (domain == NULL || !is_local(text, local))
+        if (domain == NULL || !mail_address_is_local(text, local))
                 return err_field(err, field, "%s is not a mail address", field);
         address = mem_printf("%.*s@%s", (int)local, text, domain);
         if (strlen(address) > MAIL_ADDRESS_LIMIT)

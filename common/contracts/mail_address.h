@@ -1,5 +1,5 @@
-/* Mail addresses as people write them, and as every mail server and provider takes them: an international domain
- * (ada@bücher.example) becomes its ASCII form (ada@xn--bcher-kva.example, IDNA 2008). */
+/* Mail addresses as people write them, converted to what every mail server and provider accepts: an international
+ * domain (ada@bücher.example) becomes its ASCII form (ada@xn--bcher-kva.example, IDNA 2008). */
 #pragma once
 
 #include "common/base/err.h"

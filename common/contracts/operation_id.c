@@ -6,7 +6,7 @@
 
 /* The first half names the operation, the second is derived from it; the version and variant digits stay as they are.
  */
-static struct id with_check(const char *half)
+static struct id operation_id_with_check(const char *half)
 {
         struct id check = id_derive("tenantry operation", half, NULL), id;
 
@@ -20,7 +20,7 @@ struct id operation_id_make(const char *caller, const char *route, const char *k
                 key ? id_derive("operation", caller, route, key, NULL) : id_derive("operation", id_new().text, NULL);
 
         named.text[18] = '\0';
-        return with_check(named.text);
+        return operation_id_with_check(named.text);
 }
 
 bool operation_id_is_ours(const char *text)
@@ -30,5 +30,5 @@ bool operation_id_is_ours(const char *text)
         if (!id_is_valid(text))
                 return false;
         snprintf(half, sizeof(half), "%.18s", text);
-        return strcmp(with_check(half).text, text) == 0;
+        return strcmp(operation_id_with_check(half).text, text) == 0;
 }

@@ -1,5 +1,5 @@
 /* Ids of operations: a UUID that carries its own check, so that a gateway can tell an operation that is on its way from
- * an id nobody ever gave out, without remembering anything. */
+ * an id that was never issued, without remembering anything. */
 #pragma once
 
 #include "common/base/id.h"

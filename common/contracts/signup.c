@@ -9,7 +9,7 @@
 
 #define SLUG_MOST 32
 
-/* What Latin letters beyond ASCII become (U+00C0 to U+017F, as pairs of UTF-8 and ASCII); other letters become a
+/* Replacements for non-ASCII Latin letters (U+00C0 to U+017F, as pairs of UTF-8 and ASCII); other letters become a
  * hyphen. */
 static const char *const FOLDED[][2] = {
         { "àáâãåāăąÀÁÂÃÅĀĂĄ", "a" },
@@ -38,7 +38,7 @@ static const char *const FOLDED[][2] = {
         { "źżžŹŻŽ", "z" },
 };
 
-static const char *fold(const char *letter)
+static const char *signup_fold(const char *letter)
 {
         for (size_t i = 0; i < ARRAY_SIZE(FOLDED); i++)
                 for (const char *p = FOLDED[i][0]; *p; p += 2) /* each takes two bytes */
@@ -47,26 +47,26 @@ static const char *fold(const char *letter)
         return NULL;
 }
 
-static size_t add_folded(char *slug, size_t length, const char *ascii)
+static size_t signup_add_folded(char *slug, size_t length, const char *ascii)
 {
         for (; *ascii && length < SLUG_MOST; ascii++)
                 slug[length++] = *ascii;
         return length;
 }
 
-/* Letters and digits stay, Latin letters lose their marks, everything else becomes one hyphen. Where too little is left
- * (a name in another script) it is "tenant". */
-static void slug_of(const char *company, char slug[SLUG_MOST + 1])
+/* Letters and digits stay, Latin letters lose their marks, everything else becomes one hyphen. If too little is left (a
+ * name in another script), it is "tenant". */
+static void signup_slug_of(const char *company, char slug[SLUG_MOST + 1])
 {
         size_t length = 0;
 
         for (; *company && length < SLUG_MOST; company++) {
-                const char *ascii = (unsigned char)*company >= 0xc0 ? fold(company) : NULL;
+                const char *ascii = (unsigned char)*company >= 0xc0 ? signup_fold(company) : NULL;
 
                 if (isalnum((unsigned char)*company) && (unsigned char)*company < 0x80)
                         slug[length++] = (char)tolower((unsigned char)*company);
                 else if (ascii != NULL)
-                        length = add_folded(slug, length, ascii), company++;
+                        length = signup_add_folded(slug, length, ascii), company++;
                 else if (length > 0 && slug[length - 1] != '-')
                         slug[length++] = '-';
         }
@@ -82,8 +82,8 @@ void signup_normalize(json_t *data)
         char slug[SLUG_MOST + 1];
         auto_free char *email = NULL;
 
-        if (mail_address_read("email", json_text(data, "email"), &email, NULL) == 0) /* it was, for the contract */
+        if (mail_address_read("email", json_text(data, "email"), &email, NULL) == 0) /* checked by the contract */
                 json_set_text(data, "email", email);
-        slug_of(json_text(data, "company"), slug);
+        signup_slug_of(json_text(data, "company"), slug);
         json_set_text(data, "slug", slug);
 }

@@ -3,6 +3,6 @@
 
 #include "common/base/json.h"
 
-/* Adds "slug": a DNS label made of the company's name, for a signup that asks for no subdomain. Lower-cases the mail
- * address, as the Auth servers of providers do. */
+/* Adds "slug": a DNS label derived from the company's name, for a signup without a subdomain. Lower-cases the mail
+ * address, as the providers' Auth servers do. */
 void signup_normalize(json_t *data);

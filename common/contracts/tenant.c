@@ -1,4 +1,4 @@
-/* What may be asked for a tenant: see tenant.h. */
+/* What may be requested for a tenant: see tenant.h. */
 #include "common/contracts/tenant.h"
 
 #include "common/contracts/signup.h"
@@ -28,7 +28,7 @@ static const struct contract_field RESTORE[] = {
         { .name = "tenant_id", .kind = CONTRACT_UUID, .required = true },
         { .name = "reason", .kind = CONTRACT_TEXT, .max = 500 },
         { .name = "mode", .kind = CONTRACT_CHOICE, .required = true, .choices = "check|beside|in_place" },
-        { .name = "backup", .kind = CONTRACT_NAME, .max = 80 }, /* the file's name; the newest where it is missing */
+        { .name = "backup", .kind = CONTRACT_NAME, .max = 80 }, /* the file's name; the default is the newest */
         { .name = "confirm", .kind = CONTRACT_TEXT, .max = 40 },
 };
 

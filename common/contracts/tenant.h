@@ -1,4 +1,4 @@
-/* What may be asked for a tenant: the contracts of signups and commands. */
+/* What may be requested for a tenant: the contracts of signups and commands. */
 #pragma once
 
 #include "common/contracts/contract.h"

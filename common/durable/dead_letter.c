@@ -1,4 +1,4 @@
-/* A message that was refused, made ready to be produced once more: see dead_letter.h. */
+/* Prepares a refused message to be produced again: see dead_letter.h. */
 #include "common/durable/dead_letter.h"
 
 #include "common/base/crypto.h"
@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* NULL for NULL: a missing key is not an empty one. */
-static unsigned char *decode(struct dead_letter *letter, const char *text, size_t *ret_length)
+static unsigned char *dead_letter_decode(struct dead_letter *letter, const char *text, size_t *ret_length)
 {
         unsigned char *bytes = text ? mem_alloc(strlen(text) + 1, 1) : NULL;
 
@@ -29,16 +29,16 @@ void dead_letter_read(const struct pg_rows *rows, int row, struct dead_letter *r
                 list = json_array();
         ret->room = json_array_size(list) + DEAD_LETTER_OURS;
         ret->headers = mem_alloc(ret->room, sizeof(*ret->headers));
-        ret->owned = mem_alloc(2 * ret->room, sizeof(*ret->owned)); /* ours are borrowed: room for key and value */
+        ret->owned = mem_alloc(2 * ret->room, sizeof(*ret->owned)); /* ours are borrowed: room for key, value */
         ret->record.topic = pg_text(rows, row, "topic");
         ret->record.headers = ret->headers;
-        ret->record.key = decode(ret, pg_text(rows, row, "message_key"), &ret->record.key_length);
-        ret->record.value = decode(ret, pg_text(rows, row, "value"), &ret->record.value_length);
+        ret->record.key = dead_letter_decode(ret, pg_text(rows, row, "message_key"), &ret->record.key_length);
+        ret->record.value = dead_letter_decode(ret, pg_text(rows, row, "value"), &ret->record.value_length);
         json_array_foreach (list, i, pair) {
                 struct kafka_header *header = &ret->headers[ret->record.header_count];
 
-                header->name = (char *)decode(ret, json_string_value(json_array_get(pair, 0)), &ignored);
-                header->value = decode(ret, json_string_value(json_array_get(pair, 1)), &header->length);
+                header->name = (char *)dead_letter_decode(ret, json_string_value(json_array_get(pair, 0)), &ignored);
+                header->value = dead_letter_decode(ret, json_string_value(json_array_get(pair, 1)), &header->length);
                 ret->record.header_count++;
         }
 }
@@ -47,7 +47,8 @@ void dead_letter_add(struct dead_letter *letter, const char *name, const char *v
 {
         assert(letter->record.header_count < letter->room);
         if (value != NULL)
-                letter->headers[letter->record.header_count++] = (struct kafka_header){ name, value, strlen(value) };
+                letter->headers[letter->record.header_count++] =
+                        (struct kafka_header){ .name = name, .value = value, .length = strlen(value) };
 }
 
 void dead_letter_release(struct dead_letter *letter)

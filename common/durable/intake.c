@@ -15,9 +15,9 @@
 
 static const char SQL_POSITIONS[] = "select topic, partition, next_offset from consumer_offset";
 
-static void ask_positions(struct intake *intake);
+static void intake_ask_positions(struct intake *intake);
 
-static void forget_positions(struct intake *intake)
+static void intake_forget_positions(struct intake *intake)
 {
         for (size_t i = 0; i < intake->position_count; i++)
                 free(intake->positions[i].topic);
@@ -25,7 +25,7 @@ static void forget_positions(struct intake *intake)
         intake->position_count = 0;
 }
 
-static void positions_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+static void intake_positions_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct intake *intake = context;
 
@@ -33,7 +33,8 @@ static void positions_arrived(void *context, const struct pg_rows *rows, const s
         if (intake->stopped)
                 return;
         if (err != NULL) {
-                log_warn("the catalog does not tell where to read on; asking again", "error", err->message, NULL);
+                log_warn("the catalog does not say where to continue reading; asking again", "error", err->message,
+                         NULL);
                 return; /* the retry timer asks again */
         }
         for (size_t i = 0; i < intake->position_count; i++) {
@@ -49,18 +50,19 @@ static void positions_arrived(void *context, const struct pg_rows *rows, const s
         intake->assigned = true;
 }
 
-static void ask_positions(struct intake *intake)
+static void intake_ask_positions(struct intake *intake)
 {
         intake->asking = true;
-        pg_pool_exec(intake->service->catalog, INTAKE_STATEMENT_TIMEOUT, SQL_POSITIONS, NO_PARAMS, positions_arrived,
-                     intake);
+        pg_pool_exec(intake->service->catalog, INTAKE_STATEMENT_TIMEOUT, SQL_POSITIONS, NO_PARAMS,
+                     intake_positions_arrived, intake);
 }
 
-static void partitions_assigned(void *context, unsigned assignment, struct kafka_position *positions, size_t count)
+static void intake_partitions_assigned(void *context, unsigned assignment, struct kafka_position *positions,
+                                       size_t count)
 {
         struct intake *intake = context;
 
-        forget_positions(intake);
+        intake_forget_positions(intake);
         intake->assigned = false;
         intake->assignment = assignment;
         intake->positions = mem_alloc(count, sizeof(*positions));
@@ -70,23 +72,23 @@ static void partitions_assigned(void *context, unsigned assignment, struct kafka
                 intake->positions[i].topic = mem_copy_text(positions[i].topic);
         }
         if (!intake->asking)
-                ask_positions(intake);
+                intake_ask_positions(intake);
 }
 
-static void on_retry(uv_timer_t *timer)
+static void intake_on_retry(uv_timer_t *timer)
 {
         struct intake *intake = timer->data;
 
         if (intake->positions != NULL && !intake->assigned && !intake->asking && !intake->stopped)
-                ask_positions(intake);
+                intake_ask_positions(intake);
         if (!pg_pool_is_up(intake->service->catalog) ||
             (intake->refusals > 0 && clock_boot_ms() < intake->refused_at + backoff_ms(intake->refusals, 0)))
                 return;
         intake_send_waiting(intake);
 }
 
-/* The catalog behind a new connection may be a restored one, and in a quiet hour no message would tell us so. */
-static void catalog_changed(void *context, bool up)
+/* The catalog behind a new connection may have been restored, and on a quiet topic no message would reveal it. */
+static void intake_catalog_changed(void *context, bool up)
 {
         struct intake *intake = context;
 
@@ -94,42 +96,42 @@ static void catalog_changed(void *context, bool up)
                 kafka_consumer_rewind(intake->consumer);
 }
 
-static void consumer_in_trouble(void *context, const struct err *err)
+static void intake_consumer_in_trouble(void *context, const struct err *err)
 {
         (void)context;
         log_error("reading from Kafka is in trouble", "code", err->code, "error", err->message, NULL);
 }
 
-/* Who reads nothing any more must not go on as if it did: the supervisor starts us anew. */
-static void reading_ended(void *context, const struct err *err)
+/* A process that no longer reads must not continue as if it did: the supervisor restarts us. */
+static void intake_reading_ended(void *context, const struct err *err)
 {
         struct intake *intake = context;
 
         service_give_up(intake->service, err);
 }
 
-static void lag_known(void *context, int64_t offsets)
+static void intake_lag_known(void *context, int64_t offsets)
 {
         struct intake *intake = context;
 
         metric_set(intake->lag, offsets < 0 ? NAN : (double)offsets);
 }
 
-static void make_metrics(struct intake *intake)
+static void intake_make_metrics(struct intake *intake)
 {
         static const char *const labels[INTAKE_RESULTS] = { "result=\"new\"", "result=\"skipped\"", "result=\"dead\"",
                                                             "result=\"parked\"", "result=\"retried\"" };
 
         for (size_t i = 0; i < INTAKE_RESULTS; i++)
                 intake->results[i] = metric_counter("tenantry_intake_messages_total", labels[i],
-                                                    "Messages taken from Kafka by what became of them.");
-        intake->seconds = metric_histogram("tenantry_intake_seconds", NULL, "From a message in hand to its commit.");
+                                                    "Messages taken from Kafka, by outcome.");
+        intake->seconds = metric_histogram("tenantry_intake_seconds", NULL, "From receiving a message to its commit.");
         intake->lag = metric_gauge("tenantry_intake_lag_offsets", NULL, "By how many offsets the catalog is behind.");
         metric_set(intake->lag, NAN);
 }
 
-/* Those of the contracts, each once. */
-static void list_topics(const struct contract *contracts, const char *ret[TOPICS_MOST + 1])
+/* The topics of the contracts, each once. */
+static void intake_list_topics(const struct contract *contracts, const char *ret[TOPICS_MOST + 1])
 {
         size_t count = 0;
 
@@ -149,11 +151,11 @@ static void list_topics(const struct contract *contracts, const char *ret[TOPICS
 int intake_new(struct service *service, const struct intake_settings *settings, struct intake **ret, struct err *err)
 {
         static const struct kafka_consumer_events events = {
-                .assigned = partitions_assigned,
+                .assigned = intake_partitions_assigned,
                 .message = intake_take,
-                .trouble = consumer_in_trouble,
-                .fatal = reading_ended,
-                .lag = lag_known,
+                .trouble = intake_consumer_in_trouble,
+                .fatal = intake_reading_ended,
+                .lag = intake_lag_known,
         };
         struct intake *intake = NEW(struct intake);
         const char *topics[TOPICS_MOST + 1];
@@ -161,8 +163,8 @@ int intake_new(struct service *service, const struct intake_settings *settings, 
 
         intake->service = service;
         intake->settings = *settings;
-        make_metrics(intake);
-        list_topics(settings->contracts, topics);
+        intake_make_metrics(intake);
+        intake_list_topics(settings->contracts, topics);
         rc = kafka_consumer_new(&service->loop, &service->kafka, settings->group, topics, &events, intake,
                                 &intake->consumer, err);
         if (rc < 0) {
@@ -171,9 +173,9 @@ int intake_new(struct service *service, const struct intake_settings *settings, 
         }
         uv_timer_init(&service->loop, &intake->retry);
         intake->retry.data = intake;
-        uv_timer_start(&intake->retry, on_retry, RETRY_DELAY, RETRY_DELAY);
+        uv_timer_start(&intake->retry, intake_on_retry, RETRY_DELAY, RETRY_DELAY);
         intake->parked = parked_new(service, settings);
-        pg_pool_on_change(service->catalog, catalog_changed, intake);
+        pg_pool_on_change(service->catalog, intake_catalog_changed, intake);
         *ret = intake;
         return 0;
 }
@@ -185,7 +187,7 @@ void intake_stop(struct intake *intake)
         parked_stop(intake->parked);
 }
 
-/* What waits for PostgreSQL is not finished before it is back: Kafka still has it. */
+/* Messages that wait for PostgreSQL are not finished until it is back: Kafka still has them. */
 bool intake_is_idle(const struct intake *intake)
 {
         return kafka_consumer_in_hand(intake->consumer) == intake_waiting(intake);
@@ -198,12 +200,12 @@ int intake_check(const struct intake *intake, struct err *err)
 
         if (!reads && cause->class != ERR_NONE)
                 return err_set(err, ERR_BUSY, cause->code, "%s", cause->message);
-        if (intake->assigned) /* also to nothing, where there are more processes than partitions */
+        if (intake->assigned) /* even if no partitions are assigned, when there are more processes than partitions */
                 return 0;
         return err_set(err, ERR_BUSY, "kafka_not_assigned", "Kafka has given this consumer no partitions yet");
 }
 
-static void free_intake(uv_handle_t *handle)
+static void intake_on_closed(uv_handle_t *handle)
 {
         free(handle->data);
 }
@@ -215,7 +217,7 @@ void intake_free(struct intake *intake)
         pg_pool_on_change(intake->service->catalog, NULL, NULL);
         intake_forget_waiting(intake);
         kafka_consumer_free(intake->consumer);
-        forget_positions(intake);
+        intake_forget_positions(intake);
         parked_free(intake->parked);
-        uv_close((uv_handle_t *)&intake->retry, free_intake);
+        uv_close((uv_handle_t *)&intake->retry, intake_on_closed);
 }

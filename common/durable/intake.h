@@ -1,5 +1,5 @@
-/* From Kafka into the catalog: each message becomes facts in one transaction together with the partition's next offset,
- * or a dead letter that says why not. While PostgreSQL is away, messages wait in Kafka. */
+/* From Kafka into the catalog: each message becomes facts, in one transaction with the partition's next offset, or a
+ * dead letter that says why not. While PostgreSQL is down, messages wait in Kafka. */
 #pragma once
 
 #include "common/contracts/contract.h"
@@ -10,10 +10,9 @@
 struct intake;
 
 struct intake_settings {
-        const char *group; /* the consumer group */
-        const struct contract
-                *contracts; /* of the events that are taken, ends with a NULL type; they name the topics */
-        /* Adds what the catalog must know beside the event (which driver serves new tenants); or NULL. */
+        const char *group;                /* the consumer group */
+        const struct contract *contracts; /* of the events it takes, ends with a NULL type; they name the topics */
+        /* Adds what the catalog must know in addition to the event (the driver of new tenants); or NULL. */
         void (*enrich)(void *context, json_t *data);
         void *context;
         /* Facts changed: work may be due; or NULL. */
@@ -21,13 +20,13 @@ struct intake_settings {
         void *taken_context;
 };
 
-/* Expects in the service's schema the tables that durable.create_tables makes, and a function accept_event(event, data)
+/* Expects in the service's schema the tables created by durable.create_tables, and a function accept_event(event, data)
  * that turns a valid event into facts, in the transaction in which it is taken. Returns 0 and *ret, or -ERR_INPUT. */
 int intake_new(struct service *service, const struct intake_settings *settings, struct intake **ret, struct err *err);
 /* Takes no new messages. */
 void intake_stop(struct intake *intake);
 bool intake_is_idle(const struct intake *intake);
-/* 0 once it has its share of the partitions; before that, or where its login may see none, -ERR_BUSY with what is known
- * of why not. */
+/* 0 once it has its share of the partitions; before that, or if its login may see none, -ERR_BUSY with the reason as
+ * far as known. */
 int intake_check(const struct intake *intake, struct err *err);
 void intake_free(struct intake *intake);

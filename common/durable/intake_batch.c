@@ -1,5 +1,6 @@
-/* From a partition into the catalog: see intake_private.h. What has come of it goes in one statement, which is one
- * transaction. Where that fails, the same messages go one by one, so that one that is refused holds up no other. */
+/* From a partition into the catalog: see intake_private.h. The messages that have arrived are sent in one statement,
+ * which is one transaction. If that fails, the same messages are sent one by one, so that a refused one does not hold
+ * up the others. */
 #include "common/durable/intake_private.h"
 
 #include "common/base/clock.h"
@@ -11,9 +12,9 @@
 #include <string.h>
 #include <utlist.h>
 
-/* A transaction of so many takes some milliseconds, in which others wait for its connection and its tenants. */
+/* A transaction of this many takes some milliseconds, during which others wait for its connection and its tenants. */
 #define BATCH_LIMIT 32
-#define BATCH_BYTES (256 * 1024) /* a longer message goes alone */
+#define BATCH_BYTES (256 * 1024) /* a longer message is sent alone */
 
 static const char SQL_TAKE[] = "select taken from take_batch($1::jsonb) taken";
 
@@ -22,7 +23,7 @@ static const char SQL_ALERT[] =
 
 static const char SQL_RESOLVE[] = "select catalog.resolve_alert($1)";
 
-/* Messages of one partition, in their order, all in hand. */
+/* Messages of one partition, in order, all in hand. */
 struct batch {
         struct batch *next;
         struct intake *intake;
@@ -31,32 +32,32 @@ struct batch {
                 json_t *described;
         } deliveries[BATCH_LIMIT];
         size_t count;
-        size_t taken;     /* the first of them, which are in the catalog and not in hand any more */
-        size_t under_way; /* those behind them that the statement under way tells of */
+        size_t taken;     /* how many of the first are in the catalog and no longer in hand */
+        size_t under_way; /* how many after those are in the statement under way */
         bool one_by_one;  /* they were refused together */
         int64_t started_ns;
 };
 
-static void send_batch(struct batch *batch);
+static void batch_send(struct batch *batch);
 
-static void count_results(struct batch *batch, size_t from, size_t count, enum intake_result result)
+static void batch_count_results(struct batch *batch, size_t from, size_t count, enum intake_result result)
 {
         for (size_t i = from; i < from + count; i++)
-                if (!batch->deliveries[i].message->nothing) /* nothing is no message */
+                if (!batch->deliveries[i].message->nothing) /* "nothing" is not a message */
                         metric_add(batch->intake->results[result], 1);
 }
 
-static void wait_for_catalog(struct batch *batch, const struct err *err)
+static void batch_wait_for_catalog(struct batch *batch, const struct err *err)
 {
         struct intake *intake = batch->intake;
 
         log_warn("a message waits for the catalog", "topic", batch->deliveries[batch->taken].message->topic, "code",
                  err->code, "error", err->message, NULL);
-        count_results(batch, batch->taken, batch->under_way, INTAKE_RETRIED);
+        batch_count_results(batch, batch->taken, batch->under_way, INTAKE_RETRIED);
         LL_PREPEND(intake->waiting, batch);
 }
 
-static void alert_raised(void *context, const struct pg_rows *rows, const struct err *err)
+static void batch_alert_raised(void *context, const struct pg_rows *rows, const struct err *err)
 {
         (void)context;
         (void)rows;
@@ -65,9 +66,9 @@ static void alert_raised(void *context, const struct pg_rows *rows, const struct
                          NULL);
 }
 
-/* The catalog lacks what the statement names, or forbids it: no message is to blame, and none will go through until
- * somebody has mended that. All wait, and ask more and more rarely. */
-static void wait_for_mending(struct batch *batch, const struct err *err)
+/* Something the statement names is missing in the catalog, or forbidden: no message is to blame, and none will go
+ * through until somebody has fixed that. All wait, and retry at growing intervals. */
+static void batch_wait_for_mending(struct batch *batch, const struct err *err)
 {
         struct intake *intake = batch->intake;
         auto_free char *cause = mem_printf("intake-held:%s", intake->service->definition->name);
@@ -76,11 +77,11 @@ static void wait_for_mending(struct batch *batch, const struct err *err)
         intake->refused_at = clock_boot_ms();
         log_error("the catalog refuses messages: they wait in Kafka", "error", err->message, NULL);
         pg_pool_exec(intake->service->catalog, INTAKE_STATEMENT_TIMEOUT, SQL_ALERT, PARAMS(cause, err->message),
-                     alert_raised, NULL);
-        wait_for_catalog(batch, err);
+                     batch_alert_raised, NULL);
+        batch_wait_for_catalog(batch, err);
 }
 
-static void mended(struct intake *intake)
+static void intake_mended(struct intake *intake)
 {
         auto_free char *cause = NULL;
 
@@ -88,33 +89,33 @@ static void mended(struct intake *intake)
                 return;
         intake->refusals = 0;
         cause = mem_printf("intake-held:%s", intake->service->definition->name);
-        pg_pool_exec(intake->service->catalog, INTAKE_STATEMENT_TIMEOUT, SQL_RESOLVE, PARAMS(cause), alert_raised,
+        pg_pool_exec(intake->service->catalog, INTAKE_STATEMENT_TIMEOUT, SQL_RESOLVE, PARAMS(cause), batch_alert_raised,
                      NULL);
 }
 
-/* One of them may be what PostgreSQL refuses, or they met others who took the same names in another order. */
-static void part_batch(struct batch *batch, const struct err *err)
+/* PostgreSQL may refuse one of them, or they deadlocked with others that took the same names in another order. */
+static void batch_divide(struct batch *batch, const struct err *err)
 {
         log_warn("messages are taken one by one", "topic", batch->deliveries[batch->taken].message->topic, "code",
                  err->code, "error", err->message, NULL);
         batch->one_by_one = true;
         if (err_is_transient(err))
-                wait_for_catalog(batch, err);
+                batch_wait_for_catalog(batch, err);
         else
-                send_batch(batch);
+                batch_send(batch);
 }
 
-/* A statement that PostgreSQL refuses for good is a defect of ours; the message must not block its partition for ever,
- * nor be lost: it becomes a dead letter that names the refusal. */
-static void turn_into_dead_letter(struct batch *batch, const struct err *err)
+/* A statement that PostgreSQL permanently refuses is a bug of ours; the message must neither block its partition for
+ * ever nor be lost: it becomes a dead letter that gives PostgreSQL's reason. */
+static void batch_turn_into_dead_letter(struct batch *batch, const struct err *err)
 {
-        log_error("a message breaks its statement", "topic", batch->deliveries[batch->taken].message->topic, "error",
-                  err->message, NULL);
+        log_error("PostgreSQL refuses the statement for a message", "topic",
+                  batch->deliveries[batch->taken].message->topic, "error", err->message, NULL);
         intake_describe_as_dead(batch->deliveries[batch->taken].described, err);
-        send_batch(batch);
+        batch_send(batch);
 }
 
-static bool is_dead_or_nothing(const struct batch *batch)
+static bool batch_is_dead_or_nothing(const struct batch *batch)
 {
         const char *verdict = json_text(batch->deliveries[batch->taken].described, "verdict");
 
@@ -124,16 +125,16 @@ static bool is_dead_or_nothing(const struct batch *batch)
 static void batch_refused(struct batch *batch, const struct err *err)
 {
         if (err->class == ERR_OURS)
-                wait_for_mending(batch, err);
+                batch_wait_for_mending(batch, err);
         else if (batch->under_way > 1)
-                part_batch(batch, err);
-        else if (err_is_transient(err) || is_dead_or_nothing(batch))
-                wait_for_catalog(batch, err);
+                batch_divide(batch, err);
+        else if (err_is_transient(err) || batch_is_dead_or_nothing(batch))
+                batch_wait_for_catalog(batch, err);
         else
-                turn_into_dead_letter(batch, err);
+                batch_turn_into_dead_letter(batch, err);
 }
 
-static enum intake_result result_of(const char *taken)
+static enum intake_result batch_result_of(const char *taken)
 {
         if (strcmp(taken, "new") == 0)
                 return INTAKE_NEW;
@@ -146,7 +147,7 @@ static enum intake_result result_of(const char *taken)
         return INTAKE_SKIPPED;
 }
 
-static void finish_deliveries(struct batch *batch, size_t count)
+static void batch_finish_deliveries(struct batch *batch, size_t count)
 {
         struct intake *intake = batch->intake;
         struct kafka_message *messages[BATCH_LIMIT];
@@ -162,9 +163,9 @@ static void finish_deliveries(struct batch *batch, size_t count)
         if (!more)
                 free(batch);
         for (size_t i = 0; i < count; i++)
-                kafka_consumer_done(intake->consumer, messages[i]); /* the last one brings the lane's next batch */
+                kafka_consumer_done(intake->consumer, messages[i]); /* the last one starts the lane's next batch */
         if (more)
-                send_batch(batch);
+                batch_send(batch);
 }
 
 static void batch_taken(void *context, const struct pg_rows *rows, const struct err *err)
@@ -177,27 +178,27 @@ static void batch_taken(void *context, const struct pg_rows *rows, const struct 
                 batch_refused(batch, err);
                 return;
         }
-        mended(intake);
+        intake_mended(intake);
         FAILPOINT(intake_after_commit, NULL);
         assert(pg_rows_count(rows) == (int)batch->under_way);
         for (size_t i = 0; i < batch->under_way; i++) {
-                enum intake_result result = result_of(pg_text(rows, (int)i, "taken"));
+                enum intake_result result = batch_result_of(pg_text(rows, (int)i, "taken"));
 
-                count_results(batch, batch->taken + i, 1, result);
+                batch_count_results(batch, batch->taken + i, 1, result);
                 facts = facts || result == INTAKE_NEW;
                 behind = behind || result == INTAKE_RETRIED;
         }
         if (behind) {
-                log_warn("the catalog stands before the reader: it was restored; reading again", "topic",
+                log_warn("the catalog is behind the reader: it was restored; reading again", "topic",
                          batch->deliveries[batch->taken].message->topic, NULL);
                 kafka_consumer_rewind(intake->consumer);
         }
-        finish_deliveries(batch, batch->under_way);
+        batch_finish_deliveries(batch, batch->under_way);
         if (facts && intake->settings.taken != NULL)
                 intake->settings.taken(intake->settings.taken_context);
 }
 
-static char *describe_batch(const struct batch *batch)
+static char *batch_describe(const struct batch *batch)
 {
         auto_json *list = json_array();
 
@@ -206,24 +207,24 @@ static char *describe_batch(const struct batch *batch)
         return json_print(list);
 }
 
-static void send_batch(struct batch *batch)
+static void batch_send(struct batch *batch)
 {
         auto_free char *described = NULL;
         struct err err;
 
         batch->under_way = batch->one_by_one ? 1 : batch->count - batch->taken;
         if (FAILPOINT(intake_before_commit, &err) < 0) {
-                wait_for_catalog(batch, &err);
+                batch_wait_for_catalog(batch, &err);
                 return;
         }
-        described = describe_batch(batch);
+        described = batch_describe(batch);
         pg_pool_exec(batch->intake->service->catalog, INTAKE_STATEMENT_TIMEOUT, SQL_TAKE, PARAMS(described),
                      batch_taken, batch);
 }
 
-/* Two of one key (of one tenant, that is) never go together. Whoever advances a saga locks first the saga and then the
- * tenant's status; a second command would want the saga while the first holds the status. */
-static bool has_key(const struct batch *batch, const struct kafka_message *message)
+/* Two messages with the same key (that is, tenant) are never sent together. A worker that advances a saga locks first
+ * the saga and then the tenant's status; a second command would want the saga while the first holds the status. */
+static bool batch_has_key(const struct batch *batch, const struct kafka_message *message)
 {
         for (size_t i = 0; i < batch->count; i++) {
                 const struct kafka_message *other = batch->deliveries[i].message;
@@ -235,7 +236,7 @@ static bool has_key(const struct batch *batch, const struct kafka_message *messa
         return false;
 }
 
-static void add_to_batch(struct batch *batch, struct kafka_message *message)
+static void batch_add(struct batch *batch, struct kafka_message *message)
 {
         batch->deliveries[batch->count].message = message;
         batch->deliveries[batch->count].described = intake_describe(batch->intake, message);
@@ -251,14 +252,14 @@ void intake_take(void *context, struct kafka_message *message)
 
         batch->intake = intake;
         batch->started_ns = clock_ns();
-        add_to_batch(batch, message);
+        batch_add(batch, message);
         while (batch->count < BATCH_LIMIT && (next = kafka_consumer_peek(intake->consumer, message)) != NULL &&
-               !has_key(batch, next) && bytes + next->value_length <= BATCH_BYTES) {
+               !batch_has_key(batch, next) && bytes + next->value_length <= BATCH_BYTES) {
                 bytes += next->value_length;
                 message = kafka_consumer_next(intake->consumer, message);
-                add_to_batch(batch, message);
+                batch_add(batch, message);
         }
-        send_batch(batch);
+        batch_send(batch);
 }
 
 void intake_send_waiting(struct intake *intake)
@@ -269,7 +270,7 @@ void intake_send_waiting(struct intake *intake)
                 struct batch *next = batch->next;
 
                 batch->next = NULL;
-                send_batch(batch);
+                batch_send(batch);
                 batch = next;
         }
 }

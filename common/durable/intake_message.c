@@ -1,4 +1,4 @@
-/* What a message from Kafka is, told to the catalog: see intake_private.h. */
+/* Describes a message from Kafka to the catalog: see intake_private.h. */
 #include "common/durable/intake_private.h"
 
 #include "common/base/crypto.h"
@@ -6,14 +6,14 @@
 
 #include <string.h>
 
-static json_t *base64_text(const void *bytes, size_t length)
+static json_t *message_base64_text(const void *bytes, size_t length)
 {
         auto_free char *text = bytes ? crypto_base64(bytes, length) : NULL;
 
         return text ? json_string(text) : json_null();
 }
 
-static json_t *headers_of(const struct kafka_message *message)
+static json_t *message_list_headers(const struct kafka_message *message)
 {
         json_t *list = json_array();
         rd_kafka_headers_t *headers;
@@ -25,21 +25,22 @@ static json_t *headers_of(const struct kafka_message *message)
                 return list;
         for (size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &value, &length) == RD_KAFKA_RESP_ERR_NO_ERROR;
              i++)
-                json_array_append_new(list,
-                                      json_pack("[o, o]", base64_text(name, strlen(name)), base64_text(value, length)));
+                json_array_append_new(list, json_pack("[o, o]", message_base64_text(name, strlen(name)),
+                                                      message_base64_text(value, length)));
         return list;
 }
 
-/* With the bytes, which the catalog may have to keep. */
-static json_t *describe_message(const struct kafka_message *message)
+/* Including the bytes, which the catalog may have to keep. */
+static json_t *message_describe(const struct kafka_message *message)
 {
         return json_pack("{s:s, s:i, s:I, s:I, s:o, s:o, s:o}", "topic", message->topic, "partition",
                          (int)message->partition, "offset", (json_int_t)message->offset, "log_start",
-                         (json_int_t)message->log_start, "key", base64_text(message->key, message->key_length), "value",
-                         base64_text(message->value, message->value_length), "headers", headers_of(message));
+                         (json_int_t)message->log_start, "key", message_base64_text(message->key, message->key_length),
+                         "value", message_base64_text(message->value, message->value_length), "headers",
+                         message_list_headers(message));
 }
 
-static json_t *describe_event(const struct cloudevent *event, const char *topic)
+static json_t *message_describe_event(const struct cloudevent *event, const char *topic)
 {
         json_t *object = json_object();
 
@@ -54,8 +55,8 @@ static json_t *describe_event(const struct cloudevent *event, const char *topic)
 }
 
 /* Decides what the message is: "event", "dead" or "park". */
-static const char *judge(struct intake *intake, const char *topic, const struct cloudevent *event, int decoded,
-                         json_t **ret_data, struct err *err)
+static const char *message_judge(struct intake *intake, const char *topic, const struct cloudevent *event, int decoded,
+                                 json_t **ret_data, struct err *err)
 {
         const struct contract *contract;
 
@@ -66,7 +67,7 @@ static const char *judge(struct intake *intake, const char *topic, const struct 
                 *ret_data = json_incref(event->data);
                 return "park";
         }
-        if (contract_check_topic(contract, topic, err) < 0 ||
+        if (contract_check_topic(contract, topic, err) < 0 || contract_check_form(contract, event->is_raw, err) < 0 ||
             contract_check(contract, event->key, event->data, ret_data, err) < 0)
                 return "dead";
         if (intake->settings.enrich != NULL)
@@ -74,7 +75,7 @@ static const char *judge(struct intake *intake, const char *topic, const struct 
         return "event";
 }
 
-static void set_refusal(json_t *described, const char *code, const char *field, const char *detail)
+static void message_set_refusal(json_t *described, const char *code, const char *field, const char *detail)
 {
         json_object_set_new(described, "verdict", json_string("dead"));
         json_object_set_new(described, "code", json_string(code));
@@ -84,7 +85,7 @@ static void set_refusal(json_t *described, const char *code, const char *field, 
 
 json_t *intake_describe(struct intake *intake, const struct kafka_message *message)
 {
-        json_t *described = json_pack("{s:o, s:I}", "message", describe_message(message), "previous",
+        json_t *described = json_pack("{s:o, s:I}", "message", message_describe(message), "previous",
                                       (json_int_t)message->previous);
         json_t *data = NULL;
         struct cloudevent event;
@@ -98,17 +99,17 @@ json_t *intake_describe(struct intake *intake, const struct kafka_message *messa
         decoded = cloudevent_decode(message, contract_only_type(intake->settings.contracts, message->topic), &event,
                                     &err);
         json_object_set_new(described, "verdict",
-                            json_string(judge(intake, message->topic, &event, decoded, &data, &err)));
-        json_object_set_new(described, "event", describe_event(&event, message->topic));
+                            json_string(message_judge(intake, message->topic, &event, decoded, &data, &err)));
+        json_object_set_new(described, "event", message_describe_event(&event, message->topic));
         if (data != NULL)
                 json_object_set_new(described, "data", data);
         if (err.class != ERR_NONE)
-                set_refusal(described, err.code, err.field, err.message);
+                message_set_refusal(described, err.code, err.field, err.message);
         cloudevent_release(&event);
         return described;
 }
 
 void intake_describe_as_dead(json_t *described, const struct err *err)
 {
-        set_refusal(described, "internal", NULL, err->message);
+        message_set_refusal(described, "internal", NULL, err->message);
 }

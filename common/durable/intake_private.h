@@ -1,5 +1,5 @@
-/* What intake.c (which partitions, from where on), intake_message.c (what a message is) and intake_batch.c (its way
- * into the catalog) share. */
+/* Shared by intake.c (which partitions, and from which offset), intake_message.c (what a message is) and intake_batch.c
+ * (its way into the catalog). */
 #pragma once
 
 #include "common/durable/intake.h"
@@ -27,23 +27,23 @@ struct intake {
         size_t position_count;
         unsigned assignment;
         bool assigned, stopped, asking;
-        int refusals;          /* by the catalog, of statements it cannot run, since it last took something */
-        int64_t refused_at;    /* the last of them; nothing is asked again before its pause is over */
+        int refusals;          /* statements in a row that the catalog could not run */
+        int64_t refused_at;    /* time of the last of them; nothing is retried before its delay is over */
         struct batch *waiting; /* for PostgreSQL */
         struct metric *results[INTAKE_RESULTS], *seconds, *lag;
 };
 
-/* What the catalog must know of a message: where it stood, the bytes, the event in it, and the verdict: "event",
- * "dead", "park" or "nothing". Returns an object of the caller's. */
+/* What the catalog must know about a message: its position, its bytes, the event in it, and the verdict: "event",
+ * "dead", "park" or "nothing". Returns an object that the caller owns. */
 json_t *intake_describe(struct intake *intake, const struct kafka_message *message);
-/* Makes of what was described a message that the catalog refused for good: the error says why. */
+/* Turns the description into that of a message permanently refused by the catalog; err says why. */
 void intake_describe_as_dead(json_t *described, const struct err *err);
 
-/* An event of the consumer: the message and those behind it that have come are on their way into the catalog. */
+/* A callback of the consumer: sends the message, and those after it that have arrived, to the catalog. */
 void intake_take(void *context, struct kafka_message *message);
-/* Sends what waits for the catalog. */
+/* Sends the messages that wait for the catalog. */
 void intake_send_waiting(struct intake *intake);
-/* Messages in hand that wait for the catalog. */
+/* The number of messages in hand that wait for the catalog. */
 size_t intake_waiting(const struct intake *intake);
-/* Frees what waits; Kafka still has it. */
+/* Frees the waiting messages; Kafka still has them. */
 void intake_forget_waiting(struct intake *intake);

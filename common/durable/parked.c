@@ -1,4 +1,4 @@
-/* From where they were parked into the catalog's work: see parked.h. */
+/* Takes parked events: see parked.h. */
 #include "common/durable/parked.h"
 
 #include "common/base/buf.h"
@@ -18,13 +18,13 @@ struct parked {
         struct service *service;
         struct intake_settings settings;
         uv_timer_t timer;
-        char after[24]; /* the last one that was looked at in this round */
+        char after[24]; /* the last one checked in this round */
         bool stopped;
 };
 
-static void ask_next(struct parked *parked);
+static void parked_ask_next(struct parked *parked);
 
-static void event_taken(void *context, const struct pg_rows *rows, const struct err *err)
+static void parked_event_taken(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct parked *parked = context;
 
@@ -32,11 +32,12 @@ static void event_taken(void *context, const struct pg_rows *rows, const struct 
         if (err != NULL)
                 log_error("a parked event cannot be taken; it stays parked", "error", err->message, NULL);
         if (!parked->stopped && (err == NULL || !err_is_transient(err)))
-                ask_next(parked); /* whatever became of this one */
+                parked_ask_next(parked); /* whatever happened to this one */
 }
 
-/* The contract is asked as for any event: when it was parked, nobody knew it. NULL and *err where it is broken. */
-static json_t *judge(const struct parked *parked, const char *event, const char *data, struct err *err)
+/* The contract is checked as for any event: it was unknown when the event was parked. NULL and *err if it is
+ * violated. */
+static json_t *parked_judge(const struct parked *parked, const char *event, const char *data, struct err *err)
 {
         auto_json *described = NULL, *given = NULL;
         json_t *judged = NULL;
@@ -53,7 +54,7 @@ static json_t *judge(const struct parked *parked, const char *event, const char 
         return judged;
 }
 
-static void event_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+static void parked_event_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct parked *parked = context;
         auto_json *data = NULL;
@@ -63,15 +64,15 @@ static void event_arrived(void *context, const struct pg_rows *rows, const struc
         if (err != NULL || pg_rows_count(rows) == 0 || parked->stopped)
                 return;
         snprintf(parked->after, sizeof(parked->after), "%s", pg_text(rows, 0, "id"));
-        data = judge(parked, pg_text(rows, 0, "event"), pg_text(rows, 0, "data"), &refused);
+        data = parked_judge(parked, pg_text(rows, 0, "event"), pg_text(rows, 0, "data"), &refused);
         text = data ? json_print(data) : NULL;
         pg_pool_exec(parked->service->catalog, STATEMENT_TIMEOUT, SQL_TAKE,
                      PARAMS(parked->after, text, refused.class ? refused.code : NULL,
                             refused.field[0] ? refused.field : NULL, refused.class ? refused.message : NULL),
-                     event_taken, parked);
+                     parked_event_taken, parked);
 }
 
-static void ask_next(struct parked *parked)
+static void parked_ask_next(struct parked *parked)
 {
         auto_buf types = { 0 };
 
@@ -79,15 +80,15 @@ static void ask_next(struct parked *parked)
                 buf_printf(&types, "%s%s", types.length ? "," : "{", c->type);
         buf_add_text(&types, "}");
         pg_pool_exec(parked->service->catalog, STATEMENT_TIMEOUT, SQL_NEXT, PARAMS(types.data, parked->after),
-                     event_arrived, parked);
+                     parked_event_arrived, parked);
 }
 
-static void look(uv_timer_t *timer)
+static void parked_look(uv_timer_t *timer)
 {
         struct parked *parked = timer->data;
 
         snprintf(parked->after, sizeof(parked->after), "0");
-        ask_next(parked);
+        parked_ask_next(parked);
 }
 
 struct parked *parked_new(struct service *service, const struct intake_settings *settings)
@@ -98,7 +99,7 @@ struct parked *parked_new(struct service *service, const struct intake_settings 
         parked->settings = *settings;
         uv_timer_init(&service->loop, &parked->timer);
         parked->timer.data = parked;
-        uv_timer_start(&parked->timer, look, 0, LOOK_INTERVAL);
+        uv_timer_start(&parked->timer, parked_look, 0, LOOK_INTERVAL);
         return parked;
 }
 
@@ -108,7 +109,7 @@ void parked_stop(struct parked *parked)
         uv_timer_stop(&parked->timer);
 }
 
-static void free_parked(uv_handle_t *handle)
+static void parked_on_closed(uv_handle_t *handle)
 {
         free(handle->data);
 }
@@ -116,5 +117,5 @@ static void free_parked(uv_handle_t *handle)
 void parked_free(struct parked *parked)
 {
         if (parked != NULL)
-                uv_close((uv_handle_t *)&parked->timer, free_parked);
+                uv_close((uv_handle_t *)&parked->timer, parked_on_closed);
 }

@@ -1,13 +1,13 @@
-/* Events of a type that nobody knew when they came are parked in the catalog. A process that knows the type takes them
- * up again, looking every half minute. */
+/* Events of a type that was unknown when they arrived are parked in the catalog. A process that knows the type takes
+ * them; it looks every half minute. */
 #pragma once
 
 #include "common/durable/intake.h"
 
 struct parked;
 
-/* settings: as for what comes from Kafka; copied. */
+/* settings: the same as for messages from Kafka; copied. */
 struct parked *parked_new(struct service *service, const struct intake_settings *settings);
-/* Looks no more. */
+/* Stops looking. */
 void parked_stop(struct parked *parked);
 void parked_free(struct parked *parked);

@@ -1,14 +1,15 @@
-/* The life of one saga in hand: its step runs, saga_rules decides, the decision is stored, the next step begins.
+/* The life of one saga in hand: its step runs, saga_rules decides what follows, the decision is stored, the next step
+ * begins.
  *
  * Claim: saga_engine asks the catalog for a row that is due; from then on the row names us as its owner. Lease: the
- * claim holds until lease_until, reckoned on our clock from before we asked, so that it is over here before it is over
- * there; the engine renews it every third of its length. Whoever was frozen finds its lease gone (saga_is_ours) and
- * drops the saga without storing anything. Fence: each claim has a number higher than all before it. The catalog takes
- * a result, and a tenant's database a statement, only with the highest it has seen, so what a former owner sent late
- * changes nothing. An outside call never outlasts the lease (saga_timeout).
+ * claim is valid until lease_until, counted on our clock from before we asked, so that it expires here before it
+ * expires in the catalog; the engine renews it after each third of its length. A process that was frozen finds its
+ * lease expired (saga_is_ours) and drops the saga without storing anything. Fence: each claim has a number higher than
+ * all before it. The catalog accepts a result, and a tenant's database a statement, only with the highest fence it has
+ * seen, so anything a former owner sends late changes nothing. An outside call never outlasts the lease (saga_timeout).
  *
- * The struct lives from saga_begin to saga_let_go, however often its step changes. Whoever calls into a step, or stores
- * what came of one, must not touch it afterwards: it may be gone. */
+ * The struct lives from saga_begin to saga_let_go, however often its step changes. A caller that runs a step, or stores
+ * its result, must not touch the struct afterwards: it may have been freed. */
 #include "common/base/backoff.h"
 #include "common/base/clock.h"
 #include "common/base/crypto.h"
@@ -34,9 +35,9 @@ static const char SQL_HOLD[] =
 
 static const char SQL_END[] = "select saga_end($1::uuid, $2::bigint, $3, $4, $5::jsonb, $6::jsonb)";
 
-static void run(struct saga *saga);
-static void store(struct saga *saga);
-static void on_store_again(uv_timer_t *timer);
+static void saga_run(struct saga *saga);
+static void saga_store(struct saga *saga);
+static void saga_on_store_again(uv_timer_t *timer);
 
 static const unsigned WAYS[] = {
         [SAGA_CLAIMED] = 1U << SAGA_IN_STEP | 1U << SAGA_STORING | 1U << SAGA_GONE,
@@ -53,7 +54,7 @@ void saga_enter(struct saga *saga, enum saga_state next)
         saga->state = next;
 }
 
-static void free_saga(uv_handle_t *handle)
+static void saga_on_closed(uv_handle_t *handle)
 {
         struct saga *saga = handle->data;
 
@@ -66,7 +67,7 @@ static void free_saga(uv_handle_t *handle)
         free(saga);
 }
 
-/* Out of memory, whatever the row says: its lease will run out, or we claim it again. */
+/* Frees the saga, whatever its row says: its lease will expire, or we claim it again. */
 void saga_let_go(struct saga *saga)
 {
         struct saga_engine *engine = saga->engine;
@@ -78,23 +79,23 @@ void saga_let_go(struct saga *saga)
         metric_set(engine->in_hand, (double)engine->held);
         if (saga->opened && saga->kind->close != NULL)
                 saga->kind->close(saga->shared);
-        uv_close((uv_handle_t *)&saga->store_again, free_saga);
+        uv_close((uv_handle_t *)&saga->store_again, saga_on_closed);
 }
 
 void saga_drop(struct saga *saga, const char *why)
 {
-        log_warn("a saga is not ours any more", "tenant", saga->tenant, "saga", saga->id, "why", why, NULL);
+        log_warn("a saga is no longer ours", "tenant", saga->tenant, "saga", saga->id, "why", why, NULL);
         metric_add(saga->engine->lost, 1);
         saga_let_go(saga);
 }
 
-static void count_time(struct saga *saga)
+static void saga_count_time(struct saga *saga)
 {
         saga->at.step_age_ms += clock_boot_ms() - saga->step_began;
         saga->step_began = clock_boot_ms();
 }
 
-static enum step_result fail_with(struct saga *saga, const char *code, const char *detail)
+static enum step_result saga_fail_with(struct saga *saga, const char *code, const char *detail)
 {
         struct err err;
         const char *last = json_text(saga->error, "detail");
@@ -103,26 +104,26 @@ static enum step_result fail_with(struct saga *saga, const char *code, const cha
         return saga_fail(saga, &err);
 }
 
-static bool must_turn_back(const struct saga *saga)
+static bool saga_must_turn_back(const struct saga *saga)
 {
         return saga->cancel_wanted && saga_may_cancel(saga->kind, &saga->at);
 }
 
-static enum step_result turn_back(struct saga *saga)
+static enum step_result saga_turn_back(struct saga *saga)
 {
         saga->at.cancelled = true;
-        return fail_with(saga, "cancelled", "it was cancelled by a later command");
+        return saga_fail_with(saga, "cancelled", "it was cancelled by a later command");
 }
 
-/* The step is not done: before it is put down, is there a reason not to take it up again? Only an attempt tells that it
- * is overdue: the time may have gone by while nobody could work on it. What is held is never late. */
-static enum step_result turn_back_or(struct saga *saga, enum step_result result)
+/* The step is not done: before it is put down, checks whether there is a reason not to resume it. A step is overdue
+ * only after an attempt: the time may have passed while nobody could work on it. A held step is never late. */
+static enum step_result saga_turn_back_or(struct saga *saga, enum step_result result)
 {
-        count_time(saga);
-        if (must_turn_back(saga))
-                return turn_back(saga);
+        saga_count_time(saga);
+        if (saga_must_turn_back(saga))
+                return saga_turn_back(saga);
         if (result != STEP_HOLD && saga_is_overdue(saga->kind, &saga->at))
-                return fail_with(saga, "step_timeout", "the step did not come to an end in its time");
+                return saga_fail_with(saga, "step_timeout", "the step did not finish within its time limit");
         return result;
 }
 
@@ -131,7 +132,7 @@ void saga_want_cancelled(struct saga *saga)
         if (saga->cancel_wanted)
                 return;
         saga->cancel_wanted = true;
-        if (must_turn_back(saga))
+        if (saga_must_turn_back(saga))
                 saga_interrupt(saga);
 }
 
@@ -141,7 +142,7 @@ void saga_interrupt(struct saga *saga)
                 saga->interrupted = saga->kind->interrupt(saga->shared);
 }
 
-static void count_failure(const struct saga *saga, enum step_result result)
+static void saga_count_failure(const struct saga *saga, enum step_result result)
 {
         const char *code = json_text(saga->error, "code");
 
@@ -153,16 +154,16 @@ static void count_failure(const struct saga *saga, enum step_result result)
                    1);
 }
 
-static void tell_result(const struct saga *saga, enum step_result result)
+static void saga_tell_result(const struct saga *saga, enum step_result result)
 {
         const char *step = saga->kind->steps[saga->at.step].name;
         bool failed = result == STEP_RETRY || result == STEP_HOLD || result == STEP_FAIL;
 
         if (failed)
-                count_failure(saga, result);
+                saga_count_failure(saga, result);
         if (failed)
                 log_warn(result == STEP_FAIL   ? "a step failed"
-                         : result == STEP_HOLD ? "a step waits until what is ours is mended"
+                         : result == STEP_HOLD ? "a step waits until somebody fixes the cause"
                                                : "a step will be tried again",
                          "tenant", saga->tenant, "activity", saga->kind->name, "step", step, "code",
                          json_text(saga->error, "code"), "error", json_text(saga->error, "detail"), NULL);
@@ -171,11 +172,10 @@ static void tell_result(const struct saga *saga, enum step_result result)
                           result == STEP_DONE ? "done" : "wait", NULL);
 }
 
-/* A step function has returned: either its outside call goes on, or there is a result to store. */
+/* A step function has returned: either its outside call is under way, or there is a result to store. */
 void saga_settle(struct saga *saga, enum step_result result)
 {
-        bool doubtful =
-                result == STEP_RETRY || result == STEP_HOLD; /* the last call may still arrive where it was sent */
+        bool doubtful = result == STEP_RETRY || result == STEP_HOLD; /* the last call may still reach its destination */
 
         if (result == STEP_PENDING && saga->state == SAGA_ANSWERED) {
                 saga_go_on(saga);
@@ -185,37 +185,37 @@ void saga_settle(struct saga *saga, enum step_result result)
         if (result == STEP_PENDING)
                 return;
         if (saga->opened && (result == STEP_WAIT || result == STEP_RETRY || result == STEP_HOLD))
-                result = turn_back_or(saga, result);
-        tell_result(saga, result);
+                result = saga_turn_back_or(saga, result);
+        saga_tell_result(saga, result);
         crypto_random(&saga->at.random, sizeof(saga->at.random));
         saga->decision = saga_decide(saga->kind, &saga->at, result, saga->wait_ms);
         saga->attempt_failed = result == STEP_RETRY || result == STEP_HOLD;
         if (result != STEP_HOLD)
                 saga->held_for = NULL;
         saga->wait_ms = 0;
-        if (saga->interrupted && saga->decision.move == SAGA_PARK) { /* we are stopping: another goes on at once */
+        if (saga->interrupted && saga->decision.move == SAGA_PARK) { /* we are stopping: another continues at once */
                 saga->decision.delay_ms = 0;
                 saga->attempt_failed = false;
         }
         saga->interrupted = false;
         if (!saga_is_ours(saga)) {
-                saga_drop(saga, "the lease ran out");
+                saga_drop(saga, "the lease expired");
                 return;
         }
-        if (doubtful && saga->decision.move == SAGA_UNDO) /* no undo may overtake it */
-                uv_timer_start(&saga->store_again, on_store_again, SAGA_CALL_TAIL, 0);
+        if (doubtful && saga->decision.move == SAGA_UNDO) /* an undo must not overtake it */
+                uv_timer_start(&saga->store_again, saga_on_store_again, SAGA_CALL_TAIL, 0);
         else
-                store(saga);
+                saga_store(saga);
 }
 
-static bool is_background(const struct saga *saga, size_t step)
+static bool saga_is_background(const struct saga *saga, size_t step)
 {
         const char *background = saga->kind->background;
 
         return background != NULL && strcmp(background, saga->kind->steps[step].name) == 0;
 }
 
-static void enter_step(struct saga *saga, bool cancel_wanted)
+static void saga_enter_step(struct saga *saga, bool cancel_wanted)
 {
         saga_enter(saga, SAGA_CLAIMED);
         saga->at.step = saga->decision.to;
@@ -226,63 +226,63 @@ static void enter_step(struct saga *saga, bool cancel_wanted)
         saga->crashes = 0;
         saga->cancel_wanted = cancel_wanted;
         saga->engine->held_background -= saga->background;
-        saga->background = is_background(saga, saga->at.step);
+        saga->background = saga_is_background(saga, saga->at.step);
         saga->engine->held_background += saga->background;
-        run(saga);
+        saga_run(saga);
 }
 
-static void on_store_again(uv_timer_t *timer)
+static void saga_on_store_again(uv_timer_t *timer)
 {
-        store(timer->data);
+        saga_store(timer->data);
 }
 
-/* The catalog refuses what came of the step. The step is held as if its worker had died before it could store anything,
- * and finds out later what it had done; where not even that is taken, the saga stays in hand and asks more and more
- * rarely. */
-static void hold_instead(struct saga *saga, const struct err *err)
+/* The catalog refuses the result of the step. The step is held as if its worker had died before it could store
+ * anything, and finds out later what it had done; if even that cannot be stored, the saga stays in hand and retries at
+ * growing intervals. */
+static void saga_hold_instead(struct saga *saga, const struct err *err)
 {
         int64_t delay = backoff_ms(saga->refusals, saga->at.random);
 
-        log_error("the catalog refuses what a step came to", "tenant", saga->tenant, "activity", saga->kind->name,
+        log_error("the catalog refuses the result of a step", "tenant", saga->tenant, "activity", saga->kind->name,
                   "step", saga->kind->steps[saga->at.step].name, "error", err->message, NULL);
         if (saga->refusals++ > 0) {
-                uv_timer_start(&saga->store_again, on_store_again, (uint64_t)delay, 0);
+                uv_timer_start(&saga->store_again, saga_on_store_again, (uint64_t)delay, 0);
                 return;
         }
         saga_hold(saga, SAGA_CATALOG_REFUSES, err);
         saga->attempt_failed = true;
         saga->decision =
                 (struct saga_decision){ .move = SAGA_PARK, .delay_ms = backoff_ms(saga->at.attempt, saga->at.random) };
-        store(saga);
+        saga_store(saga);
 }
 
-static void store_failed(struct saga *saga, const struct err *err)
+static void saga_store_failed(struct saga *saga, const struct err *err)
 {
         if (strcmp(err->code, "TN409") == 0 || !saga_is_ours(saga))
                 saga_drop(saga, err->message);
         else if (err_is_transient(err))
-                uv_timer_start(&saga->store_again, on_store_again, STORE_RETRY, 0);
+                uv_timer_start(&saga->store_again, saga_on_store_again, STORE_RETRY, 0);
         else if (saga->engine->stopped)
-                saga_drop(saga, err->message); /* the lease runs out, and another tries */
+                saga_drop(saga, err->message); /* the lease expires, and another worker tries */
         else
-                hold_instead(saga, err);
+                saga_hold_instead(saga, err);
 }
 
-static void stored(void *context, const struct pg_rows *rows, const struct err *err)
+static void saga_stored(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct saga *saga = context;
         struct saga_engine *engine = saga->engine;
 
         CHECK_MAGIC(saga, SAGA_MAGIC);
         if (err != NULL) {
-                store_failed(saga, err);
+                saga_store_failed(saga, err);
                 return;
         }
         saga->refusals = 0;
         FAILPOINT(saga_after_advance, NULL);
         if (saga->decision.move == SAGA_ADVANCE || saga->decision.move == SAGA_UNDO) {
                 saga->lease_until = saga->next_lease;
-                enter_step(saga, pg_bool(rows, 0, "cancel"));
+                saga_enter_step(saga, pg_bool(rows, 0, "cancel"));
                 return;
         }
         if (saga->decision.move == SAGA_END)
@@ -292,7 +292,7 @@ static void stored(void *context, const struct pg_rows *rows, const struct err *
         saga_engine_wake(engine);
 }
 
-static void store_step(struct saga *saga, const char *data, const char *error, const char *lease)
+static void saga_store_step(struct saga *saga, const char *data, const char *error, const char *lease)
 {
         const struct saga_step *to = &saga->kind->steps[saga->decision.to];
         char progress[16];
@@ -302,11 +302,11 @@ static void store_step(struct saga *saga, const char *data, const char *error, c
         pg_pool_exec(saga->engine->service->catalog, saga_timeout(saga, SAGA_STATEMENT_TIMEOUT), SQL_ADVANCE,
                      PARAMS(saga->id, saga->fence, saga->kind->steps[saga->at.step].name, to->name,
                             saga->decision.move == SAGA_UNDO ? "undoing" : "running", progress, data, error, lease,
-                            is_background(saga, saga->decision.to) ? "true" : "false"),
-                     stored, saga);
+                            saga_is_background(saga, saga->decision.to) ? "true" : "false"),
+                     saga_stored, saga);
 }
 
-static void store(struct saga *saga)
+static void saga_store(struct saga *saga)
 {
         struct pg_pool *catalog = saga->engine->service->catalog;
         int64_t timeout = saga_timeout(saga, SAGA_STATEMENT_TIMEOUT);
@@ -317,25 +317,25 @@ static void store(struct saga *saga)
         struct err err;
 
         if (!saga_is_ours(saga)) {
-                saga_drop(saga, "the lease ran out");
+                saga_drop(saga, "the lease expired");
                 return;
         }
         if (FAILPOINT(saga_before_advance, &err) < 0) {
-                uv_timer_start(&saga->store_again, on_store_again, STORE_RETRY, 0);
+                uv_timer_start(&saga->store_again, saga_on_store_again, STORE_RETRY, 0);
                 return;
         }
         if (saga->at.cancelled)
                 json_object_set_new(saga->data, "cancelled", json_true());
-        if (saga->decision.move == SAGA_END && saga->at.undoing) /* a retry goes on backwards */
+        if (saga->decision.move == SAGA_END && saga->at.undoing) /* a retry continues the undo */
                 json_object_set_new(saga->data, "undoing", json_true());
         data = json_print(saga->data);
         switch (saga->decision.move) {
         case SAGA_ADVANCE:
-                free(TAKE_PTR(error)); /* what went wrong before this step is over */
+                free(TAKE_PTR(error)); /* earlier errors are resolved */
                 __attribute__((fallthrough));
         case SAGA_UNDO:
                 snprintf(number, sizeof(number), "%lld", (long long)saga->engine->service->config->lease_ms);
-                store_step(saga, data, error, number);
+                saga_store_step(saga, data, error, number);
                 return;
         case SAGA_PARK:
                 snprintf(number, sizeof(number), "%lld", (long long)saga->decision.delay_ms);
@@ -343,52 +343,51 @@ static void store(struct saga *saga)
                         pg_pool_exec(catalog, timeout, SQL_HOLD,
                                      PARAMS(saga->id, saga->fence, saga->refusals > 0 ? NULL : data, number, error,
                                             saga->cancel_wanted ? "true" : "false", saga->held_for),
-                                     stored, saga);
+                                     saga_stored, saga);
                 else
                         pg_pool_exec(catalog, timeout, SQL_PARK,
                                      PARAMS(saga->id, saga->fence, data, number, failed ? "true" : "false",
                                             failed ? error : NULL, saga->cancel_wanted ? "true" : "false"),
-                                     stored, saga);
+                                     saga_stored, saga);
                 return;
         case SAGA_END:
                 pg_pool_exec(catalog, timeout, SQL_END,
                              PARAMS(saga->id, saga->fence, saga->kind->steps[saga->at.step].name,
                                     saga->decision.outcome, data,
                                     strcmp(saga->decision.outcome, "done") == 0 ? NULL : error),
-                             stored, saga);
+                             saga_stored, saga);
                 return;
         }
 }
 
-static void put_down(struct saga *saga)
+static void saga_put_down(struct saga *saga)
 {
         saga_enter(saga, SAGA_STORING);
         saga->decision = (struct saga_decision){ .move = SAGA_PARK, .delay_ms = 0 };
         saga->attempt_failed = false;
-        store(saga);
+        saga_store(saga);
 }
 
-/* Runs the step the saga stands at, unless there is a reason to turn back. */
-static void run(struct saga *saga)
+/* Runs the saga's current step, unless there is a reason to turn back. */
+static void saga_run(struct saga *saga)
 {
         const struct saga_step *step = &saga->kind->steps[saga->at.step];
         enum step_result result;
         struct err err;
 
-        if (!saga_is_ours(
-                    saga)) { /* frozen between the question and its answer: a step begins with a lease, or not at all */
-                saga_drop(saga, "the lease ran out before the step");
+        if (!saga_is_ours(saga)) { /* frozen between request and answer: a step must not begin without a lease */
+                saga_drop(saga, "the lease expired before the step");
                 return;
         }
         if (saga->engine->stopped) {
-                put_down(saga);
+                saga_put_down(saga);
                 return;
         }
-        count_time(saga);
-        if (must_turn_back(saga)) {
-                result = turn_back(saga);
+        saga_count_time(saga);
+        if (saga_must_turn_back(saga)) {
+                result = saga_turn_back(saga);
         } else if (saga->crashes >= CRASH_LIMIT) {
-                result = fail_with(saga, "keeps_crashing", "its workers died ten times at this step");
+                result = saga_fail_with(saga, "keeps_crashing", "its workers died ten times at this step");
         } else if (FAILPOINT(saga_before_step, &err) < 0) {
                 result = saga_retry(saga, &err);
         } else {
@@ -401,7 +400,7 @@ static void run(struct saga *saga)
         saga_settle(saga, result);
 }
 
-static const struct saga_kind *find_kind(const struct saga_engine *engine, const char *name)
+static const struct saga_kind *saga_find_kind(const struct saga_engine *engine, const char *name)
 {
         for (const struct saga_kind *const *kind = engine->kinds; *kind != NULL; kind++)
                 if (strcmp((*kind)->name, name) == 0)
@@ -409,24 +408,24 @@ static const struct saga_kind *find_kind(const struct saga_engine *engine, const
         return NULL;
 }
 
-static size_t find_step(const struct saga_kind *kind, const char *name)
+static size_t saga_find_step(const struct saga_kind *kind, const char *name)
 {
         size_t step = 0;
 
         while (step < kind->count && strcmp(kind->steps[step].name, name) != 0)
                 step++;
-        assert(step < kind->count); /* saga_claim gives only what we said we know */
+        assert(step < kind->count); /* saga_claim returns only kinds and steps that we said we know */
         return step;
 }
 
-static struct saga *new_saga(struct saga_engine *engine, const struct pg_rows *rows, int row)
+static struct saga *saga_new(struct saga_engine *engine, const struct pg_rows *rows, int row)
 {
         struct saga *saga = NEW(struct saga);
         const char *data = pg_text(rows, row, "data"), *error = pg_text(rows, row, "error");
 
         saga->magic = SAGA_MAGIC;
         saga->engine = engine;
-        saga->kind = find_kind(engine, pg_text(rows, row, "kind"));
+        saga->kind = saga_find_kind(engine, pg_text(rows, row, "kind"));
         assert(saga->kind != NULL);
         saga->id = mem_copy_text(pg_text(rows, row, "saga_id"));
         saga->tenant = mem_copy_text(pg_text(rows, row, "tenant_id"));
@@ -439,7 +438,7 @@ static struct saga *new_saga(struct saga_engine *engine, const struct pg_rows *r
         if (error != NULL && json_parse(error, strlen(error), &saga->error, NULL) < 0)
                 saga->error = NULL;
         saga->at = (struct saga_position){
-                .step = find_step(saga->kind, pg_text(rows, row, "step")),
+                .step = saga_find_step(saga->kind, pg_text(rows, row, "step")),
                 .undoing = strcmp(pg_text(rows, row, "status"), "undoing") == 0,
                 .cancelled = json_flag(saga->data, "cancelled"),
                 .kept = json_flag(saga->data, "kept"),
@@ -458,7 +457,7 @@ static struct saga *new_saga(struct saga_engine *engine, const struct pg_rows *r
 
 void saga_begin(struct saga_engine *engine, const struct pg_rows *rows, int row, int64_t lease_until)
 {
-        struct saga *saga = new_saga(engine, rows, row);
+        struct saga *saga = saga_new(engine, rows, row);
         const char *context_text = pg_text(rows, row, "context");
         auto_json *context = NULL;
         struct err err;
@@ -468,9 +467,9 @@ void saga_begin(struct saga_engine *engine, const struct pg_rows *rows, int row,
         if (json_parse(context_text, strlen(context_text), &context, &err) == 0 &&
             (saga->kind->open == NULL || saga->kind->open(saga, context, &saga->shared, &err) == 0)) {
                 saga->opened = true;
-                run(saga);
+                saga_run(saga);
                 return;
         }
-        err.class = ERR_BUSY; /* without what its steps share a saga can only be put down */
+        err.class = ERR_BUSY; /* without what its steps share, a saga can only be put down */
         saga_settle(saga, saga_retry(saga, &err));
 }

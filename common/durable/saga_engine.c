@@ -17,9 +17,9 @@ static const char SQL_RENEW[] = "select * from saga_renew($1, $2::uuid[], $3::bi
 
 static const char SQL_BACKLOG[] = "select due, oldest_seconds from saga_backlog()";
 
-static void claim(struct saga_engine *engine);
+static void engine_claim(struct saga_engine *engine);
 
-static void claimed(void *context, const struct pg_rows *rows, const struct err *err)
+static void engine_claimed(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct saga_engine *engine = context;
 
@@ -28,18 +28,18 @@ static void claimed(void *context, const struct pg_rows *rows, const struct err 
                 log_debug("no claim", "error", err->message, NULL);
                 engine->claim_again = false;
                 engine->next_claim_at =
-                        clock_boot_ms() + SAGA_CALL_TAIL; /* it may still take something, behind our back */
+                        clock_boot_ms() + SAGA_CALL_TAIL; /* the claim may still take something without our knowledge */
                 return;
         }
         for (int row = 0; row < pg_rows_count(rows); row++)
                 saga_begin(engine, rows, row, engine->claim_lease);
         if (engine->claim_again || (pg_rows_count(rows) > 0 && engine->held < engine->limit)) {
                 engine->claim_again = false;
-                claim(engine);
+                engine_claim(engine);
         }
 }
 
-static char *list_held(const struct saga_engine *engine)
+static char *engine_list_held(const struct saga_engine *engine)
 {
         struct buf list = { 0 };
         const struct saga *saga;
@@ -51,7 +51,7 @@ static char *list_held(const struct saga_engine *engine)
         return buf_take(&list);
 }
 
-static void claim(struct saga_engine *engine)
+static void engine_claim(struct saga_engine *engine)
 {
         char lease[24], limit[24], background[24];
         auto_free char *held = NULL;
@@ -67,29 +67,30 @@ static void claim(struct saga_engine *engine)
         snprintf(limit, sizeof(limit), "%zu", engine->limit - engine->held);
         snprintf(background, sizeof(background), "%zu",
                  engine->background_limit - MIN(engine->background_limit, engine->held_background));
-        held = list_held(engine);
+        held = engine_list_held(engine);
         pg_pool_exec(engine->service->catalog, SAGA_STATEMENT_TIMEOUT, SQL_CLAIM,
-                     PARAMS(engine->service->instance, engine->known, held, lease, limit, background), claimed, engine);
+                     PARAMS(engine->service->instance, engine->known, held, lease, limit, background), engine_claimed,
+                     engine);
 }
 
 void saga_engine_wake(struct saga_engine *engine)
 {
-        claim(engine);
+        engine_claim(engine);
 }
 
-static void on_poll(uv_timer_t *timer)
+static void engine_on_poll(uv_timer_t *timer)
 {
-        claim(timer->data);
+        engine_claim(timer->data);
 }
 
-/* One renewal at a time: what it asked for and when. */
+/* Only one renewal at a time: which sagas it covers, and since when. */
 struct renewal {
         struct saga_engine *engine;
         int64_t lease_until;
         char *held;
 };
 
-static int find_row(const struct pg_rows *rows, const struct saga *saga)
+static int engine_find_row(const struct pg_rows *rows, const struct saga *saga)
 {
         int row = pg_rows_count(rows) - 1;
 
@@ -98,17 +99,17 @@ static int find_row(const struct pg_rows *rows, const struct saga *saga)
         return row;
 }
 
-static void renewed(void *context, const struct pg_rows *rows, const struct err *err)
+static void engine_renewed(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct renewal *renewal = context;
         struct saga *saga;
 
         if (err == NULL)
                 DL_FOREACH (renewal->engine->sagas, saga) {
-                        int row = find_row(rows, saga);
+                        int row = engine_find_row(rows, saga);
 
                         if (strstr(renewal->held, saga->id) == NULL)
-                                continue; /* claimed after we asked */
+                                continue; /* claimed after the renewal was sent */
                         if (row < 0) {
                                 saga->lost = true;
                                 continue;
@@ -121,7 +122,7 @@ static void renewed(void *context, const struct pg_rows *rows, const struct err 
         free(renewal);
 }
 
-static void on_renew(uv_timer_t *timer)
+static void engine_on_renew(uv_timer_t *timer)
 {
         struct saga_engine *engine = timer->data;
         struct renewal *renewal;
@@ -131,14 +132,14 @@ static void on_renew(uv_timer_t *timer)
                 return;
         renewal = NEW(struct renewal);
         renewal->engine = engine;
-        renewal->held = list_held(engine);
+        renewal->held = engine_list_held(engine);
         renewal->lease_until = clock_boot_ms() + engine->service->config->lease_ms;
         snprintf(lease, sizeof(lease), "%lld", (long long)engine->service->config->lease_ms);
         pg_pool_exec(engine->service->catalog, SAGA_STATEMENT_TIMEOUT, SQL_RENEW,
-                     PARAMS(engine->service->instance, renewal->held, lease), renewed, renewal);
+                     PARAMS(engine->service->instance, renewal->held, lease), engine_renewed, renewal);
 }
 
-static void backlog_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+static void engine_backlog_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct saga_engine *engine = context;
 
@@ -148,16 +149,16 @@ static void backlog_arrived(void *context, const struct pg_rows *rows, const str
         metric_set(engine->oldest, strtod(pg_text(rows, 0, "oldest_seconds"), NULL));
 }
 
-static void on_gauge(uv_timer_t *timer)
+static void engine_on_gauge(uv_timer_t *timer)
 {
         struct saga_engine *engine = timer->data;
 
         if (!engine->stopped && pg_pool_is_up(engine->service->catalog))
-                pg_pool_exec(engine->service->catalog, SAGA_STATEMENT_TIMEOUT, SQL_BACKLOG, NO_PARAMS, backlog_arrived,
-                             engine);
+                pg_pool_exec(engine->service->catalog, SAGA_STATEMENT_TIMEOUT, SQL_BACKLOG, NO_PARAMS,
+                             engine_backlog_arrived, engine);
 }
 
-static char *list_known(const struct saga_kind *const *kinds)
+static char *engine_list_known(const struct saga_kind *const *kinds)
 {
         struct buf list = { 0 };
 
@@ -170,7 +171,7 @@ static char *list_known(const struct saga_kind *const *kinds)
         return buf_take(&list);
 }
 
-static void start_timer(struct saga_engine *engine, uv_timer_t *timer, uv_timer_cb tick, int64_t interval)
+static void engine_start_timer(struct saga_engine *engine, uv_timer_t *timer, uv_timer_cb tick, int64_t interval)
 {
         uv_timer_init(&engine->service->loop, timer);
         timer->data = engine;
@@ -185,16 +186,16 @@ struct saga_engine *saga_engine_new(struct service *service, const struct saga_k
         engine->kinds = kinds;
         engine->limit = limit;
         engine->background_limit = MAX(1, limit / 2);
-        engine->known = list_known(kinds);
-        engine->in_hand = metric_gauge("tenantry_sagas_in_hand", NULL, "Sagas this process works on.");
-        engine->due = metric_gauge("tenantry_sagas_due", NULL, "Sagas that wait for a worker: scale on this.");
-        engine->oldest = metric_gauge("tenantry_sagas_oldest_seconds", NULL, "How long the oldest of them waits.");
+        engine->known = engine_list_known(kinds);
+        engine->in_hand = metric_gauge("tenantry_sagas_in_hand", NULL, "Sagas this process is working on.");
+        engine->due = metric_gauge("tenantry_sagas_due", NULL, "Sagas waiting for a worker: scale on this.");
+        engine->oldest = metric_gauge("tenantry_sagas_oldest_seconds", NULL, "How long the oldest of them has waited.");
         engine->lost = metric_counter("tenantry_sagas_lost_total", NULL, "Sagas dropped because the lease was lost.");
         engine->failures = metric_counter_family("tenantry_step_failures_total", "activity,step,code,result",
-                                                 "Attempts at a step that failed, by why and what comes of it.");
-        start_timer(engine, &engine->poll, on_poll, POLL_INTERVAL);
-        start_timer(engine, &engine->renew, on_renew, MAX(200, service->config->lease_ms / 3));
-        start_timer(engine, &engine->gauge, on_gauge, GAUGE_INTERVAL);
+                                                 "Failed attempts at a step, by cause and consequence.");
+        engine_start_timer(engine, &engine->poll, engine_on_poll, POLL_INTERVAL);
+        engine_start_timer(engine, &engine->renew, engine_on_renew, MAX(200, service->config->lease_ms / 3));
+        engine_start_timer(engine, &engine->gauge, engine_on_gauge, GAUGE_INTERVAL);
         return engine;
 }
 
@@ -213,7 +214,7 @@ bool saga_engine_is_idle(const struct saga_engine *engine)
         return engine->held == 0;
 }
 
-static void on_closed(uv_handle_t *handle)
+static void engine_on_closed(uv_handle_t *handle)
 {
         struct saga_engine *engine = handle->data;
 
@@ -229,11 +230,10 @@ void saga_engine_free(struct saga_engine *engine)
 
         if (engine == NULL)
                 return;
-        DL_FOREACH_SAFE (engine->sagas, saga,
-                         next) /* a call that outlived the deadline would come back to freed memory */
+        DL_FOREACH_SAFE (engine->sagas, saga, next) /* a call that outlived the deadline would return to freed memory */
                 saga_let_go(saga);
         engine->handles = 3;
-        uv_close((uv_handle_t *)&engine->poll, on_closed);
-        uv_close((uv_handle_t *)&engine->renew, on_closed);
-        uv_close((uv_handle_t *)&engine->gauge, on_closed);
+        uv_close((uv_handle_t *)&engine->poll, engine_on_closed);
+        uv_close((uv_handle_t *)&engine->renew, engine_on_closed);
+        uv_close((uv_handle_t *)&engine->gauge, engine_on_closed);
 }

@@ -3,7 +3,7 @@
 
 #include "common/base/backoff.h"
 
-static struct saga_decision go_back(const struct saga_kind *kind, const struct saga_position *at, size_t from)
+static struct saga_decision rules_go_back(const struct saga_kind *kind, const struct saga_position *at, size_t from)
 {
         for (size_t step = from; step-- > 0;)
                 if (kind->steps[step].undo != NULL)
@@ -11,11 +11,11 @@ static struct saga_decision go_back(const struct saga_kind *kind, const struct s
         return (struct saga_decision){ .move = SAGA_END, .outcome = at->cancelled ? "cancelled" : "failed" };
 }
 
-static struct saga_decision fail(const struct saga_kind *kind, const struct saga_position *at)
+static struct saga_decision rules_fail(const struct saga_kind *kind, const struct saga_position *at)
 {
         if (at->undoing || (at->kept && !at->cancelled) || at->step >= kind->no_return)
                 return (struct saga_decision){ .move = SAGA_END, .outcome = "attention" };
-        return go_back(kind, at, at->step + 1); /* the failed step too: it may have done half of its work */
+        return rules_go_back(kind, at, at->step + 1); /* including the failed step: it may have done half of its work */
 }
 
 struct saga_decision saga_decide(const struct saga_kind *kind, const struct saga_position *at, enum step_result result,
@@ -24,7 +24,7 @@ struct saga_decision saga_decide(const struct saga_kind *kind, const struct saga
         switch (result) {
         case STEP_DONE:
                 if (at->undoing)
-                        return go_back(kind, at, at->step);
+                        return rules_go_back(kind, at, at->step);
                 if (at->step + 1 == kind->count)
                         return (struct saga_decision){ .move = SAGA_END, .outcome = "done" };
                 return (struct saga_decision){ .move = SAGA_ADVANCE, .to = at->step + 1 };
@@ -35,7 +35,7 @@ struct saga_decision saga_decide(const struct saga_kind *kind, const struct saga
                 return (struct saga_decision){ .move = SAGA_PARK,
                                                .delay_ms = MAX(wait_ms, backoff_ms(at->attempt, at->random)) };
         case STEP_FAIL:
-                return fail(kind, at);
+                return rules_fail(kind, at);
         case STEP_RESTART:
                 assert(!at->undoing);
                 return (struct saga_decision){ .move = SAGA_ADVANCE, .to = 0 };

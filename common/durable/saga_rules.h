@@ -1,5 +1,5 @@
-/* What a saga does next, as pure functions: no clock, no socket, no memory. The engine asks them, the simulation drives
- * them through thousands of schedules. */
+/* What a saga does next, as pure functions: no clock, no socket, no state. The engine calls them, and the simulation
+ * runs them through thousands of schedules. */
 #pragma once
 
 #include "common/durable/saga.h"
@@ -7,7 +7,7 @@
 enum saga_move {
         SAGA_ADVANCE, /* store the step at `to` and run it */
         SAGA_UNDO,    /* store the step at `to` as undoing and run its undo */
-        SAGA_PARK,    /* put down for delay_ms */
+        SAGA_PARK,    /* put it down for delay_ms */
         SAGA_END,     /* store the end with `outcome` */
 };
 
@@ -20,17 +20,17 @@ struct saga_decision {
 
 struct saga_position {
         size_t step;
-        bool undoing, cancelled; /* cancelled: undoing because somebody wants it gone */
+        bool undoing, cancelled; /* cancelled: undoing because it is to be removed */
         bool kept;               /* saga_keep: a failure undoes nothing */
         int attempt;
         int64_t step_age_ms;
         unsigned random; /* for jitter */
 };
 
-/* After a step came to result. wait_ms: what saga_wait asked for or the other side's Retry-After (0 = none). */
+/* After a step returned result. wait_ms: what saga_wait asked for or the other side's Retry-After (0 = none). */
 struct saga_decision saga_decide(const struct saga_kind *kind, const struct saga_position *at, enum step_result result,
                                  int64_t wait_ms);
-/* Somebody wants the saga gone: where it can still turn back, it does. */
+/* The saga is cancelled: if it can still turn back, it does. */
 bool saga_may_cancel(const struct saga_kind *kind, const struct saga_position *at);
-/* The step ran over its limit. */
+/* The step exceeded its limit. */
 bool saga_is_overdue(const struct saga_kind *kind, const struct saga_position *at);

@@ -1,10 +1,10 @@
-/* What the steps of a saga may ask for: who they are, how long they have, calls, statements, their own end. */
+/* What the steps of a saga may use: facts about the saga, time limits, calls, statements, results. */
 #include "common/base/clock.h"
 #include "common/durable/saga_private.h"
 
 #include <string.h>
 
-#define LEASE_MARGIN 250 /* an effect must be over this long before the lease is */
+#define LEASE_MARGIN 250 /* an effect must end this long before the lease does */
 
 const char *saga_id(const struct saga *saga)
 {
@@ -56,19 +56,19 @@ json_t *saga_data(const struct saga *saga)
         return saga->data;
 }
 
-static int64_t lease_left(const struct saga *saga)
+static int64_t saga_lease_left(const struct saga *saga)
 {
         return saga->lease_until - LEASE_MARGIN - clock_boot_ms();
 }
 
 int64_t saga_timeout(const struct saga *saga, int64_t wanted_ms)
 {
-        return MAX(1, MIN(wanted_ms, lease_left(saga)));
+        return MAX(1, MIN(wanted_ms, saga_lease_left(saga)));
 }
 
 bool saga_is_ours(const struct saga *saga)
 {
-        return !saga->lost && lease_left(saga) > 0;
+        return !saga->lost && saga_lease_left(saga) > 0;
 }
 
 enum step_result saga_await(struct saga *saga, saga_then then)
@@ -83,7 +83,7 @@ void saga_go_on(struct saga *saga)
         enum step_result result;
 
         if (!saga_is_ours(saga)) {
-                saga_drop(saga, "the lease ran out during a call");
+                saga_drop(saga, "the lease expired during a call");
                 return;
         }
         saga_enter(saga, SAGA_IN_STEP);
@@ -98,12 +98,12 @@ void saga_resume(struct saga *saga, const struct err *err)
         if (err != NULL)
                 saga->resumed_err = *err;
         if (saga->state == SAGA_IN_STEP)
-                saga_enter(saga, SAGA_ANSWERED); /* saga_settle goes on when the step function has returned */
+                saga_enter(saga, SAGA_ANSWERED); /* saga_settle continues when the step function has returned */
         else
                 saga_go_on(saga);
 }
 
-static void rows_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+static void saga_rows_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct saga *saga = context;
         enum step_result result;
@@ -115,7 +115,7 @@ static void rows_arrived(void *context, const struct pg_rows *rows, const struct
                 return;
         }
         if (err != NULL && saga->asked == saga->engine->service->catalog && !err_is_transient(err)) {
-                refused = *err; /* what our own catalog refuses is never the saga's failure */
+                refused = *err; /* a refusal by our own catalog is never the saga's failure */
                 refused.class = ERR_OURS;
                 err = &refused;
         }
@@ -124,9 +124,9 @@ static void rows_arrived(void *context, const struct pg_rows *rows, const struct
         saga_settle(saga, result);
 }
 
-/* Frozen inside a step, a worker may come back to the line that sends: then nothing is sent, and saga_settle drops the
+/* A worker frozen inside a step may resume right before sending: then nothing is sent, and saga_settle drops the
  * saga. */
-static bool may_ask(struct saga *saga, const struct pg_pool *asked, saga_rows_then then)
+static bool saga_may_ask(struct saga *saga, const struct pg_pool *asked, saga_rows_then then)
 {
         CHECK_MAGIC(saga, SAGA_MAGIC);
         saga->rows_then = then;
@@ -140,27 +140,27 @@ static bool may_ask(struct saga *saga, const struct pg_pool *asked, saga_rows_th
 enum step_result saga_query_on(struct saga *saga, struct pg_pool *pool, const char *sql, size_t count,
                                const char *const *params, saga_rows_then then)
 {
-        if (!may_ask(saga, pool, then))
+        if (!saga_may_ask(saga, pool, then))
                 return STEP_PENDING;
-        pg_pool_exec(pool, saga_timeout(saga, SAGA_STATEMENT_TIMEOUT), sql, count, params, rows_arrived, saga);
+        pg_pool_exec(pool, saga_timeout(saga, SAGA_STATEMENT_TIMEOUT), sql, count, params, saga_rows_arrived, saga);
         return STEP_PENDING;
 }
 
-static int64_t call_time_left(void *context)
+static int64_t saga_call_time_left(void *context)
 {
         const struct saga *saga = context;
 
         CHECK_MAGIC(saga, SAGA_MAGIC);
-        return saga->lost ? 0 : MIN(saga->call_until - clock_boot_ms(), lease_left(saga));
+        return saga->lost ? 0 : MIN(saga->call_until - clock_boot_ms(), saga_lease_left(saga));
 }
 
 enum step_result saga_query_for(struct saga *saga, struct pg_pool *pool, int64_t timeout_ms, const char *sql,
                                 size_t count, const char *const *params, saga_rows_then then)
 {
-        if (!may_ask(saga, pool, then))
+        if (!saga_may_ask(saga, pool, then))
                 return STEP_PENDING;
         saga->call_until = clock_boot_ms() + timeout_ms;
-        pg_pool_exec_for(pool, call_time_left, sql, count, params, rows_arrived, saga);
+        pg_pool_exec_for(pool, saga_call_time_left, sql, count, params, saga_rows_arrived, saga);
         return STEP_PENDING;
 }
 
@@ -173,9 +173,9 @@ enum step_result saga_query(struct saga *saga, const char *sql, size_t count, co
 enum step_result saga_script(struct saga *saga, struct pg_conn *conn, int64_t timeout_ms, const char *sql,
                              saga_rows_then then)
 {
-        if (!may_ask(saga, NULL, then))
+        if (!saga_may_ask(saga, NULL, then))
                 return STEP_PENDING;
-        pg_script(conn, saga_timeout(saga, timeout_ms), sql, rows_arrived, saga);
+        pg_script(conn, saga_timeout(saga, timeout_ms), sql, saga_rows_arrived, saga);
         return STEP_PENDING;
 }
 
@@ -196,7 +196,7 @@ bool saga_is_kept(const struct saga *saga)
         return saga->at.kept;
 }
 
-static void set_error(struct saga *saga, const struct err *err)
+static void saga_set_error(struct saga *saga, const struct err *err)
 {
         json_decref(saga->error);
         saga->error = json_pack("{s:s, s:s, s:s}", "code", err->code, "detail", err->message, "class",
@@ -215,14 +215,14 @@ enum step_result saga_retry(struct saga *saga, const struct err *err)
                 return saga_hold(saga, SAGA_CATALOG_REFUSES, err);
         if (!err_is_transient(err))
                 return saga_fail(saga, err);
-        set_error(saga, err);
+        saga_set_error(saga, err);
         saga->wait_ms = err->retry_after;
         return STEP_RETRY;
 }
 
 enum step_result saga_hold(struct saga *saga, const char *cause, const struct err *err)
 {
-        set_error(saga, err);
+        saga_set_error(saga, err);
         saga->held_for = cause;
         saga->wait_ms = err->retry_after;
         return STEP_HOLD;
@@ -230,7 +230,7 @@ enum step_result saga_hold(struct saga *saga, const char *cause, const struct er
 
 enum step_result saga_fail(struct saga *saga, const struct err *err)
 {
-        set_error(saga, err);
+        saga_set_error(saga, err);
         return STEP_FAIL;
 }
 

@@ -1,15 +1,17 @@
-/* A service that works: see worker.h. */
+/* A working service: see worker.h. */
 #include "common/durable/worker.h"
 
 #include "common/base/memory.h"
 #include "common/durable/intake.h"
 #include "common/durable/publisher.h"
+#include "common/durable/timers.h"
 
 struct worker {
         struct service *service;
         struct intake *intake;
         struct saga_engine *sagas;
         struct publisher *publisher;
+        struct timers *timers; /* or NULL */
 };
 
 static void worker_facts_changed(void *context)
@@ -32,6 +34,8 @@ int worker_new(struct service *service, const struct worker_settings *settings, 
         worker->service = service;
         worker->sagas = saga_engine_new(service, settings->kinds, settings->sagas);
         worker->publisher = publisher_new(service);
+        if (settings->has_timers)
+                worker->timers = timers_new(service, worker_facts_changed, worker);
         *ret = worker;
         return intake_new(service, &intake, &worker->intake, err);
 }
@@ -66,37 +70,38 @@ void worker_free(struct worker *worker)
 {
         if (worker == NULL)
                 return;
+        timers_free(worker->timers);
         intake_free(worker->intake);
         publisher_free(worker->publisher);
         saga_engine_free(worker->sagas);
         free(worker);
 }
 
-/* Of the one service of this process, for the frame's callbacks. */
+/* The worker of this process's only service, for the frame's callbacks. */
 static const struct worker_settings *sole_settings;
 
-static int sole_start(struct service *service, const void *config, struct err *err)
+static int worker_sole_start(struct service *service, const void *config, struct err *err)
 {
         (void)config;
         return worker_new(service, sole_settings, (struct worker **)&service->state, err);
 }
 
-static int sole_ready(struct service *service, struct err *err)
+static int worker_sole_ready(struct service *service, struct err *err)
 {
         return worker_ready(service->state, err);
 }
 
-static void sole_stop(struct service *service)
+static void worker_sole_stop(struct service *service)
 {
         worker_stop(service->state);
 }
 
-static bool sole_idle(struct service *service)
+static bool worker_sole_idle(struct service *service)
 {
         return worker_is_idle(service->state);
 }
 
-static void sole_finish(struct service *service)
+static void worker_sole_finish(struct service *service)
 {
         worker_free(service->state);
 }
@@ -108,11 +113,11 @@ int worker_main(int argc, char **argv, const char *name, const char *purpose, co
                 .purpose = purpose,
                 .schema = name,
                 .config_size = sizeof(struct service_config),
-                .start = sole_start,
-                .ready = sole_ready,
-                .stop = sole_stop,
-                .idle = sole_idle,
-                .finish = sole_finish,
+                .start = worker_sole_start,
+                .ready = worker_sole_ready,
+                .stop = worker_sole_stop,
+                .idle = worker_sole_idle,
+                .finish = worker_sole_finish,
         };
 
         sole_settings = settings;

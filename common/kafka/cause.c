@@ -5,9 +5,9 @@
 
 #include <string.h>
 
-#define MEMORY SECONDS(60) /* librdkafka keeps back the same error for half a minute */
+#define MEMORY SECONDS(60) /* librdkafka suppresses the same error for half a minute */
 
-/* By how much they tell, the most first. */
+/* Ordered by how informative they are, most informative first. */
 static const struct kind {
         const char *code, *sentence;
         enum err_class class;
@@ -19,23 +19,23 @@ static const struct kind {
           { RD_KAFKA_RESP_ERR__AUTHENTICATION, RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED } },
         { "kafka_tls", "TLS to Kafka fails", ERR_OURS, { RD_KAFKA_RESP_ERR__SSL } },
         { "kafka_rights",
-          "Kafka does not let us",
+          "Kafka denies access",
           ERR_OURS,
           { RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED,
             RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED } },
-        { "kafka_name", "a Kafka broker's host cannot be found", ERR_BUSY, { RD_KAFKA_RESP_ERR__RESOLVE } },
+        { "kafka_name", "a Kafka broker's host cannot be resolved", ERR_BUSY, { RD_KAFKA_RESP_ERR__RESOLVE } },
         { "kafka_away",
           "no Kafka broker can be reached",
           ERR_BUSY,
           { RD_KAFKA_RESP_ERR__TRANSPORT, RD_KAFKA_RESP_ERR__TIMED_OUT } },
         { "kafka_away",
-          "no Kafka broker can be reached, or security.protocol is not theirs",
+          "no Kafka broker can be reached, or security.protocol does not match theirs",
           ERR_BUSY,
           { RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN } },
 };
 
-/* ARRAY_SIZE(KINDS) where it is none of these. */
-static size_t find_kind(rd_kafka_resp_err_t code)
+/* ARRAY_SIZE(KINDS) if it is none of these. */
+static size_t cause_find_kind(rd_kafka_resp_err_t code)
 {
         size_t i;
 
@@ -48,7 +48,7 @@ static size_t find_kind(rd_kafka_resp_err_t code)
 
 void kafka_cause_note(struct kafka_cause *cause, rd_kafka_resp_err_t code, const char *text)
 {
-        size_t kind = find_kind(code);
+        size_t kind = cause_find_kind(code);
         int64_t now = clock_boot_ms();
 
         if (kind == ARRAY_SIZE(KINDS))

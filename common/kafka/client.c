@@ -29,8 +29,8 @@ void kafka_client_set(rd_kafka_conf_t *conf, const char *name, const char *value
         (void)result;
 }
 
-/* @locality librdkafka's threads. log_emit makes one write per line and shares nothing. */
-static void log_line(const rd_kafka_t *rk, int level, const char *facility, const char *text)
+/* @locality librdkafka's threads. log_emit does one write per line and shares no state. */
+static void client_log_line(const rd_kafka_t *rk, int level, const char *facility, const char *text)
 {
         (void)rk;
         log_emit(level <= 4 ? LOG_WARN : LOG_DEBUG, "librdkafka", "facility", facility, "text", text, NULL);
@@ -47,7 +47,7 @@ int kafka_client_conf(const struct kafka_settings *settings, rd_kafka_conf_t **r
         kafka_client_set(conf, "reconnect.backoff.ms", "50");
         kafka_client_set(conf, "reconnect.backoff.max.ms", "500");
         kafka_client_set(conf, "log.connection.close", "false");
-        rd_kafka_conf_set_log_cb(conf, log_line);
+        rd_kafka_conf_set_log_cb(conf, client_log_line);
         rc = kafka_properties_set(conf, settings->properties, err);
         if (rc < 0)
                 rd_kafka_conf_destroy(conf);
@@ -56,8 +56,8 @@ int kafka_client_conf(const struct kafka_settings *settings, rd_kafka_conf_t **r
         return rc;
 }
 
-/* Only what KAFKA_PROPERTIES says is a person's to mend. That a thread could not be made, or did not come up in time on
- * a crowded machine, passes. */
+/* Only errors in KAFKA_PROPERTIES must be fixed by a person. If a thread could not be created, or did not start in time
+ * on an overloaded machine, trying again may help. */
 int kafka_client_new(rd_kafka_type_t type, rd_kafka_conf_t *conf, rd_kafka_t **ret, struct err *err)
 {
         char reason[256];
@@ -82,7 +82,7 @@ int kafka_client_check(const struct kafka_settings *settings, struct err *err)
         rd_kafka_t *rk;
         int rc;
 
-        alone.brokers = ""; /* nobody is asked */
+        alone.brokers = ""; /* no broker is contacted */
         rc = kafka_client_conf(&alone, &conf, err);
         if (rc < 0)
                 return rc;
@@ -104,7 +104,7 @@ char *kafka_client_advice(const struct kafka_settings *settings)
         return advice;
 }
 
-static void on_event(uv_poll_t *poll, int status, int events)
+static void client_on_event(uv_poll_t *poll, int status, int events)
 {
         struct kafka_wakeup *wakeup = poll->data;
         uint64_t ignored;
@@ -116,8 +116,8 @@ static void on_event(uv_poll_t *poll, int status, int events)
         wakeup->serve(wakeup->context);
 }
 
-/* Also without events: librdkafka counts polls, and answers late to a missed wake-up. */
-static void on_timer(uv_timer_t *timer)
+/* Even without events: librdkafka expects regular polls, and a missed wake-up would delay events. */
+static void client_on_timer(uv_timer_t *timer)
 {
         struct kafka_wakeup *wakeup = timer->data;
 
@@ -139,14 +139,14 @@ struct kafka_wakeup *kafka_wakeup_new(uv_loop_t *loop, rd_kafka_queue_t *queue, 
         uv_poll_init(loop, &wakeup->poll, wakeup->fd);
         uv_timer_init(loop, &wakeup->timer);
         wakeup->poll.data = wakeup->timer.data = wakeup;
-        uv_poll_start(&wakeup->poll, UV_READABLE, on_event);
-        uv_timer_start(&wakeup->timer, on_timer, SERVE_INTERVAL, SERVE_INTERVAL);
+        uv_poll_start(&wakeup->poll, UV_READABLE, client_on_event);
+        uv_timer_start(&wakeup->timer, client_on_timer, SERVE_INTERVAL, SERVE_INTERVAL);
         uv_unref((uv_handle_t *)&wakeup->timer);
         uv_unref((uv_handle_t *)&wakeup->poll);
         return wakeup;
 }
 
-static void on_closed(uv_handle_t *handle)
+static void client_on_closed(uv_handle_t *handle)
 {
         struct kafka_wakeup *wakeup = handle->data;
 
@@ -161,8 +161,8 @@ void kafka_wakeup_free(struct kafka_wakeup *wakeup)
         if (wakeup == NULL)
                 return;
         rd_kafka_queue_io_event_enable(wakeup->queue, -1, NULL, 0);
-        uv_close((uv_handle_t *)&wakeup->poll, on_closed);
-        uv_close((uv_handle_t *)&wakeup->timer, on_closed);
+        uv_close((uv_handle_t *)&wakeup->poll, client_on_closed);
+        uv_close((uv_handle_t *)&wakeup->timer, client_on_closed);
 }
 
 struct destroy {
@@ -170,7 +170,7 @@ struct destroy {
         rd_kafka_t *rk;
 };
 
-static void destroy_client(uv_work_t *work)
+static void client_destroy(uv_work_t *work)
 {
         rd_kafka_destroy(CONTAINER_OF(work, struct destroy, work)->rk);
 }
@@ -186,5 +186,5 @@ void kafka_client_destroy_later(uv_loop_t *loop, rd_kafka_t *rk)
         struct destroy *destroy = NEW(struct destroy);
 
         destroy->rk = rk;
-        uv_queue_work(loop, &destroy->work, destroy_client, client_destroyed);
+        uv_queue_work(loop, &destroy->work, client_destroy, client_destroyed);
 }

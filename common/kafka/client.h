@@ -1,4 +1,4 @@
-/* What producer and consumer share: the librdkafka settings of this house, and its queues on our loop. */
+/* Shared by producer and consumer: our common librdkafka settings, and its queues on our loop. */
 #pragma once
 
 #include "common/base/err.h"
@@ -15,13 +15,13 @@ struct kafka_settings {
 /* The settings every client of ours starts from. Returns 0 and *ret (given to kafka_client_new by the caller), or
  * -ERR_INPUT naming the property. */
 int kafka_client_conf(const struct kafka_settings *settings, rd_kafka_conf_t **ret, struct err *err);
-/* A client of these settings, which it takes. Returns 0 and *ret; -ERR_INPUT where librdkafka refuses the settings;
- * -ERR_BUSY where it could not start this time. */
+/* A client with these settings, of which it takes ownership. Returns 0 and *ret; -ERR_INPUT if librdkafka refuses the
+ * settings; -ERR_BUSY if it could not start this time. */
 int kafka_client_new(rd_kafka_type_t type, rd_kafka_conf_t *conf, rd_kafka_t **ret, struct err *err);
-/* Whether librdkafka takes these settings, certificates and all; no broker is asked. Returns as kafka_client_new. */
+/* Whether librdkafka accepts these settings, including certificates; no broker is contacted. Returns like
+ * kafka_client_new. */
 int kafka_client_check(const struct kafka_settings *settings, struct err *err);
-/* A sentence for the operator where these settings will not work with the librdkafka that is linked, or NULL. The
- * caller frees. */
+/* A sentence for the operator if these settings will not work with the linked librdkafka, or NULL. The caller frees. */
 char *kafka_client_advice(const struct kafka_settings *settings);
 /* Sets one property that is known to exist. */
 void kafka_client_set(rd_kafka_conf_t *conf, const char *name, const char *value);
@@ -33,5 +33,5 @@ struct kafka_wakeup *kafka_wakeup_new(uv_loop_t *loop, rd_kafka_queue_t *queue, 
 /* Call before the queue is destroyed. */
 void kafka_wakeup_free(struct kafka_wakeup *wakeup);
 
-/* Destroys a client on a worker thread, for librdkafka may take its time; takes rk. */
+/* Destroys a client on a worker thread, because librdkafka may take a while; takes ownership of rk. */
 void kafka_client_destroy_later(uv_loop_t *loop, rd_kafka_t *rk);

@@ -8,9 +8,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#define RAW             "application/octet-stream"
 #define ATTRIBUTE_LIMIT 512
 
-static int check_attribute(const char *name, const char *text, size_t length, struct err *err)
+static int cloudevent_check_attribute(const char *name, const char *text, size_t length, struct err *err)
 {
         if (length == 0)
                 return err_field(err, name, "the CloudEvents attribute %s is empty", name);
@@ -29,7 +30,8 @@ struct attribute {
         bool required;
 };
 
-static int take_attribute(const struct attribute *attribute, const char *text, size_t length, struct err *err)
+static int cloudevent_take_attribute(const struct attribute *attribute, const char *text, size_t length,
+                                     struct err *err)
 {
         json_t *as_text;
         int rc;
@@ -38,7 +40,7 @@ static int take_attribute(const struct attribute *attribute, const char *text, s
                 return err_field(err, attribute->name, "the CloudEvents attribute %s is missing", attribute->name);
         if (text == NULL)
                 return 0;
-        rc = check_attribute(attribute->name, text, length, err);
+        rc = cloudevent_check_attribute(attribute->name, text, length, err);
         if (rc < 0)
                 return rc;
         as_text = json_stringn(text, length); /* refuses what is not UTF-8 */
@@ -51,29 +53,32 @@ static int take_attribute(const struct attribute *attribute, const char *text, s
 
 #define ATTRIBUTES(event)                                                                                              \
         {                                                                                                              \
-                { "id", &(event)->id, true }, { "source", &(event)->source, true }, { "type", &(event)->type, true },  \
-                        { "subject", &(event)->subject, false }, { "time", &(event)->time, false },                    \
-                        { "traceparent", &(event)->traceparent, false },                                               \
+                { .name = "id", .place = &(event)->id, .required = true },                                             \
+                        { .name = "source", .place = &(event)->source, .required = true },                             \
+                        { .name = "type", .place = &(event)->type, .required = true },                                 \
+                        { .name = "subject", .place = &(event)->subject },                                             \
+                        { .name = "time", .place = &(event)->time },                                                   \
+                        { .name = "traceparent", .place = &(event)->traceparent },                                     \
         }
 
-static int check_specversion(const char *text, size_t length, struct err *err)
+static int cloudevent_check_specversion(const char *text, size_t length, struct err *err)
 {
         if (text != NULL && length == 3 && memcmp(text, "1.0", 3) == 0)
                 return 0;
         return err_field(err, "specversion", "specversion must be 1.0");
 }
 
-static int check_value(const struct kafka_message *message, struct err *err)
+static int cloudevent_check_value(const struct kafka_message *message, struct err *err)
 {
         return message->value ? 0 : err_set(err, ERR_INPUT, "no_value", "the message has no value");
 }
 
 /* The attributes of an envelope. */
-static int read_envelope(const json_t *envelope, struct cloudevent *event, struct err *err)
+static int cloudevent_read_envelope(const json_t *envelope, struct cloudevent *event, struct err *err)
 {
         const struct attribute attributes[] = ATTRIBUTES(event);
         const char *text = json_text(envelope, "specversion");
-        int rc = check_specversion(text, text ? strlen(text) : 0, err);
+        int rc = cloudevent_check_specversion(text, text ? strlen(text) : 0, err);
 
         for (size_t i = 0; rc == 0 && i < ARRAY_SIZE(attributes); i++) {
                 const json_t *value = json_object_get(envelope, attributes[i].name);
@@ -81,31 +86,51 @@ static int read_envelope(const json_t *envelope, struct cloudevent *event, struc
                 if (value != NULL && !json_is_string(value))
                         return err_field(err, attributes[i].name, "the CloudEvents attribute %s is not a text",
                                          attributes[i].name);
-                rc = take_attribute(&attributes[i], json_string_value(value), json_string_length(value), err);
+                rc = cloudevent_take_attribute(&attributes[i], json_string_value(value), json_string_length(value),
+                                               err);
         }
         return rc;
 }
 
-/* The commonest slip of structured mode. The refusal shall name the event, so its attributes are read all the same. */
-static int refuse_unmarked_envelope(const json_t *envelope, struct cloudevent *event, struct err *err)
+/* The most common mistake with structured mode. The rejection should name the event, so its attributes are read
+ * anyway. */
+static int cloudevent_refuse_unmarked_envelope(const json_t *envelope, struct cloudevent *event, struct err *err)
 {
-        read_envelope(envelope, event, NULL);
+        cloudevent_read_envelope(envelope, event, NULL);
         return err_field(err, "content-type",
                          "this looks like a structured CloudEvent: then its content-type header must be "
                          "application/cloudevents+json");
 }
 
-static bool is_envelope(const json_t *value)
+static bool cloudevent_is_envelope(const json_t *value)
 {
         return json_object_get(value, "specversion") != NULL && json_object_get(value, "type") != NULL;
 }
 
-static int decode_binary(const struct kafka_message *message, struct cloudevent *event, struct err *err)
+/* With or without parameters after it. */
+static bool cloudevent_is_media_type(const char *text, size_t length, const char *wanted)
+{
+        size_t wants = strlen(wanted);
+
+        return text != NULL && length >= wants && strncasecmp(text, wanted, wants) == 0 &&
+               (length == wants || text[wants] == ';' || text[wants] == ' ');
+}
+
+static int cloudevent_read_raw(const struct kafka_message *message, struct cloudevent *event)
+{
+        auto_free char *text = crypto_base64(message->value, message->value_length);
+
+        event->is_raw = true;
+        event->data = json_pack("{s:s}", "body_base64", text);
+        return 0;
+}
+
+static int cloudevent_decode_binary(const struct kafka_message *message, struct cloudevent *event, struct err *err)
 {
         const struct attribute attributes[] = ATTRIBUTES(event);
         size_t length = 0;
         const char *text = kafka_message_header(message, "ce_specversion", &length);
-        int rc = check_specversion(text, length, err);
+        int rc = cloudevent_check_specversion(text, length, err);
 
         for (size_t i = 0; rc == 0 && i < ARRAY_SIZE(attributes); i++) {
                 auto_free char *header = mem_printf("ce_%s", attributes[i].name);
@@ -113,21 +138,22 @@ static int decode_binary(const struct kafka_message *message, struct cloudevent 
                 text = kafka_message_header(message, header, &length);
                 if (text == NULL && strcmp(attributes[i].name, "traceparent") == 0)
                         text = kafka_message_header(message, "traceparent", &length);
-                rc = take_attribute(&attributes[i], text, length, err);
+                rc = cloudevent_take_attribute(&attributes[i], text, length, err);
         }
         if (rc == 0)
-                rc = check_value(message, err); /* only now: the refusal shall name the event */
+                rc = cloudevent_check_value(message, err); /* only now: the rejection should name the event */
         if (rc < 0)
                 return rc;
         text = kafka_message_header(message, "content-type", &length);
-        if (text != NULL && (length < 16 || strncasecmp(text, "application/json", 16) != 0 ||
-                             (length > 16 && text[16] != ';' && text[16] != ' ')))
+        if (cloudevent_is_media_type(text, length, RAW))
+                return cloudevent_read_raw(message, event);
+        if (text != NULL && !cloudevent_is_media_type(text, length, "application/json"))
                 return err_field(err, "content-type", "content-type must be application/json");
         return json_parse(message->value, message->value_length, &event->data, err);
 }
 
-/* Bytes may stand in base64 instead, as some libraries send all data; ours are JSON in either form. */
-static int read_data(const json_t *envelope, struct cloudevent *event, struct err *err)
+/* The data may be in base64 instead, as some libraries send everything; ours is JSON in either form. */
+static int cloudevent_read_data(const json_t *envelope, struct cloudevent *event, struct err *err)
 {
         const json_t *data = json_object_get(envelope, "data"), *encoded = json_object_get(envelope, "data_base64");
         auto_free unsigned char *bytes = NULL;
@@ -148,10 +174,10 @@ static int read_data(const json_t *envelope, struct cloudevent *event, struct er
         return json_parse((const char *)bytes, (size_t)length, &event->data, err);
 }
 
-static int decode_structured(const struct kafka_message *message, struct cloudevent *event, struct err *err)
+static int cloudevent_decode_structured(const struct kafka_message *message, struct cloudevent *event, struct err *err)
 {
         auto_json *envelope = NULL;
-        int rc = check_value(message, err);
+        int rc = cloudevent_check_value(message, err);
 
         if (rc == 0)
                 rc = json_parse(message->value, message->value_length, &envelope, err);
@@ -159,32 +185,32 @@ static int decode_structured(const struct kafka_message *message, struct cloudev
                 return rc;
         if (!json_is_object(envelope))
                 return err_set(err, ERR_INPUT, "not_cloudevent", "a structured CloudEvent is a JSON object");
-        rc = read_envelope(envelope, event, err);
-        return rc < 0 ? rc : read_data(envelope, event, err);
+        rc = cloudevent_read_envelope(envelope, event, err);
+        return rc < 0 ? rc : cloudevent_read_data(envelope, event, err);
 }
 
-/* Without an attribute and without a type of the topic's own. */
-static int refuse_bare(const struct kafka_message *message, struct cloudevent *event, struct err *err)
+/* No attributes, and the topic has no single type. */
+static int cloudevent_refuse_bare(const struct kafka_message *message, struct cloudevent *event, struct err *err)
 {
         auto_json *value = NULL;
 
         if (message->value != NULL && json_parse(message->value, message->value_length, &value, NULL) == 0 &&
-            is_envelope(value))
-                return refuse_unmarked_envelope(value, event, err);
-        return decode_binary(message, event, err);
+            cloudevent_is_envelope(value))
+                return cloudevent_refuse_unmarked_envelope(value, event, err);
+        return cloudevent_decode_binary(message, event, err);
 }
 
-static int decode_bare(const struct kafka_message *message, const char *bare_type, struct cloudevent *event,
-                       struct err *err)
+static int cloudevent_decode_bare(const struct kafka_message *message, const char *bare_type, struct cloudevent *event,
+                                  struct err *err)
 {
         auto_json *value = NULL;
-        int rc = check_value(message, err);
+        int rc = cloudevent_check_value(message, err);
 
         if (rc < 0)
                 return rc;
         rc = json_parse(message->value, message->value_length, &value, err);
-        if (rc == 0 && is_envelope(value))
-                return refuse_unmarked_envelope(value, event, err);
+        if (rc == 0 && cloudevent_is_envelope(value))
+                return cloudevent_refuse_unmarked_envelope(value, event, err);
         event->id = mem_printf("%s-%d-%lld", message->topic, message->partition, (long long)message->offset);
         event->source = mem_printf("/kafka/%s", message->topic);
         event->type = mem_copy_text(bare_type);
@@ -208,8 +234,8 @@ void cloudevent_hash(const char *type, const json_t *data, char out[65])
         memcpy(out, hex, 65);
 }
 
-/* One attribute is enough to mean binary mode: leaving another out is then an error, and no bare JSON. */
-static bool has_attribute(const struct kafka_message *message)
+/* A single attribute means binary mode: a missing one is then an error, and the message is not bare JSON. */
+static bool cloudevent_has_attribute(const struct kafka_message *message)
 {
         static const char *const headers[] = { "ce_specversion", "ce_id", "ce_source", "ce_type" };
         size_t length;
@@ -234,13 +260,13 @@ int cloudevent_decode(const struct kafka_message *message, const char *bare_type
                 event->key = mem_copy_bytes(message->key, message->key_length);
         if (content_type != NULL && type_length >= sizeof(structured) - 1 &&
             strncasecmp(content_type, structured, sizeof(structured) - 1) == 0)
-                rc = decode_structured(message, event, err);
-        else if (has_attribute(message))
-                rc = decode_binary(message, event, err);
+                rc = cloudevent_decode_structured(message, event, err);
+        else if (cloudevent_has_attribute(message))
+                rc = cloudevent_decode_binary(message, event, err);
         else if (bare_type == NULL)
-                rc = refuse_bare(message, event, err);
+                rc = cloudevent_refuse_bare(message, event, err);
         else
-                rc = decode_bare(message, bare_type, event, err);
+                rc = cloudevent_decode_bare(message, bare_type, event, err);
         if (rc == 0)
                 cloudevent_hash(event->type, event->data, event->body_hash);
         return rc;
@@ -273,16 +299,17 @@ int cloudevent_produce(struct kafka_producer *producer, const struct cloudevent_
                 { "ce_partitionkey", event->key },
                 { "ce_subject", event->key },
                 { "ce_traceparent", event->traceparent },
-                { "content-type", "application/json" },
+                { "content-type", event->raw_length ? RAW : "application/json" },
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(pairs); i++)
                 if (pairs[i][1] != NULL)
-                        headers[record.header_count++] =
-                                (struct kafka_header){ pairs[i][0], pairs[i][1], strlen(pairs[i][1]) };
+                        headers[record.header_count++] = (struct kafka_header){ .name = pairs[i][0],
+                                                                                .value = pairs[i][1],
+                                                                                .length = strlen(pairs[i][1]) };
         record.key = event->key;
         record.key_length = event->key ? strlen(event->key) : 0;
         record.value = event->data;
-        record.value_length = event->data ? strlen(event->data) : 0;
+        record.value_length = event->data == NULL ? 0 : event->raw_length ? event->raw_length : strlen(event->data);
         return kafka_produce(producer, &record, delivered, context, err);
 }

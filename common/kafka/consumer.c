@@ -1,239 +1,21 @@
-/* A Kafka consumer whose offsets live elsewhere: see consumer.h.
+/* A Kafka consumer whose offsets are stored elsewhere, as a member of its group: see consumer.h. lanes.c handles the
+ * messages of each partition.
  *
- * A lane is one partition of ours from its assignment to its loss. Messages wait in it in their order; the first of
- * them is handed out and is then in hand (lane->in_hand) until its holder calls kafka_consumer_done. While too many
- * wait, the partition is paused. A rebalance drops all lanes, and what waits in them: who is in hand keeps its lane
- * alive (dropped) until it is done, for its holder still points at it. Every assignment has a number; an answer to the
- * holder's question where to read on that comes with an older number is ignored. Nothing is read before that answer:
- * Kafka's own offsets are for those who look at the lag, never for us.
+ * Every assignment has a number; start offsets that arrive with an older number are ignored. Nothing is read before the
+ * start offsets are known: the offsets committed to Kafka are only for monitoring the lag. A rebalance drops all lanes,
+ * and gives the partitions back once nothing is in hand any more, so that their next owner does not start while we are
+ * still working. A rewind drops the lanes as well, and then asks again for the start offsets.
  *
- * Everything runs on the loop: librdkafka's threads only say that something is there. */
+ * Everything runs on the loop: librdkafka's threads only signal that there are events. */
 #include "common/kafka/consumer_private.h"
 
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
 
 #include <string.h>
-#include <utlist.h>
 
-/* What waits in a lane before its partition is paused, and what is left when it goes on. Not too little: librdkafka
- * throws away what it has fetched of a partition that is paused, and fetches it again. */
-#define LANE_LIMIT        512
-#define LANE_RESUME       64
-#define LANE_BYTES_LIMIT  (1024 * 1024)
-#define LANE_BYTES_RESUME (128 * 1024)
-
-struct waiting {
-        struct waiting *prev, *next;
-        struct lane *lane;
-        rd_kafka_event_t *event; /* owns the bytes of the message; NULL = nothing */
-        struct kafka_message message;
-};
-
-static void free_waiting(struct waiting *waiting)
-{
-        rd_kafka_event_destroy(waiting->event);
-        free(waiting);
-}
-
-static void empty_lane(struct lane *lane)
-{
-        struct waiting *waiting, *next;
-
-        DL_FOREACH_SAFE (lane->queue, waiting, next) {
-                DL_DELETE(lane->queue, waiting);
-                free_waiting(waiting);
-        }
-        lane->queued = lane->queued_bytes = 0;
-}
-
-static void free_lane(struct kafka_consumer *consumer, struct lane *lane)
-{
-        LL_DELETE(consumer->lanes, lane);
-        empty_lane(lane);
-        free(lane->topic);
-        free(lane);
-}
-
-static void pause_lane(struct kafka_consumer *consumer, struct lane *lane, bool pause)
-{
-        rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-
-        rd_kafka_topic_partition_list_add(list, lane->topic, lane->partition);
-        if (pause)
-                rd_kafka_pause_partitions(consumer->rk, list);
-        else
-                rd_kafka_resume_partitions(consumer->rk, list);
-        rd_kafka_topic_partition_list_destroy(list);
-        lane->paused = pause;
-}
-
-static void drop_lanes(struct kafka_consumer *consumer)
-{
-        struct lane *lane, *next;
-
-        LL_FOREACH_SAFE(consumer->lanes, lane, next)
-        {
-                empty_lane(lane);
-                lane->dropped = true;
-                if (lane->in_hand == NULL)
-                        free_lane(consumer, lane);
-        }
-}
-
-struct lane *consumer_find_lane(struct kafka_consumer *consumer, const char *topic, int32_t partition)
-{
-        struct lane *lane;
-
-        LL_FOREACH (consumer->lanes, lane)
-                if (!lane->dropped && lane->partition == partition && strcmp(lane->topic, topic) == 0)
-                        return lane;
-        return NULL;
-}
-
-bool lane_is_busy(const struct lane *lane)
-{
-        return lane->queue != NULL || lane->in_hand != NULL;
-}
-
-void lane_log(const struct kafka_consumer *consumer, const struct lane *lane, int64_t *ret_low, int64_t *ret_high)
-{
-        if (rd_kafka_get_watermark_offsets(consumer->rk, lane->topic, lane->partition, ret_low, ret_high) !=
-            RD_KAFKA_RESP_ERR_NO_ERROR)
-                *ret_low = *ret_high = -1;
-}
-
-/* Where the log begins, if that is after what was fetched last and so offsets are missing before `next`. As the last
- * answer to a fetch told it; one that told of an error makes it unknown. */
-static int64_t log_start(const struct kafka_consumer *consumer, const struct lane *lane, int64_t next)
-{
-        int64_t low, high;
-
-        if (lane->fetched < 0 || next <= lane->fetched)
-                return -1;
-        lane_log(consumer, lane, &low, &high);
-        return MIN(low, next);
-}
-
-void consumer_add_lanes(struct kafka_consumer *consumer, const rd_kafka_topic_partition_list_t *list)
-{
-        for (int i = 0; i < list->cnt; i++) {
-                struct lane *lane = NEW(struct lane);
-
-                lane->topic = mem_copy_text(list->elems[i].topic);
-                lane->partition = list->elems[i].partition;
-                lane->position = lane->fetched = list->elems[i].offset;
-                LL_PREPEND(consumer->lanes, lane);
-        }
-}
-
-static size_t size_of(const struct waiting *waiting)
-{
-        return waiting->message.key_length + waiting->message.value_length;
-}
-
-/* From the queue into the hand, whose last message ends at `previous`. */
-static struct waiting *take_in_hand(struct kafka_consumer *consumer, struct lane *lane, int64_t previous)
-{
-        struct waiting *waiting = lane->queue;
-
-        DL_DELETE(lane->queue, waiting);
-        lane->queued--;
-        lane->queued_bytes -= size_of(waiting);
-        DL_APPEND(lane->in_hand, waiting);
-        consumer->in_hand++;
-        waiting->message.previous = previous;
-        if (lane->paused && lane->queued <= LANE_RESUME && lane->queued_bytes <= LANE_BYTES_RESUME)
-                pause_lane(consumer, lane, false);
-        return waiting;
-}
-
-static void go_on(struct kafka_consumer *consumer, struct lane *lane)
-{
-        if (lane->queue == NULL || lane->in_hand != NULL || consumer->stopped)
-                return;
-        consumer->events->message(consumer->context, &take_in_hand(consumer, lane, lane->position)->message);
-}
-
-const struct kafka_message *kafka_consumer_peek(const struct kafka_consumer *consumer,
-                                                const struct kafka_message *message)
-{
-        const struct lane *lane = CONTAINER_OF(message, struct waiting, message)->lane;
-
-        return lane->queue == NULL || consumer->stopped ? NULL : &lane->queue->message;
-}
-
-struct kafka_message *kafka_consumer_next(struct kafka_consumer *consumer, struct kafka_message *message)
-{
-        struct lane *lane = CONTAINER_OF(message, struct waiting, message)->lane;
-
-        if (kafka_consumer_peek(consumer, message) == NULL)
-                return NULL;
-        assert(lane->in_hand->prev == CONTAINER_OF(message, struct waiting, message)); /* the last in hand */
-        return &take_in_hand(consumer, lane, message->offset + 1)->message;
-}
-
-/* Takes the waiting. */
-static void add_waiting(struct kafka_consumer *consumer, struct lane *lane, struct waiting *waiting)
-{
-        waiting->lane = lane;
-        waiting->message.topic = lane->topic;
-        waiting->message.partition = lane->partition;
-        lane->fetched = waiting->message.offset + 1;
-        lane->owed_looks = 0;
-        DL_APPEND(lane->queue, waiting);
-        lane->queued++;
-        lane->queued_bytes += size_of(waiting);
-        go_on(consumer, lane);
-}
-
-/* Takes the event. */
-static void add_message(struct kafka_consumer *consumer, rd_kafka_event_t *event)
-{
-        const rd_kafka_message_t *native = rd_kafka_event_message_next(event);
-        struct waiting *waiting;
-        struct lane *lane = NULL;
-
-        if (native != NULL && !native->err)
-                lane = consumer_find_lane(consumer, rd_kafka_topic_name(native->rkt), native->partition);
-        if (lane == NULL) {
-                rd_kafka_event_destroy(event);
-                return;
-        }
-        waiting = NEW(struct waiting);
-        waiting->event = event;
-        waiting->message = (struct kafka_message){
-                .offset = native->offset,
-                .log_start = log_start(consumer, lane, native->offset),
-                .key = native->key,
-                .key_length = native->key_len,
-                .value = native->payload,
-                .value_length = native->len,
-                .native = native,
-        };
-        if (!lane->paused &&
-            (lane->queued + 1 >= LANE_LIMIT || lane->queued_bytes + size_of(waiting) >= LANE_BYTES_LIMIT))
-                /* here librdkafka goes on from when it is resumed */
-                pause_lane(consumer, lane, true);
-        add_waiting(consumer, lane, waiting);
-}
-
-/* In its place among the messages: were the catalog's offset moved beside them, a log that goes back would be taken for
- * one that was read. */
-static void add_nothing(struct kafka_consumer *consumer, struct lane *lane, int64_t end)
-{
-        struct waiting *waiting = NEW(struct waiting);
-
-        waiting->message = (struct kafka_message){
-                .offset = end - 1,
-                .log_start = log_start(consumer, lane, end),
-                .nothing = true,
-        };
-        add_waiting(consumer, lane, waiting);
-}
-
-/* What a group assigns has no offsets of its own; the ends that a tail has found are kept. */
-static struct kafka_position *copy_positions(const rd_kafka_topic_partition_list_t *list)
+/* A group's assignment has no offsets; the ends that a tail has found are kept. */
+static struct kafka_position *consumer_copy_positions(const rd_kafka_topic_partition_list_t *list)
 {
         struct kafka_position *positions = mem_alloc((size_t)list->cnt, sizeof(*positions));
 
@@ -248,12 +30,12 @@ static struct kafka_position *copy_positions(const rd_kafka_topic_partition_list
 
 void consumer_ask_for_positions(struct kafka_consumer *consumer)
 {
-        auto_free struct kafka_position *positions = copy_positions(consumer->wanted);
+        auto_free struct kafka_position *positions = consumer_copy_positions(consumer->wanted);
 
         consumer->events->assigned(consumer->context, ++consumer->assignment, positions, (size_t)consumer->wanted->cnt);
 }
 
-static void give_back(struct kafka_consumer *consumer)
+static void consumer_give_back(struct kafka_consumer *consumer)
 {
         consumer->revoking = false;
         if (consumer->wanted != NULL)
@@ -261,60 +43,60 @@ static void give_back(struct kafka_consumer *consumer)
         rd_kafka_assign(consumer->rk, NULL);
 }
 
-static void handle_rebalance(struct kafka_consumer *consumer, rd_kafka_event_t *event)
+static void consumer_handle_rebalance(struct kafka_consumer *consumer, rd_kafka_event_t *event)
 {
         if (rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS && !consumer->stopped) {
                 if (consumer->wanted != NULL)
                         rd_kafka_topic_partition_list_destroy(consumer->wanted);
-                if (rd_kafka_event_topic_partition_list(event)->cnt > 0) /* who may see no topic is given nothing */
+                if (rd_kafka_event_topic_partition_list(event)->cnt > 0) /* a login that may see no topic gets none */
                         kafka_cause_forget(&consumer->cause);
                 consumer->wanted = rd_kafka_topic_partition_list_copy(rd_kafka_event_topic_partition_list(event));
                 consumer_ask_for_positions(consumer);
                 return;
         }
         consumer->assignment++;
-        drop_lanes(consumer); /* finish what is in hand, then let the next owner have them */
+        lanes_drop(consumer); /* messages in hand are finished, then the next owner gets the partitions */
         consumer->revoking = true;
         if (consumer->in_hand == 0)
-                give_back(consumer);
+                consumer_give_back(consumer);
 }
 
-/* Before the end there may be what is never handed out. Or the end has gone back: the topic was made again. Or nothing
- * is known of the partition yet: that it was looked at is worth remembering, for what is deleted from now on was
- * missed. */
-static void end_reached(struct kafka_consumer *consumer, rd_kafka_event_t *event)
+/* There may be offsets before the end that are never handed out. Or the end has gone back: the topic was recreated. Or
+ * nothing is known about the partition yet: that it was read is worth recording, because anything deleted from now on
+ * would be missed. */
+static void consumer_end_reached(struct kafka_consumer *consumer, rd_kafka_event_t *event)
 {
         rd_kafka_topic_partition_t *place = rd_kafka_event_topic_partition(event);
-        struct lane *lane = place ? consumer_find_lane(consumer, place->topic, place->partition) : NULL;
+        struct lane *lane = place ? lanes_find(consumer, place->topic, place->partition) : NULL;
 
         if (lane != NULL && !consumer->tail && place->offset != lane->fetched)
-                add_nothing(consumer, lane, place->offset);
+                lane_add_nothing(consumer, lane, place->offset);
         else if (lane != NULL)
                 lane->fetched = place->offset;
         if (place != NULL)
                 rd_kafka_topic_partition_destroy(place);
 }
 
-/* Fenced by another member of its name, for one: librdkafka does nothing more for us, and the rest of the process would
- * go on as if it read. */
-static void report_fatal(struct kafka_consumer *consumer)
+/* For instance fenced by another member with the same name: librdkafka does nothing more for us, and the rest of the
+ * process would continue as if it were reading. */
+static void consumer_report_fatal(struct kafka_consumer *consumer)
 {
         char reason[256];
         struct err err;
 
         rd_kafka_fatal_error(consumer->rk, reason, sizeof(reason));
-        err_set(&err, ERR_INTERNAL, "kafka_fatal", "the Kafka consumer cannot go on: %s", reason);
+        err_set(&err, ERR_INTERNAL, "kafka_fatal", "the Kafka consumer cannot continue: %s", reason);
         consumer->events->fatal(consumer->context, &err);
 }
 
-static void handle_error(struct kafka_consumer *consumer, rd_kafka_event_t *event)
+static void consumer_handle_error(struct kafka_consumer *consumer, rd_kafka_event_t *event)
 {
         rd_kafka_resp_err_t code = rd_kafka_event_error(event);
         const char *text = rd_kafka_event_error_string(event);
         struct err err;
 
         if (rd_kafka_event_error_is_fatal(event)) {
-                report_fatal(consumer);
+                consumer_report_fatal(consumer);
                 return;
         }
         kafka_cause_note(&consumer->cause, code, text);
@@ -328,7 +110,7 @@ static void handle_error(struct kafka_consumer *consumer, rd_kafka_event_t *even
         consumer->events->trouble(consumer->context, &err);
 }
 
-static void serve(void *context)
+static void consumer_serve(void *context)
 {
         struct kafka_consumer *consumer = context;
         rd_kafka_event_t *event;
@@ -336,22 +118,22 @@ static void serve(void *context)
         CHECK_MAGIC(consumer, CONSUMER_MAGIC);
         while ((event = rd_kafka_queue_poll(consumer->queue, 0)) != NULL) {
                 if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_FETCH) {
-                        add_message(consumer, event);
+                        lanes_add_message(consumer, event);
                         continue;
                 }
                 if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_REBALANCE)
-                        handle_rebalance(consumer, event);
+                        consumer_handle_rebalance(consumer, event);
                 else if (rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__PARTITION_EOF)
-                        end_reached(consumer, event);
+                        consumer_end_reached(consumer, event);
                 else if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR)
-                        handle_error(consumer, event);
+                        consumer_handle_error(consumer, event);
                 rd_kafka_event_destroy(event);
         }
 }
 
-/* What KAFKA_PROPERTIES says of these, holds. */
-static void set_default(rd_kafka_conf_t *conf, const struct kafka_settings *settings, const char *name,
-                        const char *value)
+/* KAFKA_PROPERTIES may override these. */
+static void consumer_set_default(rd_kafka_conf_t *conf, const struct kafka_settings *settings, const char *name,
+                                 const char *value)
 {
         if (settings->properties == NULL || strstr(settings->properties, name) == NULL)
                 kafka_client_set(conf, name, value);
@@ -373,10 +155,10 @@ int consumer_make(uv_loop_t *loop, const struct kafka_settings *settings, const 
         kafka_client_set(conf, "enable.auto.offset.store", "false");
         kafka_client_set(conf, "auto.offset.reset", "earliest");
         kafka_client_set(conf, "enable.partition.eof", "true");
-        set_default(conf, settings, "session.timeout.ms", "10000");
-        set_default(conf, settings, "heartbeat.interval.ms", "1000");
-        set_default(conf, settings, "fetch.wait.max.ms", "100");
-        set_default(conf, settings, "queued.max.messages.kbytes", "4096");
+        consumer_set_default(conf, settings, "session.timeout.ms", "10000");
+        consumer_set_default(conf, settings, "heartbeat.interval.ms", "1000");
+        consumer_set_default(conf, settings, "fetch.wait.max.ms", "100");
+        consumer_set_default(conf, settings, "queued.max.messages.kbytes", "4096");
         rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_FETCH);
         consumer = NEW(struct kafka_consumer);
         consumer->magic = CONSUMER_MAGIC;
@@ -390,7 +172,7 @@ int consumer_make(uv_loop_t *loop, const struct kafka_settings *settings, const 
         }
         rd_kafka_poll_set_consumer(consumer->rk);
         consumer->queue = rd_kafka_queue_get_consumer(consumer->rk);
-        consumer->wakeup = kafka_wakeup_new(loop, consumer->queue, serve, consumer);
+        consumer->wakeup = kafka_wakeup_new(loop, consumer->queue, consumer_serve, consumer);
         *ret = consumer;
         return 0;
 }
@@ -420,9 +202,6 @@ int kafka_consumer_new(uv_loop_t *loop, const struct kafka_settings *settings, c
 
 void kafka_consumer_free(struct kafka_consumer *consumer)
 {
-        struct waiting *waiting, *next_waiting;
-        struct lane *lane, *next;
-
         if (consumer == NULL)
                 return;
         CHECK_MAGIC(consumer, CONSUMER_MAGIC);
@@ -431,28 +210,21 @@ void kafka_consumer_free(struct kafka_consumer *consumer)
         consumer->freed = true;
         if (inquiry_end(consumer))
                 return; /* its worker thread still uses rk */
-        LL_FOREACH_SAFE(consumer->lanes, lane, next)
-        {
-                DL_FOREACH_SAFE (lane->in_hand, waiting, next_waiting) {
-                        DL_DELETE(lane->in_hand, waiting);
-                        free_waiting(waiting);
-                }
-                free_lane(consumer, lane);
-        }
+        lanes_free(consumer);
         if (consumer->wanted != NULL)
                 rd_kafka_topic_partition_list_destroy(consumer->wanted);
         rd_kafka_queue_destroy(consumer->queue);
-        /* Destroying leaves the group, else its partitions would wait for the end of our session. */
+        /* Destroying it leaves the group; otherwise its partitions would wait for our session to time out. */
         kafka_client_destroy_later(consumer->loop, consumer->rk);
         consumer->magic = 0;
         free(consumer);
 }
 
-/* What was paused in an earlier assignment stays paused in librdkafka, so it is resumed. Before the assignment, never
- * behind it: librdkafka puts the start of a partition off until the last commit is answered, and a resume that is given
- * meanwhile can be numbered after the start and yet arrive before it. Then the start is thrown away as outdated, and
- * nobody reads the partition any more (seen with 2.0.2: "received outdated op FETCH_START"). */
-static void assign(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *list)
+/* A partition paused in an earlier assignment stays paused in librdkafka, so it is resumed. This must happen before the
+ * assignment, never after it: librdkafka delays the start of a partition until the last commit is answered, and a
+ * resume sent meanwhile can be numbered after the start and yet arrive before it. Then the start is discarded as
+ * outdated, and nobody reads the partition any more (seen with 2.0.2: "received outdated op FETCH_START"). */
+static void consumer_assign(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *list)
 {
         rd_kafka_resp_err_t code;
         struct err err;
@@ -460,7 +232,7 @@ static void assign(struct kafka_consumer *consumer, rd_kafka_topic_partition_lis
         rd_kafka_resume_partitions(consumer->rk, list);
         code = rd_kafka_assign(consumer->rk, list);
         if (FAILPOINT(consumer_after_assign, &err) < 0)
-                rd_kafka_pause_partitions(consumer->rk, list); /* a start that is lost looks like this */
+                rd_kafka_pause_partitions(consumer->rk, list); /* simulates a lost start */
         if (code == RD_KAFKA_RESP_ERR_NO_ERROR || consumer->events->trouble == NULL)
                 return;
         err_set(&err, ERR_BUSY, "assign_failed", "partitions cannot be read: %s", rd_kafka_err2str(code));
@@ -479,34 +251,19 @@ void kafka_consumer_start(struct kafka_consumer *consumer, unsigned assignment, 
         for (size_t i = 0; i < count; i++)
                 rd_kafka_topic_partition_list_add(list, positions[i].topic, positions[i].partition)->offset =
                         positions[i].offset;
-        consumer_add_lanes(consumer, list);
-        assign(consumer, list);
+        lanes_add(consumer, list);
+        consumer_assign(consumer, list);
         rd_kafka_topic_partition_list_destroy(list);
 }
 
 void kafka_consumer_done(struct kafka_consumer *consumer, struct kafka_message *message)
 {
-        struct waiting *waiting = CONTAINER_OF(message, struct waiting, message);
-        struct lane *lane = waiting->lane;
+        bool gone = lane_done(consumer, message);
 
-        assert(lane->in_hand == waiting);
-        DL_DELETE(lane->in_hand, waiting);
-        consumer->in_hand--;
-        if (!lane->dropped && !consumer->tail && !message->nothing) /* the rest is lag.c's to correct */
-                rd_kafka_offset_store(message->native->rkt, message->partition, message->offset);
-        lane->position = message->offset + 1;
-        free_waiting(waiting);
-        if (lane->in_hand != NULL)
-                return;
-        if (!lane->dropped) {
-                go_on(consumer, lane);
-                return;
-        }
-        free_lane(consumer, lane);
-        if (consumer->in_hand > 0)
+        if (!gone || consumer->in_hand > 0)
                 return;
         if (consumer->revoking)
-                give_back(consumer);
+                consumer_give_back(consumer);
         else if (consumer->rewinding)
                 kafka_consumer_rewind(consumer);
 }
@@ -514,7 +271,7 @@ void kafka_consumer_done(struct kafka_consumer *consumer, struct kafka_message *
 void kafka_consumer_rewind(struct kafka_consumer *consumer)
 {
         CHECK_MAGIC(consumer, CONSUMER_MAGIC);
-        drop_lanes(consumer);
+        lanes_drop(consumer);
         consumer->rewinding = consumer->in_hand > 0;
         if (consumer->rewinding || consumer->revoking || consumer->wanted == NULL)
                 return;

@@ -3,29 +3,29 @@
 
 #define BROKER_TIMEOUT 2000 /* ms */
 
-static void released(uv_handle_t *handle)
+static void inquiry_released(uv_handle_t *handle)
 {
         struct inquiry *inquiry = handle->data;
 
         inquiry->release(inquiry);
 }
 
-static void end(struct inquiry *inquiry)
+static void inquiry_close(struct inquiry *inquiry)
 {
         inquiry->consumer->inquiry = NULL;
-        uv_close((uv_handle_t *)&inquiry->timer, released);
+        uv_close((uv_handle_t *)&inquiry->timer, inquiry_released);
 }
 
-static void ask(uv_work_t *work)
+static void inquiry_ask(uv_work_t *work)
 {
         struct inquiry *inquiry = CONTAINER_OF(work, struct inquiry, work);
 
         inquiry->ask(inquiry);
 }
 
-static void put_question(uv_timer_t *timer);
+static void inquiry_put_question(uv_timer_t *timer);
 
-static void answered(uv_work_t *work, int status)
+static void inquiry_answered(uv_work_t *work, int status)
 {
         struct inquiry *inquiry = CONTAINER_OF(work, struct inquiry, work);
         struct kafka_consumer *consumer = inquiry->consumer;
@@ -35,25 +35,25 @@ static void answered(uv_work_t *work, int status)
         if (consumer->freed)
                 kafka_consumer_free(consumer);
         else if (inquiry->answered(inquiry))
-                uv_timer_start(&inquiry->timer, put_question, (uint64_t)inquiry->interval_ms, 0);
+                uv_timer_start(&inquiry->timer, inquiry_put_question, (uint64_t)inquiry->interval_ms, 0);
         else
-                end(inquiry);
+                inquiry_close(inquiry);
 }
 
-static void put_question(uv_timer_t *timer)
+static void inquiry_put_question(uv_timer_t *timer)
 {
         struct inquiry *inquiry = timer->data;
 
         inquiry->under_way = true;
         if (inquiry->prepare != NULL)
                 inquiry->prepare(inquiry);
-        uv_queue_work(inquiry->consumer->loop, &inquiry->work, ask, answered);
+        uv_queue_work(inquiry->consumer->loop, &inquiry->work, inquiry_ask, inquiry_answered);
 }
 
 bool inquiry_find_ends(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list)
 {
-        /* For the time -1 ("latest" in the protocol) Kafka answers with the end: one question to each broker for all.
-         */
+        /* For the time -1 ("latest" in the protocol) Kafka returns the end: one request to each broker for all
+         * partitions. */
         for (int i = 0; i < list->cnt; i++)
                 list->elems[i].offset = RD_KAFKA_OFFSET_END;
         if (rd_kafka_offsets_for_times(rk, list, BROKER_TIMEOUT) != RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -71,7 +71,7 @@ void inquiry_begin(struct kafka_consumer *consumer, struct inquiry *inquiry, int
         inquiry->consumer = consumer;
         uv_timer_init(consumer->loop, &inquiry->timer);
         inquiry->timer.data = inquiry;
-        uv_timer_start(&inquiry->timer, put_question, (uint64_t)delay_ms, 0);
+        uv_timer_start(&inquiry->timer, inquiry_put_question, (uint64_t)delay_ms, 0);
         uv_unref((uv_handle_t *)&inquiry->timer);
 }
 
@@ -81,6 +81,6 @@ bool inquiry_end(struct kafka_consumer *consumer)
                 return false;
         if (consumer->inquiry->under_way)
                 return true;
-        end(consumer->inquiry);
+        inquiry_close(consumer->inquiry);
         return false;
 }

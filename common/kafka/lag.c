@@ -1,6 +1,6 @@
-/* How far a consumer is behind the ends of its partitions; and a partition that has messages of which it gets none is
- * started again, and so is one that stands beyond the end. That ought not to happen. But a reader that stands still
- * looks like one with nothing to do, and events wait that somebody was promised. */
+/* How far a consumer is behind the ends of its partitions. A partition that has messages but delivers none is
+ * restarted, and so is one whose position is beyond the end. That should not happen, but a stalled reader looks like
+ * one with nothing to do, while acknowledged events are waiting. */
 #include "common/kafka/consumer_private.h"
 
 #include "common/base/memory.h"
@@ -14,13 +14,13 @@
 
 struct lag {
         struct inquiry inquiry;
-        rd_kafka_topic_partition_list_t *ends;      /* of our partitions, once asked for */
-        rd_kafka_topic_partition_list_t *committed; /* what Kafka believes that we have read of them */
+        rd_kafka_topic_partition_list_t *ends;      /* of our partitions, once known */
+        rd_kafka_topic_partition_list_t *committed; /* the offsets that Kafka has committed for them */
         bool known, committed_known;
-        int patience; /* looks in a row; see start_again */
+        int patience; /* checks in a row; see lag_start_again */
 };
 
-static void forget_lists(struct lag *lag)
+static void lag_forget_lists(struct lag *lag)
 {
         if (lag->ends != NULL)
                 rd_kafka_topic_partition_list_destroy(lag->ends);
@@ -28,12 +28,12 @@ static void forget_lists(struct lag *lag)
                 rd_kafka_topic_partition_list_destroy(lag->committed);
 }
 
-static void list_partitions(struct inquiry *inquiry)
+static void lag_list_partitions(struct inquiry *inquiry)
 {
         struct lag *lag = CONTAINER_OF(inquiry, struct lag, inquiry);
         struct lane *lane;
 
-        forget_lists(lag);
+        lag_forget_lists(lag);
         lag->ends = rd_kafka_topic_partition_list_new(8);
         LL_FOREACH (inquiry->consumer->lanes, lane)
                 if (!lane->dropped)
@@ -41,7 +41,7 @@ static void list_partitions(struct inquiry *inquiry)
         lag->committed = rd_kafka_topic_partition_list_copy(lag->ends);
 }
 
-static void find_ends(struct inquiry *inquiry)
+static void lag_find_ends(struct inquiry *inquiry)
 {
         struct lag *lag = CONTAINER_OF(inquiry, struct lag, inquiry);
 
@@ -51,10 +51,10 @@ static void find_ends(struct inquiry *inquiry)
                                               RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
-/* The last commit may have met an outage, and nothing come after it for long; and librdkafka commits by itself only
- * what is further on than before, which it is not in a topic that was made again. People and autoscalers read these
- * offsets. */
-static void correct_commits(struct lag *lag)
+/* The last commit may have failed in an outage, with nothing to commit for a long time after it; and librdkafka
+ * automatically commits only offsets higher than before, which they are not in a recreated topic. People and
+ * autoscalers read these offsets. */
+static void lag_correct_commits(struct lag *lag)
 {
         struct kafka_consumer *consumer = lag->inquiry.consumer;
         rd_kafka_topic_partition_list_t *wrong = rd_kafka_topic_partition_list_new(8);
@@ -69,24 +69,24 @@ static void correct_commits(struct lag *lag)
                         rd_kafka_topic_partition_list_add(wrong, lane->topic, lane->partition)->offset = lane->position;
         }
         if (wrong->cnt > 0)
-                rd_kafka_commit(consumer->rk, wrong, true); /* where it fails, the next look finds it again */
+                rd_kafka_commit(consumer->rk, wrong, true); /* if it fails, the next check finds it again */
         rd_kafka_topic_partition_list_destroy(wrong);
 }
 
-/* The high watermark of the last fetch counts too: a transaction that stays open holds up what is behind it. */
-static int64_t offsets_left(const struct kafka_consumer *consumer, const struct lane *lane, int64_t end)
+/* The high watermark of the last fetch counts too: an open transaction holds up the messages after it. */
+static int64_t lag_offsets_left(const struct kafka_consumer *consumer, const struct lane *lane, int64_t end)
 {
         int64_t from = lane_is_busy(lane) ? lane->position : lane->fetched;
         int64_t low, high;
 
         lane_log(consumer, lane, &low, &high);
-        if (from > end) /* the log went back, and all of it is new */
+        if (from > end) /* the log went back, so all of it is new */
                 return end - MIN(end, MAX(0, low));
         return MAX(end, high) - MAX(0, MIN(end, MAX(from, low)));
 }
 
-/* For this look: it has nothing to do, and yet it is not at the end. (Beyond it: the log went back.) */
-static void count_owed(struct lane *lane, int64_t end)
+/* In this check: it has nothing to do, yet it is not at the end. (Beyond it: the log went back.) */
+static void lag_count_owed(struct lane *lane, int64_t end)
 {
         if (lane_is_busy(lane) || end == MAX(0, lane->fetched))
                 lane->owed_looks = 0;
@@ -94,8 +94,8 @@ static void count_owed(struct lane *lane, int64_t end)
                 lane->owed_looks++;
 }
 
-/* Returns the sum of what is left, or -1 where that of one partition is unknown. */
-static int64_t look(struct lag *lag)
+/* Returns the sum of the lags, or -1 if that of any partition is unknown. */
+static int64_t lag_look(struct lag *lag)
 {
         struct kafka_consumer *consumer = lag->inquiry.consumer;
         int64_t sum = 0;
@@ -106,18 +106,18 @@ static int64_t look(struct lag *lag)
                         lag->known ? rd_kafka_topic_partition_list_find(lag->ends, lane->topic, lane->partition) : NULL;
 
                 if (found != NULL && !lane->dropped)
-                        count_owed(lane, found->offset);
+                        lag_count_owed(lane, found->offset);
                 if (found == NULL || lane->dropped)
                         sum = -1;
                 else if (sum >= 0)
-                        sum += offsets_left(consumer, lane, found->offset);
+                        sum += lag_offsets_left(consumer, lane, found->offset);
         }
         if (consumer->lanes == NULL && (consumer->wanted == NULL || consumer->wanted->cnt > 0))
                 return -1; /* not in the group, or waiting to hear where to begin */
         return sum;
 }
 
-static struct lane *most_owed(const struct lag *lag)
+static struct lane *lag_most_owed(const struct lag *lag)
 {
         struct lane *lane, *most = NULL;
 
@@ -127,17 +127,17 @@ static struct lane *most_owed(const struct lag *lag)
         return most;
 }
 
-/* Each time it is waited twice as long for the next, since a fetch that only takes long must come to its end; where all
- * goes well that is taken back slowly. What else looks like a stall, such as nothing but transactions that are taken
- * back many times a second, is not harmed. */
-static void start_again(struct lag *lag, const struct lane *lane)
+/* The wait before the next restart doubles each time, so that a fetch that is merely slow can finish; while all goes
+ * well, it shrinks again slowly. Anything else that looks like a stall, such as a log of many aborted transactions per
+ * second, is not harmed. */
+static void lag_start_again(struct lag *lag, const struct lane *lane)
 {
         struct kafka_consumer *consumer = lag->inquiry.consumer;
         struct err err;
 
         err_set(&err, ERR_BUSY, "partition_stalled",
-                "%s/%d is not at the end of its log and gives nothing after offset %lld; all partitions are "
-                "started again",
+                "%s/%d is not at the end of its log, but delivers nothing after offset %lld; all partitions are "
+                "restarted",
                 lane->topic, (int)lane->partition, (long long)MAX(0, lane->fetched));
         if (consumer->events->trouble != NULL)
                 consumer->events->trouble(consumer->context, &err);
@@ -145,31 +145,31 @@ static void start_again(struct lag *lag, const struct lane *lane)
         kafka_consumer_rewind(consumer);
 }
 
-static bool ends_found(struct inquiry *inquiry)
+static bool lag_ends_found(struct inquiry *inquiry)
 {
         struct lag *lag = CONTAINER_OF(inquiry, struct lag, inquiry);
         struct kafka_consumer *consumer = inquiry->consumer;
-        int64_t offsets = look(lag);
-        const struct lane *most = most_owed(lag);
+        int64_t offsets = lag_look(lag);
+        const struct lane *most = lag_most_owed(lag);
 
         if (consumer->stopped)
                 return false;
         if (lag->committed_known)
-                correct_commits(lag);
+                lag_correct_commits(lag);
         if (consumer->events->lag != NULL)
                 consumer->events->lag(consumer->context, offsets);
         if (most != NULL && most->owed_looks > lag->patience)
-                start_again(lag, most);
+                lag_start_again(lag, most);
         else if (most == NULL)
                 lag->patience = MAX(lag->patience - 1, PATIENCE_LEAST);
         return true;
 }
 
-static void free_lag(struct inquiry *inquiry)
+static void lag_free(struct inquiry *inquiry)
 {
         struct lag *lag = CONTAINER_OF(inquiry, struct lag, inquiry);
 
-        forget_lists(lag);
+        lag_forget_lists(lag);
         free(lag);
 }
 
@@ -178,10 +178,10 @@ void lag_begin(struct kafka_consumer *consumer)
         struct lag *lag = NEW(struct lag);
 
         lag->inquiry.interval_ms = LOOK_INTERVAL;
-        lag->inquiry.prepare = list_partitions;
-        lag->inquiry.ask = find_ends;
-        lag->inquiry.answered = ends_found;
-        lag->inquiry.release = free_lag;
+        lag->inquiry.prepare = lag_list_partitions;
+        lag->inquiry.ask = lag_find_ends;
+        lag->inquiry.answered = lag_ends_found;
+        lag->inquiry.release = lag_free;
         lag->patience = PATIENCE_LEAST;
         inquiry_begin(consumer, &lag->inquiry, LOOK_INTERVAL);
 }

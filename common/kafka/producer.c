@@ -30,16 +30,27 @@ struct kafka_producer {
         void *fatal_context;
 };
 
-/* Who waits for one message. */
+/* The callback of one message. */
 struct delivery {
         kafka_delivered_fn delivered;
         void *context;
 };
 
-static void error_of_code(rd_kafka_resp_err_t code, rd_kafka_msg_status_t status, struct err *err)
+/* Only this topic is affected. */
+static bool producer_is_about_topic(rd_kafka_resp_err_t code)
+{
+        return code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
+               code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED || code == RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION ||
+               code == RD_KAFKA_RESP_ERR__INVALID_ARG;
+}
+
+static void producer_error_of_code(rd_kafka_resp_err_t code, rd_kafka_msg_status_t status, struct err *err)
 {
         if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
                 err_set(err, ERR_INPUT, "too_large", "Kafka refuses the message: it is too large");
+        else if (producer_is_about_topic(code))
+                err_set(err, ERR_BUSY, "topic_refused", "Kafka accepts nothing for this topic: %s",
+                        rd_kafka_err2str(code));
         else if (status == RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED)
                 err_set(err, ERR_BUSY, "outcome_unknown", "Kafka may or may not have taken the message: %s",
                         rd_kafka_err2str(code));
@@ -47,29 +58,29 @@ static void error_of_code(rd_kafka_resp_err_t code, rd_kafka_msg_status_t status
                 err_set(err, ERR_BUSY, "kafka_away", "Kafka did not take the message: %s", rd_kafka_err2str(code));
 }
 
-static void brokers_answered(struct kafka_producer *producer)
+static void producer_brokers_answered(struct kafka_producer *producer)
 {
         producer->up = true;
         kafka_cause_forget(&producer->cause);
 }
 
-static void answer(struct kafka_producer *producer, const rd_kafka_message_t *message)
+static void producer_answer(struct kafka_producer *producer, const rd_kafka_message_t *message)
 {
         struct delivery *delivery = message->_private;
         struct err err;
 
         producer->pending--;
         if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
-                brokers_answered(producer);
+                producer_brokers_answered(producer);
                 delivery->delivered(delivery->context, NULL);
         } else {
-                error_of_code(message->err, rd_kafka_message_status(message), &err);
+                producer_error_of_code(message->err, rd_kafka_message_status(message), &err);
                 delivery->delivered(delivery->context, &err);
         }
         free(delivery);
 }
 
-static void handle_error(struct kafka_producer *producer, rd_kafka_event_t *event)
+static void producer_handle_error(struct kafka_producer *producer, rd_kafka_event_t *event)
 {
         rd_kafka_resp_err_t code = rd_kafka_event_error(event);
         char reason[256];
@@ -81,11 +92,11 @@ static void handle_error(struct kafka_producer *producer, rd_kafka_event_t *even
         if (!rd_kafka_event_error_is_fatal(event))
                 return;
         rd_kafka_fatal_error(producer->rk, reason, sizeof(reason));
-        err_set(&err, ERR_INTERNAL, "kafka_fatal", "the Kafka producer cannot go on: %s", reason);
+        err_set(&err, ERR_INTERNAL, "kafka_fatal", "the Kafka producer cannot continue: %s", reason);
         producer->fatal(producer->fatal_context, &err);
 }
 
-static void destroy(struct kafka_producer *producer)
+static void producer_destroy(struct kafka_producer *producer)
 {
         for (size_t i = 0; i < producer->topic_count; i++)
                 rd_kafka_topic_destroy(producer->topics[i]);
@@ -95,8 +106,8 @@ static void destroy(struct kafka_producer *producer)
         free(producer);
 }
 
-/* Asking for metadata blocks, so a worker thread does it. */
-static void look_for_brokers(uv_work_t *work)
+/* Requesting metadata blocks, so a worker thread does it. */
+static void producer_look_for_brokers(uv_work_t *work)
 {
         struct kafka_producer *producer = CONTAINER_OF(work, struct kafka_producer, probe);
         const struct rd_kafka_metadata *metadata = NULL;
@@ -107,59 +118,60 @@ static void look_for_brokers(uv_work_t *work)
                 rd_kafka_metadata_destroy(metadata);
 }
 
-static void brokers_looked_for(uv_work_t *work, int status)
+static void producer_brokers_looked_for(uv_work_t *work, int status)
 {
         struct kafka_producer *producer = CONTAINER_OF(work, struct kafka_producer, probe);
 
         producer->probing = false;
         if (status == 0 && producer->found)
-                brokers_answered(producer);
+                producer_brokers_answered(producer);
         if (producer->freed)
-                destroy(producer);
+                producer_destroy(producer);
 }
 
-/* Without messages nobody would tell that the brokers are back, and who is not ready is sent no messages. */
-static void probe_if_down(struct kafka_producer *producer)
+/* Without messages nothing would show that the brokers are back, and a service that is not ready gets no messages. */
+static void producer_probe_if_down(struct kafka_producer *producer)
 {
         if (producer->up || producer->probing)
                 return;
-        producer->probing = uv_queue_work(producer->loop, &producer->probe, look_for_brokers, brokers_looked_for) == 0;
+        producer->probing = uv_queue_work(producer->loop, &producer->probe, producer_look_for_brokers,
+                                          producer_brokers_looked_for) == 0;
 }
 
-/* Takes the event. */
-static void handle(struct kafka_producer *producer, rd_kafka_event_t *event)
+/* Takes ownership of the event. */
+static void producer_handle(struct kafka_producer *producer, rd_kafka_event_t *event)
 {
         const rd_kafka_message_t *message;
 
         if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_DR)
                 while ((message = rd_kafka_event_message_next(event)) != NULL)
-                        answer(producer, message);
+                        producer_answer(producer, message);
         else if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR)
-                handle_error(producer, event);
+                producer_handle_error(producer, event);
         rd_kafka_event_destroy(event);
 }
 
-static void serve(void *context)
+static void producer_serve(void *context)
 {
         struct kafka_producer *producer = context;
         rd_kafka_event_t *event;
 
         CHECK_MAGIC(producer, PRODUCER_MAGIC);
         while ((event = rd_kafka_queue_poll(producer->queue, 0)) != NULL)
-                handle(producer, event);
-        probe_if_down(producer);
+                producer_handle(producer, event);
+        producer_probe_if_down(producer);
 }
 
-/* At the end, off the loop: each answer is given as it comes. rd_kafka_flush would wait for answers that only we take.
- */
-static void answer_for(struct kafka_producer *producer, int64_t ms)
+/* At the end, without the loop: each delivery report is served as it comes. rd_kafka_flush would wait for reports that
+ * only we serve. */
+static void producer_answer_for(struct kafka_producer *producer, int64_t ms)
 {
         int64_t until = clock_boot_ms() + ms;
         rd_kafka_event_t *event;
 
         while (producer->pending > 0 && clock_boot_ms() < until)
                 if ((event = rd_kafka_queue_poll(producer->queue, 20)) != NULL)
-                        handle(producer, event);
+                        producer_handle(producer, event);
 }
 
 int kafka_producer_new(uv_loop_t *loop, const struct kafka_settings *settings, int message_timeout_ms,
@@ -168,18 +180,21 @@ int kafka_producer_new(uv_loop_t *loop, const struct kafka_settings *settings, i
 {
         struct kafka_producer *producer;
         rd_kafka_conf_t *conf;
-        char timeout[16];
+        char timeout[16], patience[16];
         int rc = kafka_client_conf(settings, &conf, err);
 
         if (rc < 0)
                 return rc;
         snprintf(timeout, sizeof(timeout), "%d", message_timeout_ms);
+        snprintf(patience, sizeof(patience), "%d", message_timeout_ms / 4);
         kafka_client_set(conf, "enable.idempotence", "true");
         kafka_client_set(conf, "linger.ms", "1");
         kafka_client_set(conf, "partitioner", "murmur2_random");
         kafka_client_set(conf, "message.timeout.ms", timeout);
+        /* So that a missing topic is reported as such before its messages time out. */
+        kafka_client_set(conf, "topic.metadata.propagation.max.ms", patience);
         kafka_client_set(conf, "queue.buffering.max.messages", "200000");
-        kafka_client_set(conf, "message.max.bytes", LARGEST); /* dead letters are as large as the broker let them in */
+        kafka_client_set(conf, "message.max.bytes", LARGEST); /* dead letters can be as large as the broker accepts */
         rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
         producer = NEW(struct kafka_producer);
         producer->magic = PRODUCER_MAGIC;
@@ -193,7 +208,7 @@ int kafka_producer_new(uv_loop_t *loop, const struct kafka_settings *settings, i
                 return rc;
         }
         producer->queue = rd_kafka_queue_get_main(producer->rk);
-        producer->wakeup = kafka_wakeup_new(loop, producer->queue, serve, producer);
+        producer->wakeup = kafka_wakeup_new(loop, producer->queue, producer_serve, producer);
         for (; topics[producer->topic_count] != NULL; producer->topic_count++) {
                 assert(producer->topic_count < TOPIC_LIMIT);
                 producer->topics[producer->topic_count] =
@@ -208,17 +223,17 @@ void kafka_producer_free(struct kafka_producer *producer, int timeout_ms)
         if (producer == NULL)
                 return;
         CHECK_MAGIC(producer, PRODUCER_MAGIC);
-        answer_for(producer, timeout_ms);
+        producer_answer_for(producer, timeout_ms);
         rd_kafka_purge(producer->rk,
                        RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
-        answer_for(producer, PURGE_TIMEOUT);
+        producer_answer_for(producer, PURGE_TIMEOUT);
         kafka_wakeup_free(producer->wakeup);
         producer->freed = true;
         if (!producer->probing)
-                destroy(producer); /* else brokers_looked_for does */
+                producer_destroy(producer); /* else producer_brokers_looked_for does */
 }
 
-static rd_kafka_headers_t *copy_headers(const struct kafka_record *record)
+static rd_kafka_headers_t *producer_copy_headers(const struct kafka_record *record)
 {
         rd_kafka_headers_t *headers = rd_kafka_headers_new(record->header_count);
 
@@ -232,14 +247,14 @@ int kafka_produce(struct kafka_producer *producer, const struct kafka_record *re
                   void *context, struct err *err)
 {
         struct delivery *delivery = NEW(struct delivery);
-        rd_kafka_headers_t *headers = record->header_count ? copy_headers(record) : NULL;
+        rd_kafka_headers_t *headers = record->header_count ? producer_copy_headers(record) : NULL;
         rd_kafka_resp_err_t code;
         struct err refused;
 
         CHECK_MAGIC(producer, PRODUCER_MAGIC);
         delivery->delivered = delivered;
         delivery->context = context;
-        if (FAILPOINT(kafka_before_produce, NULL) < 0) /* as when a broker has lost what it had acknowledged */
+        if (FAILPOINT(kafka_before_produce, NULL) < 0) /* as if a broker had lost what it had acknowledged */
                 rd_kafka_test_fatal_error(producer->rk, RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER, "a failpoint");
         code = rd_kafka_producev(producer->rk, RD_KAFKA_V_TOPIC(record->topic),
                                  RD_KAFKA_V_KEY((void *)(uintptr_t)record->key, record->key_length),
@@ -253,7 +268,7 @@ int kafka_produce(struct kafka_producer *producer, const struct kafka_record *re
         if (headers != NULL)
                 rd_kafka_headers_destroy(headers);
         free(delivery);
-        error_of_code(code, RD_KAFKA_MSG_STATUS_NOT_PERSISTED, &refused);
+        producer_error_of_code(code, RD_KAFKA_MSG_STATUS_NOT_PERSISTED, &refused);
         if (err != NULL)
                 *err = refused;
         return -(int)refused.class;

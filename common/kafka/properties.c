@@ -8,8 +8,8 @@
 
 #define SCRAM_MENDED 0x020601ff /* librdkafka 2.6.1 */
 
-/* Up to the next semicolon; "\\;" is one that belongs to the value. */
-static char *take_entry(char **rest)
+/* Up to the next semicolon; "\\;" is part of the value. */
+static char *properties_take_entry(char **rest)
 {
         char *entry = *rest, *out = entry, *in = entry;
 
@@ -23,16 +23,16 @@ static char *take_entry(char **rest)
         return entry;
 }
 
-/* A property whose value may be a secret with a semicolon in it: what stands behind one that was not written "\\;"
- * looks like the next property. */
-static bool holds_secret(const char *name)
+/* A property whose value may be a secret with a semicolon in it: if that was not written "\\;", the rest looks like the
+ * next property. */
+static bool property_holds_secret(const char *name)
 {
         return strstr(name, "password") != NULL || strstr(name, "secret") != NULL || strstr(name, ".pem") != NULL ||
                strstr(name, "oauthbearer") != NULL;
 }
 
-/* The property that was meant, most likely; "" where nothing is near. */
-static void find_near(rd_kafka_conf_t *conf, const char *name, char ret[64])
+/* The property most likely meant; "" if none is similar. */
+static void property_find_near(rd_kafka_conf_t *conf, const char *name, char ret[64])
 {
         size_t count;
         const char **dump = rd_kafka_conf_dump(conf, &count);
@@ -44,23 +44,23 @@ static void find_near(rd_kafka_conf_t *conf, const char *name, char ret[64])
         rd_kafka_conf_dump_free(dump, count);
 }
 
-static int unknown_property(rd_kafka_conf_t *conf, const char *name, int number, bool may_be_secret, struct err *err)
+static int property_unknown(rd_kafka_conf_t *conf, const char *name, int number, bool may_be_secret, struct err *err)
 {
         char near[64];
 
-        find_near(conf, name, near);
+        property_find_near(conf, name, near);
         if (*near != '\0')
-                return err_field(err, "KAFKA_PROPERTIES", "entry %d is no property of librdkafka; did you mean %s?",
+                return err_field(err, "KAFKA_PROPERTIES", "entry %d is not a librdkafka property; did you mean %s?",
                                  number, near);
         if (may_be_secret)
                 return err_field(err, "KAFKA_PROPERTIES",
-                                 "entry %d is no property of librdkafka (a semicolon inside a value is written \\;)",
+                                 "entry %d is not a librdkafka property (a semicolon inside a value is written \\;)",
                                  number);
         return err_field(err, "KAFKA_PROPERTIES", "librdkafka has no property %.80s (entry %d)", name, number);
 }
 
-/* previous: the name of the entry before, or NULL. */
-static int set_property(rd_kafka_conf_t *conf, char *entry, int number, const char *previous, struct err *err)
+/* previous: the name of the previous entry, or NULL. */
+static int property_set(rd_kafka_conf_t *conf, char *entry, int number, const char *previous, struct err *err)
 {
         char *equals = strchr(entry, '='), reason[256];
         rd_kafka_conf_res_t result;
@@ -73,9 +73,9 @@ static int set_property(rd_kafka_conf_t *conf, char *entry, int number, const ch
         *equals = '\0';
         result = rd_kafka_conf_set(conf, entry, equals + 1, reason, sizeof(reason));
         if (result == RD_KAFKA_CONF_UNKNOWN)
-                return unknown_property(conf, entry, number, previous != NULL && holds_secret(previous), err);
+                return property_unknown(conf, entry, number, previous != NULL && property_holds_secret(previous), err);
         if (result != RD_KAFKA_CONF_OK)
-                return err_field(err, "KAFKA_PROPERTIES", "librdkafka does not take the value of %.80s (entry %d)",
+                return err_field(err, "KAFKA_PROPERTIES", "librdkafka does not accept the value of %.80s (entry %d)",
                                  entry, number);
         return 0;
 }
@@ -87,9 +87,9 @@ int kafka_properties_set(rd_kafka_conf_t *conf, const char *properties, struct e
         int number = 0, rc = 0;
 
         while (rc == 0 && rest != NULL && *rest != '\0') {
-                char *entry = take_entry(&rest);
+                char *entry = properties_take_entry(&rest);
 
-                rc = set_property(conf, entry, ++number, previous, err);
+                rc = property_set(conf, entry, ++number, previous, err);
                 previous = entry;
         }
         if (copy != NULL)
@@ -98,7 +98,7 @@ int kafka_properties_set(rd_kafka_conf_t *conf, const char *properties, struct e
         return rc;
 }
 
-static bool begins(const rd_kafka_conf_t *conf, const char *name, const char *beginning)
+static bool property_begins(const rd_kafka_conf_t *conf, const char *name, const char *beginning)
 {
         char value[256] = "";
         size_t size = sizeof(value);
@@ -107,11 +107,11 @@ static bool begins(const rd_kafka_conf_t *conf, const char *name, const char *be
                strncasecmp(value, beginning, strlen(beginning)) == 0;
 }
 
-/* Older ones send the client's nonce twice; Kafka 4 compares. */
+/* Older ones send the client's nonce twice; Kafka 4 checks it. */
 char *kafka_properties_advice(const rd_kafka_conf_t *conf)
 {
-        if (rd_kafka_version() >= SCRAM_MENDED || !begins(conf, "security.protocol", "sasl_") ||
-            !begins(conf, "sasl.mechanisms", "SCRAM-"))
+        if (rd_kafka_version() >= SCRAM_MENDED || !property_begins(conf, "security.protocol", "sasl_") ||
+            !property_begins(conf, "sasl.mechanisms", "SCRAM-"))
                 return NULL;
         return mem_printf(
                 "SCRAM of librdkafka %s is refused by Kafka 4 and later (it needs 2.6.1): use PLAIN over TLS, a "

@@ -4,19 +4,20 @@
 #include "common/base/memory.h"
 
 #define TAIL_RETRY       SECONDS(1)
-#define GROWTH_INTERVAL  SECONDS(10) /* how often it is looked whether partitions were added */
+#define GROWTH_INTERVAL  SECONDS(10) /* how often to check for added partitions */
 #define METADATA_TIMEOUT 2000        /* ms */
 
 struct tail {
         struct inquiry inquiry;
         char *topic;
         rd_kafka_topic_partition_list_t *found; /* NULL = not all of it is known yet */
-        int known;                              /* partitions that are followed */
-        rd_kafka_resp_err_t trouble, told;      /* why it is not found; what was said last of it */
+        int known;                              /* partitions being followed */
+        rd_kafka_resp_err_t trouble, told;      /* why it is not found, as last reported */
 };
 
-/* The end as an offset, not as "the end": that would be looked up some time later, and what came before be missed. */
-static void find_partitions(struct inquiry *inquiry)
+/* The end as an offset, not as "the end": that would be resolved some time later, and messages before it would be
+ * missed. */
+static void tail_find_partitions(struct inquiry *inquiry)
 {
         struct tail *tail = CONTAINER_OF(inquiry, struct tail, inquiry);
         rd_kafka_t *rk = inquiry->consumer->rk;
@@ -37,15 +38,15 @@ static void find_partitions(struct inquiry *inquiry)
         tail->found = rd_kafka_topic_partition_list_new(partitions);
         rd_kafka_topic_partition_list_add_range(tail->found, tail->topic, tail->known, partitions - 1);
         for (int i = 0; i < tail->found->cnt; i++)
-                tail->found->elems[i].offset = 0; /* what was added later is read from its beginning */
+                tail->found->elems[i].offset = 0; /* partitions added later are read from their beginning */
         if (tail->known > 0 || inquiry_find_ends(rk, tail->found))
                 return;
-        tail->trouble = RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE; /* of one of them at least, most likely */
+        tail->trouble = RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE; /* most likely of at least one of them */
         rd_kafka_topic_partition_list_destroy(TAKE_PTR(tail->found));
 }
 
-/* The brokers are away, or the topic is not made yet, or we may not see it: each is said once. */
-static void tell(struct tail *tail)
+/* The brokers are down, or the topic does not exist yet, or we may not see it: each is reported once. */
+static void tail_tell(struct tail *tail)
 {
         struct kafka_consumer *consumer = tail->inquiry.consumer;
         const struct err *cause = &consumer->cause.err;
@@ -64,7 +65,7 @@ static void tell(struct tail *tail)
         consumer->events->trouble(consumer->context, &err);
 }
 
-static void follow_more(struct tail *tail)
+static void tail_follow_more(struct tail *tail)
 {
         struct kafka_consumer *consumer = tail->inquiry.consumer;
         rd_kafka_error_t *error = rd_kafka_incremental_assign(consumer->rk, tail->found);
@@ -72,9 +73,9 @@ static void follow_more(struct tail *tail)
 
         if (error == NULL) {
                 tail->known += tail->found->cnt;
-                consumer_add_lanes(consumer, tail->found);
+                lanes_add(consumer, tail->found);
         } else if (consumer->events->trouble != NULL) {
-                err_set(&err, ERR_BUSY, "assign_failed", "partitions that were added cannot be read: %s",
+                err_set(&err, ERR_BUSY, "assign_failed", "added partitions cannot be read: %s",
                         rd_kafka_error_string(error));
                 consumer->events->trouble(consumer->context, &err);
         }
@@ -83,18 +84,18 @@ static void follow_more(struct tail *tail)
         rd_kafka_topic_partition_list_destroy(TAKE_PTR(tail->found));
 }
 
-static bool partitions_found(struct inquiry *inquiry)
+static bool tail_partitions_found(struct inquiry *inquiry)
 {
         struct tail *tail = CONTAINER_OF(inquiry, struct tail, inquiry);
 
         if (tail->found == NULL) {
                 if (tail->known == 0)
-                        tell(tail);
+                        tail_tell(tail);
                 return true;
         }
         inquiry->interval_ms = GROWTH_INTERVAL;
         if (tail->known > 0) {
-                follow_more(tail);
+                tail_follow_more(tail);
                 return true;
         }
         tail->known = tail->found->cnt;
@@ -104,7 +105,7 @@ static bool partitions_found(struct inquiry *inquiry)
         return true;
 }
 
-static void free_tail(struct inquiry *inquiry)
+static void tail_free(struct inquiry *inquiry)
 {
         struct tail *tail = CONTAINER_OF(inquiry, struct tail, inquiry);
 
@@ -125,9 +126,9 @@ int kafka_consumer_tail(uv_loop_t *loop, const struct kafka_settings *settings, 
                 return rc;
         tail = NEW(struct tail);
         tail->inquiry.interval_ms = TAIL_RETRY;
-        tail->inquiry.ask = find_partitions;
-        tail->inquiry.answered = partitions_found;
-        tail->inquiry.release = free_tail;
+        tail->inquiry.ask = tail_find_partitions;
+        tail->inquiry.answered = tail_partitions_found;
+        tail->inquiry.release = tail_free;
         tail->topic = mem_copy_text(topic);
         (*ret)->tail = true;
         inquiry_begin(*ret, &tail->inquiry, 0);

@@ -4,6 +4,7 @@
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
 #include "common/migration/apply_private.h"
+#include "common/tenant/fence.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -19,11 +20,7 @@ const char MIGRATION_LEDGER[] = "create schema if not exists tenantry;"
                                 "    name text not null,"
                                 "    checksum text not null,"
                                 "    fence bigint not null,"
-                                "    applied_at timestamptz not null default clock_timestamp());"
-                                "create table if not exists tenantry.fence ("
-                                "    only_row boolean primary key default true check (only_row),"
-                                "    fence bigint not null);"
-                                "insert into tenantry.fence (fence) values (0) on conflict do nothing;"
+                                "    applied_at timestamptz not null default clock_timestamp());" FENCE_TABLE
                                 "create table if not exists tenantry.migration_progress ("
                                 "    version text primary key,"
                                 "    statements int not null,"
@@ -48,7 +45,7 @@ const char MIGRATION_KEEP_LEDGER[] =
         "tenantry.migration; "
         "end if; end $tenantry$;\n";
 
-/* What "discard all" does, which may not stand beside other statements. */
+/* What "discard all" does, which cannot be combined with other statements. */
 const char MIGRATION_CLEAN_SESSION[] = "set session authorization default; reset role; reset all; close all; "
                                        "deallocate all; unlisten *; discard plans; discard temp; discard sequences; "
                                        "select pg_advisory_unlock_all();\n";
@@ -58,15 +55,32 @@ void migration_job_free(struct migration_job *job)
         if (job == NULL)
                 return;
         buf_free(&job->script);
+        free(job->pending.items); /* what they hold is not ours */
+        free(job->places);
+        free(job->is_applied);
         free(job->usual_lock_timeout);
         free(job);
 }
 
+const struct migration_section *migration_section(const struct migration_job *job, const struct migration *m)
+{
+        return job->versions ? &m->down : &m->up;
+}
+
+/* The version of the last file, in their order, that the database has now; NULL where it has none. */
+static const char *apply_newest(struct migration_job *job)
+{
+        for (size_t i = 0; i < job->next; i++)
+                job->is_applied[job->places[i]] = job->versions == NULL;
+        for (size_t i = job->all->count; job->is_applied != NULL && i > 0; i--)
+                if (job->is_applied[i - 1])
+                        return job->all->items[i - 1].version;
+        return NULL;
+}
+
 void migration_finish(struct migration_job *job, const struct err *err)
 {
-        const char *version = job->next > 0 ? job->set->items[job->next - 1].version : NULL;
-
-        job->applied(job->context, version, err);
+        job->applied(job->context, apply_newest(job), err);
         migration_job_free(job);
 }
 
@@ -84,16 +98,30 @@ void migration_add_timeouts(struct migration_job *job, struct buf *sql, const ch
 
 void migration_add_fence(struct migration_job *job, struct buf *sql)
 {
+        auto_free char *raise = fence_raise_sql(job->options.fence);
+
+        buf_add_text(sql, raise);
+}
+
+static void apply_add_removal(struct buf *sql, const struct migration *m)
+{
         buf_printf(sql,
-                   "update tenantry.fence set fence = %s where fence <= %s; if not found then "
-                   "raise exception 'a newer activity has this database' using errcode = 'TN409'; end if; ",
-                   job->options.fence, job->options.fence);
+                   "do $tenantry$ begin delete from public.schema_migrations where version = '%1$s'; if not found then "
+                   "raise exception 'another attempt has taken it back' using errcode = '23505'; end if; "
+                   "delete from tenantry.migration where version = '%1$s'; "
+                   "delete from tenantry.migration_progress where version in ('%1$s', 'down:%1$s'); "
+                   "end $tenantry$;\n",
+                   m->version);
 }
 
 void migration_add_ledger_rows(struct migration_job *job, struct buf *sql, const struct migration *m)
 {
         auto_free char *name = pg_quote_literal(job->conn, m->name);
 
+        if (job->versions != NULL) {
+                apply_add_removal(sql, m);
+                return;
+        }
         buf_printf(sql,
                    "delete from tenantry.migration m "
                    "where not exists (select from public.schema_migrations s where s.version = m.version);\n"
@@ -111,58 +139,178 @@ void migration_apply_pending(struct migration_job *job)
                 migration_finish(job, NULL);
         else if (FAILPOINT(migration_before_apply, &err) < 0)
                 migration_finish(job, &err);
-        else if (job->set->items[job->next].up.transaction)
+        else if (migration_section(job, &job->set->items[job->next])->transaction)
                 migration_apply_batch(job);
         else
                 migration_apply_alone(job);
 }
 
-/* The applied ones must be a prefix of the set, byte for byte; versions the set does not know are refused too, for the
- * database is then newer than we are. */
-static int compare_ledger(struct migration_job *job, const struct pg_rows *rows, struct err *err)
+static int apply_by_version(const void *a, const void *b)
 {
-        size_t applied = (size_t)pg_rows_count(rows);
+        const struct migration *const *one = a, *const *other = b;
 
-        for (size_t i = 0; i < applied; i++) {
-                const char *version = pg_text(rows, (int)i, "version"), *checksum = pg_text(rows, (int)i, "checksum");
+        return strcmp((*one)->version, (*other)->version);
+}
 
-                if (i >= job->set->count || strcmp(job->set->items[i].version, version) != 0)
-                        return err_set(err, ERR_PERMANENT, "out_of_order",
-                                       "the database has version %.50s where these files have %.50s", version,
-                                       i < job->set->count ? job->set->items[i].version : "none");
-                if (checksum != NULL && strcmp(checksum, job->set->items[i].checksum) != 0)
+/* In the order of versions, to be searched. The caller frees. */
+static const struct migration **apply_sort_versions(const struct migration_set *set)
+{
+        const struct migration **sorted = mem_alloc(set->count + 1, sizeof(sorted[0]));
+
+        for (size_t i = 0; i < set->count; i++)
+                sorted[i] = &set->items[i];
+        qsort(sorted, set->count, sizeof(sorted[0]), apply_by_version);
+        return sorted;
+}
+
+/* Notes in is_applied which files of the set the database has. */
+static int apply_read_ledger(const struct migration_set *set, const struct pg_rows *rows, bool *is_applied,
+                             struct err *err)
+{
+        auto_free const struct migration **sorted = apply_sort_versions(set);
+
+        for (int row = 0; row < pg_rows_count(rows); row++) {
+                const struct migration wanted = { .version = (char *)(uintptr_t)pg_text(rows, row, "version") };
+                const struct migration *key = &wanted, **found;
+                const char *checksum = pg_text(rows, row, "checksum");
+
+                found = bsearch(&key, sorted, set->count, sizeof(sorted[0]), apply_by_version);
+                if (found == NULL)
+                        return err_set(err, ERR_PERMANENT, "version_unknown",
+                                       "the database has version %.50s, which none of these files has", wanted.version);
+                if (checksum != NULL && strcmp(checksum, (*found)->checksum) != 0)
                         return err_set(err, ERR_PERMANENT, "migration_changed",
-                                       "%.100s is not the file that was applied", job->set->items[i].name);
+                                       "%.100s is not the file that was applied", (*found)->name);
+                is_applied[*found - set->items] = true;
         }
-        job->next = applied;
         return 0;
 }
 
-static void ledger_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+/* How many files there are up to the target. */
+static int apply_find_end(const struct migration_job *job, size_t *ret, struct err *err)
+{
+        const char *target = job->options.target;
+
+        for (*ret = 0; *ret < job->all->count; ++*ret)
+                if (target != NULL && strcmp(job->all->items[*ret].version, target) == 0) {
+                        ++*ret;
+                        return 0;
+                }
+        return target ? err_set(err, ERR_PERMANENT, "target_unknown", "no file has the target's version %.50s", target)
+                      : 0;
+}
+
+static void apply_add_pending(struct migration_job *job, size_t place)
+{
+        job->places[job->pending.count] = place;
+        job->pending.items[job->pending.count++] = job->all->items[place];
+}
+
+static int apply_choose(struct migration_job *job, struct err *err)
+{
+        const struct migration *last = NULL;
+        size_t end;
+
+        if (apply_find_end(job, &end, err) < 0)
+                return -ERR_PERMANENT;
+        for (size_t i = 0; i < job->all->count; i++)
+                if (job->is_applied[i])
+                        last = &job->all->items[i];
+        for (size_t i = 0; i < end; i++) {
+                const struct migration *m = &job->all->items[i];
+
+                if (job->is_applied[i])
+                        continue;
+                if (m < last && !job->options.out_of_order)
+                        return err_set(err, ERR_PERMANENT, "out_of_order",
+                                       "%.100s sorts before %.100s, which the database has", m->name, last->name);
+                apply_add_pending(job, i);
+        }
+        return 0;
+}
+
+static bool apply_is_listed(const struct migration_job *job, const char *version)
+{
+        for (size_t i = 0; i < job->version_count; i++)
+                if (strcmp(job->versions[i], version) == 0)
+                        return true;
+        return false;
+}
+
+static int apply_choose_reverted(struct migration_job *job, struct err *err)
+{
+        size_t known = 0;
+
+        for (size_t i = job->all->count; i > 0; i--) {
+                bool listed = apply_is_listed(job, job->all->items[i - 1].version);
+
+                known += listed;
+                if (listed && job->is_applied[i - 1])
+                        apply_add_pending(job, i - 1);
+        }
+        if (known < job->version_count)
+                return err_set(err, ERR_PERMANENT, "target_unknown", "no file has one of the versions to revert");
+        return 0;
+}
+
+static int apply_compare_ledger(struct migration_job *job, const struct pg_rows *rows, struct err *err)
+{
+        size_t count = job->all->count + 1;
+
+        job->is_applied = mem_alloc(count, sizeof(job->is_applied[0]));
+        job->places = mem_alloc(count, sizeof(job->places[0]));
+        job->pending.items = mem_alloc(count, sizeof(job->pending.items[0]));
+        if (apply_read_ledger(job->all, rows, job->is_applied, err) < 0 ||
+            (job->versions ? apply_choose_reverted(job, err) : apply_choose(job, err)) < 0)
+                return -ERR_PERMANENT;
+        job->suspect = job->pending.count;
+        return 0;
+}
+
+static void apply_ledger_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct migration_job *job = context;
         struct err refused;
 
         if (err != NULL)
                 migration_finish(job, err);
-        else if (compare_ledger(job, rows, &refused) < 0)
+        else if (apply_compare_ledger(job, rows, &refused) < 0)
                 migration_finish(job, &refused);
         else
                 migration_apply_pending(job);
+}
+
+static struct migration_job *apply_begin(struct pg_conn *conn, const struct migration_set *set,
+                                         const struct migration_options *options, migration_applied_fn applied,
+                                         void *context)
+{
+        struct migration_job *job = NEW(struct migration_job);
+
+        job->conn = conn;
+        job->all = set;
+        job->set = &job->pending;
+        job->options = *options;
+        job->applied = applied;
+        job->context = context;
+        pg_exec(conn, MIGRATION_READ_TIMEOUT, READ_LEDGER, 0, NULL, apply_ledger_arrived, job);
+        return job;
 }
 
 struct migration_job *migration_apply(struct pg_conn *conn, const struct migration_set *set,
                                       const struct migration_options *options, migration_applied_fn applied,
                                       void *context)
 {
-        struct migration_job *job = NEW(struct migration_job);
+        return apply_begin(conn, set, options, applied, context);
+}
 
-        job->conn = conn;
-        job->set = set;
-        job->options = *options;
-        job->applied = applied;
-        job->context = context;
-        job->suspect = set->count;
-        pg_exec(conn, MIGRATION_READ_TIMEOUT, READ_LEDGER, 0, NULL, ledger_arrived, job);
+struct migration_job *migration_revert(struct pg_conn *conn, const struct migration_set *set,
+                                       const char *const *versions, size_t count,
+                                       const struct migration_options *options, migration_applied_fn applied,
+                                       void *context)
+{
+        struct migration_job *job = apply_begin(conn, set, options, applied, context);
+
+        job->versions = versions;
+        job->version_count = count;
         return job;
 }

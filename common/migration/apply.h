@@ -5,26 +5,36 @@
 #include "common/migration/migration.h"
 #include "common/pg/pg.h"
 
-/* SQL that makes the two ledgers and the fence where they are missing; safe to run again. */
+/* SQL that creates the two ledgers and the fence if missing; safe to run again. */
 extern const char MIGRATION_LEDGER[];
 
 struct migration_options {
         int64_t lock_timeout_ms;      /* 0 = 2 s */
         int64_t statement_timeout_ms; /* per migration; 0 = 10 min */
+        const char *target;           /* the version of the last file to apply; NULL = the last one there is */
+        bool out_of_order;            /* also applies a file that sorts before an applied one */
         const char *fence;            /* decimal: a database that has seen a higher one refuses (code TN409) */
 };
 
-/* version: the newest one now applied (borrowed, NULL where none). err names the migration that failed; ERR_BUSY where
- * trying again may work. */
+/* version: the newest one now applied (borrowed, NULL if none). err names the migration that failed; ERR_BUSY if trying
+ * again may work. */
 typedef void (*migration_applied_fn)(void *context, const char *version, const struct err *err);
 
 struct migration_job;
 
-/* Applies what is pending, on an idle connection of the owner's. set, conn and options->fence are borrowed until
- * applied is called, once, later. Refuses a set in which a pending file sorts before an applied one, or whose applied
- * file has other bytes than were applied. */
+/* Applies pending migrations, on an idle connection of the owner. set, conn and the texts of options are borrowed until
+ * applied is called, once, later. The ledger is compared as a set. Refused: a pending file that sorts before an applied
+ * one (out_of_order), an applied file that has changed (migration_changed), an applied version that no file has
+ * (version_unknown: the database is newer than these files), and a target that no file has (target_unknown). */
 struct migration_job *migration_apply(struct pg_conn *conn, const struct migration_set *set,
                                       const struct migration_options *options, migration_applied_fn applied,
                                       void *context);
-/* When the connection is closed before applied was called. */
+/* Takes these versions back (borrowed until applied is called), by the files' migrate:down, from the last to the first
+ * in the files' order. Those that the database does not have are passed over. Refused: what migration_apply refuses,
+ * but for the order. */
+struct migration_job *migration_revert(struct pg_conn *conn, const struct migration_set *set,
+                                       const char *const *versions, size_t count,
+                                       const struct migration_options *options, migration_applied_fn applied,
+                                       void *context);
+/* For when the connection is closed before applied was called. */
 void migration_job_free(struct migration_job *job);

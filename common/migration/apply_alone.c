@@ -1,25 +1,26 @@
-/* Files with transaction:false, one statement at a time, for some statements refuse company (create index
- * concurrently). How far it came stands in tenantry.migration_progress, so that a worker that died is followed and not
- * repeated: written in one transaction with the statement where that can be, else right behind it (apply_by_itself.c).
- * Whoever follows has a session of its own, and runs again what the statements before have set in theirs. */
+/* Files with transaction:false, one statement at a time, because some statements must be sent alone (create index
+ * concurrently). The position is kept in tenantry.migration_progress, so that the work of a dead worker is continued
+ * and not repeated: written in the same transaction as the statement if possible, otherwise right after it
+ * (apply_by_itself.c). A successor has its own session, in which it first repeats what the earlier statements had set
+ * in theirs. */
 #include "common/migration/apply_alone.h"
 #include "common/base/failpoint.h"
 #include "common/migration/statement_kind.h"
 
 #include <string.h>
 
-/* Held by the session: as long as an earlier attempt's statement still runs on the server, nobody begins beside it. */
+/* Held by the session: while an earlier attempt's statement is still running on the server, nobody starts another. */
 #define LOCK "hashtextextended('tenantry migration', 0)"
 
-/* An earlier version of ours has made the table without them. */
+/* An earlier version of ours created the table without them. */
 static const char ADD_COLUMNS[] =
         "do $tenantry$ begin if not exists (select from pg_attribute where attname = 'session' "
         "and attrelid = 'tenantry.migration_progress'::regclass and not attisdropped) then "
         "alter table tenantry.migration_progress add column if not exists checksum text, "
         "add column if not exists session text; end if; end $tenantry$;\n";
 
-/* The session's settings as the file has made them, but for the limits that are ours; null in a transaction that the
- * file has begun itself, which whoever follows begins anew. */
+/* The session's settings as the file has made them, except our own limits; null in a transaction that the file has
+ * begun itself, which a successor starts again. */
 #define SESSION                                                                                                        \
         "(select md5(coalesce(string_agg(name || '=' || setting, ',' order by name), '') || taken) "                   \
         "from pg_settings where source = 'session' and name not in ('lock_timeout', 'statement_timeout') "             \
@@ -32,18 +33,23 @@ static const char REFUSE_LEFTOVERS[] =
         "or exists (select from pg_cursors where is_holdable)) then "
         "raise exception 'it leaves a temporary object, a prepared statement or a cursor in the session' "
         "using errcode = '0A000', "
-        "hint = 'A worker that dies would lose them: take a file that is a transaction.'; end if; ";
+        "hint = 'They would be lost if the worker died: use a file that runs in a transaction.'; end if; ";
 
 static const char REFUSE_OTHER_SESSION[] =
-        "then raise exception 'an earlier attempt died here, and what the statements before have set in its session is "
-        "not all there again' using errcode = '0A000', "
-        "hint = 'Set it by \"set\" or \"select set_config(...)\", each in a statement of its own.'; end if; ";
+        "then raise exception 'an earlier attempt died here, and not all settings that the earlier statements made in "
+        "its session could be restored' using errcode = '0A000', "
+        "hint = 'Make them with \"set\" or \"select set_config(...)\", each as a separate statement.'; end if; ";
 
-static void apply_statement(struct migration_job *job);
+static void alone_apply_statement(struct migration_job *job);
 
 const struct migration *alone_file(const struct migration_job *job)
 {
         return &job->set->items[job->next];
+}
+
+const char *alone_way(const struct migration_job *job)
+{
+        return job->versions ? "down:" : "";
 }
 
 size_t alone_statement_length(const struct migration_job *job)
@@ -68,7 +74,7 @@ void alone_add_place(struct migration_job *job, struct buf *sql, int statements)
         migration_add_fence(job, sql);
         buf_add_text(sql, REFUSE_LEFTOVERS);
         buf_printf(sql, "update tenantry.migration_progress set statements = %d, session = " SESSION, statements);
-        buf_printf(sql, " where version = '%s'; ", alone_file(job)->version);
+        buf_printf(sql, " where version = '%s%s'; ", alone_way(job), alone_file(job)->version);
         alone_end_own(sql);
 }
 
@@ -79,10 +85,10 @@ void alone_failed(struct migration_job *job, const struct err *err)
         size_t start = migration_statement_start(job->statement, length);
         bool is_late = strcmp(err->code, "TN409") == 0;
 
-        if (offset < start || offset >= length + strlen(MIGRATION_SEMICOLON)) /* in our record of it */
+        if (offset < start || offset >= length + strlen(MIGRATION_SEMICOLON)) /* the error is in our record of it */
                 offset = start;
         migration_name_failure(job, err, is_late ? NULL : alone_file(job), job->statement + MIN(offset, length));
-        /* What may have been done is not called failed: the next attempt would run into it. */
+        /* A statement that may have been executed is not marked as failed: the next attempt would run into it. */
         if (is_late || job->doubtful || job->unrecorded || !pg_is_usable(job->conn))
                 migration_finish(job, &job->failed);
         else
@@ -94,22 +100,22 @@ void alone_go_on(struct migration_job *job)
         job->doubtful = false;
         job->statements++;
         job->statement += alone_statement_length(job);
-        apply_statement(job);
+        alone_apply_statement(job);
 }
 
-/* Some only turn out to be of the kind that stands in no transaction: a procedure that commits. */
-static bool refused_company(const struct err *err, const struct pg_failure *failure)
+/* Some statements turn out only now to be of the kind that cannot run in a transaction: a procedure that commits. */
+static bool alone_refused_company(const struct err *err, const struct pg_failure *failure)
 {
         return !failure->in_transaction && (strcmp(err->code, "25001") == 0 || strcmp(err->code, "2D000") == 0);
 }
 
-static void statement_applied(void *context, const struct pg_rows *rows, const struct err *err)
+static void alone_statement_applied(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct migration_job *job = context;
         struct pg_failure failure = pg_failure(job->conn);
 
         (void)rows;
-        if (err != NULL && refused_company(err, &failure)) {
+        if (err != NULL && alone_refused_company(err, &failure)) {
                 alone_run_by_itself(job);
         } else if (err != NULL) {
                 job->doubtful = false;
@@ -120,7 +126,7 @@ static void statement_applied(void *context, const struct pg_rows *rows, const s
         }
 }
 
-static void file_recorded(void *context, const struct pg_rows *rows, const struct err *err)
+static void alone_file_recorded(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct migration_job *job = context;
 
@@ -136,12 +142,12 @@ static void file_recorded(void *context, const struct pg_rows *rows, const struc
         migration_apply_pending(job);
 }
 
-static void record_file(struct migration_job *job)
+static void alone_record_file(struct migration_job *job)
 {
         struct buf *sql = &job->script;
 
         buf_reset(sql);
-        buf_add_text(sql, "commit;\n" /* of a transaction that the file has left open */
+        buf_add_text(sql, "commit;\n" /* end of a transaction that the file has left open */
                           "set session authorization default; reset role; reset all;\n"
                           "begin; do $tenantry$ begin ");
         migration_add_fence(job, sql);
@@ -150,23 +156,23 @@ static void record_file(struct migration_job *job)
         migration_add_ledger_rows(job, sql, alone_file(job));
         buf_add_text(sql, "commit;\n");
         buf_add_text(sql, MIGRATION_CLEAN_SESSION);
-        pg_script(job->conn, MIGRATION_READ_TIMEOUT, sql->data, file_recorded, job);
+        pg_script(job->conn, MIGRATION_READ_TIMEOUT, sql->data, alone_file_recorded, job);
 }
 
-static bool is_empty(const char *statement, size_t length)
+static bool alone_is_empty(const char *statement, size_t length)
 {
         return length > 0 && migration_statement_start(statement, length) == length;
 }
 
-static void apply_statement(struct migration_job *job)
+static void alone_apply_statement(struct migration_job *job)
 {
         struct buf *sql = &job->script;
         size_t length;
 
-        for (; is_empty(job->statement, length = alone_statement_length(job)); job->statement += length)
+        for (; alone_is_empty(job->statement, length = alone_statement_length(job)); job->statement += length)
                 job->statements++;
         if (length == 0) {
-                record_file(job);
+                alone_record_file(job);
         } else if (statement_is_alone(job->statement, length)) {
                 alone_run_by_itself(job);
         } else {
@@ -174,11 +180,11 @@ static void apply_statement(struct migration_job *job)
                 buf_add(sql, job->statement, length);
                 buf_add_text(sql, MIGRATION_SEMICOLON);
                 alone_add_place(job, sql, job->statements + 1);
-                pg_script(job->conn, migration_statement_timeout(job), sql->data, statement_applied, job);
+                pg_script(job->conn, migration_statement_timeout(job), sql->data, alone_statement_applied, job);
         }
 }
 
-static void session_restored(void *context, const struct pg_rows *rows, const struct err *err)
+static void alone_session_restored(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct migration_job *job = context;
 
@@ -186,11 +192,11 @@ static void session_restored(void *context, const struct pg_rows *rows, const st
         if (err != NULL)
                 alone_failed(job, err);
         else
-                apply_statement(job);
+                alone_apply_statement(job);
 }
 
-/* Goes to the place where the earlier attempt ended, by way of what it had set in its session until then. */
-static void restore_session(struct migration_job *job)
+/* Advances to the position that the earlier attempt reached, repeating what it had set in its session up to there. */
+static void alone_restore_session(struct migration_job *job)
 {
         struct buf *sql = &job->script;
         size_t length;
@@ -198,7 +204,7 @@ static void restore_session(struct migration_job *job)
         buf_reset(sql);
         for (int i = 0; i < job->statements && (length = alone_statement_length(job)) > 0; i++) {
                 if (statement_is_begin(job->statement, length))
-                        buf_add_text(sql, "commit;\n"); /* or it would take in what stands before it in the script */
+                        buf_add_text(sql, "commit;\n"); /* otherwise it would include what precedes it */
                 if (statement_is_of_session(job->statement, length)) {
                         buf_add(sql, job->statement, length);
                         buf_add_text(sql, MIGRATION_SEMICOLON);
@@ -206,15 +212,15 @@ static void restore_session(struct migration_job *job)
                 job->statement += length;
         }
         alone_begin_own(sql);
-        buf_printf(sql, "if exists (select from tenantry.migration_progress where version = '%s' ",
+        buf_printf(sql, "if exists (select from tenantry.migration_progress where version = '%s%s' ", alone_way(job),
                    alone_file(job)->version);
         buf_add_text(sql, "and session <> " SESSION ") ");
         buf_add_text(sql, REFUSE_OTHER_SESSION);
         alone_end_own(sql);
-        pg_script(job->conn, migration_statement_timeout(job), sql->data, session_restored, job);
+        pg_script(job->conn, migration_statement_timeout(job), sql->data, alone_session_restored, job);
 }
 
-static void begun(void *context, const struct pg_rows *rows, const struct err *err)
+static void alone_begun(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct migration_job *job = context;
         struct err changed;
@@ -225,9 +231,8 @@ static void begun(void *context, const struct pg_rows *rows, const struct err *e
         }
         if (pg_rows_count(rows) == 0) {
                 err_set(&changed, ERR_PERMANENT, "migration_changed",
-                        "migration %.100s is not the file that was begun here and did not come to its end: put that "
-                        "one "
-                        "back, or take back what it did and delete its row from tenantry.migration_progress",
+                        "migration %.100s is not the file that was started here and not finished: put that one back, "
+                        "or undo what it did and delete its row from tenantry.migration_progress",
                         alone_file(job)->name);
                 migration_finish(job, &changed);
                 return;
@@ -237,16 +242,16 @@ static void begun(void *context, const struct pg_rows *rows, const struct err *e
         free(job->usual_lock_timeout);
         job->usual_lock_timeout = mem_copy_text(pg_text(rows, 0, "lock_timeout"));
         if (job->statements > 0)
-                restore_session(job);
+                alone_restore_session(job);
         else
-                apply_statement(job);
+                alone_apply_statement(job);
 }
 
 void migration_apply_alone(struct migration_job *job)
 {
         struct buf *sql = &job->script;
 
-        job->statement = alone_file(job)->up.sql;
+        job->statement = migration_section(job, alone_file(job))->sql;
         buf_reset(sql);
         migration_add_timeouts(job, sql, "session");
         buf_add_text(sql, "do $tenantry$ begin if not pg_try_advisory_lock(" LOCK ") then raise exception "
@@ -256,10 +261,10 @@ void migration_apply_alone(struct migration_job *job)
         buf_add_text(sql, ADD_COLUMNS);
         buf_printf(sql,
                    "insert into tenantry.migration_progress as p (version, statements, attempts, checksum) "
-                   "values ('%s', 0, 1, '%s') on conflict (version) do update "
+                   "values ('%s%s', 0, 1, '%s') on conflict (version) do update "
                    "set attempts = p.attempts + 1, checksum = excluded.checksum "
                    "where p.checksum is null or p.checksum = excluded.checksum or (p.statements, p.attempts) = (0, 0) "
                    "returning statements, attempts, current_setting('lock_timeout') as lock_timeout;",
-                   alone_file(job)->version, alone_file(job)->checksum);
-        pg_script(job->conn, MIGRATION_READ_TIMEOUT, sql->data, begun, job);
+                   alone_way(job), alone_file(job)->version, alone_file(job)->checksum);
+        pg_script(job->conn, MIGRATION_READ_TIMEOUT, sql->data, alone_begun, job);
 }

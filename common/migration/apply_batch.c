@@ -1,4 +1,4 @@
-/* Files that are transactions, one each, many in one round trip: over a network, round trips decide. */
+/* Files that run in a transaction each, many in one round trip: over a network, round trips dominate. */
 #include "common/base/failpoint.h"
 #include "common/migration/apply_private.h"
 
@@ -6,17 +6,17 @@
 
 #define BATCH_BYTES (1024 * 1024)
 
-static void rolled_back(void *context, const struct pg_rows *rows, const struct err *err)
+static void batch_rolled_back(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct migration_job *job = context;
 
         (void)rows;
-        (void)err; /* what came first is what is told */
+        (void)err; /* the first error is the one reported */
         migration_finish(job, &job->failed);
 }
 
-/* The file of the batch that the byte of the script belongs to. */
-static size_t file_at(const struct migration_job *job, size_t offset)
+/* The file of the batch to which the byte at this offset of the script belongs. */
+static size_t batch_file_at(const struct migration_job *job, size_t offset)
 {
         size_t file = job->next;
 
@@ -25,12 +25,12 @@ static size_t file_at(const struct migration_job *job, size_t offset)
         return file;
 }
 
-/* Where in the file's own SQL the byte of the script stands (an end that comes too early stands in the semicolon that
- * we add); NULL in what we put around it. */
-static const char *own_sql(const struct migration_job *job, size_t file, size_t offset)
+/* Where in the file's own SQL the byte of the script is (an unexpected end is reported at the semicolon that we add);
+ * NULL if it is in what we put around it. */
+static const char *batch_own_sql(const struct migration_job *job, size_t file, size_t offset)
 {
         const struct migration_part *part = &job->parts[file - job->next];
-        const char *sql = job->set->items[file].up.sql;
+        const char *sql = migration_section(job, &job->set->items[file])->sql;
         size_t length = strlen(sql);
 
         if (offset < part->sql || offset >= part->sql + length + strlen(MIGRATION_SEMICOLON))
@@ -38,18 +38,18 @@ static const char *own_sql(const struct migration_job *job, size_t file, size_t 
         return sql + MIN(offset - part->sql, length);
 }
 
-static void name_failure(struct migration_job *job, size_t file, size_t offset, const struct err *err)
+static void batch_name_failure(struct migration_job *job, size_t file, size_t offset, const struct err *err)
 {
-        const char *sql = own_sql(job, file, offset);
+        const char *sql = batch_own_sql(job, file, offset);
         const struct migration *m = strcmp(err->code, "TN409") == 0 ? NULL : &job->set->items[file];
 
         migration_name_failure(job, err, m, sql);
         if (sql == NULL && strcmp(err->code, "23505") == 0)
-                job->failed.class = ERR_BUSY; /* another attempt has applied it between our look and our turn */
+                job->failed.class = ERR_BUSY; /* another attempt has applied it between our check and our turn */
 }
 
-/* A script is parsed as a whole: where that fails, none of it was done, and the files before the bad one go first. Else
- * they are applied, each by its own transaction. */
+/* A script is parsed as a whole: if that fails, none of it was executed, and the files before the bad one are applied
+ * first. Otherwise they have been applied, each in its own transaction. */
 static void batch_failed(struct migration_job *job, const struct err *err)
 {
         struct pg_failure failure = pg_failure(job->conn);
@@ -61,16 +61,16 @@ static void batch_failed(struct migration_job *job, const struct err *err)
                 return;
         }
         offset = migration_failure_offset(job, &failure);
-        file = file_at(job, offset);
+        file = batch_file_at(job, offset);
         is_told = failure.statements > 0 || failure.position > 0;
         if (failure.statements == 0 && (is_told ? file > job->next : job->batch_end > job->next + 1)) {
                 job->suspect = MAX(file, job->next + 1);
                 migration_apply_pending(job);
                 return;
         }
-        name_failure(job, file, offset, err);
+        batch_name_failure(job, file, offset, err);
         job->next = file;
-        pg_script(job->conn, MIGRATION_READ_TIMEOUT, "rollback", rolled_back, job);
+        pg_script(job->conn, MIGRATION_READ_TIMEOUT, "rollback", batch_rolled_back, job);
 }
 
 static void batch_applied(void *context, const struct pg_rows *rows, const struct err *err)
@@ -87,7 +87,7 @@ static void batch_applied(void *context, const struct pg_rows *rows, const struc
         migration_apply_pending(job);
 }
 
-static void add_file(struct migration_job *job, const struct migration *m)
+static void batch_add_file(struct migration_job *job, const struct migration *m)
 {
         struct migration_part *part = &job->parts[job->batch_end++ - job->next];
         struct buf *sql = &job->script;
@@ -98,16 +98,16 @@ static void add_file(struct migration_job *job, const struct migration *m)
         buf_add_text(sql, "do $tenantry$ begin ");
         migration_add_fence(job, sql);
         buf_add_text(sql, "end $tenantry$;\n");
-        migration_add_ledger_rows(job, sql, m); /* before the DDL: two at once meet here, not half way */
+        migration_add_ledger_rows(job, sql, m); /* before the DDL: two concurrent attempts collide here, not halfway */
         part->sql = sql->length;
-        buf_add_text(sql, m->up.sql);
+        buf_add_text(sql, migration_section(job, m)->sql);
         buf_add_text(sql, MIGRATION_SEMICOLON);
         buf_add_text(sql, MIGRATION_KEEP_LEDGER);
         buf_add_text(sql, "commit;\n");
         buf_add_text(sql, MIGRATION_CLEAN_SESSION);
 }
 
-static bool is_full(const struct migration_job *job)
+static bool batch_is_full(const struct migration_job *job)
 {
         return job->batch_end - job->next == MIGRATION_BATCH_FILES || job->script.length > BATCH_BYTES ||
                job->batch_end == job->suspect;
@@ -120,8 +120,9 @@ void migration_apply_batch(struct migration_job *job)
         job->batch_end = job->next;
         buf_reset(&job->script);
         do
-                add_file(job, &set->items[job->batch_end]);
-        while (job->batch_end < set->count && set->items[job->batch_end].up.transaction && !is_full(job));
+                batch_add_file(job, &set->items[job->batch_end]);
+        while (job->batch_end < set->count && migration_section(job, &set->items[job->batch_end])->transaction &&
+               !batch_is_full(job));
         pg_script(job->conn, migration_statement_timeout(job) * (int64_t)(job->batch_end - job->next), job->script.data,
                   batch_applied, job);
 }

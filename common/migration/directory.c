@@ -11,7 +11,7 @@
 #define SET_LIMIT  10000
 #define READ_LIMIT (4 * 1024 * 1024 + 1)
 
-static int read_file(const char *directory, const char *name, struct buf *text, struct err *err)
+static int directory_read_file(const char *directory, const char *name, struct buf *text, struct err *err)
 {
         auto_free char *path = mem_printf("%s/%s", directory, name);
         FILE *in = fopen(path, "re");
@@ -27,15 +27,15 @@ static int read_file(const char *directory, const char *name, struct buf *text, 
         return 0;
 }
 
-static int add_file(struct migration_set *set, const char *directory, const char *name, struct err *err)
+static int directory_add_file(struct migration_set *set, const char *directory, const char *name, struct err *err)
 {
         auto_buf text = { 0 };
-        int rc = read_file(directory, name, &text, err);
+        int rc = directory_read_file(directory, name, &text, err);
 
         if (rc < 0)
                 return rc;
         if (set->count == SET_LIMIT)
-                return err_set(err, ERR_INPUT, "too_many_migrations", "%s holds more than %d migrations", directory,
+                return err_set(err, ERR_INPUT, "too_many_migrations", "%s has more than %d migrations", directory,
                                SET_LIMIT);
         set->items = mem_resize(set->items, (set->count + 1) * sizeof(set->items[0]));
         rc = migration_parse(name, text.data, text.length, &set->items[set->count], err);
@@ -44,16 +44,15 @@ static int add_file(struct migration_set *set, const char *directory, const char
         return rc;
 }
 
-/* As dbmate's ledger sorts them: by version, as text. */
-static int by_version(const void *a, const void *b)
+/* Like dbmate: by name, byte for byte. "10_b" comes before "1_a". */
+static int directory_by_name(const void *a, const void *b)
 {
         const struct migration *one = a, *other = b;
-        int order = strcmp(one->version, other->version);
 
-        return order ? order : strcmp(one->name, other->name);
+        return strcmp(one->name, other->name);
 }
 
-static int refuse_twins(const struct migration_set *set, struct err *err)
+static int directory_refuse_twins(const struct migration_set *set, struct err *err)
 {
         for (size_t i = 0; i < set->count; i++)
                 for (size_t k = i + 1; k < set->count; k++)
@@ -78,13 +77,13 @@ int migration_set_load(const char *directory, struct migration_set **ret, struct
                 size_t length = strlen(entry->d_name);
 
                 if (length > 4 && strcmp(entry->d_name + length - 4, ".sql") == 0)
-                        rc = add_file(set, directory, entry->d_name, err);
+                        rc = directory_add_file(set, directory, entry->d_name, err);
         }
         closedir(dir);
         if (rc == 0 && set->count > 0)
-                qsort(set->items, set->count, sizeof(set->items[0]), by_version);
+                qsort(set->items, set->count, sizeof(set->items[0]), directory_by_name);
         if (rc == 0)
-                rc = refuse_twins(set, err);
+                rc = directory_refuse_twins(set, err);
         if (rc < 0)
                 migration_set_free(set);
         else

@@ -1,4 +1,4 @@
-/* What failed, in a person's words: file, statement, line and column, and all that PostgreSQL says about it. */
+/* Describes a failure for a person: file, statement, line and column, and everything PostgreSQL says about it. */
 #include "common/migration/apply_private.h"
 
 #include <stdio.h>
@@ -17,14 +17,14 @@ size_t migration_failure_offset(const struct migration_job *job, const struct pg
         return at;
 }
 
-/* The statement's own failing is nobody's refused credential, and no conflict that passes. */
-static enum err_class class_of(const struct err *err, const char *sql)
+/* A failed statement of a migration is neither a refused credential nor a transient conflict. */
+static enum err_class failure_class_of(const struct err *err, const char *sql)
 {
         return sql != NULL && !err_is_transient(err) ? ERR_PERMANENT : err->class;
 }
 
-/* "; detail: ..." on one line; nothing where there is none. */
-static void say(char *out, size_t size, const char *what, const char *text)
+/* "; detail: ..." on one line; nothing if there is none. */
+static void failure_say(char *out, size_t size, const char *what, const char *text)
 {
         *out = '\0';
         if (text != NULL)
@@ -39,18 +39,20 @@ void migration_name_failure(struct migration_job *job, const struct err *err, co
 {
         struct pg_failure failure = pg_failure(job->conn);
         char detail[160], hint[160], where[80] = "";
+        const struct migration_section *section;
         struct migration_place place;
 
         job->failed = *err;
         if (m == NULL)
                 return;
+        section = migration_section(job, m);
         if (sql != NULL) {
-                place = migration_place(&m->up, (size_t)(sql - m->up.sql));
+                place = migration_place(section, (size_t)(sql - section->sql));
                 snprintf(where, sizeof(where), "statement %d, line %d, column %d: ", place.statement, place.line,
                          place.column);
         }
-        say(detail, sizeof(detail), "detail", failure.detail);
-        say(hint, sizeof(hint), "hint", failure.hint);
-        err_set(&job->failed, class_of(err, sql), err->code, "migration %.100s: %s%.220s%s%s", m->name, where,
+        failure_say(detail, sizeof(detail), "detail", failure.detail);
+        failure_say(hint, sizeof(hint), "hint", failure.hint);
+        err_set(&job->failed, failure_class_of(err, sql), err->code, "migration %.100s: %s%.220s%s%s", m->name, where,
                 err->message, detail, hint);
 }

@@ -4,9 +4,19 @@
 
 #include "common/base/err.h"
 
+/* A part of a section that stands as one in the file: from this offset on, beginning with this line of the file. */
+struct migration_piece {
+        size_t offset;
+        int line;
+};
+
+/* What brings a database forward, or back: all that the file's migrate:up say, in their order, or its migrate:down, the
+ * last one first, since it undoes what was done last. */
 struct migration_section {
         char *sql;
-        int line; /* of the file, where sql begins */
+        struct migration_piece *pieces; /* one for each migrate:up or :down; at least one */
+        size_t piece_count;
+        /* Where one of several runs without a transaction, all do: the others begin and end their own in sql. */
         bool transaction;
 };
 
@@ -18,7 +28,7 @@ struct migration {
 };
 
 struct migration_set {
-        struct migration *items; /* sorted by version, as text */
+        struct migration *items; /* sorted by name, as bytes */
         size_t count;
 };
 
@@ -26,30 +36,33 @@ struct migration_set {
 int migration_parse(const char *name, const char *bytes, size_t length, struct migration *ret, struct err *err);
 void migration_release(struct migration *migration);
 
-/* All files of a directory whose names end in .sql; any other file is left out. Returns 0 and *ret (freed with
- * migration_set_free); or -ERR_INPUT: unreadable, a bad file, two files of one version. */
+/* Whether its migrate:down does anything. */
+bool migration_is_reversible(const struct migration *migration);
+
+/* All files in a directory whose names end in .sql; other files are ignored. Returns 0 and *ret (freed with
+ * migration_set_free); or -ERR_INPUT: unreadable, a bad file, two files with the same version. */
 int migration_set_load(const char *directory, struct migration_set **ret, struct err *err);
 void migration_set_free(struct migration_set *set);
 
 /* Splits SQL into its statements as psql would: quotes, dollar quotes, comments and parentheses of BEGIN ATOMIC aside.
  * Returns the length of the first statement of sql, its semicolon included; 0 at the end. */
 size_t migration_next_statement(const char *sql);
-/* How many blanks and comments a statement begins with; all of it where it is nothing else, which PostgreSQL does not
- * count as a statement. */
+/* The length of the blanks and comments at the start of a statement; its whole length if it is nothing else, which
+ * PostgreSQL does not count as a statement. */
 size_t migration_statement_start(const char *statement, size_t length);
 
-/* Where in its file something stands, all counted from 1: columns in characters, as PostgreSQL and editors do. */
+/* A position in a file, all counted from 1: columns in characters, as PostgreSQL and editors count them. */
 struct migration_place {
         int statement, line, column;
 };
 
-/* Of the byte at offset in section->sql. */
+/* Of the byte at offset in section->sql; statements are counted within their migrate:up or :down. */
 struct migration_place migration_place(const struct migration_section *section, size_t offset);
-/* The byte at which a character of sql begins, counted from 1; the end where there are fewer. */
+/* The byte at which the nth character of sql begins, counted from 1; the end if there are fewer. */
 size_t migration_character_offset(const char *sql, int64_t position);
 
-/* What a migration may not hold: a transaction's begin or end (it is one itself; what comes after its end would run, or
- * not, without ledger and fence), unless it goes without one; then what would be lost with the session of a worker that
- * dies, and cannot be made again (temporary tables, for one); and COPY from or to the client, for a file has no place
- * for the data. Returns what is wrong with the statement, for a person, or NULL. */
+/* What a migration must not contain: the begin or end of a transaction (it is one itself; anything after its end would
+ * run outside ledger and fence), unless it runs without one; in that case, anything that would be lost with the session
+ * of a dead worker and cannot be restored (temporary tables, for instance); and COPY from or to the client, since a
+ * file has no place for the data. Returns what is wrong with the statement, for a person, or NULL. */
 const char *migration_statement_wrong(const char *statement, size_t length, bool transaction);

@@ -19,15 +19,15 @@ struct reader {
 
 enum directive { DIRECTIVE_NONE, DIRECTIVE_UP, DIRECTIVE_DOWN };
 
-static const char *skip_blanks(const char *text, const char *end)
+static const char *parse_skip_blanks(const char *text, const char *end)
 {
         while (text < end && (*text == ' ' || *text == '\t'))
                 text++;
         return text;
 }
 
-/* The carriage return of a line too. */
-static const char *skip_space(const char *text, const char *end)
+/* Including a line's carriage return. */
+static const char *parse_skip_space(const char *text, const char *end)
 {
         while (text < end && isspace((unsigned char)*text))
                 text++;
@@ -35,13 +35,13 @@ static const char *skip_space(const char *text, const char *end)
 }
 
 /* "-- migrate:up" with or without the space; *ret_rest is what follows the word. */
-static enum directive directive_of(const char *line, const char *end, const char **ret_rest)
+static enum directive parse_directive_of(const char *line, const char *end, const char **ret_rest)
 {
         const char *p = line;
 
         if (end - p < 2 || p[0] != '-' || p[1] != '-')
                 return DIRECTIVE_NONE;
-        p = skip_blanks(p + 2, end);
+        p = parse_skip_blanks(p + 2, end);
         if (end - p >= 10 && strncmp(p, "migrate:up", 10) == 0 && (p + 10 == end || isspace((unsigned char)p[10])))
                 return *ret_rest = p + 10, DIRECTIVE_UP;
         if (end - p >= 12 && strncmp(p, "migrate:down", 12) == 0 && (p + 12 == end || isspace((unsigned char)p[12])))
@@ -55,7 +55,7 @@ static int parse_options(const struct reader *reader, const char *text, const ch
         bool seen = false;
 
         section->transaction = true;
-        for (text = skip_space(text, end); text < end; text = skip_space(text, end)) {
+        for (text = parse_skip_space(text, end); text < end; text = parse_skip_space(text, end)) {
                 const char *start = text;
                 size_t length;
 
@@ -78,61 +78,142 @@ static int parse_options(const struct reader *reader, const char *text, const ch
         return 0;
 }
 
-static bool is_comment_or_blank(const char *line, const char *end)
+static bool parse_is_comment_or_blank(const char *line, const char *end)
 {
-        const char *p = skip_blanks(line, end);
+        const char *p = parse_skip_blanks(line, end);
 
         return p == end || *p == '\r' || (end - p >= 2 && p[0] == '-' && p[1] == '-');
 }
 
-static int begin_section(const struct reader *reader, enum directive directive, const char *rest, const char *end,
-                         struct migration *migration, struct migration_section **section, struct err *err)
-{
-        struct migration_section *next = directive == DIRECTIVE_UP ? &migration->up : &migration->down;
+/* The text of one migrate:up or migrate:down. */
+struct block {
+        enum directive directive;
+        struct migration_section section;
+};
 
-        if (next->sql != NULL)
-                return err_field(err, reader->name, "%s line %d: a second migrate:%s", reader->name, reader->line,
-                                 directive == DIRECTIVE_UP ? "up" : "down");
-        if (directive == DIRECTIVE_DOWN && migration->up.sql == NULL)
-                return err_field(err, reader->name, "%s line %d: migrate:down before migrate:up", reader->name,
-                                 reader->line);
-        next->sql = mem_copy_text("");
-        next->line = reader->line + 1;
-        *section = next;
-        return parse_options(reader, rest, end, next, err);
+struct blocks {
+        struct block *items;
+        size_t count;
+};
+
+static void parse_release_section(struct migration_section *section)
+{
+        free(section->sql);
+        free(section->pieces);
+        memset(section, 0, sizeof(*section));
 }
 
-static int parse_body(struct reader *reader, struct migration *migration, struct err *err)
+static void parse_release_blocks(struct blocks *blocks)
 {
-        struct migration_section *section = NULL;
+        for (size_t i = 0; i < blocks->count; i++)
+                parse_release_section(&blocks->items[i].section);
+        free(blocks->items);
+}
+
+static struct migration_section *parse_add_block(struct blocks *blocks, enum directive directive, int line)
+{
+        struct block *block;
+
+        blocks->items = mem_resize(blocks->items, (blocks->count + 1) * sizeof(blocks->items[0]));
+        block = &blocks->items[blocks->count++];
+        *block = (struct block){ .directive = directive };
+        block->section.pieces = NEW(struct migration_piece);
+        block->section.pieces[0].line = line + 1;
+        block->section.piece_count = 1;
+        return &block->section;
+}
+
+/* Each migrate:up has its migrate:down behind it, before the next one. */
+static int parse_begin_block(const struct reader *reader, enum directive directive, const char *rest, const char *end,
+                             struct blocks *blocks, struct err *err)
+{
+        enum directive former = blocks->count ? blocks->items[blocks->count - 1].directive : DIRECTIVE_NONE;
+        struct migration_section *section;
+
+        if (directive == DIRECTIVE_DOWN && former == DIRECTIVE_NONE)
+                return err_field(err, reader->name, "%s line %d: migrate:down before migrate:up", reader->name,
+                                 reader->line);
+        if (directive == DIRECTIVE_DOWN && former == DIRECTIVE_DOWN)
+                return err_field(err, reader->name, "%s line %d: a second migrate:down for the same migrate:up",
+                                 reader->name, reader->line);
+        if (directive == DIRECTIVE_UP && former == DIRECTIVE_UP)
+                return err_field(err, reader->name,
+                                 "%s line %d: the migrate:up before this one has no migrate:down (it may be empty)",
+                                 reader->name, reader->line);
+        section = parse_add_block(blocks, directive, reader->line);
+        return parse_options(reader, rest, end, section, err);
+}
+
+static void parse_end_block(struct blocks *blocks, struct buf *text)
+{
+        if (blocks->count > 0) {
+                buf_add(text, "", 0);
+                blocks->items[blocks->count - 1].section.sql = buf_take(text);
+        }
+}
+
+static int parse_blocks(struct reader *reader, struct blocks *blocks, struct err *err)
+{
         auto_buf text = { 0 };
         int rc = 0;
 
         while (rc == 0 && reader->at < reader->end) {
                 const char *newline = memchr(reader->at, '\n', (size_t)(reader->end - reader->at));
                 const char *end = newline ? newline : reader->end, *rest = end;
-                enum directive directive = directive_of(reader->at, end, &rest);
+                enum directive directive = parse_directive_of(reader->at, end, &rest);
 
                 reader->line++;
                 if (directive != DIRECTIVE_NONE) {
-                        if (section != NULL) {
-                                free(section->sql);
-                                section->sql = buf_take(&text);
-                        }
-                        rc = begin_section(reader, directive, rest, end, migration, &section, err);
-                } else if (section != NULL) {
+                        parse_end_block(blocks, &text);
+                        rc = parse_begin_block(reader, directive, rest, end, blocks, err);
+                } else if (blocks->count > 0) {
                         buf_add(&text, reader->at, (size_t)((newline ? newline + 1 : end) - reader->at));
-                } else if (!is_comment_or_blank(reader->at, end)) {
-                        rc = err_field(err, reader->name, "%s line %d: only comments may stand before migrate:up",
+                } else if (!parse_is_comment_or_blank(reader->at, end)) {
+                        rc = err_field(err, reader->name, "%s line %d: only comments may precede migrate:up",
                                        reader->name, reader->line);
                 }
                 reader->at = newline ? newline + 1 : end;
         }
-        if (rc == 0 && section != NULL) {
-                free(section->sql);
-                section->sql = buf_take(&text);
-        }
+        if (rc == 0)
+                parse_end_block(blocks, &text);
         return rc;
+}
+
+/* Appends a block to what is run before it. */
+static void parse_join(struct migration_section *whole, const struct migration_section *block, struct buf *sql)
+{
+        bool wrapped = block->transaction && !whole->transaction;
+
+        if (sql->length > 0)
+                buf_add_text(sql, "\n;\n"); /* the last statement needs no semicolon of its own */
+        if (wrapped)
+                buf_add_text(sql, "begin;\n");
+        whole->pieces = mem_resize(whole->pieces, (whole->piece_count + 1) * sizeof(whole->pieces[0]));
+        whole->pieces[whole->piece_count++] =
+                (struct migration_piece){ .offset = sql->length, .line = block->pieces[0].line };
+        buf_add_text(sql, block->sql);
+        if (wrapped)
+                buf_add_text(sql, "\n;\ncommit;");
+}
+
+/* Of the blocks of one kind, the first one's text first, or the last one's. */
+static void parse_join_blocks(const struct blocks *blocks, enum directive directive, bool last_first,
+                              struct migration_section *whole)
+{
+        auto_buf sql = { 0 };
+
+        whole->transaction = true;
+        for (size_t i = 0; i < blocks->count; i++)
+                if (blocks->items[i].directive == directive)
+                        whole->transaction &= blocks->items[i].section.transaction;
+        buf_add(&sql, "", 0);
+        for (size_t i = 0; i < blocks->count; i++) {
+                const struct block *block = &blocks->items[last_first ? blocks->count - 1 - i : i];
+
+                if (block->directive == directive)
+                        parse_join(whole, &block->section, &sql);
+        }
+        whole->sql = buf_take(&sql);
 }
 
 static int parse_name(const char *name, struct migration *migration, struct err *err)
@@ -151,12 +232,12 @@ void migration_release(struct migration *migration)
 {
         free(migration->version);
         free(migration->name);
-        free(migration->up.sql);
-        free(migration->down.sql);
+        parse_release_section(&migration->up);
+        parse_release_section(&migration->down);
         memset(migration, 0, sizeof(*migration));
 }
 
-static int check_statements(const char *name, const struct migration_section *section, struct err *err)
+static int parse_check_statements(const char *name, const struct migration_section *section, struct err *err)
 {
         const char *at = section->sql, *wrong, *start;
         size_t length;
@@ -171,8 +252,8 @@ static int check_statements(const char *name, const struct migration_section *se
         return 0;
 }
 
-/* What is open at the end of a file would take in our own statements behind it. */
-static int check_quotes(const char *name, const struct migration_section *section, struct err *err)
+/* Anything left open at the end of a file would swallow our own statements after it. */
+static int parse_check_quotes(const char *name, const struct migration_section *section, struct err *err)
 {
         const char *at = section->sql;
         struct token token;
@@ -188,15 +269,15 @@ static int check_quotes(const char *name, const struct migration_section *sectio
         return 0;
 }
 
-static int check_section(const char *name, const struct migration_section *section, struct err *err)
+static int parse_check_section(const char *name, const struct migration_section *section, struct err *err)
 {
-        int rc = check_quotes(name, section, err);
+        int rc = parse_check_quotes(name, section, err);
 
-        return rc == 0 ? check_statements(name, section, err) : rc;
+        return rc == 0 ? parse_check_statements(name, section, err) : rc;
 }
 
 /* PostgreSQL would refuse the bytes too, but not say where they are. */
-static int check_bytes(const char *name, const char *bytes, size_t length, struct err *err)
+static int parse_check_bytes(const char *name, const char *bytes, size_t length, struct err *err)
 {
         int line = 1;
         size_t bad;
@@ -216,30 +297,42 @@ static int check_bytes(const char *name, const char *bytes, size_t length, struc
                          name, line, bad + 1, (unsigned char)bytes[bad]);
 }
 
+static int parse_check_blocks(const char *name, const struct blocks *blocks, struct err *err)
+{
+        if (blocks->count == 0)
+                return err_field(err, name, "%s has no migrate:up", name);
+        if (blocks->items[blocks->count - 1].directive == DIRECTIVE_UP)
+                return err_field(err, name, "%s has no migrate:down%s (it may be empty)", name,
+                                 blocks->count > 1 ? " for its last migrate:up" : "");
+        for (size_t i = 0; i < blocks->count; i++)
+                if (parse_check_section(name, &blocks->items[i].section, err) < 0)
+                        return -ERR_INPUT;
+        return 0;
+}
+
 int migration_parse(const char *name, const char *bytes, size_t length, struct migration *ret, struct err *err)
 {
         struct reader reader = { .name = name, .at = bytes, .end = bytes + length };
         struct migration migration = { 0 };
+        struct blocks blocks = { 0 };
         struct crypto_digest digest;
         auto_free char *hex = NULL;
         int rc = parse_name(name, &migration, err);
 
         if (rc == 0)
-                rc = check_bytes(name, bytes, length, err);
+                rc = parse_check_bytes(name, bytes, length, err);
         if (rc == 0)
-                rc = parse_body(&reader, &migration, err);
-        if (rc == 0 && migration.up.sql == NULL)
-                rc = err_field(err, name, "%s has no migrate:up", name);
-        if (rc == 0 && migration.down.sql == NULL)
-                rc = err_field(err, name, "%s has no migrate:down (it may be empty)", name);
+                rc = parse_blocks(&reader, &blocks, err);
         if (rc == 0)
-                rc = check_section(name, &migration.up, err);
-        if (rc == 0)
-                rc = check_section(name, &migration.down, err);
+                rc = parse_check_blocks(name, &blocks, err);
         if (rc < 0) {
+                parse_release_blocks(&blocks);
                 migration_release(&migration);
                 return rc;
         }
+        parse_join_blocks(&blocks, DIRECTIVE_UP, false, &migration.up);
+        parse_join_blocks(&blocks, DIRECTIVE_DOWN, true, &migration.down);
+        parse_release_blocks(&blocks);
         crypto_sha256(bytes, length, &digest);
         hex = crypto_hex(digest.bytes, sizeof(digest.bytes));
         memcpy(migration.checksum, hex, sizeof(migration.checksum));

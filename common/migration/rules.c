@@ -1,11 +1,11 @@
-/* What a migration may not hold: see migration_statement_wrong. */
+/* What a migration must not contain: see migration_statement_wrong. */
 #include "common/base/memory.h"
 #include "common/migration/migration.h"
 #include "common/migration/statement_kind.h"
 #include "common/migration/token.h"
 
-/* "from stdin" or "to stdout", a word behind the other. */
-static bool copies_to_client(const char *at, const char *end)
+/* "from stdin" or "to stdout", one word after the other. */
+static bool rule_copies_to_client(const char *at, const char *end)
 {
         static const char *const ways[] = { "from", "to", NULL }, *const streams[] = { "stdin", "stdout", NULL };
         struct token token = { 0 };
@@ -20,14 +20,15 @@ static bool copies_to_client(const char *at, const char *end)
 }
 
 /* It is one transaction, and stays one. */
-static const char *ends_transaction(const struct token *first, const char *at, const char *end)
+static const char *rule_ends_transaction(const struct token *first, const char *at, const char *end)
 {
         static const char *const ends[] = { "begin", "start", "commit", "end", "abort", NULL };
         static const char *const whole[] = { "transaction", "work", NULL };
         struct token next = token_next(&at, end);
 
         if (token_is_one_of(first, ends) || (token_is(first, "prepare") && token_is_one_of(&next, whole)))
-                return "a migration is one transaction: it cannot begin or end one itself (or say transaction:false)";
+                return "a migration is one transaction: it cannot begin or end one itself (unless it says "
+                       "transaction:false)";
         if (!token_is(first, "rollback"))
                 return NULL;
         if (token_is_one_of(&next, whole))
@@ -36,8 +37,8 @@ static const char *ends_transaction(const struct token *first, const char *at, c
                                      : "a migration is one transaction: it cannot roll it back itself";
 }
 
-/* A temporary object, unless it is gone with its transaction. */
-static bool makes_temporary(const struct token *first, const char *at, const char *end)
+/* A temporary object, unless it is dropped with its transaction. */
+static bool rule_makes_temporary(const struct token *first, const char *at, const char *end)
 {
         static const char *const makers[] = { "create", "select", "with", NULL };
         static const char *const before[] = { "create", "into", "replace", "local", "global", NULL };
@@ -58,7 +59,7 @@ static bool makes_temporary(const struct token *first, const char *at, const cha
         return found;
 }
 
-static bool has_one_of(const char *at, const char *end, const char *const *words)
+static bool rule_has_one_of(const char *at, const char *end, const char *const *words)
 {
         struct token token;
 
@@ -70,8 +71,9 @@ static bool has_one_of(const char *at, const char *end, const char *const *words
 
 #define LOST "would be lost with the session of a worker that dies: "
 
-/* A worker that dies inside the file is followed by another, in a session of its own. */
-static const char *needs_its_session(const struct token *first, const char *statement, const char *at, const char *end)
+/* If a worker dies within the file, another one continues in its own session. */
+static const char *rule_needs_its_session(const struct token *first, const char *statement, const char *at,
+                                          const char *end)
 {
         static const char *const prepared[] = { "prepare", "listen", "load", NULL };
         static const char *const whole[] = { "transaction", NULL }, *const hold[] = { "hold", NULL };
@@ -84,25 +86,23 @@ static const char *needs_its_session(const struct token *first, const char *stat
 
         statement_index(statement, (size_t)(end - statement), &index, &table);
         if (table != NULL && index == NULL)
-                return "an index that is built concurrently needs a name: one that was left half built could not be "
-                       "told "
-                       "from others";
-        if (makes_temporary(first, at, end))
-                return "a temporary object " LOST "take a file that is a transaction, or \"on commit drop\"";
-        if (token_is_one_of(first, prepared) && !has_one_of(at, end, whole))
-                return "prepare, listen and load " LOST "take a file that is a transaction";
-        if (token_is(first, "declare") && has_one_of(at, end, hold))
-                return "a cursor " LOST "take a file that is a transaction";
+                return "an index that is built concurrently needs a name: a half-built one could not be told from "
+                       "others";
+        if (rule_makes_temporary(first, at, end))
+                return "a temporary object " LOST "use a file that runs in a transaction, or \"on commit drop\"";
+        if (token_is_one_of(first, prepared) && !rule_has_one_of(at, end, whole))
+                return "prepare, listen and load " LOST "use a file that runs in a transaction";
+        if (token_is(first, "declare") && rule_has_one_of(at, end, hold))
+                return "a cursor " LOST "use a file that runs in a transaction";
         if (token_is(first, "discard"))
-                return "discard takes away what the migration itself holds in the session: each file begins in a clean "
-                       "one";
-        if (token_is(first, "set") && has_one_of(at, end, who))
+                return "discard would remove what the migration itself keeps in the session: each file begins in a "
+                       "clean one";
+        if (token_is(first, "set") && rule_has_one_of(at, end, who))
                 return "set session authorization would take the ledgers away: use set role";
-        if (has_one_of(at, end, locks))
-                return "an advisory lock of the session " LOST "take one of the transaction (pg_advisory_xact_lock)";
-        if (has_one_of(at, end, settings) && !statement_is_of_session(statement, (size_t)(end - statement)))
-                return "set_config needs a statement of its own, select set_config(...): whoever goes on after a crash "
-                       "runs it again";
+        if (rule_has_one_of(at, end, locks))
+                return "a session-level advisory lock " LOST "use a transaction-level one (pg_advisory_xact_lock)";
+        if (rule_has_one_of(at, end, settings) && !statement_is_of_session(statement, (size_t)(end - statement)))
+                return "set_config must be a separate statement, select set_config(...): it is run again after a crash";
         return NULL;
 }
 
@@ -111,7 +111,8 @@ const char *migration_statement_wrong(const char *statement, size_t length, bool
         const char *at = statement, *end = statement + length;
         struct token first = token_next(&at, end);
 
-        if (token_is(&first, "copy") && copies_to_client(at, end))
+        if (token_is(&first, "copy") && rule_copies_to_client(at, end))
                 return "copy from stdin and copy to stdout cannot be used in a migration";
-        return transaction ? ends_transaction(&first, at, end) : needs_its_session(&first, statement, at, end);
+        return transaction ? rule_ends_transaction(&first, at, end)
+                           : rule_needs_its_session(&first, statement, at, end);
 }

@@ -1,11 +1,11 @@
-/* What a statement is, told by its words: see statement_kind.h. */
+/* Classifies a statement by its words: see statement_kind.h. */
 #include "common/migration/statement_kind.h"
 
 #include "common/base/buf.h"
 #include "common/base/memory.h"
 #include "common/migration/token.h"
 
-static bool has_word(const char *at, const char *end, const char *word)
+static bool statement_has_word(const char *at, const char *end, const char *word)
 {
         struct token token;
 
@@ -15,8 +15,8 @@ static bool has_word(const char *at, const char *end, const char *word)
         return false;
 }
 
-/* select set_config(...), and nothing behind it. */
-static bool is_set_config(const char *at, const char *end)
+/* select set_config(...), and nothing after it. */
+static bool statement_is_set_config(const char *at, const char *end)
 {
         struct token token = token_next(&at, end);
         int depth = 0;
@@ -43,7 +43,7 @@ bool statement_is_of_session(const char *statement, size_t length)
         struct token first = token_next(&at, end), second;
 
         if (token_is(&first, "select"))
-                return is_set_config(at, end);
+                return statement_is_set_config(at, end);
         second = token_next(&at, end);
         return token_is_one_of(&first, words) && !token_is(&second, "prepared");
 }
@@ -64,10 +64,11 @@ bool statement_is_concurrent(const char *statement, size_t length)
         if (token_is(&first, "create") && token_is(&second, "unique"))
                 second = token_next(&at, end);
         if (token_is(&first, "create") || token_is(&first, "drop"))
-                return token_is(&second, "index") && has_word(at, end, "concurrently");
+                return token_is(&second, "index") && statement_has_word(at, end, "concurrently");
         if (token_is(&first, "alter"))
-                return token_is(&second, "table") && has_word(at, end, "detach") && has_word(at, end, "concurrently");
-        return token_is(&first, "reindex") && has_word(at, end, "concurrently");
+                return token_is(&second, "table") && statement_has_word(at, end, "detach") &&
+                       statement_has_word(at, end, "concurrently");
+        return token_is(&first, "reindex") && statement_has_word(at, end, "concurrently");
 }
 
 bool statement_is_alone(const char *statement, size_t length)
@@ -82,22 +83,22 @@ bool statement_is_alone(const char *statement, size_t length)
                statement_is_concurrent(statement, length);
 }
 
-static bool is_name(const struct token *token)
+static bool statement_token_is_name(const struct token *token)
 {
         return token->kind == TOKEN_WORD || token->kind == TOKEN_QUOTED_NAME;
 }
 
-/* A name with the dots and names before it; *token is the one behind it afterwards. */
-static char *take_name(const char **at, const char *end, struct token *token)
+/* A name, possibly qualified; afterwards *token is the one after it. */
+static char *statement_take_name(const char **at, const char *end, struct token *token)
 {
         auto_buf name = { 0 };
 
-        while (is_name(token) || token_is_mark(token, '.')) {
-                bool was_name = is_name(token);
+        while (statement_token_is_name(token) || token_is_mark(token, '.')) {
+                bool was_name = statement_token_is_name(token);
 
                 buf_add(&name, token->at, token->length);
                 *token = token_next(at, end);
-                if (was_name && is_name(token))
+                if (was_name && statement_token_is_name(token))
                         break;
         }
         return buf_take(&name);
@@ -126,11 +127,11 @@ void statement_index(const char *statement, size_t length, char **ret_index, cha
                 token = token_next(&at, end);
         }
         if (!token_is(&token, "on"))
-                *ret_index = take_name(&at, end, &token);
+                *ret_index = statement_take_name(&at, end, &token);
         token = token_next(&at, end); /* behind "on" */
         if (token_is(&token, "only"))
                 token = token_next(&at, end);
-        *ret_table = take_name(&at, end, &token);
+        *ret_table = statement_take_name(&at, end, &token);
         if (**ret_table == '\0') { /* PostgreSQL will say what is wrong with it */
                 free(TAKE_PTR(*ret_index));
                 free(TAKE_PTR(*ret_table));

@@ -6,13 +6,13 @@
 #include <ctype.h>
 #include <string.h>
 
-static bool is_word(char c)
+static bool token_is_word_character(char c)
 {
         return isalnum((unsigned char)c) || c == '_' || (unsigned char)c >= 0x80;
 }
 
-/* A text goes on in quotes on a later line, and its backslashes still count; NULL where it does not. */
-static const char *continuation(const char *p)
+/* A string may continue in quotes on a later line, with the same backslash rules; NULL if it does not. */
+static const char *token_continuation(const char *p)
 {
         bool new_line = false;
 
@@ -21,8 +21,8 @@ static const char *continuation(const char *p)
         return new_line && *p == '\'' ? p : NULL;
 }
 
-/* Past a quoted piece that begins at p, or to the end of the text where it never closes. */
-static const char *skip_quoted(const char *p, bool escapes, bool *ret_open)
+/* Skips a quoted piece that begins at p; to the end of the text if it is never closed. */
+static const char *token_skip_quoted(const char *p, bool escapes, bool *ret_open)
 {
         char quote = *p++;
 
@@ -31,8 +31,8 @@ static const char *skip_quoted(const char *p, bool escapes, bool *ret_open)
                         p++;
                 else if (*p == quote && p[1] == quote)
                         p++;
-                else if (*p == quote && escapes && continuation(p + 1) != NULL)
-                        p = continuation(p + 1);
+                else if (*p == quote && escapes && token_continuation(p + 1) != NULL)
+                        p = token_continuation(p + 1);
                 else if (*p == quote)
                         return p + 1;
         }
@@ -40,7 +40,7 @@ static const char *skip_quoted(const char *p, bool escapes, bool *ret_open)
         return p;
 }
 
-static const char *skip_block_comment(const char *p, bool *ret_open)
+static const char *token_skip_block_comment(const char *p, bool *ret_open)
 {
         int depth = 0;
 
@@ -57,13 +57,13 @@ static const char *skip_block_comment(const char *p, bool *ret_open)
 }
 
 /* $tag$ ... $tag$; NULL for a $ that opens nothing. */
-static const char *skip_dollar_quoted(const char *p, bool *ret_open)
+static const char *token_skip_dollar_quoted(const char *p, bool *ret_open)
 {
         const char *tag_end = p + 1;
         auto_free char *tag = NULL;
         const char *close;
 
-        while (is_word(*tag_end))
+        while (token_is_word_character(*tag_end))
                 tag_end++;
         if (*tag_end != '$' || isdigit((unsigned char)p[1]))
                 return NULL;
@@ -73,8 +73,8 @@ static const char *skip_dollar_quoted(const char *p, bool *ret_open)
         return close ? close + strlen(tag) : tag_end + strlen(tag_end);
 }
 
-/* Past blanks and comments. */
-static const char *skip_between(const char *p, const char *end, bool *ret_open)
+/* Skips blanks and comments. */
+static const char *token_skip_between(const char *p, const char *end, bool *ret_open)
 {
         while (*p && p != end) {
                 if (isspace((unsigned char)*p))
@@ -82,35 +82,35 @@ static const char *skip_between(const char *p, const char *end, bool *ret_open)
                 else if (p[0] == '-' && p[1] == '-')
                         p += strcspn(p, "\r\n");
                 else if (p[0] == '/' && p[1] == '*')
-                        p = skip_block_comment(p, ret_open);
+                        p = token_skip_block_comment(p, ret_open);
                 else
                         break;
         }
         return p;
 }
 
-static const char *skip_token(const char *p, struct token *token)
+static const char *token_skip(const char *p, struct token *token)
 {
         const char *behind;
 
         if (*p == '\'' || *p == '"') {
                 token->kind = *p == '"' ? TOKEN_QUOTED_NAME : TOKEN_TEXT;
-                return skip_quoted(p, false, &token->open);
+                return token_skip_quoted(p, false, &token->open);
         }
         if ((*p == 'e' || *p == 'E') && p[1] == '\'') {
                 token->kind = TOKEN_TEXT;
-                return skip_quoted(p + 1, true, &token->open);
+                return token_skip_quoted(p + 1, true, &token->open);
         }
-        if (*p == '$' && (behind = skip_dollar_quoted(p, &token->open)) != NULL) {
+        if (*p == '$' && (behind = token_skip_dollar_quoted(p, &token->open)) != NULL) {
                 token->kind = TOKEN_TEXT;
                 return behind;
         }
-        if (!is_word(*p)) {
+        if (!token_is_word_character(*p)) {
                 token->kind = TOKEN_MARK;
                 return p + 1;
         }
         token->kind = TOKEN_WORD;
-        while (is_word(*p) || *p == '$')
+        while (token_is_word_character(*p) || *p == '$')
                 p++;
         return p;
 }
@@ -118,11 +118,11 @@ static const char *skip_token(const char *p, struct token *token)
 struct token token_next(const char **at, const char *end)
 {
         struct token token = { .kind = TOKEN_END };
-        const char *p = skip_between(*at, end, &token.open);
+        const char *p = token_skip_between(*at, end, &token.open);
 
         token.at = token.open ? *at + strspn(*at, " \t\r\n") : p;
         if (*p && p != end)
-                p = skip_token(p, &token);
+                p = token_skip(p, &token);
         token.length = (size_t)(p - token.at);
         *at = p;
         return token;

@@ -7,12 +7,12 @@
 
 static const unsigned char MAPPED[12] = { [10] = 0xff, [11] = 0xff };
 
-static struct address of_bytes(int family, const void *bytes)
+static struct address address_of_bytes(int family, const void *bytes)
 {
         struct address address = { .family = family };
 
         if (family == AF_INET6 && memcmp(bytes, MAPPED, sizeof(MAPPED)) == 0)
-                return of_bytes(AF_INET, (const unsigned char *)bytes + sizeof(MAPPED));
+                return address_of_bytes(AF_INET, (const unsigned char *)bytes + sizeof(MAPPED));
         memcpy(address.bytes, bytes, family == AF_INET ? 4 : 16);
         return address;
 }
@@ -20,9 +20,9 @@ static struct address of_bytes(int family, const void *bytes)
 struct address address_of(const struct sockaddr *from)
 {
         if (from->sa_family == AF_INET)
-                return of_bytes(AF_INET, &((const struct sockaddr_in *)(const void *)from)->sin_addr);
+                return address_of_bytes(AF_INET, &((const struct sockaddr_in *)(const void *)from)->sin_addr);
         if (from->sa_family == AF_INET6)
-                return of_bytes(AF_INET6, &((const struct sockaddr_in6 *)(const void *)from)->sin6_addr);
+                return address_of_bytes(AF_INET6, &((const struct sockaddr_in6 *)(const void *)from)->sin6_addr);
         return (struct address){ 0 };
 }
 
@@ -53,7 +53,7 @@ bool address_parse(const char *text, size_t length, struct address *ret)
         copy[length] = '\0';
         if (strlen(copy) != length || inet_pton(family, copy, bytes) != 1)
                 return false;
-        *ret = of_bytes(family, bytes);
+        *ret = address_of_bytes(family, bytes);
         return true;
 }
 

@@ -19,7 +19,8 @@ socklen_t address_to_socket(const struct address *address, struct sockaddr_stora
 bool address_parse(const char *text, size_t length, struct address *ret);
 void address_print(const struct address *address, char out[ADDRESS_TEXT]);
 bool address_equal(const struct address *a, const struct address *b);
-/* Whether its first bits are those of network. */
+/* Whether its leading bits are those of network. */
 bool address_within(const struct address *address, const struct address *network, unsigned bits);
-/* What limits go by: an IPv4 address itself, of an IPv6 address its /64, for a caller has all of that. */
+/* The address that limits apply to: an IPv4 address itself, or the /64 of an IPv6 address, since one caller has all of
+ * it. */
 struct address address_site(const struct address *address);

@@ -1,5 +1,5 @@
-/* The HTTP server's door: takes connections, counts them by address, and hears from proxies that we believe for whom
- * they speak (the PROXY protocol, which libmicrohttpd does not know), before it gives them to libmicrohttpd. */
+/* Accepts the HTTP server's connections: counts them by address, and learns from trusted proxies whom they speak for
+ * (the PROXY protocol, which libmicrohttpd does not support), before it passes them to libmicrohttpd. */
 #include "common/base/clock.h"
 #include "common/base/memory.h"
 #include "common/net/http_private.h"
@@ -13,9 +13,9 @@
 #define LISTEN_BACKLOG 1024
 #define ACCEPT_BATCH   64
 
-/* A number that is no port of ours to take is a person's to mend. That another process still has it, that the address
- * comes up later than we do, or that there is no descriptor left, passes. */
-static enum err_class class_of_listen(int error)
+/* A port that we may never use must be fixed by a person. If another process still has it, the address is not up yet,
+ * or no descriptor is left, trying again may help. */
+static enum err_class accept_class_of_listen(int error)
 {
         return error == EACCES || error == EPERM || error == EAFNOSUPPORT ? ERR_INPUT : ERR_BUSY;
 }
@@ -35,8 +35,8 @@ int http_listen(const char *address, int port, struct err *err)
             bind(fd, (struct sockaddr *)&where,
                  where.ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6)) < 0 ||
             listen(fd, LISTEN_BACKLOG) < 0) {
-                int rc = err_set(err, class_of_listen(errno), "listen", "cannot listen on %s port %d: %s", address,
-                                 port, strerror(errno));
+                int rc = err_set(err, accept_class_of_listen(errno), "listen", "cannot listen on %s port %d: %s",
+                                 address, port, strerror(errno));
 
                 if (fd >= 0)
                         close(fd);
@@ -45,13 +45,13 @@ int http_listen(const char *address, int port, struct err *err)
         return fd;
 }
 
-static bool is_proxy(const struct http_server *server, const struct address *address)
+static bool accept_is_proxy(const struct http_server *server, const struct address *address)
 {
         return proxies_believe(server->limits.proxies, address);
 }
 
-/* How many connections the address has; NULL where it has none. */
-static struct http_source *find_source(struct http_server *server, const struct address *address)
+/* The connection count of the address; NULL if it has none. */
+static struct http_source *accept_find_source(struct http_server *server, const struct address *address)
 {
         struct address site = address_site(address);
         struct http_source *source;
@@ -62,7 +62,7 @@ static struct http_source *find_source(struct http_server *server, const struct 
 
 void http_connection_began(struct http_server *server, struct http_connection *peer)
 {
-        struct http_source *source = find_source(server, &peer->address);
+        struct http_source *source = accept_find_source(server, &peer->address);
 
         DL_APPEND(server->connections, peer);
         server->connection_count++;
@@ -74,20 +74,20 @@ void http_connection_began(struct http_server *server, struct http_connection *p
         source->count++;
 }
 
-static void on_acceptable(uv_poll_t *poll, int status, int events);
+static void accept_on_acceptable(uv_poll_t *poll, int status, int events);
 
-/* Room came free, or a moment has passed: whoever waits in the kernel's queue may come. */
+/* There is room again, or a moment has passed: connections in the kernel's queue may be accepted. */
 static void accept_again(struct http_server *server)
 {
         if (!server->full || !server->listening || server->connection_count >= server->limits.connections)
                 return;
         server->full = false;
-        uv_poll_start(&server->accept, UV_READABLE, on_acceptable);
+        uv_poll_start(&server->accept, UV_READABLE, accept_on_acceptable);
 }
 
 void http_connection_ended(struct http_server *server, struct http_connection *peer)
 {
-        struct http_source *source = find_source(server, &peer->address);
+        struct http_source *source = accept_find_source(server, &peer->address);
 
         DL_DELETE(server->connections, peer);
         server->connection_count--;
@@ -99,11 +99,12 @@ void http_connection_ended(struct http_server *server, struct http_connection *p
         accept_again(server);
 }
 
-/* Gives the connection to libmicrohttpd, which owns the socket from then on. A proxy is not one caller: only those for
- * whom it speaks are counted. */
-static void admit(struct http_server *server, int fd, const struct address *address)
+/* Passes the connection to libmicrohttpd, which owns the socket from then on. A proxy does not count as one caller:
+ * only those it speaks for are counted. */
+static void accept_admit(struct http_server *server, int fd, const struct address *address)
 {
-        const struct http_source *source = is_proxy(server, address) ? NULL : find_source(server, address);
+        const struct http_source *source =
+                accept_is_proxy(server, address) ? NULL : accept_find_source(server, address);
         unsigned before = server->connection_count;
         struct sockaddr_storage socket;
         socklen_t length;
@@ -115,36 +116,36 @@ static void admit(struct http_server *server, int fd, const struct address *addr
         length = address_to_socket(address, &socket);
         if (MHD_add_connection(server->daemon, fd, (struct sockaddr *)&socket, length) == MHD_YES &&
             server->connection_count == before)
-                MHD_run(server->daemon); /* else the next one would not be counted against it */
+                MHD_run(server->daemon); /* otherwise the next one would not be counted against it */
         http_run_soon(server);
 }
 
-static void free_guest(uv_handle_t *handle)
+static void accept_free_guest(uv_handle_t *handle)
 {
         free(handle->data);
 }
 
-/* Takes the guest off; its socket stays. */
-static void dismiss(struct http_guest *guest)
+/* Removes the guest; its socket stays open. */
+static void accept_dismiss(struct http_guest *guest)
 {
         DL_DELETE(guest->server->guests, guest);
         guest->server->connection_count--;
         uv_poll_stop(&guest->poll);
-        uv_close((uv_handle_t *)&guest->poll, free_guest);
+        uv_close((uv_handle_t *)&guest->poll, accept_free_guest);
 }
 
-static void turn_away(struct http_guest *guest)
+static void accept_turn_away(struct http_guest *guest)
 {
         int fd = guest->fd;
         struct http_server *server = guest->server;
 
-        dismiss(guest);
+        accept_dismiss(guest);
         close(fd);
         accept_again(server);
 }
 
-/* Not before there is more than we have seen: what stays unread would wake us without end. */
-static void wait_for_more(struct http_guest *guest, int seen)
+/* Wakes only when there is more than we have seen: unread bytes would otherwise wake us endlessly. */
+static void accept_wait_for_more(struct http_guest *guest, int seen)
 {
         int wanted = seen + 1;
 
@@ -152,7 +153,7 @@ static void wait_for_more(struct http_guest *guest, int seen)
         setsockopt(guest->fd, SOL_SOCKET, SO_RCVLOWAT, &wanted, sizeof(wanted));
 }
 
-static void let_in(struct http_guest *guest, const struct proxy_header *header)
+static void accept_let_in(struct http_guest *guest, const struct proxy_header *header)
 {
         struct http_server *server = guest->server;
         struct address address = header->source.family ? header->source : guest->address;
@@ -160,15 +161,15 @@ static void let_in(struct http_guest *guest, const struct proxy_header *header)
         int fd = guest->fd, one = 1;
 
         if (header->length > 0 && recv(fd, bytes, header->length, MSG_DONTWAIT) != (ssize_t)header->length) {
-                turn_away(guest);
+                accept_turn_away(guest);
                 return;
         }
         setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
-        dismiss(guest);
-        admit(server, fd, &address);
+        accept_dismiss(guest);
+        accept_admit(server, fd, &address);
 }
 
-static void guest_spoke(uv_poll_t *poll, int status, int events)
+static void accept_guest_spoke(uv_poll_t *poll, int status, int events)
 {
         struct http_guest *guest = poll->data;
         unsigned char bytes[PROXY_HEADER_LIMIT];
@@ -178,24 +179,24 @@ static void guest_spoke(uv_poll_t *poll, int status, int events)
         (void)events;
         if (length < 0 && (errno == EAGAIN || errno == EINTR))
                 return;
-        if (status < 0 || length <= guest->looked_at) { /* woken, and nothing new: that was all */
-                turn_away(guest);
+        if (status < 0 || length <= guest->looked_at) { /* woken without new data: the peer has closed */
+                accept_turn_away(guest);
                 return;
         }
         switch (proxy_header_read(bytes, (size_t)length, &header)) {
         case PROXY_HEADER_MORE:
-                wait_for_more(guest, (int)length);
+                accept_wait_for_more(guest, (int)length);
                 return;
         case PROXY_HEADER_BROKEN:
-                turn_away(guest);
+                accept_turn_away(guest);
                 return;
         case PROXY_HEADER_NONE:
         case PROXY_HEADER_WHOLE:
-                let_in(guest, &header);
+                accept_let_in(guest, &header);
         }
 }
 
-static void receive_guest(struct http_server *server, int fd, const struct address *address)
+static void accept_receive_guest(struct http_server *server, int fd, const struct address *address)
 {
         struct http_guest *guest = NEW(struct http_guest);
 
@@ -208,10 +209,10 @@ static void receive_guest(struct http_server *server, int fd, const struct addre
         uv_poll_init(server->loop, &guest->poll, fd);
         guest->poll.data = guest;
         uv_unref((uv_handle_t *)&guest->poll);
-        uv_poll_start(&guest->poll, UV_READABLE, guest_spoke);
+        uv_poll_start(&guest->poll, UV_READABLE, accept_guest_spoke);
 }
 
-/* False where nobody waits any more, or nobody can be taken now. */
+/* False if nobody is waiting any more, or nobody can be accepted now. */
 static bool accept_one(struct http_server *server)
 {
         struct sockaddr_storage from;
@@ -229,14 +230,14 @@ static bool accept_one(struct http_server *server)
                 return errno == ECONNABORTED || errno == EINTR;
         }
         address = address_of((struct sockaddr *)&from);
-        if (is_proxy(server, &address))
-                receive_guest(server, fd, &address);
+        if (accept_is_proxy(server, &address))
+                accept_receive_guest(server, fd, &address);
         else
-                admit(server, fd, &address);
+                accept_admit(server, fd, &address);
         return true;
 }
 
-static void on_acceptable(uv_poll_t *poll, int status, int events)
+static void accept_on_acceptable(uv_poll_t *poll, int status, int events)
 {
         struct http_server *server = poll->data;
 
@@ -254,11 +255,11 @@ void http_sweep_guests(struct http_server *server, int64_t now)
 
         DL_FOREACH_SAFE (server->guests, guest, next)
                 if (now - guest->since > server->limits.read_ms)
-                        turn_away(guest);
+                        accept_turn_away(guest);
         accept_again(server);
 }
 
-static void on_closed(uv_handle_t *handle)
+static void accept_on_closed(uv_handle_t *handle)
 {
         http_handle_closed(handle->data);
 }
@@ -269,10 +270,10 @@ void http_start_accepting(struct http_server *server)
         server->accept.data = server;
         server->handles++;
         uv_unref((uv_handle_t *)&server->accept);
-        uv_poll_start(&server->accept, UV_READABLE, on_acceptable);
+        uv_poll_start(&server->accept, UV_READABLE, accept_on_acceptable);
 }
 
-/* Who has been greeted by the kernel already is told that we go, and not just cut off. */
+/* Connections that the kernel has already accepted are told that we are stopping, not just cut off. */
 void http_stop_accepting(struct http_server *server)
 {
         struct http_guest *guest, *next;
@@ -280,8 +281,8 @@ void http_stop_accepting(struct http_server *server)
         for (int i = 0; i < LISTEN_BACKLOG && accept_one(server); i++)
                 ;
         DL_FOREACH_SAFE (server->guests, guest, next)
-                turn_away(guest);
+                accept_turn_away(guest);
         uv_poll_stop(&server->accept);
         close(server->listener);
-        uv_close((uv_handle_t *)&server->accept, on_closed);
+        uv_close((uv_handle_t *)&server->accept, accept_on_closed);
 }

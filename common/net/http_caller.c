@@ -1,4 +1,4 @@
-/* Who it is that asks: the peer, or whoever stands behind a proxy that is believed. See proxies.h. */
+/* The caller of a request: the peer, or the client behind a trusted proxy. See proxies.h. */
 #include "common/net/http_private.h"
 
 #include <string.h>
@@ -9,7 +9,8 @@ struct told {
         bool by_forwarded, by_x_forwarded_for;
 };
 
-static enum MHD_Result proxy_line_found(void *context, enum MHD_ValueKind kind, const char *name, const char *value)
+static enum MHD_Result caller_proxy_line_found(void *context, enum MHD_ValueKind kind, const char *name,
+                                               const char *value)
 {
         struct told *told = context;
 
@@ -24,9 +25,9 @@ static enum MHD_Result proxy_line_found(void *context, enum MHD_ValueKind kind, 
         return MHD_YES;
 }
 
-/* Who it is that asks. A proxy writes one of the two headers and hands on the other as it came: where they differ, a
- * stranger may have written either, and only the proxy itself is certain. */
-static struct address find_caller(const struct http_request *request)
+/* The caller. A proxy writes one of the two headers and passes on the other unchanged: if they differ, an untrusted
+ * client may have written either, and only the proxy itself is certain. */
+static struct address caller_find(const struct http_request *request)
 {
         const struct proxies *proxies = request->server->limits.proxies;
         struct address peer = request->peer ? request->peer->address : (struct address){ 0 }, one, other;
@@ -34,7 +35,7 @@ static struct address find_caller(const struct http_request *request)
 
         if (!proxies_believe(proxies, &peer))
                 return peer;
-        MHD_get_connection_values(request->connection, MHD_HEADER_KIND, proxy_line_found, &told);
+        MHD_get_connection_values(request->connection, MHD_HEADER_KIND, caller_proxy_line_found, &told);
         one = proxy_chain_caller(&told.forwarded, &peer);
         other = proxy_chain_caller(&told.x_forwarded_for, &peer);
         if (told.by_forwarded && told.by_x_forwarded_for)
@@ -44,7 +45,7 @@ static struct address find_caller(const struct http_request *request)
 
 void http_find_caller(struct http_request *request)
 {
-        struct address caller = find_caller(request), site = address_site(&caller);
+        struct address caller = caller_find(request), site = address_site(&caller);
 
         address_print(&caller, request->address);
         address_print(&site, request->site);

@@ -18,7 +18,7 @@ struct http_exchange {
         void *context;
 };
 
-static size_t take_body(char *bytes, size_t size, size_t count, void *context)
+static size_t http_client_take_body(char *bytes, size_t size, size_t count, void *context)
 {
         struct http_exchange *exchange = context;
 
@@ -28,7 +28,7 @@ static size_t take_body(char *bytes, size_t size, size_t count, void *context)
         return size * count;
 }
 
-static void free_exchange(struct http_exchange *exchange)
+static void http_client_free_exchange(struct http_exchange *exchange)
 {
         curl_easy_cleanup(exchange->easy);
         curl_slist_free_all(exchange->headers);
@@ -48,7 +48,7 @@ const char *http_reply_header(const struct http_reply *reply, const char *name)
         return header->value;
 }
 
-static void call_ended(void *context, CURLcode code)
+static void http_client_call_ended(void *context, CURLcode code)
 {
         struct http_exchange *exchange = context;
         struct http_reply reply = { 0 };
@@ -58,7 +58,7 @@ static void call_ended(void *context, CURLcode code)
         if (code != CURLE_OK) {
                 err_set(&err, ERR_BUSY, "transport", "no answer: %s", curl_easy_strerror(code));
                 exchange->done(exchange->context, NULL, &err);
-                free_exchange(exchange);
+                http_client_free_exchange(exchange);
                 return;
         }
         curl_easy_getinfo(exchange->easy, CURLINFO_RESPONSE_CODE, &status);
@@ -67,7 +67,7 @@ static void call_ended(void *context, CURLcode code)
         reply.length = exchange->reply.length;
         reply.easy = exchange->easy;
         exchange->done(exchange->context, &reply, NULL);
-        free_exchange(exchange);
+        http_client_free_exchange(exchange);
 }
 
 struct http_exchange *http_client_call(struct transfers *transfers, const struct http_call *call, http_called_fn done,
@@ -92,9 +92,9 @@ struct http_exchange *http_client_call(struct transfers *transfers, const struct
         curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, MIN((long)call->timeout_ms, CONNECT_TIMEOUT_MS));
         curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
         curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-        curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_body);
+        curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, http_client_take_body);
         curl_easy_setopt(easy, CURLOPT_WRITEDATA, exchange);
-        transfers_add(transfers, easy, call_ended, exchange);
+        transfers_add(transfers, easy, http_client_call_ended, exchange);
         return exchange;
 }
 
@@ -103,5 +103,5 @@ void http_client_cancel(struct http_exchange *exchange)
         if (exchange == NULL)
                 return;
         transfers_remove(exchange->transfers, exchange->easy);
-        free_exchange(exchange);
+        http_client_free_exchange(exchange);
 }

@@ -19,11 +19,11 @@ struct http_reply {
         CURL *easy; /* for http_reply_header */
 };
 
-/* The value of a header of the final answer, the last where it was sent several times, or NULL. name in any case.
- * Borrowed, until the next header is asked for. */
+/* The value of a header of the final answer (the last one if it was sent several times), or NULL. name in any case.
+ * Borrowed until the next header is requested. */
 const char *http_reply_header(const struct http_reply *reply, const char *name);
 
-/* err: ERR_BUSY with code "transport" (refused, cut, timed out): whether the other side acted is unknown. */
+/* err: ERR_BUSY with code "transport" (refused, broken off, timed out): whether the other side acted is unknown. */
 typedef void (*http_called_fn)(void *context, const struct http_reply *reply, const struct err *err);
 
 struct http_exchange;

@@ -1,4 +1,4 @@
-/* What the files of the HTTP server share. For nobody else. */
+/* Shared by the files of the HTTP server, and by nobody else. */
 #pragma once
 
 #include "common/base/buf.h"
@@ -12,18 +12,18 @@
 #define HTTP_STREAM_LIMIT  (1024 * 1024)
 #define HTTP_STREAM_LOW    (64 * 1024)
 
-/* A connection from a proxy that we believe, until it has said whether it speaks for somebody. */
+/* A connection from a trusted proxy, until it has said whether it speaks for somebody else. */
 struct http_guest {
         struct http_guest *prev, *next;
         struct http_server *server;
         struct address address;
         uv_poll_t poll;
         int fd;
-        int looked_at; /* bytes, the last time */
+        int looked_at; /* bytes seen last time */
         int64_t since;
 };
 
-/* How many connections there are from one address. */
+/* The number of connections from one address. */
 struct http_source {
         struct address address;
         unsigned count;
@@ -34,8 +34,8 @@ struct http_source {
 struct http_connection {
         struct http_connection *prev, *next;
         int fd;
-        struct address address; /* of the peer, or of the one for whom a proxy speaks in the PROXY protocol */
-        int64_t since;          /* waiting for (the rest of) a request since then */
+        struct address address; /* of the peer, or of the client a proxy speaks for in the PROXY protocol */
+        int64_t since;          /* since when it has been waiting for (the rest of) a request */
         bool busy;              /* a request is being handled or streamed */
 };
 
@@ -71,7 +71,7 @@ struct http_request {
         const struct http_route *route;
         char *method, *path, *segment, address[ADDRESS_TEXT], site[ADDRESS_TEXT];
         struct buf body;
-        unsigned refused; /* status to answer once the body has been read over, 0 = none */
+        unsigned refused; /* status to answer once the body has been skipped, 0 = none */
         bool dispatched, suspended, answered, inside;
         int64_t answer_by;
         struct MHD_Response *response;
@@ -92,29 +92,29 @@ struct http_stream {
         void *context;
 };
 
-/* The request's route and segment, or 404 or 405 to be answered. */
+/* Sets the request's route and segment, or 404 or 405 as the answer. */
 void http_find_route(struct http_request *request);
-/* Looks at the head of a request: what is wrong with it becomes the status to be answered. */
+/* Checks the header of a request: an error in it becomes the status to answer. */
 void http_refuse(struct http_request *request);
 void http_answer_refused(struct http_request *request);
 size_t http_body_limit(const struct http_request *request);
 /* Fills the caller's address and site. */
 void http_find_caller(struct http_request *request);
-/* The socket that address and port name. Returns it; -ERR_INPUT where it can never be had, or -ERR_BUSY. */
+/* Opens the socket for address and port. Returns it; -ERR_INPUT if that can never work, or -ERR_BUSY. */
 int http_listen(const char *address, int port, struct err *err);
-/* Takes connections from the server's listener, within its limits; http_stop_accepting closes it. */
+/* Accepts connections from the server's listener, within its limits; http_stop_accepting closes it. */
 void http_start_accepting(struct http_server *server);
 void http_stop_accepting(struct http_server *server);
-/* Told by libmicrohttpd's connections. */
+/* Called by libmicrohttpd's connections. */
 void http_connection_began(struct http_server *server, struct http_connection *peer);
 void http_connection_ended(struct http_server *server, struct http_connection *peer);
-/* One of the server's handles is closed; frees it with the last. */
+/* One of the server's handles is closed; the last one frees the server. */
 void http_handle_closed(struct http_server *server);
-/* Ends guests that keep us waiting, and looks whether there is room again. */
+/* Closes guests that keep us waiting, and checks whether there is room again. */
 void http_sweep_guests(struct http_server *server, int64_t now);
-/* Hands response to the peer: at once inside the handler, else by waking the connection. */
+/* Sends response to the peer: at once inside the handler, otherwise by waking the connection. */
 void http_send(struct http_request *request, unsigned status, struct MHD_Response *response);
 /* Lets libmicrohttpd work on the next turn of the loop. */
 void http_run_soon(struct http_server *server);
-/* The request is over: tells the stream's owner and frees. */
+/* The request is over: notifies the stream's owner and frees it. */
 void http_stream_release(struct http_stream *stream);

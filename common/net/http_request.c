@@ -19,7 +19,7 @@ const char *http_query(const struct http_request *request, const char *name)
         if (MHD_lookup_connection_value_n(request->connection, MHD_GET_ARGUMENT_KIND, name, strlen(name), &value,
                                           NULL) != MHD_YES)
                 return NULL;
-        return value ? value : ""; /* "?all" is there, though it has no value */
+        return value ? value : ""; /* "?all" is present, though it has no value */
 }
 
 struct query {
@@ -28,7 +28,7 @@ struct query {
         struct err err;
 };
 
-static int check_parameter(struct query *query, const char *name, const char *value)
+static int request_check_parameter(struct query *query, const char *name, const char *value)
 {
         const struct http_parameter *known = query->table;
         unsigned bit;
@@ -44,10 +44,11 @@ static int check_parameter(struct query *query, const char *name, const char *va
         return known->choices ? config_check_choice(name, value, known->choices, &query->err) : 0;
 }
 
-static enum MHD_Result parameter_found(void *context, enum MHD_ValueKind kind, const char *name, const char *value)
+static enum MHD_Result request_parameter_found(void *context, enum MHD_ValueKind kind, const char *name,
+                                               const char *value)
 {
         (void)kind;
-        return check_parameter(context, name, value ? value : "") < 0 ? MHD_NO : MHD_YES;
+        return request_check_parameter(context, name, value ? value : "") < 0 ? MHD_NO : MHD_YES;
 }
 
 bool http_query_holds(struct http_request *request)
@@ -55,7 +56,7 @@ bool http_query_holds(struct http_request *request)
         struct query query = { .table = request->route->query };
 
         if (!request->route->any_query)
-                MHD_get_connection_values(request->connection, MHD_GET_ARGUMENT_KIND, parameter_found, &query);
+                MHD_get_connection_values(request->connection, MHD_GET_ARGUMENT_KIND, request_parameter_found, &query);
         if (query.err.class == ERR_NONE)
                 return true;
         http_answer_error(request, &query.err);
@@ -107,10 +108,10 @@ void http_answer_header(struct http_request *request, const char *name, const ch
         buf_add(&request->headers, value, strlen(value) + 1);
 }
 
-/* What every answer carries; pages bring their own, stricter policy. Who is refused now may not be a minute later: only
- * a good answer may be kept. */
-static void add_common_headers(const struct http_request *request, unsigned status, struct MHD_Response *response,
-                               const char *content_type)
+/* Headers of every answer; pages bring their own, stricter policy. A caller refused now may be accepted a minute later,
+ * so only successful answers may be cached. */
+static void request_add_common_headers(const struct http_request *request, unsigned status,
+                                       struct MHD_Response *response, const char *content_type)
 {
         const char *cache = status < 300 && request->route != NULL ? request->route->cache : NULL;
 
@@ -125,7 +126,7 @@ void http_answer(struct http_request *request, unsigned status, const char *cont
         struct MHD_Response *response =
                 MHD_create_response_from_buffer(length, (void *)(uintptr_t)body, MHD_RESPMEM_MUST_COPY);
 
-        add_common_headers(request, status, response, content_type);
+        request_add_common_headers(request, status, response, content_type);
         http_send(request, status, response);
 }
 

@@ -1,4 +1,4 @@
-/* Which route a request is for, and what is refused by its head alone. See http_server.h. */
+/* Which route a request is for, and what is refused because of its header alone. See http_server.h. */
 #include "common/base/memory.h"
 #include "common/net/http_private.h"
 
@@ -7,7 +7,7 @@
 
 #define PATH_LIMIT 2048
 
-static bool match_path(const char *pattern, const char *path, char **ret_segment)
+static bool route_match_path(const char *pattern, const char *path, char **ret_segment)
 {
         const char *hole = strstr(pattern, "{id}");
         size_t before, length;
@@ -25,7 +25,7 @@ static bool match_path(const char *pattern, const char *path, char **ret_segment
         return true;
 }
 
-/* Finds the route, or leaves 404 or 405 to be answered. */
+/* Finds the route, or sets 404 or 405 as the answer. */
 void http_find_route(struct http_request *request)
 {
         const char *method = strcmp(request->method, "HEAD") == 0 ? "GET" : request->method;
@@ -33,7 +33,7 @@ void http_find_route(struct http_request *request)
         auto_buf allowed = { 0 };
 
         for (const struct http_route *r = request->server->routes; r->method != NULL; r++) {
-                if (!match_path(r->path, request->path, &request->segment))
+                if (!route_match_path(r->path, request->path, &request->segment))
                         continue;
                 path_known = true;
                 buf_printf(&allowed, "%s%s", allowed.length ? ", " : "", r->method);
@@ -48,7 +48,7 @@ void http_find_route(struct http_request *request)
 }
 
 /* RFC 9110 5.6.2: what a header's name is made of. */
-static bool is_token(const char *name)
+static bool route_is_token(const char *name)
 {
         const char *p = name;
 
@@ -57,8 +57,8 @@ static bool is_token(const char *name)
         return p > name && *p == '\0';
 }
 
-static enum MHD_Result count_framing(void *context, enum MHD_ValueKind kind, const char *name, size_t name_length,
-                                     const char *value, size_t length)
+static enum MHD_Result route_count_framing(void *context, enum MHD_ValueKind kind, const char *name, size_t name_length,
+                                           const char *value, size_t length)
 {
         unsigned *count = context;
 
@@ -66,27 +66,28 @@ static enum MHD_Result count_framing(void *context, enum MHD_ValueKind kind, con
         (void)value;
         (void)length;
         *count += strcasecmp(name, "Content-Length") == 0 || strcasecmp(name, "Transfer-Encoding") == 0;
-        /* "Content-Length :" is one for some and none for others. A NUL in a value is not shown to us: libmicrohttpd
-         * ends the value there (docs/security.md tells what must stand before us). */
-        if (!is_token(name) || strlen(name) != name_length)
+        /* Some servers accept "Content-Length :" and others do not. We never see a NUL in a value: libmicrohttpd ends
+         * the value there (see docs/security.md for the proxy that must be in front of us). */
+        if (!route_is_token(name) || strlen(name) != name_length)
                 *count += 2;
         return MHD_YES;
 }
 
-/* A body whose length is told twice may end elsewhere for a proxy before us: nothing behind it is read as a request. */
-static void refuse_ambiguous_length(struct http_request *request)
+/* If the length of a body is given twice, a proxy in front of us may see its end elsewhere: nothing after it is read as
+ * a request. */
+static void route_refuse_ambiguous_length(struct http_request *request)
 {
         unsigned count = 0;
 
-        MHD_get_connection_values_n(request->connection, MHD_HEADER_KIND, count_framing, &count);
+        MHD_get_connection_values_n(request->connection, MHD_HEADER_KIND, route_count_framing, &count);
         if (count <= 1)
                 return;
         request->refused = 400;
         http_answer_header(request, "Connection", "close");
 }
 
-/* Who keeps a connection open learns at its next request that we go. */
-static void refuse_when_stopping(struct http_request *request)
+/* A client that keeps its connection open learns at its next request that we are stopping. */
+static void route_refuse_when_stopping(struct http_request *request)
 {
         if (request->server->listening)
                 return;
@@ -102,19 +103,20 @@ size_t http_body_limit(const struct http_request *request)
         return route != NULL && route->body_bytes != 0 ? route->body_bytes : request->server->limits.body_bytes;
 }
 
-static bool is_json(const char *type)
+static bool route_is_json(const char *type)
 {
         return type != NULL && strncasecmp(type, "application/json", 16) == 0 && strchr("; \t", type[16]) != NULL;
 }
 
-static void refuse_by_headers(struct http_request *request)
+static void route_refuse_by_headers(struct http_request *request)
 {
         const char *length = http_header(request, "Content-Length"), *type = http_header(request, "Content-Type");
         bool has_body = (length != NULL && strcmp(length, "0") != 0) || http_header(request, "Transfer-Encoding");
 
         if (length != NULL && strtoull(length, NULL, 10) > http_body_limit(request))
                 request->refused = 413;
-        else if (has_body && !is_json(type) && !request->route->any_body && strcmp(request->route->method, "POST") == 0)
+        else if (has_body && !route_is_json(type) && !request->route->any_body &&
+                 strcmp(request->route->method, "POST") == 0)
                 request->refused = 415;
 }
 
@@ -123,10 +125,10 @@ void http_refuse(struct http_request *request)
         if (strlen(request->path) > PATH_LIMIT)
                 request->refused = 414;
         if (!request->refused)
-                refuse_by_headers(request);
-        refuse_ambiguous_length(request);
+                route_refuse_by_headers(request);
+        route_refuse_ambiguous_length(request);
         if (!request->refused)
-                refuse_when_stopping(request);
+                route_refuse_when_stopping(request);
 }
 
 void http_answer_refused(struct http_request *request)
@@ -135,10 +137,10 @@ void http_answer_refused(struct http_request *request)
                 unsigned status;
                 const char *code, *detail;
         } refusals[] = {
-                { 400, "ambiguous_length", "the length of the body is told more than once, or a header is malformed" },
+                { 400, "ambiguous_length", "the length of the body is given more than once, or a header is malformed" },
                 { 404, "not_found", "there is nothing at this path" },
-                { 405, "method_not_allowed", "this path takes other methods; see the Allow header" },
-                { 413, "body_too_large", "the body is larger than this path takes" },
+                { 405, "method_not_allowed", "this path does not support the method; see the Allow header" },
+                { 413, "body_too_large", "the body is larger than this path allows" },
                 { 414, "path_too_long", "the path is too long" },
                 { 415, "not_json", "the body must be application/json" },
                 { 503, "stopping", "the service is stopping; try again" },

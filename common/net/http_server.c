@@ -14,46 +14,45 @@
 #define ROUNDS_LIMIT   100 /* without a new request or anything from the network */
 #define HEADER_MEMORY  (16 * 1024)
 
-static void run(struct http_server *server);
+static void server_run(struct http_server *server);
 
 void http_run_soon(struct http_server *server)
 {
         server->run_wanted = true;
 }
 
-static void on_prepare(uv_prepare_t *prepare)
+static void server_on_prepare(uv_prepare_t *prepare)
 {
         struct http_server *server = prepare->data;
 
         if (server->run_wanted)
-                run(server);
+                server_run(server);
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events)
+static void server_on_poll(uv_poll_t *poll, int status, int events)
 {
         struct http_server *server = poll->data;
 
         (void)status;
         (void)events;
         server->rounds = 0;
-        run(server);
+        server_run(server);
 }
 
-static void on_idle(uv_idle_t *idle)
+static void server_on_idle(uv_idle_t *idle)
 {
-        run(idle->data);
+        server_run(idle->data);
 }
 
-static void on_timer(uv_timer_t *timer)
+static void server_on_timer(uv_timer_t *timer)
 {
-        run(timer->data);
+        server_run(timer->data);
 }
 
-/* libmicrohttpd works in rounds and says when it wants the next one. "At once" is the loop's next turn: a timer of 0
- * would start again inside this turn, and one connection with a chunk's size line that fits no buffer, for which
- * libmicrohttpd wants rounds without end, would keep everybody else out. It gets a round a millisecond until it is cut.
- */
-static void run(struct http_server *server)
+/* libmicrohttpd works in rounds and says when it wants the next one. "At once" means the loop's next iteration: a timer
+ * of 0 would fire again in this one, and a connection whose chunk size line fits no buffer, for which libmicrohttpd
+ * wants rounds endlessly, would starve all others. It gets one round per millisecond until it is closed. */
+static void server_run(struct http_server *server)
 {
         MHD_UNSIGNED_LONG_LONG wait_ms;
 
@@ -65,13 +64,13 @@ static void run(struct http_server *server)
         if (MHD_get_timeout(server->daemon, &wait_ms) != MHD_YES)
                 return;
         if (wait_ms == 0 && server->rounds++ < ROUNDS_LIMIT)
-                uv_idle_start(&server->idle, on_idle);
+                uv_idle_start(&server->idle, server_on_idle);
         else
-                uv_timer_start(&server->timer, on_timer, MAX(wait_ms, 1), 0);
+                uv_timer_start(&server->timer, server_on_timer, MAX(wait_ms, 1), 0);
 }
 
-static void on_connection(void *context, struct MHD_Connection *connection, void **socket_context,
-                          enum MHD_ConnectionNotificationCode code)
+static void server_on_connection(void *context, struct MHD_Connection *connection, void **socket_context,
+                                 enum MHD_ConnectionNotificationCode code)
 {
         struct http_server *server = context;
         struct http_connection *peer = *socket_context;
@@ -91,8 +90,9 @@ static void on_connection(void *context, struct MHD_Connection *connection, void
         }
 }
 
-/* A NUL would end the text for us and not for whoever stands before us: it becomes a character that fits nowhere. */
-static size_t unescape(void *context, struct MHD_Connection *connection, char *text)
+/* A NUL would end the text for us but not for a proxy in front of us: it is replaced by a character that matches
+ * nothing. */
+static size_t server_unescape(void *context, struct MHD_Connection *connection, char *text)
 {
         (void)context;
         (void)connection;
@@ -101,8 +101,8 @@ static size_t unescape(void *context, struct MHD_Connection *connection, char *t
         return MHD_http_unescape(text);
 }
 
-static struct http_request *new_request(struct http_server *server, struct MHD_Connection *connection, const char *path,
-                                        const char *method)
+static struct http_request *server_new_request(struct http_server *server, struct MHD_Connection *connection,
+                                               const char *path, const char *method)
 {
         struct http_request *request = NEW(struct http_request);
         const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
@@ -124,14 +124,14 @@ static struct http_request *new_request(struct http_server *server, struct MHD_C
         return request;
 }
 
-static void dispatch(struct http_request *request)
+static void server_dispatch(struct http_request *request)
 {
         request->dispatched = true;
         request->inside = true;
         request->answer_by = clock_boot_ms() + request->server->limits.answer_ms;
         if (request->peer != NULL)
                 request->peer->busy = true;
-        if (request->server->ending && !request->refused) /* its body came too late */
+        if (request->server->ending && !request->refused) /* its body arrived too late */
                 request->refused = 503;
         if (request->refused)
                 http_answer_refused(request);
@@ -140,7 +140,7 @@ static void dispatch(struct http_request *request)
         request->inside = false;
 }
 
-static enum MHD_Result queue_response(struct http_request *request)
+static enum MHD_Result server_queue_response(struct http_request *request)
 {
         enum MHD_Result result;
 
@@ -157,18 +157,19 @@ static enum MHD_Result queue_response(struct http_request *request)
         return result;
 }
 
-static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *url, const char *method,
-                                  const char *version, const char *upload, size_t *upload_size, void **request_context)
+static enum MHD_Result server_on_request(void *context, struct MHD_Connection *connection, const char *url,
+                                         const char *method, const char *version, const char *upload,
+                                         size_t *upload_size, void **request_context)
 {
         struct http_request *request = *request_context;
 
         (void)version;
         if (request == NULL) {
-                *request_context = request = new_request(context, connection, url, method);
+                *request_context = request = server_new_request(context, connection, url, method);
                 if (!request->refused || http_header(request, "Expect") == NULL)
                         return MHD_YES;
-                dispatch(request); /* the peer asks before it sends: it need not */
-                return queue_response(request);
+                server_dispatch(request); /* the peer asked before sending: it need not send */
+                return server_queue_response(request);
         }
         CHECK_MAGIC(request, HTTP_REQUEST_MAGIC);
         if (*upload_size > 0) {
@@ -180,9 +181,9 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
                 return MHD_YES;
         }
         if (!request->dispatched)
-                dispatch(request);
+                server_dispatch(request);
         if (request->response != NULL)
-                return queue_response(request);
+                return server_queue_response(request);
         if (request->answered)
                 return MHD_NO;
         request->suspended = true;
@@ -190,7 +191,7 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
         return MHD_YES;
 }
 
-static void free_request(struct http_request *request)
+static void server_free_request(struct http_request *request)
 {
         struct http_server *server = request->server;
 
@@ -218,14 +219,14 @@ static void free_request(struct http_request *request)
         free(request);
 }
 
-static void on_completed(void *context, struct MHD_Connection *connection, void **request_context,
-                         enum MHD_RequestTerminationCode code)
+static void server_on_completed(void *context, struct MHD_Connection *connection, void **request_context,
+                                enum MHD_RequestTerminationCode code)
 {
         (void)context;
         (void)connection;
         (void)code;
         if (*request_context != NULL)
-                free_request(*request_context);
+                server_free_request(*request_context);
         *request_context = NULL;
 }
 
@@ -245,7 +246,7 @@ void http_send(struct http_request *request, unsigned status, struct MHD_Respons
 }
 
 /* 503 with Retry-After. */
-static void answer_busy(struct http_request *request, const char *code, const char *detail)
+static void server_answer_busy(struct http_request *request, const char *code, const char *detail)
 {
         struct err err;
 
@@ -253,8 +254,8 @@ static void answer_busy(struct http_request *request, const char *code, const ch
         http_answer_error(request, &err);
 }
 
-/* Slow senders, slow readers, idle connections and forgotten requests all end here. */
-static void on_sweep(uv_timer_t *timer)
+/* Slow senders, slow readers, idle connections and unanswered requests are all ended here. */
+static void server_on_sweep(uv_timer_t *timer)
 {
         struct http_server *server = timer->data;
         int64_t now = clock_boot_ms();
@@ -267,14 +268,14 @@ static void on_sweep(uv_timer_t *timer)
                         shutdown(peer->fd, SHUT_RDWR);
         DL_FOREACH_SAFE (server->requests, request, next) {
                 if (request->suspended && !request->answered && now > request->answer_by)
-                        answer_busy(request, "timeout", "no answer in time; try again");
+                        server_answer_busy(request, "timeout", "no answer in time; try again");
                 else if (request->answered && (request->stream == NULL || request->stream->ending) &&
                          request->peer != NULL && now > request->answer_by + server->limits.read_ms)
                         shutdown(request->peer->fd, SHUT_RDWR);
         }
 }
 
-static void start_handles(struct http_server *server)
+static void server_start_handles(struct http_server *server)
 {
         uv_loop_t *loop = server->loop;
         const union MHD_DaemonInfo *info = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD);
@@ -286,9 +287,9 @@ static void start_handles(struct http_server *server)
         uv_idle_init(loop, &server->idle);
         server->poll.data = server->timer.data = server->sweep.data = server->prepare.data = server->idle.data = server;
         server->handles += 5;
-        uv_poll_start(&server->poll, UV_READABLE, on_poll);
-        uv_timer_start(&server->sweep, on_sweep, SWEEP_INTERVAL, SWEEP_INTERVAL);
-        uv_prepare_start(&server->prepare, on_prepare);
+        uv_poll_start(&server->poll, UV_READABLE, server_on_poll);
+        uv_timer_start(&server->sweep, server_on_sweep, SWEEP_INTERVAL, SWEEP_INTERVAL);
+        uv_prepare_start(&server->prepare, server_on_prepare);
         uv_unref((uv_handle_t *)&server->poll);
         uv_unref((uv_handle_t *)&server->sweep);
         uv_unref((uv_handle_t *)&server->timer);
@@ -313,17 +314,17 @@ int http_server_new(uv_loop_t *loop, const char *address, int port, const struct
         server->context = context;
         server->listening = true;
         server->daemon = MHD_start_daemon(
-                MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, server,
-                MHD_OPTION_CONNECTION_LIMIT, limits->connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                (size_t)HEADER_MEMORY, MHD_OPTION_NOTIFY_CONNECTION, on_connection, server, MHD_OPTION_NOTIFY_COMPLETED,
-                on_completed, server, MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-                MHD_OPTION_END);
+                MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, server_on_request,
+                server, MHD_OPTION_CONNECTION_LIMIT, limits->connections, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                (size_t)HEADER_MEMORY, MHD_OPTION_NOTIFY_CONNECTION, server_on_connection, server,
+                MHD_OPTION_NOTIFY_COMPLETED, server_on_completed, server, MHD_OPTION_UNESCAPE_CALLBACK, server_unescape,
+                NULL, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
         if (server->daemon == NULL) {
                 close(fd);
                 free(server);
                 return err_set(err, ERR_BUSY, "listen", "libmicrohttpd does not start on %s port %d", address, port);
         }
-        start_handles(server);
+        server_start_handles(server);
         http_start_accepting(server);
         *ret = server;
         return 0;
@@ -353,7 +354,7 @@ void http_handle_closed(struct http_server *server)
                 free(server);
 }
 
-static void on_closed(uv_handle_t *handle)
+static void server_on_closed(uv_handle_t *handle)
 {
         http_handle_closed(handle->data);
 }
@@ -369,7 +370,7 @@ void http_server_free(struct http_server *server)
         server->ending = true;
         DL_FOREACH_SAFE (server->requests, request, next) {
                 if (request->suspended && !request->answered)
-                        answer_busy(request, "stopping", "the service is stopping; try again");
+                        server_answer_busy(request, "stopping", "the service is stopping; try again");
                 else if (request->stream != NULL)
                         http_stream_end(request->stream);
         }
@@ -378,9 +379,9 @@ void http_server_free(struct http_server *server)
         uv_poll_stop(&server->poll);
         MHD_stop_daemon(server->daemon);
         server->daemon = NULL;
-        uv_close((uv_handle_t *)&server->poll, on_closed);
-        uv_close((uv_handle_t *)&server->timer, on_closed);
-        uv_close((uv_handle_t *)&server->sweep, on_closed);
-        uv_close((uv_handle_t *)&server->prepare, on_closed);
-        uv_close((uv_handle_t *)&server->idle, on_closed);
+        uv_close((uv_handle_t *)&server->poll, server_on_closed);
+        uv_close((uv_handle_t *)&server->timer, server_on_closed);
+        uv_close((uv_handle_t *)&server->sweep, server_on_closed);
+        uv_close((uv_handle_t *)&server->prepare, server_on_closed);
+        uv_close((uv_handle_t *)&server->idle, server_on_closed);
 }

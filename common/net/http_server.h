@@ -10,7 +10,7 @@ struct http_server;
 struct http_request;
 struct http_stream;
 
-/* What a query may hold. */
+/* What a query may contain. */
 struct http_parameter {
         const char *name;
         const char *choices; /* "a|b|c", or NULL: any text */
@@ -22,32 +22,32 @@ struct http_route {
         void (*handle)(struct http_request *request, void *context);
         const void *extra;                  /* for the handler, by http_route_extra */
         const struct http_parameter *query; /* for http_query_holds; ends with a NULL name, NULL = takes none */
-        size_t body_bytes;                  /* a larger body is answered 413; 0 = what http_limits says */
-        const char *cache;                  /* Cache-Control of its good answers; NULL = "no-store" */
-        bool any_query;                     /* what is not in that table is passed over */
-        bool any_body;                      /* the body may be of any type; else only JSON is taken (415) */
+        size_t body_bytes;                  /* a larger body is answered with 413; 0 = the limit in http_limits */
+        const char *cache;                  /* Cache-Control of its successful answers; NULL = "no-store" */
+        bool any_query;                     /* parameters not in that table are ignored */
+        bool any_body;                      /* the body may have any type; otherwise only JSON is accepted (415) */
 };
 
 struct http_limits {
-        size_t body_bytes;             /* more is answered 413, where the route says nothing else */
+        size_t body_bytes;             /* a larger body is answered with 413, unless the route says otherwise */
         unsigned connections;          /* in all */
-        unsigned per_address;          /* from one address (IPv6: from one /64), but a proxy's own do not count */
-        int64_t read_ms;               /* a connection that has not sent a whole request by then is closed */
+        unsigned per_address;          /* from one address (IPv6: one /64); a proxy's own do not count */
+        int64_t read_ms;               /* a connection that has not sent a complete request by then is closed */
         int64_t answer_ms;             /* a request without an answer by then gets 503 */
-        const struct proxies *proxies; /* whose word on a caller's address is believed; borrowed, NULL = nobody's */
+        const struct proxies *proxies; /* proxies trusted to name the caller's address; borrowed, NULL = none */
 };
 
 /* routes end with a NULL method and are borrowed. Returns 0 and *ret, -ERR_INPUT (no such address, no right to
  * the port), or -ERR_BUSY (the port is taken). address: "0.0.0.0". */
 int http_server_new(uv_loop_t *loop, const char *address, int port, const struct http_route *routes,
                     const struct http_limits *limits, void *context, struct http_server **ret, struct err *err);
-/* Goes on as before, but each answer ends its connection, so that callers look for another server. */
+/* Keeps serving, but closes each connection after its answer, so that callers look for another server. */
 void http_server_drain(struct http_server *server);
-/* Takes no new connections and no new requests (503, close); running requests go on. */
+/* Accepts no new connections and no new requests (503, close); running requests continue. */
 void http_server_stop_listening(struct http_server *server);
-/* Requests that still wait for their answer, without streams. */
+/* The number of unanswered requests, not counting streams. */
 size_t http_server_waiting(const struct http_server *server);
-/* Ends everything, streams too. */
+/* Ends everything, including streams. */
 void http_server_free(struct http_server *server);
 
 /* All borrowed from the request, which lives until it is answered. */
@@ -55,19 +55,19 @@ const char *http_segment(const struct http_request *request);                  /
 const char *http_query(const struct http_request *request, const char *name);  /* NULL where missing */
 const char *http_header(const struct http_request *request, const char *name); /* NULL where missing */
 const char *http_body(const struct http_request *request, size_t *ret_length); /* NUL-terminated */
-const char *http_address(const struct http_request *request); /* the caller's address as text, as far as is known */
-const char *http_site(const struct http_request *request);    /* the same for limits: of IPv6 its /64 */
+const char *http_address(const struct http_request *request); /* the caller's address as text, as far as it is known */
+const char *http_site(const struct http_request *request);    /* the same for limits: for IPv6 the /64 */
 const void *http_route_extra(const struct http_request *request);
-/* Holds the query against the route's table. False: a parameter is unknown, told twice or no choice of its list; then
- * the request is answered 400, naming it. */
+/* Checks the query against the route's table. False: a parameter is unknown, given twice or not one of its choices; the
+ * request has then been answered with 400, naming it. */
 bool http_query_holds(struct http_request *request);
-/* Where a handler keeps its state; freed with release when the request ends, however it ends. */
+/* Where a handler keeps its state; release frees it when the request ends, however it ends. */
 void http_keep(struct http_request *request, void *state, void (*release)(void *state));
 
-/* True once it has its answer (the server gives one itself when ours is late); only its release is still to come. */
+/* True once it is answered (the server answers by itself if ours is late); only release is still to come. */
 bool http_is_answered(const struct http_request *request);
 
-/* Add a header to the answer to come. Both copied. */
+/* Adds a header to the coming answer. Both are copied. */
 void http_answer_header(struct http_request *request, const char *name, const char *value);
 /* The answer: exactly one of these per request, inside the handler or later. The request is not to be used after it. */
 void http_answer(struct http_request *request, unsigned status, const char *content_type, const char *body,
@@ -78,19 +78,19 @@ void http_answer_problem_more(struct http_request *request, unsigned status, con
                               const char *detail, json_t *more); /* more members; taken, may be NULL */
 void http_answer_problem(struct http_request *request, unsigned status, const char *code, const char *field,
                          const char *detail);
-/* The problem that err means, with Retry-After where waiting helps. */
+/* The problem document for err, with Retry-After if waiting helps. */
 void http_answer_error(struct http_request *request, const struct err *err);
 
 /* Starts a text/event-stream; closed is called when the peer has gone or the server ends (then the stream is gone too).
  */
 struct http_stream *http_answer_stream(struct http_request *request, void (*closed)(void *context), void *context);
-/* Copies. Returns false when the peer is so slow that more than a megabyte would wait (then end it), or when it was
- * ended. */
+/* Copies the text. Returns false if the peer is so slow that more than a megabyte would wait (then end the stream), or
+ * if it was ended. */
 bool http_stream_write(struct http_stream *stream, const char *text, size_t length);
-/* How many bytes more may wait for the peer. */
+/* How many more bytes may be queued for the peer. */
 size_t http_stream_room(const struct http_stream *stream);
-/* drained is called once, at once or later, when little waits for the peer: for whoever has much to write. It gets the
- * stream's context, and is not called any more once closed was. */
+/* drained is called once, now or later, when little is queued for the peer: for callers that have much to write. It
+ * gets the stream's context, and is no longer called once closed was. */
 void http_stream_when_drained(struct http_stream *stream, void (*drained)(void *context));
 /* Ends the stream; closed is still called, later. */
 void http_stream_end(struct http_stream *stream);

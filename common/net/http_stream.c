@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-static void wake(struct http_stream *stream)
+static void stream_wake(struct http_stream *stream)
 {
         if (!stream->suspended)
                 return;
@@ -13,38 +13,38 @@ static void wake(struct http_stream *stream)
         http_run_soon(stream->request->server);
 }
 
-static size_t waiting(const struct http_stream *stream)
+static size_t stream_waiting(const struct http_stream *stream)
 {
         return stream->pending.length - stream->sent;
 }
 
-/* What was sent is dropped once it is the larger half: so each byte is moved once, and a peer that is always a little
- * behind costs no more than what waits for it. */
-static void give_room(struct http_stream *stream)
+/* Sent bytes are dropped once they are more than half of the buffer: so each byte is moved once, and a peer that is
+ * always a little behind costs no more than what is queued for it. */
+static void stream_give_room(struct http_stream *stream)
 {
         void (*drained)(void *context) = stream->drained;
 
-        if (stream->sent > waiting(stream)) {
-                memmove(stream->pending.data, stream->pending.data + stream->sent, waiting(stream));
+        if (stream->sent > stream_waiting(stream)) {
+                memmove(stream->pending.data, stream->pending.data + stream->sent, stream_waiting(stream));
                 stream->pending.length -= stream->sent;
                 stream->sent = 0;
         }
-        if (drained != NULL && waiting(stream) <= HTTP_STREAM_LOW) {
+        if (drained != NULL && stream_waiting(stream) <= HTTP_STREAM_LOW) {
                 stream->drained = NULL;
                 drained(stream->context);
         }
 }
 
-static ssize_t read_stream(void *context, uint64_t position, char *out, size_t size)
+static ssize_t stream_read(void *context, uint64_t position, char *out, size_t size)
 {
         struct http_stream *stream = context;
-        size_t length = MIN(size, waiting(stream));
+        size_t length = MIN(size, stream_waiting(stream));
 
         (void)position;
         if (length > 0) {
                 memcpy(out, stream->pending.data + stream->sent, length);
                 stream->sent += length;
-                give_room(stream);
+                stream_give_room(stream);
                 return (ssize_t)length;
         }
         if (stream->ending)
@@ -58,7 +58,7 @@ struct http_stream *http_answer_stream(struct http_request *request, void (*clos
 {
         struct http_stream *stream = NEW(struct http_stream);
         struct MHD_Response *response =
-                MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 4096, read_stream, stream, NULL);
+                MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 4096, stream_read, stream, NULL);
 
         stream->request = request;
         stream->closed = closed;
@@ -73,21 +73,21 @@ struct http_stream *http_answer_stream(struct http_request *request, void (*clos
 
 bool http_stream_write(struct http_stream *stream, const char *text, size_t length)
 {
-        if (stream->ending || waiting(stream) + length > HTTP_STREAM_LIMIT)
+        if (stream->ending || stream_waiting(stream) + length > HTTP_STREAM_LIMIT)
                 return false;
         buf_add(&stream->pending, text, length);
-        wake(stream);
+        stream_wake(stream);
         return true;
 }
 
 size_t http_stream_room(const struct http_stream *stream)
 {
-        return HTTP_STREAM_LIMIT - MIN(waiting(stream), HTTP_STREAM_LIMIT);
+        return HTTP_STREAM_LIMIT - MIN(stream_waiting(stream), HTTP_STREAM_LIMIT);
 }
 
 void http_stream_when_drained(struct http_stream *stream, void (*drained)(void *context))
 {
-        if (waiting(stream) <= HTTP_STREAM_LOW)
+        if (stream_waiting(stream) <= HTTP_STREAM_LOW)
                 drained(stream->context);
         else
                 stream->drained = drained;
@@ -96,7 +96,7 @@ void http_stream_when_drained(struct http_stream *stream, void (*drained)(void *
 void http_stream_end(struct http_stream *stream)
 {
         stream->ending = true;
-        wake(stream);
+        stream_wake(stream);
 }
 
 void http_stream_release(struct http_stream *stream)

@@ -18,10 +18,10 @@
 #include <unistd.h>
 #include <utlist.h>
 
-#define MAIL_TIMEOUT    MINUTES(5) /* a server may look through a mail for long before it takes it */
+#define MAIL_TIMEOUT    MINUTES(5) /* a server may inspect a mail for a long time before accepting it */
 #define CONNECT_TIMEOUT SECONDS(30)
 #define BASE64_LINE     76
-#define WORD_BYTES      45 /* of UTF-8 in one encoded word: 60 characters of base64 */
+#define WORD_BYTES      45 /* UTF-8 bytes in one encoded word: 60 characters of base64 */
 #define SUBJECT_PLAIN   60
 
 #define MAIL_MAGIC 0x6d61696c
@@ -35,7 +35,7 @@ struct mailer {
         bool freed;
 };
 
-/* Belongs to the loop, but for what its worker thread needs: settings, to, message_id, bytes and the outcome. */
+/* Belongs to the loop, except what its worker thread needs: settings, to, message_id, bytes and the outcome. */
 struct mail_on_way {
         unsigned magic;
         struct mail_on_way *prev, *next;
@@ -51,7 +51,7 @@ struct mail_on_way {
         struct err err;
 };
 
-static void add_base64(struct buf *out, const char *text, size_t bytes, size_t line)
+static void mail_add_base64(struct buf *out, const char *text, size_t bytes, size_t line)
 {
         auto_free char *encoded = crypto_base64(text, bytes);
 
@@ -62,7 +62,7 @@ static void add_base64(struct buf *out, const char *text, size_t bytes, size_t l
         }
 }
 
-static bool is_plain(const char *text)
+static bool mail_is_plain(const char *text)
 {
         size_t length = 0;
 
@@ -71,10 +71,10 @@ static bool is_plain(const char *text)
         return length <= SUBJECT_PLAIN && text[length] == '\0' && strstr(text, "=?") == NULL;
 }
 
-/* RFC 2047: encoded words of 75 characters at most, cut between characters, a line each. */
-static void add_subject(struct buf *out, const char *text)
+/* RFC 2047: encoded words of at most 75 characters, split between characters, one per line. */
+static void mail_add_subject(struct buf *out, const char *text)
 {
-        if (is_plain(text)) {
+        if (mail_is_plain(text)) {
                 buf_add_text(out, text);
                 return;
         }
@@ -84,7 +84,7 @@ static void add_subject(struct buf *out, const char *text)
                 while (length > 1 && ((unsigned char)text[length] & 0xc0) == 0x80)
                         length--;
                 buf_add_text(out, "=?UTF-8?B?");
-                add_base64(out, text, length, 0);
+                mail_add_base64(out, text, length, 0);
                 text += length;
                 buf_add_text(out, *text ? "?=\r\n " : "?=");
         }
@@ -100,24 +100,24 @@ char *mail_format(const struct mail_settings *settings, const struct mail *mail)
         gmtime_r(&now, &utc);
         strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S +0000", &utc);
         buf_printf(&out, "From: <%s>\r\nTo: <%s>\r\nSubject: ", settings->from, mail->to);
-        add_subject(&out, mail->subject);
+        mail_add_subject(&out, mail->subject);
         buf_printf(&out,
                    "\r\nDate: %s\r\nMessage-ID: <%s>\r\nMIME-Version: 1.0\r\nAuto-Submitted: auto-generated\r\n"
                    "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n",
                    date, mail->message_id);
-        add_base64(&out, mail->text, strlen(mail->text), BASE64_LINE);
+        mail_add_base64(&out, mail->text, strlen(mail->text), BASE64_LINE);
         buf_add_text(&out, "\r\n");
         return buf_take(&out);
 }
 
-static int check_address(const char *field, const char *address, struct err *err)
+static int mail_check_address(const char *field, const char *address, struct err *err)
 {
         if (strchr(address, '@') == NULL || strpbrk(address, "<>\r\n\t ,;\"") != NULL)
                 return err_field(err, field, "%s is not a plain mail address", field);
         return 0;
 }
 
-static size_t give_bytes(char *out, size_t size, size_t count, void *context)
+static size_t mail_give_bytes(char *out, size_t size, size_t count, void *context)
 {
         struct mail_on_way *mail = context;
         size_t length = MIN(size * count, mail->length - mail->given);
@@ -128,8 +128,8 @@ static size_t give_bytes(char *out, size_t size, size_t count, void *context)
         return length;
 }
 
-/* libcurl asks about once a second, also while it waits for the server. */
-static int is_cut(void *context, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+/* libcurl calls this about once a second, even while it waits for the server. */
+static int mail_is_cut(void *context, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
 {
         struct mail_on_way *mail = context;
 
@@ -140,37 +140,37 @@ static int is_cut(void *context, curl_off_t a, curl_off_t b, curl_off_t c, curl_
         return atomic_load(&mail->cut);
 }
 
-/* Ours to mend, and everybody's waiting: a login, a certificate, TLS that is not offered. */
-static bool is_about_us(CURLcode code, long status)
+/* The operator must fix these, and they hold up all mail: a refused login, a bad certificate, missing TLS. */
+static bool mail_is_about_us(CURLcode code, long status)
 {
         return code == CURLE_LOGIN_DENIED || code == CURLE_USE_SSL_FAILED || code == CURLE_PEER_FAILED_VERIFICATION ||
                code == CURLE_SSL_CACERT_BADFILE || status == 530 || status == 534 || status == 535 || status == 538;
 }
 
-/* The last answer tells how far it got: behind the go-ahead for the text (354) nobody knows, before a new answer,
- * whether the server took it. */
-static void judge(struct mail_on_way *mail, CURLcode code, long status, const char *words)
+/* The last reply tells how far it got: after the go-ahead for the text (354) and before the next reply, nobody knows
+ * whether the server accepted it. */
+static void mail_judge(struct mail_on_way *mail, CURLcode code, long status, const char *words)
 {
         bool handed_over = atomic_load(&mail->handed_over);
 
         if (code == CURLE_OK || (handed_over && status >= 200 && status < 300))
-                return; /* taken, whatever went wrong after */
+                return; /* accepted, whatever went wrong afterwards */
         mail->failed = true;
         if (*words == '\0')
                 words = curl_easy_strerror(code);
         if (handed_over && status >= 300 && status < 400)
                 err_set(&mail->err, ERR_BUSY, "mail_doubtful",
-                        "the mail server had the mail and did not say whether it took it: %s", words);
-        else if (is_about_us(code, status))
-                err_set(&mail->err, ERR_AUTH, "mail_login", "the mail server and we do not come to terms: %s (%ld)",
-                        words, status);
+                        "the mail server received the mail but did not acknowledge it: %s", words);
+        else if (mail_is_about_us(code, status))
+                err_set(&mail->err, ERR_AUTH, "mail_login", "login or TLS at the mail server failed: %s (%ld)", words,
+                        status);
         else
                 err_set(&mail->err, status >= 550 && status < 560 ? ERR_PERMANENT : ERR_BUSY, "mail_not_sent",
-                        "the mail server did not take the mail: %s (%ld)", words, status);
+                        "the mail server did not accept the mail: %s (%ld)", words, status);
 }
 
-/* QUIT is said when the handle is cleaned up; a server that does not answer it would hold up a mail it has taken. */
-static void expect_no_goodbye(CURL *easy)
+/* QUIT is sent when the handle is cleaned up; a server that does not answer it would hold up a mail it has accepted. */
+static void mail_expect_no_goodbye(CURL *easy)
 {
         curl_socket_t socket = CURL_SOCKET_BAD;
 
@@ -178,7 +178,7 @@ static void expect_no_goodbye(CURL *easy)
                 shutdown(socket, SHUT_RD);
 }
 
-static void set_security(CURL *easy, const struct mail_settings *settings)
+static void mail_set_security(CURL *easy, const struct mail_settings *settings)
 {
         bool demanded = settings->user != NULL || settings->ca != NULL;
 
@@ -191,7 +191,7 @@ static void set_security(CURL *easy, const struct mail_settings *settings)
         }
 }
 
-static void send_by_smtp(struct mail_on_way *mail)
+static void mail_send_by_smtp(struct mail_on_way *mail)
 {
         auto_free char *to = mem_printf("<%s>", mail->to), *from = mem_printf("<%s>", mail->settings.from);
         struct curl_slist *recipients = curl_slist_append(NULL, to);
@@ -203,14 +203,14 @@ static void send_by_smtp(struct mail_on_way *mail)
         assert(easy != NULL);
         curl_easy_setopt(easy, CURLOPT_URL, mail->settings.smtp_url);
         curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "smtp,smtps");
-        set_security(easy, &mail->settings);
+        mail_set_security(easy, &mail->settings);
         curl_easy_setopt(easy, CURLOPT_MAIL_FROM, from);
         curl_easy_setopt(easy, CURLOPT_MAIL_RCPT, recipients);
         curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
-        curl_easy_setopt(easy, CURLOPT_READFUNCTION, give_bytes);
+        curl_easy_setopt(easy, CURLOPT_READFUNCTION, mail_give_bytes);
         curl_easy_setopt(easy, CURLOPT_READDATA, mail);
         curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L);
-        curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, is_cut);
+        curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, mail_is_cut);
         curl_easy_setopt(easy, CURLOPT_XFERINFODATA, mail);
         curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, words);
         curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_TIMEOUT);
@@ -219,14 +219,14 @@ static void send_by_smtp(struct mail_on_way *mail)
         curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
         code = curl_easy_perform(easy);
         curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
-        judge(mail, code, status, words);
-        expect_no_goodbye(easy);
+        mail_judge(mail, code, status, words);
+        mail_expect_no_goodbye(easy);
         curl_easy_cleanup(easy);
         curl_slist_free_all(recipients);
 }
 
-/* The name is the Message-ID, so the same mail written twice is one file. */
-static void write_file(struct mail_on_way *mail)
+/* The file name is the Message-ID, so the same mail written twice is one file. */
+static void mail_write_file(struct mail_on_way *mail)
 {
         auto_free char *path = mem_printf("%s/%s.eml", mail->settings.directory, mail->message_id);
         auto_free char *draft = mem_printf("%s.new", path);
@@ -242,21 +242,21 @@ static void write_file(struct mail_on_way *mail)
                 strerror(errno));
 }
 
-static void deliver(void *context)
+static void mail_deliver(void *context)
 {
         struct mail_on_way *mail = context;
 
         if (atomic_load(&mail->cut)) {
                 mail->failed = true;
-                err_set(&mail->err, ERR_BUSY, "mail_not_sent", "it was cut before it was begun");
+                err_set(&mail->err, ERR_BUSY, "mail_not_sent", "it was aborted before it began");
         } else if (mail->settings.smtp_url != NULL) {
-                send_by_smtp(mail);
+                mail_send_by_smtp(mail);
         } else {
-                write_file(mail);
+                mail_write_file(mail);
         }
 }
 
-static void free_when_done(struct mailer *mailer)
+static void mailer_free_when_done(struct mailer *mailer)
 {
         if (!mailer->freed || mailer->count > 0)
                 return;
@@ -264,7 +264,7 @@ static void free_when_done(struct mailer *mailer)
         free(mailer);
 }
 
-static void delivered(void *context)
+static void mail_delivered(void *context)
 {
         struct mail_on_way *mail = context;
         struct mailer *mailer = mail->mailer;
@@ -279,7 +279,7 @@ static void delivered(void *context)
         free(mail->bytes);
         mail->magic = 0;
         free(mail);
-        free_when_done(mailer);
+        mailer_free_when_done(mailer);
 }
 
 struct mailer *mailer_new(uv_loop_t *loop, const struct mail_settings *settings, size_t limit)
@@ -309,7 +309,7 @@ void mailer_free(struct mailer *mailer)
 
         if (mailer == NULL)
                 return;
-        err_set(&err, ERR_BUSY, "mail_not_sent", "the service ended while it was on its way");
+        err_set(&err, ERR_BUSY, "mail_not_sent", "the service stopped while it was being sent");
         DL_FOREACH (mailer->on_way, mail) {
                 mail_sent_fn sent = mail->sent;
 
@@ -318,14 +318,14 @@ void mailer_free(struct mailer *mailer)
                         sent(mail->context, &err);
         }
         mailer->freed = true;
-        free_when_done(mailer);
+        mailer_free_when_done(mailer);
 }
 
 int mail_send(struct mailer *mailer, const struct mail *mail, mail_sent_fn sent, void *context,
               struct mail_on_way **ret, struct err *err)
 {
         struct mail_on_way *on_way;
-        int rc = check_address("to", mail->to, err);
+        int rc = mail_check_address("to", mail->to, err);
 
         if (rc < 0)
                 return rc;
@@ -343,7 +343,7 @@ int mail_send(struct mailer *mailer, const struct mail *mail, mail_sent_fn sent,
         DL_APPEND(mailer->on_way, on_way);
         mailer->count++;
         *ret = on_way;
-        blocking_call(mailer->blocking, deliver, delivered, on_way);
+        blocking_call(mailer->blocking, mail_deliver, mail_delivered, on_way);
         return 0;
 }
 

@@ -1,4 +1,4 @@
-/* Proxies that are believed, and the headers they write: see proxies.h. */
+/* Trusted proxies, and the headers they write: see proxies.h. */
 #include "common/net/proxies.h"
 
 #include "common/base/memory.h"
@@ -20,8 +20,8 @@ struct proxies {
         size_t count;
 };
 
-/* "10.0.0.0/8", or an address alone. Bits behind the mask are a slip of the pen: nobody knows which part was meant. */
-static bool parse_range(const char *text, struct range *range)
+/* "10.0.0.0/8", or an address alone. Bits beyond the mask are a mistake: nobody knows which part was meant. */
+static bool proxies_parse_range(const char *text, struct range *range)
 {
         const char *slash = strchrnul(text, '/');
         unsigned most;
@@ -55,7 +55,7 @@ int proxies_parse(const char *name, const char *text, struct proxies **ret, stru
                         continue;
                 if (proxies->count == RANGE_LIMIT)
                         rc = err_field(err, name, "%s has more than %d entries", name, RANGE_LIMIT);
-                else if (!parse_range(word, &proxies->ranges[proxies->count]))
+                else if (!proxies_parse_range(word, &proxies->ranges[proxies->count]))
                         rc = err_field(err, name, "%s: \"%.60s\" is neither an address nor a range such as 10.0.0.0/8",
                                        name, word);
                 if (rc < 0) {
@@ -81,8 +81,8 @@ bool proxies_believe(const struct proxies *proxies, const struct address *addres
         return false;
 }
 
-/* address: NULL where the hop has none that we can read. */
-static void add_hop(struct proxy_chain *chain, const struct address *address)
+/* address: NULL if the hop has none that we can read. */
+static void proxy_chain_add_hop(struct proxy_chain *chain, const struct address *address)
 {
         if (address == NULL) {
                 chain->wanted = chain->known = true;
@@ -98,7 +98,7 @@ struct address proxy_chain_caller(const struct proxy_chain *chain, const struct 
         return chain->known && !chain->wanted ? chain->found : *peer;
 }
 
-static bool is_port(const char *text, size_t length)
+static bool proxies_is_port(const char *text, size_t length)
 {
         bool good = length >= 2 && length <= 6 && text[0] == ':';
 
@@ -108,23 +108,25 @@ static bool is_port(const char *text, size_t length)
 }
 
 /* "192.0.2.1", "192.0.2.1:80", "2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:80". */
-static bool parse_node(const char *text, size_t length, struct address *ret)
+static bool proxies_parse_node(const char *text, size_t length, struct address *ret)
 {
         const char *end = text + length, *close = memchr(text, ']', length), *colon = memchr(text, ':', length);
 
         if (length > 0 && text[0] == '[')
                 return close != NULL && address_parse(text + 1, (size_t)(close - text) - 1, ret) &&
-                       memchr(text, ':', (size_t)(close - text)) && is_port(close + 1, (size_t)(end - close) - 1);
+                       memchr(text, ':', (size_t)(close - text)) &&
+                       proxies_is_port(close + 1, (size_t)(end - close) - 1);
         if (colon != NULL && memchr(colon + 1, ':', (size_t)(end - colon) - 1) == NULL)
-                return address_parse(text, (size_t)(colon - text), ret) && is_port(colon, (size_t)(end - colon));
+                return address_parse(text, (size_t)(colon - text), ret) &&
+                       proxies_is_port(colon, (size_t)(end - colon));
         return address_parse(text, length, ret);
 }
 
-static void add_node(struct proxy_chain *chain, const char *text, size_t length)
+static void proxy_chain_add_node(struct proxy_chain *chain, const char *text, size_t length)
 {
         struct address address;
 
-        add_hop(chain, parse_node(text, length, &address) ? &address : NULL);
+        proxy_chain_add_hop(chain, proxies_parse_node(text, length, &address) ? &address : NULL);
 }
 
 void proxy_chain_add_x_forwarded_for(struct proxy_chain *chain, const char *line)
@@ -135,13 +137,13 @@ void proxy_chain_add_x_forwarded_for(struct proxy_chain *chain, const char *line
                 while (after > before && strchr(" \t", line[after - 1]) != NULL)
                         after--;
                 if (after > before)
-                        add_node(chain, line + before, after - before);
+                        proxy_chain_add_node(chain, line + before, after - before);
                 line += length + (line[length] == ',');
         }
 }
 
-/* The value at *text, a token or a quoted string, into out; moves *text behind it. False where it is neither. */
-static bool read_value(const char **text, char out[ADDRESS_TEXT + 16])
+/* Copies the value at *text, a token or a quoted string, to out; moves *text past it. False if it is neither. */
+static bool proxies_read_value(const char **text, char out[ADDRESS_TEXT + 16])
 {
         const char *p = *text;
         size_t length = 0;
@@ -160,9 +162,9 @@ static bool read_value(const char **text, char out[ADDRESS_TEXT + 16])
         return quoted || length > 0;
 }
 
-/* One hop, "for=1.2.3.4;proto=https": moves *text behind it. What cannot be read is a hop without an address. Behind a
- * quotation mark that stands wrong nothing is read: a stranger may have opened it to swallow what our proxy wrote. */
-static void add_element(struct proxy_chain *chain, const char **text)
+/* One hop, "for=1.2.3.4;proto=https": moves *text past it. A hop that cannot be read has no address. Nothing is read
+ * after a misplaced quotation mark: an untrusted client may have opened it to swallow what our proxy wrote. */
+static void proxy_chain_add_element(struct proxy_chain *chain, const char **text)
 {
         char value[ADDRESS_TEXT + 16], node[ADDRESS_TEXT + 16] = "";
         const char *p = *text;
@@ -172,7 +174,7 @@ static void add_element(struct proxy_chain *chain, const char **text)
                 size_t length = strspn(name, TOKEN);
 
                 p = name + length;
-                if (length > 0 && *p == '=' && (p++, read_value(&p, value))) {
+                if (length > 0 && *p == '=' && (p++, proxies_read_value(&p, value))) {
                         if (length == 3 && strncasecmp(name, "for", 3) == 0)
                                 strcpy(node, value);
                 } else if (length > 0) {
@@ -185,11 +187,11 @@ static void add_element(struct proxy_chain *chain, const char **text)
         }
         *text = p + strcspn(p, ",\"");
         if (*text == p)
-                add_node(chain, node, strlen(node));
+                proxy_chain_add_node(chain, node, strlen(node));
         else
-                add_hop(chain, NULL);
+                proxy_chain_add_hop(chain, NULL);
         if (**text == '"') {
-                add_hop(chain, NULL);
+                proxy_chain_add_hop(chain, NULL);
                 *text += strlen(*text);
         }
 }
@@ -197,5 +199,5 @@ static void add_element(struct proxy_chain *chain, const char **text)
 void proxy_chain_add_forwarded(struct proxy_chain *chain, const char *line)
 {
         for (line += strspn(line, ", \t"); *line != '\0'; line += strspn(line, ", \t"))
-                add_element(chain, &line);
+                proxy_chain_add_element(chain, &line);
 }

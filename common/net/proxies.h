@@ -1,5 +1,5 @@
-/* Proxies that are believed, and what they say of who stands behind them: Forwarded (RFC 7239), X-Forwarded-For, and
- * the PROXY protocol, versions 1 and 2. Without sockets, so that it can be tested with anything a stranger may send. */
+/* Trusted proxies, and what they say about the clients behind them: Forwarded (RFC 7239), X-Forwarded-For, and the
+ * PROXY protocol, versions 1 and 2. Without sockets, so that it can be tested with any hostile input. */
 #pragma once
 
 #include "common/base/err.h"
@@ -11,30 +11,30 @@ struct proxies;
  * Returns 0 and *ret, or -ERR_INPUT. */
 int proxies_parse(const char *name, const char *text, struct proxies **ret, struct err *err);
 void proxies_free(struct proxies *proxies);
-/* proxies may be NULL: nobody is believed. */
+/* proxies may be NULL: then nobody is trusted. */
 bool proxies_believe(const struct proxies *proxies, const struct address *address);
 
-/* The way a request came, from its first hop to its last, as the lines of one header tell it. What counts is the last
- * hop that is no proxy of ours: what stands before it was written by strangers. */
+/* The path of a request, from its first hop to its last, as the lines of one header describe it. What counts is the
+ * last hop that is not one of our proxies: everything before it was written by untrusted clients. */
 struct proxy_chain {
         const struct proxies *proxies;
         struct address found;
-        bool known, wanted; /* wanted: that hop has no address we can read; who told of it counts instead */
+        bool known, wanted; /* wanted: that hop has no address we can read; the hop that reported it counts instead */
 };
 
 void proxy_chain_add_forwarded(struct proxy_chain *chain, const char *line);       /* a line of Forwarded */
 void proxy_chain_add_x_forwarded_for(struct proxy_chain *chain, const char *line); /* a line of X-Forwarded-For */
-/* Who counts; peer, who sent the request to us, where the lines tell nothing. */
+/* The hop that counts; peer, who sent the request to us, if the lines say nothing. */
 struct address proxy_chain_caller(const struct proxy_chain *chain, const struct address *peer);
 
 enum proxy_header_state {
-        PROXY_HEADER_NONE,  /* these bytes begin something else */
-        PROXY_HEADER_MORE,  /* so far it may be one */
+        PROXY_HEADER_NONE,  /* these bytes are not a PROXY header */
+        PROXY_HEADER_MORE,  /* it may be one so far */
         PROXY_HEADER_WHOLE, /* it has length bytes */
         PROXY_HEADER_BROKEN,
 };
 
-#define PROXY_HEADER_LIMIT 4096 /* longer ones are taken for broken */
+#define PROXY_HEADER_LIMIT 4096 /* longer ones count as broken */
 
 struct proxy_header {
         size_t length;

@@ -3,15 +3,15 @@
 
 #include <string.h>
 
-#define V1_LIMIT 107 /* with its line end, as the protocol says */
+#define V1_LIMIT 107 /* including the line end, as the protocol says */
 #define V2_FIXED 16
 
 static const unsigned char V1[6] = "PROXY ";
 static const unsigned char V2[12] = "\r\n\r\n\0\r\nQUIT\n";
 
-/* How much of the bytes is the beginning of this signature: all of one of them, or it is something else. */
-static enum proxy_header_state look_for(const unsigned char *signature, size_t size, const unsigned char *bytes,
-                                        size_t length)
+/* Whether the bytes begin with this signature: all of it, part of it so far, or something else. */
+static enum proxy_header_state proxy_header_look_for(const unsigned char *signature, size_t size,
+                                                     const unsigned char *bytes, size_t length)
 {
         if (memcmp(bytes, signature, MIN(length, size)) != 0)
                 return PROXY_HEADER_NONE;
@@ -19,7 +19,7 @@ static enum proxy_header_state look_for(const unsigned char *signature, size_t s
 }
 
 /* "PROXY TCP4 SOURCE DESTINATION SOURCEPORT DESTINATIONPORT\r\n", or "PROXY UNKNOWN ...\r\n". */
-static enum proxy_header_state read_v1(const unsigned char *bytes, size_t length, struct proxy_header *ret)
+static enum proxy_header_state proxy_header_read_v1(const unsigned char *bytes, size_t length, struct proxy_header *ret)
 {
         const unsigned char *end = memmem(bytes, MIN(length, V1_LIMIT), "\r\n", 2);
         const char *text = (const char *)bytes + sizeof(V1), *space;
@@ -39,7 +39,7 @@ static enum proxy_header_state read_v1(const unsigned char *bytes, size_t length
         return PROXY_HEADER_WHOLE;
 }
 
-static enum proxy_header_state read_v2(const unsigned char *bytes, size_t length, struct proxy_header *ret)
+static enum proxy_header_state proxy_header_read_v2(const unsigned char *bytes, size_t length, struct proxy_header *ret)
 {
         struct sockaddr_storage socket;
         struct address source = { 0 };
@@ -54,7 +54,7 @@ static enum proxy_header_state read_v2(const unsigned char *bytes, size_t length
                 return PROXY_HEADER_MORE;
         ret->length = V2_FIXED + more;
         source.family = bytes[13] == 0x11 ? AF_INET : bytes[13] == 0x21 ? AF_INET6 : 0;
-        if ((bytes[12] & 0x0f) == 0 || source.family == 0) /* a check of the proxy's own, or no TCP over IP */
+        if ((bytes[12] & 0x0f) == 0 || source.family == 0) /* the proxy's own health check, or not TCP over IP */
                 return PROXY_HEADER_WHOLE;
         size = source.family == AF_INET ? 4 : 16;
         if (more < 2 * size + 4)
@@ -67,13 +67,13 @@ static enum proxy_header_state read_v2(const unsigned char *bytes, size_t length
 
 enum proxy_header_state proxy_header_read(const unsigned char *bytes, size_t length, struct proxy_header *ret)
 {
-        enum proxy_header_state v1 = look_for(V1, sizeof(V1), bytes, length);
-        enum proxy_header_state v2 = look_for(V2, sizeof(V2), bytes, length);
+        enum proxy_header_state v1 = proxy_header_look_for(V1, sizeof(V1), bytes, length);
+        enum proxy_header_state v2 = proxy_header_look_for(V2, sizeof(V2), bytes, length);
 
         memset(ret, 0, sizeof(*ret));
         if (v1 == PROXY_HEADER_WHOLE)
-                return read_v1(bytes, length, ret);
+                return proxy_header_read_v1(bytes, length, ret);
         if (v2 == PROXY_HEADER_WHOLE)
-                return read_v2(bytes, length, ret);
+                return proxy_header_read_v2(bytes, length, ret);
         return v1 == PROXY_HEADER_MORE || v2 == PROXY_HEADER_MORE ? PROXY_HEADER_MORE : PROXY_HEADER_NONE;
 }

@@ -1,4 +1,4 @@
-/* Waits that others ask for: see retry_after.h. */
+/* How long others ask us to wait: see retry_after.h. */
 #include "common/net/retry_after.h"
 
 #include "common/base/clock.h"
@@ -10,11 +10,11 @@
 #include <string.h>
 
 #define MOST_S     INT64_C(3600)
-#define EPOCH_FROM INT64_C(1000000000) /* 2001: no wait in seconds is as large, no instant of ours as small */
+#define EPOCH_FROM INT64_C(1000000000) /* 2001: above any wait in seconds, below any current time */
 #define TOO_MUCH_S (MOST_S + 1)
 
-/* Seconds as digits alone, or -1. More digits than a number holds are the largest there is. */
-static int64_t read_digits(const char *text)
+/* Seconds, if the text is only digits, or -1. Too many digits give the largest number. */
+static int64_t retry_read_digits(const char *text)
 {
         size_t digits = strspn(text, "0123456789");
 
@@ -23,16 +23,16 @@ static int64_t read_digits(const char *text)
         return strtoll(text, NULL, 10);
 }
 
-static int64_t until(int64_t instant_s, const struct retry_asked *asked)
+static int64_t retry_until(int64_t instant_s, const struct retry_asked *asked)
 {
         time_t now = asked->date ? curl_getdate(asked->date, NULL) : -1;
 
         return MAX(0, instant_s - (now >= 0 ? (int64_t)now : clock_wall_ms() / 1000));
 }
 
-static int64_t seconds_asked(const struct retry_asked *asked)
+static int64_t retry_seconds_asked(const struct retry_asked *asked)
 {
-        int64_t seconds = asked->retry_after ? read_digits(asked->retry_after) : -1;
+        int64_t seconds = asked->retry_after ? retry_read_digits(asked->retry_after) : -1;
         time_t instant = -1;
 
         if (seconds > 0)
@@ -40,14 +40,14 @@ static int64_t seconds_asked(const struct retry_asked *asked)
         if (seconds < 0 && asked->retry_after != NULL)
                 instant = curl_getdate(asked->retry_after, NULL);
         if (instant >= 0)
-                return until(instant, asked);
-        seconds = asked->reset ? read_digits(asked->reset) : -1;
-        return seconds >= EPOCH_FROM ? until(seconds, asked) : MAX(0, seconds);
+                return retry_until(instant, asked);
+        seconds = asked->reset ? retry_read_digits(asked->reset) : -1;
+        return seconds >= EPOCH_FROM ? retry_until(seconds, asked) : MAX(0, seconds);
 }
 
 int64_t retry_after_ms(const struct retry_asked *asked, bool *ret_capped)
 {
-        int64_t seconds = MIN(seconds_asked(asked), TOO_MUCH_S);
+        int64_t seconds = MIN(retry_seconds_asked(asked), TOO_MUCH_S);
 
         *ret_capped = seconds > MOST_S;
         return SECONDS(MIN(seconds, MOST_S));

@@ -3,13 +3,18 @@
 
 #include "common/base/memory.h"
 
+#include <utlist.h>
+
 struct transfers {
         uv_loop_t *loop;
         uv_timer_t timer;
         CURLM *multi;
+        struct transfer *all; /* in flight */
 };
 
 struct transfer {
+        struct transfer *prev, *next;
+        CURL *easy;
         transfer_done_fn done;
         void *context;
 };
@@ -20,30 +25,33 @@ struct watch {
         curl_socket_t socket;
 };
 
-static void report_finished(struct transfers *transfers)
+static void transfers_end(struct transfers *transfers, struct transfer *transfer, CURLcode code)
+{
+        transfer_done_fn done = transfer->done;
+        void *context = transfer->context;
+
+        curl_multi_remove_handle(transfers->multi, transfer->easy);
+        DL_DELETE(transfers->all, transfer);
+        free(transfer);
+        done(context, code);
+}
+
+static void transfers_report_finished(struct transfers *transfers)
 {
         CURLMsg *message;
         int left;
 
         while ((message = curl_multi_info_read(transfers->multi, &left)) != NULL) {
                 struct transfer *transfer;
-                CURLcode code = message->data.result;
-                CURL *easy = message->easy_handle;
-                transfer_done_fn done;
-                void *context;
 
                 if (message->msg != CURLMSG_DONE)
                         continue;
-                curl_easy_getinfo(easy, CURLINFO_PRIVATE, &transfer);
-                curl_multi_remove_handle(transfers->multi, easy);
-                done = transfer->done;
-                context = transfer->context;
-                free(transfer);
-                done(context, code);
+                curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
+                transfers_end(transfers, transfer, message->data.result);
         }
 }
 
-static void on_socket(uv_poll_t *poll, int status, int events)
+static void transfers_on_socket(uv_poll_t *poll, int status, int events)
 {
         struct watch *watch = CONTAINER_OF(poll, struct watch, poll);
         struct transfers *transfers = watch->transfers;
@@ -56,19 +64,19 @@ static void on_socket(uv_poll_t *poll, int status, int events)
         if (events & UV_WRITABLE)
                 flags |= CURL_CSELECT_OUT;
         curl_multi_socket_action(transfers->multi, watch->socket, flags, &running);
-        report_finished(transfers);
+        transfers_report_finished(transfers);
 }
 
-static void on_timer(uv_timer_t *timer)
+static void transfers_on_timer(uv_timer_t *timer)
 {
         struct transfers *transfers = timer->data;
         int running;
 
         curl_multi_socket_action(transfers->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-        report_finished(transfers);
+        transfers_report_finished(transfers);
 }
 
-static int timer_wanted(CURLM *multi, long timeout_ms, void *context)
+static int transfers_timer_wanted(CURLM *multi, long timeout_ms, void *context)
 {
         struct transfers *transfers = context;
 
@@ -76,16 +84,16 @@ static int timer_wanted(CURLM *multi, long timeout_ms, void *context)
         if (timeout_ms < 0)
                 uv_timer_stop(&transfers->timer);
         else
-                uv_timer_start(&transfers->timer, on_timer, (uint64_t)MAX(timeout_ms, 1), 0);
+                uv_timer_start(&transfers->timer, transfers_on_timer, (uint64_t)MAX(timeout_ms, 1), 0);
         return 0;
 }
 
-static void free_watch(uv_handle_t *handle)
+static void transfers_free_watch(uv_handle_t *handle)
 {
         free(CONTAINER_OF(handle, struct watch, poll));
 }
 
-static int socket_wanted(CURL *easy, curl_socket_t socket, int what, void *context, void *socket_context)
+static int transfers_socket_wanted(CURL *easy, curl_socket_t socket, int what, void *context, void *socket_context)
 {
         struct transfers *transfers = context;
         struct watch *watch = socket_context;
@@ -94,7 +102,7 @@ static int socket_wanted(CURL *easy, curl_socket_t socket, int what, void *conte
         if (what == CURL_POLL_REMOVE) {
                 if (watch != NULL) {
                         uv_poll_stop(&watch->poll);
-                        uv_close((uv_handle_t *)&watch->poll, free_watch);
+                        uv_close((uv_handle_t *)&watch->poll, transfers_free_watch);
                         curl_multi_assign(transfers->multi, socket, NULL);
                 }
                 return 0;
@@ -107,7 +115,7 @@ static int socket_wanted(CURL *easy, curl_socket_t socket, int what, void *conte
                 curl_multi_assign(transfers->multi, socket, watch);
         }
         uv_poll_start(&watch->poll, (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0),
-                      on_socket);
+                      transfers_on_socket);
         return 0;
 }
 
@@ -118,9 +126,9 @@ struct transfers *transfers_new(uv_loop_t *loop)
         transfers->loop = loop;
         transfers->multi = curl_multi_init();
         assert(transfers->multi != NULL);
-        curl_multi_setopt(transfers->multi, CURLMOPT_SOCKETFUNCTION, socket_wanted);
+        curl_multi_setopt(transfers->multi, CURLMOPT_SOCKETFUNCTION, transfers_socket_wanted);
         curl_multi_setopt(transfers->multi, CURLMOPT_SOCKETDATA, transfers);
-        curl_multi_setopt(transfers->multi, CURLMOPT_TIMERFUNCTION, timer_wanted);
+        curl_multi_setopt(transfers->multi, CURLMOPT_TIMERFUNCTION, transfers_timer_wanted);
         curl_multi_setopt(transfers->multi, CURLMOPT_TIMERDATA, transfers);
         curl_multi_setopt(transfers->multi, CURLMOPT_MAX_HOST_CONNECTIONS, 32L);
         uv_timer_init(loop, &transfers->timer);
@@ -133,8 +141,10 @@ void transfers_add(struct transfers *transfers, CURL *easy, transfer_done_fn don
 {
         struct transfer *transfer = NEW(struct transfer);
 
+        transfer->easy = easy;
         transfer->done = done;
         transfer->context = context;
+        DL_APPEND(transfers->all, transfer);
         curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
         curl_multi_add_handle(transfers->multi, easy);
 }
@@ -145,10 +155,17 @@ void transfers_remove(struct transfers *transfers, CURL *easy)
 
         curl_easy_getinfo(easy, CURLINFO_PRIVATE, &transfer);
         curl_multi_remove_handle(transfers->multi, easy);
+        DL_DELETE(transfers->all, transfer);
         free(transfer);
 }
 
-static void on_closed(uv_handle_t *handle)
+void transfers_end_all(struct transfers *transfers)
+{
+        while (transfers->all != NULL)
+                transfers_end(transfers, transfers->all, CURLE_ABORTED_BY_CALLBACK);
+}
+
+static void transfers_on_closed(uv_handle_t *handle)
 {
         free(handle->data);
 }
@@ -158,5 +175,5 @@ void transfers_free(struct transfers *transfers)
         if (transfers == NULL)
                 return;
         curl_multi_cleanup(transfers->multi);
-        uv_close((uv_handle_t *)&transfers->timer, on_closed);
+        uv_close((uv_handle_t *)&transfers->timer, transfers_on_closed);
 }

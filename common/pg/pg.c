@@ -8,14 +8,14 @@
 
 #define PG_DEFAULT_CONNECT_TIMEOUT SECONDS(10)
 
-static void on_poll(uv_poll_t *poll, int status, int events);
+static void pg_on_poll(uv_poll_t *poll, int status, int events);
 
 static const unsigned WAYS[] = {
         [PG_RESOLVING] = 1U << PG_CONNECTING | 1U << PG_BROKEN,
-        [PG_CONNECTING] = 1U << PG_IDLE | 1U << PG_BROKEN,
+        [PG_CONNECTING] = 1U << PG_CONNECTING | 1U << PG_IDLE | 1U << PG_BROKEN, /* connecting: the next host */
         [PG_IDLE] = 1U << PG_BUSY | 1U << PG_BROKEN,
         [PG_BUSY] = 1U << PG_IDLE | 1U << PG_BROKEN,
-        [PG_BROKEN] = 1U << PG_BUSY | 1U << PG_BROKEN, /* busy: until the statement's failure is told */
+        [PG_BROKEN] = 1U << PG_BUSY | 1U << PG_BROKEN, /* busy: until the statement's failure is reported */
 };
 
 void pg_enter(struct pg_conn *conn, enum pg_state next)
@@ -24,34 +24,35 @@ void pg_enter(struct pg_conn *conn, enum pg_state next)
         conn->state = next;
 }
 
-static void free_watch(uv_handle_t *handle)
+static void pg_free_watch(uv_handle_t *handle)
 {
         free(CONTAINER_OF(handle, struct pg_watch, poll));
 }
 
-static void free_timer(uv_handle_t *handle)
+static void pg_free_timer(uv_handle_t *handle)
 {
         free(CONTAINER_OF(handle, struct pg_timer, timer));
 }
 
-static void unwatch(struct pg_conn *conn)
+static void pg_unwatch(struct pg_conn *conn)
 {
         if (conn->watch == NULL)
                 return;
         uv_poll_stop(&conn->watch->poll);
         conn->watch->conn = NULL;
-        uv_close((uv_handle_t *)&conn->watch->poll, free_watch);
+        uv_close((uv_handle_t *)&conn->watch->poll, pg_free_watch);
         conn->watch = NULL;
 }
 
-/* libpq may open another socket while connecting (next address, SSL refused): then the handle is made anew. */
+/* libpq may open another socket while connecting (next address, SSL refused): then the handle is recreated. */
 void pg_watch_socket(struct pg_conn *conn, int events)
 {
         int fd = PQsocket(conn->pq);
 
-        /* The next address' socket may get the number of the last one's: the number alone says nothing. */
+        /* The next address's socket may get the same descriptor number as the last one: the number alone says
+         * nothing. */
         if (conn->state == PG_CONNECTING || (conn->watch != NULL && conn->watched_fd != fd))
-                unwatch(conn);
+                pg_unwatch(conn);
         if (conn->watch != NULL && conn->watched_events == events)
                 return;
         if (conn->watch == NULL) {
@@ -61,7 +62,7 @@ void pg_watch_socket(struct pg_conn *conn, int events)
                 conn->watched_fd = fd;
         }
         conn->watched_events = events;
-        uv_poll_start(&conn->watch->poll, events, on_poll);
+        uv_poll_start(&conn->watch->poll, events, pg_on_poll);
 }
 
 void pg_stop_timer(struct pg_conn *conn)
@@ -69,7 +70,7 @@ void pg_stop_timer(struct pg_conn *conn)
         uv_timer_stop(&conn->timer->timer);
 }
 
-static void free_conn(struct pg_conn *conn)
+static void pg_free_conn(struct pg_conn *conn)
 {
         for (int i = 0; i < conn->options; i++) {
                 free(conn->keywords[i]);
@@ -88,37 +89,35 @@ void pg_close(struct pg_conn *conn)
         if (conn->closed)
                 return;
         conn->closed = true;
-        unwatch(conn);
+        pg_unwatch(conn);
         conn->timer->conn = NULL;
-        uv_close((uv_handle_t *)&conn->timer->timer, free_timer);
-        if (conn->resolve != NULL) {
-                uv_cancel((uv_req_t *)&conn->resolve->request);
-                conn->resolve->conn = NULL;
-        }
+        uv_close((uv_handle_t *)&conn->timer->timer, pg_free_timer);
+        pg_forget_resolve(conn);
         PQfinish(conn->pq);
         conn->pq = NULL;
         if (!conn->in_callback)
-                free_conn(conn);
+                pg_free_conn(conn);
 }
 
-/* Runs a callback that may call pg_close; says whether the connection is still there afterwards. */
+/* Runs a callback that may call pg_close; says whether the connection still exists afterwards. */
 bool pg_still_there(struct pg_conn *conn)
 {
         conn->in_callback = false;
         if (!conn->closed)
                 return true;
-        free_conn(conn);
+        pg_free_conn(conn);
         return false;
 }
 
 void pg_break_off(struct pg_conn *conn)
 {
         pg_enter(conn, PG_BROKEN);
-        unwatch(conn);
+        pg_forget_resolve(conn);
+        pg_unwatch(conn);
         pg_stop_timer(conn);
 }
 
-static bool report_opened(struct pg_conn *conn, const struct err *err)
+static bool pg_report_opened(struct pg_conn *conn, const struct err *err)
 {
         pg_opened_fn opened = conn->opened;
 
@@ -128,14 +127,14 @@ static bool report_opened(struct pg_conn *conn, const struct err *err)
         return pg_still_there(conn);
 }
 
-/* Notices ("already exists, skipping") are no news to anybody, and libpq would print them among our log lines. */
-static void ignore_notice(void *context, const char *text)
+/* Notices ("already exists, skipping") are of no use, and libpq would print them among our log lines. */
+static void pg_ignore_notice(void *context, const char *text)
 {
         (void)context;
         (void)text;
 }
 
-static void drive_connect(struct pg_conn *conn)
+static void pg_drive_connect(struct pg_conn *conn)
 {
         struct err err;
 
@@ -149,15 +148,15 @@ static void drive_connect(struct pg_conn *conn)
         case PGRES_POLLING_OK:
                 pg_stop_timer(conn);
                 PQsetnonblocking(conn->pq, 1);
-                PQsetNoticeProcessor(conn->pq, ignore_notice, NULL);
+                PQsetNoticeProcessor(conn->pq, pg_ignore_notice, NULL);
                 pg_enter(conn, PG_IDLE);
                 pg_watch_socket(conn, UV_READABLE);
-                report_opened(conn, NULL);
+                pg_report_opened(conn, NULL);
                 return;
         default:
                 pg_error_of_connect(conn, &err);
                 pg_break_off(conn);
-                report_opened(conn, &err);
+                pg_report_opened(conn, &err);
         }
 }
 
@@ -178,7 +177,7 @@ void pg_lose(struct pg_conn *conn)
         }
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events)
+static void pg_on_poll(uv_poll_t *poll, int status, int events)
 {
         struct pg_conn *conn = CONTAINER_OF(poll, struct pg_watch, poll)->conn;
 
@@ -186,12 +185,12 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         if (conn == NULL)
                 return;
         CHECK_MAGIC(conn, PG_MAGIC);
-        /* libpq finds out what is wrong with the socket, and says it better. But it may first read a farewell and want
-         * to be called again, and libuv looks no more at a socket that it has seen an error of. */
+        /* libpq finds out what is wrong with the socket, and reports it better. But it may first read a last message
+         * and need to be called again, and libuv stops watching a socket once it has seen an error on it. */
         if (status < 0)
                 conn->watched_events = 0;
         if (conn->state == PG_CONNECTING) {
-                drive_connect(conn);
+                pg_drive_connect(conn);
         } else if (conn->state == PG_BUSY) {
                 pg_drive_statement(conn);
         } else if (conn->state == PG_IDLE) {
@@ -218,17 +217,19 @@ void pg_on_timeout(uv_timer_t *timer)
                 err_set(&err, ERR_BUSY, "statement_timeout", "PostgreSQL did not answer in time");
                 pg_break_off(conn);
                 pg_report_done(conn, NULL, &err);
+        } else if (conn->state == PG_CONNECTING && pg_leave_host(conn)) {
+                pg_unwatch(conn);
+                PQfinish(TAKE_PTR(conn->pq));
+                pg_start_connect(conn);
         } else if (conn->opened != NULL) {
                 err_set(&err, ERR_BUSY, "connect_timeout", "PostgreSQL did not accept the connection in time");
                 pg_break_off(conn);
-                report_opened(conn, &err);
+                pg_report_opened(conn, &err);
         }
 }
 
-static void add_option(struct pg_conn *conn, const char *keyword, const char *value)
+void pg_replace_option(struct pg_conn *conn, const char *keyword, const char *value)
 {
-        if (value == NULL || *value == '\0')
-                return;
         for (int i = 0; i < conn->options; i++)
                 if (strcmp(conn->keywords[i], keyword) == 0) {
                         mem_free_secret(conn->values[i]);
@@ -240,7 +241,13 @@ static void add_option(struct pg_conn *conn, const char *keyword, const char *va
         conn->values[conn->options++] = mem_copy_text(value);
 }
 
-static const char *option(const struct pg_conn *conn, const char *keyword)
+static void pg_add_option(struct pg_conn *conn, const char *keyword, const char *value)
+{
+        if (value != NULL && *value != '\0')
+                pg_replace_option(conn, keyword, value);
+}
+
+const char *pg_option(const struct pg_conn *conn, const char *keyword)
 {
         for (int i = 0; i < conn->options; i++)
                 if (strcmp(conn->keywords[i], keyword) == 0)
@@ -256,23 +263,25 @@ bool pg_is_url(const char *url)
         return parsed != NULL;
 }
 
-static bool add_url(struct pg_conn *conn, const char *url)
+static bool pg_add_url(struct pg_conn *conn, const char *url)
 {
         PQconninfoOption *parsed = PQconninfoParse(url, NULL);
 
         if (parsed == NULL)
                 return false;
         for (PQconninfoOption *o = parsed; o->keyword != NULL; o++)
-                add_option(conn, o->keyword, o->val);
+                pg_add_option(conn, o->keyword, o->val);
         PQconninfoFree(parsed);
         return true;
 }
 
-static void start_connect(struct pg_conn *conn)
+void pg_start_connect(struct pg_conn *conn)
 {
+        int64_t left = MAX(conn->open_until - (int64_t)uv_now(conn->loop), 0);
         struct err err;
 
         pg_enter(conn, PG_CONNECTING);
+        uv_timer_start(&conn->timer->timer, pg_on_timeout, (uint64_t)(left / pg_hosts(conn)), 0);
         conn->pq = PQconnectStartParams((const char *const *)conn->keywords, (const char *const *)conn->values, 0);
         if (conn->pq != NULL && PQstatus(conn->pq) != CONNECTION_BAD) {
                 pg_watch_socket(conn, UV_WRITABLE);
@@ -283,63 +292,31 @@ static void start_connect(struct pg_conn *conn)
         else
                 err_set(&err, ERR_INTERNAL, "out_of_memory", "libpq has no memory");
         pg_break_off(conn);
-        report_opened(conn, &err);
+        pg_report_opened(conn, &err);
 }
 
-static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *found)
+void pg_fail_to_open(struct pg_conn *conn, const struct err *err)
 {
-        struct pg_resolve *resolve = CONTAINER_OF(request, struct pg_resolve, request);
-        struct pg_conn *conn = resolve->conn;
-        char address[INET6_ADDRSTRLEN] = "";
-        struct err err;
-
-        free(resolve);
-        if (conn != NULL) {
-                conn->resolve = NULL;
-                if (status == 0 && found->ai_family == AF_INET)
-                        uv_ip4_name((struct sockaddr_in *)(void *)found->ai_addr, address, sizeof(address));
-                else if (status == 0)
-                        uv_ip6_name((struct sockaddr_in6 *)(void *)found->ai_addr, address, sizeof(address));
-        }
-        uv_freeaddrinfo(found);
-        if (conn == NULL)
-                return;
-        if (status == 0) {
-                add_option(conn, "hostaddr", address);
-                start_connect(conn);
-                return;
-        }
-        err_set(&err, ERR_BUSY, "resolve_failed", "the database's host has no address: %s", uv_strerror(status));
         pg_break_off(conn);
-        report_opened(conn, &err);
+        pg_report_opened(conn, err);
 }
 
-static void on_start(uv_timer_t *timer)
+static void pg_on_start(uv_timer_t *timer)
 {
         struct pg_conn *conn = CONTAINER_OF(timer, struct pg_timer, timer)->conn;
-        const char *host;
-        struct in6_addr ignored;
+
+        int64_t timeout;
 
         if (conn == NULL)
                 return;
-        uv_timer_start(timer, pg_on_timeout, (uint64_t)strtoll(option(conn, "connect_timeout_ms"), NULL, 10), 0);
+        timeout = strtoll(pg_option(conn, "connect_timeout_ms"), NULL, 10);
+        conn->open_until = (int64_t)uv_now(conn->loop) + timeout;
+        uv_timer_start(timer, pg_on_timeout, (uint64_t)timeout, 0);
         free(conn->keywords[conn->options - 1]); /* ours, not libpq's; always the last one */
         free(conn->values[conn->options - 1]);
         conn->keywords[--conn->options] = NULL;
         conn->values[conn->options] = NULL;
-        host = option(conn, "host");
-        if (host == NULL || *host == '/' || option(conn, "hostaddr") || strchr(host, ',') ||
-            uv_inet_pton(AF_INET, host, &ignored) == 0 || uv_inet_pton(AF_INET6, host, &ignored) == 0) {
-                start_connect(conn);
-                return;
-        }
-        conn->resolve = NEW(struct pg_resolve);
-        conn->resolve->conn = conn;
-        if (uv_getaddrinfo(conn->loop, &conn->resolve->request, on_resolved, host, NULL,
-                           &(struct addrinfo){ .ai_socktype = SOCK_STREAM }) == 0)
-                return;
-        free(TAKE_PTR(conn->resolve));
-        start_connect(conn);
+        pg_resolve(conn);
 }
 
 struct pg_conn *pg_open(uv_loop_t *loop, const struct pg_target *target, pg_opened_fn opened, void *context)
@@ -354,20 +331,20 @@ struct pg_conn *pg_open(uv_loop_t *loop, const struct pg_target *target, pg_open
         conn->timer = NEW(struct pg_timer);
         conn->timer->conn = conn;
         uv_timer_init(loop, &conn->timer->timer);
-        add_option(conn, "client_encoding", "UTF8");
-        if (target->url != NULL && !add_url(conn, target->url))
-                add_option(conn, "host", "invalid database URL"); /* fails with that name, not with the URL's secret */
-        add_option(conn, "host", target->host);
-        add_option(conn, "port", target->port);
-        add_option(conn, "dbname", target->dbname);
-        add_option(conn, "user", target->user);
-        add_option(conn, "password", target->password);
-        add_option(conn, "application_name", target->application_name);
-        add_option(conn, "sslmode", target->sslmode);
+        pg_add_option(conn, "client_encoding", "UTF8");
+        if (target->url != NULL && !pg_add_url(conn, target->url))
+                pg_add_option(conn, "host", "invalid database URL"); /* fails with this name, not the secret */
+        pg_add_option(conn, "host", target->host);
+        pg_add_option(conn, "port", target->port);
+        pg_add_option(conn, "dbname", target->dbname);
+        pg_add_option(conn, "user", target->user);
+        pg_add_option(conn, "password", target->password);
+        pg_add_option(conn, "application_name", target->application_name);
+        pg_add_option(conn, "sslmode", target->sslmode);
         snprintf(timeout, sizeof(timeout), "%lld",
                  (long long)(target->connect_timeout_ms ? target->connect_timeout_ms : PG_DEFAULT_CONNECT_TIMEOUT));
-        add_option(conn, "connect_timeout_ms", timeout);
-        uv_timer_start(&conn->timer->timer, on_start, 0, 0); /* never call back before pg_open has returned */
+        pg_add_option(conn, "connect_timeout_ms", timeout);
+        uv_timer_start(&conn->timer->timer, pg_on_start, 0, 0); /* never call back before pg_open has returned */
         return conn;
 }
 

@@ -16,14 +16,13 @@ struct pg_target {
         const char *sslmode;        /* as libpq's; NULL = the URL's, or libpq's own default */
         const char *setup;          /* SQL that a pool runs first on each of its connections */
         int64_t connect_timeout_ms; /* 0 = 10 s */
-        /* A database of our own, the catalog: a statement that it cannot run (a function or a right is missing) is
-         * ERR_OURS, nobody's failure. Only pools look at it. */
+        /* For our own database, the catalog: a statement that it cannot run (a function or a right is missing) is
+         * ERR_OURS, not the failure of the caller's work. Only pools use this. */
         bool is_ours;
 };
 
-/* The target as PostgreSQL's own programs take it, by their environment ("PGHOST=..."), for a command line is
- * everybody's to read; with what our own environment says beside it. Ends with NULL; pg_free_environment wipes and
- * frees it. */
+/* The target as an environment for PostgreSQL's own programs ("PGHOST=..."), since everybody can read a command line;
+ * with the rest of our own environment added. Ends with NULL; pg_free_environment wipes and frees it. */
 char **pg_environment(const struct pg_target *target);
 void pg_free_environment(char **environment); /* NULL is fine */
 
@@ -33,9 +32,9 @@ bool pg_is_url(const char *url);
 typedef void (*pg_opened_fn)(void *context, const struct err *err);
 typedef void (*pg_done_fn)(void *context, const struct pg_rows *rows, const struct err *err);
 
-/* Starts to connect; host names are resolved off the loop. opened is called once, later: with NULL, or with why not
- * (ERR_AUTH wrong credentials, ERR_GONE no such database, ERR_BUSY all that may pass). The caller owns the result and
- * ends it with pg_close, also after a failure. */
+/* Starts to connect; host names are resolved off the loop. opened is called once, later: with NULL, or with the error
+ * (ERR_AUTH wrong credentials, ERR_GONE no such database, ERR_BUSY anything transient). The caller owns the result and
+ * ends it with pg_close, even after a failure. */
 struct pg_conn *pg_open(uv_loop_t *loop, const struct pg_target *target, pg_opened_fn opened, void *context);
 /* Ends the connection at once; no callback comes after it. NULL is fine. */
 void pg_close(struct pg_conn *conn);
@@ -43,37 +42,37 @@ bool pg_is_usable(const struct pg_conn *conn);
 /* Called when an idle connection is lost. */
 void pg_on_lost(struct pg_conn *conn, pg_opened_fn lost, void *context);
 
-/* One statement with text parameters ($1...; NULL = null), copied. done is called once, later. When the connection is
- * lost in between the outcome is unknown: ERR_BUSY with code "connection_lost". */
+/* One statement with text parameters ($1...; NULL = null), copied. done is called once, later. If the connection is
+ * lost meanwhile, the outcome is unknown: ERR_BUSY with code "connection_lost". */
 void pg_exec(struct pg_conn *conn, int64_t timeout_ms, const char *sql, size_t count, const char *const *params,
              pg_done_fn done, void *context);
-/* To be called right after pg_exec: when the time is over, more_time is asked (context: done's) for how many
- * milliseconds the statement may go on; 0 or less = it is given up. */
+/* Call right after pg_exec: when the time is up, more_time is asked (with done's context) how many more milliseconds
+ * the statement may take; 0 or less = it is given up. */
 typedef int64_t (*pg_more_time_fn)(void *context);
 void pg_may_take_longer(struct pg_conn *conn, pg_more_time_fn more_time);
 /* Several statements in one round trip (simple protocol), in one transaction unless they say otherwise. rows is the
  * last result. */
 void pg_script(struct pg_conn *conn, int64_t timeout_ms, const char *sql, pg_done_fn done, void *context);
-/* What PostgreSQL says of the statement that failed, beyond the sentence in err; all 0 where it could not be asked. */
+/* What PostgreSQL says about the failed statement, beyond the sentence in err; all 0 if it could not be asked. */
 struct pg_failure {
-        int statements;            /* of the script, which had ended well before it */
-        int64_t position;          /* of a character in the whole SQL, counted from 1; 0 where it points at none */
+        int statements;            /* of the script, that had succeeded before it */
+        int64_t position;          /* of a character in the whole SQL, counted from 1; 0 if it points at none */
         const char *detail, *hint; /* NULL where there are none */
-        bool in_transaction;       /* that was begun before: only rollback ends it */
+        bool in_transaction;       /* in a transaction begun earlier: only rollback ends it */
 };
 /* Only in the callback that was given the error; the texts are borrowed until it returns. */
 struct pg_failure pg_failure(const struct pg_conn *conn);
-/* Takes hosts, ports, users and databases out of a message of libpq or its tools, in place: who reads errors (events, a
- * tenant's history) need not be who may connect. */
+/* Removes hosts, ports, users and databases from a message of libpq or its tools, in place: readers of errors (events,
+ * a tenant's history) need not be allowed to connect. */
 void pg_hide_names(char *message);
-/* True where PostgreSQL could not run the statement at all, whatever its values: what it names is missing or forbidden
- * (SQLSTATE class 42), or not supported (0A). */
+/* True if PostgreSQL could not run the statement at all, whatever its values: something it names is missing or
+ * forbidden (SQLSTATE class 42), or not supported (0A). */
 bool pg_cannot_run(const struct err *err);
 /* As SQL literal; the caller frees. */
 char *pg_quote_literal(struct pg_conn *conn, const char *text);
 
 int pg_rows_count(const struct pg_rows *rows);
-/* Values by column name; the texts are borrowed during the callback. A column that is not there is a defect. */
+/* Values by column name; the texts are borrowed during the callback. A missing column is a bug. */
 const char *pg_text(const struct pg_rows *rows, int row, const char *column); /* NULL for null */
 int64_t pg_int(const struct pg_rows *rows, int row, const char *column);      /* 0 for null */
 bool pg_bool(const struct pg_rows *rows, int row, const char *column);        /* false for null */

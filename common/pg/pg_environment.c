@@ -4,15 +4,18 @@
 
 #include <string.h>
 
-static const char *value_of(const struct pg_target *target, const PQconninfoOption *option)
+static const char *environment_value_of(const struct pg_target *target, const PQconninfoOption *option)
 {
         const struct {
                 const char *keyword, *value;
         } told[] = {
-                { "host", target->host },         { "port", target->port },
-                { "dbname", target->dbname },     { "user", target->user },
-                { "password", target->password }, { "application_name", target->application_name },
-                { "sslmode", target->sslmode },
+                { .keyword = "host", .value = target->host },
+                { .keyword = "port", .value = target->port },
+                { .keyword = "dbname", .value = target->dbname },
+                { .keyword = "user", .value = target->user },
+                { .keyword = "password", .value = target->password },
+                { .keyword = "application_name", .value = target->application_name },
+                { .keyword = "sslmode", .value = target->sslmode },
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(told); i++)
@@ -32,7 +35,7 @@ char **pg_environment(const struct pg_target *target)
         environment = mem_alloc(count + 1, sizeof(environment[0]));
         count = 0;
         for (PQconninfoOption *o = options; o != NULL && o->keyword != NULL; o++) {
-                const char *value = o->envvar ? value_of(target, o) : NULL;
+                const char *value = o->envvar ? environment_value_of(target, o) : NULL;
 
                 if (value != NULL)
                         environment[count++] = mem_printf("%s=%s", o->envvar, value);

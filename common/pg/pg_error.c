@@ -1,9 +1,9 @@
-/* PostgreSQL's and libpq's words as errors of ours: the class decides what follows. */
+/* Translates PostgreSQL's and libpq's errors into ours: the class decides what follows. */
 #include "common/pg/pg_private.h"
 
 #include <string.h>
 
-static void copy_message(char *out, size_t size, const char *message)
+static void pg_error_copy_message(char *out, size_t size, const char *message)
 {
         size_t length;
 
@@ -33,24 +33,29 @@ void pg_hide_names(char *message)
                 }
 }
 
-/* XX000 says nothing; these two are of a moment only: somebody committed a change of the same row of a catalog. */
-static bool is_concurrent_change(const char *text)
+/* XX000 says nothing; these two are transient: somebody else committed a change to the same catalog row. */
+static bool pg_error_is_concurrent_change(const char *text)
 {
         return text != NULL &&
                (strcmp(text, "tuple concurrently updated") == 0 || strcmp(text, "tuple concurrently deleted") == 0);
 }
 
-static enum err_class class_of_sqlstate(const char *state)
+static enum err_class pg_error_class_of_sqlstate(const char *state)
 {
         static const struct {
                 const char *prefix;
                 enum err_class class;
         } classes[] = {
-                { "08", ERR_BUSY },        { "40", ERR_BUSY },    { "53", ERR_BUSY },        { "55P03", ERR_BUSY },
-                { "55006", ERR_BUSY },     { "57014", ERR_BUSY }, { "57P", ERR_BUSY },       { "25006", ERR_BUSY },
-                { "28", ERR_AUTH },        { "3D000", ERR_GONE }, { "23505", ERR_CONFLICT }, { "42P04", ERR_CONFLICT },
-                { "42710", ERR_CONFLICT }, { "TN409", ERR_BUSY }, { "TN404", ERR_GONE },     { "TN400", ERR_INPUT },
-                { "22", ERR_INPUT },       { "23", ERR_INPUT },   { "42501", ERR_AUTH },     { "TN426", ERR_OURS },
+                { .prefix = "08", .class = ERR_BUSY },        { .prefix = "40", .class = ERR_BUSY },
+                { .prefix = "53", .class = ERR_BUSY },        { .prefix = "55P03", .class = ERR_BUSY },
+                { .prefix = "55006", .class = ERR_BUSY },     { .prefix = "57014", .class = ERR_BUSY },
+                { .prefix = "57P", .class = ERR_BUSY },       { .prefix = "25006", .class = ERR_BUSY },
+                { .prefix = "28", .class = ERR_AUTH },        { .prefix = "3D000", .class = ERR_GONE },
+                { .prefix = "23505", .class = ERR_CONFLICT }, { .prefix = "42P04", .class = ERR_CONFLICT },
+                { .prefix = "42710", .class = ERR_CONFLICT }, { .prefix = "TN409", .class = ERR_BUSY },
+                { .prefix = "TN404", .class = ERR_GONE },     { .prefix = "TN400", .class = ERR_INPUT },
+                { .prefix = "22", .class = ERR_INPUT },       { .prefix = "23", .class = ERR_INPUT },
+                { .prefix = "42501", .class = ERR_AUTH },     { .prefix = "TN426", .class = ERR_OURS },
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(classes); i++)
@@ -70,8 +75,8 @@ void pg_error_of_result(const struct pg_conn *conn, const PGresult *result, stru
                         state ? ": " : "", state ? state : "");
                 return;
         }
-        copy_message(message, sizeof(message), text);
-        err_set(err, is_concurrent_change(text) ? ERR_BUSY : class_of_sqlstate(state), state,
+        pg_error_copy_message(message, sizeof(message), text);
+        err_set(err, pg_error_is_concurrent_change(text) ? ERR_BUSY : pg_error_class_of_sqlstate(state), state,
                 "PostgreSQL: %s (SQLSTATE %s)", message, state);
 }
 
@@ -80,19 +85,19 @@ bool pg_cannot_run(const struct err *err)
         return strncmp(err->code, "42", 2) == 0 || strncmp(err->code, "0A", 2) == 0 || strcmp(err->code, "3F000") == 0;
 }
 
-/* While connecting libpq offers only text. Credentials are never part of it. */
+/* While connecting, libpq provides only a text. It never contains credentials. */
 void pg_error_of_connect(const struct pg_conn *conn, struct err *err)
 {
         const char *text = PQerrorMessage(conn->pq);
         char message[300];
         enum err_class class = ERR_BUSY;
 
-        copy_message(message, sizeof(message), text);
+        pg_error_copy_message(message, sizeof(message), text);
         pg_hide_names(message);
         if (strstr(text, "password authentication failed") || strstr(text, "no pg_hba.conf entry") ||
             strstr(text, "is not permitted to log in") || strstr(text, "permission denied for database"))
                 class = ERR_AUTH;
         else if (strstr(text, "does not exist") != NULL || strstr(text, "cannot connect to invalid database") != NULL)
-                class = ERR_GONE; /* invalid: its removal was interrupted, and the rest of it can only be removed too */
+                class = ERR_GONE; /* invalid: dropping it was interrupted, and the rest can only be dropped too */
         err_set(err, class, "connect_failed", "cannot connect to PostgreSQL: %s", message);
 }

@@ -11,7 +11,7 @@ struct pg_rows {
 bool pg_report_done(struct pg_conn *conn, const PGresult *result, const struct err *err)
 {
         pg_done_fn done = conn->done;
-        struct pg_rows rows = { result };
+        struct pg_rows rows = { .result = result };
 
         conn->done = NULL;
         conn->in_callback = true;
@@ -19,7 +19,7 @@ bool pg_report_done(struct pg_conn *conn, const PGresult *result, const struct e
         return pg_still_there(conn);
 }
 
-static void finish_statement(struct pg_conn *conn)
+static void pg_finish_statement(struct pg_conn *conn)
 {
         PGresult *result = TAKE_PTR(conn->last);
         ExecStatusType status = PQresultStatus(result);
@@ -42,8 +42,8 @@ static void finish_statement(struct pg_conn *conn)
         PQclear(result);
 }
 
-/* Of several results (a script) the first error counts, else the last one. */
-static void keep_result(struct pg_conn *conn, PGresult *result)
+/* Of several results (a script) the first error counts, otherwise the last result. */
+static void pg_keep_result(struct pg_conn *conn, PGresult *result)
 {
         if (conn->last != NULL && PQresultStatus(conn->last) == PGRES_FATAL_ERROR) {
                 PQclear(result);
@@ -54,15 +54,15 @@ static void keep_result(struct pg_conn *conn, PGresult *result)
         conn->last = result;
 }
 
-static bool is_copy(const PGresult *result)
+static bool pg_is_copy(const PGresult *result)
 {
         ExecStatusType status = PQresultStatus(result);
 
         return status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH;
 }
 
-/* COPY ... from stdin waits for data that nobody has, and libpq would show the same result for ever. */
-static void refuse_copy(struct pg_conn *conn, PGresult *result)
+/* COPY ... from stdin waits for data that nobody has, and libpq would return the same result for ever. */
+static void pg_refuse_copy(struct pg_conn *conn, PGresult *result)
 {
         struct err err;
 
@@ -91,18 +91,18 @@ void pg_drive_statement(struct pg_conn *conn)
                         if (conn->last == NULL)
                                 pg_lose(conn);
                         else
-                                finish_statement(conn);
+                                pg_finish_statement(conn);
                         return;
                 }
-                if (is_copy(result)) {
-                        refuse_copy(conn, result);
+                if (pg_is_copy(result)) {
+                        pg_refuse_copy(conn, result);
                         return;
                 }
-                keep_result(conn, result);
+                pg_keep_result(conn, result);
         }
 }
 
-static void on_not_sent(uv_timer_t *timer)
+static void pg_on_not_sent(uv_timer_t *timer)
 {
         struct pg_conn *conn = CONTAINER_OF(timer, struct pg_timer, timer)->conn;
 
@@ -110,7 +110,7 @@ static void on_not_sent(uv_timer_t *timer)
                 pg_lose(conn);
 }
 
-static void after_send(struct pg_conn *conn, int sent, int64_t timeout_ms, pg_done_fn done, void *context)
+static void pg_after_send(struct pg_conn *conn, int sent, int64_t timeout_ms, pg_done_fn done, void *context)
 {
         pg_enter(conn, PG_BUSY);
         conn->done = done;
@@ -118,7 +118,7 @@ static void after_send(struct pg_conn *conn, int sent, int64_t timeout_ms, pg_do
         conn->more_time = NULL;
         conn->results = 0;
         if (!sent) {
-                uv_timer_start(&conn->timer->timer, on_not_sent, 0, 0);
+                uv_timer_start(&conn->timer->timer, pg_on_not_sent, 0, 0);
                 return;
         }
         uv_timer_start(&conn->timer->timer, pg_on_timeout, (uint64_t)timeout_ms, 0);
@@ -134,7 +134,7 @@ void pg_exec(struct pg_conn *conn, int64_t timeout_ms, const char *sql, size_t c
         assert(conn->state == PG_IDLE || conn->state == PG_BROKEN);
         if (conn->state == PG_IDLE)
                 sent = PQsendQueryParams(conn->pq, sql, (int)count, NULL, params, NULL, NULL, 0);
-        after_send(conn, sent, timeout_ms, done, context);
+        pg_after_send(conn, sent, timeout_ms, done, context);
 }
 
 void pg_may_take_longer(struct pg_conn *conn, pg_more_time_fn more_time)
@@ -152,7 +152,7 @@ void pg_script(struct pg_conn *conn, int64_t timeout_ms, const char *sql, pg_don
         assert(conn->state == PG_IDLE || conn->state == PG_BROKEN);
         if (conn->state == PG_IDLE)
                 sent = PQsendQuery(conn->pq, sql);
-        after_send(conn, sent, timeout_ms, done, context);
+        pg_after_send(conn, sent, timeout_ms, done, context);
 }
 
 struct pg_failure pg_failure(const struct pg_conn *conn)
@@ -169,7 +169,7 @@ struct pg_failure pg_failure(const struct pg_conn *conn)
         };
 }
 
-static char *copy_and_free(char *text)
+static char *pg_copy_and_free(char *text)
 {
         char *copy = mem_copy_text(text);
 
@@ -179,7 +179,7 @@ static char *copy_and_free(char *text)
 
 char *pg_quote_literal(struct pg_conn *conn, const char *text)
 {
-        return copy_and_free(PQescapeLiteral(conn->pq, text, strlen(text)));
+        return pg_copy_and_free(PQescapeLiteral(conn->pq, text, strlen(text)));
 }
 
 int pg_rows_count(const struct pg_rows *rows)

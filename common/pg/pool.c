@@ -20,7 +20,7 @@ struct pg_work {
         size_t count;
         char **params;
         int64_t give_up_at;
-        pg_more_time_fn more_time; /* NULL = no more than it had from the beginning */
+        pg_more_time_fn more_time; /* NULL = no more time than it had initially */
         pg_done_fn done;
         void *context;
 };
@@ -49,9 +49,9 @@ struct pg_pool {
         struct pg_slot slots[];
 };
 
-static void serve(struct pg_pool *pool);
+static void pool_serve(struct pg_pool *pool);
 
-static void empty_work(struct pg_work *work)
+static void pool_empty_work(struct pg_work *work)
 {
         for (size_t i = 0; i < work->count; i++)
                 mem_free_secret(work->params[i]);
@@ -60,19 +60,19 @@ static void empty_work(struct pg_work *work)
         free(TAKE_PTR(work->params));
 }
 
-static void free_work(struct pg_work *work)
+static void pool_free_work(struct pg_work *work)
 {
-        empty_work(work);
+        pool_empty_work(work);
         free(work);
 }
 
-static void finish_work(struct pg_work *work, const struct pg_rows *rows, const struct err *err)
+static void pool_finish_work(struct pg_work *work, const struct pg_rows *rows, const struct err *err)
 {
         work->done(work->context, rows, err);
-        free_work(work);
+        pool_free_work(work);
 }
 
-static void set_up(struct pg_pool *pool, bool up)
+static void pool_set_up(struct pg_pool *pool, bool up)
 {
         if (pool->up == up)
                 return;
@@ -84,14 +84,14 @@ static void set_up(struct pg_pool *pool, bool up)
                 pool->changed(pool->changed_context, up);
 }
 
-static void drop_connection(struct pg_slot *slot)
+static void pool_drop_connection(struct pg_slot *slot)
 {
         pg_close(TAKE_PTR(slot->conn));
         slot->state = SLOT_CLOSED;
 }
 
-/* Whether a connection is left: a pool that loses one of several, or may not open another, still answers. */
-static bool has_connection(const struct pg_pool *pool)
+/* Whether any connection is left: a pool that loses one of several, or may not open another, still works. */
+static bool pool_has_connection(const struct pg_pool *pool)
 {
         for (size_t i = 0; i < pool->size; i++)
                 if (pool->slots[i].state == SLOT_FREE || pool->slots[i].state == SLOT_WORKING)
@@ -99,62 +99,62 @@ static bool has_connection(const struct pg_pool *pool)
         return false;
 }
 
-static void connection_failed(struct pg_slot *slot, const struct err *err)
+static void pool_connection_failed(struct pg_slot *slot, const struct err *err)
 {
         struct pg_pool *pool = slot->pool;
 
-        drop_connection(slot);
+        pool_drop_connection(slot);
         pool->error = *err;
         pool->backoff_ms = MIN(MAX(pool->backoff_ms * 2, BACKOFF_LEAST), BACKOFF_MOST);
         pool->retry_at = clock_boot_ms() + pool->backoff_ms;
-        set_up(pool, has_connection(pool));
+        pool_set_up(pool, pool_has_connection(pool));
         if (pool->up)
                 pool->error = (struct err){ 0 };
 }
 
-static void connection_lost(void *context, const struct err *err)
+static void pool_connection_lost(void *context, const struct err *err)
 {
-        connection_failed(context, err);
+        pool_connection_failed(context, err);
 }
 
-/* Not by startup parameters: a pooler, also one in session mode, would not know them. */
-static void connection_prepared(void *context, const struct pg_rows *rows, const struct err *err)
+/* Not by startup parameters: a pooler, even one in session mode, would not know them. */
+static void pool_connection_prepared(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct pg_slot *slot = context;
 
         (void)rows;
         if (err != NULL) {
-                connection_failed(slot, err);
+                pool_connection_failed(slot, err);
                 return;
         }
         slot->pool->backoff_ms = 0;
         slot->state = SLOT_FREE;
-        pg_on_lost(slot->conn, connection_lost, slot);
-        set_up(slot->pool, true);
-        serve(slot->pool);
+        pg_on_lost(slot->conn, pool_connection_lost, slot);
+        pool_set_up(slot->pool, true);
+        pool_serve(slot->pool);
 }
 
-static void connection_opened(void *context, const struct err *err)
+static void pool_connection_opened(void *context, const struct err *err)
 {
         struct pg_slot *slot = context;
 
         if (err != NULL) {
-                connection_failed(slot, err);
+                pool_connection_failed(slot, err);
                 return;
         }
         if (slot->pool->target.setup != NULL)
-                pg_script(slot->conn, SETUP_TIMEOUT, slot->pool->target.setup, connection_prepared, slot);
+                pg_script(slot->conn, SETUP_TIMEOUT, slot->pool->target.setup, pool_connection_prepared, slot);
         else
-                connection_prepared(slot, NULL, NULL);
+                pool_connection_prepared(slot, NULL, NULL);
 }
 
-static void open_connection(struct pg_slot *slot)
+static void pool_open_connection(struct pg_slot *slot)
 {
         slot->state = SLOT_OPENING;
-        slot->conn = pg_open(slot->pool->loop, &slot->pool->target, connection_opened, slot);
+        slot->conn = pg_open(slot->pool->loop, &slot->pool->target, pool_connection_opened, slot);
 }
 
-static void statement_done(void *context, const struct pg_rows *rows, const struct err *err)
+static void pool_statement_done(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct pg_slot *slot = context;
         struct pg_pool *pool = slot->pool;
@@ -164,24 +164,24 @@ static void statement_done(void *context, const struct pg_rows *rows, const stru
         slot->state = SLOT_FREE;
         pool->working--;
         if (err != NULL && !pg_is_usable(slot->conn))
-                connection_failed(slot, err);
+                pool_connection_failed(slot, err);
         if (err != NULL && pool->target.is_ours && pg_cannot_run(err)) {
                 ours = *err;
                 ours.class = ERR_OURS;
                 err = &ours;
         }
-        finish_work(work, rows, err);
-        serve(pool);
+        pool_finish_work(work, rows, err);
+        pool_serve(pool);
 }
 
-static int64_t more_time_for_work(void *context)
+static int64_t pool_more_time_for_work(void *context)
 {
         struct pg_slot *slot = context;
 
         return slot->work->more_time(slot->work->context);
 }
 
-static void start_work(struct pg_slot *slot)
+static void pool_start_work(struct pg_slot *slot)
 {
         struct pg_pool *pool = slot->pool;
         struct pg_work *work = pool->queue;
@@ -192,12 +192,12 @@ static void start_work(struct pg_slot *slot)
         slot->work = work;
         slot->state = SLOT_WORKING;
         pg_exec(slot->conn, MAX(1, work->give_up_at - clock_boot_ms()), work->sql, work->count,
-                (const char *const *)work->params, statement_done, slot);
+                (const char *const *)work->params, pool_statement_done, slot);
         if (work->more_time != NULL)
-                pg_may_take_longer(slot->conn, more_time_for_work);
+                pg_may_take_longer(slot->conn, pool_more_time_for_work);
 }
 
-static size_t opening(const struct pg_pool *pool)
+static size_t pool_count_opening(const struct pg_pool *pool)
 {
         size_t count = 0;
 
@@ -206,8 +206,8 @@ static size_t opening(const struct pg_pool *pool)
         return count;
 }
 
-/* A statement whose time is over is not sent any more: whoever asked may have lost the right to it meanwhile. */
-static void give_up(struct pg_pool *pool, struct pg_work *work)
+/* A statement whose time is up is no longer sent: its caller may have lost the right to it meanwhile. */
+static void pool_give_up(struct pg_pool *pool, struct pg_work *work)
 {
         struct err err;
 
@@ -215,10 +215,10 @@ static void give_up(struct pg_pool *pool, struct pg_work *work)
                 pool->error.message[0] ? pool->error.message : "no connection became free in time");
         DL_DELETE(pool->queue, work);
         pool->queued--;
-        finish_work(work, NULL, &err);
+        pool_finish_work(work, NULL, &err);
 }
 
-static struct pg_work *find_expired(const struct pg_pool *pool)
+static struct pg_work *pool_find_expired(const struct pg_pool *pool)
 {
         int64_t now = clock_boot_ms();
         struct pg_work *work;
@@ -229,42 +229,43 @@ static struct pg_work *find_expired(const struct pg_pool *pool)
         return NULL;
 }
 
-/* Looks from the front each time: who is called back may ask for something else, and change the queue. */
-static void give_up_old_work(struct pg_pool *pool)
+/* Starts from the front each time: a callback may queue another statement, and change the queue. */
+static void pool_give_up_old_work(struct pg_pool *pool)
 {
         struct pg_work *work;
 
-        while ((work = find_expired(pool)) != NULL)
-                give_up(pool, work);
+        while ((work = pool_find_expired(pool)) != NULL)
+                pool_give_up(pool, work);
 }
 
-/* Gives queued statements to free connections, and opens as many more as the queue wants. */
-static void serve(struct pg_pool *pool)
+/* Assigns queued statements to free connections, and opens as many more as the queue needs. */
+static void pool_serve(struct pg_pool *pool)
 {
         bool may_open = clock_boot_ms() >= pool->retry_at;
 
         if (pool->closing)
                 return;
         while (pool->queue != NULL && pool->queue->give_up_at <= clock_boot_ms()) /* after a freeze, all of them */
-                give_up(pool, pool->queue);
+                pool_give_up(pool, pool->queue);
         for (size_t i = 0; i < pool->size && pool->queue != NULL; i++)
                 if (pool->slots[i].state == SLOT_FREE)
-                        start_work(&pool->slots[i]);
-        for (size_t i = 0; i < pool->size && may_open && pool->queued > opening(pool); i++)
+                        pool_start_work(&pool->slots[i]);
+        for (size_t i = 0; i < pool->size && may_open && pool->queued > pool_count_opening(pool); i++)
                 if (pool->slots[i].state == SLOT_CLOSED)
-                        open_connection(&pool->slots[i]);
+                        pool_open_connection(&pool->slots[i]);
 }
 
-/* A pool that is down tries one connection by itself, so that readiness comes back without a request. */
-static void on_sweep(uv_timer_t *timer)
+/* A pool that is down tries one connection on its own, so that readiness returns without a request. */
+static void pool_on_sweep(uv_timer_t *timer)
 {
         struct pg_pool *pool = timer->data;
 
         CHECK_MAGIC(pool, POOL_MAGIC);
-        give_up_old_work(pool);
-        if (!pool->up && opening(pool) == 0 && clock_boot_ms() >= pool->retry_at && pool->slots[0].state == SLOT_CLOSED)
-                open_connection(&pool->slots[0]);
-        serve(pool);
+        pool_give_up_old_work(pool);
+        if (!pool->up && pool_count_opening(pool) == 0 && clock_boot_ms() >= pool->retry_at &&
+            pool->slots[0].state == SLOT_CLOSED)
+                pool_open_connection(&pool->slots[0]);
+        pool_serve(pool);
 }
 
 struct pg_pool *pg_pool_new(uv_loop_t *loop, const struct pg_target *target, size_t size)
@@ -292,12 +293,12 @@ struct pg_pool *pg_pool_new(uv_loop_t *loop, const struct pg_target *target, siz
                 pool->slots[i].pool = pool;
         uv_timer_init(loop, &pool->sweep);
         pool->sweep.data = pool;
-        uv_timer_start(&pool->sweep, on_sweep, 0, SWEEP_INTERVAL);
+        uv_timer_start(&pool->sweep, pool_on_sweep, 0, SWEEP_INTERVAL);
         uv_unref((uv_handle_t *)&pool->sweep);
         return pool;
 }
 
-static void free_pool(uv_handle_t *handle)
+static void pool_closed(uv_handle_t *handle)
 {
         struct pg_pool *pool = handle->data;
 
@@ -313,13 +314,12 @@ static void free_pool(uv_handle_t *handle)
         free(pool);
 }
 
-/* Who asked may be gone, so nobody is called back, and what was to be told stays with its question: pools end with
- * their process. */
-static void abandon(struct pg_work *work)
+/* Callers may be gone, so nobody is called back, and their contexts are not freed: pools end with their process. */
+static void pool_abandon(struct pg_work *work)
 {
         static struct pg_work *unanswered;
 
-        empty_work(work);
+        pool_empty_work(work);
         LL_PREPEND(unanswered, work);
 }
 
@@ -332,18 +332,18 @@ void pg_pool_free(struct pg_pool *pool)
         pool->closing = true;
         DL_FOREACH_SAFE (pool->queue, work, next) {
                 DL_DELETE(pool->queue, work);
-                abandon(work);
+                pool_abandon(work);
         }
         for (size_t i = 0; i < pool->size; i++) {
                 pg_close(TAKE_PTR(pool->slots[i].conn));
                 if (pool->slots[i].work != NULL)
-                        abandon(TAKE_PTR(pool->slots[i].work));
+                        pool_abandon(TAKE_PTR(pool->slots[i].work));
         }
-        uv_close((uv_handle_t *)&pool->sweep, free_pool);
+        uv_close((uv_handle_t *)&pool->sweep, pool_closed);
 }
 
-static struct pg_work *new_work(const char *sql, size_t count, const char *const *params, pg_done_fn done,
-                                void *context)
+static struct pg_work *pool_new_work(const char *sql, size_t count, const char *const *params, pg_done_fn done,
+                                     void *context)
 {
         struct pg_work *work = NEW(struct pg_work);
 
@@ -357,31 +357,31 @@ static struct pg_work *new_work(const char *sql, size_t count, const char *const
         return work;
 }
 
-static void queue_work(struct pg_pool *pool, struct pg_work *work, int64_t timeout_ms)
+static void pool_queue_work(struct pg_pool *pool, struct pg_work *work, int64_t timeout_ms)
 {
         CHECK_MAGIC(pool, POOL_MAGIC);
         assert(!pool->closing);
         if (pool->queued >= POOL_QUEUE_LIMIT)
                 timeout_ms = 0;                                  /* refused at the next sweep */
-        work->give_up_at = clock_boot_ms() + MAX(1, timeout_ms); /* done is never called before we return */
+        work->give_up_at = clock_boot_ms() + MAX(1, timeout_ms); /* done must not be called before we return */
         DL_APPEND(pool->queue, work);
         pool->queued++;
-        serve(pool);
+        pool_serve(pool);
 }
 
 void pg_pool_exec(struct pg_pool *pool, int64_t timeout_ms, const char *sql, size_t count, const char *const *params,
                   pg_done_fn done, void *context)
 {
-        queue_work(pool, new_work(sql, count, params, done, context), timeout_ms);
+        pool_queue_work(pool, pool_new_work(sql, count, params, done, context), timeout_ms);
 }
 
 void pg_pool_exec_for(struct pg_pool *pool, pg_more_time_fn more_time, const char *sql, size_t count,
                       const char *const *params, pg_done_fn done, void *context)
 {
-        struct pg_work *work = new_work(sql, count, params, done, context);
+        struct pg_work *work = pool_new_work(sql, count, params, done, context);
 
         work->more_time = more_time;
-        queue_work(pool, work, more_time(context));
+        pool_queue_work(pool, work, more_time(context));
 }
 
 bool pg_pool_is_up(const struct pg_pool *pool)

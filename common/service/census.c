@@ -1,4 +1,4 @@
-/* What there is in the catalog: see census.h. */
+/* Counts what is in the catalog: see census.h. */
 #include "common/service/census.h"
 
 #include "common/base/memory.h"
@@ -15,9 +15,9 @@ static const struct {
         const char *what, *name, *label, *help;
 } COUNTED[] = {
         { "tenants", "tenantry_tenants", "state", "Tenants, by state." },
-        { "alerts", "tenantry_alerts_open", "cause", "Open alerts, by what begins their cause." },
-        { "dead_letters", "tenantry_dead_letters", "code", "Dead letters that are kept, by code." },
-        { "parked", "tenantry_parked_events", "reason", "Events that wait for what they need, by reason." },
+        { "alerts", "tenantry_alerts_open", "cause", "Open alerts, by the first part of their cause." },
+        { "dead_letters", "tenantry_dead_letters", "code", "Stored dead letters, by code." },
+        { "parked", "tenantry_parked_events", "reason", "Events waiting for something they need, by reason." },
 };
 
 struct census {
@@ -26,7 +26,7 @@ struct census {
         struct metric *at;
 };
 
-static void count_row(struct census *census, const struct pg_rows *rows, int row)
+static void census_count_row(struct census *census, const struct pg_rows *rows, int row)
 {
         for (size_t i = 0; i < ARRAY_SIZE(COUNTED); i++)
                 if (strcmp(COUNTED[i].what, pg_text(rows, row, "what")) == 0)
@@ -39,11 +39,11 @@ static void census_arrived(void *context, const struct pg_rows *rows, const stru
         struct census *census = context;
 
         if (err != NULL)
-                return; /* the numbers stay, and so does their time, which tells that they are old */
+                return; /* the numbers stay, and so does their time, which shows how old they are */
         for (size_t i = 0; i < ARRAY_SIZE(COUNTED); i++)
                 metric_family_set(census->counts[i], 0);
         for (int row = 0; row < pg_rows_count(rows); row++)
-                count_row(census, rows, row);
+                census_count_row(census, rows, row);
         if (pg_rows_count(rows) > 0)
                 metric_set(census->at, strtod(pg_text(rows, 0, "at"), NULL));
 }

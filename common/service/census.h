@@ -1,5 +1,5 @@
-/* What there is in the catalog, counted for the metrics: tenants by state, open alerts, dead letters. The catalog
- * counts anew when somebody asks and the last count is old enough; all processes show the same numbers. */
+/* Counts what is in the catalog, for the metrics: tenants by state, open alerts, dead letters. The catalog counts again
+ * when a process asks and the last count is old enough; all processes show the same numbers. */
 #pragma once
 
 #include "common/service/service.h"

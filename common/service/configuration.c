@@ -11,7 +11,7 @@ int exit_status_of(const struct err *err)
         return err->class == ERR_INPUT ? EXIT_CONFIGURATION : EXIT_FAILED;
 }
 
-static void advise(const struct kafka_settings *kafka)
+static void configuration_advise(const struct kafka_settings *kafka)
 {
         auto_free char *advice = kafka_client_advice(kafka);
 
@@ -31,17 +31,17 @@ int configuration_check(const struct config_table *tables, size_t count, const s
                           "field", err.field, "error", err.message, NULL);
                 return exit_status_of(&err);
         }
-        advise(kafka);
+        configuration_advise(kafka);
         puts("the configuration is good");
         return 0;
 }
 
-/* A variable may be somebody else's, and the brokers may be old ones. */
+/* The variable may belong to another program, and the brokers may be old ones. */
 void configuration_warn(const struct config_table *tables, size_t count, const struct kafka_settings *kafka)
 {
         struct err err;
 
         if (config_check_names(tables, count, &err) < 0)
                 log_warn("a variable is set that nobody reads", "field", err.field, "error", err.message, NULL);
-        advise(kafka);
+        configuration_advise(kafka);
 }

@@ -4,14 +4,15 @@
 #include "common/base/buf.h"
 #include "common/base/json.h"
 #include "common/base/memory.h"
+#include "common/service/options.h"
 
 #include <curl/curl.h>
 #include <string.h>
 
-#define PATIENCE_MS  4000L /* below the five seconds that a prober gives, as a rule */
+#define PATIENCE_MS  4000L /* below the five seconds that probes usually allow */
 #define ANSWER_LIMIT 4096
 
-static size_t take_bytes(char *bytes, size_t size, size_t count, void *context)
+static size_t health_take_bytes(char *bytes, size_t size, size_t count, void *context)
 {
         struct buf *answer = context;
 
@@ -21,8 +22,8 @@ static size_t take_bytes(char *bytes, size_t size, size_t count, void *context)
         return size * count;
 }
 
-/* Where the service listens on every address, its own one will do. */
-static char *ready_url(const struct service_config *config)
+/* If the service listens on every address, the loopback address will do. */
+static char *health_ready_url(const struct service_config *config)
 {
         const char *address = config->ops_address;
 
@@ -34,7 +35,7 @@ static char *ready_url(const struct service_config *config)
                           (int)config->ops_port);
 }
 
-static void print_answer(const struct buf *answer)
+static void health_print_answer(const struct buf *answer)
 {
         auto_json *problem = NULL;
         const char *code = NULL;
@@ -47,7 +48,7 @@ static void print_answer(const struct buf *answer)
                 puts("not ready: no answer that can be read");
 }
 
-static int ask(const char *url)
+static int health_ask_url(const char *url)
 {
         CURL *easy = curl_easy_init();
         auto_buf answer = { 0 };
@@ -56,10 +57,10 @@ static int ask(const char *url)
 
         assert(easy != NULL);
         curl_easy_setopt(easy, CURLOPT_URL, url);
-        curl_easy_setopt(easy, CURLOPT_PROXY, ""); /* whatever the environment says: it is this very machine */
+        curl_easy_setopt(easy, CURLOPT_PROXY, ""); /* no proxy, whatever the environment says: it is this machine */
         curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, PATIENCE_MS);
         curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-        curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_bytes);
+        curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, health_take_bytes);
         curl_easy_setopt(easy, CURLOPT_WRITEDATA, &answer);
         code = curl_easy_perform(easy);
         curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
@@ -71,19 +72,19 @@ static int ask(const char *url)
         if (code != CURLE_OK)
                 printf("not ready: %s does not answer: %s\n", url, curl_easy_strerror(code));
         else
-                print_answer(&answer);
+                health_print_answer(&answer);
         return 1;
 }
 
-int health_ask(struct service_config *config, const struct config_table *tables)
+int health_ask(struct service_config *config)
 {
         auto_free char *url = NULL;
         struct err err;
 
-        if (config_load(config, tables, 1, &err) < 0) {
+        if (config_load(config, &SERVICE_OPTIONS, 1, &err) < 0) {
                 fprintf(stderr, "%s\n", err.message);
                 return 2;
         }
-        url = ready_url(config);
-        return ask(url);
+        url = health_ready_url(config);
+        return health_ask_url(url);
 }

@@ -3,7 +3,6 @@
 
 #include "common/service/service.h"
 
-/* Asks the service's own /readyz, at the address and port that the first table (SERVICE_OPTIONS) tells, and prints its
- * answer in a line. Fills *config by that table. Returns the exit code: 0 ready, 1 not, 2 the configuration is wrong.
- */
-int health_ask(struct service_config *config, const struct config_table *tables);
+/* Queries the service's own /readyz, at the address and port given by SERVICE_OPTIONS, and prints its answer on one
+ * line. Fills *config from those options. Returns the exit code: 0 ready, 1 not ready, 2 the configuration is wrong. */
+int health_ask(struct service_config *config);

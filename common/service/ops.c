@@ -4,13 +4,13 @@
 #include "common/base/metrics.h"
 #include "common/service/process_metrics.h"
 
-static void answer_health(struct http_request *request, void *context)
+static void ops_answer_health(struct http_request *request, void *context)
 {
         (void)context;
         http_answer_json(request, 200, json_pack("{s:s}", "status", "alive"));
 }
 
-static void answer_ready(struct http_request *request, void *context)
+static void ops_answer_ready(struct http_request *request, void *context)
 {
         struct service *service = context;
         struct err err = { 0 };
@@ -23,22 +23,22 @@ static void answer_ready(struct http_request *request, void *context)
                 http_answer_problem(request, 503, err.code, NULL, err.message);
 }
 
-static void answer_metrics(struct http_request *request, void *context)
+static void ops_answer_metrics(struct http_request *request, void *context)
 {
         const struct service *service = context;
         auto_buf text = { 0 };
 
         process_metrics_look();
-        metric_set(metric_gauge("tenantry_catalog_up", NULL, "1 while the catalog answers and fits the program."),
+        metric_set(metric_gauge("tenantry_catalog_up", NULL, "1 while the catalog answers and matches the program."),
                    pg_pool_is_up(service->catalog));
         metrics_print(&text);
         http_answer(request, 200, "text/plain; version=0.0.4", text.data ? text.data : "", text.length);
 }
 
 static const struct http_route ROUTES[] = {
-        { .method = "GET", .path = "/healthz", .handle = answer_health },
-        { .method = "GET", .path = "/readyz", .handle = answer_ready },
-        { .method = "GET", .path = "/metrics", .handle = answer_metrics },
+        { .method = "GET", .path = "/healthz", .handle = ops_answer_health },
+        { .method = "GET", .path = "/readyz", .handle = ops_answer_ready },
+        { .method = "GET", .path = "/metrics", .handle = ops_answer_metrics },
         { .method = NULL },
 };
 

@@ -1,4 +1,4 @@
-/* The operations port: is it alive, is it ready, what does it count. */
+/* The operations port: liveness, readiness, metrics. */
 #pragma once
 
 #include "common/net/http_server.h"

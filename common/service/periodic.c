@@ -1,4 +1,4 @@
-/* Work that comes again and again: see periodic.h. */
+/* Periodic work: see periodic.h. */
 #include "common/service/periodic.h"
 
 #include "common/base/memory.h"

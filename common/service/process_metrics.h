@@ -1,5 +1,5 @@
-/* What the process uses of the machine, by the names that all Prometheus clients give it. */
+/* The process's use of the machine, with the names that all Prometheus clients use. */
 #pragma once
 
-/* Looks anew; before the metrics are printed. Loop thread only. */
+/* Updates them; call before the metrics are printed. Loop thread only. */
 void process_metrics_look(void);

@@ -24,11 +24,11 @@
 #include <unistd.h>
 
 #define STOP_DEADLINE  SECONDS(7)
-#define CLOSE_DEADLINE 2 /* seconds: together under the ten that orchestrators give */
+#define CLOSE_DEADLINE 2 /* seconds: together less than the ten that orchestrators allow */
 #define STOP_TIME      (STOP_DEADLINE + SECONDS(CLOSE_DEADLINE) + SECONDS(1))
 #define STOP_INTERVAL  20
 
-/* The one service of this process, for the handlers below that get no context. */
+/* The only service in this process, for the handlers below that get no context. */
 struct frame {
         struct service service;
         struct http_server *ops;
@@ -41,7 +41,7 @@ struct frame {
         int status;
 };
 
-static void close_handle(uv_handle_t *handle, void *context)
+static void service_close_handle(uv_handle_t *handle, void *context)
 {
         (void)context;
         if (!uv_is_closing(handle))
@@ -50,20 +50,21 @@ static void close_handle(uv_handle_t *handle, void *context)
 
 static volatile sig_atomic_t exit_status;
 
-/* librdkafka may hold its worker thread for long when brokers are away: nothing of ours waits for it any more. */
-static void on_close_deadline(int number)
+/* librdkafka may block its worker thread for long when brokers are down: none of our code waits for it any more. */
+static void service_on_close_deadline(int number)
 {
         (void)number;
         _exit(exit_status);
 }
 
-static void close_frame(struct frame *frame)
+static void service_close_frame(struct frame *frame)
 {
         struct service *service = &frame->service;
 
         exit_status = frame->status;
-        signal(SIGALRM, on_close_deadline);
+        signal(SIGALRM, service_on_close_deadline);
         alarm(CLOSE_DEADLINE);
+        transfers_end_all(service->transfers); /* while those who asked are there to hear it */
         service->definition->finish(service);
         catalog_mode_free(TAKE_PTR(frame->mode));
         census_free(TAKE_PTR(frame->census));
@@ -71,23 +72,23 @@ static void close_frame(struct frame *frame)
         pg_pool_free(TAKE_PTR(service->catalog));
         http_server_free(TAKE_PTR(frame->ops));
         transfers_free(TAKE_PTR(service->transfers));
-        close_handle((uv_handle_t *)&frame->term, NULL);
-        close_handle((uv_handle_t *)&frame->interrupt, NULL);
-        close_handle((uv_handle_t *)&frame->drain_timer, NULL);
-        close_handle((uv_handle_t *)&frame->stop_timer, NULL);
+        service_close_handle((uv_handle_t *)&frame->term, NULL);
+        service_close_handle((uv_handle_t *)&frame->interrupt, NULL);
+        service_close_handle((uv_handle_t *)&frame->drain_timer, NULL);
+        service_close_handle((uv_handle_t *)&frame->stop_timer, NULL);
 }
 
-static void on_stop_timer(uv_timer_t *timer)
+static void service_on_stop_timer(uv_timer_t *timer)
 {
         struct frame *frame = timer->data;
 
         if (!frame->service.definition->idle(&frame->service) && clock_boot_ms() < frame->stop_by)
                 return;
         uv_timer_stop(timer);
-        close_frame(frame);
+        service_close_frame(frame);
 }
 
-static void begin_stop(struct frame *frame)
+static void service_begin_stop(struct frame *frame)
 {
         if (frame->service.stopping)
                 return;
@@ -96,17 +97,17 @@ static void begin_stop(struct frame *frame)
         uv_timer_stop(&frame->drain_timer);
         frame->stop_by = clock_boot_ms() + STOP_DEADLINE;
         frame->service.definition->stop(&frame->service);
-        uv_timer_start(&frame->stop_timer, on_stop_timer, STOP_INTERVAL, STOP_INTERVAL);
+        uv_timer_start(&frame->stop_timer, service_on_stop_timer, STOP_INTERVAL, STOP_INTERVAL);
 }
 
-static void drained(uv_timer_t *timer)
+static void service_drained(uv_timer_t *timer)
 {
         log_info("stopping", NULL);
-        begin_stop(timer->data);
+        service_begin_stop(timer->data);
 }
 
-/* Whoever presses Ctrl-C does not want to wait, nor who sends a second signal. */
-static void on_signal(uv_signal_t *signal, int number)
+/* A person who presses Ctrl-C, or sends a second signal, does not want to wait. */
+static void service_on_signal(uv_signal_t *signal, int number)
 {
         struct frame *frame = signal->data;
         struct service *service = &frame->service;
@@ -118,11 +119,11 @@ static void on_signal(uv_signal_t *signal, int number)
                 log_info("draining", "signal", name, NULL);
                 service->draining = true;
                 supervisor_stopping(frame->supervisor, ms + STOP_TIME);
-                uv_timer_start(&frame->drain_timer, drained, (uint64_t)ms, 0);
+                uv_timer_start(&frame->drain_timer, service_drained, (uint64_t)ms, 0);
                 return;
         }
         log_info("stopping", "signal", name, NULL);
-        begin_stop(frame);
+        service_begin_stop(frame);
 }
 
 void service_give_up(struct service *service, const struct err *err)
@@ -131,20 +132,27 @@ void service_give_up(struct service *service, const struct err *err)
 
         log_error("giving up", "error", err->message, "code", err->code, NULL);
         frame->status = exit_status_of(err);
-        begin_stop(frame);
+        service_begin_stop(frame);
 }
 
-/* On each connection: a catalog older than the program lacks what its statements name, and counts as away until
+/* On each connection: a catalog older than the program lacks things that its statements name, and counts as down until
  * `tenantry init` has brought it up to date. */
 static const char SQL_FITTING[] =
         "do $t$ declare v text; begin "
         "if to_regprocedure('catalog.version()') is not null then v := catalog.version(); end if; "
         "if v is null or v collate \"C\" < '" TENANTRY_CATALOG "' then "
-        "raise exception 'the catalog is of %, this program needs %: run \"tenantry init\" of its release', "
+        "raise exception 'the catalog is at %, this program needs %: run \"tenantry init\" of its release', "
         "coalesce('version ' || v, 'an earlier release'), '" TENANTRY_CATALOG "' using errcode = 'TN426'; end if; "
         "if catalog.oldest_program() collate \"C\" > '" TENANTRY_CATALOG "' then "
-        "raise exception 'the catalog is of version % and does not work with this program any more, which is for %: "
+        "raise exception 'the catalog is at version % and no longer works with this program, which is for %: "
         "install the newer release', v, '" TENANTRY_CATALOG "' using errcode = 'TN426'; end if; end $t$";
+
+/* In production nothing may become due before its time. */
+static const char SQL_CLOCK[] =
+        "do $t$ begin if exists (select from catalog.business_clock where ahead <> interval '0') then "
+        "raise exception 'the business clock of this catalog was advanced, which only a sandbox may do: start the "
+        "service with "
+        "SANDBOX=1, or with another catalog' using errcode = 'TN426'; end if; end $t$";
 
 int service_catalog_fits(const struct service *service, struct err *err)
 {
@@ -155,13 +163,14 @@ int service_catalog_fits(const struct service *service, struct err *err)
         return err_set(err, ERR_BUSY, why->class == ERR_OURS ? "catalog_version" : "catalog_away", "%s", why->message);
 }
 
-static void open_catalog(struct frame *frame)
+static void service_open_catalog(struct frame *frame)
 {
         struct service *service = &frame->service;
-        auto_free char *setup = mem_printf("set search_path = %s, durable, catalog; set statement_timeout = '30s'; "
-                                           "set client_connection_check_interval = '1s'; "
-                                           "set idle_in_transaction_session_timeout = '60s'; %s",
-                                           service->definition->schema, SQL_FITTING);
+        auto_free char *setup =
+                mem_printf("set search_path = %s, durable, catalog; set statement_timeout = '30s'; "
+                           "set client_connection_check_interval = '1s'; "
+                           "set idle_in_transaction_session_timeout = '60s'; %s; %s",
+                           service->definition->schema, SQL_FITTING, service->config->sandbox ? "" : SQL_CLOCK);
         auto_free char *name = mem_printf("tenantry-%s", service->definition->name);
         struct pg_target target = {
                 .url = service->config->catalog_url,
@@ -176,8 +185,8 @@ static void open_catalog(struct frame *frame)
         frame->census = census_new(service);
 }
 
-/* 1 for ever: its labels tell what runs. */
-static void tell_build(const char *name)
+/* always 1: its labels say what is running. */
+static void service_tell_build(const char *name)
 {
         struct metric_family *info = metric_gauge_family("tenantry_build_info", "service,version,catalog",
                                                          "The program, and the catalog it needs at least.");
@@ -185,13 +194,13 @@ static void tell_build(const char *name)
         metric_set(METRIC_OF(info, name, TENANTRY_VERSION, TENANTRY_CATALOG), 1);
 }
 
-static int start_frame(struct frame *frame, const void *config, struct err *err)
+static int service_start_frame(struct frame *frame, const void *config, struct err *err)
 {
         struct service *service = &frame->service;
         int rc;
 
         service->config = config;
-        tell_build(service->definition->name);
+        service_tell_build(service->definition->name);
         snprintf(service->instance, sizeof(service->instance), "%.20s-%s", service->definition->name, id_new().text);
         uv_loop_init(&service->loop);
         uv_signal_init(&service->loop, &frame->term);
@@ -199,18 +208,18 @@ static int start_frame(struct frame *frame, const void *config, struct err *err)
         uv_timer_init(&service->loop, &frame->drain_timer);
         uv_timer_init(&service->loop, &frame->stop_timer);
         frame->term.data = frame->interrupt.data = frame->drain_timer.data = frame->stop_timer.data = frame;
-        uv_signal_start(&frame->term, on_signal, SIGTERM);
-        uv_signal_start(&frame->interrupt, on_signal, SIGINT);
+        uv_signal_start(&frame->term, service_on_signal, SIGTERM);
+        uv_signal_start(&frame->interrupt, service_on_signal, SIGINT);
         rc = ops_server_new(service, &frame->ops, err);
         if (rc < 0)
                 return rc;
         service->transfers = transfers_new(&service->loop);
-        open_catalog(frame);
+        service_open_catalog(frame);
         return service->definition->start(service, config, err);
 }
 
-/* Core dumps and /proc/PID/mem would show secrets. Files: as many as we may have. */
-static void protect_process(void)
+/* Core dumps and /proc/PID/mem would reveal secrets. Files: as many as we may open. */
+static void service_protect_process(void)
 {
         struct rlimit files;
 
@@ -223,39 +232,57 @@ static void protect_process(void)
         }
 }
 
-static int print_and_leave(const struct service_definition *definition, const char *what,
-                           const struct config_table *tables)
+/* The whole configuration: the options of every service, then those of this one. */
+struct tables {
+        struct config_table *items;
+        size_t count;
+};
+
+static struct tables service_tables(const struct service_definition *definition)
+{
+        struct tables tables = { mem_alloc(1 + definition->table_count, sizeof(tables.items[0])), 1 };
+
+        tables.items[0] = SERVICE_OPTIONS;
+        for (size_t i = 0; i < definition->table_count; i++)
+                tables.items[tables.count++] = definition->tables[i];
+        return tables;
+}
+
+static int service_print_and_leave(const struct service_definition *definition, const char *what,
+                                   const struct tables *tables)
 {
         if (strcmp(what, "--help") == 0 || strcmp(what, "-h") == 0) {
                 printf("tenantry-%s %s: %s\n\nUsage: tenantry-%s [--check-config | --health | --print-env | "
                        "--print-reference | --failpoints | --version]\n\n",
                        definition->name, TENANTRY_VERSION, definition->purpose, definition->name);
-                fputs("Without an argument it serves until SIGTERM or SIGINT: then it takes nothing new, finishes or "
-                      "puts down\nwhat it has, and ends within ten seconds. Before that, what stands behind a balancer "
-                      "is not ready for as\nlong as DRAIN says, and serves on; a second signal ends that.\n\n"
-                      "  --check-config      says what is wrong with the configuration, or that it is good; starts "
+                fputs("Without an argument it serves until SIGTERM or SIGINT: then it takes no new work, finishes or "
+                      "releases\n"
+                      "what it has, and exits within ten seconds. A service behind a balancer first reports not ready, "
+                      "but\n"
+                      "keeps serving, for the time set by DRAIN; a second signal ends that.\n\n"
+                      "  --check-config      reports what is wrong with the configuration, or that it is good; starts "
                       "nothing\n"
-                      "  --health            asks the running service, by the same configuration, whether it is ready: "
-                      "exit code 0 or 1\n"
+                      "  --health            asks the running service, with the same configuration, whether it is "
+                      "ready: exit\n"
+                      "                      code 0 or 1\n"
                       "  --print-env         a commented .env file with every option\n"
                       "  --print-reference   the same as a Markdown table\n"
                       "  --failpoints        names that FAILPOINTS may arm, for tests (SANDBOX=1)\n"
                       "  --version\n\n"
-                      "Exit codes: 0 stopped in order, 1 failed (starting again may help), 2 configuration or argument "
-                      "is "
+                      "Exit codes: 0 stopped cleanly, 1 failed (a restart may help), 2 configuration or argument is "
                       "wrong.\n\n"
                       "Example: TENANTRY_ENV_FILE=/etc/tenantry/service.env tenantry-SERVICE\n\n",
                       stdout);
-                config_print_help(stdout, tables, 2);
+                config_print_help(stdout, tables->items, tables->count);
         } else if (strcmp(what, "--version") == 0) {
                 printf("tenantry-%s %s\n", definition->name, TENANTRY_VERSION);
         } else if (strcmp(what, "--failpoints") == 0) {
                 for (int i = 0; i < FAILPOINT_COUNT; i++)
                         puts(failpoint_name((enum failpoint)i));
         } else if (strcmp(what, "--print-env") == 0) {
-                config_print_env(stdout, tables, 2);
+                config_print_env(stdout, tables->items, tables->count);
         } else if (strcmp(what, "--print-reference") == 0) {
-                config_print_markdown(stdout, tables, 2);
+                config_print_markdown(stdout, tables->items, tables->count);
         } else {
                 fprintf(stderr, "tenantry-%s: unknown argument %s; see --help\n", definition->name, what);
                 return EXIT_CONFIGURATION;
@@ -263,28 +290,17 @@ static int print_and_leave(const struct service_definition *definition, const ch
         return 0;
 }
 
-static int load(const struct service_definition *definition, const struct config_table *tables, void *config,
-                struct err *err)
+static int service_load(const struct tables *tables, void *config, struct err *err)
 {
         const struct service_config *common = config;
-        int rc = config_load(config, tables, 2, err);
+        int rc = config_load(config, tables->items, tables->count, err);
 
-        if (rc == 0 && common->failpoints != NULL && !common->sandbox)
-                rc = err_field(err, "FAILPOINTS", "FAILPOINTS needs SANDBOX=1");
         if (rc == 0 && common->failpoints != NULL)
                 rc = failpoint_arm(common->failpoints, err);
-        if (rc == 0)
-                rc = config_check_choice("LOG_LEVEL", common->log_level, "debug|info|warn|error", err);
-        if (rc == 0)
-                rc = config_check_address("OPS_ADDRESS", common->ops_address, err);
-        if (rc == 0 && !pg_is_url(common->catalog_url))
-                rc = err_field(err, "CATALOG_DATABASE_URL", "CATALOG_DATABASE_URL is not a PostgreSQL URL");
-        if (rc == 0 && definition->check != NULL)
-                rc = definition->check(config, err);
         return rc;
 }
 
-static void run_until_stopped(struct frame *frame)
+static void service_run_until_stopped(struct frame *frame)
 {
         uv_run(&frame->service.loop, UV_RUN_DEFAULT);
         uv_run(&frame->service.loop, UV_RUN_NOWAIT);
@@ -292,8 +308,8 @@ static void run_until_stopped(struct frame *frame)
 
 int service_main(int argc, char **argv, const struct service_definition *definition)
 {
-        const struct config_table tables[] = { SERVICE_OPTIONS, definition->options };
-        /* For the life of the process, in sight of those who look for leaks at its end. */
+        /* Allocated for the life of the process, but still reachable, so that leak checkers do not report it. */
+        static struct tables tables;
         static struct frame *frame;
         static void *config;
         const struct service_config *common;
@@ -301,15 +317,16 @@ int service_main(int argc, char **argv, const struct service_definition *definit
 
         frame = NEW(struct frame);
         common = config = mem_alloc(1, definition->config_size);
-        protect_process();
-        setenv("UV_THREADPOOL_SIZE", BLOCKING_THREADS, 0); /* before the first of them is started */
+        tables = service_tables(definition);
+        service_protect_process();
+        setenv("UV_THREADPOOL_SIZE", BLOCKING_THREADS, 0); /* before the first thread is started */
         frame->service.definition = definition;
         if (argc > 1 && strcmp(argv[1], "--health") == 0)
-                return health_ask(config, tables);
+                return health_ask(config);
         if (argc > 1 && strcmp(argv[1], "--check-config") != 0)
-                return print_and_leave(definition, argv[1], tables);
+                return service_print_and_leave(definition, argv[1], &tables);
         log_init(definition->name, "info");
-        if (load(definition, tables, config, &err) < 0) {
+        if (service_load(&tables, config, &err) < 0) {
                 log_error("the configuration is wrong", "field", err.field, "error", err.message, NULL);
                 return EXIT_CONFIGURATION;
         }
@@ -319,18 +336,18 @@ int service_main(int argc, char **argv, const struct service_definition *definit
                 .client_id = definition->name,
         };
         if (argc > 1)
-                return configuration_check(tables, 2, &frame->service.kafka);
+                return configuration_check(tables.items, tables.count, &frame->service.kafka);
         log_set_level(common->log_level);
-        configuration_warn(tables, 2, &frame->service.kafka);
-        if (start_frame(frame, config, &err) < 0) {
+        configuration_warn(tables.items, tables.count, &frame->service.kafka);
+        if (service_start_frame(frame, config, &err) < 0) {
                 log_error("cannot start", "code", err.code, "error", err.message, NULL);
                 return exit_status_of(&err);
         }
         log_info("started", "version", TENANTRY_VERSION, NULL);
         frame->supervisor = supervisor_new(&frame->service);
-        run_until_stopped(frame);
+        service_run_until_stopped(frame);
         uv_loop_close(&frame->service.loop);
-        alarm(0); /* what was waited for has ended */
+        alarm(0); /* everything it waited for has ended */
         log_info("stopped", NULL);
         return frame->status;
 }

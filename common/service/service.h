@@ -12,7 +12,7 @@
 #define TENANTRY_VERSION "0.1.0"
 #endif
 
-/* What all services are told. Stands first in each service's own configuration struct. */
+/* The configuration common to all services. The first member of each service's own configuration struct. */
 struct service_config {
         char *log_level;
         char *ops_address;
@@ -32,8 +32,8 @@ struct service {
         struct kafka_settings kafka;
         struct pg_pool *catalog;
         struct transfers *transfers;
-        char instance[64]; /* this process, unlike every other and every former one */
-        bool draining;     /* SIGTERM came: others are told to look elsewhere, and nothing else has changed yet */
+        char instance[64]; /* identifies this process, unlike any other, past or present */
+        bool draining;     /* SIGTERM received: callers are told to look elsewhere, and nothing else has changed yet */
         bool stopping;
         void *state; /* the service's own */
 };
@@ -42,28 +42,28 @@ struct service_definition {
         const char *name;
         const char *purpose; /* one sentence for --help */
         const char *schema;  /* the catalog schema the service calls its own */
-        struct config_table options;
+        const struct config_table
+                *tables; /* in addition to SERVICE_OPTIONS: its own options, and shared ones (options.h) */
+        size_t table_count;
         size_t config_size; /* of the service's configuration struct */
-        /* Makes the parts. config is borrowed for the life of the process. */
+        /* Creates the parts. config is borrowed for the life of the process. */
         int (*start)(struct service *service, const void *config, struct err *err);
-        /* Checks values beyond their types, for --check-config and start; or NULL. */
-        int (*check)(const void *config, struct err *err);
         /* Returns 0 when the service can do its work, or fills err with what is missing. */
         int (*ready)(struct service *service, struct err *err);
-        /* SIGTERM: goes on as before for as long as this says (milliseconds), though not ready any more, so that
-         * balancers look elsewhere; or NULL, where nobody does. */
+        /* After SIGTERM: for how many milliseconds it keeps serving, though no longer ready, so that balancers look
+         * elsewhere; or NULL if there are none. */
         int64_t (*drain)(struct service *service);
         /* The end: take nothing new. */
         void (*stop)(struct service *service);
-        /* True when nothing is in hand any more. */
+        /* True when no work is in hand any more. */
         bool (*idle)(struct service *service);
-        /* Give everything back. */
+        /* Releases everything. */
         void (*finish)(struct service *service);
 };
 
 /* The whole life of the process; returns its exit status. */
 int service_main(int argc, char **argv, const struct service_definition *definition);
-/* For ready(): 0 where the catalog answers and fits this program, or -ERR_BUSY with why not. */
+/* For ready(): 0 if the catalog answers and matches this program, or -ERR_BUSY with the reason why not. */
 int service_catalog_fits(const struct service *service, struct err *err);
-/* Stops the process in an orderly way with an error: 2 for ERR_INPUT, which somebody must mend first, else 1. */
+/* Stops the process in an orderly way with an error: 2 for ERR_INPUT, which somebody must fix first, otherwise 1. */
 void service_give_up(struct service *service, const struct err *err);

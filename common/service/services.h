@@ -1,6 +1,6 @@
-/* The services there are: each has a login tenantry_NAME and a schema NAME in the catalog. The one list that `tenantry
- * init`, `doctor` and the local stack go by. Those whose program is not there yet have login and schema, empty. works:
- * takes events and has tables of its own; the gateway only reads and hands over. */
+/* All services: each has a login tenantry_NAME and a schema NAME in the catalog. This is the only list, used by
+ * `tenantry init`, `doctor` and the local stack. Services whose program does not exist yet have a login and an empty
+ * schema. works: takes events and has its own tables; the gateway only reads and forwards. */
 #pragma once
 
 #define SERVICES(SERVICE)                                                                                              \

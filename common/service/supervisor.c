@@ -1,4 +1,4 @@
-/* What the supervisor is told: see supervisor.h. */
+/* Notifications to the supervisor: see supervisor.h. */
 #include "common/service/supervisor.h"
 
 #include "common/base/log.h"
@@ -8,16 +8,16 @@
 #include <systemd/sd-daemon.h>
 
 #define LOOK_INTERVAL SECONDS(1)
-#define SIGNS         3 /* of life, in the time after which the supervisor takes us for dead */
+#define SIGNS         3 /* keep-alives within the time after which the supervisor considers us dead */
 
 struct supervisor {
         struct service *service;
         uv_timer_t timer;
         bool watched, stopping;
-        char *status; /* as it was last told */
+        char *status; /* as last reported */
 };
 
-static char *print_status(struct service *service)
+static char *supervisor_print_status(struct service *service)
 {
         struct err err = { 0 };
 
@@ -27,9 +27,9 @@ static char *print_status(struct service *service)
 }
 
 /* Once for each change: `systemctl status` shows the last one. */
-static void tell_status(struct supervisor *supervisor)
+static void supervisor_tell_status(struct supervisor *supervisor)
 {
-        char *status = print_status(supervisor->service);
+        char *status = supervisor_print_status(supervisor->service);
 
         if (supervisor->status == NULL || strcmp(status, supervisor->status) != 0)
                 sd_notifyf(0, "STATUS=%s", status);
@@ -44,7 +44,7 @@ static void supervisor_tick(uv_timer_t *timer)
         if (supervisor->watched)
                 sd_notify(0, "WATCHDOG=1");
         if (!supervisor->stopping)
-                tell_status(supervisor);
+                supervisor_tell_status(supervisor);
 }
 
 struct supervisor *supervisor_new(struct service *service)
@@ -54,7 +54,8 @@ struct supervisor *supervisor_new(struct service *service)
         int told = sd_notify(0, "READY=1");
 
         if (told < 0)
-                log_warn("the supervisor cannot be told", "variable", "NOTIFY_SOCKET", "error", strerror(-told), NULL);
+                log_warn("the supervisor cannot be notified", "variable", "NOTIFY_SOCKET", "error", strerror(-told),
+                         NULL);
         if (told <= 0)
                 return NULL;
         supervisor = NEW(struct supervisor);

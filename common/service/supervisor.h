@@ -1,14 +1,15 @@
-/* What the supervisor is told (sd_notify): that the service has started, how it is, that it stops, that its loop turns.
- * Without NOTIFY_SOCKET nothing is done. */
+/* Notifications to the supervisor (sd_notify): that the service has started, whether it is ready, that it is stopping,
+ * that its loop is running. Without NOTIFY_SOCKET nothing is done. */
 #pragma once
 
 #include "common/service/service.h"
 
 struct supervisor;
 
-/* Tells that the service has started, and goes on to tell how it is. With WATCHDOG_USEC it gives a sign of life three
- * times in that span, from the loop: one that hangs gives none, and the supervisor starts the process anew. */
+/* Reports that the service has started, and from then on whether it is ready. With WATCHDOG_USEC it sends three
+ * keep-alives in that period, from the loop: if the loop hangs, none is sent, and the supervisor restarts the
+ * process. */
 struct supervisor *supervisor_new(struct service *service);
-/* The service stops, and may take up to so long; NULL is fine, here and below. */
+/* The service is stopping, and may take up to this long; NULL is fine, here and below. */
 void supervisor_stopping(struct supervisor *supervisor, int64_t within_ms);
 void supervisor_free(struct supervisor *supervisor);

@@ -91,11 +91,14 @@ class PostgresServer(Server):
         die_with_parent: bool = False,
         encoding: str = "UTF8",
         locale: str = "C.UTF-8",
+        locale_path: Path | None = None,
     ) -> None:
-        """`fast` gives up safety from a crash of the machine; `die_with_parent` is for tests."""
+        """`fast` gives up safety from a crash of the machine; `die_with_parent` is for tests. `locale_path`: where localedef
+        has put the locale, if not where the system has its own."""
         super().__init__(data_dir, port)
         self.encoding = encoding
         self.locale = locale
+        self._locales = {} if locale_path is None else {"LOCPATH": str(locale_path)}
         self.max_connections = max_connections
         self.fast = fast
         self._die_with_parent = die_with_parent
@@ -246,7 +249,7 @@ class PostgresServer(Server):
                     f"--locale={self.locale}",
                     *(["--no-sync"] if self.fast else []),
                 ],
-                env=_environment(),
+                env=_environment(**self._locales),
                 cwd="/",
                 user=None if account is None else account.uid,
                 group=None if account is None else account.gid,
@@ -271,7 +274,7 @@ class PostgresServer(Server):
             ],
             log_path=self.log_path,
             pid_path=self.pid_path,
-            env=_environment(),
+            env=_environment(**self._locales),
             cwd=Path("/"),
             account=self._account(),
             die_with_parent=self._die_with_parent,

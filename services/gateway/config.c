@@ -1,7 +1,6 @@
 /* The gateway's options: see config.h. */
 #include "services/gateway/config.h"
 
-#include "common/base/keyring.h"
 #include "common/net/proxies.h"
 #include "services/gateway/tokens.h"
 
@@ -11,64 +10,49 @@ static const struct config_option OPTIONS[] = {
         { "HTTP_ADDRESS", CONFIG_TEXT, 0, "127.0.0.1", "Address of the API.", AT(address), 0, 0 },
         { "HTTP_PORT", CONFIG_INTEGER, CONFIG_REQUIRED, NULL, "Port of the API.", AT(port), 1, 65535 },
         { "TOKENS", CONFIG_TEXT, CONFIG_REQUIRED, NULL,
-          "File of bearer tokens, a line each: name, scopes with commas (signup, read, app, admin), SHA-256 of the "
-          "token. "
-          "Read again when it changes.",
+          "File of bearer tokens, one per line: name, scopes separated by commas (signup, read, app, admin), SHA-256 "
+          "of the token. Read again when it changes.",
           AT(tokens), 0, 0 },
-        { "APP_KEYS", CONFIG_TEXT, CONFIG_REQUIRED | CONFIG_SECRET, NULL,
-          "Key ring for what the product's backend may read; the provisioner has the same.", AT(app_keys), 0, 0 },
-        { "PUBLIC_URL", CONFIG_TEXT, CONFIG_REQUIRED, NULL, "How people reach this gateway.", AT(public_url), 0, 0 },
-        { "PRODUCT_URL", CONFIG_TEXT, CONFIG_REQUIRED, NULL,
-          "Where an invited person ends up, such as https://{slug}.example.com; {slug} is the tenant's subdomain.",
-          AT(product_url), 0, 0 },
         { "PUBLIC_SIGNUP", CONFIG_BOOL, 0, "0", "Takes signups without a token, limited by the two options below.",
           AT(public_signup), 0, 0 },
-        { "PUBLIC_SIGNUPS_PER_HOUR", CONFIG_INTEGER, 0, "10", "Public signups an hour from one address.",
+        { "PUBLIC_SIGNUPS_PER_HOUR", CONFIG_INTEGER, 0, "10", "Public signups per hour from one address.",
           AT(public_signup_per_hour), 1, 1000000 },
         { "SIGNUPS_IN_PROGRESS", CONFIG_INTEGER, 0, "1000",
           "Public signups are refused (503) while this many tenants are not ready yet.", AT(signups_in_progress), 1,
           1000000 },
-        { "MESSAGE_TIMEOUT", CONFIG_DURATION, 0, "10s", "A request that Kafka has not taken by then is answered 503.",
-          AT(message_timeout_ms), SECONDS(1), MINUTES(5) },
-        { "MAX_WAIT", CONFIG_DURATION, 0, "30s", "Longest wait that `Prefer: wait` is granted.", AT(max_wait_ms), 0,
+        { "MESSAGE_TIMEOUT", CONFIG_DURATION, 0, "10s",
+          "A request that Kafka has not taken by then is answered with 503.", AT(message_timeout_ms), SECONDS(1),
+          MINUTES(5) },
+        { "MAX_WAIT", CONFIG_DURATION, 0, "30s", "Longest wait granted to `Prefer: wait`.", AT(max_wait_ms), 0,
           MINUTES(10) },
         { "READ_TIMEOUT", CONFIG_DURATION, 0, "15s",
-          "A connection that has not sent a whole request by then is closed.", AT(read_timeout_ms), SECONDS(1),
+          "A connection that has not sent a complete request by then is closed.", AT(read_timeout_ms), SECONDS(1),
           MINUTES(10) },
         { "DRAIN", CONFIG_DURATION, 0, "10s",
-          "After SIGTERM it is not ready for so long and serves on, until balancers have seen it; then it stops. At "
-          "least "
-          "as long as they take to notice.",
+          "After SIGTERM, for this long it reports not ready but keeps serving, until balancers have noticed; then it "
+          "stops. At least as long as they take to notice.",
           AT(drain_ms), 0, MINUTES(10) },
-        { "CONNECTIONS", CONFIG_INTEGER, 0, "4000", "Connections at once.", AT(connections), 1, 100000 },
-        { "CONNECTIONS_PER_ADDRESS", CONFIG_INTEGER, 0, "1000", "Connections at once from one address.",
+        { "CONNECTIONS", CONFIG_INTEGER, 0, "4000", "Maximum number of connections.", AT(connections), 1, 100000 },
+        { "CONNECTIONS_PER_ADDRESS", CONFIG_INTEGER, 0, "1000", "Maximum number of connections from one address.",
           AT(connections_per_address), 1, 100000 },
         { "TRUSTED_PROXIES", CONFIG_TEXT, 0, NULL,
-          "Addresses and ranges of the proxies before this gateway, with commas. What they say of the caller's address "
-          "is believed: Forwarded, X-Forwarded-For, the PROXY protocol. Nobody else is.",
+          "Addresses and ranges of the proxies in front of this gateway, separated by commas. Only they are trusted to "
+          "name the caller's address (Forwarded, X-Forwarded-For, the PROXY protocol).",
           AT(trusted_proxies), 0, 0 },
 };
 
-const struct config_table GATEWAY_OPTIONS = { OPTIONS, ARRAY_SIZE(OPTIONS) };
-
-int gateway_config_check(const void *given, struct err *err)
+static int config_check(const void *part, struct err *err)
 {
-        const struct gateway_config *config = given;
-        struct keyring *ring = NULL;
+        const struct gateway_config *config = part;
         struct proxies *proxies = NULL;
-        int rc = keyring_parse("APP_KEYS", config->app_keys, &ring, err);
+        int rc = tokens_check(config->tokens, err);
 
-        keyring_free(ring);
-        if (rc == 0)
-                rc = tokens_check(config->tokens, err);
         if (rc == 0)
                 rc = config_check_address("HTTP_ADDRESS", config->address, err);
-        if (rc == 0)
-                rc = config_check_url("PUBLIC_URL", config->public_url, err);
-        if (rc == 0)
-                rc = config_check_url("PRODUCT_URL", config->product_url, err);
         if (rc == 0)
                 rc = proxies_parse("TRUSTED_PROXIES", config->trusted_proxies, &proxies, err);
         proxies_free(proxies);
         return rc;
 }
+
+const struct config_table GATEWAY_OPTIONS = { .options = OPTIONS, .count = ARRAY_SIZE(OPTIONS), .check = config_check };

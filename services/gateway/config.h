@@ -1,6 +1,7 @@
-/* What the gateway is told. */
+/* The gateway's configuration. */
 #pragma once
 
+#include "common/service/options.h"
 #include "common/service/service.h"
 
 struct gateway_config {
@@ -8,8 +9,8 @@ struct gateway_config {
         char *address;
         int64_t port;
         char *tokens;
-        char *app_keys;
-        char *public_url, *product_url;
+        struct key_config keys; /* control_keys is not used */
+        struct link_config links;
         bool public_signup;
         int64_t public_signup_per_hour, signups_in_progress;
         int64_t message_timeout_ms, max_wait_ms, read_timeout_ms;
@@ -18,4 +19,3 @@ struct gateway_config {
 };
 
 extern const struct config_table GATEWAY_OPTIONS;
-int gateway_config_check(const void *config, struct err *err);

@@ -22,10 +22,10 @@ struct gateway {
         struct recent *recent;
         struct load *load;
         struct publisher *publisher;
-        int64_t signups_in_progress; /* as the catalog said a moment ago */
+        int64_t signups_in_progress; /* as last read from the catalog */
 };
 
-/* An endpoint: who may call it, what answers. */
+/* An endpoint: who may call it, and its handler. */
 struct endpoint {
         enum scope scope; /* SCOPE_NONE: anyone */
         void (*answer)(struct gateway *gateway, struct http_request *request, const char *caller);

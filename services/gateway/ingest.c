@@ -32,7 +32,7 @@ struct ingest {
         bool unconfirmed;
 };
 
-static void release(struct pending *pending)
+static void ingest_release(struct pending *pending)
 {
         struct ingest *ingest = (struct ingest *)pending;
 
@@ -43,13 +43,13 @@ static void release(struct pending *pending)
         free(ingest);
 }
 
-static json_t *answer_body(const struct ingest *ingest)
+static json_t *ingest_answer_body(const struct ingest *ingest)
 {
         return json_pack("{s:s, s:s, s:o}", "operation_id", ingest->operation.text, "tenant_id", ingest->tenant.text,
                          "status_url", json_sprintf("/api/operations/%s", ingest->operation.text));
 }
 
-static void add_location(struct http_request *request, const struct ingest *ingest)
+static void ingest_add_location(struct http_request *request, const struct ingest *ingest)
 {
         char location[64];
 
@@ -57,8 +57,8 @@ static void add_location(struct http_request *request, const struct ingest *inge
         http_answer_header(request, "Location", location);
 }
 
-/* The answer that nearly all get, without a detour: it is answer_body, and ids need no escaping. */
-static void answer_accepted(struct http_request *request, const struct ingest *ingest)
+/* The most common answer, printed directly: the same as answer_body, and ids need no escaping. */
+static void ingest_answer_accepted(struct http_request *request, const struct ingest *ingest)
 {
         const char *operation = ingest->operation.text;
         char body[256];
@@ -66,11 +66,11 @@ static void answer_accepted(struct http_request *request, const struct ingest *i
                               "{\"operation_id\":\"%s\",\"tenant_id\":\"%s\",\"status_url\":\"/api/operations/%s\"}",
                               operation, ingest->tenant.text, operation);
 
-        add_location(request, ingest);
+        ingest_add_location(request, ingest);
         http_answer(request, 202, "application/json", body, (size_t)length);
 }
 
-static void count(const struct ingest *ingest, bool accepted)
+static void ingest_count(const struct ingest *ingest, bool accepted)
 {
         static struct metric *results[2], *seconds;
 
@@ -85,7 +85,7 @@ static void count(const struct ingest *ingest, bool accepted)
         metric_observe(seconds, (double)(clock_ns() - ingest->started_ns) / 1e9);
 }
 
-static void outcome_told(void *context, const json_t *operation)
+static void ingest_outcome_told(void *context, const json_t *operation)
 {
         struct ingest *ingest = context;
         struct http_request *request = pending_done(&ingest->pending);
@@ -96,43 +96,44 @@ static void outcome_told(void *context, const json_t *operation)
         if (request == NULL)
                 return;
         if (state == NULL) {
-                answer_accepted(request, ingest);
+                ingest_answer_accepted(request, ingest);
                 return;
         }
         http_answer_header(request, "Preference-Applied", "wait");
         if (strcmp(state, "rejected") == 0) {
-                body = json_deep_copy(json_object_get(operation, "result")); /* such as suggestions */
+                body = json_deep_copy(json_object_get(operation, "result")); /* for instance suggestions */
                 json_object_set_new(body, "operation_id", json_string(ingest->operation.text));
                 http_answer_problem_more(request, 409, json_text(operation, "code"), json_text(operation, "field"),
                                          json_text(operation, "detail"), body);
                 return;
         }
-        body = answer_body(ingest);
+        body = ingest_answer_body(ingest);
         json_object_set_new(body, "state", json_string(state));
         json_set_text(body, "code", json_text(operation, "code"));
         json_set_text(body, "detail", json_text(operation, "detail"));
-        parked = strcmp(state, "accepted") == 0; /* nobody knows when it will go on */
+        parked = strcmp(state, "accepted") == 0; /* nobody knows when it will continue */
         if (parked)
-                add_location(request, ingest);
+                ingest_add_location(request, ingest);
         http_answer_json(request, parked ? 202 : 200, body);
 }
 
-static void answer_unconfirmed(struct http_request *request, const struct ingest *ingest)
+static void ingest_answer_unconfirmed(struct http_request *request, const struct ingest *ingest)
 {
         http_answer_problem_more(request, 409, "not_confirmed", "confirm", "confirm must be the tenant's subdomain",
                                  json_pack("{s:s}", "operation_id", ingest->operation.text));
 }
 
-static void event_delivered(void *context, const struct err *err)
+static void ingest_event_delivered(void *context, const struct err *err)
 {
         struct ingest *ingest = context;
         struct http_request *request;
 
         FAILPOINT(gateway_after_ack, NULL);
-        count(ingest, err == NULL);
+        ingest_count(ingest, err == NULL);
         if (err == NULL && ingest->wait_ms > 0 && !ingest->unconfirmed && ingest->pending.request != NULL &&
             !ingest->gateway->service->stopping) {
-                waiters_add(ingest->gateway->waiters, ingest->operation.text, ingest->wait_ms, outcome_told, ingest);
+                waiters_add(ingest->gateway->waiters, ingest->operation.text, ingest->wait_ms, ingest_outcome_told,
+                            ingest);
                 return;
         }
         request = pending_done(&ingest->pending);
@@ -146,12 +147,12 @@ static void event_delivered(void *context, const struct err *err)
                 return;
         }
         if (ingest->unconfirmed)
-                answer_unconfirmed(request, ingest);
+                ingest_answer_unconfirmed(request, ingest);
         else
-                answer_accepted(request, ingest);
+                ingest_answer_accepted(request, ingest);
 }
 
-static void publish(struct ingest *ingest)
+static void ingest_publish(struct ingest *ingest)
 {
         char time[25];
         struct cloudevent_out event = {
@@ -168,11 +169,11 @@ static void publish(struct ingest *ingest)
 
         clock_format(clock_wall_ms(), time);
         if (FAILPOINT(gateway_before_produce, &err) < 0 ||
-            cloudevent_produce(ingest->gateway->producer, &event, event_delivered, ingest, &err) < 0)
-                event_delivered(ingest, &err);
+            cloudevent_produce(ingest->gateway->producer, &event, ingest_event_delivered, ingest, &err) < 0)
+                ingest_event_delivered(ingest, &err);
 }
 
-static void refuse_other_body(struct ingest *ingest)
+static void ingest_refuse_other_body(struct ingest *ingest)
 {
         struct http_request *request = pending_done(&ingest->pending);
 
@@ -181,35 +182,35 @@ static void refuse_other_body(struct ingest *ingest)
                                     "this Idempotency-Key was used with another body before");
 }
 
-static void known_looked_up(void *context, const struct pg_rows *rows, const struct err *err)
+static void ingest_known_looked_up(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct ingest *ingest = context;
 
         if (err == NULL && pg_rows_count(rows) == 1 && pg_text(rows, 0, "body_hash") != NULL &&
             strcmp(pg_text(rows, 0, "body_hash"), ingest->body_hash) != 0) {
                 recent_learn(ingest->gateway->recent, ingest->operation.text, pg_text(rows, 0, "body_hash"));
-                refuse_other_body(ingest);
+                ingest_refuse_other_body(ingest);
                 return;
         }
-        publish(ingest); /* also when PostgreSQL is away: then the consumer notices */
+        ingest_publish(ingest); /* even when PostgreSQL is down: then the consumer notices */
 }
 
-/* One key, one body: this process may know, the catalog may know; the consumer's inbox knows for certain. */
-static void check_key(struct ingest *ingest)
+/* One key, one body: this process may know of another body, the catalog may; the consumer's inbox knows for certain. */
+static void ingest_check_key(struct ingest *ingest)
 {
         struct pg_pool *catalog = ingest->gateway->service->catalog;
 
         if (!recent_note(ingest->gateway->recent, ingest->operation.text, ingest->body_hash))
-                refuse_other_body(ingest);
+                ingest_refuse_other_body(ingest);
         else if (pg_pool_is_up(catalog))
-                pg_pool_exec(catalog, LOOKUP_TIMEOUT, SQL_KNOWN, PARAMS(ingest->operation.text), known_looked_up,
+                pg_pool_exec(catalog, LOOKUP_TIMEOUT, SQL_KNOWN, PARAMS(ingest->operation.text), ingest_known_looked_up,
                              ingest);
         else
-                publish(ingest);
+                ingest_publish(ingest);
 }
 
-/* What the caller sent, when it is one (W3C Trace Context), else a new trace. */
-static char *traceparent_of(const struct http_request *request)
+/* The caller's trace, if it is valid (W3C Trace Context), otherwise a new one. */
+static char *ingest_traceparent_of(const struct http_request *request)
 {
         const char *given = http_header(request, "traceparent");
         unsigned char bytes[24];
@@ -222,7 +223,7 @@ static char *traceparent_of(const struct http_request *request)
         return mem_printf("00-%.32s-%.16s-01", hex, hex + 32);
 }
 
-static bool key_is_usable(struct http_request *request, const char *key)
+static bool ingest_key_is_usable(struct http_request *request, const char *key)
 {
         bool usable = key == NULL || (*key && strlen(key) <= IDEMPOTENCY_KEY_LIMIT);
 
@@ -234,9 +235,9 @@ static bool key_is_usable(struct http_request *request, const char *key)
         return usable;
 }
 
-/* The request's own bytes with the tenant put in front: printing the parsed data again would cost as much as parsing
- * it. The body does not name the tenant itself: no name may stand twice. */
-static char *event_data(const struct http_request *request, const json_t *data, const char *tenant_id)
+/* The request's own bytes with the tenant inserted at the front: printing the parsed data again would cost as much as
+ * parsing it. The body does not contain the tenant itself, since names must be unique. */
+static char *ingest_event_data(const struct http_request *request, const json_t *data, const char *tenant_id)
 {
         size_t length;
         const char *text = http_body(request, &length), *brace = strchr(text, '{');
@@ -253,7 +254,7 @@ void ingest(struct gateway *gateway, struct http_request *request, const struct 
         struct ingest *ingest;
         struct err err;
 
-        if (!key_is_usable(request, key))
+        if (!ingest_key_is_usable(request, key))
                 return;
         ingest = NEW(struct ingest);
         ingest->gateway = gateway;
@@ -267,21 +268,21 @@ void ingest(struct gateway *gateway, struct http_request *request, const struct 
                 ingest->tenant = id_derive("tenant", ingest->operation.text, NULL);
         json_object_set_new(data, "tenant_id", json_string(ingest->tenant.text));
         if (contract_check(ingest->contract, ingest->tenant.text, data, &checked, &err) < 0) {
-                release(&ingest->pending);
+                ingest_release(&ingest->pending);
                 http_answer_error(request, &err);
                 return;
         }
-        if (key != NULL) /* only a key can come back with another body */
+        if (key != NULL) /* only a key can be reused with another body */
                 cloudevent_hash(ingest->contract->type, data, ingest->body_hash);
-        ingest->data = event_data(request, data, ingest->tenant.text);
-        ingest->traceparent = traceparent_of(request);
+        ingest->data = ingest_event_data(request, data, ingest->tenant.text);
+        ingest->traceparent = ingest_traceparent_of(request);
         ingest->unconfirmed = wish->unconfirmed;
         ingest->wait_ms = waiters_preference(request, gateway->config->max_wait_ms);
-        pending_begin(&ingest->pending, request, release);
+        pending_begin(&ingest->pending, request, ingest_release);
         if (key != NULL)
-                check_key(ingest);
+                ingest_check_key(ingest);
         else
-                publish(ingest);
+                ingest_publish(ingest);
 }
 
 json_t *ingest_body(struct http_request *request)

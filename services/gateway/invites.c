@@ -1,5 +1,5 @@
-/* Invitation links: a page with one button (so that a mail scanner that follows the link uses nothing up), then the way
- * into the product. */
+/* Invitation links: a page with one button (so that a mail scanner that follows the link does not use it up), then the
+ * redirect into the product. */
 #include "common/base/buf.h"
 #include "common/base/clock.h"
 #include "common/base/memory.h"
@@ -26,8 +26,8 @@ static const char PAGE[] =
         "button{font:inherit;padding:.6rem 1.4rem;border:0;border-radius:.4rem;background:#1a5fb4;"
         "color:#fff;cursor:pointer}</style><h1>%s</h1><p>%s</p>%s</html>";
 
-static void answer_page(struct http_request *request, unsigned status, const char *title, const char *text,
-                        const char *form)
+static void invite_answer_page(struct http_request *request, unsigned status, const char *title, const char *text,
+                               const char *form)
 {
         auto_free char *page = mem_printf(PAGE, title, title, text, form);
 
@@ -37,14 +37,14 @@ static void answer_page(struct http_request *request, unsigned status, const cha
         http_answer(request, status, "text/html; charset=utf-8", page, strlen(page));
 }
 
-/* Checks the link in the path; answers and returns false where it does not hold. */
-static bool link_holds(struct gateway *gateway, struct http_request *request, struct invite_link *ret)
+/* Checks the link in the path; answers and returns false if it is not valid. */
+static bool invite_link_holds(struct gateway *gateway, struct http_request *request, struct invite_link *ret)
 {
         struct err err;
 
         if (invite_link_check(gateway->app_keys, http_segment(request), clock_wall_ms(), ret, &err) == 0)
                 return true;
-        answer_page(request, err.class == ERR_GONE ? 410 : 404, "This link does not work", err.message, "");
+        invite_answer_page(request, err.class == ERR_GONE ? 410 : 404, "This link does not work", err.message, "");
         return false;
 }
 
@@ -53,36 +53,37 @@ void invite_get(struct gateway *gateway, struct http_request *request, const cha
         struct invite_link link;
 
         (void)caller;
-        if (link_holds(gateway, request, &link))
-                answer_page(request, 200, "Welcome", "Your workspace is ready.",
-                            "<form method=\"post\"><button>Sign in</button></form>");
+        if (invite_link_holds(gateway, request, &link))
+                invite_answer_page(request, 200, "Welcome", "Your workspace is ready.",
+                                   "<form method=\"post\"><button>Sign in</button></form>");
 }
 
-static void redirect(struct http_request *request, const char *where)
+static void invite_redirect(struct http_request *request, const char *where)
 {
         http_answer_header(request, "Location", where);
         http_answer_header(request, "Referrer-Policy", "no-referrer");
         http_answer(request, 303, "text/plain", "", 0);
 }
 
-/* A person waits while the provider makes its link. */
+/* A person is waiting while the provider makes its link. */
 struct visit {
         struct pending pending; /* first */
         struct gateway *gateway;
         struct id tenant, operation;
 };
 
-static void release(struct pending *pending)
+static void invite_release(struct pending *pending)
 {
         free(pending);
 }
 
-static void give_up(struct http_request *request)
+static void invite_give_up(struct http_request *request)
 {
-        answer_page(request, 503, "One moment", "Signing in is not possible right now. Please try the link again.", "");
+        invite_answer_page(request, 503, "One moment",
+                           "Signing in is not possible right now. Please try the link again.", "");
 }
 
-static void link_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+static void invite_link_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct visit *visit = context;
         struct gateway *gateway = visit->gateway;
@@ -95,12 +96,12 @@ static void link_arrived(void *context, const struct pg_rows *rows, const struct
         if (err != NULL || pg_rows_count(rows) == 0 || pg_text(rows, 0, "link") == NULL ||
             keyring_open(gateway->app_keys, tenant.text, "invite_link", (int)pg_int(rows, 0, "link_made"),
                          pg_text(rows, 0, "link"), &link, NULL) < 0)
-                give_up(request);
+                invite_give_up(request);
         else
-                redirect(request, link);
+                invite_redirect(request, link);
 }
 
-static void link_made(void *context, const json_t *operation)
+static void invite_link_made(void *context, const json_t *operation)
 {
         struct visit *visit = context;
         const char *state = operation ? json_text(operation, "state") : NULL;
@@ -108,29 +109,29 @@ static void link_made(void *context, const json_t *operation)
 
         if (state != NULL && strcmp(state, "succeeded") == 0) {
                 pg_pool_exec(visit->gateway->service->catalog, SECONDS(3), SQL_INVITE, PARAMS(visit->tenant.text),
-                             link_arrived, visit);
+                             invite_link_arrived, visit);
                 return;
         }
         request = pending_done(&visit->pending);
         if (request != NULL)
-                give_up(request);
+                invite_give_up(request);
 }
 
-static void command_delivered(void *context, const struct err *err)
+static void invite_command_delivered(void *context, const struct err *err)
 {
         struct visit *visit = context;
         struct http_request *request;
 
         if (err == NULL) {
-                waiters_add(visit->gateway->waiters, visit->operation.text, LINK_WAIT, link_made, visit);
+                waiters_add(visit->gateway->waiters, visit->operation.text, LINK_WAIT, invite_link_made, visit);
                 return;
         }
         request = pending_done(&visit->pending);
         if (request != NULL)
-                give_up(request);
+                invite_give_up(request);
 }
 
-static void ask_for_link(struct gateway *gateway, struct http_request *request, const char *tenant_id)
+static void invite_ask_for_link(struct gateway *gateway, struct http_request *request, const char *tenant_id)
 {
         struct visit *visit = NEW(struct visit);
         auto_free char *data = mem_printf("{\"tenant_id\":\"%s\"}", tenant_id);
@@ -150,13 +151,13 @@ static void ask_for_link(struct gateway *gateway, struct http_request *request, 
         memcpy(visit->tenant.text, tenant_id, sizeof(visit->tenant.text));
         visit->operation = operation_id_make("", "", NULL);
         event.id = visit->operation.text;
-        pending_begin(&visit->pending, request, release);
-        if (cloudevent_produce(gateway->producer, &event, command_delivered, visit, &err) < 0)
-                command_delivered(visit, &err);
+        pending_begin(&visit->pending, request, invite_release);
+        if (cloudevent_produce(gateway->producer, &event, invite_command_delivered, visit, &err) < 0)
+                invite_command_delivered(visit, &err);
 }
 
-/* Whoever has the mail may click as often as they like; each click that asks the provider is work for many. */
-static bool link_allowed(struct gateway *gateway, struct http_request *request, const char *tenant_id)
+/* The recipient may click as often as they like, but each click that reaches the provider is expensive. */
+static bool invite_link_allowed(struct gateway *gateway, struct http_request *request, const char *tenant_id)
 {
         int64_t wait = limiter_take(gateway->links, tenant_id, clock_boot_ms());
         char seconds[24];
@@ -165,32 +166,32 @@ static bool link_allowed(struct gateway *gateway, struct http_request *request, 
                 return true;
         snprintf(seconds, sizeof(seconds), "%lld", (long long)(wait / 1000 + 1));
         http_answer_header(request, "Retry-After", seconds);
-        answer_page(request, 429, "One moment",
-                    "This invitation was used many times just now. Please try it again in a few minutes.", "");
+        invite_answer_page(request, 429, "One moment",
+                           "This invitation was used many times just now. Please try it again in a few minutes.", "");
         return false;
 }
 
-static void answer_visit(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
+static void invite_answer_visit(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
 {
         struct invite_link link;
         auto_free char *base = NULL, *where = NULL;
 
-        if (!link_holds(gateway, request, &link))
+        if (!invite_link_holds(gateway, request, &link))
                 return;
         if (pg_rows_count(rows) == 0 || strcmp(pg_text(rows, 0, "state"), "ready") != 0 ||
             pg_int(rows, 0, "invite_sent") > link.number) {
-                answer_page(request, 410, "This link does not work",
-                            "A newer invitation was sent, or the workspace is closed.", "");
+                invite_answer_page(request, 410, "This link does not work",
+                                   "A newer invitation was sent, or the workspace is closed.", "");
                 return;
         }
         if (strcmp(pg_text(rows, 0, "driver"), "supabase") == 0) {
-                if (link_allowed(gateway, request, link.tenant.text))
-                        ask_for_link(gateway, request, link.tenant.text);
+                if (invite_link_allowed(gateway, request, link.tenant.text))
+                        invite_ask_for_link(gateway, request, link.tenant.text);
                 return;
         }
-        base = invite_link_product(gateway->config->product_url, pg_text(rows, 0, "slug"));
+        base = invite_link_product(gateway->config->links.product_url, pg_text(rows, 0, "slug"));
         where = mem_printf("%s?invite=%s", base, http_segment(request));
-        redirect(request, where);
+        invite_redirect(request, where);
 }
 
 void invite_post(struct gateway *gateway, struct http_request *request, const char *caller)
@@ -198,18 +199,18 @@ void invite_post(struct gateway *gateway, struct http_request *request, const ch
         struct invite_link link;
 
         (void)caller;
-        if (link_holds(gateway, request, &link))
-                read_catalog(gateway, request, SQL_INVITE, PARAMS(link.tenant.text), answer_visit);
+        if (invite_link_holds(gateway, request, &link))
+                read_catalog(gateway, request, SQL_INVITE, PARAMS(link.tenant.text), invite_answer_visit);
 }
 
-static void answer_check(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
+static void invite_answer_check(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
 {
         struct invite_link link;
 
         if (invite_link_check(gateway->app_keys, http_segment(request), clock_wall_ms(), &link, NULL) < 0 ||
             pg_rows_count(rows) == 0 || strcmp(pg_text(rows, 0, "state"), "ready") != 0 ||
             pg_int(rows, 0, "invite_sent") > link.number) {
-                http_answer_problem(request, 404, "link_invalid", NULL, "this invitation does not hold (any more)");
+                http_answer_problem(request, 404, "link_invalid", NULL, "this invitation is not valid (any more)");
                 return;
         }
         http_answer_json(request, 200,
@@ -228,5 +229,5 @@ void invite_check_get(struct gateway *gateway, struct http_request *request, con
         if (invite_link_check(gateway->app_keys, http_segment(request), clock_wall_ms(), &link, &err) < 0)
                 http_answer_problem(request, 404, err.code, NULL, err.message);
         else
-                read_catalog(gateway, request, SQL_INVITE, PARAMS(link.tenant.text), answer_check);
+                read_catalog(gateway, request, SQL_INVITE, PARAMS(link.tenant.text), invite_answer_check);
 }

@@ -13,7 +13,7 @@ struct bucket {
         char key[64];
         double tokens;
         int64_t at;
-        UT_hash_handle hh; /* kept in order of use: the first is idle for longest */
+        UT_hash_handle hh; /* kept in order of use: the first has been idle longest */
 };
 
 struct limiter {
@@ -42,7 +42,7 @@ void limiter_free(struct limiter *limiter)
         free(limiter);
 }
 
-static struct bucket *find_bucket(struct limiter *limiter, const char *key, int64_t now_ms)
+static struct bucket *limiter_find_bucket(struct limiter *limiter, const char *key, int64_t now_ms)
 {
         struct bucket *bucket, *oldest;
 
@@ -66,7 +66,7 @@ static struct bucket *find_bucket(struct limiter *limiter, const char *key, int6
 
 int64_t limiter_take(struct limiter *limiter, const char *key, int64_t now_ms)
 {
-        struct bucket *bucket = find_bucket(limiter, key, now_ms);
+        struct bucket *bucket = limiter_find_bucket(limiter, key, now_ms);
         double tokens = bucket->tokens + (double)(now_ms - bucket->at) * limiter->per_hour / HOUR_MS;
 
         bucket->tokens = MIN(tokens, limiter->per_hour);

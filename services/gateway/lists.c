@@ -1,5 +1,5 @@
-/* The lists of tenants, operations and alerts, a page at a time. What a page shows is decided by an index; only those
- * rows are made. */
+/* The lists of tenants and operations, a page at a time. An index determines the rows of a page; only those are built.
+ */
 #include "common/base/buf.h"
 #include "common/base/memory.h"
 #include "services/gateway/paging.h"
@@ -9,12 +9,11 @@
 
 #define TENANTS_PAGE    50
 #define OPERATIONS_PAGE 50
-#define ALERTS_PAGE     200
-#define SEARCH_LEAST    3 /* characters: fewer are in no index */
+#define SEARCH_LEAST    3 /* characters: the index cannot find fewer */
 #define SEARCH_LIMIT    100
 #define SUBDOMAIN_LIMIT 40
 
-/* In one of the orders below: %1$s is the column, %2$s its type, %3$s and %4$s what comes after a place and the
+/* In one of the orders below: %1$s is the column, %2$s its type, %3$s the comparison with a place, %4$s the
  * direction. */
 static const char SQL_TENANTS[] =
         "with page as materialized ("
@@ -50,15 +49,9 @@ static const char SQL_OPERATIONS[] =
         "left join lateral (select slug from gateway.tenant_row where tenant_id = o.tenant_id) t on true "
         "order by p.created_at desc, p.operation_id desc";
 
-static const char SQL_ALERTS[] = "select alert_id as place, '00000000-0000-0000-0000-000000000000' as id, to_jsonb(a) "
-                                 "as item from gateway.alert a "
-                                 "where ($1::boolean or resolved_at is null) "
-                                 "and ($2::bigint is null or alert_id < $2::bigint) "
-                                 "order by alert_id desc limit $3::int";
-
 #define TIME_SHOWN "to_char(p.place at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US\"Z\"')"
 
-static bool is_subdomain(const char *text)
+static bool lists_is_subdomain(const char *text)
 {
         return strlen(text) <= SUBDOMAIN_LIMIT && strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(text);
 }
@@ -69,13 +62,25 @@ struct column_order {
 };
 
 static const struct column_order ORDERS[] = {
-        { "created_at", "created_at", "timestamptz", TIME_SHOWN, page_is_time },
-        { "since", "state_since", "timestamptz", TIME_SHOWN, page_is_time },
-        { "subdomain", "slug collate \"C\"", "text", "p.place", is_subdomain },
+        { .name = "created_at",
+          .column = "created_at",
+          .type = "timestamptz",
+          .shown = TIME_SHOWN,
+          .is_place = page_is_time },
+        { .name = "since",
+          .column = "state_since",
+          .type = "timestamptz",
+          .shown = TIME_SHOWN,
+          .is_place = page_is_time },
+        { .name = "subdomain",
+          .column = "slug collate \"C\"",
+          .type = "text",
+          .shown = "p.place",
+          .is_place = lists_is_subdomain },
 };
 
-/* The sort parameter was held against the list in routes.c. */
-static const struct column_order *order_of(const char *sort, bool *ret_falls)
+/* The sort parameter was checked against the list in routes.c. */
+static const struct column_order *lists_order_of(const char *sort, bool *ret_falls)
 {
         *ret_falls = sort != NULL && *sort == '-';
         for (size_t i = 0; sort != NULL && i < ARRAY_SIZE(ORDERS); i++)
@@ -84,18 +89,18 @@ static const struct column_order *order_of(const char *sort, bool *ret_falls)
         return &ORDERS[0];
 }
 
-static bool check_subdomain(struct http_request *request, const char *name)
+static bool lists_check_subdomain(struct http_request *request, const char *name)
 {
         const char *text = http_query(request, name);
 
-        if (text == NULL || is_subdomain(text))
+        if (text == NULL || lists_is_subdomain(text))
                 return true;
         http_answer_problem(request, 400, "invalid_field", name,
                             "a subdomain has a-z, 0-9 and hyphens, at most 40 of them");
         return false;
 }
 
-static size_t characters(const char *text)
+static size_t lists_count_characters(const char *text)
 {
         size_t count = 0;
 
@@ -104,15 +109,15 @@ static size_t characters(const char *text)
         return count;
 }
 
-/* What is searched for, as a pattern that takes it literally; NULL without. False: answered 400. */
-static bool read_search(struct http_request *request, char **ret)
+/* The search text, as a pattern that matches it literally; NULL if there is none. False: answered with 400. */
+static bool lists_read_search(struct http_request *request, char **ret)
 {
         const char *text = http_query(request, "search");
         auto_buf pattern = { 0 };
 
         if (text == NULL)
                 return true;
-        if (characters(text) < SEARCH_LEAST || characters(text) > SEARCH_LIMIT) {
+        if (lists_count_characters(text) < SEARCH_LEAST || lists_count_characters(text) > SEARCH_LIMIT) {
                 http_answer_problem(request, 400, "invalid_field", "search", "search must be 3 to 100 characters");
                 return false;
         }
@@ -127,7 +132,7 @@ static bool read_search(struct http_request *request, char **ret)
         return true;
 }
 
-static void answer_tenants(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
+static void lists_answer_tenants(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
 {
         (void)gateway;
         page_answer(request, "tenants", rows, TENANTS_PAGE);
@@ -142,8 +147,8 @@ void tenants_get(struct gateway *gateway, struct http_request *request, const ch
         bool falls;
 
         (void)caller;
-        order = order_of(http_query(request, "sort"), &falls);
-        if (!check_subdomain(request, "begins") || !read_search(request, &search) ||
+        order = lists_order_of(http_query(request, "sort"), &falls);
+        if (!lists_check_subdomain(request, "begins") || !lists_read_search(request, &search) ||
             !page_read_span(request, &first, &last) || !page_read(request, TENANTS_PAGE, order->is_place, &page))
                 return;
         sql = mem_printf(SQL_TENANTS, order->column, order->type, falls ? "<" : ">", falls ? "desc" : "asc",
@@ -152,11 +157,11 @@ void tenants_get(struct gateway *gateway, struct http_request *request, const ch
                      PARAMS(http_query(request, "state"), http_query(request, "subdomain"), http_query(request, "plan"),
                             page.place, page.id, page.limit_text, page_text_or_null(first.text),
                             page_text_or_null(last.text), http_query(request, "begins"), search),
-                     answer_tenants);
+                     lists_answer_tenants);
         page_release(&page);
 }
 
-static void answer_operations(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
+static void lists_answer_operations(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
 {
         (void)gateway;
         page_answer(request, "operations", rows, OPERATIONS_PAGE);
@@ -178,25 +183,6 @@ void operations_get(struct gateway *gateway, struct http_request *request, const
         read_catalog(gateway, request, SQL_OPERATIONS,
                      PARAMS(tenant, http_query(request, "state"), page.place, page.id, page.limit_text,
                             page_text_or_null(first.text), page_text_or_null(last.text)),
-                     answer_operations);
-        page_release(&page);
-}
-
-static void answer_alerts(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
-{
-        (void)gateway;
-        page_answer(request, "items", rows, ALERTS_PAGE);
-}
-
-void alerts_get(struct gateway *gateway, struct http_request *request, const char *caller)
-{
-        const char *all = http_query(request, "all");
-        struct page page;
-
-        (void)caller;
-        if (!page_read(request, ALERTS_PAGE, page_is_number, &page))
-                return;
-        read_catalog(gateway, request, SQL_ALERTS, PARAMS(all ? "true" : "false", page.place, page.limit_text),
-                     answer_alerts);
+                     lists_answer_operations);
         page_release(&page);
 }

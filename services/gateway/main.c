@@ -16,21 +16,21 @@
 #define BODY_LIMIT (64 * 1024)
 #define OWN_FILES  200
 
-#define LINKS_PER_HOUR 20 /* sign-in links of one tenant: each makes an operation, and asks the provider */
+#define LINKS_PER_HOUR 20 /* sign-in links of one tenant: each makes an operation, and a call to the provider */
 
 static const char *const TOPICS[] = { "tenant.signup.v1", "tenant.command.v1", NULL };
 
-/* librdkafka can do nothing more with it: the supervisor starts us anew. */
-static void producer_died(void *context, const struct err *err)
+/* librdkafka cannot use it any more: the supervisor restarts us. */
+static void gateway_producer_died(void *context, const struct err *err)
 {
         struct gateway *gateway = context;
 
         service_give_up(gateway->service, err);
 }
 
-/* Peers must not take the descriptors that Kafka, PostgreSQL and log files need. The frame has raised our limit as far
- * as it may go. */
-static void leave_files_for_ourselves(struct http_limits *limits)
+/* Peers must not use up the descriptors that Kafka, PostgreSQL and log files need. The frame has raised our limit as
+ * far as possible. */
+static void gateway_leave_files_for_ourselves(struct http_limits *limits)
 {
         struct rlimit files;
         auto_free char *most = NULL;
@@ -44,7 +44,7 @@ static void leave_files_for_ourselves(struct http_limits *limits)
                  "connections", most, NULL);
 }
 
-static int start(struct service *service, const void *config, struct err *err)
+static int gateway_start(struct service *service, const void *config, struct err *err)
 {
         struct gateway *gateway = NEW(struct gateway);
         const struct gateway_config *c = gateway->config = config;
@@ -59,15 +59,15 @@ static int start(struct service *service, const void *config, struct err *err)
 
         service->state = gateway;
         gateway->service = service;
-        leave_files_for_ourselves(&limits);
-        rc = keyring_parse("APP_KEYS", c->app_keys, &gateway->app_keys, err);
+        gateway_leave_files_for_ourselves(&limits);
+        rc = keyring_parse("APP_KEYS", c->keys.app_keys, &gateway->app_keys, err);
         if (rc == 0)
                 rc = tokens_new(&service->loop, c->tokens, &gateway->tokens, err);
         if (rc == 0)
                 rc = proxies_parse("TRUSTED_PROXIES", c->trusted_proxies, &gateway->proxies, err);
         if (rc == 0)
                 rc = kafka_producer_new(&service->loop, &service->kafka, (int)c->message_timeout_ms, TOPICS,
-                                        producer_died, gateway, &gateway->producer, err);
+                                        gateway_producer_died, gateway, &gateway->producer, err);
         if (rc < 0)
                 return rc;
         limits.proxies = gateway->proxies;
@@ -78,16 +78,16 @@ static int start(struct service *service, const void *config, struct err *err)
         gateway->load = load_new(gateway);
         gateway->token_report = token_report_new(gateway);
         gateway->publisher = publisher_new(service);
-        gateway->streams = streams_new(gateway, err);
+        gateway->streams = streams_new(gateway, &STREAM_OF_TENANTS, err);
         if (gateway->streams == NULL)
                 return -ERR_INPUT;
         return http_server_new(&service->loop, c->address, (int)c->port, GATEWAY_ROUTES, &limits, gateway,
                                &gateway->server, err);
 }
 
-/* Ingest needs Kafka only: without the catalog the gateway is ready all the same. Not with one that is too old for it,
- * for that does not pass by itself. */
-static int ready(struct service *service, struct err *err)
+/* Ingest needs only Kafka: the gateway is ready even without the catalog. But not with a catalog that is too old, since
+ * that does not resolve itself. */
+static int gateway_ready(struct service *service, struct err *err)
 {
         struct gateway *gateway = service->state;
 
@@ -98,7 +98,7 @@ static int ready(struct service *service, struct err *err)
         return 0;
 }
 
-static int64_t drain(struct service *service)
+static int64_t gateway_drain(struct service *service)
 {
         struct gateway *gateway = service->state;
 
@@ -106,7 +106,7 @@ static int64_t drain(struct service *service)
         return gateway->config->drain_ms;
 }
 
-static void stop(struct service *service)
+static void gateway_stop(struct service *service)
 {
         struct gateway *gateway = service->state;
 
@@ -114,18 +114,18 @@ static void stop(struct service *service)
         publisher_stop(gateway->publisher);
 }
 
-static bool idle(struct service *service)
+static bool gateway_idle(struct service *service)
 {
         struct gateway *gateway = service->state;
 
         return http_server_waiting(gateway->server) == 0 && publisher_is_idle(gateway->publisher);
 }
 
-static void finish(struct service *service)
+static void gateway_finish(struct service *service)
 {
         struct gateway *gateway = service->state;
 
-        kafka_producer_free(TAKE_PTR(gateway->producer), 700); /* what Kafka took meanwhile is answered 202 */
+        kafka_producer_free(TAKE_PTR(gateway->producer), 700); /* requests Kafka took meanwhile get 202 */
         waiters_free(gateway->waiters);
         http_server_free(gateway->server);
         publisher_free(gateway->publisher);
@@ -143,20 +143,25 @@ static void finish(struct service *service)
 
 int main(int argc, char **argv)
 {
-        static struct service_definition definition = {
+        const struct config_table tables[] = {
+                GATEWAY_OPTIONS,
+                config_at(&APP_KEY_OPTIONS, offsetof(struct gateway_config, keys)),
+                config_at(&LINK_OPTIONS, offsetof(struct gateway_config, links)),
+        };
+        const struct service_definition definition = {
                 .name = "gateway",
-                .purpose = "takes requests, hands them to Kafka, tells how things stand",
+                .purpose = "accepts requests, hands them to Kafka, reports what became of them",
                 .schema = "gateway",
+                .tables = tables,
+                .table_count = ARRAY_SIZE(tables),
                 .config_size = sizeof(struct gateway_config),
-                .check = gateway_config_check,
-                .start = start,
-                .ready = ready,
-                .drain = drain,
-                .stop = stop,
-                .idle = idle,
-                .finish = finish,
+                .start = gateway_start,
+                .ready = gateway_ready,
+                .drain = gateway_drain,
+                .stop = gateway_stop,
+                .idle = gateway_idle,
+                .finish = gateway_finish,
         };
 
-        definition.options = GATEWAY_OPTIONS;
         return service_main(argc, argv, &definition);
 }

@@ -22,7 +22,7 @@ bool page_is_number(const char *text)
 }
 
 /* "PLACE ID" in base64url. Cursors of the first versions have times without their Z. */
-static bool parse_cursor(const char *cursor, bool (*is_place)(const char *text), struct page *page)
+static bool page_parse_cursor(const char *cursor, bool (*is_place)(const char *text), struct page *page)
 {
         auto_free char *plain = NULL;
         char *space;
@@ -54,11 +54,10 @@ bool page_read(struct http_request *request, int64_t otherwise, bool (*is_place)
                 return false;
         }
         snprintf(ret->limit_text, sizeof(ret->limit_text), "%d", (int)ret->limit);
-        if (cursor == NULL || parse_cursor(cursor, is_place, ret))
+        if (cursor == NULL || page_parse_cursor(cursor, is_place, ret))
                 return true;
         page_release(ret);
-        http_answer_problem(request, 400, "invalid_field", "cursor",
-                            "this cursor was not given out by us for this list");
+        http_answer_problem(request, 400, "invalid_field", "cursor", "this cursor is not valid for this list");
         return false;
 }
 
@@ -101,7 +100,7 @@ bool page_read_span(struct http_request *request, struct id *ret_first, struct i
 {
         const char *beginning = http_query(request, "id");
 
-        *ret_first = *ret_last = (struct id){ "" };
+        *ret_first = *ret_last = (struct id){ .text = "" };
         if (beginning == NULL || id_span(beginning, ret_first, ret_last))
                 return true;
         http_answer_problem(request, 400, "invalid_field", "id", "id must be the beginning of an id");

@@ -1,7 +1,7 @@
 /* A request whose answer comes later: see pending.h. */
 #include "services/gateway/pending.h"
 
-static void request_gone(void *state)
+static void pending_request_gone(void *state)
 {
         struct pending *pending = state;
 
@@ -15,7 +15,7 @@ void pending_begin(struct pending *pending, struct http_request *request, void (
         pending->request = request;
         pending->busy = true;
         pending->release = release;
-        http_keep(request, pending, request_gone);
+        http_keep(request, pending, pending_request_gone);
 }
 
 struct http_request *pending_done(struct pending *pending)

@@ -1,17 +1,17 @@
-/* A request whose answer comes later, and may have gone away meanwhile. Owner and request each let go once; whoever is
- * second frees. */
+/* A request that is answered later, and may have gone away meanwhile. Owner and request each let go once; the second
+ * one frees it. */
 #pragma once
 
 #include "common/net/http_server.h"
 
 struct pending {
         struct http_request *request; /* NULL once it is gone */
-        bool busy;                    /* an owner will still call pending_done */
+        bool busy;                    /* its owner will still call pending_done */
         void (*release)(struct pending *pending);
 };
 
 /* Embeds pending first in the owner's struct; release frees that struct. */
 void pending_begin(struct pending *pending, struct http_request *request, void (*release)(struct pending *pending));
-/* The owner's work is over. Returns the request if it still wants its answer (answer it at once), else NULL and pending
- * is gone. */
+/* The owner's work is done. Returns the request if it still wants its answer (answer it at once); otherwise NULL, and
+ * pending has been freed. */
 struct http_request *pending_done(struct pending *pending);

@@ -14,12 +14,12 @@ struct reading {
         rows_answer_fn answer;
 };
 
-static void release(struct pending *pending)
+static void reading_release(struct pending *pending)
 {
         free(pending);
 }
 
-static void rows_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+static void reading_rows_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct reading *reading = context;
         struct gateway *gateway = reading->gateway;
@@ -29,7 +29,7 @@ static void rows_arrived(void *context, const struct pg_rows *rows, const struct
 
         if (request == NULL)
                 return;
-        if (err != NULL && err->class == ERR_INPUT) { /* a value that PostgreSQL cannot read: no UTF-8, no such day */
+        if (err != NULL && err->class == ERR_INPUT) { /* a value PostgreSQL cannot read: invalid UTF-8, no such day */
                 http_answer_problem(request, 400, "invalid_value", NULL, "a value in the query cannot be read");
                 return;
         }
@@ -49,8 +49,8 @@ void read_catalog(struct gateway *gateway, struct http_request *request, const c
 
         reading->gateway = gateway;
         reading->answer = answer;
-        pending_begin(&reading->pending, request, release);
-        pg_pool_exec(gateway->service->catalog, READ_TIMEOUT, sql, count, params, rows_arrived, reading);
+        pending_begin(&reading->pending, request, reading_release);
+        pg_pool_exec(gateway->service->catalog, READ_TIMEOUT, sql, count, params, reading_rows_arrived, reading);
 }
 
 json_t *json_column(const struct pg_rows *rows, int row, const char *column)

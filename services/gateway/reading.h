@@ -5,8 +5,8 @@
 
 typedef void (*rows_answer_fn)(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows);
 
-/* Runs sql and gives its rows to answer. Without the catalog the request is answered 503. */
+/* Runs sql and passes its rows to answer. Without the catalog the request is answered with 503. */
 void read_catalog(struct gateway *gateway, struct http_request *request, const char *sql, size_t count,
                   const char *const *params, rows_answer_fn answer);
-/* A column that holds JSON, as a value; null where it is null. */
+/* A column that contains JSON, as a value; null if it is null. */
 json_t *json_column(const struct pg_rows *rows, int row, const char *column);

@@ -1,4 +1,4 @@
-/* What the catalog tells about tenants, operations and the fleet. */
+/* Reads about tenants, operations and the fleet from the catalog. */
 #include "common/base/id.h"
 #include "common/base/memory.h"
 #include "common/contracts/operation_id.h"
@@ -21,7 +21,7 @@ static const char SQL_OPERATION[] =
         "from gateway.operation o left join gateway.tenant_row t using (tenant_id) "
         "where o.operation_id = $1::uuid";
 
-/* What is not in order first. */
+/* Items with a problem come first. */
 static const char SQL_INVENTORY[] =
         "with page as materialized ("
         "select * from gateway.inventory "
@@ -33,20 +33,20 @@ static const char SQL_INVENTORY[] =
         "from page p) as list, "
         "(select archive from gateway.archive) as archive";
 
-static void not_found(struct http_request *request, const char *what)
+static void reads_not_found(struct http_request *request, const char *what)
 {
         auto_free char *detail = mem_printf("there is no such %s", what);
 
         http_answer_problem(request, 404, "not_found", NULL, detail);
 }
 
-static void answer_tenant(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
+static void reads_answer_tenant(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
 {
         json_t *body;
 
         (void)gateway;
         if (pg_rows_count(rows) == 0) {
-                not_found(request, "tenant");
+                reads_not_found(request, "tenant");
                 return;
         }
         body = json_column(rows, 0, "snapshot");
@@ -62,12 +62,12 @@ void tenant_get(struct gateway *gateway, struct http_request *request, const cha
 {
         (void)caller;
         if (id_is_valid(http_segment(request)))
-                read_catalog(gateway, request, SQL_TENANT, PARAMS(http_segment(request)), answer_tenant);
+                read_catalog(gateway, request, SQL_TENANT, PARAMS(http_segment(request)), reads_answer_tenant);
         else
-                not_found(request, "tenant");
+                reads_not_found(request, "tenant");
 }
 
-static void answer_connection(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
+static void reads_answer_connection(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
 {
         const char *tenant = http_segment(request);
         auto_secret char *password = NULL;
@@ -75,7 +75,7 @@ static void answer_connection(struct gateway *gateway, struct http_request *requ
         json_t *body;
 
         if (pg_rows_count(rows) == 0) {
-                not_found(request, "connection");
+                reads_not_found(request, "connection");
                 return;
         }
         if (strcmp(pg_text(rows, 0, "state"), "ready") != 0 ||
@@ -100,12 +100,12 @@ void connection_get(struct gateway *gateway, struct http_request *request, const
 {
         (void)caller;
         if (id_is_valid(http_segment(request)))
-                read_catalog(gateway, request, SQL_CONNECTION, PARAMS(http_segment(request)), answer_connection);
+                read_catalog(gateway, request, SQL_CONNECTION, PARAMS(http_segment(request)), reads_answer_connection);
         else
-                not_found(request, "tenant");
+                reads_not_found(request, "tenant");
 }
 
-static void answer_operation(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
+static void reads_answer_operation(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
 {
         (void)gateway;
         if (pg_rows_count(rows) == 1)
@@ -116,20 +116,20 @@ static void answer_operation(struct gateway *gateway, struct http_request *reque
                                            http_segment(request), "tenant_id", "kind", "state", "accepted", "code",
                                            "field", "detail", "result", "created_at", "finished_at"));
         else
-                not_found(request, "operation");
+                reads_not_found(request, "operation");
 }
 
 void operation_get(struct gateway *gateway, struct http_request *request, const char *caller)
 {
         (void)caller;
         if (id_is_valid(http_segment(request)))
-                read_catalog(gateway, request, SQL_OPERATION, PARAMS(http_segment(request)), answer_operation);
+                read_catalog(gateway, request, SQL_OPERATION, PARAMS(http_segment(request)), reads_answer_operation);
         else
-                not_found(request, "operation");
+                reads_not_found(request, "operation");
 }
 
-/* Behind it the next page begins: [in order, driver, server, name]. */
-static json_t *inventory_cursor(const json_t *item)
+/* The next page begins after it: [in order, driver, server, name]. */
+static json_t *reads_inventory_cursor(const json_t *item)
 {
         auto_json *place = json_pack("[b, s, s, s]", strcmp(json_text(item, "verdict"), "ours") == 0,
                                      json_text(item, "driver"), json_text(item, "server"), json_text(item, "name"));
@@ -138,7 +138,7 @@ static json_t *inventory_cursor(const json_t *item)
         return page_cursor(text, NULL);
 }
 
-static bool is_inventory_place(const char *text)
+static bool reads_is_inventory_place(const char *text)
 {
         auto_json *place = NULL;
 
@@ -151,7 +151,7 @@ static bool is_inventory_place(const char *text)
         return true;
 }
 
-static void answer_inventory(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
+static void reads_answer_inventory(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
 {
         json_t *list = json_column(rows, 0, "list");
         size_t count = json_array_size(list);
@@ -161,7 +161,7 @@ static void answer_inventory(struct gateway *gateway, struct http_request *reque
         http_answer_json(request, 200,
                          json_pack("{s:o, s:o, s:o}", "items", list, "archive", json_column(rows, 0, "archive"),
                                    "next_cursor",
-                                   full ? inventory_cursor(json_array_get(list, count - 1)) : json_null()));
+                                   full ? reads_inventory_cursor(json_array_get(list, count - 1)) : json_null()));
 }
 
 void inventory_get(struct gateway *gateway, struct http_request *request, const char *caller)
@@ -169,8 +169,8 @@ void inventory_get(struct gateway *gateway, struct http_request *request, const 
         struct page page;
 
         (void)caller;
-        if (!page_read(request, PAGE_LIMIT, is_inventory_place, &page))
+        if (!page_read(request, PAGE_LIMIT, reads_is_inventory_place, &page))
                 return;
-        read_catalog(gateway, request, SQL_INVENTORY, PARAMS(page.place, page.limit_text), answer_inventory);
+        read_catalog(gateway, request, SQL_INVENTORY, PARAMS(page.place, page.limit_text), reads_answer_inventory);
         page_release(&page);
 }

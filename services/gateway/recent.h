@@ -7,7 +7,7 @@ struct recent;
 
 struct recent *recent_new(void);
 void recent_free(struct recent *recent);
-/* Notes the pair. Returns false where the operation was noted with another hash before. */
+/* Records the pair. Returns false if the operation was recorded before with another hash. */
 bool recent_note(struct recent *recent, const char *operation_id, const char *body_hash);
-/* The catalog knows better: this is the hash that the operation was taken with. */
+/* The catalog is authoritative: this is the hash that the operation was taken with. */
 void recent_learn(struct recent *recent, const char *operation_id, const char *body_hash);

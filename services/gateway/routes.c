@@ -1,28 +1,28 @@
-/* Every route of the API, and the door before them: who may call what. */
+/* Every route of the API, and the check of who may call it. */
 #include "common/base/memory.h"
 #include "services/gateway/gateway.h"
 
 #include <string.h>
 
-static void refuse_anonymous(struct http_request *request)
+static void routes_refuse_anonymous(struct http_request *request)
 {
         http_answer_header(request, "WWW-Authenticate", "Bearer");
         http_answer_problem(request, 401, "no_token", NULL, "a valid bearer token is needed");
 }
 
-/* NULL and answered where the token does not do. */
-static const char *authenticate(struct gateway *gateway, struct http_request *request, enum scope scope)
+/* NULL, and answered, if the token is not sufficient. */
+static const char *routes_authenticate(struct gateway *gateway, struct http_request *request, enum scope scope)
 {
         const char *header = http_header(request, "Authorization"), *name;
         unsigned scopes = 0;
 
         if (header == NULL || strncasecmp(header, "Bearer ", 7) != 0) {
-                refuse_anonymous(request);
+                routes_refuse_anonymous(request);
                 return NULL;
         }
         name = tokens_find(gateway->tokens, header + 7, &scopes);
         if (name == NULL) {
-                refuse_anonymous(request);
+                routes_refuse_anonymous(request);
                 return NULL;
         }
         if (scopes & scope)
@@ -31,9 +31,9 @@ static const char *authenticate(struct gateway *gateway, struct http_request *re
         return NULL;
 }
 
-/* Who opens an invitation did not write its address: what a mail program hangs on to a link does no harm. Everybody
- * else is told of a query that would do nothing. */
-static void guard(struct http_request *request, void *context)
+/* A person who opens an invitation did not write its address: parameters that a mail program appends are harmless. For
+ * all other routes, a query that would have no effect is an error. */
+static void routes_guard(struct http_request *request, void *context)
 {
         struct gateway *gateway = context;
         const struct endpoint *endpoint = http_route_extra(request);
@@ -43,7 +43,7 @@ static void guard(struct http_request *request, void *context)
                                                   http_header(request, "Authorization") == NULL);
 
         if (!open) {
-                caller = authenticate(gateway, request, endpoint->scope);
+                caller = routes_authenticate(gateway, request, endpoint->scope);
                 if (caller == NULL)
                         return;
         }
@@ -52,7 +52,7 @@ static void guard(struct http_request *request, void *context)
         endpoint->answer(gateway, request, caller);
 }
 
-/* What stands in the query, as contracts/openapi.yaml has it. */
+/* The query parameters, as in contracts/openapi.yaml. */
 
 #define STATES "requested|provisioning|ready|attention|archived|deprovisioned"
 
@@ -60,40 +60,62 @@ static void guard(struct http_request *request, void *context)
 #define TENANT_ORDERS    "created_at|-created_at|since|-since|subdomain|-subdomain"
 
 static const struct http_parameter TENANTS_QUERY[] = {
-        { "state", STATES }, { "subdomain", NULL },     { "plan", NULL },  { "begins", NULL }, { "search", NULL },
-        { "id", NULL },      { "sort", TENANT_ORDERS }, { "limit", NULL }, { "cursor", NULL }, { NULL, NULL },
+        { .name = "state", .choices = STATES },
+        { .name = "subdomain" },
+        { .name = "plan" },
+        { .name = "begins" },
+        { .name = "search" },
+        { .name = "id" },
+        { .name = "sort", .choices = TENANT_ORDERS },
+        { .name = "limit" },
+        { .name = "cursor" },
+        { .name = NULL },
 };
 
 static const struct http_parameter OPERATIONS_QUERY[] = {
-        { "tenant_id", NULL }, { "state", OPERATION_STATES }, { "id", NULL }, { "limit", NULL }, { "cursor", NULL },
-        { NULL, NULL },
+        { .name = "tenant_id" }, { .name = "state", .choices = OPERATION_STATES },
+        { .name = "id" },        { .name = "limit" },
+        { .name = "cursor" },    { .name = NULL },
 };
 
-static const struct http_parameter STREAM_QUERY[] = { { "tenant_id", NULL }, { NULL, NULL } };
+static const struct http_parameter STREAM_QUERY[] = {
+        { .name = "tenant_id" },
+        { .name = NULL },
+};
 
 static const struct http_parameter ALERTS_QUERY[] = {
-        { "all", NULL }, { "limit", NULL }, { "cursor", NULL }, { NULL, NULL }
+        { .name = "all" },
+        { .name = "limit" },
+        { .name = "cursor" },
+        { .name = NULL },
 };
 
 /* Of dead letters and of the inventory. */
-static const struct http_parameter PAGE_QUERY[] = { { "limit", NULL }, { "cursor", NULL }, { NULL, NULL } };
+static const struct http_parameter PAGE_QUERY[] = {
+        { .name = "limit" },
+        { .name = "cursor" },
+        { .name = NULL },
+};
 
-static const struct http_parameter DROP_QUERY[] = { { "confirm", NULL }, { NULL, NULL } };
+static const struct http_parameter DROP_QUERY[] = {
+        { .name = "confirm" },
+        { .name = NULL },
+};
 
 #define ENDPOINT(...)                                                                                                  \
         &(const struct endpoint)                                                                                       \
         {                                                                                                              \
                 __VA_ARGS__                                                                                            \
         }
-/* What follows the answer is more of the route. */
+/* The arguments after the handler are further members of the route. */
 #define ROUTE(verb, where, scopes, answered, ...)                                                                      \
         {                                                                                                              \
-                .method = verb, .path = where, .handle = guard,                                                        \
+                .method = verb, .path = where, .handle = routes_guard,                                                 \
                 .extra = ENDPOINT(.scope = scopes, .answer = answered), __VA_ARGS__                                    \
         }
 #define COMMAND(where, name, ...)                                                                                      \
         {                                                                                                              \
-                .method = "POST", .path = "/api/tenants/{id}/" where, .handle = guard,                                 \
+                .method = "POST", .path = "/api/tenants/{id}/" where, .handle = routes_guard,                          \
                 .extra = ENDPOINT(.scope = SCOPE_ADMIN, .answer = command_post, .command = name, __VA_ARGS__)          \
         }
 #define PAGE .any_body = true, .any_query = true

@@ -1,4 +1,4 @@
-/* Server-sent events of tenant status: see streams.h. A watcher ignores versions lower than one it has seen, for the
+/* Server-sent events of snapshots: see streams.h. A watcher ignores versions lower than one it has seen, for the
  * first state and the changes may overlap. */
 #include "services/gateway/streams.h"
 
@@ -18,26 +18,38 @@
 #define STREAM_LIMIT       1000
 #define HEARTBEAT_INTERVAL SECONDS(15)
 #define PAGE               500
-#define ROOM_FOR_CHANGES   (512 * 1024) /* which come while the first state is still on its way */
+#define ROOM_FOR_CHANGES   (512 * 1024) /* those that arrive while the initial state is still being sent */
 
-static const char SQL_STATE[] = "select tenant_id, snapshot from gateway.tenant "
-                                "where snapshot is not null and ($1::uuid is null or tenant_id = $1::uuid) "
-                                "and ($2::uuid is null or tenant_id > $2::uuid) "
-                                "order by tenant_id limit $3::int";
+static char *stream_tenant_gone(const char *key)
+{
+        return mem_printf("{\"tenant_id\":\"%s\",\"state\":\"deprovisioned\"}", key);
+}
+
+const struct stream_source STREAM_OF_TENANTS = {
+        .topic = "tenant.status.v1",
+        .event = "status",
+        .parameter = "tenant_id",
+        .sql = "select tenant_id as key, snapshot from gateway.tenant "
+               "where snapshot is not null and ($1::uuid is null or tenant_id = $1::uuid) "
+               "and ($2::uuid is null or tenant_id > $2::uuid) "
+               "order by tenant_id limit $3::int",
+        .gone = stream_tenant_gone,
+};
 
 struct watcher {
         struct watcher *prev, *next;
         struct streams *streams;
         struct http_stream *stream; /* NULL once the peer has gone */
-        struct crypto_digest token; /* that it was opened with */
-        char *tenant;               /* NULL = all */
-        char *after;                /* the last tenant of the first state that was sent */
-        bool reading, live;         /* live: it has all of the first state */
-        bool missed;                /* a change, before it was live: the first state is read again */
+        struct crypto_digest token; /* the one it was opened with */
+        char *key;                  /* NULL = all */
+        char *after;                /* the last key of the initial state that was sent */
+        bool reading, live;         /* live: it has all of the initial state */
+        bool missed;                /* a change before it was live: the initial state is read again */
 };
 
 struct streams {
         struct gateway *gateway;
+        const struct stream_source *source;
         struct kafka_consumer *tail;
         struct watcher *watchers;
         size_t count;
@@ -46,12 +58,12 @@ struct streams {
         bool following; /* the tail is on its partitions: from here on no change is missed */
 };
 
-static void free_watcher(struct watcher *watcher)
+static void stream_free_watcher(struct watcher *watcher)
 {
         DL_DELETE(watcher->streams->watchers, watcher);
         watcher->streams->count--;
-        metric_set(watcher->streams->open, (double)watcher->streams->count);
-        free(watcher->tenant);
+        metric_add(watcher->streams->open, -1);
+        free(watcher->key);
         free(watcher->after);
         free(watcher);
 }
@@ -62,10 +74,10 @@ static void stream_closed(void *context)
 
         watcher->stream = NULL;
         if (!watcher->reading)
-                free_watcher(watcher);
+                stream_free_watcher(watcher);
 }
 
-static bool try_to_write(struct watcher *watcher, const char *name, const char *data, size_t length)
+static bool stream_try_to_write(struct watcher *watcher, const char *name, const char *data, size_t length)
 {
         auto_buf text = { 0 };
 
@@ -77,11 +89,11 @@ static bool try_to_write(struct watcher *watcher, const char *name, const char *
         return http_stream_write(watcher->stream, text.data, text.length);
 }
 
-/* Who is too slow for it is sent away; it comes back and gets a fresh state. Who has not even got the first one,
- * because changes come in thousands, gets it once more. */
-static void write_change(struct watcher *watcher, const char *data, size_t length)
+/* A watcher that is too slow is disconnected; it comes back and gets a fresh state. One that does not even have the
+ * initial state yet, because changes come in thousands, gets it once more. */
+static void stream_write_change(struct watcher *watcher, const char *data, size_t length)
 {
-        if (try_to_write(watcher, "status", data, length) || watcher->stream == NULL)
+        if (stream_try_to_write(watcher, watcher->streams->source->event, data, length) || watcher->stream == NULL)
                 return;
         if (watcher->live)
                 http_stream_end(watcher->stream);
@@ -89,82 +101,84 @@ static void write_change(struct watcher *watcher, const char *data, size_t lengt
                 watcher->missed = true;
 }
 
-static void read_state(void *context);
+static void stream_read_state(void *context);
 
-/* As many as there is room for: a page may hold more than a stream may have waiting. Returns how many. */
-static int write_states(struct watcher *watcher, const struct pg_rows *rows, int count)
+/* As many as there is room for: a page may hold more than a stream may queue. Returns how many. */
+static int stream_write_states(struct watcher *watcher, const struct pg_rows *rows, int count)
 {
         int written = 0;
 
         while (written < count && http_stream_room(watcher->stream) > ROOM_FOR_CHANGES) {
                 const char *snapshot = pg_text(rows, written, "snapshot");
 
-                if (!try_to_write(watcher, "status", snapshot, strlen(snapshot)))
+                if (!stream_try_to_write(watcher, watcher->streams->source->event, snapshot, strlen(snapshot)))
                         break;
                 written++;
         }
         if (written > 0) {
                 free(watcher->after);
-                watcher->after = mem_copy_text(pg_text(rows, written - 1, "tenant_id"));
+                watcher->after = mem_copy_text(pg_text(rows, written - 1, "key"));
         }
         return written;
 }
 
-static void state_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+static void stream_state_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct watcher *watcher = context;
         int count = err ? 0 : pg_rows_count(rows), written;
 
         watcher->reading = false;
         if (watcher->stream == NULL) {
-                free_watcher(watcher);
+                stream_free_watcher(watcher);
                 return;
         }
         if (err != NULL) {
                 http_stream_end(watcher->stream);
                 return;
         }
-        written = write_states(watcher, rows, count);
+        written = stream_write_states(watcher, rows, count);
         if (written == count && count < PAGE && watcher->missed) {
                 watcher->missed = false;
                 free(TAKE_PTR(watcher->after));
         } else if (written == count && count < PAGE) {
-                watcher->live = try_to_write(watcher, "live", "{}", 2); /* from here on: changes */
+                watcher->live = stream_try_to_write(watcher, "live", "{}", 2); /* from here on: changes */
         }
-        if (!watcher->live) /* the next ones when the peer has read most of these */
-                http_stream_when_drained(watcher->stream, read_state);
+        if (!watcher->live) /* sends the next ones when the peer has read most of these */
+                http_stream_when_drained(watcher->stream, stream_read_state);
 }
 
-/* What the catalog is still to be asked for need not be told before: the answer will be as new. */
-static bool is_still_to_come(const struct watcher *watcher, const char *tenant)
+/* A change to a tenant that is still to be read from the catalog need not be sent: the catalog's answer will be as
+ * new. */
+static bool stream_is_still_to_come(const struct watcher *watcher, const char *key)
 {
-        return !watcher->live && !watcher->reading && watcher->after != NULL && strcmp(tenant, watcher->after) > 0;
+        return !watcher->live && !watcher->reading && watcher->after != NULL && strcmp(key, watcher->after) > 0;
 }
 
-static void read_state(void *context)
+static void stream_read_state(void *context)
 {
         struct watcher *watcher = context;
         char limit[8];
 
         snprintf(limit, sizeof(limit), "%d", PAGE);
         watcher->reading = true;
-        pg_pool_exec(watcher->streams->gateway->service->catalog, SECONDS(5), SQL_STATE,
-                     PARAMS(watcher->tenant, watcher->after, limit), state_arrived, watcher);
+        pg_pool_exec(watcher->streams->gateway->service->catalog, SECONDS(5), watcher->streams->source->sql,
+                     PARAMS(watcher->key, watcher->after, limit), stream_state_arrived, watcher);
 }
 
-void stream_get(struct gateway *gateway, struct http_request *request, const char *caller)
+void streams_open(struct streams *streams, struct http_request *request)
 {
-        struct streams *streams = gateway->streams;
-        const char *tenant = http_query(request, "tenant_id"), *bearer = http_header(request, "Authorization");
+        const char *parameter = streams->source->parameter, *key = http_query(request, parameter);
+        const char *bearer = http_header(request, "Authorization");
         struct watcher *watcher;
 
-        (void)caller;
-        if (tenant != NULL && !id_is_valid(tenant)) {
-                http_answer_problem(request, 400, "invalid_field", "tenant_id",
-                                    "tenant_id is not a UUID in lower case");
+        if (key != NULL && !id_is_valid(key)) {
+                auto_free char *wrong = mem_printf("%s is not a UUID in lower case", parameter);
+
+                http_answer_problem(request, 400, "invalid_field", parameter, wrong);
                 return;
         }
-        if (!streams->following || !pg_pool_is_up(gateway->service->catalog) || streams->count >= STREAM_LIMIT) {
+        if (!streams->following || !pg_pool_is_up(streams->gateway->service->catalog) ||
+            streams->count >= STREAM_LIMIT) {
                 http_answer_header(request, "Retry-After", "2");
                 http_answer_problem(request, 503, "not_now", NULL, "no stream can be opened now; try again");
                 return;
@@ -172,34 +186,41 @@ void stream_get(struct gateway *gateway, struct http_request *request, const cha
         watcher = NEW(struct watcher);
         watcher->streams = streams;
         crypto_sha256(bearer + strlen("Bearer "), strlen(bearer) - strlen("Bearer "), &watcher->token);
-        watcher->tenant = mem_copy_text(tenant);
+        watcher->key = mem_copy_text(key);
         DL_APPEND(streams->watchers, watcher);
-        metric_set(streams->open, (double)++streams->count);
+        streams->count++;
+        metric_add(streams->open, 1);
         watcher->stream = http_answer_stream(request, stream_closed, watcher);
-        read_state(watcher);
+        stream_read_state(watcher);
 }
 
-static void status_arrived(void *context, struct kafka_message *message)
+void stream_get(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        (void)caller;
+        streams_open(gateway->streams, request);
+}
+
+static void streams_status_arrived(void *context, struct kafka_message *message)
 {
         struct streams *streams = context;
         auto_free char *key = mem_copy_bytes(message->key, message->key_length);
         struct watcher *watcher, *next;
 
         DL_FOREACH_SAFE (streams->watchers, watcher, next) {
-                if ((watcher->tenant != NULL && strcmp(watcher->tenant, key) != 0) || is_still_to_come(watcher, key))
+                if ((watcher->key != NULL && strcmp(watcher->key, key) != 0) || stream_is_still_to_come(watcher, key))
                         continue;
                 if (message->value != NULL) {
-                        write_change(watcher, message->value, message->value_length);
+                        stream_write_change(watcher, message->value, message->value_length);
                 } else {
-                        auto_free char *gone = mem_printf("{\"tenant_id\":\"%s\",\"state\":\"deprovisioned\"}", key);
+                        auto_free char *gone = streams->source->gone(key);
 
-                        write_change(watcher, gone, strlen(gone));
+                        stream_write_change(watcher, gone, strlen(gone));
                 }
         }
         kafka_consumer_done(streams->tail, message);
 }
 
-static void tail_assigned(void *context, unsigned assignment, struct kafka_position *positions, size_t count)
+static void streams_tail_assigned(void *context, unsigned assignment, struct kafka_position *positions, size_t count)
 {
         struct streams *streams = context;
 
@@ -207,8 +228,8 @@ static void tail_assigned(void *context, unsigned assignment, struct kafka_posit
         streams->following = true;
 }
 
-/* A token that was taken away ends what was opened with it. */
-static void tokens_changed(void *context)
+/* Revoking a token ends the streams opened with it. */
+static void streams_tokens_changed(void *context)
 {
         struct streams *streams = context;
         struct watcher *watcher, *next;
@@ -219,20 +240,22 @@ static void tokens_changed(void *context)
                         http_stream_end(watcher->stream);
 }
 
-static void kafka_in_trouble(void *context, const struct err *err)
+static void streams_kafka_in_trouble(void *context, const struct err *err)
 {
-        (void)context;
-        log_warn("status changes cannot be followed", "code", err->code, "error", err->message, NULL);
+        struct streams *streams = context;
+
+        log_warn("changes cannot be followed", "topic", streams->source->topic, "code", err->code, "error",
+                 err->message, NULL);
 }
 
-static void following_ended(void *context, const struct err *err)
+static void streams_following_ended(void *context, const struct err *err)
 {
         struct streams *streams = context;
 
         service_give_up(streams->gateway->service, err);
 }
 
-static void on_heartbeat(uv_timer_t *timer)
+static void streams_on_heartbeat(uv_timer_t *timer)
 {
         struct streams *streams = timer->data;
         struct watcher *watcher, *next;
@@ -242,31 +265,32 @@ static void on_heartbeat(uv_timer_t *timer)
                         http_stream_end(watcher->stream);
 }
 
-struct streams *streams_new(struct gateway *gateway, struct err *err)
+struct streams *streams_new(struct gateway *gateway, const struct stream_source *source, struct err *err)
 {
         static const struct kafka_consumer_events events = {
-                .assigned = tail_assigned,
-                .message = status_arrived,
-                .trouble = kafka_in_trouble,
-                .fatal = following_ended,
+                .assigned = streams_tail_assigned,
+                .message = streams_status_arrived,
+                .trouble = streams_kafka_in_trouble,
+                .fatal = streams_following_ended,
         };
         struct streams *streams = NEW(struct streams);
 
         streams->gateway = gateway;
+        streams->source = source;
         streams->open = metric_gauge("tenantry_streams_open", NULL, "Open event streams.");
-        if (kafka_consumer_tail(&gateway->service->loop, &gateway->service->kafka, "tenant.status.v1", &events, streams,
+        if (kafka_consumer_tail(&gateway->service->loop, &gateway->service->kafka, source->topic, &events, streams,
                                 &streams->tail, err) < 0) {
                 free(streams);
                 return NULL;
         }
-        tokens_on_change(gateway->tokens, tokens_changed, streams);
+        tokens_on_change(gateway->tokens, streams_tokens_changed, streams);
         uv_timer_init(&gateway->service->loop, &streams->heartbeat);
         streams->heartbeat.data = streams;
-        uv_timer_start(&streams->heartbeat, on_heartbeat, HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
+        uv_timer_start(&streams->heartbeat, streams_on_heartbeat, HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
         return streams;
 }
 
-static void free_streams(uv_handle_t *handle)
+static void streams_closed(uv_handle_t *handle)
 {
         free(handle->data);
 }
@@ -276,5 +300,5 @@ void streams_free(struct streams *streams)
         if (streams == NULL)
                 return;
         kafka_consumer_free(streams->tail);
-        uv_close((uv_handle_t *)&streams->heartbeat, free_streams);
+        uv_close((uv_handle_t *)&streams->heartbeat, streams_closed);
 }

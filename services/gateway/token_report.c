@@ -1,4 +1,4 @@
-/* Tells the catalog how the tokens are: see token_report.h. */
+/* Reports the state of the tokens to the catalog: see token_report.h. */
 #include "services/gateway/token_report.h"
 
 #include "common/base/memory.h"
@@ -13,18 +13,19 @@ struct token_report {
         struct periodic *periodic;
 };
 
-static void reported(void *context, const struct pg_rows *rows, const struct err *err)
+static void token_report_written(void *context, const struct pg_rows *rows, const struct err *err)
 {
         (void)context;
         (void)rows;
-        (void)err; /* without the catalog there is no alert; the log and the metric told it */
+        (void)err; /* without the catalog there is no alert; log and metric have reported it */
 }
 
-static void report(void *context)
+static void token_report_act(void *context)
 {
         struct token_report *report = context;
 
-        periodic_ask(report->periodic, SECONDS(5), SQL_SEEN, PARAMS(tokens_fault(report->gateway->tokens)), reported);
+        periodic_ask(report->periodic, SECONDS(5), SQL_SEEN, PARAMS(tokens_fault(report->gateway->tokens)),
+                     token_report_written);
 }
 
 struct token_report *token_report_new(struct gateway *gateway)
@@ -32,7 +33,7 @@ struct token_report *token_report_new(struct gateway *gateway)
         struct token_report *made = NEW(struct token_report);
 
         made->gateway = gateway;
-        made->periodic = periodic_new(gateway->service, SECONDS(1), INTERVAL, report, made);
+        made->periodic = periodic_new(gateway->service, SECONDS(1), INTERVAL, token_report_act, made);
         return made;
 }
 

@@ -1,4 +1,4 @@
-/* Tells the catalog how the tokens are, so that an alert is raised while their file cannot be used. */
+/* Reports the state of the tokens to the catalog, so that an alert is raised while their file cannot be used. */
 #pragma once
 
 #include "services/gateway/gateway.h"

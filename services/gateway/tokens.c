@@ -27,9 +27,9 @@ struct tokens {
         char *path;
         struct token *items;
         size_t count;
-        struct crypto_digest content; /* of the file they came from */
-        struct crypto_digest faulty;  /* of the file that could not be used; none: zeros */
-        char fault[500];              /* why that is not the file as it is now; empty where it is */
+        struct crypto_digest content; /* hash of the file they came from */
+        struct crypto_digest faulty;  /* hash of the file that could not be used; zeros: none */
+        char fault[500];              /* why the current file is not in use; empty if it is */
         struct metric *stale, *in_force, *read_at;
         struct blocking *disk;
         struct look *look; /* on its way */
@@ -38,13 +38,16 @@ struct tokens {
         void *listener_context;
 };
 
-static int parse_scopes(char *text, unsigned *ret)
+static int tokens_parse_scopes(char *text, unsigned *ret)
 {
         static const struct {
                 const char *name;
                 unsigned scope;
         } scopes[] = {
-                { "signup", SCOPE_SIGNUP }, { "read", SCOPE_READ }, { "app", SCOPE_APP }, { "admin", SCOPE_ADMIN }
+                { .name = "signup", .scope = SCOPE_SIGNUP },
+                { .name = "read", .scope = SCOPE_READ },
+                { .name = "app", .scope = SCOPE_APP },
+                { .name = "admin", .scope = SCOPE_ADMIN },
         };
         char *word;
 
@@ -57,30 +60,30 @@ static int parse_scopes(char *text, unsigned *ret)
                         return -1;
                 *ret |= scopes[i].scope;
         }
-        if (*ret & SCOPE_ADMIN) /* who may do everything may read and sign up */
+        if (*ret & SCOPE_ADMIN) /* admin includes read and signup */
                 *ret |= SCOPE_SIGNUP | SCOPE_READ;
         return 0;
 }
 
-static int parse_line(char *line, struct token *token)
+static int tokens_parse_line(char *line, struct token *token)
 {
         char name[NAME_LENGTH + 1], scopes[64], hash[65], rest[2];
 
         if (sscanf(line, "%64s %63s %64s %1s", name, scopes, hash, rest) != 3)
                 return -1;
         memcpy(token->name, name, sizeof(name));
-        return parse_scopes(scopes, &token->scopes) < 0 || crypto_hex_decode(hash, token->hash) != 32 ? -1 : 0;
+        return tokens_parse_scopes(scopes, &token->scopes) < 0 || crypto_hex_decode(hash, token->hash) != 32 ? -1 : 0;
 }
 
-/* What the file has, or why it cannot be read. Runs on a worker thread: the file may lie on a disk that hangs. */
+/* The content of the file, or why it cannot be read. Runs on a worker thread: the file may be on a disk that hangs. */
 struct look {
         char *path;
-        struct tokens *tokens; /* NULL once nobody waits for it */
-        char *text;            /* NULL where it cannot be read */
+        struct tokens *tokens; /* NULL once nobody is waiting for it */
+        char *text;            /* NULL if it cannot be read */
         int error;
 };
 
-static void read_file(void *context)
+static void tokens_read_file(void *context)
 {
         struct look *look = context;
         FILE *in = fopen(look->path, "re");
@@ -92,19 +95,19 @@ static void read_file(void *context)
                 fclose(in);
         if (look->error == 0) {
                 text[length] = '\0';
-                look->text = mem_copy_text(text); /* a NUL ends it, and with it the line, which is then broken */
+                look->text = mem_copy_text(text); /* a NUL ends the text, and with it the line, which is then invalid */
         }
         free(text);
 }
 
-static void free_look(struct look *look)
+static void tokens_free_look(struct look *look)
 {
         free(look->path);
         free(look->text);
         free(look);
 }
 
-static struct look *new_look(const char *path)
+static struct look *tokens_new_look(const char *path)
 {
         struct look *look = NEW(struct look);
 
@@ -112,7 +115,7 @@ static struct look *new_look(const char *path)
         return look;
 }
 
-static int parse_tokens(const struct look *look, struct token **ret, size_t *ret_count, struct err *err)
+static int tokens_parse(const struct look *look, struct token **ret, size_t *ret_count, struct err *err)
 {
         struct token *items;
         auto_free char *copy = NULL;
@@ -128,7 +131,7 @@ static int parse_tokens(const struct look *look, struct token **ret, size_t *ret
                 number++;
                 if (line[strspn(line, " \t\r")] == '\0' || line[strspn(line, " \t")] == '#')
                         continue;
-                if (count == TOKEN_LIMIT || parse_line(line, &items[count]) < 0) {
+                if (count == TOKEN_LIMIT || tokens_parse_line(line, &items[count]) < 0) {
                         free(items);
                         return err_field(err, "TOKENS", "%s line %d is not: name, scopes, SHA-256 in hexadecimal",
                                          look->path, number);
@@ -142,100 +145,100 @@ static int parse_tokens(const struct look *look, struct token **ret, size_t *ret
 
 int tokens_check(const char *path, struct err *err)
 {
-        struct look *look = new_look(path);
+        struct look *look = tokens_new_look(path);
         struct token *items = NULL;
         size_t count;
         int rc;
 
-        read_file(look);
-        rc = parse_tokens(look, &items, &count, err);
+        tokens_read_file(look);
+        rc = tokens_parse(look, &items, &count, err);
         if (rc == 0)
                 free(items);
-        free_look(look);
+        tokens_free_look(look);
         return rc;
 }
 
-/* They are what the file says: the former ones, or new ones. */
-static void note_good(struct tokens *tokens)
+/* The tokens match the file, whether they are unchanged or new. */
+static void tokens_note_good(struct tokens *tokens)
 {
         metric_set(tokens->in_force, (double)tokens->count);
         metric_set(tokens->read_at, (double)clock_wall_ms() / 1e3);
 }
 
-static void note_fault(struct tokens *tokens, const char *fault)
+static void tokens_note_fault(struct tokens *tokens, const char *fault)
 {
         snprintf(tokens->fault, sizeof(tokens->fault), "%s", fault);
         metric_set(tokens->stale, fault[0] != '\0');
 }
 
-/* Once for each content, and each reason why there is none. */
-static void keep_former(struct tokens *tokens, const struct look *look, const char *fault)
+/* Logged once for each content, and for each reason why there is none. */
+static void tokens_keep_former(struct tokens *tokens, const struct look *look, const char *fault)
 {
         struct crypto_digest content = { 0 };
 
         if (look->text != NULL)
                 crypto_sha256(look->text, strlen(look->text), &content);
         if (strcmp(tokens->fault, fault) != 0 || memcmp(&content, &tokens->faulty, sizeof(content)) != 0)
-                log_error("the token file is broken; the former tokens stay in force", "error", fault, NULL);
+                log_error("the token file is invalid; the previous tokens stay in force", "error", fault, NULL);
         tokens->faulty = content;
-        note_fault(tokens, fault);
+        tokens_note_fault(tokens, fault);
 }
 
-/* An empty file is one that somebody is about to write, more often than a wish to shut everybody out: that must be said
- * by a file with a token that nobody has. */
-static void take_tokens(struct tokens *tokens, const struct look *look)
+/* An empty file is more often one being written than a wish to revoke all tokens: for that, the file must have a token
+ * that nobody knows. */
+static void tokens_take(struct tokens *tokens, const struct look *look)
 {
         struct token *items = NULL;
         struct crypto_digest content;
         size_t count = 0;
         struct err err;
-        int rc = parse_tokens(look, &items, &count, &err);
+        int rc = tokens_parse(look, &items, &count, &err);
 
         if (rc == 0 && count == 0 && tokens->count > 0)
                 rc = err_field(&err, "TOKENS", "%s has no token", look->path);
         if (rc < 0) {
                 free(items);
-                keep_former(tokens, look, err.message);
+                tokens_keep_former(tokens, look, err.message);
                 return;
         }
-        note_fault(tokens, "");
+        tokens_note_fault(tokens, "");
         crypto_sha256(look->text, strlen(look->text), &content);
         if (memcmp(&content, &tokens->content, sizeof(content)) == 0) {
                 free(items);
-                note_good(tokens);
+                tokens_note_good(tokens);
                 return;
         }
         free(tokens->items);
         tokens->items = items;
         tokens->count = count;
         tokens->content = content;
-        note_good(tokens);
+        tokens_note_good(tokens);
         log_info("tokens read again", NULL);
         if (tokens->listener != NULL)
                 tokens->listener(tokens->listener_context);
 }
 
-static void file_read(void *context)
+static void tokens_file_read(void *context)
 {
         struct look *look = context;
         struct tokens *tokens = look->tokens;
 
         if (tokens != NULL) {
                 tokens->look = NULL;
-                take_tokens(tokens, look);
+                tokens_take(tokens, look);
         }
-        free_look(look);
+        tokens_free_look(look);
 }
 
-static void on_check(uv_timer_t *timer)
+static void tokens_on_check(uv_timer_t *timer)
 {
         struct tokens *tokens = timer->data;
 
         if (tokens->look != NULL)
                 return;
-        tokens->look = new_look(tokens->path);
+        tokens->look = tokens_new_look(tokens->path);
         tokens->look->tokens = tokens;
-        blocking_call(tokens->disk, read_file, file_read, tokens->look);
+        blocking_call(tokens->disk, tokens_read_file, tokens_file_read, tokens->look);
 }
 
 const char *tokens_fault(const struct tokens *tokens)
@@ -260,15 +263,15 @@ bool tokens_allow(const struct tokens *tokens, const unsigned char hash[32], uns
 int tokens_new(uv_loop_t *loop, const char *path, struct tokens **ret, struct err *err)
 {
         struct tokens *tokens;
-        struct look *look = new_look(path);
+        struct look *look = tokens_new_look(path);
         struct token *items = NULL;
         size_t count = 0;
         int rc;
 
-        read_file(look);
-        rc = parse_tokens(look, &items, &count, err);
+        tokens_read_file(look);
+        rc = tokens_parse(look, &items, &count, err);
         if (rc < 0) {
-                free_look(look);
+                tokens_free_look(look);
                 return rc;
         }
         tokens = NEW(struct tokens);
@@ -280,17 +283,17 @@ int tokens_new(uv_loop_t *loop, const char *path, struct tokens **ret, struct er
         tokens->stale = metric_gauge("tenantry_tokens_stale", NULL, "1 while the token file cannot be used.");
         tokens->in_force = metric_gauge("tenantry_tokens", NULL, "Tokens in force.");
         tokens->read_at = metric_gauge("tenantry_tokens_read_timestamp_seconds", NULL,
-                                       "When the token file was last read and good.");
-        note_good(tokens);
-        free_look(look);
+                                       "When the token file was last read and valid.");
+        tokens_note_good(tokens);
+        tokens_free_look(look);
         uv_timer_init(loop, &tokens->timer);
         tokens->timer.data = tokens;
-        uv_timer_start(&tokens->timer, on_check, CHECK_INTERVAL, CHECK_INTERVAL);
+        uv_timer_start(&tokens->timer, tokens_on_check, CHECK_INTERVAL, CHECK_INTERVAL);
         *ret = tokens;
         return 0;
 }
 
-static void free_tokens(uv_handle_t *handle)
+static void tokens_closed(uv_handle_t *handle)
 {
         struct tokens *tokens = handle->data;
 
@@ -306,7 +309,7 @@ void tokens_free(struct tokens *tokens)
         if (tokens->look != NULL)
                 tokens->look->tokens = NULL;
         blocking_free(tokens->disk);
-        uv_close((uv_handle_t *)&tokens->timer, free_tokens);
+        uv_close((uv_handle_t *)&tokens->timer, tokens_closed);
 }
 
 const char *tokens_find(const struct tokens *tokens, const char *token, unsigned *ret_scopes)

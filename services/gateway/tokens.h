@@ -9,19 +9,20 @@ enum scope { SCOPE_NONE = 0, SCOPE_SIGNUP = 1, SCOPE_READ = 2, SCOPE_APP = 4, SC
 
 struct tokens;
 
-/* Whether the file can be read as one of tokens. Returns 0 or -ERR_INPUT with the line. */
+/* Whether the file is a valid token file. Returns 0 or -ERR_INPUT with the line. */
 int tokens_check(const char *path, struct err *err);
-/* Reads the file now, and again within a second whenever its content is another one. A file that is gone, broken or
- * without any token leaves the former tokens in force: that is said in the log, by the metric tenantry_tokens_stale,
- * and by tokens_fault. Returns 0 and *ret, or -ERR_INPUT with the line. */
+/* Reads the file now, and again within a second of each change of its content. If the file is missing, invalid or has
+ * no token, the previous tokens stay in force: the log, the metric tenantry_tokens_stale and tokens_fault say so.
+ * Returns 0 and *ret, or -ERR_INPUT with the line. */
 int tokens_new(uv_loop_t *loop, const char *path, struct tokens **ret, struct err *err);
 void tokens_free(struct tokens *tokens);
-/* Why the former tokens are in force, borrowed until the loop goes on; NULL where they are those of the file. */
+/* Why the previous tokens are in force, borrowed until control returns to the loop; NULL if they are those in the
+ * file. */
 const char *tokens_fault(const struct tokens *tokens);
-/* Whether the token with this SHA-256 is there and has the scope. */
+/* Whether the token with this SHA-256 exists and has the scope. */
 bool tokens_allow(const struct tokens *tokens, const unsigned char hash[32], unsigned scope);
 /* changed is called after the file was read again. One listener. */
 void tokens_on_change(struct tokens *tokens, void (*changed)(void *context), void *context);
 /* The name of the token's owner and its scopes, or NULL. Every token is compared, in constant time. The name is
- * borrowed until the loop goes on. */
+ * borrowed until control returns to the loop. */
 const char *tokens_find(const struct tokens *tokens, const char *token, unsigned *ret_scopes);

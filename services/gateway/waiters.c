@@ -10,7 +10,7 @@
 
 #define POLL_INTERVAL 100
 
-/* One that waits for something else than us (a command for its tenant's signup) has a code though it is not ended. */
+/* An operation that waits for something else (a command for its tenant's signup) has a code though it has not ended. */
 static const char SQL_TOLD[] = "select operation_id, to_jsonb(o) - 'body_hash' as operation from gateway.operation o "
                                "where operation_id = any ($1::uuid[]) and (state <> 'accepted' or code is not null)";
 
@@ -29,14 +29,14 @@ struct waiters {
         bool asking;
 };
 
-static void tell(struct waiters *waiters, struct waiter *waiter, const json_t *operation)
+static void waiters_tell(struct waiters *waiters, struct waiter *waiter, const json_t *operation)
 {
         DL_DELETE(waiters->list, waiter);
         waiter->told(waiter->context, operation);
         free(waiter);
 }
 
-static void told_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+static void waiters_told_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct waiters *waiters = context;
         struct waiter *waiter, *next;
@@ -52,11 +52,11 @@ static void told_arrived(void *context, const struct pg_rows *rows, const struct
                         continue;
                 DL_FOREACH_SAFE (waiters->list, waiter, next)
                         if (strcmp(waiter->operation.text, pg_text(rows, row, "operation_id")) == 0)
-                                tell(waiters, waiter, operation);
+                                waiters_tell(waiters, waiter, operation);
         }
 }
 
-static void on_timer(uv_timer_t *timer)
+static void waiters_on_timer(uv_timer_t *timer)
 {
         struct waiters *waiters = timer->data;
         struct pg_pool *catalog = waiters->gateway->service->catalog;
@@ -66,14 +66,14 @@ static void on_timer(uv_timer_t *timer)
 
         DL_FOREACH_SAFE (waiters->list, waiter, next)
                 if (waiter->until <= now || waiters->gateway->service->stopping || !pg_pool_is_up(catalog))
-                        tell(waiters, waiter, NULL);
+                        waiters_tell(waiters, waiter, NULL);
                 else
                         buf_printf(&ids, "%s%s", ids.length ? "," : "{", waiter->operation.text);
         if (waiters->list == NULL || waiters->asking)
                 return;
         buf_add_text(&ids, "}");
         waiters->asking = true;
-        pg_pool_exec(catalog, SECONDS(2), SQL_TOLD, PARAMS(ids.data), told_arrived, waiters);
+        pg_pool_exec(catalog, SECONDS(2), SQL_TOLD, PARAMS(ids.data), waiters_told_arrived, waiters);
 }
 
 struct waiters *waiters_new(struct gateway *gateway)
@@ -83,11 +83,11 @@ struct waiters *waiters_new(struct gateway *gateway)
         waiters->gateway = gateway;
         uv_timer_init(&gateway->service->loop, &waiters->timer);
         waiters->timer.data = waiters;
-        uv_timer_start(&waiters->timer, on_timer, POLL_INTERVAL, POLL_INTERVAL);
+        uv_timer_start(&waiters->timer, waiters_on_timer, POLL_INTERVAL, POLL_INTERVAL);
         return waiters;
 }
 
-static void free_waiters(uv_handle_t *handle)
+static void waiters_closed(uv_handle_t *handle)
 {
         free(handle->data);
 }
@@ -99,8 +99,8 @@ void waiters_free(struct waiters *waiters)
         if (waiters == NULL)
                 return;
         DL_FOREACH_SAFE (waiters->list, waiter, next)
-                tell(waiters, waiter, NULL);
-        uv_close((uv_handle_t *)&waiters->timer, free_waiters);
+                waiters_tell(waiters, waiter, NULL);
+        uv_close((uv_handle_t *)&waiters->timer, waiters_closed);
 }
 
 void waiters_add(struct waiters *waiters, const char *operation_id, int64_t ms,

@@ -9,9 +9,9 @@ struct waiters;
 
 struct waiters *waiters_new(struct gateway *gateway);
 void waiters_free(struct waiters *waiters);
-/* told is called once: with the operation (borrowed) when it has ended or is told to wait for something (then it is
- * still accepted, and has a code), or NULL after ms. */
+/* told is called once: with the operation (borrowed) when it has ended or waits for something else (then it is still
+ * accepted, and has a code), or with NULL after ms. */
 void waiters_add(struct waiters *waiters, const char *operation_id, int64_t ms,
                  void (*told)(void *context, const json_t *operation), void *context);
-/* Milliseconds the request asks for, at most most; 0 = it does not. */
+/* The milliseconds the request asks to wait, limited to most; 0 = none. */
 int64_t waiters_preference(const struct http_request *request, int64_t most);

@@ -14,7 +14,7 @@
 static const char SQL_SLUG[] =
         "select slug from gateway.tenant where tenant_id = $1::uuid and state <> 'deprovisioned'";
 
-static bool public_signup_allowed(struct gateway *gateway, struct http_request *request)
+static bool writes_public_signup_allowed(struct gateway *gateway, struct http_request *request)
 {
         char seconds[24];
         int64_t wait;
@@ -34,8 +34,8 @@ static bool public_signup_allowed(struct gateway *gateway, struct http_request *
         return false;
 }
 
-/* The contract knows tenant_id; over HTTP it is ours to give, or stands in the path. */
-static json_t *body_without_tenant(struct http_request *request)
+/* The contract has tenant_id; over HTTP we assign it, or it is in the path. */
+static json_t *writes_body_without_tenant(struct http_request *request)
 {
         json_t *body = ingest_body(request);
 
@@ -51,11 +51,11 @@ void signup_post(struct gateway *gateway, struct http_request *request, const ch
         struct ingest_wish wish = { .caller = caller, .route = "signup", .type = "tenant.signup.requested.v1" };
         json_t *body;
 
-        if (caller == NULL && !public_signup_allowed(gateway, request))
+        if (caller == NULL && !writes_public_signup_allowed(gateway, request))
                 return;
         if (caller == NULL)
                 wish.caller = http_address(request);
-        body = body_without_tenant(request);
+        body = writes_body_without_tenant(request);
         if (body != NULL)
                 ingest(gateway, request, &wish, body);
 }
@@ -70,7 +70,7 @@ struct command {
         json_t *body;
 };
 
-static void release(struct pending *pending)
+static void writes_release(struct pending *pending)
 {
         struct command *command = (struct command *)pending;
 
@@ -79,8 +79,8 @@ static void release(struct pending *pending)
         free(command);
 }
 
-static void send_command(struct gateway *gateway, struct http_request *request, const struct endpoint *endpoint,
-                         const char *caller, const char *tenant, bool unconfirmed, json_t *body)
+static void writes_send_command(struct gateway *gateway, struct http_request *request, const struct endpoint *endpoint,
+                                const char *caller, const char *tenant, bool unconfirmed, json_t *body)
 {
         auto_free char *type = mem_printf("tenant.%s.requested.v1", endpoint->command);
         auto_free char *route = mem_printf("%s %s", endpoint->command, tenant);
@@ -91,8 +91,8 @@ static void send_command(struct gateway *gateway, struct http_request *request, 
         ingest(gateway, request, &wish, body);
 }
 
-/* Only what the catalog says for certain refuses: who is unknown to it, or where it is away, is judged later. */
-static bool is_confirmed(const struct command *command, const struct pg_rows *rows, const struct err *err)
+/* Refuses only if the catalog is certain: if it does not know the tenant, or is down, the command is judged later. */
+static bool writes_is_confirmed(const struct command *command, const struct pg_rows *rows, const struct err *err)
 {
         const char *slug = err == NULL && pg_rows_count(rows) == 1 ? pg_text(rows, 0, "slug") : NULL;
         const char *confirm = json_text(command->body, "confirm");
@@ -100,10 +100,10 @@ static bool is_confirmed(const struct command *command, const struct pg_rows *ro
         return slug == NULL || confirm == NULL || strcmp(slug, confirm) == 0;
 }
 
-static void slug_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+static void writes_slug_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct command *command = context;
-        bool confirmed = is_confirmed(command, rows, err);
+        bool confirmed = writes_is_confirmed(command, rows, err);
         auto_free char *caller = mem_copy_text(command->caller);
         auto_json *body = json_incref(command->body);
         struct gateway *gateway = command->gateway;
@@ -113,23 +113,23 @@ static void slug_arrived(void *context, const struct pg_rows *rows, const struct
 
         if (request == NULL)
                 return;
-        send_command(gateway, request, endpoint, caller, tenant.text, !confirmed, TAKE_PTR(body));
+        writes_send_command(gateway, request, endpoint, caller, tenant.text, !confirmed, TAKE_PTR(body));
 }
 
-/* Whoever gives the wrong name learns it now and not from an operation that nobody looks at. */
-static void check_confirm(struct gateway *gateway, struct http_request *request, const char *caller, const char *tenant,
-                          json_t *body)
+/* A caller that gives the wrong name learns it now, not from an operation that nobody looks at. */
+static void writes_check_confirm(struct gateway *gateway, struct http_request *request, const char *caller,
+                                 const char *tenant, json_t *body)
 {
         struct command *command = NEW(struct command);
 
         command->gateway = gateway;
         command->endpoint = http_route_extra(request);
-        command->caller = mem_copy_text(caller); /* the tokens may be read again meanwhile */
+        command->caller = mem_copy_text(caller); /* copied, as the tokens may be reread meanwhile */
         command->body = body;
         memcpy(command->tenant.text, tenant, sizeof(command->tenant.text));
-        pending_begin(&command->pending, request, release);
-        pg_pool_exec(gateway->service->catalog, LOOKUP_TIMEOUT, SQL_SLUG, PARAMS(command->tenant.text), slug_arrived,
-                     command);
+        pending_begin(&command->pending, request, writes_release);
+        pg_pool_exec(gateway->service->catalog, LOOKUP_TIMEOUT, SQL_SLUG, PARAMS(command->tenant.text),
+                     writes_slug_arrived, command);
 }
 
 void command_post(struct gateway *gateway, struct http_request *request, const char *caller)
@@ -142,11 +142,11 @@ void command_post(struct gateway *gateway, struct http_request *request, const c
                 http_answer_problem(request, 404, "not_found", NULL, "there is no such tenant");
                 return;
         }
-        body = body_without_tenant(request);
+        body = writes_body_without_tenant(request);
         if (body == NULL)
                 return;
         if (endpoint->confirmed && pg_pool_is_up(gateway->service->catalog))
-                check_confirm(gateway, request, caller, tenant, body);
+                writes_check_confirm(gateway, request, caller, tenant, body);
         else
-                send_command(gateway, request, endpoint, caller, tenant, false, body);
+                writes_send_command(gateway, request, endpoint, caller, tenant, false, body);
 }

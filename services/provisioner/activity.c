@@ -1,23 +1,22 @@
-/* What the steps of one saga share: see activity.h. */
+/* Shared by the steps of one saga: see activity.h. */
 #include "services/provisioner/activity.h"
 
 #include "common/base/memory.h"
+#include "common/tenant/identity.h"
 
 #include <string.h>
 
 #define CONNECT_TIMEOUT SECONDS(8)
 #define PROOF_TIMEOUT   SECONDS(8)
-#define LOGIN_DELAY     SECONDS(30) /* a wrong password too often gets our address banned */
+#define LOGIN_DELAY     SECONDS(30) /* too many wrong passwords get our address banned */
 #define MENDS_MOST      5
 
-/* Whoever works for a catalog that fell back may have the fence of a step that is still to be done there. */
+/* After a catalog fell back in time, a worker may have the fence of a step that is still to be done there. */
 static const char SQL_LEARN[] = "select learn($1::uuid, $2::bigint, $3::uuid, $4::jsonb) as facts "
                                 "from saga_at($1::uuid, $2::bigint, $5)";
 
 static const char SQL_RENEW[] = "select renew_secret($1::uuid, $2::bigint, $3::uuid, $4::jsonb) as facts "
                                 "from saga_at($1::uuid, $2::bigint, $5)";
-
-static const char SQL_IDENTITY[] = "select tenant_id, generation from tenantry.identity";
 
 struct activity *activity_of(struct saga *saga)
 {
@@ -68,8 +67,8 @@ enum step_result activity_lost(struct saga *saga)
         if (activity->if_gone != NULL)
                 return activity->if_gone(saga);
         err_set(&lost, ERR_PERMANENT, "database_lost",
-                "the tenant's database is not on its server any more, or is as it was before anybody used it: bring it "
-                "back (tenantry archive restore), or deprovision the tenant");
+                "the tenant's database is no longer on its server, or is in the state before anybody used it: "
+                "restore it (tenantry archive restore), or deprovision the tenant");
         return saga_fail(saga, &lost);
 }
 
@@ -81,9 +80,9 @@ bool activity_may_make_again(const struct activity *activity)
                          json_flag(saga_data(activity->saga), "unused"));
 }
 
-/* Whether the error tells that something is not there which was made before, as on a server that fell back in time (a
- * standby took over that lacked the last seconds). A login with another password is no better than none. */
-static bool tells_of_loss(const struct err *err)
+/* Whether the error shows that something made earlier is missing, as on a server that fell back in time (a standby
+ * without the last seconds took over). A login with another password is no better than none. */
+static bool activity_tells_of_loss(const struct err *err)
 {
         static const char *const codes[] = { "3D000", "3F000", "42704", "42P01", "28P01", "28000" };
 
@@ -103,11 +102,11 @@ enum step_result activity_retry(struct saga *saga, const struct err *err)
 
         activity_disconnect(activity);
         if (strcmp(err->code, "42710") == 0 || strcmp(err->code, "23505") == 0) {
-                busy.class = ERR_BUSY; /* made at this moment by a worker that the catalog has forgotten */
+                busy.class = ERR_BUSY; /* just being made by a worker that the catalog has forgotten */
                 return saga_retry(saga, &busy);
         }
-        if (!tells_of_loss(err) || activity->driver->mend == NULL || activity->elsewhere || saga_is_undoing(saga) ||
-            mends == MENDS_MOST)
+        if (!activity_tells_of_loss(err) || activity->driver->mend == NULL || activity->elsewhere ||
+            saga_is_undoing(saga) || mends == MENDS_MOST)
                 return saga_retry(saga, err);
         json_object_set_new(saga_data(saga), "mends", json_integer(mends + 1));
         return activity->driver->mend(saga, err);
@@ -180,35 +179,16 @@ int activity_generation(const struct activity *activity)
         return (int)activity_number(activity, "generation");
 }
 
-static const struct keyring *ring_of(const struct activity *activity, const char *ring)
-{
-        return strcmp(ring, "app") == 0 ? activity->provisioner->app_keys : activity->provisioner->control_keys;
-}
-
 int activity_secret(const struct activity *activity, const char *field, int generation, char **ret, struct err *err)
 {
-        json_t *secret;
-        size_t i;
-
-        json_array_foreach (json_object_get(activity->facts, "secrets"), i, secret) {
-                if (strcmp(json_text(secret, "field"), field) == 0 &&
-                    json_number(secret, "generation", 0) == generation)
-                        return keyring_open(ring_of(activity, json_text(secret, "ring")),
-                                            activity_tenant(activity, "tenant_id"), field, generation,
-                                            json_text(secret, "sealed"), ret, err);
-        }
-        return err_set(err, ERR_PERMANENT, "secret_missing", "the catalog has no %s of generation %d", field,
-                       generation);
+        return tenant_secret_open(&activity->provisioner->access, activity->facts, field, generation, ret, err);
 }
 
 json_t *activity_seal(const struct activity *activity, const char *field, int generation, const char *ring,
                       const char *plain)
 {
-        auto_free char *sealed =
-                keyring_seal(ring_of(activity, ring), activity_tenant(activity, "tenant_id"), field, generation, plain);
-
-        return json_pack("{s:s, s:i, s:s, s:s}", "field", field, "generation", generation, "ring", ring, "sealed",
-                         sealed);
+        return tenant_secret_seal(&activity->provisioner->access, activity_tenant(activity, "tenant_id"), field,
+                                  generation, ring, plain);
 }
 
 enum step_result activity_done(struct saga *saga)
@@ -217,7 +197,7 @@ enum step_result activity_done(struct saga *saga)
         return STEP_DONE;
 }
 
-static enum step_result learned(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result activity_learned(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         json_t *facts = NULL;
@@ -241,7 +221,7 @@ enum step_result activity_store(struct saga *saga, const char *sql, json_t *what
         activity_of(saga)->then = next;
         return saga_query(saga, sql,
                           PARAMS(saga_id(saga), saga_fence(saga), saga_tenant(saga), text, saga_step_name(saga)),
-                          learned);
+                          activity_learned);
 }
 
 enum step_result activity_learn_then(struct saga *saga, json_t *facts, enum step_result (*next)(struct saga *saga))
@@ -259,26 +239,22 @@ enum step_result activity_learn(struct saga *saga, json_t *facts)
         return activity_learn_then(saga, facts, activity_done);
 }
 
-/* There is no other database to fall back to: a marker that is not ours stops everything. */
-static enum step_result identity_arrived(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result activity_identity_arrived(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         struct err wrong;
 
         if (err != NULL)
                 return activity_retry(saga, err);
-        if (pg_rows_count(rows) == 1 && strcmp(pg_text(rows, 0, "tenant_id"), saga_tenant(saga)) == 0 &&
-            pg_int(rows, 0, "generation") == activity_generation(activity))
+        if (identity_check(rows, saga_tenant(saga), activity_generation(activity), &wrong) == 0)
                 return activity->then(saga);
         activity_disconnect(activity);
-        err_set(&wrong, ERR_PERMANENT, "wrong_identity",
-                "the database reached is not this tenant's: nothing was done to it");
         return saga_fail(saga, &wrong);
 }
 
-/* The way to a database, in the saga's data: missing while it works, "sought" while the provider is asked, "known" once
- * it was. */
-static void set_way(struct saga *saga, const char *way)
+/* The state of reaching the database, in the saga's data: absent while it works, "sought" while the provider is being
+ * asked, "known" once it has answered. */
+static void activity_set_way(struct saga *saga, const char *way)
 {
         if (way != NULL)
                 json_set_text(saga_data(saga), "way", way);
@@ -288,18 +264,18 @@ static void set_way(struct saga *saga, const char *way)
 
 enum step_result activity_unreachable(struct saga *saga)
 {
-        set_way(saga, "known");
+        activity_set_way(saga, "known");
         return saga_retry(saga, &activity_of(saga)->failed);
 }
 
 enum step_result activity_found_again(struct saga *saga)
 {
-        set_way(saga, NULL);
+        activity_set_way(saga, NULL);
         return saga_wait(saga, 1);
 }
 
-/* Asked at every second failure, so that a database that is away for long does not use up what the provider allows. */
-static enum step_result find_again(struct saga *saga, const struct err *err)
+/* Asks at every second failure, so that a database that is down for long does not use up the provider's rate limit. */
+static enum step_result activity_find_again(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         const char *way = json_text(saga_data(saga), "way");
@@ -307,26 +283,26 @@ static enum step_result find_again(struct saga *saga, const struct err *err)
 
         if (activity->driver->find_again == NULL)
                 return activity_retry(saga, err);
-        set_way(saga, known ? NULL : "sought");
+        activity_set_way(saga, known ? NULL : "sought");
         if (known)
                 return saga_retry(saga, err);
         activity->failed = *err;
         return activity->driver->find_again(saga);
 }
 
-/* The provider took the new password, and its pooler may go on with the old one for a while: no reason to give a new
- * project up. */
-static enum step_result refused_again(struct saga *saga, const struct err *err)
+/* The provider accepted the new password, but its pooler may use the old one for a while: no reason to give up a new
+ * project. */
+static enum step_result activity_login_refused_again(struct saga *saga, const struct err *err)
 {
         struct err refused;
 
-        err_set(&refused, ERR_BUSY, "login_refused", "the login is refused, though it was set anew: %.200s",
+        err_set(&refused, ERR_BUSY, "login_refused", "the login is refused, though its password was reset: %.200s",
                 err->message);
         refused.retry_after = LOGIN_DELAY;
         return saga_retry(saga, &refused);
 }
 
-static enum step_result unconnected(struct saga *saga, const struct err *err, bool unmarked)
+static enum step_result activity_not_connected(struct saga *saga, const struct err *err, bool unmarked)
 {
         struct activity *activity = activity_of(saga);
         bool recovered = json_flag(saga_data(saga), "login_recovered");
@@ -335,30 +311,30 @@ static enum step_result unconnected(struct saga *saga, const struct err *err, bo
         if (err->class == ERR_GONE && activity->if_gone != NULL)
                 return activity->if_gone(saga);
         if (err->class == ERR_AUTH && recovered)
-                return refused_again(saga, err);
+                return activity_login_refused_again(saga, err);
         if (err->class != ERR_AUTH || !unmarked || activity->driver->recover_login == NULL)
-                return find_again(saga, err);
+                return activity_find_again(saga, err);
         json_object_set_new(saga_data(saga), "login_recovered", json_true()); /* once */
         return activity->driver->recover_login(saga);
 }
 
-static enum step_result connected_unmarked(struct saga *saga, const struct err *err)
+static enum step_result activity_connected_unmarked(struct saga *saga, const struct err *err)
 {
         if (err != NULL)
-                return unconnected(saga, err, true);
-        set_way(saga, NULL);
+                return activity_not_connected(saga, err, true);
+        activity_set_way(saga, NULL);
         return activity_of(saga)->then(saga);
 }
 
-static enum step_result connected(struct saga *saga, const struct err *err)
+static enum step_result activity_connected(struct saga *saga, const struct err *err)
 {
         if (err != NULL)
-                return unconnected(saga, err, false);
-        set_way(saga, NULL);
-        return saga_script(saga, activity_of(saga)->conn, PROOF_TIMEOUT, SQL_IDENTITY, identity_arrived);
+                return activity_not_connected(saga, err, false);
+        activity_set_way(saga, NULL);
+        return saga_script(saga, activity_of(saga)->conn, PROOF_TIMEOUT, IDENTITY_QUERY, activity_identity_arrived);
 }
 
-static void connection_opened(void *context, const struct err *err)
+static void activity_connection_opened(void *context, const struct err *err)
 {
         saga_resume(context, err);
 }
@@ -374,12 +350,13 @@ enum step_result activity_connect(struct saga *saga, bool as_admin, bool unmarke
         if (pg_is_usable(activity->conn) && activity->conn_is_admin == as_admin)
                 return next(saga);
         activity_disconnect(activity);
-        if (activity->driver->target(activity, as_admin, &target, &keep, &err) < 0)
+        if (tenant_target(&activity->provisioner->access, activity->facts, as_admin ? TENANT_ADMIN : TENANT_OWNER,
+                          &target, &keep, &err) < 0)
                 return saga_retry(saga, &err);
         target.application_name = "tenantry-provisioner";
         target.connect_timeout_ms = saga_timeout(saga, CONNECT_TIMEOUT);
         activity->then = next;
         activity->conn_is_admin = as_admin;
-        activity->conn = pg_open(&saga_service(saga)->loop, &target, connection_opened, saga);
-        return saga_await(saga, unmarked ? connected_unmarked : connected);
+        activity->conn = pg_open(&saga_service(saga)->loop, &target, activity_connection_opened, saga);
+        return saga_await(saga, unmarked ? activity_connected_unmarked : activity_connected);
 }

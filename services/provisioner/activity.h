@@ -1,4 +1,4 @@
-/* What the steps of one saga on one tenant share: the tenant's facts, its opened secrets, a connection. */
+/* Shared by the steps of one saga on one tenant: the tenant's facts, its decrypted secrets, a connection. */
 #pragma once
 
 #include "common/migration/apply.h"
@@ -13,28 +13,28 @@ struct activity {
         struct saga *saga;
         struct provisioner *provisioner;
         const struct driver *driver;
-        json_t *facts;        /* provisioner.saga_context, as of the last look */
+        json_t *facts;        /* provisioner.saga_context, as last read */
         struct pg_conn *conn; /* to the tenant's database, or NULL */
         bool conn_is_admin;
-        bool mending;   /* the driver sets right what was missing; then the step begins again */
-        bool elsewhere; /* what is connected to is not what the catalog knows of: nothing there is mended */
-        enum step_result (*if_gone)(struct saga *saga); /* goes on where there is no database to connect to; or NULL */
-        enum step_result (*if_paused)(struct saga *saga); /* where the provider lets nobody connect; or NULL */
+        bool mending;   /* the driver is restoring what was missing; then the step starts again */
+        bool elsewhere; /* connected to something the catalog does not know: nothing there is repaired */
+        enum step_result (*if_gone)(struct saga *saga);   /* continues if there is no database to connect to; or NULL */
+        enum step_result (*if_paused)(struct saga *saga); /* continues if the provider lets nobody connect; or NULL */
         struct migration_job *migration;
-        char *schema_version; /* what the migrations came to */
-        size_t looked_at;     /* servers asked for a former life of the tenant */
-        void *work;           /* under way outside (a call, a dump), or NULL; abandon ends it when the saga is let go */
+        char *schema_version; /* the outcome of the migrations */
+        size_t looked_at;     /* servers searched for an earlier database of the tenant */
+        void *work; /* work under way outside (a call, a dump), or NULL; abandon ends it when the saga is dropped */
         void (*abandon)(void *work);
-        void (*interrupt)(void *work); /* ends it early, with a failure; NULL = it ends soon by itself */
+        void (*interrupt)(void *work); /* aborts it, as a failure; NULL = it ends soon by itself */
         int reply_status;              /* of the last HTTP call */
         json_t *reply;
         int64_t reply_retry_after;
         bool reply_from_auth;                           /* the project's own Auth answered, not the provider */
-        struct err failed;                              /* what the step goes on to report when it was told */
-        enum step_result (*then)(struct saga *saga);    /* what follows the call under way */
-        enum step_result (*dropped)(struct saga *saga); /* what follows when all of several databases are dropped */
+        struct err failed;                              /* what the step reports once this is known */
+        enum step_result (*then)(struct saga *saga);    /* continuation of the call under way */
+        enum step_result (*dropped)(struct saga *saga); /* continuation once all of several databases are dropped */
         struct {
-                char *login; /* of which the door is shut, or NULL for the whole product's */
+                char *login; /* the login being closed out, or NULL for all of the product's */
                 int looks;
                 bool expect_open;
                 enum step_result (*next)(struct saga *saga);
@@ -49,15 +49,15 @@ int activity_open(struct saga *saga, const json_t *context, void **ret_state, st
 void activity_close(void *state);
 bool activity_interrupt(void *state);
 
-/* What is under way outside begins, and has ended: its owner frees it. */
+/* Outside work begins, and has ended: its owner frees it. */
 void activity_begin_work(struct activity *activity, void *work, void (*abandon)(void *work));
 void *activity_end_work(struct activity *activity);
 
-/* Facts by name; texts borrowed until the next look. NULL and 0 for null. */
+/* Facts by name; texts are borrowed until they are read again. NULL and 0 for null. */
 const char *activity_tenant(const struct activity *activity, const char *name);
 const char *activity_database(const struct activity *activity, const char *name);
-/* It has a database, as far as the catalog knows: an archived tenant has none, nor one whose provisioning was undone.
- */
+/* Whether it has a database according to the catalog: an archived tenant has none, nor has one whose provisioning was
+ * undone. */
 bool activity_is_live(const struct activity *activity);
 int64_t activity_number(const struct activity *activity, const char *name);
 int activity_generation(const struct activity *activity);
@@ -68,38 +68,38 @@ int activity_secret(const struct activity *activity, const char *field, int gene
 json_t *activity_seal(const struct activity *activity, const char *field, int generation, const char *ring,
                       const char *plain);
 
-/* Stores facts (takes them; see provisioner.learn) under the saga's fence, looks at the tenant anew, and is done with
+/* Stores facts (taking ownership; see provisioner.learn) under the saga's fence, reads the tenant again, and completes
  * the step. */
 enum step_result activity_learn(struct saga *saga, json_t *facts);
 /* STEP_DONE, as a continuation. */
 enum step_result activity_done(struct saga *saga);
-/* The same, then goes on with next. */
+/* The same, then continues with next. */
 enum step_result activity_learn_then(struct saga *saga, json_t *facts, enum step_result (*next)(struct saga *saga));
 
-/* The same by another function of the catalog, which takes saga, fence, tenant and facts and gives the tenant anew. */
+/* The same through another catalog function, which takes saga, fence, tenant and facts and returns the tenant. */
 enum step_result activity_store(struct saga *saga, const char *sql, json_t *facts,
                                 enum step_result (*next)(struct saga *saga));
 
-/* Puts a secret (takes it; see activity_seal) in the place of the one that is stored, as activity_learn_then does with
- * facts. For what another system gave us and has changed since. */
+/* Replaces a stored secret by this one (taking ownership; see activity_seal), as activity_learn_then does with facts.
+ * For secrets that another system gave us and has changed since. */
 enum step_result activity_renew_secret(struct saga *saga, json_t *secret, enum step_result (*next)(struct saga *saga));
 
-/* Connects to the tenant's database as its owner (or as the server's admin, postgres driver only), unless that
- * connection is there already; proves the identity marker unless the database is still to be marked; then goes on. */
+/* Connects to the tenant's database as its owner (or as the server's admin, postgres driver only), unless already
+ * connected; checks the identity marker unless the database is not marked yet; then continues. */
 enum step_result activity_connect(struct saga *saga, bool as_admin, bool unmarked,
                                   enum step_result (*next)(struct saga *saga));
 void activity_disconnect(struct activity *activity);
-/* For find_again: the step is tried again, for the reason why there was no connection. */
+/* For find_again: the step is retried, with the error of the failed connection. */
 enum step_result activity_unreachable(struct saga *saga);
-/* For find_again: the way is another one; the step begins anew with it. */
+/* For find_again: the address has changed; the step starts again with it. */
 enum step_result activity_found_again(struct saga *saga);
-/* saga_retry after a statement on that connection failed: it may stand in a transaction, and is not used again. */
-/* saga_retry after a statement of ours on that connection, or on the server, failed: the connection may stand in a
- * transaction, and is not used again. Where the error tells that something is not there any more which the catalog
- * knows of, the driver looks for it first. */
+/* saga_retry after a statement on that connection failed: it may be in a transaction, and is not used again. */
+/* saga_retry after one of our statements on that connection, or on the server, failed: the connection may be in a
+ * transaction, and is not used again. If the error shows that something known to the catalog is missing, the driver
+ * looks for it first. */
 enum step_result activity_retry(struct saga *saga, const struct err *err);
-/* The database is gone, and somebody may have used it: the saga fails, and says what a person can do (or if_gone goes
- * on). */
+/* The database is gone, and somebody may have used it: the saga fails, and says what a person can do (or if_gone
+ * continues). */
 enum step_result activity_lost(struct saga *saga);
-/* Whether what this saga has made can be made again if it is gone: nobody was ever told of it. */
+/* Whether what this saga has made can be made again if it is gone, because it was never handed over. */
 bool activity_may_make_again(const struct activity *activity);

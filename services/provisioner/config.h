@@ -1,27 +1,25 @@
-/* What the provisioner is told. */
+/* The provisioner's configuration. */
 #pragma once
 
+#include "common/service/options.h"
 #include "common/service/service.h"
+#include "common/tenant/tenant_options.h"
 
 struct provisioner_config {
         struct service_config service;
         char *driver;
-        char *servers;
-        char *control_keys, *app_keys;
+        struct tenant_config tenants;
+        struct key_config keys;
         char *migrations;
-        char *tenant_sslmode;
-        char *public_url, *product_url;
+        struct link_config links;
         int64_t workers, app_connections, rotation_overlap_ms;
-        char *smtp_url, *smtp_user, *smtp_password, *smtp_ca, *mail_directory, *mail_from;
+        struct mail_config mail;
         char *archive_directory;
         int64_t archive_check_interval_ms, janitor_interval_ms;
-        char *alert_webhook, *alert_mail;
+        struct alert_config alerts;
         char *supabase_api_url, *supabase_auth_url, *supabase_token, *supabase_organization, *supabase_region_group;
         char *supabase_prefix;
         int64_t supabase_session_port, supabase_rate, supabase_ready_ms, supabase_poll_ms;
 };
 
 extern const struct config_table PROVISIONER_OPTIONS;
-
-/* Checks beyond types. Returns 0 or -ERR_INPUT naming the option. */
-int provisioner_config_check(const void *config, struct err *err);

@@ -3,6 +3,6 @@
 
 #include "common/durable/saga.h"
 
-/* As a step: dumps to ARCHIVE_DIRECTORY/TENANT/SAGA-FENCE.KIND, lists it, records it in the catalog. kind: "backup"
- * or "archive". Each attempt of each worker writes a file of its own: a late one can never touch one that counts. */
+/* As a step: dumps to ARCHIVE_DIRECTORY/TENANT/SAGA-FENCE.KIND, lists it, records it in the catalog. kind: "backup" or
+ * "archive". Each attempt of each worker writes its own file: a late one can never touch one that counts. */
 enum step_result dump_take(struct saga *saga, const char *kind);

@@ -1,5 +1,5 @@
-/* Looks at the start whether pg_dump is there and no older than the tenant servers: a backup that fails only when it is
- * needed is too late. Says it in the log, and as an alert. */
+/* Checks at startup whether pg_dump exists and is no older than the tenant servers, rather than when a backup is
+ * needed. Reports problems in the log, and as an alert. */
 #pragma once
 
 #include "services/provisioner/provisioner.h"

@@ -1,5 +1,5 @@
-/* What the provider and the archive directory have against what the catalog knows: orphans, ghosts, drift. Reports;
- * deletes only what is proved ours and in quarantine, or superseded (archive_files.h). */
+/* Compares what the provider and the archive directory have with what the catalog knows: orphans, ghosts, drift.
+ * Reports differences; deletes only what is proved to be ours and quarantined, or superseded (archive_files.h). */
 #pragma once
 
 #include "services/provisioner/provisioner.h"

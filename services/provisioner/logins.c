@@ -6,14 +6,14 @@
 
 #include <string.h>
 
-/* On a server that many tenants share, roles are named after the database; in a project of its own they need not be,
- * and with the project's ref behind them they would be too long for PostgreSQL. */
-static const char *role_stem(const struct activity *activity)
+/* On a server shared by many tenants, roles are named after the database; in a separate project they need not be, and
+ * with the project's ref appended they would be too long for PostgreSQL. */
+static const char *logins_role_stem(const struct activity *activity)
 {
         return strcmp(activity->driver->name, "supabase") == 0 ? "tenantry" : activity_database(activity, "name");
 }
 
-static const char *role_suffix(const struct activity *activity)
+static const char *logins_role_suffix(const struct activity *activity)
 {
         const char *suffix = activity_database(activity, "login_suffix");
 
@@ -22,12 +22,13 @@ static const char *role_suffix(const struct activity *activity)
 
 char *logins_group(const struct activity *activity)
 {
-        return mem_printf("%s_app%s", role_stem(activity), role_suffix(activity));
+        return mem_printf("%s_app%s", logins_role_stem(activity), logins_role_suffix(activity));
 }
 
 char *logins_name(const struct activity *activity, int64_t rotation)
 {
-        return mem_printf("%s_app_%c%s", role_stem(activity), rotation % 2 ? 'a' : 'b', role_suffix(activity));
+        return mem_printf("%s_app_%c%s", logins_role_stem(activity), rotation % 2 ? 'a' : 'b',
+                          logins_role_suffix(activity));
 }
 
 char *logins_user(const struct activity *activity, int64_t rotation)
@@ -40,11 +41,10 @@ char *logins_user(const struct activity *activity, int64_t rotation)
         return mem_printf("%s.%s", role, ref);
 }
 
-/* Who dumps must read what the app made itself, large objects: a dump would fail otherwise, and the tenant would have
- * the means to prevent its own archiving. The first login on a server of ours is older than its owner: see
- * postgres_driver.c.
- */
-static char *let_owner_read(const struct activity *activity, const char *login)
+/* The dumping login must be able to read what the app itself made, large objects: otherwise a dump would fail, and the
+ * tenant could prevent its own archiving. On our servers the first login is created before its owner: see
+ * postgres_driver.c. */
+static char *logins_let_owner_read(const struct activity *activity, const char *login)
 {
         if (strcmp(activity->driver->name, "supabase") == 0)
                 return mem_printf("grant \"%s\" to current_user; ", login);
@@ -56,7 +56,7 @@ static char *let_owner_read(const struct activity *activity, const char *login)
 int logins_create_sql(const struct activity *activity, int64_t rotation, bool open, char **ret, struct err *err)
 {
         auto_free char *group = logins_group(activity), *login = logins_name(activity, rotation), *verifier = NULL;
-        auto_free char *owned = let_owner_read(activity, login);
+        auto_free char *owned = logins_let_owner_read(activity, login);
         auto_secret char *password = NULL;
         int rc = activity_secret(activity, "app_password", (int)rotation, &password, err);
 
@@ -89,15 +89,15 @@ char *logins_rights_sql(const struct activity *activity)
                 "grant usage on schema public to \"%1$s\";"
                 "revoke all on public.schema_migrations from \"%1$s\";"
                 "alter table public.schema_migrations enable row level security;"
-                /* Supabase's Data API: its roles get rights on whatever is made in public. */
+                /* Supabase's Data API: its roles get rights on everything created in public. */
                 "do $x$ declare r name; begin for r in select rolname from pg_roles where rolname in "
                 "('anon', 'authenticated', 'service_role') loop "
                 "execute format('revoke all on public.schema_migrations from %%I', r); end loop; end $x$;"
                 "alter default privileges in schema public "
                 "grant select, insert, update, delete on tables to \"%1$s\";"
                 "alter default privileges in schema public grant usage, select on sequences to \"%1$s\";"
-                /* Made without those: a migration that drops the schema public and makes it anew takes them away.
-                 * Whoever grants or revokes anything on a table has decided for themselves. */
+                /* Tables created without those: a migration that drops and recreates the schema public removes them. If
+                 * a migration grants or revokes anything on a table, its rights are left as they are. */
                 "do $x$ declare r record; begin for r in select oid::regclass as name, relkind from pg_class "
                 "where relnamespace = to_regnamespace('public') and relkind in ('r', 'p', 'v', 'm', 'f', 'S') "
                 "and relacl is null and pg_has_role(relowner, 'usage') and relname <> 'schema_migrations' loop "
@@ -137,14 +137,4 @@ char *logins_retire_sql(const struct activity *activity)
         return mem_printf("do $x$ begin if exists (select from pg_roles where rolname = '%1$s') then "
                           "alter role \"%1$s\" nologin password null; end if; end $x$;",
                           old);
-}
-
-char *logins_fenced(struct saga *saga, const char *sql)
-{
-        return mem_printf(
-                "begin; set local lock_timeout = '2s'; " /* a tenant can lock the rows of its own roles */
-                "do $tenantry$ begin update tenantry.fence set fence = %1$s where fence <= %1$s; if not found then "
-                "raise exception 'a newer activity has this database' using errcode = 'TN409'; end if; "
-                "end $tenantry$; %2$s commit;",
-                saga_fence(saga), sql);
 }

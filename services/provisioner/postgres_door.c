@@ -1,13 +1,12 @@
-/* Shutting a tenant's database: see postgres_door.h.
+/* Closing a tenant's database: see postgres_door.h.
  *
- * A session is refused by one of two looks at its start: at the role (may it log in), then at the database (may it
- * connect). Between the second look and its entry in pg_stat_activity it may sleep for as long as its client likes
- * (post_auth_delay). But it holds a lock on the database from before that look until after that entry. So once the
- * right to connect is taken away, and that is committed, whoever is in or will be in shows in pg_locks or
- * pg_stat_activity.
+ * A starting session passes two checks: of the role (may it log in), then of the database (may it connect). Between the
+ * second check and its entry in pg_stat_activity it may sleep for as long as its client likes (post_auth_delay). But it
+ * holds a lock on the database from before that check until after that entry. So once the right to connect has been
+ * revoked, and that is committed, every session that is or will get inside is visible in pg_locks or pg_stat_activity.
  *
- * The row of the database and the membership that gives the right to connect can be locked by no tenant. Its own row in
- * pg_authid can: whoever changes that row does so with a short lock_timeout, after the sessions were ended. */
+ * No tenant can lock the database's row or the membership that gives the right to connect. It can lock its own row in
+ * pg_authid: statements that change that row use a short lock_timeout, after the sessions were terminated. */
 #include "services/provisioner/postgres_door.h"
 
 #include "common/base/memory.h"
@@ -18,12 +17,13 @@
 
 #define FOREIGN_MARK    "TN403"
 #define LOOKS_MOST      100 /* of 100 ms */
-#define LOOKS_PATIENT   30  /* then who is still coming in is ended, whoever it is */
+#define LOOKS_PATIENT   30  /* then sessions still starting are terminated, whosever they are */
 #define CONNECT_TIMEOUT SECONDS(8)
 #define ASK_TIMEOUT     SECONDS(8)
 
-/* $1 database, $2 its mark, $3 logins to end wherever they are, $4 roles that may stay inside, $5 end those who are
- * only coming in, $6 end tenants' sessions that have held a change of roles for two seconds: they are in our way. */
+/* $1 database, $2 its mark, $3 logins whose sessions are terminated anywhere, $4 roles that may stay inside, $5
+ * terminate sessions that are still starting, $6 terminate tenants' sessions that have held a change of roles for two
+ * seconds: they block us. */
 static const char SQL_LOOK[] =
         "with d as (select oid from pg_database "
         "where datname = $1 and starts_with(shobj_description(oid, 'pg_database') || ' ', $2 || ' ')), "
@@ -62,12 +62,12 @@ static const char SQL_PAUSE[] = "select pg_sleep(0.1)";
 
 const char POSTGRES_DOOR_SQL_ALL_MEMBERSHIPS[] = REVOKE_EACH "a.grantor in " MARKED " and a.roleid in " MARKED REVOKED;
 
-static char *revoke_sql(const char *which)
+static char *door_revoke_sql(const char *which)
 {
         return mem_printf("%s%s%s", REVOKE_EACH, which, REVOKED);
 }
 
-/* Ours are those between the tenant's own roles, and the admin's; an operator's own roles may be members too. */
+/* Memberships between the tenant's own roles, and the admin's, are ours; an operator's own roles may be members too. */
 char *postgres_door_memberships_sql(const struct activity *activity)
 {
         auto_free char *which =
@@ -77,10 +77,10 @@ char *postgres_door_memberships_sql(const struct activity *activity)
                            "or shobj_description(a.grantor, 'pg_authid') like 'tenantry %%')",
                            activity_database(activity, "name"));
 
-        return revoke_sql(which);
+        return door_revoke_sql(which);
 }
 
-static char *keep_of(const struct activity *activity)
+static char *door_roles_to_keep(const struct activity *activity)
 {
         const char *name = activity_database(activity, "name");
         auto_free char *current = logins_name(activity, activity_number(activity, "rotation_applied"));
@@ -90,7 +90,7 @@ static char *keep_of(const struct activity *activity)
         return mem_printf("{%s_owner,%s}", name, current);
 }
 
-static char *ending_of(const struct activity *activity)
+static char *door_logins_to_end(const struct activity *activity)
 {
         const char *name = activity_database(activity, "name");
 
@@ -99,17 +99,17 @@ static char *ending_of(const struct activity *activity)
         return mem_printf("{%s}", activity->door.login);
 }
 
-static enum step_result look(struct saga *saga);
+static enum step_result door_look(struct saga *saga);
 
-static enum step_result paused(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result door_paused(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;
-        return err ? saga_retry(saga, err) : look(saga);
+        return err ? saga_retry(saga, err) : door_look(saga);
 }
 
-/* Also where it was refused: a session of somebody whom the admin may not end was just coming in, or a right is missing
- * that is given while we wait. */
-static enum step_result not_now(struct saga *saga, const struct err *err)
+/* Even if it was refused: a session that the admin may not terminate was just starting, or a right is missing that is
+ * granted while we wait. */
+static enum step_result door_not_now(struct saga *saga, const struct err *err)
 {
         struct err busy;
 
@@ -117,32 +117,35 @@ static enum step_result not_now(struct saga *saga, const struct err *err)
         return saga_retry(saga, err_is_transient(err) ? err : &busy);
 }
 
-static enum step_result looked(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result door_looked(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         struct err left;
 
         if (err != NULL)
-                return not_now(saga, err);
+                return door_not_now(saga, err);
         if (pg_int(rows, 0, "ended") == 0 && pg_int(rows, 0, "coming") == 0)
                 return activity->door.next(saga);
         if (++activity->door.looks > LOOKS_MOST) {
-                err_set(&left, ERR_BUSY, "sessions_left", "the tenant's sessions were ended, and some are still there");
+                err_set(&left, ERR_BUSY, "sessions_left",
+                        "the tenant's sessions were terminated, but some are still there");
                 return saga_retry(saga, &left);
         }
-        return saga_query_on(saga, postgres_admin(activity), SQL_PAUSE, NO_PARAMS, paused);
+        return saga_query_on(saga, postgres_admin(activity), SQL_PAUSE, NO_PARAMS, door_paused);
 }
 
-static enum step_result look(struct saga *saga)
+static enum step_result door_look(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         const char *name = activity_database(activity, "name");
-        auto_free char *keep = keep_of(activity), *ending = ending_of(activity), *mark = postgres_mark(activity);
+        auto_free char *keep = door_roles_to_keep(activity), *ending = door_logins_to_end(activity),
+                       *mark = postgres_mark(activity);
         bool impatient = activity->door.login == NULL || activity->door.looks > LOOKS_PATIENT;
 
         return saga_query_on(
                 saga, postgres_admin(activity), SQL_LOOK,
-                PARAMS(name, mark, ending, keep, impatient ? "t" : "f", saga_attempt(saga) > 1 ? "t" : "f"), looked);
+                PARAMS(name, mark, ending, keep, impatient ? "t" : "f", saga_attempt(saga) > 1 ? "t" : "f"),
+                door_looked);
 }
 
 enum step_result postgres_door_clear(struct saga *saga, const char *login, enum step_result (*next)(struct saga *saga))
@@ -154,10 +157,10 @@ enum step_result postgres_door_clear(struct saga *saga, const char *login, enum 
         activity->door.login = copy;
         activity->door.looks = 0;
         activity->door.next = next;
-        return look(saga);
+        return door_look(saga);
 }
 
-static enum step_result shut(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result door_shut(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         auto_free char *login = activity->door.login ? mem_copy_text(activity->door.login) : NULL;
@@ -173,9 +176,9 @@ static enum step_result shut(struct saga *saga, const struct pg_rows *rows, cons
         return postgres_door_clear(saga, login, activity->door.next);
 }
 
-/* A database of that name which does not bear the tenant's mark is not touched. Where the tenant is said to live in it,
- * somebody must look; else who connects next finds out whose it is. */
-static char *shut_all_sql(const struct activity *activity)
+/* A database of that name without the tenant's mark is not touched. If it is supposed to be the tenant's, somebody must
+ * look at it; otherwise the next connection finds out whose it is. */
+static char *door_shut_all_sql(const struct activity *activity)
 {
         auto_free char *mark = postgres_mark(activity);
 
@@ -193,64 +196,64 @@ static char *shut_all_sql(const struct activity *activity)
                           activity_database(activity, "name"), mark);
 }
 
-/* A login may connect by its group only. */
-static char *shut_one_sql(const struct activity *activity, const char *login)
+/* A login may connect only through its group. */
+static char *door_shut_one_sql(const struct activity *activity, const char *login)
 {
         auto_free char *group = logins_group(activity);
         auto_free char *which = mem_printf("g.rolname = '%s' and r.rolname = '%s'", group, login);
 
-        return revoke_sql(which);
+        return door_revoke_sql(which);
 }
 
 enum step_result postgres_door_shut(struct saga *saga, const char *login, enum step_result (*next)(struct saga *saga))
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *sql = login ? shut_one_sql(activity, login) : shut_all_sql(activity);
+        auto_free char *sql = login ? door_shut_one_sql(activity, login) : door_shut_all_sql(activity);
 
         if (postgres_admin(activity) == NULL)
                 return postgres_no_server(saga);
         free(activity->door.login);
         activity->door.login = login ? mem_copy_text(login) : NULL;
         activity->door.next = next;
-        return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, shut);
+        return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, door_shut);
 }
 
-static enum step_result tried(struct saga *saga, const struct err *err)
+static enum step_result door_tried(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         struct err wrong;
 
         activity_disconnect(activity);
         if (activity->door.expect_open && err != NULL) {
-                /* Full, or only for other hosts than ours: whoever knows that has seen an open door. */
+                /* Full, or open only to other hosts: either error shows that the login itself is open. */
                 if (strstr(err->message, "too many connections") || strstr(err->message, "no pg_hba.conf entry"))
                         return activity->door.next(saga);
-                err_set(&wrong, ERR_BUSY, "login_refused", "the app login was opened, and is refused: %s",
+                err_set(&wrong, ERR_BUSY, "login_refused", "the app login was opened, but is refused: %s",
                         err->message);
                 return saga_retry(saga, &wrong);
         }
         if (!activity->door.expect_open && err == NULL) {
-                err_set(&wrong, ERR_BUSY, "login_works", "the app login was closed, and still gets in");
+                err_set(&wrong, ERR_BUSY, "login_works", "the app login was closed, but still works");
                 return saga_retry(saga, &wrong);
         }
         return activity->door.next(saga);
 }
 
-static enum step_result asked(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result door_asked(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;
-        return tried(saga, err);
+        return door_tried(saga, err);
 }
 
-/* A pooler may let in whom the server would not: only an answer counts. */
-static enum step_result opened(struct saga *saga, const struct err *err)
+/* A pooler may accept a connection that the server would not: only a query result counts. */
+static enum step_result door_connected(struct saga *saga, const struct err *err)
 {
         if (err != NULL)
-                return tried(saga, err);
-        return saga_script(saga, activity_of(saga)->conn, ASK_TIMEOUT, "select 1", asked);
+                return door_tried(saga, err);
+        return saga_script(saga, activity_of(saga)->conn, ASK_TIMEOUT, "select 1", door_asked);
 }
 
-static void connection_opened(void *context, const struct err *err)
+static void door_connection_opened(void *context, const struct err *err)
 {
         saga_resume(context, err);
 }
@@ -266,7 +269,7 @@ enum step_result postgres_door_try(struct saga *saga, int64_t rotation, bool exp
                 .port = activity_database(activity, "port"),
                 .dbname = activity_database(activity, "dbname"),
                 .user = user,
-                .sslmode = activity->provisioner->config->tenant_sslmode,
+                .sslmode = activity->provisioner->config->tenants.sslmode,
                 .application_name = "tenantry-provisioner",
                 .connect_timeout_ms = saga_timeout(saga, CONNECT_TIMEOUT),
         };
@@ -274,11 +277,11 @@ enum step_result postgres_door_try(struct saga *saga, int64_t rotation, bool exp
 
         if (activity_secret(activity, "app_password", (int)rotation, &password, &err) < 0)
                 return expect_open ? saga_retry(saga, &err)
-                                   : next(saga); /* nobody has it any more, or we wait for a key */
+                                   : next(saga); /* nobody has the password any more, or we are waiting for a key */
         target.password = password;
         activity_disconnect(activity);
         activity->door.expect_open = expect_open;
         activity->door.next = next;
-        activity->conn = pg_open(&saga_service(saga)->loop, &target, connection_opened, saga);
-        return saga_await(saga, opened);
+        activity->conn = pg_open(&saga_service(saga)->loop, &target, door_connection_opened, saga);
+        return saga_await(saga, door_connected);
 }

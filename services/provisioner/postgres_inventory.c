@@ -1,11 +1,10 @@
-/* What our servers have of tenants' databases: see postgres_inventory.h. */
+/* Lists the tenants' databases on our servers: see postgres_inventory.h. */
 #include "services/provisioner/postgres_inventory.h"
 
 #include "common/base/log.h"
 #include "common/base/memory.h"
 #include "services/provisioner/postgres_door.h"
 #include "services/provisioner/provisioner.h"
-#include "services/provisioner/servers.h"
 
 #define STATEMENT SECONDS(20)
 
@@ -17,16 +16,17 @@ struct look {
         void *context;
 };
 
-/* Not reported: what a tenant's login granted another's is nobody's wish. */
-static void memberships_taken(void *context, const struct pg_rows *rows, const struct err *err)
+/* Not reported: nobody wants what one tenant's login granted to another's. */
+static void inventory_memberships_taken(void *context, const struct pg_rows *rows, const struct err *err)
 {
         (void)context;
         (void)rows;
         if (err != NULL)
-                log_warn("what tenants granted of their roles could not be taken away", "error", err->message, NULL);
+                log_warn("memberships that tenants granted in their roles could not be revoked", "error", err->message,
+                         NULL);
 }
 
-static void databases_listed(void *context, const struct pg_rows *rows, const struct err *err)
+static void inventory_databases_listed(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct look *look = context;
         json_t *list = err ? NULL : json_array();
@@ -36,20 +36,21 @@ static void databases_listed(void *context, const struct pg_rows *rows, const st
                                           pg_text(rows, row, "status"), "tenant_id", pg_text(rows, row, "tenant_id"),
                                           "open", pg_bool(rows, row, "open"));
 
-                if (pg_text(rows, row, "generation") != NULL) /* else it is no tenant's database, or a copy of one */
+                if (pg_text(rows, row, "generation") !=
+                    NULL) /* otherwise it is not a tenant's database, or it is a copy of one */
                         json_object_set_new(found, "generation",
                                             json_integer((json_int_t)pg_int(rows, row, "generation")));
                 json_array_append_new(list, found);
         }
         look->shown(look->context, look->server, list, err);
         if (err == NULL && !look->provisioner->service->stopping)
-                pg_pool_exec(servers_admin(look->provisioner->servers, look->server), STATEMENT,
-                             POSTGRES_DOOR_SQL_ALL_MEMBERSHIPS, NO_PARAMS, memberships_taken, NULL);
+                pg_pool_exec(servers_admin(look->provisioner->access.servers, look->server), STATEMENT,
+                             POSTGRES_DOOR_SQL_ALL_MEMBERSHIPS, NO_PARAMS, inventory_memberships_taken, NULL);
         free(look->server);
         free(look);
 }
 
-static void look_at_server(void *context, const char *name)
+static void inventory_look_at_server(void *context, const char *name)
 {
         static const char list[] =
                 "select datname as name, substring(mark from '^tenantry ([0-9a-f-]{36}) ') as tenant_id, "
@@ -65,8 +66,8 @@ static void look_at_server(void *context, const char *name)
 
         *look = *(const struct look *)context;
         look->server = mem_copy_text(name);
-        pg_pool_exec(servers_admin(look->provisioner->servers, name), STATEMENT, list, NO_PARAMS, databases_listed,
-                     look);
+        pg_pool_exec(servers_admin(look->provisioner->access.servers, name), STATEMENT, list, NO_PARAMS,
+                     inventory_databases_listed, look);
 }
 
 void postgres_take_inventory(struct provisioner *provisioner,
@@ -75,5 +76,5 @@ void postgres_take_inventory(struct provisioner *provisioner,
 {
         struct look look = { .provisioner = provisioner, .shown = shown, .context = context };
 
-        servers_each(provisioner->servers, look_at_server, &look);
+        servers_each(provisioner->access.servers, inventory_look_at_server, &look);
 }

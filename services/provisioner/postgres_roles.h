@@ -1,8 +1,8 @@
-/* The end of a tenant's roles on a server of ours, whatever other tenants have granted to them. */
+/* Drops a tenant's roles on one of our servers, whatever other tenants have granted to them. */
 #pragma once
 
 #include "services/provisioner/activity.h"
 
-/* For after the database is gone: takes from the roles what they have in other databases, one database after another,
- * then drops them. They are found by name and mark; none is fine. The step is done then. */
+/* Call after the database is gone: revokes what the roles have in other databases, one database after another, then
+ * drops them. They are found by name and mark; it is fine if there are none. Completes the step. */
 enum step_result postgres_drop_roles(struct saga *saga);

@@ -5,11 +5,11 @@
 #include "common/durable/saga.h"
 #include "common/migration/migration.h"
 #include "common/net/mail.h"
+#include "common/tenant/tenant_access.h"
 #include "services/provisioner/config.h"
 
 struct blocking;
 struct driver;
-struct servers;
 
 struct provisioner {
         struct service *service;
@@ -17,12 +17,13 @@ struct provisioner {
         struct keyring *control_keys, *app_keys;
         struct migration_set *migrations;
         struct mailer *mailer;
-        struct blocking *disk; /* calls to ARCHIVE_DIRECTORY, which may hang */
-        struct servers *servers;
+        struct blocking *disk;       /* calls to ARCHIVE_DIRECTORY, which may hang */
+        struct tenant_access access; /* for tenants' databases: the rings above, and servers */
+        struct server_life *server_life;
         struct worker *worker;
         struct waker *waker;
         struct janitor *janitor;
-        struct rewrap *rewrap;
+        struct resealer *resealer;
         struct alerter *alerter;
         struct dump_tools *dump_tools;
 };

@@ -1,5 +1,5 @@
-/* Who may use a project, and how: the part of the supabase driver that acts inside a project that is there. Each is the
- * driver's step of the same name; see driver.h. */
+/* Access to a project: the part of the supabase driver that acts inside an existing project. Each is the driver's step
+ * of the same name; see driver.h. */
 #pragma once
 
 #include "common/durable/saga.h"

@@ -3,6 +3,7 @@
 
 #include "common/base/log.h"
 #include "common/base/memory.h"
+#include "common/durable/rate_budget.h"
 #include "common/net/retry_after.h"
 #include "services/provisioner/supabase_connection.h"
 
@@ -10,20 +11,9 @@
 
 #define CALL_TIMEOUT  SECONDS(15)
 #define BLOCK_DEFAULT SECONDS(10)
-#define TURN_KEEPS    "1000" /* ms */
-#define TURN_EARLY    50     /* timers are not exact */
-#define AT_ONCE       5.0
+#define AT_ONCE       5
 
-static const char SQL_TAKE[] = "select wait_ms, place, false as first"
-                               " from catalog.take_token($1, $2::float8, $3::float8)";
-
-static const char SQL_USE_TURN[] =
-        "select wait_ms, place, first"
-        " from catalog.use_turn($1, $2::float8, $3::float8, $4::timestamptz, $5::boolean, $6::bigint)";
-
-static const char SQL_BLOCK[] = "select catalog.block_budget($1, $2::bigint)";
-
-/* A call between the wish and its answer: the activity's work. */
+/* A call, from its request to its answer: the activity's outside work. */
 struct supabase_request {
         char *endpoint, *method, *path, *body;
         bool auth;
@@ -31,7 +21,7 @@ struct supabase_request {
         struct http_exchange *exchange; /* sent, or NULL */
 };
 
-static void free_request(void *work)
+static void api_free_request(void *work)
 {
         struct supabase_request *request = work;
 
@@ -53,28 +43,13 @@ char *supabase_auth_url(const struct activity *activity, const char *path)
                           hole + 5, path);
 }
 
-static void block_done(void *context, const struct pg_rows *rows, const struct err *err)
-{
-        (void)context;
-        (void)rows;
-        (void)err; /* the limit was told to us; without the catalog nobody calls anyway */
-}
-
-static char *budget_name(const char *endpoint)
+static char *api_budget_name(const char *endpoint)
 {
         return mem_printf("supabase:%s", endpoint);
 }
 
-/* Everybody waits, not only who was refused: the limit is the account's. */
-static void block_budget(struct provisioner *provisioner, const char *endpoint, int64_t ms)
-{
-        auto_free char *name = budget_name(endpoint), *text = mem_printf("%lld", (long long)ms);
-
-        pg_pool_exec(provisioner->service->catalog, SECONDS(5), SQL_BLOCK, PARAMS(name, text), block_done, NULL);
-}
-
-/* Nobody is made to wait for days by a number that was meant otherwise, or forged on the way. */
-static int64_t wait_asked(const char *endpoint, const struct http_reply *reply)
+/* Nobody should wait for days because of a number that was meant differently, or forged on the way. */
+static int64_t api_wait_asked(const char *endpoint, const struct http_reply *reply)
 {
         auto_free char *after = mem_copy_text(http_reply_header(reply, "Retry-After")),
                        *date = mem_copy_text(http_reply_header(reply, "Date")),
@@ -86,25 +61,27 @@ static int64_t wait_asked(const char *endpoint, const struct http_reply *reply)
                 reset = mem_copy_text(http_reply_header(reply, "RateLimit-Reset"));
         ms = retry_after_ms(&(struct retry_asked){ .retry_after = after, .reset = reset, .date = date }, &capped);
         if (capped)
-                log_warn("Supabase asks for a longer wait than an hour; an hour it is", "endpoint", endpoint,
+                log_warn("Supabase asks for a wait of more than an hour; waiting one hour", "endpoint", endpoint,
                          "retry_after", after, "reset", reset, NULL);
         return ms;
 }
 
-static void limited(struct provisioner *provisioner, const char *endpoint, int64_t asked_ms, struct err *err)
+static void api_limited(struct provisioner *provisioner, const char *endpoint, int64_t asked_ms, struct err *err)
 {
+        auto_free char *budget = api_budget_name(endpoint);
+
         err_set(err, ERR_BUSY, "rate_limited", "Supabase limits our requests to %s", endpoint);
         err->retry_after = asked_ms ? asked_ms : BLOCK_DEFAULT;
-        block_budget(provisioner, endpoint, err->retry_after);
+        rate_budget_block(provisioner->service, budget, err->retry_after);
 }
 
 void supabase_limited(struct provisioner *provisioner, const char *endpoint, const struct http_reply *reply,
                       struct err *err)
 {
-        limited(provisioner, endpoint, wait_asked(endpoint, reply), err);
+        api_limited(provisioner, endpoint, api_wait_asked(endpoint, reply), err);
 }
 
-static void reply_arrived(void *context, const struct http_reply *reply, const struct err *err)
+static void api_reply_arrived(void *context, const struct http_reply *reply, const struct err *err)
 {
         struct saga *saga = context;
         struct activity *activity = activity_of(saga);
@@ -114,27 +91,17 @@ static void reply_arrived(void *context, const struct http_reply *reply, const s
         json_decref(activity->reply);
         activity->reply = NULL;
         activity->reply_status = err ? 0 : reply->status;
-        activity->reply_retry_after = err == NULL && reply->status == 429 ? wait_asked(request->endpoint, reply) : 0;
+        activity->reply_retry_after =
+                err == NULL && reply->status == 429 ? api_wait_asked(request->endpoint, reply) : 0;
         activity->reply_from_auth = request->auth;
         if (err == NULL && json_parse(reply->body, reply->length, &activity->reply, NULL) < 0)
                 activity->reply = NULL;
         saga_resume(saga, err);
 }
 
-/* The place in the queue of an endpoint, by the catalog's clock alone: who reads it may run on another host. */
-static void keep_turn(struct saga *saga, const char *endpoint, const char *place, bool first)
-{
-        json_t *data = saga_data(saga);
-
-        if (json_object_get(data, "turns") == NULL)
-                json_object_set_new(data, "turns", json_object());
-        json_object_set_new(json_object_get(data, "turns"), endpoint,
-                            json_pack("{s:s, s:b}", "place", place, "first", first));
-}
-
-/* A service key is the project's, and may have been changed there: it is read again, once for each attempt of a step.
- */
-static enum step_result key_refused(struct saga *saga)
+/* A service key belongs to the project, and may have been changed there: it is read again, once per attempt of a
+ * step. */
+static enum step_result api_key_refused(struct saga *saga)
 {
         const char *known = json_text(saga_data(saga), "service_key");
         bool renewed = known != NULL && strcmp(known, "renewed") == 0;
@@ -153,7 +120,7 @@ enum step_result supabase_key_renewed(struct saga *saga)
         return saga_wait(saga, 1);
 }
 
-static enum step_result answered(struct saga *saga, const struct err *err)
+static enum step_result api_answered(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         struct supabase_request *request = activity_end_work(activity);
@@ -161,24 +128,25 @@ static enum step_result answered(struct saga *saga, const struct err *err)
         struct err later;
 
         if (err == NULL && activity->reply_status == 429) {
-                limited(activity->provisioner, request->endpoint, activity->reply_retry_after, &later);
-                /* It has waited: not again behind all the others. */
-                keep_turn(saga, request->endpoint, "-infinity", false);
-                free_request(request);
+                auto_free char *budget = api_budget_name(request->endpoint);
+
+                api_limited(activity->provisioner, request->endpoint, activity->reply_retry_after, &later);
+                rate_budget_keep_turn(saga, budget);
+                api_free_request(request);
                 return saga_retry(saga, &later);
         }
         if (err == NULL && request->auth && (activity->reply_status == 401 || activity->reply_status == 403)) {
-                free_request(request);
-                return key_refused(saga);
+                api_free_request(request);
+                return api_key_refused(saga);
         }
         if (request->auth && err == NULL)
                 json_object_del(saga_data(saga), "service_key");
-        free_request(request);
+        api_free_request(request);
         return then(saga, err);
 }
 
-/* sb_secret_ keys go into apikey only; the older keys are tokens as well. */
-static int auth_headers(const struct activity *activity, char **ret_apikey, char **ret_bearer, struct err *err)
+/* sb_secret_ keys are sent only in apikey; the older keys are also tokens. */
+static int api_auth_headers(const struct activity *activity, char **ret_apikey, char **ret_bearer, struct err *err)
 {
         auto_secret char *key = NULL;
         int rc = activity_secret(activity, "service_key", activity_generation(activity), &key, err);
@@ -191,7 +159,7 @@ static int auth_headers(const struct activity *activity, char **ret_apikey, char
         return 0;
 }
 
-static enum step_result send_now(struct saga *saga)
+static enum step_result api_send_now(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         struct supabase_request *request = activity->work;
@@ -203,11 +171,11 @@ static enum step_result send_now(struct saga *saga)
         int rc = 0;
 
         if (request->auth)
-                rc = auth_headers(activity, &first, &second, &err);
+                rc = api_auth_headers(activity, &first, &second, &err);
         else
                 first = mem_printf("Authorization: Bearer %s", config->supabase_token);
         if (rc < 0 || !saga_is_ours(saga)) {
-                free_request(activity_end_work(activity));
+                api_free_request(activity_end_work(activity));
                 return rc < 0 ? saga_retry(saga, &err) : saga_wait(saga, 1);
         }
         request->exchange =
@@ -220,52 +188,38 @@ static enum step_result send_now(struct saga *saga)
                                          .body = request->body,
                                          .timeout_ms = saga_timeout(saga, CALL_TIMEOUT),
                                  },
-                                 reply_arrived, saga);
-        return saga_await(saga, answered);
+                                 api_reply_arrived, saga);
+        return saga_await(saga, api_answered);
 }
 
-static enum step_result token_arrived(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result api_turn_answered(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
-        struct activity *activity = activity_of(saga);
-        struct supabase_request *request = activity->work;
-        int64_t wait;
+        struct supabase_request *request = activity_of(saga)->work;
+        auto_free char *budget = api_budget_name(request->endpoint);
+        int64_t wait = err ? 0 : rate_budget_wait(saga, budget, rows);
 
-        if (err != NULL) {
-                free_request(activity_end_work(activity));
-                return saga_retry(saga, err);
-        }
-        wait = pg_int(rows, 0, "wait_ms");
-        if (wait <= TURN_EARLY)
-                return send_now(saga);
-        keep_turn(saga, request->endpoint, pg_text(rows, 0, "place"), pg_bool(rows, 0, "first"));
-        free_request(activity_end_work(activity));
-        return saga_wait(saga, wait);
+        if (err == NULL && wait == 0)
+                return api_send_now(saga);
+        api_free_request(activity_end_work(activity_of(saga)));
+        return err != NULL ? saga_retry(saga, err) : saga_wait(saga, wait);
 }
 
-/* Asks for a turn; whoever had one shows its place, for the queue may have been held up since. */
-static enum step_result ask_for_turn(struct saga *saga, json_t *turns, const char *endpoint)
+static enum step_result api_ask_for_turn(struct saga *saga, const char *endpoint)
 {
-        const json_t *turn = json_object_get(turns, endpoint);
-        const char *first = json_flag(turn, "first") ? "true" : "false";
-        double per_minute = (double)activity_of(saga)->provisioner->config->supabase_rate;
-        double at_once = MAX(1.0, MIN(AT_ONCE, per_minute / 2));
-        /* The provider counts by the minute, wherever that begins: what goes at once and what is refilled within a
-         * minute are together no more than the limit. */
-        auto_free char *budget = budget_name(endpoint), *burst = mem_printf("%.3f", at_once),
-                       *rate = mem_printf("%.6f", MAX(per_minute - at_once, per_minute / 2) / 60),
-                       *place = mem_copy_text(json_text(turn, "place"));
+        auto_free char *name = api_budget_name(endpoint);
+        const struct rate_budget budget = {
+                .name = name,
+                .per_minute = activity_of(saga)->provisioner->config->supabase_rate,
+                .most_at_once = AT_ONCE,
+        };
 
-        json_object_del(turns, endpoint);
-        if (place == NULL)
-                return saga_query(saga, SQL_TAKE, PARAMS(budget, burst, rate), token_arrived);
-        return saga_query(saga, SQL_USE_TURN, PARAMS(budget, burst, rate, place, first, TURN_KEEPS), token_arrived);
+        return rate_budget_ask(saga, &budget, api_turn_answered);
 }
 
 enum step_result supabase_call(struct saga *saga, const struct supabase_call *call, saga_then then)
 {
         struct activity *activity = activity_of(saga);
         struct supabase_request *request = NEW(struct supabase_request);
-        json_t *turns = json_object_get(saga_data(saga), "turns");
         const char *refused = json_text(saga_data(saga), "service_key");
 
         if (call->auth && refused != NULL && strcmp(refused, "refused") == 0) {
@@ -274,7 +228,7 @@ enum step_result supabase_call(struct saga *saga, const struct supabase_call *ca
                 free(request);
                 return supabase_renew_key(saga);
         }
-        activity_begin_work(activity, request, free_request);
+        activity_begin_work(activity, request, api_free_request);
         request->endpoint = mem_copy_text(call->endpoint);
         request->method = mem_copy_text(call->method);
         request->path = call->path;
@@ -284,8 +238,8 @@ enum step_result supabase_call(struct saga *saga, const struct supabase_call *ca
                 request->body = json_print(call->body);
         json_decref(call->body);
         if (call->auth || call->covered)
-                return send_now(saga);
-        return ask_for_turn(saga, turns, request->endpoint);
+                return api_send_now(saga);
+        return api_ask_for_turn(saga, request->endpoint);
 }
 
 const char *supabase_ref(const struct activity *activity)

@@ -1,4 +1,4 @@
-/* What the organization has of ours, page by page; and the end of quarantined projects. */
+/* Lists our projects in the organization, page by page; and deletes quarantined ones. */
 #pragma once
 
 #include "services/provisioner/provisioner.h"

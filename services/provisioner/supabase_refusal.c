@@ -1,4 +1,4 @@
-/* What Supabase's refusals mean, and in whose words they are told: see supabase_api.h. */
+/* What Supabase's refusals mean, and how they are reported: see supabase_api.h. */
 #include "common/base/memory.h"
 #include "services/provisioner/supabase_api.h"
 
@@ -7,7 +7,7 @@
 #define QUOTA_DELAY SECONDS(60)
 #define WORDS_MOST  8
 
-static bool mentions(const char *text, const char *const *words)
+static bool refusal_mentions(const char *text, const char *const *words)
 {
         for (; *words != NULL; words++)
                 if (strcasestr(text, *words) != NULL)
@@ -15,9 +15,9 @@ static bool mentions(const char *text, const char *const *words)
         return false;
 }
 
-/* The words of a refusal: a text, a list of texts, or an object around them. NULL = there are none. The caller frees.
- */
-static char *words_of(const json_t *said)
+/* The message of a refusal: a text, a list of texts, or an object containing them. NULL = there is none. The caller
+ * frees. */
+static char *refusal_read_message(const json_t *said)
 {
         char *words = NULL;
         json_t *each;
@@ -40,13 +40,13 @@ static char *words_of(const json_t *said)
         return words;
 }
 
-/* Their services do not agree on where the words stand. "error" is last: beside a description it is only a code. */
+/* Their services do not agree on where the message is. "error" is last: next to a description it is only a code. */
 static char *refusal_words(const json_t *reply)
 {
         static const char *const places[] = { "message", "msg", "error_description", "error" };
 
         for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
-                char *words = words_of(json_object_get(reply, places[i]));
+                char *words = refusal_read_message(json_object_get(reply, places[i]));
 
                 if (words != NULL)
                         return words;
@@ -54,8 +54,8 @@ static char *refusal_words(const json_t *reply)
         return mem_copy_text("no message");
 }
 
-/* A token that is refused at all, and one that lacks a right, which may concern one project only. */
-static void not_allowed(const struct supabase_reply *reply, const char *words, struct err *err)
+/* A token that is refused altogether, or one that lacks a right, possibly for only one project. */
+static void refusal_not_allowed(const struct supabase_reply *reply, const char *words, struct err *err)
 {
         if (reply->from_auth)
                 err_set(err, ERR_BUSY, "service_key_refused",
@@ -64,7 +64,7 @@ static void not_allowed(const struct supabase_reply *reply, const char *words, s
                 err_set(err, ERR_AUTH, "provider_auth", "Supabase refuses our token (401): %.200s", words);
         else
                 err_set(err, ERR_AUTH, "provider_forbidden",
-                        "Supabase's answer to our token: no right to this (403): %.200s", words);
+                        "Supabase says our token lacks the right to do this (403): %.200s", words);
 }
 
 void supabase_reply_error(const struct supabase_reply *reply, struct err *err)
@@ -79,12 +79,12 @@ void supabase_reply_error(const struct supabase_reply *reply, struct err *err)
         else if (status == 0 || status >= 500)
                 err_set(err, ERR_BUSY, "provider_trouble", "Supabase answers %d: %.200s", status, words);
         else if (status == 401 || status == 403)
-                not_allowed(reply, words, err);
+                refusal_not_allowed(reply, words, err);
         else if (status == 402)
-                err_set(err, ERR_BUSY, "provider_billing", "Supabase wants to be paid first (402): %.200s", words);
-        else if (mentions(words, capacity))
+                err_set(err, ERR_BUSY, "provider_billing", "Supabase requires payment first (402): %.200s", words);
+        else if (refusal_mentions(words, capacity))
                 err_set(err, ERR_BUSY, "provider_capacity", "Supabase has no room in the region: %.200s", words);
-        else if (mentions(words, quota))
+        else if (refusal_mentions(words, quota))
                 err_set(err, ERR_BUSY, "provider_quota", "the organization's quota is full: %.200s", words);
         else if (status == 404)
                 err_set(err, ERR_GONE, "provider_not_found", "Supabase does not know it (404): %.200s", words);

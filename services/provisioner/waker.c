@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 #define WAKE_INTERVAL SECONDS(2)
-#define BATCH         200 /* in one transaction: nobody waits for longer than that */
+#define BATCH         200 /* per transaction: nobody waits longer than one of them */
 
 static const char SQL_WAKE[] = "select wake_some($1::int) as woken";
 
@@ -24,7 +24,7 @@ static void waker_woke(void *context, const struct pg_rows *rows, const struct e
         int64_t count = err ? 0 : pg_int(rows, 0, "woken");
 
         if (err != NULL)
-                log_warn("tenants that wait could not be woken; it will be tried again", "error", err->message, NULL);
+                log_warn("waiting tenants could not be woken; it will be tried again", "error", err->message, NULL);
         if (count > 0)
                 worker_wake(waker->provisioner->worker);
         if (count == BATCH) /* there may be more */

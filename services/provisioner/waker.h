@@ -1,4 +1,4 @@
-/* The safety net and the clock: every few seconds, whatever should be done and is not being done is started. */
+/* The safety net and the clock: every few seconds, starts whatever should be done but is not being done. */
 #pragma once
 
 #include "services/provisioner/provisioner.h"

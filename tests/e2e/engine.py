@@ -50,6 +50,15 @@ class Database:
         )  # fmt: skip
         return Outcome(done.returncode, done.stderr)
 
+    def engine(self, *words: str, fence: int = 1, **environment: str) -> Outcome:
+        """The engine by the test's own program; error is what it printed."""
+        build = Path(os.environ.get("TENANTRY_BUILD", REPOSITORY / "build" / "release"))
+        done = subprocess.run(
+            [build / "tests" / "migrate-one", self.server.url(self.name), self.directory, str(fence), *words],
+            env={"PATH": os.environ["PATH"], **SANITIZERS, **environment}, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        return Outcome(done.returncode, done.stdout.strip() or done.stderr)
+
     def applies(self) -> None:
         outcome = self.apply()
         assert outcome.status == 0, outcome.error

@@ -456,13 +456,28 @@ def test_a_page_of_operations_costs_what_it_shows(fleet: Stack, values: list[str
         ("select prune()", 2000),
         ("select * from saga_backlog()", 100),
         ("select * from catalog.census()", 100),
-        ("select * from catalog.snapshots_to_publish(500)", 1000),  # those of the tests before are due
+        ("select * from catalog.snapshots_due(500, '{}')", 1000),  # those of the tests before are due
+        ("select * from catalog.dead_letters_to_publish(500, '{}')", 1000),
+        ("select fire_timers(200)", 100),
     ],
 )
 def test_what_is_asked_every_few_seconds_does_not_look_at_the_whole_fleet(fleet: Stack, sql: str, most: int) -> None:
     with as_service(fleet) as session:
         session.execute(sql)  # plans and caches
         assert pages(session, sql) < most
+
+
+def test_timers_are_looked_for_without_a_look_at_all_open_alerts(fleet: Stack, admin: psycopg.Connection[Any]) -> None:
+    admin.execute("select fire_timers(200)")  # plans and caches
+    with admin.transaction(force_rollback=True):
+        admin.execute(
+            "insert into alert (cause, title, detail) select 'tenant-attention:' || n, '', '' from generate_series(1, 20000) n"
+        )
+        admin.execute("select raise_alert('timer:provisioner:gone', null, '', '')")
+        admin.execute("select raise_alert('timer:provisioner_2:other', null, '', '')")
+        assert pages(admin, "select fire_timers(200)") < 100
+        open_now = "select cause from alert where resolved_at is null and cause like 'timer:%'"
+        assert admin.execute(open_now).fetchall() == [("timer:provisioner_2:other",)], "its own, and no other's"
 
 
 def test_all_who_ask_how_many_there_are_are_told_by_one_who_counts_the_leaves_of_an_index(

@@ -82,7 +82,7 @@ def test_the_beginning_of_an_id_will_do_where_no_other_begins_so(stack: Stack, s
     refused(stack.run_cli("tenant", alma[:8]), 2, "several tenants have ids that begin with", alma[:8])
     refused(stack.run_cli("suspend", alma[:-1]), 2, "several tenants", shops["bruno"])
     refused(stack.run_cli("tenant", alma[:3]), 3, "there is no tenant with the subdomain")
-    refused(stack.run_cli("tenant", "01234567-89ab"), 3, "nor one whose id begins so")
+    refused(stack.run_cli("tenant", "01234567-89ab"), 3, "nor one whose id begins with that")
     assert stack.run_cli("wait", "tenant", "cora", "--state", "ready").returncode == 0
     lines = stack.run_cli("events", "tail", "--from-beginning", "--tenant", "bruno", "--count", "1").stdout
     assert "signup of Bruno" in lines

@@ -162,4 +162,4 @@ def test_the_supervisor_is_told_to_wait_for_who_drains(stack: Stack) -> None:
 def test_a_supervisor_that_cannot_be_told_is_a_warning(stack: Stack) -> None:
     gateway = stack.services["gateway-0"]
     with told(gateway, NOTIFY_SOCKET="/nowhere/notify"):
-        assert "the supervisor cannot be told" in gateway.log_path.read_text()
+        assert "the supervisor cannot be notified" in gateway.log_path.read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,8 @@ from deploy.local.ports import reserve_port
 from deploy.local.postgres import PostgresServer
 from deploy.local.stack import REPOSITORY, Stack
 
-from .client import Api
+from .client import Api, eventually
+from .invariants import rows
 from .service_faults import told
 
 
@@ -142,3 +144,48 @@ def test_a_tenants_database_has_utf8_whatever_the_server_has(stack: Stack, api: 
             succeeds(api, tenant, "deprovision")
     finally:
         server.destroy()
+
+
+def test_a_server_whose_locale_forbids_utf8_is_named_and_undoes_nothing_and_the_work_goes_on_when_it_is_replaced(
+    stack: Stack, api: Api, app: Api, second_server: PostgresServer
+) -> None:
+    locales = stack.root / "locales"
+    locales.mkdir()
+    done = subprocess.run(["localedef", "-i", "de_DE", "-f", "ISO-8859-1", str(locales / "de_DE.iso88591")], timeout=60)
+    assert done.returncode == 0
+    latin = PostgresServer(
+        stack.root / "postgres-latin", reserve_port(), fast=True, die_with_parent=True, encoding="LATIN1",
+        locale="de_DE.iso88591", locale_path=locales,
+    )  # fmt: skip
+    latin.start()
+    cause = "held:provisioner:server-locale"
+    alerts = f"select detail from catalog.alert where cause = '{cause}' and resolved_at is null"
+    try:
+        with only_on(stack, latin, latin.url()):
+            tenants = [api.signup(f"Latin Shop {n}").json["tenant_id"] for n in range(2)]
+            held = (
+                "select kind, status, step, error ->> 'code' from provisioner.saga "
+                f"where tenant_id in ('{tenants[0]}', '{tenants[1]}') and held_for is not null"
+            )
+            databases = (
+                "select tenant_id, generation, name from provisioner.database "
+                f"where tenant_id in ('{tenants[0]}', '{tenants[1]}') order by tenant_id"
+            )
+            eventually(lambda: len(rows(stack, held)) == 2, 30, "both wait")
+            assert rows(stack, held) == [["provision", "running", "create", "server_locale"]] * 2
+            assert len(rows(stack, alerts)) == 1, "one alert for both"
+            assert "locale of server hardened forbids" in rows(stack, alerts)[0][0]
+            assert [api.tenant(tenant)["state"] for tenant in tenants] == ["provisioning"] * 2
+            reserved = rows(stack, databases)
+        with only_on(stack, second_server, second_server.url()):
+            stack.postgres.execute("update provisioner.saga set next_at = now() where status = 'running'", "tenantry")
+            for tenant in tenants:
+                api.wait_state(tenant, "ready", 60)
+                with psycopg.connect(**parts_of(app, tenant)) as session:
+                    assert session.execute("show server_encoding").fetchone() == ("UTF8",)
+            assert rows(stack, databases) == reserved, "nothing was made anew"
+            eventually(lambda: rows(stack, alerts) == [], 20, "the alert is over")
+            for tenant in tenants:
+                succeeds(api, tenant, "deprovision")
+    finally:
+        latin.destroy()

@@ -327,7 +327,7 @@ def test_the_token_file_is_read_again_and_a_broken_one_changes_nothing(stack: St
         eventually(lambda: new.get("/api/tenants").status == 200, 5, "the new token is known")
 
         def complaints() -> int:
-            return stack.services["gateway-0"].log_path.read_text().count("the token file is broken")
+            return stack.services["gateway-0"].log_path.read_text().count("the token file is invalid")
 
         broken_at = complaints()
         for broken in ("fresh read\n", "fresh king " + "0" * 64 + "\n", "fresh read " + "z" * 64 + "\n"):

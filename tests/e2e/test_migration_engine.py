@@ -177,13 +177,13 @@ def test_settings_that_cannot_be_seen_are_not_guessed_at(database: Database) -> 
     hidden = f"do $$ begin perform set_config('search_path', 'pg_catalog', false); end $$;\n{GATE};\ncreate table t ();"
     database.put("1_hidden.sql", hidden, ALONE)
     database.loses_its_session_at_the_gate()
-    database.fails("1_hidden.sql: statement 2, line 3", "not all there again", "hint: Set it by")
+    database.fails("1_hidden.sql: statement 2, line 3", "could be restored", "hint: Make them with")
     assert not database.rows("select 1 from pg_tables where tablename = 't'")
 
 
 def test_what_a_session_alone_can_hold_is_refused_at_its_place(database: Database) -> None:
     database.put("1_temp.sql", "create table t ();\ndo $$ begin create temp table hidden (); end $$;", ALONE)
-    database.fails("1_temp.sql: statement 2, line 3, column 1", "0A000", "hint: A worker that dies would lose them")
+    database.fails("1_temp.sql: statement 2, line 3, column 1", "0A000", "hint: They would be lost if the worker died")
     assert database.rows("select statements from tenantry.migration_progress") == [(1,)]
 
 
@@ -192,7 +192,7 @@ def test_a_place_belongs_to_the_file_it_was_reached_in(database: Database) -> No
     database.fails("statement 2")
     begun = database.directory.joinpath("1_alone.sql").read_text()
     database.put("1_alone.sql", "create table b ();\nselect 1;", ALONE)
-    database.fails("1_alone.sql is not the file that was begun here", "tenantry.migration_progress")
+    database.fails("1_alone.sql is not the file that was started here", "tenantry.migration_progress")
     assert not database.rows("select 1 from pg_tables where tablename = 'b'")
     database.directory.joinpath("1_alone.sql").write_text(begun)
     database.fails("statement 2")
@@ -325,3 +325,125 @@ def test_a_version_that_dbmate_has_rolled_back_is_applied_again(database: Databa
     database.put("4_d.sql", "create table d ();")
     database.applies()
     assert database.ledger() == ["1", "4"]
+
+
+def test_files_are_applied_in_the_order_of_their_names_as_dbmate_does(database: Database) -> None:
+    database.put("1_a.sql", "alter table t add column a int;")
+    database.put("10_b.sql", "create table t ();")
+    database.applies()
+    assert database.rows("select version from tenantry.migration order by applied_at") == [("10",), ("1",)]
+    database.applies()
+
+
+def test_several_sections_of_a_file_run_and_are_recorded_once(database: Database) -> None:
+    (database.directory / "1_two.sql").write_text(
+        "-- migrate:up\ncreate table t (a int)\n-- migrate:down\ndrop table t;\n"
+        "-- migrate:up\ninsert into t values (1)\n-- migrate:down\ndelete from t;\n"
+    )
+    database.applies()
+    assert database.rows("select a from t") == [(1,)]
+    assert database.rows("select version from public.schema_migrations") == [("1",)]
+
+
+def test_a_failure_in_a_later_section_is_found_by_its_line_and_undoes_the_whole_file(database: Database) -> None:
+    (database.directory / "1_two.sql").write_text(
+        "-- migrate:up\ncreate table t (a int);\n-- migrate:down\n\n-- migrate:up\nselect 1;\ninsert into t values ('x');\n"
+        "-- migrate:down\n"
+    )
+    database.fails("1_two.sql: statement 2, line 7, column 23")
+    assert not database.rows("select 1 from pg_tables where tablename = 't'")
+
+
+def test_a_section_with_a_transaction_stands_beside_one_without(database: Database) -> None:
+    (database.directory / "1_mixed.sql").write_text(
+        "-- migrate:up\ncreate table t (a int);\nselect 1\n-- migrate:down\n"
+        "-- migrate:up transaction:false\ncreate index concurrently t_a on t (a)\n-- migrate:down transaction:false\n"
+    )
+    database.applies()
+    assert database.rows("select indexname from pg_indexes where tablename = 't'") == [("t_a",)]
+    assert database.rows("select version from public.schema_migrations") == [("1",)]
+    database.applies()
+
+
+def test_a_file_before_an_applied_one_and_a_version_of_no_file_are_refused(database: Database) -> None:
+    database.put("2_b.sql", "create table b ();")
+    database.applies()
+    early = database.put("1_a.sql", "create table a ();")
+    database.fails("1_a.sql sorts before 2_b.sql, which the database has")
+    early.unlink()
+    database.run("insert into public.schema_migrations (version) values ('3')")
+    database.fails("the database has version 3, which none of these files has")
+
+
+def test_a_version_that_dbmate_applied_in_the_middle_is_no_reason_to_stop(database: Database) -> None:
+    for number in (1, 2, 3):
+        database.put(f"{number}_t.sql", f"create table t{number} ();")
+    database.run(
+        "create table public.schema_migrations (version varchar(50) primary key, applied_at timestamptz default now()); "
+        "create table t1 (); insert into public.schema_migrations (version) values ('1')"
+    )
+    database.applies()
+    assert database.rows("select count(*) from public.schema_migrations") == [(3,)]
+
+
+def put_both(database: Database, name: str, up: str, down: str, options: str = "") -> None:
+    text = f"-- migrate:up{options}\n{up}\n-- migrate:down{options}\n{down}\n"
+    (database.directory / name).write_text(text)
+
+
+def test_a_target_ends_there_and_what_came_late_is_applied_where_that_is_wanted(database: Database) -> None:
+    for number in (1, 2, 3):
+        database.put(f"{number}_t.sql", f"create table t{number} ();")
+    assert database.engine("apply", "2") == Outcome(0, "2")
+    assert database.engine("apply", "9").error.startswith("target_unknown: ")
+    database.put("0_early.sql", "create table early ();")
+    assert database.engine("apply").error.startswith("out_of_order: 0_early.sql sorts before 2_t.sql")
+    assert database.engine("apply-out-of-order") == Outcome(0, "3")
+    assert database.rows("select count(*) from public.schema_migrations") == [(4,)]
+
+
+def test_versions_are_taken_back_from_the_last_to_the_first_with_their_ledger_rows(database: Database) -> None:
+    put_both(database, "1_a.sql", "create table a (x int);", "drop table a;")
+    put_both(database, "2_b.sql", "create table b (x int); insert into a values (1);", "delete from a; drop table b;")
+    put_both(database, "3_c.sql", "alter table b add column y int;", "alter table b drop column y;")
+    assert database.engine("apply") == Outcome(0, "3")
+    assert database.engine("revert", "2", "3") == Outcome(0, "1")
+    assert database.rows("select version from public.schema_migrations") == [("1",)]
+    assert database.rows("select version from tenantry.migration") == [("1",)]
+    assert database.engine("revert", "2", "3") == Outcome(0, "1"), "what is gone already is passed over"
+    assert database.engine("apply") == Outcome(0, "3")
+    assert database.engine("revert", "1", "2", "3") == Outcome(0, "none")
+    assert (
+        database.rows("select 1 from pg_tables where schemaname = 'public' and tablename <> 'schema_migrations'") == []
+    )
+
+
+def test_a_version_that_cannot_be_taken_back_stays_whole_and_is_named(database: Database) -> None:
+    put_both(database, "1_a.sql", "create table a ();", "drop table a;\nselect nothing;")
+    database.engine("apply")
+    failed = database.engine("revert", "1")
+    assert failed.status == 1 and "1_a.sql: statement 2, line 5, column 8" in failed.error
+    assert database.rows("select version from public.schema_migrations") == [("1",)]
+    assert database.rows("select tablename from pg_tables where tablename = 'a'") == [("a",)]
+    assert database.engine("revert", "7").error.startswith("target_unknown: ")
+
+
+def test_a_late_worker_takes_nothing_back(database: Database) -> None:
+    put_both(database, "1_a.sql", "create table a ();", "drop table a;")
+    assert database.engine("apply", fence=5).status == 0
+    assert database.engine("revert", "1", fence=4).error.startswith("TN409: ")
+    assert database.rows("select version from public.schema_migrations") == [("1",)]
+
+
+@pytest.mark.parametrize("failpoint", ["migration_after_statement=crash@1", "migration_after_statement=crash@2"])
+def test_taking_back_without_a_transaction_goes_on_where_a_worker_died(database: Database, failpoint: str) -> None:
+    put_both(
+        database, "1_index.sql", "create table t (a int); create index concurrently t_a on t (a);",
+        "drop index concurrently t_a; drop table t; select 1;", ALONE,
+    )  # fmt: skip
+    assert database.engine("apply") == Outcome(0, "1")
+    assert database.engine("revert", "1", ENGINE_FAILPOINTS=failpoint).status != 0
+    assert database.engine("revert", "1", fence=2) == Outcome(0, "none")
+    assert database.rows("select count(*) from public.schema_migrations") == [(0,)]
+    assert database.rows("select count(*) from tenantry.migration_progress") == [(0,)]
+    assert database.engine("apply", fence=3) == Outcome(0, "1"), "and the way there begins anew"

@@ -264,7 +264,7 @@ def test_a_publisher_whose_producer_failed_for_good_makes_it_anew(stack: Stack, 
     with services_stopped(gateway), armed(provisioner, "kafka_before_produce=error"):
         provisioner.wait_until_ready()
         tenant = signup_in_partition(stack, 0)
-        eventually(lambda: "is made anew" in provisioner.log_path.read_text(), 20, "the publisher notices")
+        eventually(lambda: "is recreated" in provisioner.log_path.read_text(), 20, "the publisher notices")
         eventually(
             lambda: tenant.encode() in {record.key for record in read_all(stack.kafka.bootstrap, "tenant.status.v1")},
             30,

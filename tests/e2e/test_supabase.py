@@ -236,7 +236,10 @@ def test_a_login_that_is_refused_after_it_was_set_anew_does_not_end_a_new_projec
             {"kind": "status", "code": 401, "body": {"message": "Unauthorized"}},
             "Supabase refuses our token (401): Unauthorized",
         ),
-        ({"kind": "status", "code": 403, "body": {"message": "Forbidden"}}, "no right to this (403): Forbidden"),
+        (
+            {"kind": "status", "code": 403, "body": {"message": "Forbidden"}},
+            "lacks the right to do this (403): Forbidden",
+        ),
         ({"kind": "rate_limit", "reset": 2, "retry_after": 2}, "Supabase limits our requests to find"),
     ],
     ids=["401", "403", "429"],
@@ -519,3 +522,16 @@ def invitation_for(stack: Stack, tenant: str) -> str:
     found = re.search(r"/invite/(\S+)", text)
     assert found is not None
     return found.group(1)
+
+
+def test_who_stops_while_the_provider_says_nothing_leaves_nothing_behind(stack: Stack) -> None:
+    """The janitor's question is still on its way then: LeakSanitizer looks when the process has ended."""
+    provisioner = stack.services["provisioner-0"]
+    with fault(stack, "GET", "^/v1/projects", {"kind": "hang"}):
+        eventually(
+            lambda: any(rule["applied"] for rule in stack.control_sandbox("GET", "faults")), 60, "the janitor has asked"
+        )
+        provisioner.stop()
+        assert provisioner.process.returncode == 0
+    provisioner.start()
+    provisioner.wait_until_ready()

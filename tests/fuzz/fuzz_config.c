@@ -24,7 +24,7 @@ static const struct config_option OPTIONS[] = {
         { "FUZZ_PIN", CONFIG_INTEGER, CONFIG_SECRET, NULL, "A secret number.", AT(secret_integer), 0, 9999 },
         { "FUZZ_FLAG", CONFIG_BOOL, 0, "0", "A switch.", AT(flag), 0, 0 },
 };
-static const struct config_table TABLE = { OPTIONS, ARRAY_SIZE(OPTIONS) };
+static const struct config_table TABLE = { .options = OPTIONS, .count = ARRAY_SIZE(OPTIONS) };
 
 /* The file's lines come here and not into the environment, which never gives memory back; only our own names pass. */
 static char *entries[ARRAY_SIZE(OPTIONS)];

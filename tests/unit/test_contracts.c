@@ -365,6 +365,29 @@ static void test_a_key_may_be_another_field_or_made_of_several(void **state)
         assert_string_equal(wrong_field(&EVENT_CONTRACT, NULL, "{\"mode\": \"live\", \"account\": \"acct_1\"}"), "key");
 }
 
+static const struct contract_field BYTES[] = {
+        { .name = "body_base64", .kind = CONTRACT_BYTES, .required = true, .max = 4 },
+};
+static const struct contract BYTES_CONTRACT = {
+        .type = "bytes.v1", .topic = "bytes", .is_raw = true, .fields = BYTES, .count = 1
+};
+
+static void test_bytes_come_as_bytes_up_to_their_limit_under_any_key(void **state)
+{
+        struct err err;
+
+        (void)state;
+        assert_null(wrong_field(&BYTES_CONTRACT, "live,acct_1,cus_2", "{\"body_base64\": \"AAECAw==\"}"));
+        assert_null(wrong_field(&BYTES_CONTRACT, NULL, "{\"body_base64\": \"\"}"));
+        assert_string_equal(wrong_field(&BYTES_CONTRACT, "k", "{\"body_base64\": \"AAECAwQ=\"}"), "body_base64");
+        assert_string_equal(wrong_field(&BYTES_CONTRACT, "k", "{\"body_base64\": \"?\"}"), "body_base64");
+        assert_string_equal(wrong_field(&BYTES_CONTRACT, "k", "{\"body_base64\": 1}"), "body_base64");
+        assert_int_equal(contract_check_form(&BYTES_CONTRACT, true, &err), 0);
+        assert_int_equal(contract_check_form(&BYTES_CONTRACT, false, &err), -ERR_INPUT);
+        assert_int_equal(contract_check_form(&RUN_CONTRACT, true, &err), -ERR_INPUT);
+        assert_string_equal(err.field, "content-type");
+}
+
 static void test_an_event_is_taken_from_its_own_topic_only(void **state)
 {
         const struct contract *deprovision = contract_find(TENANT_CONTRACTS, "tenant.deprovision.requested.v1");
@@ -706,6 +729,7 @@ int main(void)
                 SENTENCE(test_the_key_must_be_the_tenants_id),
                 SENTENCE(test_numbers_truths_lists_and_objects_are_checked_to_the_bottom),
                 SENTENCE(test_a_key_may_be_another_field_or_made_of_several),
+                SENTENCE(test_bytes_come_as_bytes_up_to_their_limit_under_any_key),
                 SENTENCE(test_an_event_is_taken_from_its_own_topic_only),
                 SENTENCE(test_checking_leaves_the_data_as_it_came),
                 SENTENCE(test_mail_addresses_are_plain_ones),

@@ -133,9 +133,11 @@ static void test_files_that_mean_something_else_are_refused(void **state)
                 { "-- migrate:up\na;\n-- MIGRATE:DOWN\n", "no migrate:down" },
                 { "-- migrate:up\na;\n# migrate:down\n", "no migrate:down" },
                 { "-- migrate:down\n-- migrate:up\n", "line 1: migrate:down before migrate:up" },
-                { "-- migrate:up\n-- migrate:up\n-- migrate:down\n", "line 2: a second migrate:up" },
+                { "-- migrate:up\n-- migrate:up\n-- migrate:down\n", "line 2: the migrate:up before this one has no" },
                 { "-- migrate:up\n-- migrate:down\n-- migrate:down\n", "line 3: a second migrate:down" },
-                { "-- migrate:up\n-- migrate:down\n-- migrate:up\n-- migrate:down\n", "line 3: a second migrate:up" },
+                { "-- migrate:up\n-- migrate:down\n-- migrate:up\n", "no migrate:down for its last migrate:up" },
+                { "-- migrate:up\n-- migrate:down\n-- migrate:up\ncommit;\n-- migrate:down\n", "line 4: \"commit\"" },
+                { "-- migrate:up\n-- migrate:down\n-- migrate:up x:y\n-- migrate:down\n", "line 3: unknown option" },
                 { "create table a ();\n-- migrate:up\n-- migrate:down\n", "line 1: only comments" },
                 { "\n\n/* no */\n-- migrate:up\n-- migrate:down\n", "line 3: only comments" },
                 { "\xef\xbb\xbf-- migrate:up\n-- migrate:down\n", "byte order mark" },
@@ -224,10 +226,10 @@ static void test_what_would_be_lost_with_a_session_is_refused_without_a_transact
                 { "discard all", "discard" },
                 { "set session authorization other", "use set role" },
                 { "set local session_authorization = other", "use set role" },
-                { "select pg_advisory_lock(1)", "an advisory lock" },
-                { "do something(pg_try_advisory_lock_shared(1))", "an advisory lock" },
-                { "select set_config('a.b', 'c', false), f()", "a statement of its own" },
-                { "insert into t select set_config('a.b', 'c', false)", "a statement of its own" },
+                { "select pg_advisory_lock(1)", "session-level advisory lock" },
+                { "do something(pg_try_advisory_lock_shared(1))", "session-level advisory lock" },
+                { "select set_config('a.b', 'c', false), f()", "a separate statement" },
+                { "insert into t select set_config('a.b', 'c', false)", "a separate statement" },
                 { "create index concurrently on t (a)", "needs a name" },
                 { "create unique index concurrently if not exists on only t (a)", "needs a name" },
         };
@@ -372,11 +374,41 @@ static void take_away(const char *directory, const char *name)
         assert_int_equal(unlink(path), 0);
 }
 
-static void test_a_directory_is_read_in_the_order_of_the_ledger(void **state)
+static void test_several_ups_run_in_their_order_and_downs_from_the_last_to_the_first(void **state)
+{
+        struct migration m;
+
+        (void)state;
+        assert_parses("-- migrate:up\na;\n-- migrate:down\nundo a\n-- migrate:up\nb\n-- migrate:down\nundo b;\n", &m);
+        assert_string_equal(m.up.sql, "a;\n\n;\nb\n");
+        assert_string_equal(m.down.sql, "undo b;\n\n;\nundo a\n");
+        assert_true(m.up.transaction && m.down.transaction);
+        assert_int_equal(migration_place(&m.up, (size_t)(strchr(m.up.sql, 'b') - m.up.sql)).line, 6);
+        assert_int_equal(migration_place(&m.down, (size_t)(strstr(m.down.sql, "undo a") - m.down.sql)).line, 4);
+        assert_int_equal(migration_place(&m.down, (size_t)(strstr(m.down.sql, "undo b") - m.down.sql)).line, 8);
+        migration_release(&m);
+}
+
+static void test_ups_with_and_without_a_transaction_stand_in_one_file(void **state)
+{
+        struct migration m;
+
+        (void)state;
+        assert_parses("-- migrate:up\na;\n-- migrate:down\n-- migrate:up transaction:false\nb;\n-- migrate:down\n", &m);
+        assert_string_equal(m.up.sql, "begin;\na;\n\n;\ncommit;\n;\nb;\n");
+        assert_false(m.up.transaction);
+        assert_true(m.down.transaction);
+        assert_int_equal(migration_place(&m.up, (size_t)(strchr(m.up.sql, 'a') - m.up.sql)).line, 2);
+        assert_int_equal(migration_place(&m.up, (size_t)(strchr(m.up.sql, 'a') - m.up.sql)).statement, 1);
+        assert_int_equal(migration_place(&m.up, (size_t)(strstr(m.up.sql, "b;") - m.up.sql)).line, 5);
+        migration_release(&m);
+}
+
+static void test_a_directory_is_read_in_the_order_of_names_byte_for_byte(void **state)
 {
         static const char *const names[] = { "20_b.sql",       "100_c.sql",  "003_z.sql",
                                              "20260101_x.sql", "20_a1.sqlx", "readme.md" };
-        static const char *const order[] = { "003_z.sql", "100_c.sql", "20_b.sql", "20260101_x.sql" }; /* as text */
+        static const char *const order[] = { "003_z.sql", "100_c.sql", "20260101_x.sql", "20_b.sql" };
         auto_free char *directory = scratch_directory();
         struct migration_set *set = NULL;
         struct err err = { 0 };
@@ -477,7 +509,9 @@ int main(void)
                 SENTENCE(test_what_is_not_utf8_is_refused_by_its_place),
                 SENTENCE(test_names_begin_with_a_version_and_end_in_sql),
                 SENTENCE(test_the_checksum_is_that_of_the_files_bytes),
-                SENTENCE(test_a_directory_is_read_in_the_order_of_the_ledger),
+                SENTENCE(test_several_ups_run_in_their_order_and_downs_from_the_last_to_the_first),
+                SENTENCE(test_ups_with_and_without_a_transaction_stand_in_one_file),
+                SENTENCE(test_a_directory_is_read_in_the_order_of_names_byte_for_byte),
                 SENTENCE(test_a_directory_with_one_bad_file_is_refused_by_its_name),
                 SENTENCE(test_an_empty_directory_is_an_empty_set),
                 SENTENCE(test_our_own_migrations_parse_and_split_without_loss),
