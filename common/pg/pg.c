@@ -185,8 +185,8 @@ static void pg_on_poll(uv_poll_t *poll, int status, int events)
         if (conn == NULL)
                 return;
         CHECK_MAGIC(conn, PG_MAGIC);
-        /* libpq finds out what is wrong with the socket, and says it better. But it may first read a farewell and want
-         * to be called again, and libuv looks no more at a socket that it has seen an error of. */
+        /* libpq finds out what is wrong with the socket, and reports it better. But it may first read a last message
+         * and need to be called again, and libuv stops watching a socket once it has seen an error on it. */
         if (status < 0)
                 conn->watched_events = 0;
         if (conn->state == PG_CONNECTING) {

@@ -225,7 +225,7 @@ def test_a_gateway_that_stops_answers_202_to_every_signup_that_kafka_took(stack:
     """Callers that keep their connections and never pause: there is always something in hand."""
     gateway = stack.services["gateway-0"]
     with Load(stack, callers=16, pause=0) as load:
-        load.wait_for(202, 48)
+        load.wait_for(202, 16)
         end_by_sigterm(gateway)
     gateway.start()
     gateway.wait_until_ready()
