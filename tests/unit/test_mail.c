@@ -121,8 +121,7 @@ static void test_a_subject_of_any_letters_and_length_is_folded_between_character
                 "Пожалуйста, подтвердите адрес электронной почты для магазина «Берёзка» в Ростове",
                 "😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀",
                 "aé€😀aé€😀aé€😀aé€😀aé€😀aé€😀aé€😀aé€😀aé€😀aé€😀aé€😀aé€😀aé€😀",
-                "This one is plain, and longer than what may stand in a line of a mail's head as it is, so it goes in "
-                "words",
+                "This one is plain, and longer than what may stand in a line of a header as it is",
                 "=?UTF-8?B?bm90IG91cnM=?=",
         };
 
