@@ -47,18 +47,12 @@ static const char SQL_DOUBTFUL[] = "select catalog.snapshots_in_doubt($1::jsonb)
 static const char SQL_DEAD_LETTERS[] =
         "select * from catalog.dead_letters_to_publish($1::int, array(select jsonb_array_elements_text($2::jsonb)))";
 static const char SQL_DEAD_LETTERS_DONE[] = "select catalog.dead_letters_published($1::bigint[])";
-static const char SQL_TOPIC_REFUSED[] = "select catalog.topic_refused($1, $2)";
 
 static const char *const TOPICS[] = { "tenant.events.v1", "tenant.status.v1", NULL };
 
 enum phase { PHASE_IDLE, PHASE_EVENTS, PHASE_SNAPSHOTS, PHASE_DEAD_LETTERS };
 
-static const char *const PHASE_NAMES[] = {
-        [PHASE_IDLE] = "nothing",
-        [PHASE_EVENTS] = "event",
-        [PHASE_SNAPSHOTS] = "snapshot",
-        [PHASE_DEAD_LETTERS] = "dead letter",
-};
+static const char *const PHASE_NAMES[] = { "nothing", "event", "snapshot", "dead letter" };
 
 enum outcome {
         OUTCOME_WAITING,
@@ -86,7 +80,7 @@ struct publisher {
         int64_t led_fence, batch_fence; /* those under which we publish, and under which the batch was read */
         struct row *rows;               /* the batch in flight */
         size_t count, in_flight;
-        struct refused_topics refused;
+        struct refused_topics *refused;
         struct metric *published[3], *leading;
 };
 
@@ -193,13 +187,12 @@ static void publisher_batch_ended(struct publisher *publisher)
         publisher_free_rows(publisher);
 }
 
-static void publisher_alert_raised(void *context, const struct pg_rows *rows, const struct err *err)
+static void publisher_loss_told(void *context, const struct pg_rows *rows, const struct err *err)
 {
-        const char *cause = context;
-
+        (void)context;
         (void)rows;
         if (err != NULL)
-                log_warn("an alert could not be raised", "cause", cause, "error", err->message, NULL);
+                log_warn("an alert could not be raised", "cause", "lost-message", "error", err->message, NULL);
 }
 
 static void publisher_tell_of_loss(const struct row *row, const struct err *err)
@@ -209,24 +202,8 @@ static void publisher_tell_of_loss(const struct row *row, const struct err *err)
 
         log_error("Kafka refuses a message for good; it is not published", "row", row->key, "error", err->message,
                   NULL);
-        pg_pool_exec(row->publisher->service->catalog, STATEMENT_TIMEOUT, SQL_LOSS, PARAMS(detail),
-                     publisher_alert_raised, (void *)(uintptr_t) "lost-message");
-}
-
-static void publisher_tell_of_topic(struct publisher *publisher, const char *topic, const char *why)
-{
-        pg_pool_exec(publisher->service->catalog, STATEMENT_TIMEOUT, SQL_TOPIC_REFUSED, PARAMS(topic, why),
-                     publisher_alert_raised, (void *)(uintptr_t) "topic");
-}
-
-/* Reported once per batch, which may hold hundreds of messages for the topic. */
-static void publisher_refuse_topic(struct publisher *publisher, const char *topic, const struct err *err)
-{
-        if (!refused_topics_add(&publisher->refused, topic))
-                return;
-        log_warn("Kafka accepts nothing for a topic; its messages wait in the catalog", "topic", topic, "error",
-                 err->message, NULL);
-        publisher_tell_of_topic(publisher, topic, err->message);
+        pg_pool_exec(row->publisher->service->catalog, STATEMENT_TIMEOUT, SQL_LOSS, PARAMS(detail), publisher_loss_told,
+                     NULL);
 }
 
 static enum outcome publisher_outcome_of(const struct row *row, const struct err *err)
@@ -242,13 +219,12 @@ static enum outcome publisher_outcome_of(const struct row *row, const struct err
 static void publisher_note_outcome(struct row *row, const struct err *err)
 {
         row->outcome = publisher_outcome_of(row, err);
-        if (row->outcome == OUTCOME_SENT && row->topic != NULL) {
-                if (refused_topics_remove(&row->publisher->refused, row->topic))
-                        publisher_tell_of_topic(row->publisher, row->topic, NULL);
-        } else if (row->outcome == OUTCOME_REFUSED)
+        if (row->outcome == OUTCOME_SENT && row->topic != NULL)
+                refused_topics_remove(row->publisher->refused, row->topic);
+        else if (row->outcome == OUTCOME_REFUSED)
                 publisher_tell_of_loss(row, err);
         else if (row->outcome == OUTCOME_TOPIC_REFUSED)
-                publisher_refuse_topic(row->publisher, row->topic, err);
+                refused_topics_add(row->publisher->refused, row->topic, err);
         else if (row->outcome == OUTCOME_FAILED && row == row->publisher->rows)
                 log_warn("Kafka does not accept our messages; they wait in the catalog", "error", err->message, NULL);
 }
@@ -418,7 +394,7 @@ static void publisher_dead_letters_arrived(void *context, const struct pg_rows *
 static void publisher_next_phase(struct publisher *publisher)
 {
         struct pg_pool *catalog = publisher->service->catalog;
-        auto_free char *refused = refused_topics_list(&publisher->refused);
+        auto_free char *refused = refused_topics_list(publisher->refused);
         char limit[8];
 
         snprintf(limit, sizeof(limit), "%d", BATCH);
@@ -531,6 +507,7 @@ struct publisher *publisher_new(struct service *service)
         struct publisher *publisher = NEW(struct publisher);
 
         publisher->service = service;
+        publisher->refused = refused_topics_new(service);
         publisher->lease =
                 lease_new(service, "publisher", service->config->lease_ms, publisher_lease_answered, publisher);
         for (size_t i = 0; i < ARRAY_SIZE(labels); i++)
@@ -560,7 +537,7 @@ static void publisher_on_closed(uv_handle_t *handle)
         struct publisher *publisher = handle->data;
 
         publisher_free_rows(publisher);
-        refused_topics_release(&publisher->refused);
+        refused_topics_free(publisher->refused);
         lease_free(publisher->lease);
         free(publisher);
 }

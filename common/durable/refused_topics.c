@@ -3,69 +3,105 @@
 
 #include "common/base/clock.h"
 #include "common/base/json.h"
+#include "common/base/log.h"
 #include "common/base/memory.h"
 
 #include <string.h>
 
-#define FIRST_DELAY SECONDS(1)
-#define MOST_DELAY  MINUTES(5)
+#define LIMIT   64
+#define FIRST   SECONDS(1)
+#define LONGEST MINUTES(5)
+#define TIMEOUT SECONDS(10)
 
-/* The topic's entry, or else an unused one; NULL if there is neither. */
+static const char SQL_REFUSED[] = "select catalog.topic_refused($1, $2)";
+
+struct refused_topic {
+        char *topic; /* NULL = unused entry */
+        int64_t until, delay;
+};
+
+struct refused_topics {
+        struct service *service;
+        struct refused_topic items[LIMIT];
+};
+
+struct refused_topics *refused_topics_new(struct service *service)
+{
+        struct refused_topics *refused = NEW(struct refused_topics);
+
+        refused->service = service;
+        return refused;
+}
+
+void refused_topics_free(struct refused_topics *refused)
+{
+        for (size_t i = 0; refused != NULL && i < LIMIT; i++)
+                free(refused->items[i].topic);
+        free(refused);
+}
+
+static void refused_recorded(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        (void)context;
+        (void)rows;
+        if (err != NULL)
+                log_warn("an alert could not be raised", "cause", "topic", "error", err->message, NULL);
+}
+
+static void refused_record(struct refused_topics *refused, const char *topic, const char *why)
+{
+        pg_pool_exec(refused->service->catalog, TIMEOUT, SQL_REFUSED, PARAMS(topic, why), refused_recorded, NULL);
+}
+
+/* The topic's entry, or an unused one; NULL if there is neither. */
 static struct refused_topic *refused_find(struct refused_topics *refused, const char *topic)
 {
         struct refused_topic *unused = NULL;
 
-        for (size_t i = 0; i < REFUSED_TOPICS_LIMIT; i++) {
-                struct refused_topic *entry = &refused->entries[i];
+        for (size_t i = 0; i < LIMIT; i++) {
+                struct refused_topic *item = &refused->items[i];
 
-                if (entry->topic == NULL)
-                        unused = entry;
-                else if (strcmp(entry->topic, topic) == 0)
-                        return entry;
+                if (item->topic == NULL)
+                        unused = item;
+                else if (strcmp(item->topic, topic) == 0)
+                        return item;
         }
         return unused;
 }
 
-bool refused_topics_add(struct refused_topics *refused, const char *topic)
+void refused_topics_add(struct refused_topics *refused, const char *topic, const struct err *err)
 {
-        struct refused_topic *entry = refused_find(refused, topic);
+        struct refused_topic *item = refused_find(refused, topic);
         int64_t now = clock_boot_ms();
 
-        if (entry == NULL || (entry->topic != NULL && now < entry->until))
-                return false;
-        if (entry->topic == NULL)
-                *entry = (struct refused_topic){ .topic = mem_copy_text(topic) };
-        entry->delay = entry->delay ? MIN(2 * entry->delay, MOST_DELAY) : FIRST_DELAY;
-        entry->until = now + entry->delay;
-        return true;
+        if (item == NULL || now < item->until)
+                return;
+        if (item->topic == NULL)
+                *item = (struct refused_topic){ .topic = mem_copy_text(topic) };
+        item->delay = item->delay ? MIN(2 * item->delay, LONGEST) : FIRST;
+        item->until = now + item->delay;
+        log_warn("Kafka accepts nothing for a topic; its messages wait in the catalog", "topic", topic, "error",
+                 err->message, NULL);
+        refused_record(refused, topic, err->message);
 }
 
-bool refused_topics_remove(struct refused_topics *refused, const char *topic)
+void refused_topics_remove(struct refused_topics *refused, const char *topic)
 {
-        struct refused_topic *entry = refused_find(refused, topic);
+        struct refused_topic *item = refused_find(refused, topic);
 
-        if (entry == NULL || entry->topic == NULL)
-                return false;
-        free(entry->topic);
-        *entry = (struct refused_topic){ .topic = NULL };
-        return true;
+        if (item == NULL || item->topic == NULL)
+                return;
+        free(item->topic);
+        *item = (struct refused_topic){ .topic = NULL };
+        refused_record(refused, topic, NULL);
 }
 
 char *refused_topics_list(const struct refused_topics *refused)
 {
         auto_json *list = json_array();
 
-        for (size_t i = 0; i < REFUSED_TOPICS_LIMIT; i++) {
-                const struct refused_topic *entry = &refused->entries[i];
-
-                if (entry->topic != NULL && clock_boot_ms() < entry->until)
-                        json_array_append_new(list, json_string(entry->topic));
-        }
+        for (size_t i = 0; i < LIMIT; i++)
+                if (refused->items[i].topic != NULL && clock_boot_ms() < refused->items[i].until)
+                        json_array_append_new(list, json_string(refused->items[i].topic));
         return json_print(list);
-}
-
-void refused_topics_release(struct refused_topics *refused)
-{
-        for (size_t i = 0; i < REFUSED_TOPICS_LIMIT; i++)
-                free(refused->entries[i].topic);
 }

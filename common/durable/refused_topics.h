@@ -1,23 +1,17 @@
-/* Topics for which Kafka accepts nothing: each is left out for a while, longer each time, so that messages for the
- * others go on. */
+/* Topics for which Kafka accepts nothing (the service they belong to is gone, or we may not write there): each is left
+ * out for a while, for longer and longer, with an alert, so that what is for the others continues. */
 #pragma once
 
-#include "common/base/macros.h"
+#include "common/service/service.h"
 
-#define REFUSED_TOPICS_LIMIT 64
+struct refused_topics;
 
-struct refused_topics {
-        struct refused_topic {
-                char *topic; /* NULL = unused entry */
-                int64_t until, delay;
-        } entries[REFUSED_TOPICS_LIMIT];
-};
-
-/* Leaves the topic out from now on. False if that is known already, or if there is no room: then it is tried again all
- * the time. */
-bool refused_topics_add(struct refused_topics *refused, const char *topic);
-/* Kafka accepts messages for it. True if it was refused before. */
-bool refused_topics_remove(struct refused_topics *refused, const char *topic);
-/* The topics to be left out for now, as a JSON array; the caller frees. */
+struct refused_topics *refused_topics_new(struct service *service);
+/* NULL is fine. */
+void refused_topics_free(struct refused_topics *refused);
+/* Kafka has refused a message for the topic: reported once, until the topic's turn comes again. */
+void refused_topics_add(struct refused_topics *refused, const char *topic, const struct err *err);
+/* Kafka has accepted one. */
+void refused_topics_remove(struct refused_topics *refused, const char *topic);
+/* Those left out for now, as a JSON list. The caller frees. */
 char *refused_topics_list(const struct refused_topics *refused);
-void refused_topics_release(struct refused_topics *refused);

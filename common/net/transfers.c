@@ -3,13 +3,18 @@
 
 #include "common/base/memory.h"
 
+#include <utlist.h>
+
 struct transfers {
         uv_loop_t *loop;
         uv_timer_t timer;
         CURLM *multi;
+        struct transfer *all; /* in flight */
 };
 
 struct transfer {
+        struct transfer *prev, *next;
+        CURL *easy;
         transfer_done_fn done;
         void *context;
 };
@@ -20,6 +25,17 @@ struct watch {
         curl_socket_t socket;
 };
 
+static void transfers_end(struct transfers *transfers, struct transfer *transfer, CURLcode code)
+{
+        transfer_done_fn done = transfer->done;
+        void *context = transfer->context;
+
+        curl_multi_remove_handle(transfers->multi, transfer->easy);
+        DL_DELETE(transfers->all, transfer);
+        free(transfer);
+        done(context, code);
+}
+
 static void transfers_report_finished(struct transfers *transfers)
 {
         CURLMsg *message;
@@ -27,19 +43,11 @@ static void transfers_report_finished(struct transfers *transfers)
 
         while ((message = curl_multi_info_read(transfers->multi, &left)) != NULL) {
                 struct transfer *transfer;
-                CURLcode code = message->data.result;
-                CURL *easy = message->easy_handle;
-                transfer_done_fn done;
-                void *context;
 
                 if (message->msg != CURLMSG_DONE)
                         continue;
-                curl_easy_getinfo(easy, CURLINFO_PRIVATE, &transfer);
-                curl_multi_remove_handle(transfers->multi, easy);
-                done = transfer->done;
-                context = transfer->context;
-                free(transfer);
-                done(context, code);
+                curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
+                transfers_end(transfers, transfer, message->data.result);
         }
 }
 
@@ -133,8 +141,10 @@ void transfers_add(struct transfers *transfers, CURL *easy, transfer_done_fn don
 {
         struct transfer *transfer = NEW(struct transfer);
 
+        transfer->easy = easy;
         transfer->done = done;
         transfer->context = context;
+        DL_APPEND(transfers->all, transfer);
         curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
         curl_multi_add_handle(transfers->multi, easy);
 }
@@ -145,7 +155,14 @@ void transfers_remove(struct transfers *transfers, CURL *easy)
 
         curl_easy_getinfo(easy, CURLINFO_PRIVATE, &transfer);
         curl_multi_remove_handle(transfers->multi, easy);
+        DL_DELETE(transfers->all, transfer);
         free(transfer);
+}
+
+void transfers_end_all(struct transfers *transfers)
+{
+        while (transfers->all != NULL)
+                transfers_end(transfers, transfers->all, CURLE_ABORTED_BY_CALLBACK);
 }
 
 static void transfers_on_closed(uv_handle_t *handle)

@@ -73,7 +73,7 @@ static bool resolve_is_no_name(const char *host)
 
 static void resolve_next(struct pg_resolve *resolve);
 
-static void resolve_on_answered(uv_getaddrinfo_t *request, int status, struct addrinfo *found)
+static void resolve_on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *found)
 {
         struct pg_resolve *resolve = CONTAINER_OF(request, struct pg_resolve, request);
 
@@ -124,7 +124,7 @@ static void resolve_next(struct pg_resolve *resolve)
                         resolve_add(resolve, "");
                         continue;
                 }
-                resolve->failure = uv_getaddrinfo(resolve->conn->loop, &resolve->request, resolve_on_answered, host,
+                resolve->failure = uv_getaddrinfo(resolve->conn->loop, &resolve->request, resolve_on_resolved, host,
                                                   NULL, &(struct addrinfo){ .ai_socktype = SOCK_STREAM });
                 if (resolve->failure == 0)
                         return;

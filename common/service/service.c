@@ -64,6 +64,7 @@ static void service_close_frame(struct frame *frame)
         exit_status = frame->status;
         signal(SIGALRM, service_on_close_deadline);
         alarm(CLOSE_DEADLINE);
+        transfers_end_all(service->transfers); /* while those who asked are there to hear it */
         service->definition->finish(service);
         catalog_mode_free(TAKE_PTR(frame->mode));
         census_free(TAKE_PTR(frame->census));

@@ -195,7 +195,7 @@ def test_stop_kills_what_does_not_listen_even_when_paused(tmp_path: Path) -> Non
     process.start()
     wait_until(lambda: "deaf" in log_tail(process.log_path), SECONDS, "the trap")
     process.pause()
-    assert state_of(process.pid or 0) == "T"
+    wait_until(lambda: state_of(process.pid or 0) == "T", SECONDS, "it is stopped")
     assert not process.stop(seconds=0.3)
     assert not process.running
 
@@ -422,10 +422,9 @@ def test_the_checksums_name_every_jar_that_is_there() -> None:
 
 
 def test_install_does_nothing_when_all_is_there() -> None:
-    begin = time.monotonic()
-    done = subprocess.run([PACKAGE / "install.sh"], capture_output=True, text=True, timeout=600)
+    """It would fetch, and say so, for much longer."""
+    done = subprocess.run([PACKAGE / "install.sh"], capture_output=True, text=True, timeout=20)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert time.monotonic() - begin < 0.5
 
 
 def test_no_signal_of_ours_reaches_a_process_that_has_gone(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ bool activity_may_make_again(const struct activity *activity)
 
 /* Whether the error shows that something made earlier is missing, as on a server that fell back in time (a standby
  * without the last seconds took over). A login with another password is no better than none. */
-static bool tells_of_loss(const struct err *err)
+static bool activity_tells_of_loss(const struct err *err)
 {
         static const char *const codes[] = { "3D000", "3F000", "42704", "42P01", "28P01", "28000" };
 
@@ -105,8 +105,8 @@ enum step_result activity_retry(struct saga *saga, const struct err *err)
                 busy.class = ERR_BUSY; /* just being made by a worker that the catalog has forgotten */
                 return saga_retry(saga, &busy);
         }
-        if (!tells_of_loss(err) || activity->driver->mend == NULL || activity->elsewhere || saga_is_undoing(saga) ||
-            mends == MENDS_MOST)
+        if (!activity_tells_of_loss(err) || activity->driver->mend == NULL || activity->elsewhere ||
+            saga_is_undoing(saga) || mends == MENDS_MOST)
                 return saga_retry(saga, err);
         json_object_set_new(saga_data(saga), "mends", json_integer(mends + 1));
         return activity->driver->mend(saga, err);
@@ -197,7 +197,7 @@ enum step_result activity_done(struct saga *saga)
         return STEP_DONE;
 }
 
-static enum step_result learned(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result activity_learned(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         json_t *facts = NULL;
@@ -221,7 +221,7 @@ enum step_result activity_store(struct saga *saga, const char *sql, json_t *what
         activity_of(saga)->then = next;
         return saga_query(saga, sql,
                           PARAMS(saga_id(saga), saga_fence(saga), saga_tenant(saga), text, saga_step_name(saga)),
-                          learned);
+                          activity_learned);
 }
 
 enum step_result activity_learn_then(struct saga *saga, json_t *facts, enum step_result (*next)(struct saga *saga))
@@ -239,7 +239,7 @@ enum step_result activity_learn(struct saga *saga, json_t *facts)
         return activity_learn_then(saga, facts, activity_done);
 }
 
-static enum step_result identity_arrived(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result activity_identity_arrived(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         struct err wrong;
@@ -254,7 +254,7 @@ static enum step_result identity_arrived(struct saga *saga, const struct pg_rows
 
 /* The state of reaching the database, in the saga's data: absent while it works, "sought" while the provider is being
  * asked, "known" once it has answered. */
-static void set_way(struct saga *saga, const char *way)
+static void activity_set_way(struct saga *saga, const char *way)
 {
         if (way != NULL)
                 json_set_text(saga_data(saga), "way", way);
@@ -264,18 +264,18 @@ static void set_way(struct saga *saga, const char *way)
 
 enum step_result activity_unreachable(struct saga *saga)
 {
-        set_way(saga, "known");
+        activity_set_way(saga, "known");
         return saga_retry(saga, &activity_of(saga)->failed);
 }
 
 enum step_result activity_found_again(struct saga *saga)
 {
-        set_way(saga, NULL);
+        activity_set_way(saga, NULL);
         return saga_wait(saga, 1);
 }
 
 /* Asks at every second failure, so that a database that is down for long does not use up the provider's rate limit. */
-static enum step_result find_again(struct saga *saga, const struct err *err)
+static enum step_result activity_find_again(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         const char *way = json_text(saga_data(saga), "way");
@@ -283,7 +283,7 @@ static enum step_result find_again(struct saga *saga, const struct err *err)
 
         if (activity->driver->find_again == NULL)
                 return activity_retry(saga, err);
-        set_way(saga, known ? NULL : "sought");
+        activity_set_way(saga, known ? NULL : "sought");
         if (known)
                 return saga_retry(saga, err);
         activity->failed = *err;
@@ -292,7 +292,7 @@ static enum step_result find_again(struct saga *saga, const struct err *err)
 
 /* The provider accepted the new password, but its pooler may use the old one for a while: no reason to give up a new
  * project. */
-static enum step_result refused_again(struct saga *saga, const struct err *err)
+static enum step_result activity_login_refused_again(struct saga *saga, const struct err *err)
 {
         struct err refused;
 
@@ -302,7 +302,7 @@ static enum step_result refused_again(struct saga *saga, const struct err *err)
         return saga_retry(saga, &refused);
 }
 
-static enum step_result unconnected(struct saga *saga, const struct err *err, bool unmarked)
+static enum step_result activity_not_connected(struct saga *saga, const struct err *err, bool unmarked)
 {
         struct activity *activity = activity_of(saga);
         bool recovered = json_flag(saga_data(saga), "login_recovered");
@@ -311,30 +311,30 @@ static enum step_result unconnected(struct saga *saga, const struct err *err, bo
         if (err->class == ERR_GONE && activity->if_gone != NULL)
                 return activity->if_gone(saga);
         if (err->class == ERR_AUTH && recovered)
-                return refused_again(saga, err);
+                return activity_login_refused_again(saga, err);
         if (err->class != ERR_AUTH || !unmarked || activity->driver->recover_login == NULL)
-                return find_again(saga, err);
+                return activity_find_again(saga, err);
         json_object_set_new(saga_data(saga), "login_recovered", json_true()); /* once */
         return activity->driver->recover_login(saga);
 }
 
-static enum step_result connected_unmarked(struct saga *saga, const struct err *err)
+static enum step_result activity_connected_unmarked(struct saga *saga, const struct err *err)
 {
         if (err != NULL)
-                return unconnected(saga, err, true);
-        set_way(saga, NULL);
+                return activity_not_connected(saga, err, true);
+        activity_set_way(saga, NULL);
         return activity_of(saga)->then(saga);
 }
 
-static enum step_result connected(struct saga *saga, const struct err *err)
+static enum step_result activity_connected(struct saga *saga, const struct err *err)
 {
         if (err != NULL)
-                return unconnected(saga, err, false);
-        set_way(saga, NULL);
-        return saga_script(saga, activity_of(saga)->conn, PROOF_TIMEOUT, IDENTITY_QUERY, identity_arrived);
+                return activity_not_connected(saga, err, false);
+        activity_set_way(saga, NULL);
+        return saga_script(saga, activity_of(saga)->conn, PROOF_TIMEOUT, IDENTITY_QUERY, activity_identity_arrived);
 }
 
-static void connection_opened(void *context, const struct err *err)
+static void activity_connection_opened(void *context, const struct err *err)
 {
         saga_resume(context, err);
 }
@@ -357,6 +357,6 @@ enum step_result activity_connect(struct saga *saga, bool as_admin, bool unmarke
         target.connect_timeout_ms = saga_timeout(saga, CONNECT_TIMEOUT);
         activity->then = next;
         activity->conn_is_admin = as_admin;
-        activity->conn = pg_open(&saga_service(saga)->loop, &target, connection_opened, saga);
-        return saga_await(saga, unmarked ? connected_unmarked : connected);
+        activity->conn = pg_open(&saga_service(saga)->loop, &target, activity_connection_opened, saga);
+        return saga_await(saga, unmarked ? activity_connected_unmarked : activity_connected);
 }

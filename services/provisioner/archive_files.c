@@ -40,10 +40,10 @@ struct archive_files {
         struct err failed;
 };
 
-static void read_batch(void *context);
-static void batch_read(void *context);
+static void files_read_batch(void *context);
+static void files_batch_read(void *context);
 
-static void forget_look(struct archive_files *files)
+static void files_forget_look(struct archive_files *files)
 {
         for (size_t i = 0; i < files->count; i++)
                 free(files->folders[i]);
@@ -55,48 +55,48 @@ static void forget_look(struct archive_files *files)
         files->looking = false;
 }
 
-static void end_look(struct archive_files *files, const struct err *err)
+static void files_end_look(struct archive_files *files, const struct err *err)
 {
         if (err != NULL)
                 log_warn("the archive directory could not be scanned", "error", err->message, NULL);
-        forget_look(files);
+        files_forget_look(files);
 }
 
 /* Back on the loop: says whether the scan continues. */
-static bool call_ended(struct archive_files *files)
+static bool files_call_ended(struct archive_files *files)
 {
         files->in_call = false;
         if (files->provisioner == NULL) {
-                forget_look(files);
+                files_forget_look(files);
                 free(files);
                 return false;
         }
         if (files->failed.class != ERR_NONE || files->provisioner->service->stopping) {
-                end_look(files, files->failed.class != ERR_NONE ? &files->failed : NULL);
+                files_end_look(files, files->failed.class != ERR_NONE ? &files->failed : NULL);
                 return false;
         }
         return true;
 }
 
-static void call_disk(struct archive_files *files, blocking_fn run, blocking_fn ended)
+static void files_call_disk(struct archive_files *files, blocking_fn run, blocking_fn ended)
 {
         files->in_call = true;
         blocking_call(files->disk, run, ended, files);
 }
 
-static void disk_error(struct archive_files *files, const char *name)
+static void files_disk_error(struct archive_files *files, const char *name)
 {
         err_set(&files->failed, ERR_BUSY, "archive_disk", "cannot read %s in ARCHIVE_DIRECTORY: %s", name,
                 strerror(errno));
 }
 
-static int compare_names(const void *a, const void *b)
+static int files_compare_names(const void *a, const void *b)
 {
         return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
 /* On a worker thread. Folders not named after a tenant are ignored. */
-static void list_folders(void *context)
+static void files_list_folders(void *context)
 {
         struct archive_files *files = context;
         DIR *directory = opendir(files->directory);
@@ -104,7 +104,7 @@ static void list_folders(void *context)
         size_t room = 0;
 
         if (directory == NULL) {
-                disk_error(files, "the folders");
+                files_disk_error(files, "the folders");
                 return;
         }
         while ((entry = readdir(directory)) != NULL) {
@@ -118,19 +118,19 @@ static void list_folders(void *context)
         }
         closedir(directory);
         if (files->count > 0)
-                qsort(files->folders, files->count, sizeof(*files->folders), compare_names);
+                qsort(files->folders, files->count, sizeof(*files->folders), files_compare_names);
 }
 
-static void folders_listed(void *context)
+static void files_folders_listed(void *context)
 {
         struct archive_files *files = context;
 
-        if (call_ended(files))
-                call_disk(files, read_batch, batch_read);
+        if (files_call_ended(files))
+                files_call_disk(files, files_read_batch, files_batch_read);
 }
 
 /* A foreign file name may contain any bytes; the catalog accepts only text. */
-static char *printable(const char *name)
+static char *files_make_printable(const char *name)
 {
         char *text = mem_copy_text(name);
 
@@ -140,7 +140,7 @@ static char *printable(const char *name)
         return text;
 }
 
-static void read_folder(struct archive_files *files, const char *tenant)
+static void files_read_folder(struct archive_files *files, const char *tenant)
 {
         auto_free char *path = mem_printf("%s/%s", files->directory, tenant);
         DIR *directory = opendir(path);
@@ -150,11 +150,11 @@ static void read_folder(struct archive_files *files, const char *tenant)
 
         if (directory == NULL) {
                 if (errno != ENOENT && errno != ENOTDIR)
-                        disk_error(files, tenant);
+                        files_disk_error(files, tenant);
                 return;
         }
         while ((entry = readdir(directory)) != NULL) {
-                auto_free char *name = printable(entry->d_name);
+                auto_free char *name = files_make_printable(entry->d_name);
 
                 if (fstatat(dirfd(directory), entry->d_name, &at, AT_SYMLINK_NOFOLLOW) < 0 || S_ISDIR(at.st_mode))
                         continue; /* gone meanwhile, or not a file */
@@ -166,7 +166,7 @@ static void read_folder(struct archive_files *files, const char *tenant)
         closedir(directory);
 }
 
-static void remove_files(struct archive_files *files)
+static void files_remove(struct archive_files *files)
 {
         json_t *name;
         size_t i;
@@ -175,49 +175,49 @@ static void remove_files(struct archive_files *files)
                 auto_free char *path = mem_printf("%s/%s", files->directory, json_string_value(name));
 
                 if (unlink(path) < 0 && errno != ENOENT)
-                        disk_error(files, json_string_value(name));
+                        files_disk_error(files, json_string_value(name));
         }
 }
 
 /* On a worker thread: removes the files named by the catalog for the last batch, then reads the next one. */
-static void read_batch(void *context)
+static void files_read_batch(void *context)
 {
         struct archive_files *files = context;
         size_t from = files->next;
 
-        remove_files(files);
+        files_remove(files);
         json_decref(files->found);
         files->found = json_array();
         while (files->next < files->count && files->failed.class == ERR_NONE && files->next - from < BATCH_FOLDERS &&
                json_array_size(files->found) < BATCH_FILES)
-                read_folder(files, files->folders[files->next++]);
+                files_read_folder(files, files->folders[files->next++]);
         files->after = from > 0 ? files->folders[from - 1] : NULL;
         files->until = files->next < files->count ? files->folders[files->next - 1] : NULL;
 }
 
-static void looked(void *context, const struct pg_rows *rows, const struct err *err)
+static void files_looked(void *context, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;
-        end_look(context, err);
+        files_end_look(context, err);
 }
 
-static void last_removed(void *context)
+static void files_last_removed(void *context)
 {
         struct archive_files *files = context;
         auto_free char *known = mem_printf("%lld", (long long)files->known);
         auto_free char *bytes = mem_printf("%lld", (long long)files->bytes);
 
-        if (call_ended(files))
+        if (files_call_ended(files))
                 pg_pool_exec(files->provisioner->service->catalog, SECONDS(10), SQL_LOOKED, PARAMS(known, bytes),
-                             looked, files);
+                             files_looked, files);
 }
 
-static void remove_last(void *context)
+static void files_remove_last(void *context)
 {
-        remove_files(context);
+        files_remove(context);
 }
 
-static void log_removals(const struct archive_files *files)
+static void files_log_removals(const struct archive_files *files)
 {
         json_t *name;
         size_t i;
@@ -226,7 +226,7 @@ static void log_removals(const struct archive_files *files)
                 log_info("a file superseded by a later dump was removed", "file", json_string_value(name), NULL);
 }
 
-static void reported(void *context, const struct pg_rows *rows, const struct err *err)
+static void files_reported(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct archive_files *files = context;
         const char *remove = err == NULL ? pg_text(rows, 0, "remove") : NULL;
@@ -236,26 +236,26 @@ static void reported(void *context, const struct pg_rows *rows, const struct err
         if (err == NULL && json_parse(remove, strlen(remove), &files->remove, &bad) < 0)
                 err = &bad;
         if (err != NULL || files->provisioner->service->stopping) {
-                end_look(files, err);
+                files_end_look(files, err);
                 return;
         }
-        log_removals(files);
+        files_log_removals(files);
         files->known += pg_int(rows, 0, "known");
         if (files->until == NULL)
-                call_disk(files, remove_last, last_removed);
+                files_call_disk(files, files_remove_last, files_last_removed);
         else
-                call_disk(files, read_batch, batch_read);
+                files_call_disk(files, files_read_batch, files_batch_read);
 }
 
-static void batch_read(void *context)
+static void files_batch_read(void *context)
 {
         struct archive_files *files = context;
         auto_free char *list = json_print(files->found);
         auto_free char *took = mem_printf("%lld", (long long)(clock_boot_ms() - files->began));
 
-        if (call_ended(files))
+        if (files_call_ended(files))
                 pg_pool_exec(files->provisioner->service->catalog, SECONDS(30), SQL_REPORT,
-                             PARAMS(files->after, files->until, list, took), reported, files);
+                             PARAMS(files->after, files->until, list, took), files_reported, files);
 }
 
 void archive_files_look(struct archive_files *files)
@@ -266,7 +266,7 @@ void archive_files_look(struct archive_files *files)
         files->began = clock_boot_ms();
         files->known = files->bytes = 0;
         files->failed = (struct err){ 0 };
-        call_disk(files, list_folders, folders_listed);
+        files_call_disk(files, files_list_folders, files_folders_listed);
 }
 
 struct archive_files *archive_files_new(struct provisioner *provisioner)
@@ -287,6 +287,6 @@ void archive_files_free(struct archive_files *files)
         files->provisioner = NULL;
         if (files->in_call)
                 return;
-        forget_look(files);
+        files_forget_look(files);
         free(files);
 }

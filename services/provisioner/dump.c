@@ -18,7 +18,7 @@
 static const char SQL_RECORD[] = "select learn_backup($1::uuid, $2::bigint, $3::uuid, $4::jsonb) "
                                  "from saga_at($1::uuid, $2::bigint, $5)";
 
-static void free_dump(struct dump *dump)
+static void dump_free(struct dump *dump)
 {
         dump_file_free(dump->file);
         blocking_free(dump->disk);
@@ -33,14 +33,14 @@ bool dump_is_wanted(const struct dump *dump)
         return dump->saga != NULL && dump->failed.class == ERR_NONE;
 }
 
-static void run_call(void *context)
+static void dump_run_call(void *context)
 {
         struct dump *dump = context;
 
         dump->run(dump);
 }
 
-static void call_ended(void *context)
+static void dump_call_ended(void *context)
 {
         struct dump *dump = context;
 
@@ -55,7 +55,7 @@ void dump_call_disk(struct dump *dump, void (*run)(struct dump *dump), void (*en
         dump->run = run;
         dump->ended = ended;
         dump->disk_failed = (struct err){ 0 };
-        blocking_call(dump->disk, run_call, call_ended, dump);
+        blocking_call(dump->disk, dump_run_call, dump_call_ended, dump);
 }
 
 /* Known messages of pg_dump: what to do about them, and whether they are transient. */
@@ -76,7 +76,7 @@ static const struct reason {
           ERR_PERMANENT, 0 },
 };
 
-static void process_failed(struct dump *dump)
+static void dump_process_failed(struct dump *dump)
 {
         const char *program = dump->listing ? "pg_restore" : "pg_dump";
 
@@ -99,12 +99,12 @@ static void process_failed(struct dump *dump)
         dump->failed.retry_after = FAILED_DELAY;
 }
 
-static void complete_file(struct dump *dump)
+static void dump_complete_file(struct dump *dump)
 {
         dump_file_complete(dump->file, &dump->disk_failed);
 }
 
-static void file_completed(struct dump *dump)
+static void dump_on_file_completed(struct dump *dump)
 {
         if (dump_is_wanted(dump) && FAILPOINT(backup_after_dump, &dump->failed) == 0)
                 dump_start_listing(dump);
@@ -113,12 +113,12 @@ static void file_completed(struct dump *dump)
 }
 
 /* Process, all pipes and the call to the disk have ended: determines the outcome. */
-static void stage_ended(struct dump *dump)
+static void dump_stage_ended(struct dump *dump)
 {
         if (dump->exit_status != 0)
-                process_failed(dump);
+                dump_process_failed(dump);
         if (dump_is_wanted(dump) && !dump->listing)
-                dump_call_disk(dump, complete_file, file_completed);
+                dump_call_disk(dump, dump_complete_file, dump_on_file_completed);
         else
                 dump_finish(dump);
 }
@@ -126,10 +126,10 @@ static void stage_ended(struct dump *dump)
 void dump_one_less(struct dump *dump)
 {
         if (--dump->under_way == 0)
-                stage_ended(dump);
+                dump_stage_ended(dump);
 }
 
-static void on_closed(uv_handle_t *handle)
+static void dump_on_closed(uv_handle_t *handle)
 {
         struct dump *dump = handle->data;
 
@@ -140,29 +140,29 @@ static void on_closed(uv_handle_t *handle)
 void dump_close_pipe(uv_pipe_t *pipe)
 {
         if (!uv_is_closing((uv_handle_t *)pipe))
-                uv_close((uv_handle_t *)pipe, on_closed);
+                uv_close((uv_handle_t *)pipe, dump_on_closed);
 }
 
-static void kill_process(struct dump *dump, int signal)
+static void dump_kill_process(struct dump *dump, int signal)
 {
         if (dump->running)
                 uv_process_kill(&dump->process, signal);
 }
 
-static void on_process_exit(uv_process_t *process, int64_t status, int signal)
+static void dump_on_process_exit(uv_process_t *process, int64_t status, int signal)
 {
         struct dump *dump = process->data;
 
         dump->running = false;
         dump->exit_status = signal ? 128 + signal : status;
-        uv_close((uv_handle_t *)process, on_closed);
+        uv_close((uv_handle_t *)process, dump_on_closed);
         if (dump->listing) {
                 dump->in_open = false;
                 dump_close_pipe(&dump->in);
         }
 }
 
-static void lend_buffer(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
+static void dump_lend_buffer(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
 {
         struct dump *dump = handle->data;
 
@@ -172,7 +172,7 @@ static void lend_buffer(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
 }
 
 /* Uses a separate buffer: the other one may be being written to the disk. */
-static void lend_error_buffer(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
+static void dump_lend_error_buffer(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
 {
         static char text[ERROR_BYTES];
 
@@ -181,7 +181,7 @@ static void lend_error_buffer(uv_handle_t *handle, size_t size, uv_buf_t *buffer
         *buffer = uv_buf_init(text, sizeof(text));
 }
 
-static void on_error_text(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
+static void dump_on_error_text(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
 {
         struct dump *dump = stream->data;
         size_t room = sizeof(dump->error_text) - 1 - dump->error_length;
@@ -194,25 +194,25 @@ static void on_error_text(uv_stream_t *stream, ssize_t length, const uv_buf_t *b
         dump->error_length += MIN((size_t)length, room);
 }
 
-static void on_dump_bytes(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer);
+static void dump_on_bytes(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer);
 
-static void write_bytes(struct dump *dump)
+static void dump_write_bytes(struct dump *dump)
 {
         dump_file_add(dump->file, dump->read_buffer, dump->read_length, &dump->disk_failed);
 }
 
-static void bytes_written(struct dump *dump)
+static void dump_bytes_written(struct dump *dump)
 {
         dump->read_length = 0;
         if (dump->failed.class != ERR_NONE)
-                kill_process(dump, SIGTERM);
+                dump_kill_process(dump, SIGTERM);
         if (!uv_is_closing((uv_handle_t *)&dump->out))
-                uv_read_start((uv_stream_t *)&dump->out, lend_buffer, on_dump_bytes);
+                uv_read_start((uv_stream_t *)&dump->out, dump_lend_buffer, dump_on_bytes);
         dump_one_less(dump);
 }
 
 /* pg_dump writes in small pieces: only a full buffer is worth handing to another thread. */
-static void on_dump_bytes(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
+static void dump_on_bytes(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
 {
         struct dump *dump = stream->data;
 
@@ -227,11 +227,11 @@ static void on_dump_bytes(uv_stream_t *stream, ssize_t length, const uv_buf_t *b
                 return;
         uv_read_stop(stream);
         dump->under_way++;
-        dump_call_disk(dump, write_bytes, bytes_written);
+        dump_call_disk(dump, dump_write_bytes, dump_bytes_written);
 }
 
 /* Borrows all of it. */
-static char **environment_of(struct dump *dump, char *path)
+static char **dump_environment(struct dump *dump, char *path)
 {
         size_t count = 0;
         char **all;
@@ -251,12 +251,12 @@ int dump_spawn(struct dump *dump, char **arguments, uv_read_cb on_bytes)
 {
         uv_loop_t *loop = &saga_service(dump->saga)->loop;
         auto_free char *path = mem_printf("PATH=%s", getenv("PATH") ? getenv("PATH") : "/usr/bin:/bin");
-        auto_free char **environment = environment_of(dump, path);
+        auto_free char **environment = dump_environment(dump, path);
         uv_stdio_container_t stdio[3] = {
-                { dump->listing ? UV_CREATE_PIPE | UV_READABLE_PIPE : UV_IGNORE,
-                  { .stream = (uv_stream_t *)&dump->in } },
-                { UV_CREATE_PIPE | UV_WRITABLE_PIPE, { .stream = (uv_stream_t *)&dump->out } },
-                { UV_CREATE_PIPE | UV_WRITABLE_PIPE, { .stream = (uv_stream_t *)&dump->errors } },
+                { .flags = dump->listing ? UV_CREATE_PIPE | UV_READABLE_PIPE : UV_IGNORE,
+                  .data = { .stream = (uv_stream_t *)&dump->in } },
+                { .flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data = { .stream = (uv_stream_t *)&dump->out } },
+                { .flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data = { .stream = (uv_stream_t *)&dump->errors } },
         };
         uv_process_options_t options = {
                 .file = arguments[0],
@@ -264,7 +264,7 @@ int dump_spawn(struct dump *dump, char **arguments, uv_read_cb on_bytes)
                 .env = environment,
                 .stdio = stdio,
                 .stdio_count = 3,
-                .exit_cb = on_process_exit,
+                .exit_cb = dump_on_process_exit,
         };
         int rc;
 
@@ -278,22 +278,22 @@ int dump_spawn(struct dump *dump, char **arguments, uv_read_cb on_bytes)
         if (rc < 0) {
                 dump->exit_status = 127;
                 err_set(&dump->failed, ERR_BUSY, "dump_failed", "cannot run %s: %s", arguments[0], uv_strerror(rc));
-                uv_close((uv_handle_t *)&dump->process, on_closed);
+                uv_close((uv_handle_t *)&dump->process, dump_on_closed);
                 dump_close_pipe(&dump->out);
                 dump_close_pipe(&dump->errors);
                 dump_close_pipe(&dump->in);
                 return rc;
         }
         dump->running = true;
-        uv_read_start((uv_stream_t *)&dump->out, lend_buffer, on_bytes);
-        uv_read_start((uv_stream_t *)&dump->errors, lend_error_buffer, on_error_text);
+        uv_read_start((uv_stream_t *)&dump->out, dump_lend_buffer, on_bytes);
+        uv_read_start((uv_stream_t *)&dump->errors, dump_lend_error_buffer, dump_on_error_text);
         if (!dump->listing)
                 dump_close_pipe(&dump->in);
         return 0;
 }
 
 /* Everything has ended: the saga, if it is still waiting, continues. */
-static void report(struct dump *dump)
+static void dump_report(struct dump *dump)
 {
         struct activity *activity = dump->activity;
 
@@ -305,39 +305,39 @@ static void report(struct dump *dump)
                 activity_end_work(activity);
                 saga_resume(dump->saga, dump->failed.class == ERR_NONE ? NULL : &dump->failed);
         }
-        free_dump(dump);
+        dump_free(dump);
 }
 
-static void remove_file(struct dump *dump)
+static void dump_remove_file(struct dump *dump)
 {
         dump_file_remove(dump->file);
 }
 
 /* The next attempt writes its own file, and disk space is shared. */
-static void give_up(struct dump *dump)
+static void dump_give_up(struct dump *dump)
 {
-        dump_call_disk(dump, remove_file, report);
+        dump_call_disk(dump, dump_remove_file, dump_report);
 }
 
-static void name_file(struct dump *dump)
+static void dump_name_file(struct dump *dump)
 {
         dump_file_name(dump->file, &dump->disk_failed);
 }
 
 /* Without the lease nobody records it: the process that took over the saga makes its own dump. */
-static void check_lease(struct dump *dump)
+static void dump_check_lease(struct dump *dump)
 {
         if (dump_is_wanted(dump) && !saga_is_ours(dump->saga))
                 err_set(&dump->failed, ERR_BUSY, "lease_lost", "the lease expired during the dump");
 }
 
-static void file_named(struct dump *dump)
+static void dump_on_file_named(struct dump *dump)
 {
-        check_lease(dump);
+        dump_check_lease(dump);
         if (dump_is_wanted(dump))
-                report(dump);
+                dump_report(dump);
         else
-                give_up(dump);
+                dump_give_up(dump);
 }
 
 /* The file counts only now: complete, durable, readable. */
@@ -345,39 +345,39 @@ void dump_finish(struct dump *dump)
 {
         if (dump->failed.class == ERR_NONE && dump->objects == 0)
                 err_set(&dump->failed, ERR_BUSY, "dump_empty", "the dump contains no objects");
-        check_lease(dump);
+        dump_check_lease(dump);
         if (!dump_is_wanted(dump)) {
-                give_up(dump);
+                dump_give_up(dump);
                 return;
         }
         dump->checksum = dump_file_checksum(dump->file, &dump->bytes);
-        dump_call_disk(dump, name_file, file_named);
+        dump_call_disk(dump, dump_name_file, dump_on_file_named);
 }
 
 /* The saga is dropped: kills the process; the rest ends when its pipes and the disk call do. */
-static void abandon(void *work)
+static void dump_abandon(void *work)
 {
         struct dump *dump = work;
 
         CHECK_MAGIC(dump, DUMP_MAGIC);
         dump->saga = NULL;
         dump->activity = NULL;
-        kill_process(dump, SIGKILL);
+        dump_kill_process(dump, SIGKILL);
 }
 
 /* Something more urgent is wanted for the tenant: the dump is aborted, as a failure. */
-static void interrupt(void *work)
+static void dump_interrupt(void *work)
 {
         struct dump *dump = work;
 
         CHECK_MAGIC(dump, DUMP_MAGIC);
         if (dump->running)
-                kill_process(dump, SIGTERM);
+                dump_kill_process(dump, SIGTERM);
         else
                 err_set(&dump->failed, ERR_BUSY, "interrupted", "the dump was interrupted");
 }
 
-static enum step_result dumped(struct saga *saga, const struct err *err)
+static enum step_result dump_ended(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         auto_json *done = TAKE_PTR(activity->reply);
@@ -391,12 +391,12 @@ static enum step_result dumped(struct saga *saga, const struct err *err)
                           saga_rows_done);
 }
 
-static void create_file(struct dump *dump)
+static void dump_create_file(struct dump *dump)
 {
         dump_file_create(dump->file, &dump->disk_failed);
 }
 
-static void start_pg_dump(struct dump *dump)
+static void dump_start_process(struct dump *dump)
 {
         struct activity *activity = dump->activity;
         auto_secret char *keep = NULL;
@@ -409,19 +409,19 @@ static void start_pg_dump(struct dump *dump)
                 return;
         }
         dump->environment = pg_environment(&target);
-        dump_spawn(dump, (char *[]){ "pg_dump", "--format=custom", "--no-password", LOCK_WAIT, NULL }, on_dump_bytes);
+        dump_spawn(dump, (char *[]){ "pg_dump", "--format=custom", "--no-password", LOCK_WAIT, NULL }, dump_on_bytes);
 }
 
-static void file_created(struct dump *dump)
+static void dump_on_file_created(struct dump *dump)
 {
         if (dump_is_wanted(dump))
-                start_pg_dump(dump);
+                dump_start_process(dump);
         else
                 dump_finish(dump);
 }
 
 /* Runs only after identity is proved: so it is this tenant's database that is dumped. */
-static enum step_result start_dump(struct saga *saga)
+static enum step_result dump_start(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         struct provisioner *provisioner = activity->provisioner;
@@ -439,18 +439,18 @@ static enum step_result start_dump(struct saga *saga)
         dump->kind = json_text(saga_data(saga), "dump");
         dump->file = dump_file_new(provisioner->config->archive_directory, saga_tenant(saga), saga_id(saga),
                                    saga_fence(saga), dump->kind, provisioner->control_keys);
-        activity_begin_work(activity, dump, abandon);
-        activity->interrupt = interrupt;
-        saga_await(saga, dumped);
-        dump_call_disk(dump, create_file, file_created);
+        activity_begin_work(activity, dump, dump_abandon);
+        activity->interrupt = dump_interrupt;
+        saga_await(saga, dump_ended);
+        dump_call_disk(dump, dump_create_file, dump_on_file_created);
         return STEP_PENDING;
 }
 
-static enum step_result prepare(struct saga *saga)
+static enum step_result dump_prepare(struct saga *saga)
 {
         const struct driver *driver = activity_of(saga)->driver;
 
-        return driver->prepare_dump ? driver->prepare_dump(saga, start_dump) : start_dump(saga);
+        return driver->prepare_dump ? driver->prepare_dump(saga, dump_start) : dump_start(saga);
 }
 
 enum step_result dump_take(struct saga *saga, const char *kind)
@@ -458,5 +458,5 @@ enum step_result dump_take(struct saga *saga, const char *kind)
         if (!activity_is_live(activity_of(saga)))
                 return STEP_DONE; /* there is nothing to dump */
         json_set_text(saga_data(saga), "dump", kind);
-        return activity_connect(saga, activity_of(saga)->driver->dumps_as_admin, false, prepare);
+        return activity_connect(saga, activity_of(saga)->driver->dumps_as_admin, false, dump_prepare);
 }

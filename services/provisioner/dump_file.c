@@ -41,7 +41,7 @@ const char *dump_file_path(const struct dump_file *file)
 
 /* Removes files of dead attempts. One that is merely late then writes to an unlinked file, and finds that it cannot
  * rename it. */
-static void remove_leftovers(const struct dump_file *file)
+static void dump_file_remove_leftovers(const struct dump_file *file)
 {
         DIR *directory = opendir(file->folder);
         struct dirent *entry;
@@ -62,7 +62,7 @@ int dump_file_create(struct dump_file *file, struct err *err)
         if (mkdir(file->folder, 0700) < 0 && errno != EEXIST)
                 return err_set(err, ERR_BUSY, "archive_disk", "cannot create a folder in ARCHIVE_DIRECTORY: %s",
                                strerror(errno));
-        remove_leftovers(file);
+        dump_file_remove_leftovers(file);
         return sealed_writer_open(file->writer, file->partial, err);
 }
 
@@ -94,7 +94,7 @@ char *dump_file_checksum(struct dump_file *file, int64_t *ret_bytes)
         return sealed_reader_checksum(file->reader);
 }
 
-static bool make_durable(const char *folder)
+static bool dump_file_make_durable(const char *folder)
 {
         int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         bool durable = fd >= 0 && fsync(fd) == 0;
@@ -107,7 +107,8 @@ static bool make_durable(const char *folder)
 int dump_file_name(struct dump_file *file, struct err *err)
 {
         sealed_reader_free(TAKE_PTR(file->reader));
-        if (rename(file->partial, file->path) < 0 || !make_durable(file->folder) || !make_durable(file->directory))
+        if (rename(file->partial, file->path) < 0 || !dump_file_make_durable(file->folder) ||
+            !dump_file_make_durable(file->directory))
                 return err_set(err, ERR_BUSY, "archive_disk", "cannot name the archive: %s", strerror(errno));
         return 0;
 }

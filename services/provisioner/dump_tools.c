@@ -32,7 +32,7 @@ struct question {
         char *server;
 };
 
-static void told(void *context, const struct pg_rows *rows, const struct err *err)
+static void tools_alert_told(void *context, const struct pg_rows *rows, const struct err *err)
 {
         (void)context;
         (void)rows;
@@ -40,15 +40,15 @@ static void told(void *context, const struct pg_rows *rows, const struct err *er
                 log_warn("an alert could not be raised", "cause", "dump-tools", "error", err->message, NULL);
 }
 
-static void complain(struct dump_tools *tools, const char *detail)
+static void tools_complain(struct dump_tools *tools, const char *detail)
 {
         struct pg_pool *catalog = tools->provisioner->service->catalog;
 
         log_warn("backups and archives cannot be made", "error", detail, NULL);
-        pg_pool_exec(catalog, SECONDS(60), SQL_ALERT, PARAMS(detail), told, NULL);
+        pg_pool_exec(catalog, SECONDS(60), SQL_ALERT, PARAMS(detail), tools_alert_told, NULL);
 }
 
-static void version_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+static void tools_version_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct question *question = context;
         struct dump_tools *tools = question->tools;
@@ -59,10 +59,10 @@ static void version_arrived(void *context, const struct pg_rows *rows, const str
                 return; /* a server that is down is not checked: pg_dump itself will refuse a newer one */
         detail = mem_printf("pg_dump has version %d, but the server %s has version %d: install its client tools",
                             tools->version, server, (int)pg_int(rows, 0, "version"));
-        complain(tools, detail);
+        tools_complain(tools, detail);
 }
 
-static void ask_server(void *context, const char *name)
+static void tools_ask_server(void *context, const char *name)
 {
         struct dump_tools *tools = context;
         struct question *question = NEW(struct question);
@@ -70,24 +70,24 @@ static void ask_server(void *context, const char *name)
         question->tools = tools;
         question->server = mem_copy_text(name);
         pg_pool_exec(servers_admin(tools->provisioner->access.servers, name), SECONDS(10), SQL_VERSION, NO_PARAMS,
-                     version_arrived, question);
+                     tools_version_arrived, question);
 }
 
-static void compare(struct dump_tools *tools)
+static void tools_compare_versions(struct dump_tools *tools)
 {
         const char *digits = tools->text + strcspn(tools->text, "0123456789");
 
         tools->text[MIN(tools->length, VERSION_BYTES - 1)] = '\0';
         tools->version = atoi(digits);
         if (tools->version == 0) {
-                complain(tools, "pg_dump cannot be run: install PostgreSQL's client tools");
+                tools_complain(tools, "pg_dump cannot be run: install PostgreSQL's client tools");
                 return;
         }
-        pg_pool_exec(tools->provisioner->service->catalog, SECONDS(60), SQL_RESOLVE, NO_PARAMS, told, NULL);
-        servers_each(tools->provisioner->access.servers, ask_server, tools);
+        pg_pool_exec(tools->provisioner->service->catalog, SECONDS(60), SQL_RESOLVE, NO_PARAMS, tools_alert_told, NULL);
+        servers_each(tools->provisioner->access.servers, tools_ask_server, tools);
 }
 
-static void on_closed(uv_handle_t *handle)
+static void tools_on_closed(uv_handle_t *handle)
 {
         struct dump_tools *tools = handle->data;
 
@@ -96,23 +96,23 @@ static void on_closed(uv_handle_t *handle)
         if (tools->freed)
                 free(tools);
         else
-                compare(tools);
+                tools_compare_versions(tools);
 }
 
-static void close_handle(uv_handle_t *handle)
+static void tools_close_handle(uv_handle_t *handle)
 {
         if (!uv_is_closing(handle))
-                uv_close(handle, on_closed);
+                uv_close(handle, tools_on_closed);
 }
 
-static void on_exit_of_tool(uv_process_t *process, int64_t status, int signal)
+static void tools_on_exit(uv_process_t *process, int64_t status, int signal)
 {
         (void)status;
         (void)signal;
-        close_handle((uv_handle_t *)process);
+        tools_close_handle((uv_handle_t *)process);
 }
 
-static void lend_buffer(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
+static void tools_lend_buffer(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
 {
         struct dump_tools *tools = handle->data;
 
@@ -120,7 +120,7 @@ static void lend_buffer(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
         *buffer = uv_buf_init(tools->text + tools->length, (unsigned)(VERSION_BYTES - 1 - tools->length));
 }
 
-static void on_text(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
+static void tools_on_text(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
 {
         struct dump_tools *tools = stream->data;
 
@@ -128,7 +128,7 @@ static void on_text(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
         if (length > 0)
                 tools->length += (size_t)length;
         else if (length < 0)
-                close_handle((uv_handle_t *)&tools->out);
+                tools_close_handle((uv_handle_t *)&tools->out);
 }
 
 struct dump_tools *dump_tools_new(struct provisioner *provisioner)
@@ -137,15 +137,15 @@ struct dump_tools *dump_tools_new(struct provisioner *provisioner)
         uv_loop_t *loop = &provisioner->service->loop;
         char *arguments[] = { "pg_dump", "--version", NULL };
         uv_stdio_container_t stdio[2] = {
-                { UV_IGNORE, { .stream = NULL } },
-                { UV_CREATE_PIPE | UV_WRITABLE_PIPE, { .stream = (uv_stream_t *)&tools->out } },
+                { .flags = UV_IGNORE },
+                { .flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data = { .stream = (uv_stream_t *)&tools->out } },
         };
         uv_process_options_t options = {
                 .file = arguments[0],
                 .args = arguments,
                 .stdio = stdio,
                 .stdio_count = 2,
-                .exit_cb = on_exit_of_tool,
+                .exit_cb = tools_on_exit,
         };
 
         tools->provisioner = provisioner;
@@ -153,10 +153,10 @@ struct dump_tools *dump_tools_new(struct provisioner *provisioner)
         uv_pipe_init(loop, &tools->out, 0);
         tools->out.data = tools->process.data = tools;
         if (uv_spawn(loop, &tools->process, &options) < 0) {
-                close_handle((uv_handle_t *)&tools->process);
-                close_handle((uv_handle_t *)&tools->out);
+                tools_close_handle((uv_handle_t *)&tools->process);
+                tools_close_handle((uv_handle_t *)&tools->out);
         } else {
-                uv_read_start((uv_stream_t *)&tools->out, lend_buffer, on_text);
+                uv_read_start((uv_stream_t *)&tools->out, tools_lend_buffer, tools_on_text);
         }
         return tools;
 }
@@ -170,6 +170,6 @@ void dump_tools_free(struct dump_tools *tools)
                 free(tools);
                 return;
         }
-        close_handle((uv_handle_t *)&tools->process);
-        close_handle((uv_handle_t *)&tools->out);
+        tools_close_handle((uv_handle_t *)&tools->process);
+        tools_close_handle((uv_handle_t *)&tools->out);
 }

@@ -17,38 +17,38 @@
 
 static const char SQL_ALERT[] = "select catalog.raise_alert($1, $2::uuid, $3, $4)";
 
-static enum step_result told(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result invitation_told(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;
         return saga_retry(saga, err ? err : &activity_of(saga)->failed);
 }
 
 /* The tenant works without it, so nothing is blocked; but somebody should look at the mail server. */
-static enum step_result tell(struct saga *saga)
+static enum step_result invitation_tell(struct saga *saga)
 {
         auto_free char *cause = mem_printf("invitation:%s", saga_tenant(saga));
 
         return saga_query(
                 saga, SQL_ALERT,
                 PARAMS(cause, saga_tenant(saga), "an invitation could not be sent", activity_of(saga)->failed.message),
-                told);
+                invitation_told);
 }
 
-static int64_t times_doubtful(struct saga *saga)
+static int64_t invitation_times_doubtful(struct saga *saga)
 {
         return json_number(saga_data(saga), "doubtful", 0);
 }
 
 /* A person who already has the mail should not get it again and again. */
-static int64_t doubtful_delay(struct saga *saga)
+static int64_t invitation_doubtful_delay(struct saga *saga)
 {
-        int64_t times = times_doubtful(saga);
+        int64_t times = invitation_times_doubtful(saga);
 
         json_object_set_new(saga_data(saga), "doubtful", json_integer((json_int_t)times + 1));
         return DOUBTFUL_DELAY << MIN(times, 6);
 }
 
-static enum step_result mail_sent(struct saga *saga, const struct err *err)
+static enum step_result invitation_mail_sent(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         struct err *failed = &activity->failed;
@@ -62,15 +62,15 @@ static enum step_result mail_sent(struct saga *saga, const struct err *err)
                 return saga_hold(saga, "mail-login", err);
         *failed = *err;
         if (strcmp(failed->code, "mail_doubtful") == 0)
-                failed->retry_after = doubtful_delay(saga);
+                failed->retry_after = invitation_doubtful_delay(saga);
         else if (saga_attempt(saga) >= TELL_AFTER)
                 failed->retry_after = PATIENT_DELAY;
-        if (err_is_transient(failed) && (saga_attempt(saga) >= TELL_AFTER || times_doubtful(saga) > 1))
-                return tell(saga);
+        if (err_is_transient(failed) && (saga_attempt(saga) >= TELL_AFTER || invitation_times_doubtful(saga) > 1))
+                return invitation_tell(saga);
         return saga_retry(saga, failed);
 }
 
-static void on_mail_sent(void *context, const struct err *err)
+static void invitation_on_mail_sent(void *context, const struct err *err)
 {
         struct saga *saga = context;
 
@@ -78,18 +78,18 @@ static void on_mail_sent(void *context, const struct err *err)
         saga_resume(saga, err);
 }
 
-static void abandon(void *work)
+static void invitation_abandon(void *work)
 {
         mail_abandon(work);
 }
 
 /* Something more urgent waits for the tenant. */
-static void interrupt(void *work)
+static void invitation_interrupt(void *work)
 {
         mail_cut(work);
 }
 
-static char *mail_text(const struct activity *activity, const char *link)
+static char *invitation_text(const struct activity *activity, const char *link)
 {
         const char *name = activity_tenant(activity, "admin_name");
 
@@ -98,7 +98,7 @@ static char *mail_text(const struct activity *activity, const char *link)
                           name ? " " : "", name ? name : "", activity_tenant(activity, "company"), link);
 }
 
-static int start_mail(struct saga *saga, struct err *err)
+static int invitation_start_mail(struct saga *saga, struct err *err)
 {
         struct activity *activity = activity_of(saga);
         struct provisioner *provisioner = activity->provisioner;
@@ -106,25 +106,25 @@ static int start_mail(struct saga *saga, struct err *err)
         auto_free char *token =
                 invite_link_make(provisioner->app_keys, saga_tenant(saga), (int)number, clock_wall_ms());
         auto_free char *link = mem_printf("%s/invite/%s", provisioner->config->links.public_url, token);
-        auto_free char *text = mail_text(activity, link);
+        auto_free char *text = invitation_text(activity, link);
         auto_free char *subject = mem_printf("%s is ready", activity_tenant(activity, "company"));
         auto_free char *id = mem_printf("invite-%s-%lld@tenantry", saga_tenant(saga), (long long)number);
         struct mail mail = {
                 .to = activity_tenant(activity, "email"), .subject = subject, .text = text, .message_id = id
         };
         struct mail_on_way *on_way;
-        int rc = mail_send(provisioner->mailer, &mail, on_mail_sent, saga, &on_way, err);
+        int rc = mail_send(provisioner->mailer, &mail, invitation_on_mail_sent, saga, &on_way, err);
 
         if (rc < 0)
                 return rc;
-        activity_begin_work(activity, on_way, abandon);
-        activity->interrupt = interrupt;
+        activity_begin_work(activity, on_way, invitation_abandon);
+        activity->interrupt = invitation_interrupt;
         return 0;
 }
 
 /* A mail server that hangs may occupy every slot of the mailer: then the saga releases its worker, for work that needs
  * no mail. */
-static enum step_result send_invitation(struct saga *saga)
+static enum step_result invitation_send(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         int64_t busy;
@@ -136,13 +136,13 @@ static enum step_result send_invitation(struct saga *saga)
                 return STEP_DONE;
         if (mailer_is_full(activity->provisioner->mailer, &busy))
                 return saga_wait(saga, MIN(FULL_DELAY, FULL_PAUSE + busy));
-        if (start_mail(saga, &err) < 0)
+        if (invitation_start_mail(saga, &err) < 0)
                 return saga_fail(saga, &err);
-        return saga_await(saga, mail_sent);
+        return saga_await(saga, invitation_mail_sent);
 }
 
 /* When the service stops, a mail that the server may already have accepted is not aborted: it would be sent again. */
-static bool cut_short(void *state)
+static bool invitation_cut_short(void *state)
 {
         struct activity *activity = state;
 
@@ -153,9 +153,15 @@ static bool cut_short(void *state)
 }
 
 static const struct saga_step STEPS[] = {
-        { "send", send_invitation, NULL, MINUTES(24 * 60), 10 },
+        { "send", invitation_send, NULL, MINUTES(24 * 60), 10 },
 };
 
 const struct saga_kind INVITE = {
-        "invite", STEPS, ARRAY_SIZE(STEPS), 1, activity_open, activity_close, cut_short, NULL
+        .name = "invite",
+        .steps = STEPS,
+        .count = ARRAY_SIZE(STEPS),
+        .no_return = 1,
+        .open = activity_open,
+        .close = activity_close,
+        .interrupt = invitation_cut_short,
 };

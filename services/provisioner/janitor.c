@@ -28,7 +28,7 @@ struct janitor {
         bool pruning;
 };
 
-static void reported(void *context, const struct pg_rows *rows, const struct err *err)
+static void janitor_reported(void *context, const struct pg_rows *rows, const struct err *err)
 {
         (void)context;
         (void)rows;
@@ -37,30 +37,32 @@ static void reported(void *context, const struct pg_rows *rows, const struct err
 }
 
 /* An outage ends by itself; a refused credential does not. The next report ends the alert. */
-static void inventory_refused(struct janitor *janitor, const char *server, const struct err *err)
+static void janitor_inventory_refused(struct janitor *janitor, const char *server, const struct err *err)
 {
+        if (janitor->provisioner->service->stopping)
+                return;
         log_warn("the provider's inventory could not be read", "server", server, "error", err->message, NULL);
-        if (err->class == ERR_AUTH && !janitor->provisioner->service->stopping)
+        if (err->class == ERR_AUTH)
                 pg_pool_exec(janitor->provisioner->service->catalog, SECONDS(10), SQL_REFUSED,
-                             PARAMS(janitor->driver->name, server, err->message), reported, NULL);
+                             PARAMS(janitor->driver->name, server, err->message), janitor_reported, NULL);
 }
 
-static void inventory_shown(void *context, const char *server, json_t *list, const struct err *err)
+static void janitor_inventory_shown(void *context, const char *server, json_t *list, const struct err *err)
 {
         struct janitor *janitor = context;
         auto_free char *text = list ? json_print(list) : NULL;
 
         json_decref(list);
         if (err != NULL) {
-                inventory_refused(janitor, server, err);
+                janitor_inventory_refused(janitor, server, err);
                 return;
         }
         if (!janitor->provisioner->service->stopping)
                 pg_pool_exec(janitor->provisioner->service->catalog, SECONDS(10), SQL_REPORT,
-                             PARAMS(janitor->driver->name, server, text), reported, NULL);
+                             PARAMS(janitor->driver->name, server, text), janitor_reported, NULL);
 }
 
-static void house_kept(void *context, const struct pg_rows *rows, const struct err *err)
+static void janitor_house_kept(void *context, const struct pg_rows *rows, const struct err *err)
 {
         (void)context;
         (void)rows;
@@ -69,30 +71,30 @@ static void house_kept(void *context, const struct pg_rows *rows, const struct e
                          err->message, NULL);
 }
 
-static void prune(struct janitor *janitor);
+static void janitor_prune(struct janitor *janitor);
 
-static void pruned(void *context, const struct pg_rows *rows, const struct err *err)
+static void janitor_pruned(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct janitor *janitor = context;
 
         janitor->pruning = false;
         if (err != NULL)
-                house_kept(NULL, NULL, err);
+                janitor_house_kept(NULL, NULL, err);
         else if (pg_int(rows, 0, "pruned") > 0)
-                prune(janitor); /* in batches, until nothing too old is left */
+                janitor_prune(janitor); /* in batches, until nothing too old is left */
 }
 
-static void prune(struct janitor *janitor)
+static void janitor_prune(struct janitor *janitor)
 {
         struct service *service = janitor->provisioner->service;
 
         if (janitor->pruning || service->stopping || !pg_pool_is_up(service->catalog))
                 return;
         janitor->pruning = true;
-        pg_pool_exec(service->catalog, SECONDS(30), SQL_PRUNE, NO_PARAMS, pruned, janitor);
+        pg_pool_exec(service->catalog, SECONDS(30), SQL_PRUNE, NO_PARAMS, janitor_pruned, janitor);
 }
 
-static void sampled(void *context, const struct pg_rows *rows, const struct err *err)
+static void janitor_sampled(void *context, const struct pg_rows *rows, const struct err *err)
 {
         (void)context;
         (void)rows;
@@ -101,31 +103,31 @@ static void sampled(void *context, const struct pg_rows *rows, const struct err 
 }
 
 /* The catalog knows when the last check was, and whose turn it is. */
-static void sample_backup(struct janitor *janitor)
+static void janitor_sample_backup(struct janitor *janitor)
 {
         int64_t interval = janitor->provisioner->config->archive_check_interval_ms;
         auto_free char *ms = mem_printf("%lld", (long long)interval);
 
         if (interval > 0)
-                pg_pool_exec(janitor->provisioner->service->catalog, SECONDS(30), SQL_SAMPLE, PARAMS(ms), sampled,
-                             NULL);
+                pg_pool_exec(janitor->provisioner->service->catalog, SECONDS(30), SQL_SAMPLE, PARAMS(ms),
+                             janitor_sampled, NULL);
 }
 
-static void lease_answered(void *context)
+static void janitor_lease_answered(void *context)
 {
         struct janitor *janitor = context;
 
         if (lease_is_held(janitor->lease) && !janitor->provisioner->service->stopping) {
-                janitor->driver->take_inventory(janitor->provisioner, inventory_shown, janitor);
+                janitor->driver->take_inventory(janitor->provisioner, janitor_inventory_shown, janitor);
                 archive_files_look(janitor->archive);
-                pg_pool_exec(janitor->provisioner->service->catalog, SECONDS(10), SQL_WATCH, NO_PARAMS, house_kept,
-                             NULL);
-                prune(janitor);
-                sample_backup(janitor);
+                pg_pool_exec(janitor->provisioner->service->catalog, SECONDS(10), SQL_WATCH, NO_PARAMS,
+                             janitor_house_kept, NULL);
+                janitor_prune(janitor);
+                janitor_sample_backup(janitor);
         }
 }
 
-static void begin_round(void *context)
+static void janitor_begin_round(void *context)
 {
         struct janitor *janitor = context;
 
@@ -140,8 +142,8 @@ struct janitor *janitor_new(struct provisioner *provisioner)
         janitor->provisioner = provisioner;
         janitor->driver = driver_find(provisioner->config->driver);
         janitor->archive = archive_files_new(provisioner);
-        janitor->lease = lease_new(provisioner->service, "janitor", 2 * interval, lease_answered, janitor);
-        janitor->rounds = periodic_new(provisioner->service, SECONDS(1), interval, begin_round, janitor);
+        janitor->lease = lease_new(provisioner->service, "janitor", 2 * interval, janitor_lease_answered, janitor);
+        janitor->rounds = periodic_new(provisioner->service, SECONDS(1), interval, janitor_begin_round, janitor);
         return janitor;
 }
 

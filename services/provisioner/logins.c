@@ -8,12 +8,12 @@
 
 /* On a server shared by many tenants, roles are named after the database; in a separate project they need not be, and
  * with the project's ref appended they would be too long for PostgreSQL. */
-static const char *role_stem(const struct activity *activity)
+static const char *logins_role_stem(const struct activity *activity)
 {
         return strcmp(activity->driver->name, "supabase") == 0 ? "tenantry" : activity_database(activity, "name");
 }
 
-static const char *role_suffix(const struct activity *activity)
+static const char *logins_role_suffix(const struct activity *activity)
 {
         const char *suffix = activity_database(activity, "login_suffix");
 
@@ -22,12 +22,13 @@ static const char *role_suffix(const struct activity *activity)
 
 char *logins_group(const struct activity *activity)
 {
-        return mem_printf("%s_app%s", role_stem(activity), role_suffix(activity));
+        return mem_printf("%s_app%s", logins_role_stem(activity), logins_role_suffix(activity));
 }
 
 char *logins_name(const struct activity *activity, int64_t rotation)
 {
-        return mem_printf("%s_app_%c%s", role_stem(activity), rotation % 2 ? 'a' : 'b', role_suffix(activity));
+        return mem_printf("%s_app_%c%s", logins_role_stem(activity), rotation % 2 ? 'a' : 'b',
+                          logins_role_suffix(activity));
 }
 
 char *logins_user(const struct activity *activity, int64_t rotation)
@@ -43,7 +44,7 @@ char *logins_user(const struct activity *activity, int64_t rotation)
 /* The dumping login must be able to read what the app itself made, large objects: otherwise a dump would fail, and the
  * tenant could prevent its own archiving. On our servers the first login is created before its owner: see
  * postgres_driver.c. */
-static char *let_owner_read(const struct activity *activity, const char *login)
+static char *logins_let_owner_read(const struct activity *activity, const char *login)
 {
         if (strcmp(activity->driver->name, "supabase") == 0)
                 return mem_printf("grant \"%s\" to current_user; ", login);
@@ -55,7 +56,7 @@ static char *let_owner_read(const struct activity *activity, const char *login)
 int logins_create_sql(const struct activity *activity, int64_t rotation, bool open, char **ret, struct err *err)
 {
         auto_free char *group = logins_group(activity), *login = logins_name(activity, rotation), *verifier = NULL;
-        auto_free char *owned = let_owner_read(activity, login);
+        auto_free char *owned = logins_let_owner_read(activity, login);
         auto_secret char *password = NULL;
         int rc = activity_secret(activity, "app_password", (int)rotation, &password, err);
 

@@ -22,14 +22,14 @@ static const struct saga_kind *const KINDS[] = {
         &PROVISION, &DEPROVISION, &ARCHIVE, &ACCESS, &ROTATE, &RETIRE, &BACKUP, &INVITE, &LINK, &RESTORE, &VERIFY, NULL,
 };
 
-static void name_driver(void *context, json_t *data)
+static void provisioner_name_driver(void *context, json_t *data)
 {
         struct provisioner *provisioner = context;
 
         json_set_text(data, "driver", provisioner->config->driver);
 }
 
-static struct resealer *make_resealer(const struct provisioner *provisioner)
+static struct resealer *provisioner_make_resealer(const struct provisioner *provisioner)
 {
         const struct resealer_ring rings[] = {
                 { .name = "app", .keys = provisioner->app_keys },
@@ -39,7 +39,7 @@ static struct resealer *make_resealer(const struct provisioner *provisioner)
         return resealer_new(provisioner->service, rings, ARRAY_SIZE(rings));
 }
 
-static int start(struct service *service, const void *config, struct err *err)
+static int provisioner_start(struct service *service, const void *config, struct err *err)
 {
         struct provisioner *provisioner = NEW(struct provisioner);
         const struct provisioner_config *c = provisioner->config = config;
@@ -48,7 +48,7 @@ static int start(struct service *service, const void *config, struct err *err)
                 .contracts = TENANT_CONTRACTS,
                 .kinds = KINDS,
                 .sagas = (size_t)c->workers,
-                .enrich = name_driver,
+                .enrich = provisioner_name_driver,
                 .context = provisioner,
         };
         int rc;
@@ -75,13 +75,13 @@ static int start(struct service *service, const void *config, struct err *err)
         provisioner->server_life = server_life_new(provisioner);
         provisioner->waker = waker_new(provisioner);
         provisioner->janitor = janitor_new(provisioner);
-        provisioner->resealer = make_resealer(provisioner);
+        provisioner->resealer = provisioner_make_resealer(provisioner);
         provisioner->alerter = alerter_new(service, &c->alerts, provisioner->mailer);
         provisioner->dump_tools = dump_tools_new(provisioner);
         return worker_new(service, &worker, &provisioner->worker, err);
 }
 
-static int ready(struct service *service, struct err *err)
+static int provisioner_ready(struct service *service, struct err *err)
 {
         struct provisioner *provisioner = service->state;
 
@@ -94,21 +94,21 @@ static int ready(struct service *service, struct err *err)
         return worker_ready(provisioner->worker, err);
 }
 
-static void stop(struct service *service)
+static void provisioner_stop(struct service *service)
 {
         struct provisioner *provisioner = service->state;
 
         worker_stop(provisioner->worker);
 }
 
-static bool idle(struct service *service)
+static bool provisioner_idle(struct service *service)
 {
         struct provisioner *provisioner = service->state;
 
         return worker_is_idle(provisioner->worker);
 }
 
-static void finish(struct service *service)
+static void provisioner_finish(struct service *service)
 {
         struct provisioner *provisioner = service->state;
 
@@ -146,11 +146,11 @@ int main(int argc, char **argv)
                 .tables = tables,
                 .table_count = ARRAY_SIZE(tables),
                 .config_size = sizeof(struct provisioner_config),
-                .start = start,
-                .ready = ready,
-                .stop = stop,
-                .idle = idle,
-                .finish = finish,
+                .start = provisioner_start,
+                .ready = provisioner_ready,
+                .stop = provisioner_stop,
+                .idle = provisioner_idle,
+                .finish = provisioner_finish,
         };
 
         return service_main(argc, argv, &definition);

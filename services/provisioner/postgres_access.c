@@ -58,7 +58,7 @@ enum step_result postgres_create_database(struct saga *saga, const char *name, s
         return saga_query_for(saga, postgres_files(activity), POSTGRES_FILES_STATEMENT, sql, NO_PARAMS, then);
 }
 
-static enum step_result rights_set(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result postgres_rights_set(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;
         return err ? activity_retry(saga, err) : STEP_DONE;
@@ -70,12 +70,12 @@ enum step_result postgres_prepare(struct saga *saga)
         struct activity *activity = activity_of(saga);
         auto_free char *sql = logins_rights_sql(activity);
 
-        return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, rights_set);
+        return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, postgres_rights_set);
 }
 
 /* A tenant can lock its own row in pg_authid, by changing its password in a transaction left open. The next attempt
  * terminates the session that blocks us. */
-static enum step_result not_changed(struct saga *saga, const struct err *err)
+static enum step_result postgres_login_not_changed(struct saga *saga, const struct err *err)
 {
         struct err locked;
 
@@ -86,7 +86,7 @@ static enum step_result not_changed(struct saga *saga, const struct err *err)
         return activity_retry(saga, &locked);
 }
 
-static bool is_opening(struct saga *saga)
+static bool postgres_is_opening(struct saga *saga)
 {
         return strcmp(json_text(saga_data(saga), "access_goal"), "full") == 0;
 }
@@ -100,7 +100,7 @@ static enum step_result access_proved(struct saga *saga)
 static enum step_result access_read_back(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        bool opening = is_opening(saga);
+        bool opening = postgres_is_opening(saga);
         struct err wrong;
 
         if (err != NULL)
@@ -112,13 +112,13 @@ static enum step_result access_read_back(struct saga *saga, const struct pg_rows
         return postgres_door_try(saga, activity_number(activity, "rotation_applied"), opening, access_proved);
 }
 
-static enum step_result read_back(struct saga *saga)
+static enum step_result postgres_read_back_access(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         const char *name = activity_database(activity, "name");
         auto_free char *current = logins_name(activity, activity_number(activity, "rotation_applied"));
         auto_free char *logins =
-                is_opening(saga) ? mem_printf("{%s}", current) : mem_printf("{%1$s_app_a,%1$s_app_b}", name);
+                postgres_is_opening(saga) ? mem_printf("{%s}", current) : mem_printf("{%1$s_app_a,%1$s_app_b}", name);
 
         return saga_query_on(saga, postgres_admin(activity), SQL_READ_BACK, PARAMS(name, logins), access_read_back);
 }
@@ -127,12 +127,13 @@ static enum step_result access_set(struct saga *saga, const struct pg_rows *rows
 {
         (void)rows;
         if (err != NULL)
-                return not_changed(saga, err);
-        return is_opening(saga) ? read_back(saga) : postgres_door_clear(saga, NULL, read_back);
+                return postgres_login_not_changed(saga, err);
+        return postgres_is_opening(saga) ? postgres_read_back_access(saga)
+                                         : postgres_door_clear(saga, NULL, postgres_read_back_access);
 }
 
 /* Also sets the stored password: what the product is given must work, whatever the tenant did to its login. */
-static int opening_sql(struct activity *activity, char **ret, struct err *err)
+static int postgres_opening_sql(struct activity *activity, char **ret, struct err *err)
 {
         auto_free char *login = NULL;
         int rc = logins_create_sql(activity, activity_number(activity, "rotation_applied"), true, &login, err);
@@ -143,24 +144,24 @@ static int opening_sql(struct activity *activity, char **ret, struct err *err)
         return rc;
 }
 
-static enum step_result set_access(struct saga *saga)
+static enum step_result postgres_set_access(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         auto_free char *members = postgres_door_memberships_sql(activity), *change = NULL, *both = NULL, *sql = NULL;
         struct err err;
 
-        if (!is_opening(saga))
+        if (!postgres_is_opening(saga))
                 change = logins_access_sql(activity, false);
-        else if (opening_sql(activity, &change, &err) < 0)
+        else if (postgres_opening_sql(activity, &change, &err) < 0)
                 return saga_retry(saga, &err);
         both = mem_printf("%s; %s", members, change);
         sql = fence_guarded_sql(saga_fence(saga), both);
         return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, access_set);
 }
 
-static enum step_result connect_to_set(struct saga *saga)
+static enum step_result postgres_connect_for_access(struct saga *saga)
 {
-        return activity_connect(saga, true, false, set_access);
+        return activity_connect(saga, true, false, postgres_set_access);
 }
 
 /* Closed first at the database, then at the logins; and reported only after a login attempt following all of it. */
@@ -171,10 +172,11 @@ enum step_result postgres_apply_access(struct saga *saga)
         if (FAILPOINT(driver_before_access, &err) < 0)
                 return saga_retry(saga, &err);
         json_set_text(saga_data(saga), "access_goal", activity_tenant(activity_of(saga), "access_wanted"));
-        return is_opening(saga) ? connect_to_set(saga) : postgres_door_shut(saga, NULL, connect_to_set);
+        return postgres_is_opening(saga) ? postgres_connect_for_access(saga)
+                                         : postgres_door_shut(saga, NULL, postgres_connect_for_access);
 }
 
-static enum step_result admin_created(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result postgres_admin_created(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;
         if (err != NULL)
@@ -184,7 +186,7 @@ static enum step_result admin_created(struct saga *saga, const struct pg_rows *r
 }
 
 /* There is no separate Auth server: the product finds its first administrator in tenantry.admin. */
-static enum step_result write_admin(struct saga *saga)
+static enum step_result postgres_write_admin(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         const char *name = activity_tenant(activity, "admin_name");
@@ -202,38 +204,38 @@ static enum step_result write_admin(struct saga *saga)
                 "grant usage on schema tenantry to %4$s_app;"
                 "grant select on tenantry.admin, tenantry.identity to %4$s_app;",
                 activity_tenant(activity, "admin_id"), email, quoted, activity_database(activity, "name"));
-        return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, admin_created);
+        return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, postgres_admin_created);
 }
 
 enum step_result postgres_create_admin(struct saga *saga)
 {
-        return activity_connect(saga, false, false, write_admin);
+        return activity_connect(saga, false, false, postgres_write_admin);
 }
 
-static enum step_result next_login_proved(struct saga *saga)
+static enum step_result postgres_next_login_proved(struct saga *saga)
 {
         (void)saga;
         FAILPOINT(driver_after_rotate, NULL);
         return STEP_DONE;
 }
 
-static bool is_open(const struct activity *activity)
+static bool postgres_is_open(const struct activity *activity)
 {
         return strcmp(activity_tenant(activity, "access_applied"), "full") == 0;
 }
 
-static enum step_result next_login_set(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result postgres_next_login_set(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
 
         (void)rows;
         if (err != NULL)
-                return not_changed(saga, err);
-        return postgres_door_try(saga, activity_number(activity, "rotation_applied") + 1, is_open(activity),
-                                 next_login_proved);
+                return postgres_login_not_changed(saga, err);
+        return postgres_door_try(saga, activity_number(activity, "rotation_applied") + 1, postgres_is_open(activity),
+                                 postgres_next_login_proved);
 }
 
-static enum step_result write_next_login(struct saga *saga)
+static enum step_result postgres_write_next_login(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         int64_t rotation = activity_number(activity, "rotation_applied") + 1;
@@ -241,16 +243,16 @@ static enum step_result write_next_login(struct saga *saga)
         struct err err;
 
         if (FAILPOINT(driver_before_rotate, &err) < 0 ||
-            logins_create_sql(activity, rotation, is_open(activity), &change, &err) < 0)
+            logins_create_sql(activity, rotation, postgres_is_open(activity), &change, &err) < 0)
                 return saga_retry(saga, &err);
         both = mem_printf("%s; %s", members, change);
         sql = fence_guarded_sql(saga_fence(saga), both);
-        return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, next_login_set);
+        return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, postgres_next_login_set);
 }
 
-static enum step_result connect_for_next_login(struct saga *saga)
+static enum step_result postgres_connect_for_next_login(struct saga *saga)
 {
-        return activity_connect(saga, true, false, write_next_login);
+        return activity_connect(saga, true, false, postgres_write_next_login);
 }
 
 /* The login of two rotations ago has been closed; nobody uses it any more. */
@@ -259,53 +261,53 @@ enum step_result postgres_set_next_login(struct saga *saga)
         struct activity *activity = activity_of(saga);
         auto_free char *login = logins_name(activity, activity_number(activity, "rotation_applied") + 1);
 
-        return postgres_door_shut(saga, login, connect_for_next_login);
+        return postgres_door_shut(saga, login, postgres_connect_for_next_login);
 }
 
-static char *old_login(const struct activity *activity)
+static char *postgres_old_login(const struct activity *activity)
 {
         return logins_name(activity, activity_number(activity, "rotation_applied") - 1);
 }
 
-static enum step_result old_login_gone(struct saga *saga)
+static enum step_result postgres_old_login_gone(struct saga *saga)
 {
         return postgres_door_try(saga, activity_number(activity_of(saga), "rotation_applied") - 1, false,
                                  activity_done);
 }
 
-static enum step_result old_login_closed(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result postgres_old_login_closed(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
-        auto_free char *old = old_login(activity_of(saga));
+        auto_free char *old = postgres_old_login(activity_of(saga));
 
         (void)rows;
         if (err != NULL)
-                return not_changed(saga, err);
-        return postgres_door_clear(saga, old, old_login_gone);
+                return postgres_login_not_changed(saga, err);
+        return postgres_door_clear(saga, old, postgres_old_login_gone);
 }
 
-static enum step_result close_old_login(struct saga *saga)
+static enum step_result postgres_close_old_login(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         auto_free char *members = postgres_door_memberships_sql(activity), *change = logins_retire_sql(activity);
         auto_free char *both = mem_printf("%s; %s", members, change), *sql = fence_guarded_sql(saga_fence(saga), both);
 
-        return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, old_login_closed);
+        return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, postgres_old_login_closed);
 }
 
-static enum step_result connect_for_old_login(struct saga *saga)
+static enum step_result postgres_connect_for_old_login(struct saga *saga)
 {
-        return activity_connect(saga, true, false, close_old_login);
+        return activity_connect(saga, true, false, postgres_close_old_login);
 }
 
 /* Runs when rotation_applied is already the new one: the old login is the one before it. */
 enum step_result postgres_end_old_login(struct saga *saga)
 {
-        auto_free char *old = old_login(activity_of(saga));
+        auto_free char *old = postgres_old_login(activity_of(saga));
 
-        return postgres_door_shut(saga, old, connect_for_old_login);
+        return postgres_door_shut(saga, old, postgres_connect_for_old_login);
 }
 
-static enum step_result dump_prepared(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result postgres_dump_prepared(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;
         return err ? activity_retry(saga, err) : activity_of(saga)->door.next(saga);
@@ -332,7 +334,7 @@ enum step_result postgres_prepare_dump(struct saga *saga, enum step_result (*nex
         struct activity *activity = activity_of(saga);
 
         activity->door.next = next;
-        return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, dump_prepared);
+        return saga_script(saga, activity->conn, ADMIN_STATEMENT, sql, postgres_dump_prepared);
 }
 
 /* The product's own page accepts the signed link itself: there is nothing to create. */

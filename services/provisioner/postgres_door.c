@@ -62,7 +62,7 @@ static const char SQL_PAUSE[] = "select pg_sleep(0.1)";
 
 const char POSTGRES_DOOR_SQL_ALL_MEMBERSHIPS[] = REVOKE_EACH "a.grantor in " MARKED " and a.roleid in " MARKED REVOKED;
 
-static char *revoke_sql(const char *which)
+static char *door_revoke_sql(const char *which)
 {
         return mem_printf("%s%s%s", REVOKE_EACH, which, REVOKED);
 }
@@ -77,10 +77,10 @@ char *postgres_door_memberships_sql(const struct activity *activity)
                            "or shobj_description(a.grantor, 'pg_authid') like 'tenantry %%')",
                            activity_database(activity, "name"));
 
-        return revoke_sql(which);
+        return door_revoke_sql(which);
 }
 
-static char *keep_of(const struct activity *activity)
+static char *door_roles_to_keep(const struct activity *activity)
 {
         const char *name = activity_database(activity, "name");
         auto_free char *current = logins_name(activity, activity_number(activity, "rotation_applied"));
@@ -90,7 +90,7 @@ static char *keep_of(const struct activity *activity)
         return mem_printf("{%s_owner,%s}", name, current);
 }
 
-static char *ending_of(const struct activity *activity)
+static char *door_logins_to_end(const struct activity *activity)
 {
         const char *name = activity_database(activity, "name");
 
@@ -99,17 +99,17 @@ static char *ending_of(const struct activity *activity)
         return mem_printf("{%s}", activity->door.login);
 }
 
-static enum step_result look(struct saga *saga);
+static enum step_result door_look(struct saga *saga);
 
-static enum step_result paused(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result door_paused(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;
-        return err ? saga_retry(saga, err) : look(saga);
+        return err ? saga_retry(saga, err) : door_look(saga);
 }
 
 /* Even if it was refused: a session that the admin may not terminate was just starting, or a right is missing that is
  * granted while we wait. */
-static enum step_result not_now(struct saga *saga, const struct err *err)
+static enum step_result door_not_now(struct saga *saga, const struct err *err)
 {
         struct err busy;
 
@@ -117,13 +117,13 @@ static enum step_result not_now(struct saga *saga, const struct err *err)
         return saga_retry(saga, err_is_transient(err) ? err : &busy);
 }
 
-static enum step_result looked(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result door_looked(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         struct err left;
 
         if (err != NULL)
-                return not_now(saga, err);
+                return door_not_now(saga, err);
         if (pg_int(rows, 0, "ended") == 0 && pg_int(rows, 0, "coming") == 0)
                 return activity->door.next(saga);
         if (++activity->door.looks > LOOKS_MOST) {
@@ -131,19 +131,21 @@ static enum step_result looked(struct saga *saga, const struct pg_rows *rows, co
                         "the tenant's sessions were terminated, but some are still there");
                 return saga_retry(saga, &left);
         }
-        return saga_query_on(saga, postgres_admin(activity), SQL_PAUSE, NO_PARAMS, paused);
+        return saga_query_on(saga, postgres_admin(activity), SQL_PAUSE, NO_PARAMS, door_paused);
 }
 
-static enum step_result look(struct saga *saga)
+static enum step_result door_look(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         const char *name = activity_database(activity, "name");
-        auto_free char *keep = keep_of(activity), *ending = ending_of(activity), *mark = postgres_mark(activity);
+        auto_free char *keep = door_roles_to_keep(activity), *ending = door_logins_to_end(activity),
+                       *mark = postgres_mark(activity);
         bool impatient = activity->door.login == NULL || activity->door.looks > LOOKS_PATIENT;
 
         return saga_query_on(
                 saga, postgres_admin(activity), SQL_LOOK,
-                PARAMS(name, mark, ending, keep, impatient ? "t" : "f", saga_attempt(saga) > 1 ? "t" : "f"), looked);
+                PARAMS(name, mark, ending, keep, impatient ? "t" : "f", saga_attempt(saga) > 1 ? "t" : "f"),
+                door_looked);
 }
 
 enum step_result postgres_door_clear(struct saga *saga, const char *login, enum step_result (*next)(struct saga *saga))
@@ -155,10 +157,10 @@ enum step_result postgres_door_clear(struct saga *saga, const char *login, enum 
         activity->door.login = copy;
         activity->door.looks = 0;
         activity->door.next = next;
-        return look(saga);
+        return door_look(saga);
 }
 
-static enum step_result shut(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result door_shut(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         auto_free char *login = activity->door.login ? mem_copy_text(activity->door.login) : NULL;
@@ -176,7 +178,7 @@ static enum step_result shut(struct saga *saga, const struct pg_rows *rows, cons
 
 /* A database of that name without the tenant's mark is not touched. If it is supposed to be the tenant's, somebody must
  * look at it; otherwise the next connection finds out whose it is. */
-static char *shut_all_sql(const struct activity *activity)
+static char *door_shut_all_sql(const struct activity *activity)
 {
         auto_free char *mark = postgres_mark(activity);
 
@@ -195,28 +197,28 @@ static char *shut_all_sql(const struct activity *activity)
 }
 
 /* A login may connect only through its group. */
-static char *shut_one_sql(const struct activity *activity, const char *login)
+static char *door_shut_one_sql(const struct activity *activity, const char *login)
 {
         auto_free char *group = logins_group(activity);
         auto_free char *which = mem_printf("g.rolname = '%s' and r.rolname = '%s'", group, login);
 
-        return revoke_sql(which);
+        return door_revoke_sql(which);
 }
 
 enum step_result postgres_door_shut(struct saga *saga, const char *login, enum step_result (*next)(struct saga *saga))
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *sql = login ? shut_one_sql(activity, login) : shut_all_sql(activity);
+        auto_free char *sql = login ? door_shut_one_sql(activity, login) : door_shut_all_sql(activity);
 
         if (postgres_admin(activity) == NULL)
                 return postgres_no_server(saga);
         free(activity->door.login);
         activity->door.login = login ? mem_copy_text(login) : NULL;
         activity->door.next = next;
-        return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, shut);
+        return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, door_shut);
 }
 
-static enum step_result tried(struct saga *saga, const struct err *err)
+static enum step_result door_tried(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         struct err wrong;
@@ -237,21 +239,21 @@ static enum step_result tried(struct saga *saga, const struct err *err)
         return activity->door.next(saga);
 }
 
-static enum step_result asked(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result door_asked(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;
-        return tried(saga, err);
+        return door_tried(saga, err);
 }
 
 /* A pooler may accept a connection that the server would not: only a query result counts. */
-static enum step_result opened(struct saga *saga, const struct err *err)
+static enum step_result door_connected(struct saga *saga, const struct err *err)
 {
         if (err != NULL)
-                return tried(saga, err);
-        return saga_script(saga, activity_of(saga)->conn, ASK_TIMEOUT, "select 1", asked);
+                return door_tried(saga, err);
+        return saga_script(saga, activity_of(saga)->conn, ASK_TIMEOUT, "select 1", door_asked);
 }
 
-static void connection_opened(void *context, const struct err *err)
+static void door_connection_opened(void *context, const struct err *err)
 {
         saga_resume(context, err);
 }
@@ -280,6 +282,6 @@ enum step_result postgres_door_try(struct saga *saga, int64_t rotation, bool exp
         activity_disconnect(activity);
         activity->door.expect_open = expect_open;
         activity->door.next = next;
-        activity->conn = pg_open(&saga_service(saga)->loop, &target, connection_opened, saga);
-        return saga_await(saga, opened);
+        activity->conn = pg_open(&saga_service(saga)->loop, &target, door_connection_opened, saga);
+        return saga_await(saga, door_connected);
 }

@@ -17,7 +17,7 @@ struct look {
 };
 
 /* Not reported: nobody wants what one tenant's login granted to another's. */
-static void memberships_taken(void *context, const struct pg_rows *rows, const struct err *err)
+static void inventory_memberships_taken(void *context, const struct pg_rows *rows, const struct err *err)
 {
         (void)context;
         (void)rows;
@@ -26,7 +26,7 @@ static void memberships_taken(void *context, const struct pg_rows *rows, const s
                          NULL);
 }
 
-static void databases_listed(void *context, const struct pg_rows *rows, const struct err *err)
+static void inventory_databases_listed(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct look *look = context;
         json_t *list = err ? NULL : json_array();
@@ -45,12 +45,12 @@ static void databases_listed(void *context, const struct pg_rows *rows, const st
         look->shown(look->context, look->server, list, err);
         if (err == NULL && !look->provisioner->service->stopping)
                 pg_pool_exec(servers_admin(look->provisioner->access.servers, look->server), STATEMENT,
-                             POSTGRES_DOOR_SQL_ALL_MEMBERSHIPS, NO_PARAMS, memberships_taken, NULL);
+                             POSTGRES_DOOR_SQL_ALL_MEMBERSHIPS, NO_PARAMS, inventory_memberships_taken, NULL);
         free(look->server);
         free(look);
 }
 
-static void look_at_server(void *context, const char *name)
+static void inventory_look_at_server(void *context, const char *name)
 {
         static const char list[] =
                 "select datname as name, substring(mark from '^tenantry ([0-9a-f-]{36}) ') as tenant_id, "
@@ -67,7 +67,7 @@ static void look_at_server(void *context, const char *name)
         *look = *(const struct look *)context;
         look->server = mem_copy_text(name);
         pg_pool_exec(servers_admin(look->provisioner->access.servers, name), STATEMENT, list, NO_PARAMS,
-                     databases_listed, look);
+                     inventory_databases_listed, look);
 }
 
 void postgres_take_inventory(struct provisioner *provisioner,
@@ -76,5 +76,5 @@ void postgres_take_inventory(struct provisioner *provisioner,
 {
         struct look look = { .provisioner = provisioner, .shown = shown, .context = context };
 
-        servers_each(provisioner->access.servers, look_at_server, &look);
+        servers_each(provisioner->access.servers, inventory_look_at_server, &look);
 }

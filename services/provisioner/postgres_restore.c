@@ -35,33 +35,33 @@ static const json_t *restore_of(const struct activity *activity)
 }
 
 /* The final name of the copy. */
-static const char *copy_name(const struct activity *activity)
+static const char *postgres_copy_name(const struct activity *activity)
 {
         return json_text(restore_of(activity), "name");
 }
 
-static char *copy_mark(const struct activity *activity)
+static char *postgres_copy_mark(const struct activity *activity)
 {
         return mem_printf("tenantry-restore %s %lld", activity_tenant(activity, "tenant_id"),
                           (long long)json_number(restore_of(activity), "number", 0));
 }
 
-static bool is_mode(const struct activity *activity, const char *mode)
+static bool postgres_is_mode(const struct activity *activity, const char *mode)
 {
         return strcmp(json_text(restore_of(activity), "mode"), mode) == 0;
 }
 
-static enum step_result drop_next(struct saga *saga);
+static enum step_result postgres_drop_next(struct saga *saga);
 
-static enum step_result one_dropped(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result postgres_one_dropped(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;
         if (err != NULL && err->class != ERR_GONE)
                 return saga_retry(saga, err);
-        return drop_next(saga);
+        return postgres_drop_next(saga);
 }
 
-static enum step_result copy_found(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result postgres_copy_found(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         auto_free char *sql = NULL;
@@ -71,27 +71,29 @@ static enum step_result copy_found(struct saga *saga, const struct pg_rows *rows
         if (pg_rows_count(rows) == 0)
                 return activity->dropped(saga);
         sql = mem_printf("drop database if exists \"%s\" with (force)", pg_text(rows, 0, "name"));
-        return saga_query_for(saga, postgres_files(activity), POSTGRES_FILES_STATEMENT, sql, NO_PARAMS, one_dropped);
+        return saga_query_for(saga, postgres_files(activity), POSTGRES_FILES_STATEMENT, sql, NO_PARAMS,
+                              postgres_one_dropped);
 }
 
-static enum step_result drop_next(struct saga *saga)
+static enum step_result postgres_drop_next(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         auto_free char *ours = mem_printf("^tenantry(-restore)? %s ", activity_tenant(activity, "tenant_id"));
 
         return saga_query_on(saga, postgres_admin(activity), SQL_COPY,
-                             PARAMS(json_text(saga_data(saga), "dropping"), ours), copy_found);
+                             PARAMS(json_text(saga_data(saga), "dropping"), ours), postgres_copy_found);
 }
 
 /* A name pattern, stored with the saga only so that it lives long enough. */
-static enum step_result drop_like(struct saga *saga, const char *pattern, enum step_result (*next)(struct saga *saga))
+static enum step_result postgres_drop_like(struct saga *saga, const char *pattern,
+                                           enum step_result (*next)(struct saga *saga))
 {
         if (postgres_admin(activity_of(saga)) == NULL)
                 return postgres_no_server(saga);
         activity_disconnect(activity_of(saga));
         json_set_text(saga_data(saga), "dropping", pattern);
         activity_of(saga)->dropped = next;
-        return drop_next(saga);
+        return postgres_drop_next(saga);
 }
 
 enum step_result postgres_drop_all_copies(struct saga *saga, enum step_result (*next)(struct saga *saga))
@@ -101,35 +103,35 @@ enum step_result postgres_drop_all_copies(struct saga *saga, enum step_result (*
 
         *strrchr(stem, '_') = '\0'; /* tn_TENANT of tn_TENANT_gGENERATION */
         pattern = mem_printf("^%s_r[0-9]+(_f[0-9]+|_old)?$", stem);
-        return drop_like(saga, pattern, next);
+        return postgres_drop_like(saga, pattern, next);
 }
 
-static enum step_result copies_dropped(struct saga *saga)
+static enum step_result postgres_copies_dropped(struct saga *saga)
 {
         (void)saga;
         FAILPOINT(restore_after_drop, NULL);
         return STEP_DONE;
 }
 
-static enum step_result drop_copies(struct saga *saga, bool all)
+static enum step_result postgres_drop_copies(struct saga *saga, bool all)
 {
-        const char *name = copy_name(activity_of(saga));
+        const char *name = postgres_copy_name(activity_of(saga));
         auto_free char *pattern = mem_printf(all ? "^%s(_f[0-9]+|_old)?$" : "^%s(_f[0-9]+|_old)$", name);
 
-        return drop_like(saga, pattern, copies_dropped);
+        return postgres_drop_like(saga, pattern, postgres_copies_dropped);
 }
 
-static enum step_result copy_made(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result postgres_copy_made(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;
         return err ? saga_retry(saga, err) : activity_of(saga)->then(saga);
 }
 
-static enum step_result copy_created(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result postgres_copy_created(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         const char *copy = json_text(saga_data(saga), "copy");
-        auto_free char *mark = copy_mark(activity), *sql = NULL;
+        auto_free char *mark = postgres_copy_mark(activity), *sql = NULL;
 
         (void)rows;
         if (err != NULL && strcmp(err->code, "42P04") != 0) /* otherwise it is this attempt's own, from a moment ago */
@@ -138,25 +140,26 @@ static enum step_result copy_created(struct saga *saga, const struct pg_rows *ro
                          "comment on database \"%1$s\" is '%2$s'; alter database \"%1$s\" connection limit %3$d; "
                          "end $tenantry$",
                          copy, mark, POSTGRES_OWNER_CONNECTIONS);
-        return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, copy_made);
+        return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, postgres_copy_made);
 }
 
-static enum step_result create_copy(struct saga *saga)
+static enum step_result postgres_create_copy(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *copy = mem_printf("%s_f%s", copy_name(activity), saga_fence(saga));
+        auto_free char *copy = mem_printf("%s_f%s", postgres_copy_name(activity), saga_fence(saga));
 
         json_set_text(saga_data(saga), "copy", copy);
-        return postgres_create_database(saga, copy, copy_created);
+        return postgres_create_database(saga, copy, postgres_copy_created);
 }
 
-static enum step_result owner_made(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result postgres_owner_restored(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;
-        return err ? saga_retry(saga, err) : create_copy(saga);
+        return err ? saga_retry(saga, err) : postgres_create_copy(saga);
 }
 
-static enum step_result app_login_made(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result postgres_app_login_restored(struct saga *saga, const struct pg_rows *rows,
+                                                    const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         auto_free char *sql = NULL;
@@ -167,10 +170,10 @@ static enum step_result app_login_made(struct saga *saga, const struct pg_rows *
                 return saga_retry(saga, err);
         if (postgres_owner_sql(activity, &sql, &failed) < 0)
                 return saga_retry(saga, &failed);
-        return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, owner_made);
+        return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, postgres_owner_restored);
 }
 
-static enum step_result names_made(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result postgres_names_restored(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         auto_free char *sql = NULL;
@@ -181,12 +184,12 @@ static enum step_result names_made(struct saga *saga, const struct pg_rows *rows
                 return saga_retry(saga, err);
         if (logins_create_sql(activity, activity_number(activity, "rotation_applied"), false, &sql, &failed) < 0)
                 return saga_retry(saga, &failed);
-        return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, app_login_made);
+        return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, postgres_app_login_restored);
 }
 
 /* All roles that the backup names: objects made by the app may belong to the login of any rotation. The owner's login
  * is created last, and shows that the others exist. */
-static enum step_result logins_looked_up(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result postgres_logins_looked_up(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         auto_free char *mark = postgres_mark(activity), *sql = NULL;
@@ -194,7 +197,7 @@ static enum step_result logins_looked_up(struct saga *saga, const struct pg_rows
         if (err != NULL)
                 return saga_retry(saga, err);
         if (pg_bool(rows, 0, "made"))
-                return create_copy(saga);
+                return postgres_create_copy(saga);
         sql = mem_printf("do $tenantry$ declare r name; begin "
                          "foreach r in array array['%1$s_app', '%1$s_app_a', '%1$s_app_b', '%1$s_owner']::name[] loop "
                          "if not exists (select from pg_roles where rolname = r) then "
@@ -204,56 +207,56 @@ static enum step_result logins_looked_up(struct saga *saga, const struct pg_rows
                          "grant \"%1$s_app_a\", \"%1$s_app_b\" to \"%1$s_owner\"; "
                          "end $tenantry$",
                          activity_database(activity, "name"), mark);
-        return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, names_made);
+        return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, postgres_names_restored);
 }
 
-static enum step_result look_up_logins(struct saga *saga)
+static enum step_result postgres_look_up_logins(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         auto_free char *owner = mem_printf("%s_owner", activity_database(activity, "name"));
 
-        return saga_query_on(saga, postgres_admin(activity), SQL_HAS_LOGINS, PARAMS(owner), logins_looked_up);
+        return saga_query_on(saga, postgres_admin(activity), SQL_HAS_LOGINS, PARAMS(owner), postgres_logins_looked_up);
 }
 
-static enum step_result beside_counted(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result postgres_beside_counted(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct err full;
 
         if (err != NULL)
                 return saga_retry(saga, err);
         if (pg_int(rows, 0, "count") < BESIDE_MOST)
-                return look_up_logins(saga);
+                return postgres_look_up_logins(saga);
         err_set(&full, ERR_PERMANENT, "too_many_copies",
                 "there are %d copies beside the tenant's database, drop one first: %.300s", BESIDE_MOST,
                 pg_text(rows, 0, "names"));
         return saga_fail(saga, &full);
 }
 
-static enum step_result earlier_dropped(struct saga *saga)
+static enum step_result postgres_earlier_dropped(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *stem = mem_copy_text(copy_name(activity)), *pattern = NULL;
+        auto_free char *stem = mem_copy_text(postgres_copy_name(activity)), *pattern = NULL;
 
-        if (!is_mode(activity, "beside"))
-                return look_up_logins(saga);
+        if (!postgres_is_mode(activity, "beside"))
+                return postgres_look_up_logins(saga);
         *strrchr(stem, '_') = '\0';
         pattern = mem_printf("^%s_r[0-9]+$", stem);
-        return saga_query_on(saga, postgres_admin(activity), SQL_BESIDE, PARAMS(pattern, copy_name(activity)),
-                             beside_counted);
+        return saga_query_on(saga, postgres_admin(activity), SQL_BESIDE, PARAMS(pattern, postgres_copy_name(activity)),
+                             postgres_beside_counted);
 }
 
-static enum step_result make_copy(struct saga *saga, enum step_result (*next)(struct saga *saga))
+static enum step_result postgres_make_copy(struct saga *saga, enum step_result (*next)(struct saga *saga))
 {
-        const char *name = copy_name(activity_of(saga));
+        const char *name = postgres_copy_name(activity_of(saga));
         auto_free char *pattern = mem_printf("^%s(_f[0-9]+)?$", name);
 
         activity_of(saga)->then = next;
-        return drop_like(saga, pattern, earlier_dropped);
+        return postgres_drop_like(saga, pattern, postgres_earlier_dropped);
 }
 
 /* If repeated after the rename, there is nothing left to rename. The app's login may use a copy beside the tenant's
  * database. */
-static enum step_result name_copy(struct saga *saga)
+static enum step_result postgres_name_copy(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         long long connections = 2 * (long long)activity->provisioner->config->app_connections;
@@ -261,33 +264,35 @@ static enum step_result name_copy(struct saga *saga)
 
         if (postgres_admin(activity) == NULL)
                 return postgres_no_server(saga);
-        opened = is_mode(activity, "beside") ? mem_printf("grant connect, temporary on database \"%s\" to \"%s\"; ",
-                                                          copy_name(activity), group)
-                                             : mem_copy_text("");
+        opened = postgres_is_mode(activity, "beside")
+                         ? mem_printf("grant connect, temporary on database \"%s\" to \"%s\"; ",
+                                      postgres_copy_name(activity), group)
+                         : mem_copy_text("");
         sql = mem_printf("do $tenantry$ begin "
                          "if not exists (select from pg_database where datname = '%1$s') then "
                          "alter database \"%2$s\" rename to \"%1$s\"; end if; "
                          "%3$s"
                          "alter database \"%1$s\" connection limit %4$lld; "
                          "end $tenantry$",
-                         copy_name(activity), json_text(saga_data(saga), "copy"), opened,
+                         postgres_copy_name(activity), json_text(saga_data(saga), "copy"), opened,
                          connections + POSTGRES_OWNER_CONNECTIONS);
         return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, saga_rows_done);
 }
 
 /* Closed only at the database, without telling the catalog, which would have it reopened: whatever happens, the undo
  * opens it as wanted. */
-static enum step_result close_database(struct saga *saga)
+static enum step_result postgres_close_database(struct saga *saga)
 {
         activity_of(saga)->if_gone = activity_done;
         return postgres_door_shut(saga, NULL, activity_done);
 }
 
-static enum step_result end_sessions(struct saga *saga, saga_rows_then then)
+static enum step_result postgres_end_sessions(struct saga *saga, saga_rows_then then)
 {
         struct activity *activity = activity_of(saga);
         const char *name = activity_database(activity, "name");
-        auto_free char *databases = mem_printf("{%s,%s,%s_old}", name, copy_name(activity), copy_name(activity));
+        auto_free char *databases =
+                mem_printf("{%s,%s,%s_old}", name, postgres_copy_name(activity), postgres_copy_name(activity));
         auto_free char *logins = mem_printf("{%1$s_owner,%1$s_app_a,%1$s_app_b}", name);
 
         if (postgres_admin(activity) == NULL)
@@ -296,7 +301,7 @@ static enum step_result end_sessions(struct saga *saga, saga_rows_then then)
         return saga_query_on(saga, postgres_admin(activity), SQL_END_SESSIONS, PARAMS(databases, logins), then);
 }
 
-static enum step_result swapped(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result postgres_swapped(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;
         if (err != NULL)
@@ -306,10 +311,10 @@ static enum step_result swapped(struct saga *saga, const struct pg_rows *rows, c
 }
 
 /* If the copy no longer exists, it has already been swapped in. It stays closed: access is applied later. */
-static enum step_result swap_now(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result postgres_swap_now(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *mark = postgres_mark(activity), *copy = copy_mark(activity), *sql = NULL;
+        auto_free char *mark = postgres_mark(activity), *copy = postgres_copy_mark(activity), *sql = NULL;
         struct err failed;
 
         (void)rows;
@@ -330,22 +335,22 @@ static enum step_result swap_now(struct saga *saga, const struct pg_rows *rows, 
                          "comment on database \"%2$s\" is '%3$s %5$s'; "
                          "end if; "
                          "end $tenantry$",
-                         copy_name(activity), activity_database(activity, "name"), mark, copy,
+                         postgres_copy_name(activity), activity_database(activity, "name"), mark, copy,
                          activity_database(activity, "reservation"));
-        return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, swapped);
+        return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, postgres_swapped);
 }
 
-static enum step_result swap(struct saga *saga)
+static enum step_result postgres_swap(struct saga *saga)
 {
-        return end_sessions(saga, swap_now);
+        return postgres_end_sessions(saga, postgres_swap_now);
 }
 
 /* The previous database is back in place, and the copy waits to be dropped. An archived tenant had none. */
-static enum step_result swap_back_now(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result postgres_swap_back_now(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         bool was_archived = !activity_is_live(activity);
-        auto_free char *mark = postgres_mark(activity), *copy = copy_mark(activity), *sql = NULL;
+        auto_free char *mark = postgres_mark(activity), *copy = postgres_copy_mark(activity), *sql = NULL;
 
         (void)rows;
         if (err != NULL)
@@ -359,21 +364,21 @@ static enum step_result swap_back_now(struct saga *saga, const struct pg_rows *r
                          "if v_old then alter database \"%1$s_old\" rename to \"%2$s\"; "
                          "comment on database \"%2$s\" is '%3$s %5$s'; end if; "
                          "end $tenantry$",
-                         copy_name(activity), activity_database(activity, "name"), mark, copy,
+                         postgres_copy_name(activity), activity_database(activity, "name"), mark, copy,
                          activity_database(activity, "reservation"), was_archived ? "true" : "false");
         return saga_query_on(saga, postgres_admin(activity), sql, NO_PARAMS, saga_rows_done);
 }
 
-static enum step_result swap_back(struct saga *saga)
+static enum step_result postgres_swap_back(struct saga *saga)
 {
-        return end_sessions(saga, swap_back_now);
+        return postgres_end_sessions(saga, postgres_swap_back_now);
 }
 
 const struct restore_driver POSTGRES_RESTORE = {
-        .make_copy = make_copy,
-        .name_copy = name_copy,
-        .close = close_database,
-        .swap = swap,
-        .swap_back = swap_back,
-        .drop_copies = drop_copies,
+        .make_copy = postgres_make_copy,
+        .name_copy = postgres_name_copy,
+        .close = postgres_close_database,
+        .swap = postgres_swap,
+        .swap_back = postgres_swap_back,
+        .drop_copies = postgres_drop_copies,
 };

@@ -25,15 +25,15 @@ static const char SQL_NEXT_DATABASE[] =
         "where s.refclassid = 'pg_authid'::regclass and d.datallowconn and d.datname <> current_database() "
         "and s.refobjid in (select oid from pg_roles where rolname = any ($1::name[])) limit 1";
 
-static char *names_of(const struct activity *activity)
+static char *role_names(const struct activity *activity)
 {
         return mem_printf("{%1$s_app_a,%1$s_app_b,%1$s_app,%1$s_owner}", activity_database(activity, "name"));
 }
 
 /* For each of the roles with our mark, or with none: more. */
-static char *each_role_sql(const struct activity *activity, const char *more)
+static char *roles_each_sql(const struct activity *activity, const char *more)
 {
-        auto_free char *names = names_of(activity), *mark = postgres_mark(activity);
+        auto_free char *names = role_names(activity), *mark = postgres_mark(activity);
 
         return mem_printf("do $roles$ declare r name; begin perform set_config('lock_timeout', '2s', true); "
                           "for r in select rolname from pg_roles where rolname = any ('%1$s'::name[]) "
@@ -61,25 +61,25 @@ static enum step_result roles_dropped(struct saga *saga, const struct pg_rows *r
         return STEP_DONE;
 }
 
-static enum step_result next_database(struct saga *saga);
+static enum step_result roles_next_database(struct saga *saga);
 
 /* That database is somebody else's, and may be gone by now. */
-static enum step_result not_taken(struct saga *saga, const struct err *err)
+static enum step_result roles_rights_not_taken(struct saga *saga, const struct err *err)
 {
         activity_disconnect(activity_of(saga));
         return saga_retry(saga, err);
 }
 
-static enum step_result rights_taken(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result roles_rights_taken(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;
         if (err != NULL)
-                return not_taken(saga, err);
+                return roles_rights_not_taken(saga, err);
         activity_disconnect(activity_of(saga));
-        return next_database(saga);
+        return roles_next_database(saga);
 }
 
-static enum step_result take_rights(struct saga *saga, const struct err *err)
+static enum step_result roles_take_rights(struct saga *saga, const struct err *err)
 {
         /* The grantor is still changing it: the next attempt terminates that session. */
         static const char end_changing[] =
@@ -88,23 +88,23 @@ static enum step_result take_rights(struct saga *saga, const struct err *err)
                 "and xact_start < statement_timestamp() - interval '2 s' and pid in (select pid from pg_locks "
                 "where relation = 'pg_largeobject_metadata'::regclass and mode = 'RowExclusiveLock'); ";
         struct activity *activity = activity_of(saga);
-        auto_free char *take = each_role_sql(activity, "");
+        auto_free char *take = roles_each_sql(activity, "");
         auto_free char *sql = mem_printf("%s%s", saga_attempt(saga) > 1 ? end_changing : "", take);
 
         if (err != NULL)
-                return not_taken(saga, err);
-        return saga_script(saga, activity->conn, STATEMENT, sql, rights_taken);
+                return roles_rights_not_taken(saga, err);
+        return saga_script(saga, activity->conn, STATEMENT, sql, roles_rights_taken);
 }
 
-static void connection_opened(void *context, const struct err *err)
+static void roles_connection_opened(void *context, const struct err *err)
 {
         saga_resume(context, err);
 }
 
-static enum step_result database_named(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result roles_database_named(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *drop = each_role_sql(activity, "execute format('drop role %I', r);");
+        auto_free char *drop = roles_each_sql(activity, "execute format('drop role %I', r);");
         struct pg_target target = {
                 .url = servers_admin_url(activity->provisioner->access.servers, activity_database(activity, "server")),
                 .application_name = "tenantry-provisioner",
@@ -122,28 +122,29 @@ static enum step_result database_named(struct saga *saga, const struct pg_rows *
         }
         target.dbname = pg_text(rows, 0, "datname");
         activity_disconnect(activity);
-        activity->conn = pg_open(&saga_service(saga)->loop, &target, connection_opened, saga);
-        return saga_await(saga, take_rights);
+        activity->conn = pg_open(&saga_service(saga)->loop, &target, roles_connection_opened, saga);
+        return saga_await(saga, roles_take_rights);
 }
 
-static enum step_result next_database(struct saga *saga)
+static enum step_result roles_next_database(struct saga *saga)
 {
-        auto_free char *names = names_of(activity_of(saga));
+        auto_free char *names = role_names(activity_of(saga));
 
-        return saga_query_on(saga, postgres_admin(activity_of(saga)), SQL_NEXT_DATABASE, PARAMS(names), database_named);
+        return saga_query_on(saga, postgres_admin(activity_of(saga)), SQL_NEXT_DATABASE, PARAMS(names),
+                             roles_database_named);
 }
 
-static enum step_result granting_ended(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result roles_granting_ended(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;
-        return err ? saga_retry(saga, err) : next_database(saga);
+        return err ? saga_retry(saga, err) : roles_next_database(saga);
 }
 
 enum step_result postgres_drop_roles(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
-        auto_free char *names = names_of(activity);
+        auto_free char *names = role_names(activity);
 
         activity->door.looks = 0;
-        return saga_query_on(saga, postgres_admin(activity), SQL_END_GRANTING, PARAMS(names), granting_ended);
+        return saga_query_on(saga, postgres_admin(activity), SQL_END_GRANTING, PARAMS(names), roles_granting_ended);
 }

@@ -22,39 +22,50 @@ static const char SQL_HAND_OVER[] = "create table if not exists tenantry.handed_
 
 static const char SQL_USED[] = "select to_regclass('tenantry.handed_over') is not null as used";
 
-static enum step_result reserve_names(struct saga *saga);
-static enum step_result release_names(struct saga *saga);
-static enum step_result create_database(struct saga *saga);
-static enum step_result delete_database(struct saga *saga);
-static enum step_result await_ready(struct saga *saga);
-static enum step_result read_connection(struct saga *saga);
-static enum step_result plant_identity(struct saga *saga);
-static enum step_result create_admin(struct saga *saga);
-static enum step_result open_access(struct saga *saga);
+static enum step_result provision_reserve_names(struct saga *saga);
+static enum step_result provision_release_names(struct saga *saga);
+static enum step_result provision_create_database(struct saga *saga);
+static enum step_result provision_delete_database(struct saga *saga);
+static enum step_result provision_await_ready(struct saga *saga);
+static enum step_result provision_read_connection(struct saga *saga);
+static enum step_result provision_plant_identity(struct saga *saga);
+static enum step_result provision_create_admin(struct saga *saga);
+static enum step_result provision_open_access(struct saga *saga);
 
 /* clang-format off */
 static const struct saga_step STEPS[] = {
-        /* step             do               undo             limit                   % */
-        { "reserve",        reserve_names,   release_names,   MINUTES(7 * 24 * 60),  0 }, /* a full fleet waits for room */
-        { "create",         create_database, delete_database, MINUTES(7 * 24 * 60), 10 }, /* so does a full quota */
-        { "await_ready",    await_ready,     NULL,            MINUTES(24 * 60),     25 }, /* an outage of the provider */
-        { "connect",        read_connection, NULL,            MINUTES(15),          45 },
-        { "plant_identity", plant_identity,  NULL,            MINUTES(15),          55 },
-        { "migrate",        provision_migrate, NULL,            MINUTES(60),          65 },
+        /* step             do                         undo                       limit                  % */
+        /* a full fleet waits for room */
+        { "reserve",        provision_reserve_names,   provision_release_names,   MINUTES(7 * 24 * 60),  0 },
+        /* so does a full quota */
+        { "create",         provision_create_database, provision_delete_database, MINUTES(7 * 24 * 60), 10 },
+        /* an outage of the provider */
+        { "await_ready",    provision_await_ready,     NULL,                      MINUTES(24 * 60),     25 },
+        { "connect",        provision_read_connection, NULL,                      MINUTES(15),          45 },
+        { "plant_identity", provision_plant_identity,  NULL,                      MINUTES(15),          55 },
+        { "migrate",        provision_migrate,         NULL,                      MINUTES(60),          65 },
         /* the point of no return */
-        { "create_admin",   create_admin,    NULL,            MINUTES(30),          80 },
-        { "open_access",    open_access,     NULL,            MINUTES(30),          88 },
-        { "invite",         activity_done,   NULL,            MINUTES(60),          95 }, /* a separate activity now */
+        { "create_admin",   provision_create_admin,    NULL,                      MINUTES(30),          80 },
+        { "open_access",    provision_open_access,     NULL,                      MINUTES(30),          88 },
+        /* a separate activity now */
+        { "invite",         activity_done,             NULL,                      MINUTES(60),          95 },
 };
 /* clang-format on */
 
 #define NO_RETURN 6
 
-const struct saga_kind PROVISION = { "provision",   STEPS,          ARRAY_SIZE(STEPS),  NO_RETURN,
-                                     activity_open, activity_close, activity_interrupt, NULL };
+const struct saga_kind PROVISION = {
+        .name = "provision",
+        .steps = STEPS,
+        .count = ARRAY_SIZE(STEPS),
+        .no_return = NO_RETURN,
+        .open = activity_open,
+        .close = activity_close,
+        .interrupt = activity_interrupt,
+};
 
 /* Database and logins are named after tenant and generation, so that anyone who finds one knows whose it is. */
-static char *database_name(const struct activity *activity)
+static char *provision_database_name(const struct activity *activity)
 {
         char hex[33];
         int length = 0;
@@ -69,7 +80,7 @@ static char *database_name(const struct activity *activity)
         return mem_printf("tn_%s_g%d", hex, activity_generation(activity));
 }
 
-static enum step_result reserved(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result provision_names_reserved(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         auto_json *facts = NULL;
@@ -99,12 +110,12 @@ static enum step_result reserved(struct saga *saga, const struct pg_rows *rows, 
 
 /* Names and secrets are chosen and stored before they are used, so that a later attempt finds what this one made. After
  * a restore of the catalog the tenant may already have its database: until the driver has looked, nothing is undone. */
-static enum step_result reserve_names(struct saga *saga)
+static enum step_result provision_reserve_names(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         auto_secret char *owner_password = crypto_random_password(PASSWORD_LENGTH);
         auto_secret char *app_password = crypto_random_password(PASSWORD_LENGTH);
-        auto_free char *name = database_name(activity), *owner = mem_printf("%s_owner", name);
+        auto_free char *name = provision_database_name(activity), *owner = mem_printf("%s_owner", name);
         auto_free char *app = mem_printf("%s_app_a", name), *secrets_text = NULL;
         auto_json *secrets = json_array();
 
@@ -116,28 +127,28 @@ static enum step_result reserve_names(struct saga *saga)
         return saga_query(saga, SQL_RESERVE,
                           PARAMS(saga_id(saga), saga_fence(saga), saga_tenant(saga), name, app, owner, secrets_text,
                                  saga_step_name(saga)),
-                          reserved);
+                          provision_names_reserved);
 }
 
-static enum step_result create_database(struct saga *saga)
+static enum step_result provision_create_database(struct saga *saga)
 {
         return activity_of(saga)->driver->create(saga);
 }
 
-static enum step_result drop_unused(struct saga *saga)
+static enum step_result provision_drop_unused(struct saga *saga)
 {
         activity_disconnect(activity_of(saga));
         return activity_of(saga)->driver->drop(saga);
 }
 
-static enum step_result use_told(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result provision_use_told(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct err used;
 
         if (err != NULL)
                 return activity_retry(saga, err);
         if (!pg_bool(rows, 0, "used"))
-                return drop_unused(saga);
+                return provision_drop_unused(saga);
         err_set(&used, ERR_PERMANENT, "in_use",
                 "a customer has used this database: it is not removed just because its provisioning failed");
         return saga_fail(saga, &used);
@@ -148,39 +159,39 @@ enum step_result provision_ask_for_use(struct saga *saga, saga_rows_then then)
         return saga_script(saga, activity_of(saga)->conn, PLANT_TIMEOUT, SQL_USED, then);
 }
 
-static enum step_result ask_for_use(struct saga *saga)
+static enum step_result provision_ask_before_drop(struct saga *saga)
 {
-        return provision_ask_for_use(saga, use_told);
+        return provision_ask_for_use(saga, provision_use_told);
 }
 
 /* Undo: removes what was created, so that a new attempt in the next generation starts clean. But not what was once
  * handed over: a restored catalog may be in the middle of a provisioning that succeeded long ago. */
-static enum step_result delete_database(struct saga *saga)
+static enum step_result provision_delete_database(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
 
         if (json_flag(saga_data(saga), "cancelled") || activity_database(activity, "host") == NULL)
                 return activity->driver->drop(saga); /* it was cancelled, or never reached */
-        activity->if_gone = drop_unused;
-        return activity_connect(saga, true, true, ask_for_use);
+        activity->if_gone = provision_drop_unused;
+        return activity_connect(saga, true, true, provision_ask_before_drop);
 }
 
-static enum step_result release_names(struct saga *saga)
+static enum step_result provision_release_names(struct saga *saga)
 {
         return activity_learn(saga, json_pack("{s:s}", "database_status", "deleted"));
 }
 
-static enum step_result await_ready(struct saga *saga)
+static enum step_result provision_await_ready(struct saga *saga)
 {
         return activity_of(saga)->driver->await_ready(saga);
 }
 
-static enum step_result read_connection(struct saga *saga)
+static enum step_result provision_read_connection(struct saga *saga)
 {
         return activity_of(saga)->driver->read_connection(saga);
 }
 
-static enum step_result identity_planted(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result provision_identity_planted(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         struct err wrong;
@@ -202,7 +213,7 @@ static enum step_result identity_planted(struct saga *saga, const struct pg_rows
         return activity->driver->prepare(saga);
 }
 
-static enum step_result plant(struct saga *saga)
+static enum step_result provision_write_marker(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         auto_free char *sql =
@@ -213,15 +224,15 @@ static enum step_result plant(struct saga *saga)
                            "from tenantry.identity",
                            MIGRATION_LEDGER, saga_tenant(saga), activity_generation(activity));
 
-        return saga_script(saga, activity->conn, PLANT_TIMEOUT, sql, identity_planted);
+        return saga_script(saga, activity->conn, PLANT_TIMEOUT, sql, provision_identity_planted);
 }
 
-static enum step_result plant_identity(struct saga *saga)
+static enum step_result provision_plant_identity(struct saga *saga)
 {
-        return activity_connect(saga, false, true, plant);
+        return activity_connect(saga, false, true, provision_write_marker);
 }
 
-static enum step_result rights_set(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result provision_rights_set(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         auto_free char *version = TAKE_PTR(activity_of(saga)->schema_version);
 
@@ -232,25 +243,25 @@ static enum step_result rights_set(struct saga *saga, const struct pg_rows *rows
 }
 
 /* The session is as the failed file left it. If the file misses something, that is its own problem. */
-static enum step_result migration_failed(struct saga *saga, const struct err *err)
+static enum step_result provision_migration_failed(struct saga *saga, const struct err *err)
 {
         activity_disconnect(activity_of(saga));
         return saga_retry(saga, err);
 }
 
 /* A file may have removed the app login's rights, together with the schema they were granted on. */
-static enum step_result migrations_applied(struct saga *saga, const struct err *err)
+static enum step_result provision_migrations_applied(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         auto_free char *sql = NULL;
 
         if (err != NULL)
-                return migration_failed(saga, err);
+                return provision_migration_failed(saga, err);
         sql = logins_rights_sql(activity);
-        return saga_script(saga, activity->conn, PLANT_TIMEOUT, sql, rights_set);
+        return saga_script(saga, activity->conn, PLANT_TIMEOUT, sql, provision_rights_set);
 }
 
-static void on_migrations_applied(void *context, const char *version, const struct err *err)
+static void provision_on_migrations_applied(void *context, const char *version, const struct err *err)
 {
         struct saga *saga = context;
         struct activity *activity = activity_of(saga);
@@ -261,39 +272,39 @@ static void on_migrations_applied(void *context, const char *version, const stru
         saga_resume(saga, err);
 }
 
-static enum step_result apply_migrations(struct saga *saga)
+static enum step_result provision_apply_migrations(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         struct migration_options options = { .fence = saga_fence(saga) };
 
         activity->migration = migration_apply(activity->conn, activity->provisioner->migrations, &options,
-                                              on_migrations_applied, saga);
-        return saga_await(saga, migrations_applied);
+                                              provision_on_migrations_applied, saga);
+        return saga_await(saga, provision_migrations_applied);
 }
 
 enum step_result provision_migrate(struct saga *saga)
 {
-        return activity_connect(saga, false, false, apply_migrations);
+        return activity_connect(saga, false, false, provision_apply_migrations);
 }
 
-static enum step_result handed_over(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result provision_handed_over(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;
         return err ? activity_retry(saga, err) : activity_of(saga)->driver->create_admin(saga);
 }
 
-static enum step_result hand_over(struct saga *saga)
+static enum step_result provision_hand_over(struct saga *saga)
 {
-        return saga_script(saga, activity_of(saga)->conn, PLANT_TIMEOUT, SQL_HAND_OVER, handed_over);
+        return saga_script(saga, activity_of(saga)->conn, PLANT_TIMEOUT, SQL_HAND_OVER, provision_handed_over);
 }
 
 /* From here on the database belongs to the customer, and records that itself: a restored catalog may not know it. */
-static enum step_result create_admin(struct saga *saga)
+static enum step_result provision_create_admin(struct saga *saga)
 {
-        return activity_connect(saga, false, false, hand_over);
+        return activity_connect(saga, false, false, provision_hand_over);
 }
 
-static enum step_result use_proved(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result provision_use_proved(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct err lost;
 
@@ -305,13 +316,13 @@ static enum step_result use_proved(struct saga *saga, const struct pg_rows *rows
         return activity_retry(saga, &lost);
 }
 
-static enum step_result prove_use(struct saga *saga)
+static enum step_result provision_prove_use(struct saga *saga)
 {
-        return provision_ask_for_use(saga, use_proved);
+        return provision_ask_for_use(saga, provision_use_proved);
 }
 
 /* A server that fell back since may lack the steps before this one. */
-static enum step_result open_access(struct saga *saga)
+static enum step_result provision_open_access(struct saga *saga)
 {
-        return activity_connect(saga, false, false, prove_use);
+        return activity_connect(saga, false, false, provision_prove_use);
 }

@@ -16,48 +16,56 @@ static const char SQL_RESERVE[] = "select reserve($1::uuid, $2::bigint, $3::uuid
 static const char SQL_SETTLE[] = "select settle_restore($1::uuid, $2::bigint, $3::uuid, $4::jsonb) as facts "
                                  "from saga_at($1::uuid, $2::bigint, $5)";
 
-static enum step_result reserve_place(struct saga *saga);
-static enum step_result release_place(struct saga *saga);
-static enum step_result load_copy(struct saga *saga);
-static enum step_result drop_copy(struct saga *saga);
-static enum step_result prove_copy(struct saga *saga);
-static enum step_result close_live(struct saga *saga);
-static enum step_result open_live(struct saga *saga);
-static enum step_result swap(struct saga *saga);
-static enum step_result swap_back(struct saga *saga);
-static enum step_result settle(struct saga *saga);
-static enum step_result open_access(struct saga *saga);
-static enum step_result clear_away(struct saga *saga);
+static enum step_result restore_reserve_place(struct saga *saga);
+static enum step_result restore_release_place(struct saga *saga);
+static enum step_result restore_load_copy(struct saga *saga);
+static enum step_result restore_drop_copy(struct saga *saga);
+static enum step_result restore_prove_copy(struct saga *saga);
+static enum step_result restore_close_live(struct saga *saga);
+static enum step_result restore_open_live(struct saga *saga);
+static enum step_result restore_swap(struct saga *saga);
+static enum step_result restore_swap_back(struct saga *saga);
+static enum step_result restore_settle(struct saga *saga);
+static enum step_result restore_open_access(struct saga *saga);
+static enum step_result restore_clear_away(struct saga *saga);
 
 /* clang-format off */
 static const struct saga_step STEPS[] = {
-        /* step       do              undo            limit                  % */
-        { "reserve",  reserve_place,  release_place,  MINUTES(24 * 60),      2 },
-        { "load",     load_copy,      drop_copy,      MINUTES(24 * 60),      5 },
-        { "prove",    prove_copy,     NULL,           MINUTES(60),          70 },
-        { "close",    close_live,     open_live,      MINUTES(60),          80 },
-        { "swap",     swap,           swap_back,      MINUTES(60),          85 },
+        /* step      do                     undo                   limit              % */
+        { "reserve", restore_reserve_place, restore_release_place, MINUTES(24 * 60),  2 },
+        { "load",    restore_load_copy,     restore_drop_copy,     MINUTES(24 * 60),  5 },
+        { "prove",   restore_prove_copy,    NULL,                  MINUTES(60),      70 },
+        { "close",   restore_close_live,    restore_open_live,     MINUTES(60),      80 },
+        { "swap",    restore_swap,          restore_swap_back,     MINUTES(60),      85 },
         /* the point of no return: the copy is the tenant's database now */
-        { "settle",   settle,         NULL,           MINUTES(60),          90 },
-        { "open",     open_access,    NULL,           MINUTES(60),          92 },
-        { "clear",    clear_away,     NULL,           MINUTES(24 * 60),     95 },
-        { "release",  release_place,  NULL,           MINUTES(60),          99 },
+        { "settle",  restore_settle,        NULL,                  MINUTES(60),      90 },
+        { "open",    restore_open_access,   NULL,                  MINUTES(60),      92 },
+        { "clear",   restore_clear_away,    NULL,                  MINUTES(24 * 60), 95 },
+        { "release", restore_release_place, NULL,                  MINUTES(60),      99 },
 };
 /* clang-format on */
 
 #define NO_RETURN 5
 
-const struct saga_kind RESTORE = { "restore",     STEPS,          ARRAY_SIZE(STEPS),  NO_RETURN,
-                                   activity_open, activity_close, activity_interrupt, "load" };
+const struct saga_kind RESTORE = {
+        .name = "restore",
+        .steps = STEPS,
+        .count = ARRAY_SIZE(STEPS),
+        .no_return = NO_RETURN,
+        .open = activity_open,
+        .close = activity_close,
+        .interrupt = activity_interrupt,
+        .background = "load",
+};
 
-static bool is_mode(const struct activity *activity, const char *mode)
+static bool restore_is_mode(const struct activity *activity, const char *mode)
 {
         const char *wanted = json_text(json_object_get(activity->facts, "restore"), "mode");
 
         return wanted != NULL && strcmp(wanted, mode) == 0;
 }
 
-static enum step_result reserved(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result restore_place_reserved(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         const char *text;
@@ -87,7 +95,7 @@ static enum step_result reserved(struct saga *saga, const struct pg_rows *rows, 
 }
 
 /* An archived tenant needs a server again, with the names and passwords that it had. */
-static enum step_result reserve_place(struct saga *saga)
+static enum step_result restore_reserve_place(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         struct err cannot;
@@ -98,7 +106,7 @@ static enum step_result reserve_place(struct saga *saga)
         }
         if (activity_is_live(activity))
                 return STEP_DONE;
-        if (is_mode(activity, "beside")) {
+        if (restore_is_mode(activity, "beside")) {
                 err_set(&cannot, ERR_PERMANENT, "tenant_archived", "there is no database to restore beside");
                 return saga_fail(saga, &cannot);
         }
@@ -106,10 +114,10 @@ static enum step_result reserve_place(struct saga *saga)
                           PARAMS(saga_id(saga), saga_fence(saga), saga_tenant(saga),
                                  activity_database(activity, "name"), activity_database(activity, "app_login"),
                                  activity_database(activity, "owner_login")),
-                          reserved);
+                          restore_place_reserved);
 }
 
-static enum step_result release_place(struct saga *saga)
+static enum step_result restore_release_place(struct saga *saga)
 {
         const char *status = activity_database(activity_of(saga), "status");
 
@@ -118,7 +126,7 @@ static enum step_result release_place(struct saga *saga)
         return activity_learn(saga, json_pack("{s:s}", "database_status", "deleted"));
 }
 
-static enum step_result loaded(struct saga *saga, const struct err *err)
+static enum step_result restore_loaded(struct saga *saga, const struct err *err)
 {
         if (err != NULL)
                 return saga_retry(saga, err);
@@ -127,30 +135,30 @@ static enum step_result loaded(struct saga *saga, const struct err *err)
 }
 
 /* Like the connection to the tenant's database, but to the copy. */
-static void point_at(struct activity *activity, const char *dbname)
+static void restore_point_at(struct activity *activity, const char *dbname)
 {
         activity_disconnect(activity);
         json_set_text(json_object_get(activity->facts, "database"), "dbname", dbname);
         activity->elsewhere = strcmp(dbname, activity_database(activity, "name")) != 0;
 }
 
-static enum step_result load(struct saga *saga)
+static enum step_result restore_load_into_copy(struct saga *saga)
 {
         struct err err;
 
         if (FAILPOINT(restore_before_load, &err) < 0)
                 return saga_retry(saga, &err);
-        return restore_load(saga, json_text(saga_data(saga), "copy"), loaded);
+        return restore_load(saga, json_text(saga_data(saga), "copy"), restore_loaded);
 }
 
 /* A repeated attempt begins with an empty copy. */
-static enum step_result load_copy(struct saga *saga)
+static enum step_result restore_load_copy(struct saga *saga)
 {
-        return activity_of(saga)->driver->restore->make_copy(saga, load);
+        return activity_of(saga)->driver->restore->make_copy(saga, restore_load_into_copy);
 }
 
 /* Anything an archived tenant has on a server is from this restore. */
-static enum step_result drop_copy(struct saga *saga)
+static enum step_result restore_drop_copy(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         const char *status = activity_database(activity, "status");
@@ -161,7 +169,7 @@ static enum step_result drop_copy(struct saga *saga)
                                           : activity->driver->drop(saga);
 }
 
-static enum step_result proved(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result restore_proved(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
 
@@ -169,12 +177,12 @@ static enum step_result proved(struct saga *saga, const struct pg_rows *rows, co
                 return activity_retry(saga, err);
         json_object_set_new(saga_data(saga), "tables", json_integer((json_int_t)pg_int(rows, 0, "tables")));
         json_set_text(saga_data(saga), "schema_version", pg_text(rows, 0, "schema_version"));
-        point_at(activity, activity_database(activity, "name"));
+        restore_point_at(activity, activity_database(activity, "name"));
         return activity->driver->restore->name_copy(saga);
 }
 
 /* The fence also comes from the backup: it must not admit a late worker of an activity since then. */
-static enum step_result look_inside(struct saga *saga)
+static enum step_result restore_look_inside(struct saga *saga)
 {
         auto_free char *sql =
                 mem_printf("update tenantry.fence set fence = greatest(fence, %s);"
@@ -184,83 +192,83 @@ static enum step_result look_inside(struct saga *saga)
                            "(select max(version) from public.schema_migrations) as schema_version",
                            saga_fence(saga));
 
-        return saga_script(saga, activity_of(saga)->conn, PROVE_TIMEOUT, sql, proved);
+        return saga_script(saga, activity_of(saga)->conn, PROVE_TIMEOUT, sql, restore_proved);
 }
 
-static enum step_result prove_named(struct saga *saga)
+static enum step_result restore_prove_named(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
 
         activity->if_gone = NULL;
-        point_at(activity, json_text(json_object_get(activity->facts, "restore"), "name"));
-        return activity_connect(saga, false, false, look_inside);
+        restore_point_at(activity, json_text(json_object_get(activity->facts, "restore"), "name"));
+        return activity_connect(saga, false, false, restore_look_inside);
 }
 
 /* Its marker is this tenant's and generation's, and the owner's password opens it. */
-static enum step_result prove_copy(struct saga *saga)
+static enum step_result restore_prove_copy(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
 
-        activity->if_gone = prove_named; /* a worker that died had already renamed it */
-        point_at(activity, json_text(saga_data(saga), "copy"));
-        return activity_connect(saga, false, false, look_inside);
+        activity->if_gone = restore_prove_named; /* a worker that died had already renamed it */
+        restore_point_at(activity, json_text(saga_data(saga), "copy"));
+        return activity_connect(saga, false, false, restore_look_inside);
 }
 
-static enum step_result close_live(struct saga *saga)
+static enum step_result restore_close_live(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
 
-        if (!is_mode(activity, "in_place") || !activity_is_live(activity))
+        if (!restore_is_mode(activity, "in_place") || !activity_is_live(activity))
                 return STEP_DONE;
         return activity->driver->restore->close(saga);
 }
 
-static enum step_result open_live(struct saga *saga)
+static enum step_result restore_open_live(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
 
-        if (!is_mode(activity, "in_place") || !activity_is_live(activity))
+        if (!restore_is_mode(activity, "in_place") || !activity_is_live(activity))
                 return STEP_DONE;
         activity->if_gone = activity_done;
         return activity->driver->apply_access(saga);
 }
 
-static enum step_result swap(struct saga *saga)
+static enum step_result restore_swap(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
 
-        return is_mode(activity, "in_place") ? activity->driver->restore->swap(saga) : STEP_DONE;
+        return restore_is_mode(activity, "in_place") ? activity->driver->restore->swap(saga) : STEP_DONE;
 }
 
-static enum step_result swap_back(struct saga *saga)
+static enum step_result restore_swap_back(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
 
-        return is_mode(activity, "in_place") ? activity->driver->restore->swap_back(saga) : STEP_DONE;
+        return restore_is_mode(activity, "in_place") ? activity->driver->restore->swap_back(saga) : STEP_DONE;
 }
 
-static enum step_result settle(struct saga *saga)
+static enum step_result restore_settle(struct saga *saga)
 {
-        if (!is_mode(activity_of(saga), "in_place"))
+        if (!restore_is_mode(activity_of(saga), "in_place"))
                 return STEP_DONE;
         return activity_store(saga, SQL_SETTLE,
                               json_pack("{s:s?}", "schema_version", json_text(saga_data(saga), "schema_version")),
                               activity_done);
 }
 
-static enum step_result open_access(struct saga *saga)
+static enum step_result restore_open_access(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
 
-        return is_mode(activity, "in_place") ? activity->driver->apply_access(saga) : STEP_DONE;
+        return restore_is_mode(activity, "in_place") ? activity->driver->apply_access(saga) : STEP_DONE;
 }
 
 /* A check leaves nothing behind; if the tenant is archived, no login either. */
-static enum step_result clear_away(struct saga *saga)
+static enum step_result restore_clear_away(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
 
         if (activity_is_live(activity))
-                return activity->driver->restore->drop_copies(saga, !is_mode(activity, "beside"));
+                return activity->driver->restore->drop_copies(saga, !restore_is_mode(activity, "beside"));
         return activity->driver->drop(saga);
 }

@@ -48,7 +48,7 @@ struct load {
         ssize_t piece_length;
 };
 
-static void free_load(struct load *load)
+static void load_free(struct load *load)
 {
         sealed_reader_free(load->reader);
         blocking_free(load->disk);
@@ -59,19 +59,19 @@ static void free_load(struct load *load)
         free(load);
 }
 
-static bool is_wanted(const struct load *load)
+static bool load_is_wanted(const struct load *load)
 {
         return load->saga != NULL && load->failed.class == ERR_NONE;
 }
 
-static void run_call(void *context)
+static void load_run_call(void *context)
 {
         struct load *load = context;
 
         load->run(load);
 }
 
-static void call_ended(void *context)
+static void load_call_ended(void *context)
 {
         struct load *load = context;
 
@@ -81,15 +81,15 @@ static void call_ended(void *context)
         load->ended(load);
 }
 
-static void call_disk(struct load *load, void (*run)(struct load *load), void (*ended)(struct load *load))
+static void load_call_disk(struct load *load, void (*run)(struct load *load), void (*ended)(struct load *load))
 {
         load->run = run;
         load->ended = ended;
         load->disk_failed = (struct err){ 0 };
-        blocking_call(load->disk, run_call, call_ended, load);
+        blocking_call(load->disk, load_run_call, load_call_ended, load);
 }
 
-static bool names_any_of(const char *text, const char *const *words, size_t count)
+static bool load_names_any_of(const char *text, const char *const *words, size_t count)
 {
         for (size_t i = 0; i < count; i++)
                 if (strstr(text, words[i]) != NULL)
@@ -98,19 +98,19 @@ static bool names_any_of(const char *text, const char *const *words, size_t coun
 }
 
 /* Transient errors: all others are faults of the backup or the server, and would recur. */
-static bool may_pass(const char *message)
+static bool load_may_pass(const char *message)
 {
         static const char *const words[] = { "connection to server",   "server closed the connection",
                                              "terminating connection", "No space left",
                                              "too many connections",   "the database system is" };
 
-        return names_any_of(message, words, ARRAY_SIZE(words));
+        return load_names_any_of(message, words, ARRAY_SIZE(words));
 }
 
-static void process_failed(struct load *load)
+static void load_process_failed(struct load *load)
 {
         const char *said = *load->worst ? load->worst : load->error;
-        bool passes = load->exit_status > 128 || *said == '\0' || may_pass(said);
+        bool passes = load->exit_status > 128 || *said == '\0' || load_may_pass(said);
 
         pg_hide_names((char *)(uintptr_t)said);
         err_set(&load->failed, passes ? ERR_BUSY : ERR_PERMANENT, "restore_failed",
@@ -119,7 +119,7 @@ static void process_failed(struct load *load)
         load->failed.retry_after = passes ? BUSY_DELAY : 0;
 }
 
-static void check_file(struct load *load)
+static void load_check_file(struct load *load)
 {
         auto_free char *sha256 = NULL;
 
@@ -133,67 +133,67 @@ static void check_file(struct load *load)
                         "the file is intact, but its SHA-256 is not the one in the catalog");
 }
 
-static void report(struct load *load)
+static void load_report(struct load *load)
 {
         if (load->saga != NULL) {
                 activity_end_work(load->activity);
                 saga_resume(load->saga, load->failed.class == ERR_NONE ? NULL : &load->failed);
         }
-        free_load(load);
+        load_free(load);
 }
 
 /* Process, pipes and the call to the disk have ended: determines the outcome. */
-static void finish(struct load *load)
+static void load_finish(struct load *load)
 {
         bool forgiven = load->exit_status == 1 && load->error_count > 0 && load->error_count == load->forgiven;
 
         if (load->failed.class == ERR_NONE && load->exit_status != 0 && !forgiven)
-                process_failed(load);
-        if (is_wanted(load))
-                check_file(load);
-        report(load);
+                load_process_failed(load);
+        if (load_is_wanted(load))
+                load_check_file(load);
+        load_report(load);
 }
 
-static void one_less(struct load *load)
+static void load_one_less(struct load *load)
 {
         if (--load->under_way == 0)
-                finish(load);
+                load_finish(load);
 }
 
-static void on_closed(uv_handle_t *handle)
+static void load_on_closed(uv_handle_t *handle)
 {
         struct load *load = handle->data;
 
         CHECK_MAGIC(load, LOAD_MAGIC);
-        one_less(load);
+        load_one_less(load);
 }
 
-static void close_pipe(uv_pipe_t *pipe)
+static void load_close_pipe(uv_pipe_t *pipe)
 {
         if (!uv_is_closing((uv_handle_t *)pipe))
-                uv_close((uv_handle_t *)pipe, on_closed);
+                uv_close((uv_handle_t *)pipe, load_on_closed);
 }
 
-static void kill_process(struct load *load, int signal)
+static void load_kill_process(struct load *load, int signal)
 {
         if (load->running)
                 uv_process_kill(&load->process, signal);
 }
 
-static void on_exit_of_process(uv_process_t *process, int64_t status, int signal)
+static void load_on_process_exit(uv_process_t *process, int64_t status, int signal)
 {
         struct load *load = process->data;
 
         load->running = false;
         load->exit_status = signal ? 128 + signal : status;
         load->in_open = false;
-        close_pipe(&load->in);
-        uv_close((uv_handle_t *)process, on_closed);
+        load_close_pipe(&load->in);
+        uv_close((uv_handle_t *)process, load_on_closed);
 }
 
 /* A newer pg_restore begins with "SET NAME_timeout = 0;", even if the server does not know that setting: a server
  * without it has no such limit, which is what is wanted. */
-static bool is_unknown_limit(const char *command)
+static bool load_is_unknown_limit(const char *command)
 {
         size_t name = strncmp(command, "SET ", 4) == 0 ? strspn(command + 4, "abcdefghijklmnopqrstuvwxyz_") : 0;
         const char *end = command + 4 + name;
@@ -202,7 +202,7 @@ static bool is_unknown_limit(const char *command)
                strcmp(end, " = 0;") == 0;
 }
 
-static void hear_line(struct load *load)
+static void load_hear_line(struct load *load)
 {
         char *line = load->line;
 
@@ -216,16 +216,16 @@ static void hear_line(struct load *load)
                 snprintf(load->error, sizeof(load->error), "%s", line + strlen(ERROR_PREFIX));
         } else if (load->in_error && strncmp(line, COMMAND_PREFIX, strlen(COMMAND_PREFIX)) == 0) {
                 load->in_error = false;
-                if (is_unknown_limit(line + strlen(COMMAND_PREFIX)))
+                if (load_is_unknown_limit(line + strlen(COMMAND_PREFIX)))
                         load->forgiven++;
                 else if (*load->worst == '\0')
                         memcpy(load->worst, load->error, sizeof(load->worst));
                 if (*load->worst != '\0')
-                        kill_process(load, SIGTERM); /* the rest cannot make it complete */
+                        load_kill_process(load, SIGTERM); /* the rest cannot make it complete */
         }
 }
 
-static void lend_buffer(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
+static void load_lend_buffer(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
 {
         static char text[LINE_BYTES];
 
@@ -234,7 +234,7 @@ static void lend_buffer(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
         *buffer = uv_buf_init(text, sizeof(text));
 }
 
-static void on_error_text(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
+static void load_on_error_text(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
 {
         struct load *load = stream->data;
 
@@ -242,69 +242,69 @@ static void on_error_text(uv_stream_t *stream, ssize_t length, const uv_buf_t *b
                 unsigned char c = (unsigned char)buffer->base[i];
 
                 if (c == '\n')
-                        hear_line(load);
+                        load_hear_line(load);
                 else if (load->line_length < sizeof(load->line) - 1)
                         load->line[load->line_length++] = (char)(c < 0x20 ? ' ' : c);
         }
         if (length >= 0)
                 return;
-        hear_line(load);
-        close_pipe(&load->errors);
+        load_hear_line(load);
+        load_close_pipe(&load->errors);
 }
 
-static void read_on(struct load *load);
+static void load_read_on(struct load *load);
 
-static void on_written(uv_write_t *write, int status)
+static void load_on_written(uv_write_t *write, int status)
 {
         struct load *load = write->data;
 
         load->in_open = load->in_open && status == 0;
-        read_on(load);
-        one_less(load);
+        load_read_on(load);
+        load_one_less(load);
 }
 
-static void piece_read(struct load *load)
+static void load_piece_read(struct load *load)
 {
         uv_buf_t buffer;
 
         load->write.data = load;
-        if (load->piece_length <= 0 || !is_wanted(load) || *load->worst != '\0') {
+        if (load->piece_length <= 0 || !load_is_wanted(load) || *load->worst != '\0') {
                 if (load->failed.class != ERR_NONE)
-                        kill_process(load, SIGTERM); /* otherwise it would take half a backup for a complete one */
-                close_pipe(&load->in);
+                        load_kill_process(load, SIGTERM); /* otherwise it would take half a backup for a complete one */
+                load_close_pipe(&load->in);
         } else if (!load->in_open) {
-                read_on(load); /* it has read enough; the rest is decrypted to prove that it can be */
+                load_read_on(load); /* it has read enough; the rest is decrypted to prove that it can be */
         } else {
                 buffer = uv_buf_init((char *)(uintptr_t)load->piece, (unsigned)load->piece_length);
                 load->under_way++;
-                if (uv_write(&load->write, (uv_stream_t *)&load->in, &buffer, 1, on_written) < 0) {
+                if (uv_write(&load->write, (uv_stream_t *)&load->in, &buffer, 1, load_on_written) < 0) {
                         load->under_way--;
                         load->in_open = false;
-                        read_on(load);
+                        load_read_on(load);
                 }
         }
-        one_less(load);
+        load_one_less(load);
 }
 
-static void read_piece(struct load *load)
+static void load_read_piece(struct load *load)
 {
         load->piece_length = sealed_reader_next(load->reader, &load->piece, &load->disk_failed);
 }
 
-static void read_pieces(struct load *load)
+static void load_read_pieces(struct load *load)
 {
         for (int i = 0; i < PIECES_A_CALL && (i == 0 || load->piece_length > 0); i++)
-                read_piece(load);
+                load_read_piece(load);
 }
 
-static void read_on(struct load *load)
+static void load_read_on(struct load *load)
 {
         load->under_way++;
-        call_disk(load, load->in_open ? read_piece : read_pieces, piece_read);
+        load_call_disk(load, load->in_open ? load_read_piece : load_read_pieces, load_piece_read);
 }
 
 /* Borrows all of it. */
-static char **environment_of(char **connection, char *path)
+static char **load_environment(char **connection, char *path)
 {
         size_t count = 0;
         char **all;
@@ -320,15 +320,15 @@ static char **environment_of(char **connection, char *path)
         return all;
 }
 
-static int spawn(struct load *load, char **connection)
+static int load_spawn(struct load *load, char **connection)
 {
         auto_free char *path = mem_printf("PATH=%s", getenv("PATH") ? getenv("PATH") : "/usr/bin:/bin");
-        auto_free char **environment = environment_of(connection, path);
+        auto_free char **environment = load_environment(connection, path);
         char *arguments[] = { "pg_restore", "--no-password", "--dbname", load->database, NULL };
         uv_stdio_container_t stdio[3] = {
-                { UV_CREATE_PIPE | UV_READABLE_PIPE, { .stream = (uv_stream_t *)&load->in } },
-                { UV_IGNORE, { .stream = NULL } },
-                { UV_CREATE_PIPE | UV_WRITABLE_PIPE, { .stream = (uv_stream_t *)&load->errors } },
+                { .flags = UV_CREATE_PIPE | UV_READABLE_PIPE, .data = { .stream = (uv_stream_t *)&load->in } },
+                { .flags = UV_IGNORE },
+                { .flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data = { .stream = (uv_stream_t *)&load->errors } },
         };
         uv_process_options_t options = {
                 .file = arguments[0],
@@ -336,7 +336,7 @@ static int spawn(struct load *load, char **connection)
                 .env = environment,
                 .stdio = stdio,
                 .stdio_count = 3,
-                .exit_cb = on_exit_of_process,
+                .exit_cb = load_on_process_exit,
         };
         uv_loop_t *loop = &saga_service(load->saga)->loop;
         int rc;
@@ -348,17 +348,17 @@ static int spawn(struct load *load, char **connection)
         rc = uv_spawn(loop, &load->process, &options);
         if (rc < 0) {
                 err_set(&load->failed, ERR_BUSY, "restore_failed", "cannot run pg_restore: %s", uv_strerror(rc));
-                uv_close((uv_handle_t *)&load->process, on_closed);
-                close_pipe(&load->in);
-                close_pipe(&load->errors);
+                uv_close((uv_handle_t *)&load->process, load_on_closed);
+                load_close_pipe(&load->in);
+                load_close_pipe(&load->errors);
                 return rc;
         }
         load->running = load->in_open = true;
-        uv_read_start((uv_stream_t *)&load->errors, lend_buffer, on_error_text);
+        uv_read_start((uv_stream_t *)&load->errors, load_lend_buffer, load_on_error_text);
         return 0;
 }
 
-static void start_pg_restore(struct load *load)
+static void load_start_pg_restore(struct load *load)
 {
         auto_secret char *password = NULL;
         struct pg_target target;
@@ -367,25 +367,25 @@ static void start_pg_restore(struct load *load)
         if (sealed_reader_unlock(load->reader, load->activity->provisioner->control_keys, &load->failed) < 0 ||
             tenant_target(&load->activity->provisioner->access, load->activity->facts, TENANT_OWNER, &target, &password,
                           &load->failed) < 0) {
-                report(load);
+                load_report(load);
                 return;
         }
         connection = pg_environment(&target);
-        if (spawn(load, connection) == 0)
-                read_on(load);
+        if (load_spawn(load, connection) == 0)
+                load_read_on(load);
         pg_free_environment(connection);
 }
 
-static void file_opened(struct load *load)
+static void load_file_opened(struct load *load)
 {
-        if (is_wanted(load))
-                start_pg_restore(load);
+        if (load_is_wanted(load))
+                load_start_pg_restore(load);
         else
-                report(load);
+                load_report(load);
 }
 
 /* A missing directory may come back; a file missing in it will not. */
-static void open_file(struct load *load)
+static void load_open_file(struct load *load)
 {
         auto_free char *path = mem_printf("%s/%s", load->directory, load->file);
 
@@ -397,25 +397,25 @@ static void open_file(struct load *load)
 }
 
 /* The saga is dropped: kills the process; the rest ends when its pipes and the disk call do. */
-static void abandon(void *work)
+static void load_abandon(void *work)
 {
         struct load *load = work;
 
         CHECK_MAGIC(load, LOAD_MAGIC);
         load->saga = NULL;
         load->activity = NULL;
-        kill_process(load, SIGKILL);
+        load_kill_process(load, SIGKILL);
 }
 
 /* Something more urgent is wanted for the tenant. */
-static void interrupt(void *work)
+static void load_interrupt(void *work)
 {
         struct load *load = work;
 
         CHECK_MAGIC(load, LOAD_MAGIC);
         if (load->failed.class == ERR_NONE)
                 err_set(&load->failed, ERR_BUSY, "interrupted", "the restore was interrupted");
-        kill_process(load, SIGTERM);
+        load_kill_process(load, SIGTERM);
 }
 
 enum step_result restore_load(struct saga *saga, const char *database, saga_then then)
@@ -432,9 +432,9 @@ enum step_result restore_load(struct saga *saga, const char *database, saga_then
         load->file = mem_copy_text(json_text(restore, "file"));
         load->sha256 = mem_copy_text(json_text(restore, "sha256"));
         load->database = mem_copy_text(database);
-        activity_begin_work(activity, load, abandon);
-        activity->interrupt = interrupt;
+        activity_begin_work(activity, load, load_abandon);
+        activity->interrupt = load_interrupt;
         saga_await(saga, then);
-        call_disk(load, open_file, file_opened);
+        load_call_disk(load, load_open_file, load_file_opened);
         return STEP_PENDING;
 }

@@ -21,7 +21,7 @@ struct supabase_request {
         struct http_exchange *exchange; /* sent, or NULL */
 };
 
-static void free_request(void *work)
+static void api_free_request(void *work)
 {
         struct supabase_request *request = work;
 
@@ -43,13 +43,13 @@ char *supabase_auth_url(const struct activity *activity, const char *path)
                           hole + 5, path);
 }
 
-static char *budget_name(const char *endpoint)
+static char *api_budget_name(const char *endpoint)
 {
         return mem_printf("supabase:%s", endpoint);
 }
 
 /* Nobody should wait for days because of a number that was meant differently, or forged on the way. */
-static int64_t wait_asked(const char *endpoint, const struct http_reply *reply)
+static int64_t api_wait_asked(const char *endpoint, const struct http_reply *reply)
 {
         auto_free char *after = mem_copy_text(http_reply_header(reply, "Retry-After")),
                        *date = mem_copy_text(http_reply_header(reply, "Date")),
@@ -66,9 +66,9 @@ static int64_t wait_asked(const char *endpoint, const struct http_reply *reply)
         return ms;
 }
 
-static void limited(struct provisioner *provisioner, const char *endpoint, int64_t asked_ms, struct err *err)
+static void api_limited(struct provisioner *provisioner, const char *endpoint, int64_t asked_ms, struct err *err)
 {
-        auto_free char *budget = budget_name(endpoint);
+        auto_free char *budget = api_budget_name(endpoint);
 
         err_set(err, ERR_BUSY, "rate_limited", "Supabase limits our requests to %s", endpoint);
         err->retry_after = asked_ms ? asked_ms : BLOCK_DEFAULT;
@@ -78,10 +78,10 @@ static void limited(struct provisioner *provisioner, const char *endpoint, int64
 void supabase_limited(struct provisioner *provisioner, const char *endpoint, const struct http_reply *reply,
                       struct err *err)
 {
-        limited(provisioner, endpoint, wait_asked(endpoint, reply), err);
+        api_limited(provisioner, endpoint, api_wait_asked(endpoint, reply), err);
 }
 
-static void reply_arrived(void *context, const struct http_reply *reply, const struct err *err)
+static void api_reply_arrived(void *context, const struct http_reply *reply, const struct err *err)
 {
         struct saga *saga = context;
         struct activity *activity = activity_of(saga);
@@ -91,7 +91,8 @@ static void reply_arrived(void *context, const struct http_reply *reply, const s
         json_decref(activity->reply);
         activity->reply = NULL;
         activity->reply_status = err ? 0 : reply->status;
-        activity->reply_retry_after = err == NULL && reply->status == 429 ? wait_asked(request->endpoint, reply) : 0;
+        activity->reply_retry_after =
+                err == NULL && reply->status == 429 ? api_wait_asked(request->endpoint, reply) : 0;
         activity->reply_from_auth = request->auth;
         if (err == NULL && json_parse(reply->body, reply->length, &activity->reply, NULL) < 0)
                 activity->reply = NULL;
@@ -100,7 +101,7 @@ static void reply_arrived(void *context, const struct http_reply *reply, const s
 
 /* A service key belongs to the project, and may have been changed there: it is read again, once per attempt of a
  * step. */
-static enum step_result key_refused(struct saga *saga)
+static enum step_result api_key_refused(struct saga *saga)
 {
         const char *known = json_text(saga_data(saga), "service_key");
         bool renewed = known != NULL && strcmp(known, "renewed") == 0;
@@ -119,7 +120,7 @@ enum step_result supabase_key_renewed(struct saga *saga)
         return saga_wait(saga, 1);
 }
 
-static enum step_result answered(struct saga *saga, const struct err *err)
+static enum step_result api_answered(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         struct supabase_request *request = activity_end_work(activity);
@@ -127,25 +128,25 @@ static enum step_result answered(struct saga *saga, const struct err *err)
         struct err later;
 
         if (err == NULL && activity->reply_status == 429) {
-                auto_free char *budget = budget_name(request->endpoint);
+                auto_free char *budget = api_budget_name(request->endpoint);
 
-                limited(activity->provisioner, request->endpoint, activity->reply_retry_after, &later);
+                api_limited(activity->provisioner, request->endpoint, activity->reply_retry_after, &later);
                 rate_budget_keep_turn(saga, budget);
-                free_request(request);
+                api_free_request(request);
                 return saga_retry(saga, &later);
         }
         if (err == NULL && request->auth && (activity->reply_status == 401 || activity->reply_status == 403)) {
-                free_request(request);
-                return key_refused(saga);
+                api_free_request(request);
+                return api_key_refused(saga);
         }
         if (request->auth && err == NULL)
                 json_object_del(saga_data(saga), "service_key");
-        free_request(request);
+        api_free_request(request);
         return then(saga, err);
 }
 
 /* sb_secret_ keys are sent only in apikey; the older keys are also tokens. */
-static int auth_headers(const struct activity *activity, char **ret_apikey, char **ret_bearer, struct err *err)
+static int api_auth_headers(const struct activity *activity, char **ret_apikey, char **ret_bearer, struct err *err)
 {
         auto_secret char *key = NULL;
         int rc = activity_secret(activity, "service_key", activity_generation(activity), &key, err);
@@ -158,7 +159,7 @@ static int auth_headers(const struct activity *activity, char **ret_apikey, char
         return 0;
 }
 
-static enum step_result send_now(struct saga *saga)
+static enum step_result api_send_now(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         struct supabase_request *request = activity->work;
@@ -170,11 +171,11 @@ static enum step_result send_now(struct saga *saga)
         int rc = 0;
 
         if (request->auth)
-                rc = auth_headers(activity, &first, &second, &err);
+                rc = api_auth_headers(activity, &first, &second, &err);
         else
                 first = mem_printf("Authorization: Bearer %s", config->supabase_token);
         if (rc < 0 || !saga_is_ours(saga)) {
-                free_request(activity_end_work(activity));
+                api_free_request(activity_end_work(activity));
                 return rc < 0 ? saga_retry(saga, &err) : saga_wait(saga, 1);
         }
         request->exchange =
@@ -187,32 +188,32 @@ static enum step_result send_now(struct saga *saga)
                                          .body = request->body,
                                          .timeout_ms = saga_timeout(saga, CALL_TIMEOUT),
                                  },
-                                 reply_arrived, saga);
-        return saga_await(saga, answered);
+                                 api_reply_arrived, saga);
+        return saga_await(saga, api_answered);
 }
 
-static enum step_result turn_answered(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result api_turn_answered(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct supabase_request *request = activity_of(saga)->work;
-        auto_free char *budget = budget_name(request->endpoint);
+        auto_free char *budget = api_budget_name(request->endpoint);
         int64_t wait = err ? 0 : rate_budget_wait(saga, budget, rows);
 
         if (err == NULL && wait == 0)
-                return send_now(saga);
-        free_request(activity_end_work(activity_of(saga)));
+                return api_send_now(saga);
+        api_free_request(activity_end_work(activity_of(saga)));
         return err != NULL ? saga_retry(saga, err) : saga_wait(saga, wait);
 }
 
-static enum step_result ask_for_turn(struct saga *saga, const char *endpoint)
+static enum step_result api_ask_for_turn(struct saga *saga, const char *endpoint)
 {
-        auto_free char *name = budget_name(endpoint);
+        auto_free char *name = api_budget_name(endpoint);
         const struct rate_budget budget = {
                 .name = name,
                 .per_minute = activity_of(saga)->provisioner->config->supabase_rate,
                 .most_at_once = AT_ONCE,
         };
 
-        return rate_budget_ask(saga, &budget, turn_answered);
+        return rate_budget_ask(saga, &budget, api_turn_answered);
 }
 
 enum step_result supabase_call(struct saga *saga, const struct supabase_call *call, saga_then then)
@@ -227,7 +228,7 @@ enum step_result supabase_call(struct saga *saga, const struct supabase_call *ca
                 free(request);
                 return supabase_renew_key(saga);
         }
-        activity_begin_work(activity, request, free_request);
+        activity_begin_work(activity, request, api_free_request);
         request->endpoint = mem_copy_text(call->endpoint);
         request->method = mem_copy_text(call->method);
         request->path = call->path;
@@ -237,8 +238,8 @@ enum step_result supabase_call(struct saga *saga, const struct supabase_call *ca
                 request->body = json_print(call->body);
         json_decref(call->body);
         if (call->auth || call->covered)
-                return send_now(saga);
-        return ask_for_turn(saga, request->endpoint);
+                return api_send_now(saga);
+        return api_ask_for_turn(saga, request->endpoint);
 }
 
 const char *supabase_ref(const struct activity *activity)

@@ -12,7 +12,7 @@
 #define PASSWORD_DELAY SECONDS(5)
 
 /* The primary's pooler among those in the answer; borrowed, NULL if it is not listed. */
-static const json_t *primary_of(const json_t *poolers)
+static const json_t *connection_find_primary(const json_t *poolers)
 {
         const json_t *row;
         size_t i;
@@ -26,7 +26,7 @@ static const json_t *primary_of(const json_t *poolers)
         return NULL;
 }
 
-static json_t *way_by(const struct activity *activity, const json_t *pooler)
+static json_t *connection_way_by(const struct activity *activity, const json_t *pooler)
 {
         auto_free char *port = mem_printf("%lld", (long long)activity->provisioner->config->supabase_session_port);
 
@@ -34,7 +34,7 @@ static json_t *way_by(const struct activity *activity, const json_t *pooler)
                          json_text(pooler, "db_name"), "owner_login", json_text(pooler, "db_user"));
 }
 
-static enum step_result pooler_read(struct saga *saga, const struct err *err)
+static enum step_result connection_pooler_read(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         const json_t *pooler;
@@ -42,14 +42,14 @@ static enum step_result pooler_read(struct saga *saga, const struct err *err)
 
         if (err != NULL || activity->reply_status != 200)
                 return err ? saga_retry(saga, err) : supabase_refuse_for_now(saga);
-        pooler = primary_of(activity->reply);
+        pooler = connection_find_primary(activity->reply);
         if (pooler != NULL)
-                return activity_learn(saga, way_by(activity, pooler));
+                return activity_learn(saga, connection_way_by(activity, pooler));
         err_set(&none, ERR_BUSY, "no_pooler", "Supabase shows no pooler for the project yet");
         return saga_retry(saga, &none);
 }
 
-static enum step_result ask_pooler(struct saga *saga, saga_then then)
+static enum step_result connection_ask_pooler(struct saga *saga, saga_then then)
 {
         return supabase_call(
                 saga,
@@ -61,21 +61,21 @@ static enum step_result ask_pooler(struct saga *saga, saga_then then)
                 then);
 }
 
-static enum step_result read_pooler(struct saga *saga)
+static enum step_result connection_read_pooler(struct saga *saga)
 {
-        return ask_pooler(saga, pooler_read);
+        return connection_ask_pooler(saga, connection_pooler_read);
 }
 
 /* A database that cannot be reached: has its pooler moved, is the project paused, or gone? */
 
-static bool status_is(const json_t *reply, const char *one, const char *other)
+static bool connection_status_is(const json_t *reply, const char *one, const char *other)
 {
         const char *status = json_text(reply, "status");
 
         return status != NULL && (strcmp(status, one) == 0 || strcmp(status, other) == 0);
 }
 
-static enum step_result project_state_seen(struct saga *saga, const struct err *err)
+static enum step_result connection_project_state_seen(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         bool answered = err == NULL && activity->reply_status == 200;
@@ -83,10 +83,10 @@ static enum step_result project_state_seen(struct saga *saga, const struct err *
 
         if (err == NULL && (activity->reply_status == 401 || activity->reply_status == 403))
                 return supabase_refuse(saga);
-        gone = gone || (answered && status_is(activity->reply, "REMOVED", "GOING_DOWN"));
+        gone = gone || (answered && connection_status_is(activity->reply, "REMOVED", "GOING_DOWN"));
         if (gone && activity->if_gone != NULL)
                 return activity->if_gone(saga);
-        if (!answered || !status_is(activity->reply, "INACTIVE", "PAUSING"))
+        if (!answered || !connection_status_is(activity->reply, "INACTIVE", "PAUSING"))
                 return activity_unreachable(saga);
         if (activity->if_paused != NULL)
                 return activity->if_paused(saga);
@@ -94,7 +94,7 @@ static enum step_result project_state_seen(struct saga *saga, const struct err *
         return activity_unreachable(saga);
 }
 
-static bool is_another(const struct activity *activity, const json_t *pooler)
+static bool connection_is_another(const struct activity *activity, const json_t *pooler)
 {
         static const char *const members[][2] = { { "host", "db_host" },
                                                   { "dbname", "db_name" },
@@ -109,22 +109,23 @@ static bool is_another(const struct activity *activity, const json_t *pooler)
         return false;
 }
 
-static enum step_result way_stored(struct saga *saga)
+static enum step_result connection_way_stored(struct saga *saga)
 {
         FAILPOINT(driver_after_renew, NULL);
         return activity_found_again(saga);
 }
 
-static enum step_result pooler_read_again(struct saga *saga, const struct err *err)
+static enum step_result connection_pooler_read_again(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
-        const json_t *pooler = err == NULL && activity->reply_status == 200 ? primary_of(activity->reply) : NULL;
+        const json_t *pooler =
+                err == NULL && activity->reply_status == 200 ? connection_find_primary(activity->reply) : NULL;
 
         if (err == NULL && (activity->reply_status == 401 || activity->reply_status == 403))
                 return supabase_refuse(saga);
-        if (pooler != NULL && is_another(activity, pooler)) {
+        if (pooler != NULL && connection_is_another(activity, pooler)) {
                 FAILPOINT(driver_before_renew, NULL);
-                return activity_learn_then(saga, way_by(activity, pooler), way_stored);
+                return activity_learn_then(saga, connection_way_by(activity, pooler), connection_way_stored);
         }
         return supabase_call(saga,
                              &(struct supabase_call){
@@ -132,15 +133,16 @@ static enum step_result pooler_read_again(struct saga *saga, const struct err *e
                                      .method = "GET",
                                      .path = mem_printf("/v1/projects/%s", supabase_ref(activity)),
                              },
-                             project_state_seen);
+                             connection_project_state_seen);
 }
 
 enum step_result supabase_find_again(struct saga *saga)
 {
-        return supabase_ref(activity_of(saga)) ? ask_pooler(saga, pooler_read_again) : activity_unreachable(saga);
+        return supabase_ref(activity_of(saga)) ? connection_ask_pooler(saga, connection_pooler_read_again)
+                                               : activity_unreachable(saga);
 }
 
-static const char *find_service_key(const json_t *keys)
+static const char *connection_find_service_key(const json_t *keys)
 {
         const char *legacy = NULL;
         json_t *key;
@@ -161,7 +163,7 @@ static const char *find_service_key(const json_t *keys)
         return legacy;
 }
 
-static enum step_result ask_keys(struct saga *saga, saga_then then)
+static enum step_result connection_ask_keys(struct saga *saga, saga_then then)
 {
         return supabase_call(
                 saga,
@@ -174,7 +176,7 @@ static enum step_result ask_keys(struct saga *saga, saga_then then)
 }
 
 /* The service key among the keys in the answer, sealed; or NULL, and *ret is how the step ends. */
-static json_t *take_key(struct saga *saga, const struct err *err, enum step_result *ret)
+static json_t *connection_take_key(struct saga *saga, const struct err *err, enum step_result *ret)
 {
         struct activity *activity = activity_of(saga);
         const char *key;
@@ -184,7 +186,7 @@ static json_t *take_key(struct saga *saga, const struct err *err, enum step_resu
                 *ret = err ? saga_retry(saga, err) : supabase_refuse_for_now(saga);
                 return NULL;
         }
-        key = find_service_key(activity->reply);
+        key = connection_find_service_key(activity->reply);
         if (key == NULL) {
                 err_set(&none, ERR_BUSY, "no_service_key", "Supabase shows no service key for the project yet");
                 *ret = saga_retry(saga, &none);
@@ -193,14 +195,14 @@ static json_t *take_key(struct saga *saga, const struct err *err, enum step_resu
         return activity_seal(activity, "service_key", activity_generation(activity), "control", key);
 }
 
-static enum step_result keys_read(struct saga *saga, const struct err *err)
+static enum step_result connection_keys_read(struct saga *saga, const struct err *err)
 {
         enum step_result result;
-        json_t *secret = take_key(saga, err, &result);
+        json_t *secret = connection_take_key(saga, err, &result);
 
         if (secret == NULL)
                 return result;
-        return activity_learn_then(saga, json_pack("{s:[o]}", "secrets", secret), read_pooler);
+        return activity_learn_then(saga, json_pack("{s:[o]}", "secrets", secret), connection_read_pooler);
 }
 
 enum step_result supabase_read_connection(struct saga *saga)
@@ -209,34 +211,34 @@ enum step_result supabase_read_connection(struct saga *saga)
         auto_secret char *known = NULL;
 
         if (activity_secret(activity, "service_key", activity_generation(activity), &known, NULL) == 0)
-                return read_pooler(saga);
-        return ask_keys(saga, keys_read);
+                return connection_read_pooler(saga);
+        return connection_ask_keys(saga, connection_keys_read);
 }
 
-static enum step_result key_stored(struct saga *saga)
+static enum step_result connection_key_stored(struct saga *saga)
 {
         FAILPOINT(driver_after_renew, NULL);
         return supabase_key_renewed(saga);
 }
 
-static enum step_result keys_read_again(struct saga *saga, const struct err *err)
+static enum step_result connection_keys_read_again(struct saga *saga, const struct err *err)
 {
         enum step_result result;
-        json_t *secret = take_key(saga, err, &result);
+        json_t *secret = connection_take_key(saga, err, &result);
 
         if (secret == NULL)
                 return result;
         FAILPOINT(driver_before_renew, NULL);
-        return activity_renew_secret(saga, secret, key_stored);
+        return activity_renew_secret(saga, secret, connection_key_stored);
 }
 
 enum step_result supabase_renew_key(struct saga *saga)
 {
-        return ask_keys(saga, keys_read_again);
+        return connection_ask_keys(saga, connection_keys_read_again);
 }
 
 /* A restored catalog has lost the password of a project that is ours according to its name. */
-static enum step_result password_set(struct saga *saga, const struct err *err)
+static enum step_result connection_password_set(struct saga *saga, const struct err *err)
 {
         if (err != NULL || activity_of(saga)->reply_status != 200)
                 return err ? saga_retry(saga, err) : supabase_refuse(saga);
@@ -258,5 +260,5 @@ enum step_result supabase_recover_login(struct saga *saga)
                                      .path = mem_printf("/v1/projects/%s/database/password", supabase_ref(activity)),
                                      .body = json_pack("{s:s}", "password", password),
                              },
-                             password_set);
+                             connection_password_set);
 }

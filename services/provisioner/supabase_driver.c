@@ -21,7 +21,7 @@
  * between them would have to look again, at the end of the queue, and younger ones would overtake it. */
 
 /* A project's name up to its generation: prefix-TENANT-g. */
-static size_t stem_length(const char *name)
+static size_t supabase_stem_length(const char *name)
 {
         const char *last = strrchr(name, '-');
 
@@ -29,7 +29,7 @@ static size_t stem_length(const char *name)
 }
 
 /* All generations of the tenant: their names differ in the end. */
-static enum step_result list_by_name(struct saga *saga, saga_then then)
+static enum step_result supabase_list_by_name(struct saga *saga, saga_then then)
 {
         struct activity *activity = activity_of(saga);
         const char *name = activity_database(activity, "name");
@@ -40,13 +40,13 @@ static enum step_result list_by_name(struct saga *saga, saga_then then)
                                      .method = "GET",
                                      .path = mem_printf("/v1/organizations/%s/projects?search=%.*s&limit=100&offset=0",
                                                         activity->provisioner->config->supabase_organization,
-                                                        (int)stem_length(name), name),
+                                                        (int)supabase_stem_length(name), name),
                              },
                              then);
 }
 
 /* The search matches parts of names: only the exact name counts, and not a branch of it. */
-static const json_t *find_by_name(const struct activity *activity)
+static const json_t *supabase_find_by_name(const struct activity *activity)
 {
         json_t *project;
         size_t i;
@@ -61,7 +61,7 @@ static const json_t *find_by_name(const struct activity *activity)
         return NULL;
 }
 
-static enum step_result begin_anew(struct saga *saga)
+static enum step_result supabase_begin_anew(struct saga *saga)
 {
         json_object_del(saga_data(saga), "active");
         json_object_del(saga_data(saga), "turns");
@@ -70,10 +70,10 @@ static enum step_result begin_anew(struct saga *saga)
         return STEP_RESTART;
 }
 
-static int newest_generation(const struct activity *activity)
+static int supabase_newest_generation(const struct activity *activity)
 {
         const char *own = activity_database(activity, "name");
-        size_t stem = stem_length(own), i;
+        size_t stem = supabase_stem_length(own), i;
         int newest = 0;
         json_t *project;
 
@@ -86,7 +86,7 @@ static int newest_generation(const struct activity *activity)
         return newest;
 }
 
-static enum step_result project_known(struct saga *saga)
+static enum step_result supabase_project_known(struct saga *saga)
 {
         if (json_flag(json_object_get(activity_of(saga)->facts, "database"), "adopted"))
                 saga_keep(saga);
@@ -95,7 +95,7 @@ static enum step_result project_known(struct saga *saga)
         return STEP_DONE;
 }
 
-static enum step_result take_created(struct saga *saga)
+static enum step_result supabase_take_created(struct saga *saga)
 {
         const json_t *project = activity_of(saga)->reply;
 
@@ -103,12 +103,12 @@ static enum step_result take_created(struct saga *saga)
         return activity_learn_then(saga,
                                    json_pack("{s:s, s:s?}", "project_ref", json_text(project, "ref"), "region",
                                              json_text(project, "region")),
-                                   project_known);
+                                   supabase_project_known);
 }
 
 /* Found by its name: from an earlier attempt, or from before the catalog was restored. Its creation time tells which,
  * and the catalog compares it; a project with a customer's data is never replaced or deleted from here. */
-static enum step_result adopt(struct saga *saga, const json_t *project)
+static enum step_result supabase_adopt(struct saga *saga, const json_t *project)
 {
         const char *born = json_text(project, "inserted_at");
 
@@ -116,10 +116,10 @@ static enum step_result adopt(struct saga *saga, const json_t *project)
         return activity_learn_then(saga,
                                    json_pack("{s:s, s:s?, s:s}", "project_ref", json_text(project, "ref"), "region",
                                              json_text(project, "region"), "project_created_at", born ? born : ""),
-                                   project_known);
+                                   supabase_project_known);
 }
 
-static enum step_result project_created(struct saga *saga, const struct err *err)
+static enum step_result supabase_project_created(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         struct err refused;
@@ -128,7 +128,7 @@ static enum step_result project_created(struct saga *saga, const struct err *err
         if (err != NULL)
                 return saga_retry(saga, err); /* it may have been created: the next attempt looks */
         if (activity->reply_status == 201 && json_text(activity->reply, "ref") != NULL)
-                return take_created(saga);
+                return supabase_take_created(saga);
         if (activity->reply_status == 409)
                 return saga_wait(saga, CONFLICT_DELAY); /* it exists, but the list does not show it yet */
         supabase_error(activity, &refused);
@@ -137,7 +137,7 @@ static enum step_result project_created(struct saga *saga, const struct err *err
         return supabase_give_up(saga, &refused);
 }
 
-static enum step_result create_project(struct saga *saga)
+static enum step_result supabase_create_project(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
         auto_secret char *password = NULL;
@@ -157,10 +157,10 @@ static enum step_result create_project(struct saga *saga)
                                           "organization_slug", activity->provisioner->config->supabase_organization,
                                           "db_pass", password, "region_selection", supabase_region_wish(saga)),
                 },
-                project_created);
+                supabase_project_created);
 }
 
-static enum step_result projects_listed(struct saga *saga, const struct err *err)
+static enum step_result supabase_projects_listed(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         const json_t *project;
@@ -168,30 +168,30 @@ static enum step_result projects_listed(struct saga *saga, const struct err *err
 
         if (err != NULL || activity->reply_status != 200)
                 return err ? saga_retry(saga, err) : supabase_refuse(saga);
-        newest = newest_generation(activity);
+        newest = supabase_newest_generation(activity);
         if (newest > activity_generation(activity)) /* the catalog was restored: the tenant continues there */
                 return activity_learn_then(saga,
                                            json_pack("{s:i, s:s, s:i}", "of_generation", activity_generation(activity),
                                                      "database_status", "deleted", "generation", newest),
-                                           begin_anew);
-        project = find_by_name(activity);
+                                           supabase_begin_anew);
+        project = supabase_find_by_name(activity);
         if (project != NULL)
-                return adopt(saga, project);
-        return create_project(saga);
+                return supabase_adopt(saga, project);
+        return supabase_create_project(saga);
 }
 
-static enum step_result create(struct saga *saga)
+static enum step_result supabase_create(struct saga *saga)
 {
         if (supabase_ref(activity_of(saga)) != NULL)
-                return project_known(saga);
+                return supabase_project_known(saga);
         if (json_text(saga_data(saga), "region") == NULL && supabase_got_stuck(activity_of(saga)))
                 return supabase_list_regions(saga); /* the project before this one never came up in its region */
-        return list_by_name(saga, projects_listed);
+        return supabase_list_by_name(saga, supabase_projects_listed);
 }
 
 /* Ready: the project's own status, then the health of the services that we will call. */
 
-static bool status_is_hopeless(const char *status)
+static bool supabase_is_hopeless(const char *status)
 {
         /* Not a status that only a previously used project can have (INACTIVE, PAUSE_FAILED, ...): then a person must
          * look. */
@@ -203,7 +203,7 @@ static bool status_is_hopeless(const char *status)
         return false;
 }
 
-static enum step_result wait_for_health(struct saga *saga)
+static enum step_result supabase_wait_for_health(struct saga *saga)
 {
         struct err err;
 
@@ -214,19 +214,19 @@ static enum step_result wait_for_health(struct saga *saga)
 
 /* Stuck or broken: the janitor deletes it once that is possible; the tenant gets another one, elsewhere in the
  * group. */
-static enum step_result replace(struct saga *saga)
+static enum step_result supabase_replace(struct saga *saga)
 {
         int generation = activity_generation(activity_of(saga));
 
         if (saga_is_kept(saga))
-                return wait_for_health(saga);
+                return supabase_wait_for_health(saga);
         return activity_learn_then(saga,
                                    json_pack("{s:i, s:s, s:i}", "of_generation", generation, "database_status",
                                              "quarantined", "generation", generation + 1),
-                                   begin_anew);
+                                   supabase_begin_anew);
 }
 
-static bool has_lived(const char *status)
+static bool supabase_has_lived(const char *status)
 {
         static const char *const lived[] = { "INACTIVE", "PAUSING", "PAUSE_FAILED", "RESTORING", "RESTORE_FAILED" };
 
@@ -237,7 +237,7 @@ static bool has_lived(const char *status)
 }
 
 /* By the clock and by observation: after an outage, or in a restored catalog, the clock alone says nothing. */
-static bool overdue(struct saga *saga)
+static bool supabase_is_overdue(struct saga *saga)
 {
         int64_t looks = json_number(saga_data(saga), "looks", 0) + 1;
 
@@ -245,7 +245,7 @@ static bool overdue(struct saga *saga)
         return looks > LOOKS_LEAST && saga_step_age(saga) > activity_of(saga)->provisioner->config->supabase_ready_ms;
 }
 
-static enum step_result health_arrived(struct saga *saga, const struct err *err)
+static enum step_result supabase_health_arrived(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         json_t *service;
@@ -260,10 +260,10 @@ static enum step_result health_arrived(struct saga *saga, const struct err *err)
         }
         if (healthy > 0 && healthy == json_array_size(activity->reply))
                 return STEP_DONE;
-        return overdue(saga) ? replace(saga) : saga_wait(saga, HEALTH_DELAY);
+        return supabase_is_overdue(saga) ? supabase_replace(saga) : saga_wait(saga, HEALTH_DELAY);
 }
 
-static enum step_result state_arrived(struct saga *saga, const struct err *err)
+static enum step_result supabase_state_arrived(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         const char *status = err ? NULL : json_text(activity->reply, "status");
@@ -271,26 +271,27 @@ static enum step_result state_arrived(struct saga *saga, const struct err *err)
         if (err != NULL)
                 return saga_retry(saga, err);
         if (activity->reply_status == 404)
-                return overdue(saga) ? replace(saga) : supabase_refuse_for_now(saga);
+                return supabase_is_overdue(saga) ? supabase_replace(saga) : supabase_refuse_for_now(saga);
         if (activity->reply_status != 200 || status == NULL)
                 return supabase_refuse(saga); /* an outage of the provider says nothing about the project */
         if (strcmp(status, "ACTIVE_HEALTHY") == 0) {
                 json_object_set_new(saga_data(saga), "active", json_true());
                 return saga_wait(saga, 1);
         }
-        if (has_lived(status))
-                return wait_for_health(saga);
-        if (status_is_hopeless(status) || overdue(saga))
-                return replace(saga);
+        if (supabase_has_lived(status))
+                return supabase_wait_for_health(saga);
+        if (supabase_is_hopeless(status) || supabase_is_overdue(saga))
+                return supabase_replace(saga);
         return saga_wait(saga, activity->provisioner->config->supabase_poll_ms);
 }
 
-static enum step_result await_ready(struct saga *saga)
+static enum step_result supabase_await_ready(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
 
         if (supabase_ref(activity) == NULL)
-                return begin_anew(saga); /* replaced a moment ago; the names of the next one are not reserved yet */
+                return supabase_begin_anew(
+                        saga); /* replaced a moment ago; the names of the next one are not reserved yet */
         if (!json_flag(saga_data(saga), "active"))
                 return supabase_call(saga,
                                      &(struct supabase_call){
@@ -298,7 +299,7 @@ static enum step_result await_ready(struct saga *saga)
                                              .method = "GET",
                                              .path = mem_printf("/v1/projects/%s", supabase_ref(activity)),
                                      },
-                                     state_arrived);
+                                     supabase_state_arrived);
         return supabase_call(saga,
                              &(struct supabase_call){
                                      .endpoint = "health",
@@ -307,12 +308,12 @@ static enum step_result await_ready(struct saga *saga)
                                                         "&services=pooler&services=auth&timeout_ms=3000",
                                                         supabase_ref(activity)),
                              },
-                             health_arrived);
+                             supabase_health_arrived);
 }
 
 /* Deletion: by ref, after checking that the name is ours. */
 
-static enum step_result project_deleted(struct saga *saga, const struct err *err)
+static enum step_result supabase_project_deleted(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
 
@@ -326,7 +327,7 @@ static enum step_result project_deleted(struct saga *saga, const struct err *err
                                              : supabase_refuse(saga); /* 400: still starting up */
 }
 
-static enum step_result name_proved(struct saga *saga, const struct err *err)
+static enum step_result supabase_name_proved(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         const char *name = err ? NULL : json_text(activity->reply, "name");
@@ -350,18 +351,18 @@ static enum step_result name_proved(struct saga *saga, const struct err *err)
                                      .method = "DELETE",
                                      .path = mem_printf("/v1/projects/%s", supabase_ref(activity)),
                              },
-                             project_deleted);
+                             supabase_project_deleted);
 }
 
 /* A create whose answer was lost leaves no ref: a project found by the name is deleted too. */
-static enum step_result lost_project_found(struct saga *saga, const struct err *err)
+static enum step_result supabase_lost_project_found(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         const json_t *project;
 
         if (err != NULL || activity->reply_status != 200)
                 return err ? saga_retry(saga, err) : supabase_refuse(saga);
-        project = find_by_name(activity);
+        project = supabase_find_by_name(activity);
         if (project == NULL) {
                 json_int_t looks = json_number(saga_data(saga), "absent", 0) + 1;
 
@@ -375,10 +376,10 @@ static enum step_result lost_project_found(struct saga *saga, const struct err *
                                      .method = "DELETE",
                                      .path = mem_printf("/v1/projects/%s", json_text(project, "ref")),
                              },
-                             project_deleted);
+                             supabase_project_deleted);
 }
 
-static enum step_result drop(struct saga *saga)
+static enum step_result supabase_drop(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
 
@@ -386,27 +387,27 @@ static enum step_result drop(struct saga *saga)
                 return STEP_DONE;
         activity_disconnect(activity);
         if (supabase_ref(activity) == NULL)
-                return list_by_name(saga, lost_project_found);
+                return supabase_list_by_name(saga, supabase_lost_project_found);
         return supabase_call(saga,
                              &(struct supabase_call){
                                      .endpoint = "state",
                                      .method = "GET",
                                      .path = mem_printf("/v1/projects/%s", supabase_ref(activity)),
                              },
-                             name_proved);
+                             supabase_name_proved);
 }
 
 const struct driver SUPABASE_DRIVER = {
         .name = "supabase",
-        .create = create,
-        .await_ready = await_ready,
+        .create = supabase_create,
+        .await_ready = supabase_await_ready,
         .read_connection = supabase_read_connection,
         .prepare = supabase_prepare,
         .create_admin = supabase_create_admin,
         .apply_access = supabase_apply_access,
         .set_next_login = supabase_set_next_login,
         .end_old_login = supabase_end_old_login,
-        .drop = drop,
+        .drop = supabase_drop,
         .make_link = supabase_make_link,
         .take_inventory = supabase_take_inventory,
         .recover_login = supabase_recover_login,

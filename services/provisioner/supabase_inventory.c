@@ -31,10 +31,10 @@ struct removal {
         char *tenant, *generation, *name, *ref;
 };
 
-static void ask_page(struct look *look);
+static void inventory_ask_page(struct look *look);
 
-static void call_management(struct provisioner *provisioner, const char *method, const char *path, http_called_fn done,
-                            void *context)
+static void inventory_call_management(struct provisioner *provisioner, const char *method, const char *path,
+                                      http_called_fn done, void *context)
 {
         auto_secret char *authorization = mem_printf("Authorization: Bearer %s", provisioner->config->supabase_token);
         auto_free char *url = mem_printf("%s%s", provisioner->config->supabase_api_url, path);
@@ -49,7 +49,7 @@ static void call_management(struct provisioner *provisioner, const char *method,
                          done, context);
 }
 
-static void finish_look(struct look *look, const struct err *err)
+static void inventory_finish_look(struct look *look, const struct err *err)
 {
         look->shown(look->context, "", err ? NULL : json_incref(look->list), err);
         json_decref(look->list);
@@ -57,7 +57,7 @@ static void finish_look(struct look *look, const struct err *err)
 }
 
 /* A status that is neither healthy nor a normal transition: somebody must look. NULL if all is well. */
-static const char *sick_status(const json_t *project)
+static const char *inventory_sick_status(const json_t *project)
 {
         static const char *const sick[] = { "INACTIVE", "INIT_FAILED", "PAUSE_FAILED", "PAUSING", "RESTORE_FAILED" };
         const char *status = json_text(project, "status");
@@ -69,8 +69,8 @@ static const char *sick_status(const json_t *project)
 }
 
 /* As for all callers: everybody observes a limit, and a refused token is reported as such. */
-static void refused(struct provisioner *provisioner, const char *endpoint, const struct http_reply *reply,
-                    const json_t *body, struct err *ret)
+static void inventory_refused(struct provisioner *provisioner, const char *endpoint, const struct http_reply *reply,
+                              const json_t *body, struct err *ret)
 {
         if (reply->status == 429)
                 supabase_limited(provisioner, endpoint, reply, ret);
@@ -78,7 +78,7 @@ static void refused(struct provisioner *provisioner, const char *endpoint, const
                 supabase_reply_error(&(struct supabase_reply){ .status = reply->status, .body = body }, ret);
 }
 
-static void page_arrived(void *context, const struct http_reply *reply, const struct err *err)
+static void inventory_page_arrived(void *context, const struct http_reply *reply, const struct err *err)
 {
         struct look *look = context;
         const char *prefix = look->provisioner->config->supabase_prefix;
@@ -88,12 +88,12 @@ static void page_arrived(void *context, const struct http_reply *reply, const st
         size_t i;
 
         if (err != NULL) {
-                finish_look(look, err);
+                inventory_finish_look(look, err);
                 return;
         }
         if (json_parse(reply->body, reply->length, &body, NULL) < 0 || reply->status != 200) {
-                refused(look->provisioner, "find", reply, body, &bad);
-                finish_look(look, &bad);
+                inventory_refused(look->provisioner, "find", reply, body, &bad);
+                inventory_finish_look(look, &bad);
                 return;
         }
         projects = json_object_get(body, "projects");
@@ -101,25 +101,26 @@ static void page_arrived(void *context, const struct http_reply *reply, const st
                 const char *name = json_text(project, "name");
 
                 if (name != NULL && strncmp(name, prefix, strlen(prefix)) == 0 && !json_flag(project, "is_branch"))
-                        json_array_append_new(look->list, json_pack("{s:s, s:i, s:s?}", "name", name, "cost",
-                                                                    PROJECT_CENTS, "status", sick_status(project)));
+                        json_array_append_new(look->list,
+                                              json_pack("{s:s, s:i, s:s?}", "name", name, "cost", PROJECT_CENTS,
+                                                        "status", inventory_sick_status(project)));
         }
         if (json_array_size(projects) == PAGE && ++look->page < PAGE_LIMIT)
-                ask_page(look);
+                inventory_ask_page(look);
         else
-                finish_look(look, NULL);
+                inventory_finish_look(look, NULL);
 }
 
-static void ask_page(struct look *look)
+static void inventory_ask_page(struct look *look)
 {
         auto_free char *path = mem_printf("/v1/organizations/%s/projects?search=%s&limit=%d&offset=%d",
                                           look->provisioner->config->supabase_organization,
                                           look->provisioner->config->supabase_prefix, PAGE, look->page * PAGE);
 
-        call_management(look->provisioner, "GET", path, page_arrived, look);
+        inventory_call_management(look->provisioner, "GET", path, inventory_page_arrived, look);
 }
 
-static void free_removal(struct removal *removal)
+static void inventory_free_removal(struct removal *removal)
 {
         free(removal->tenant);
         free(removal->generation);
@@ -128,7 +129,7 @@ static void free_removal(struct removal *removal)
         free(removal);
 }
 
-static void end_recorded(void *context, const struct pg_rows *rows, const struct err *err)
+static void inventory_end_recorded(void *context, const struct pg_rows *rows, const struct err *err)
 {
         (void)context;
         (void)rows;
@@ -137,64 +138,65 @@ static void end_recorded(void *context, const struct pg_rows *rows, const struct
 }
 
 /* The next round tries again; 400 only means that the project is still starting up. */
-static void not_removed(const struct removal *removal, const char *endpoint, const struct http_reply *reply)
+static void inventory_project_not_removed(const struct removal *removal, const char *endpoint,
+                                          const struct http_reply *reply)
 {
         auto_json *body = NULL;
         struct err bad;
 
         if (json_parse(reply->body, reply->length, &body, NULL) < 0)
                 body = NULL;
-        refused(removal->provisioner, endpoint, reply, body, &bad);
+        inventory_refused(removal->provisioner, endpoint, reply, body, &bad);
         if (reply->status != 400)
                 log_warn("a quarantined project could not be removed; it will be tried again", "tenant",
                          removal->tenant, "project", removal->name, "error", bad.message, NULL);
 }
 
-static void project_deleted(void *context, const struct http_reply *reply, const struct err *err)
+static void inventory_project_deleted(void *context, const struct http_reply *reply, const struct err *err)
 {
         struct removal *removal = context;
 
         if (err == NULL && reply->status != 200 && reply->status != 404)
-                not_removed(removal, "delete", reply);
+                inventory_project_not_removed(removal, "delete", reply);
         else if (err == NULL && !removal->provisioner->service->stopping) {
                 log_info("a quarantined project was deleted", "tenant", removal->tenant, "project", removal->name,
                          NULL);
                 pg_pool_exec(removal->provisioner->service->catalog, SECONDS(5), SQL_ENDED,
-                             PARAMS(removal->tenant, removal->generation), end_recorded, NULL);
+                             PARAMS(removal->tenant, removal->generation), inventory_end_recorded, NULL);
         }
-        free_removal(removal);
+        inventory_free_removal(removal);
 }
 
 /* Deleted only if the project with this ref still has the name we gave it. */
-static void project_seen(void *context, const struct http_reply *reply, const struct err *err)
+static void inventory_project_seen(void *context, const struct http_reply *reply, const struct err *err)
 {
         struct removal *removal = context;
         auto_json *body = NULL;
         auto_free char *path = NULL;
 
         if (err != NULL) {
-                free_removal(removal);
+                inventory_free_removal(removal);
                 return;
         }
         if (reply->status == 404) {
-                project_deleted(removal, reply, NULL);
+                inventory_project_deleted(removal, reply, NULL);
                 return;
         }
         if (reply->status != 200 || json_parse(reply->body, reply->length, &body, NULL) < 0 ||
             json_text(body, "name") == NULL) {
-                not_removed(removal, "state", reply);
-                free_removal(removal);
+                inventory_project_not_removed(removal, "state", reply);
+                inventory_free_removal(removal);
                 return;
         }
         if (strcmp(json_text(body, "name"), removal->name) != 0) {
-                free_removal(removal);
+                inventory_free_removal(removal);
                 return;
         }
         path = mem_printf("/v1/projects/%s", removal->ref);
-        call_management(removal->provisioner, "DELETE", path, project_deleted, removal);
+        inventory_call_management(removal->provisioner, "DELETE", path, inventory_project_deleted, removal);
 }
 
-static void quarantine_listed(void *context, const struct pg_rows *rows, const struct err *err)
+static void inventory_quarantine_listed(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct provisioner *provisioner = context;
 
@@ -211,7 +213,7 @@ static void quarantine_listed(void *context, const struct pg_rows *rows, const s
                 removal->name = mem_copy_text(pg_text(rows, row, "name"));
                 removal->ref = mem_copy_text(pg_text(rows, row, "project_ref"));
                 path = mem_printf("/v1/projects/%s", removal->ref);
-                call_management(provisioner, "GET", path, project_seen, removal);
+                inventory_call_management(provisioner, "GET", path, inventory_project_seen, removal);
         }
 }
 
@@ -225,7 +227,7 @@ void supabase_take_inventory(struct provisioner *provisioner,
         look->shown = shown;
         look->context = context;
         look->list = json_array();
-        ask_page(look);
-        pg_pool_exec(provisioner->service->catalog, SECONDS(5), SQL_QUARANTINED, NO_PARAMS, quarantine_listed,
+        inventory_ask_page(look);
+        pg_pool_exec(provisioner->service->catalog, SECONDS(5), SQL_QUARANTINED, NO_PARAMS, inventory_quarantine_listed,
                      provisioner);
 }

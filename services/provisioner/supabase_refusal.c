@@ -7,7 +7,7 @@
 #define QUOTA_DELAY SECONDS(60)
 #define WORDS_MOST  8
 
-static bool mentions(const char *text, const char *const *words)
+static bool refusal_mentions(const char *text, const char *const *words)
 {
         for (; *words != NULL; words++)
                 if (strcasestr(text, *words) != NULL)
@@ -17,7 +17,7 @@ static bool mentions(const char *text, const char *const *words)
 
 /* The message of a refusal: a text, a list of texts, or an object containing them. NULL = there is none. The caller
  * frees. */
-static char *words_of(const json_t *said)
+static char *refusal_read_message(const json_t *said)
 {
         char *words = NULL;
         json_t *each;
@@ -46,7 +46,7 @@ static char *refusal_words(const json_t *reply)
         static const char *const places[] = { "message", "msg", "error_description", "error" };
 
         for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
-                char *words = words_of(json_object_get(reply, places[i]));
+                char *words = refusal_read_message(json_object_get(reply, places[i]));
 
                 if (words != NULL)
                         return words;
@@ -55,7 +55,7 @@ static char *refusal_words(const json_t *reply)
 }
 
 /* A token that is refused altogether, or one that lacks a right, possibly for only one project. */
-static void not_allowed(const struct supabase_reply *reply, const char *words, struct err *err)
+static void refusal_not_allowed(const struct supabase_reply *reply, const char *words, struct err *err)
 {
         if (reply->from_auth)
                 err_set(err, ERR_BUSY, "service_key_refused",
@@ -79,12 +79,12 @@ void supabase_reply_error(const struct supabase_reply *reply, struct err *err)
         else if (status == 0 || status >= 500)
                 err_set(err, ERR_BUSY, "provider_trouble", "Supabase answers %d: %.200s", status, words);
         else if (status == 401 || status == 403)
-                not_allowed(reply, words, err);
+                refusal_not_allowed(reply, words, err);
         else if (status == 402)
                 err_set(err, ERR_BUSY, "provider_billing", "Supabase requires payment first (402): %.200s", words);
-        else if (mentions(words, capacity))
+        else if (refusal_mentions(words, capacity))
                 err_set(err, ERR_BUSY, "provider_capacity", "Supabase has no room in the region: %.200s", words);
-        else if (mentions(words, quota))
+        else if (refusal_mentions(words, quota))
                 err_set(err, ERR_BUSY, "provider_quota", "the organization's quota is full: %.200s", words);
         else if (status == 404)
                 err_set(err, ERR_GONE, "provider_not_found", "Supabase does not know it (404): %.200s", words);

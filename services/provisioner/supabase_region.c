@@ -8,29 +8,29 @@
 #include <string.h>
 
 /* Supabase's smart groups are by continent, as the first letters of the regions are. */
-static const char *group_of(const char *region)
+static const char *region_group(const char *region)
 {
         if (strncmp(region, "eu-", 3) == 0 || strncmp(region, "me-", 3) == 0 || strncmp(region, "af-", 3) == 0)
                 return "emea";
         return strncmp(region, "ap-", 3) == 0 ? "apac" : "americas";
 }
 
-static const char *wanted_group(const struct activity *activity)
+static const char *region_wanted_group(const struct activity *activity)
 {
         const char *region = activity_tenant(activity, "region");
 
-        return region ? group_of(region) : activity->provisioner->config->supabase_region_group;
+        return region ? region_group(region) : activity->provisioner->config->supabase_region_group;
 }
 
 /* Regions where a project of this tenant never came up. */
-static const json_t *stuck_regions(const struct activity *activity)
+static const json_t *region_list_stuck(const struct activity *activity)
 {
         return json_object_get(activity->facts, "stuck_regions");
 }
 
 /* The first region of the group that has room, is not known to be full, and is not in avoided. NULL if there is
  * none. */
-static const char *choose_region(struct saga *saga, const json_t *avoided)
+static const char *region_choose(struct saga *saga, const json_t *avoided)
 {
         struct activity *activity = activity_of(saga);
         json_t *full = json_object_get(saga_data(saga), "full_regions"), *region, *all;
@@ -42,7 +42,7 @@ static const char *choose_region(struct saga *saga, const json_t *avoided)
 
                 if (code != NULL && (status == NULL || strcmp(status, "capacity") != 0) &&
                     json_object_get(full, code) == NULL && json_object_get(avoided, code) == NULL &&
-                    strcmp(group_of(code), wanted_group(activity)) == 0)
+                    strcmp(region_group(code), region_wanted_group(activity)) == 0)
                         return code;
         }
         return NULL;
@@ -50,7 +50,7 @@ static const char *choose_region(struct saga *saga, const json_t *avoided)
 
 /* After a full region, or one where a project got stuck: the next one in the same group; if all others are full, a
  * region where one got stuck is better than none. */
-static enum step_result regions_listed(struct saga *saga, const struct err *err)
+static enum step_result region_list_arrived(struct saga *saga, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
         const char *code;
@@ -58,9 +58,9 @@ static enum step_result regions_listed(struct saga *saga, const struct err *err)
 
         if (err != NULL || activity->reply_status != 200)
                 return err ? saga_retry(saga, err) : supabase_refuse(saga);
-        code = choose_region(saga, stuck_regions(activity));
+        code = region_choose(saga, region_list_stuck(activity));
         if (code == NULL)
-                code = choose_region(saga, NULL);
+                code = region_choose(saga, NULL);
         if (code != NULL) {
                 json_set_text(saga_data(saga), "region", code);
                 return saga_wait(saga, 1);
@@ -83,7 +83,7 @@ enum step_result supabase_list_regions(struct saga *saga)
                                      .path = mem_printf("/v1/projects/available-regions?organization_slug=%s",
                                                         activity->provisioner->config->supabase_organization),
                              },
-                             regions_listed);
+                             region_list_arrived);
 }
 
 enum step_result supabase_leave_region(struct saga *saga)
@@ -101,7 +101,7 @@ enum step_result supabase_leave_region(struct saga *saga)
 
 bool supabase_got_stuck(const struct activity *activity)
 {
-        return json_object_size(stuck_regions(activity)) > 0;
+        return json_object_size(region_list_stuck(activity)) > 0;
 }
 
 json_t *supabase_region_wish(struct saga *saga)

@@ -8,29 +8,36 @@
 
 #include <string.h>
 
-static enum step_result look(struct saga *saga);
-static enum step_result prove(struct saga *saga);
-static enum step_result migrate(struct saga *saga);
-static enum step_result write_admin(struct saga *saga);
-static enum step_result apply_access(struct saga *saga);
-static enum step_result end_old_login(struct saga *saga);
-static enum step_result record(struct saga *saga);
+static enum step_result verify_look(struct saga *saga);
+static enum step_result verify_prove(struct saga *saga);
+static enum step_result verify_migrate(struct saga *saga);
+static enum step_result verify_write_admin(struct saga *saga);
+static enum step_result verify_apply_access(struct saga *saga);
+static enum step_result verify_end_old_login(struct saga *saga);
+static enum step_result verify_record(struct saga *saga);
 
 static const struct saga_step STEPS[] = {
-        { "look", look, NULL, MINUTES(24 * 60), 5 },
-        { "prove", prove, NULL, MINUTES(60), 20 },
-        { "migrate", migrate, NULL, MINUTES(60), 40 },
-        { "write_admin", write_admin, NULL, MINUTES(60), 60 },
-        { "apply_access", apply_access, NULL, MINUTES(60), 70 },
-        { "end_old_login", end_old_login, NULL, MINUTES(60), 80 },
-        { "record", record, NULL, MINUTES(60), 90 },
+        { "look", verify_look, NULL, MINUTES(24 * 60), 5 },
+        { "prove", verify_prove, NULL, MINUTES(60), 20 },
+        { "migrate", verify_migrate, NULL, MINUTES(60), 40 },
+        { "write_admin", verify_write_admin, NULL, MINUTES(60), 60 },
+        { "apply_access", verify_apply_access, NULL, MINUTES(60), 70 },
+        { "end_old_login", verify_end_old_login, NULL, MINUTES(60), 80 },
+        { "record", verify_record, NULL, MINUTES(60), 90 },
 };
 
-const struct saga_kind VERIFY = { "verify",      STEPS,          ARRAY_SIZE(STEPS),  ARRAY_SIZE(STEPS),
-                                  activity_open, activity_close, activity_interrupt, NULL };
+const struct saga_kind VERIFY = {
+        .name = "verify",
+        .steps = STEPS,
+        .count = ARRAY_SIZE(STEPS),
+        .no_return = ARRAY_SIZE(STEPS),
+        .open = activity_open,
+        .close = activity_close,
+        .interrupt = activity_interrupt,
+};
 
 /* What was there before it was dropped is dropped again. */
-static enum step_result look(struct saga *saga)
+static enum step_result verify_look(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
 
@@ -42,39 +49,40 @@ static enum step_result look(struct saga *saga)
         return activity->driver->look_again ? activity->driver->look_again(saga) : STEP_DONE;
 }
 
-static enum step_result proved(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result verify_proved(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         if (err != NULL)
                 return activity_retry(saga, err);
         return pg_bool(rows, 0, "used") ? STEP_DONE : activity_lost(saga);
 }
 
-static enum step_result ask_for_use(struct saga *saga)
+static enum step_result verify_ask_for_use(struct saga *saga)
 {
-        return provision_ask_for_use(saga, proved);
+        return provision_ask_for_use(saga, verify_proved);
 }
 
-static enum step_result prove(struct saga *saga)
+static enum step_result verify_prove(struct saga *saga)
 {
-        return activity_is_live(activity_of(saga)) ? activity_connect(saga, false, false, ask_for_use) : STEP_DONE;
+        return activity_is_live(activity_of(saga)) ? activity_connect(saga, false, false, verify_ask_for_use)
+                                                   : STEP_DONE;
 }
 
-static enum step_result migrate(struct saga *saga)
+static enum step_result verify_migrate(struct saga *saga)
 {
         return activity_is_live(activity_of(saga)) ? provision_migrate(saga) : STEP_DONE;
 }
 
-static enum step_result write_admin(struct saga *saga)
+static enum step_result verify_write_admin(struct saga *saga)
 {
         return activity_is_live(activity_of(saga)) ? activity_of(saga)->driver->create_admin(saga) : STEP_DONE;
 }
 
-static enum step_result apply_access(struct saga *saga)
+static enum step_result verify_apply_access(struct saga *saga)
 {
         return activity_is_live(activity_of(saga)) ? activity_of(saga)->driver->apply_access(saga) : STEP_DONE;
 }
 
-static enum step_result end_old_login(struct saga *saga)
+static enum step_result verify_end_old_login(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
 
@@ -84,7 +92,7 @@ static enum step_result end_old_login(struct saga *saga)
         return activity->driver->end_old_login(saga);
 }
 
-static enum step_result record(struct saga *saga)
+static enum step_result verify_record(struct saga *saga)
 {
         return activity_learn(saga,
                               json_pack("{s:I}", "verify_done", (json_int_t)json_number(saga_data(saga), "verify", 0)));

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -304,7 +305,7 @@ def test_what_follows_for_ever_ends_when_nobody_reads_it(stack: Stack, tenant: s
     [[count]] = rows(stack, f"select count(*) from catalog.tenant_event where tenant_id = '{tenant}'")
     for words, lines in ((f"events tail --from-beginning --tenant {tenant}", count), (f"watch {tenant}", "1")):
         done = subprocess.run(
-            ["bash", "-c", f"{stack.build / 'tenantry'} {words} | head -n {lines}"],
+            ["bash", "-c", f"{shlex.quote(str(stack.build / 'tenantry'))} {words} | head -n {lines}"],
             env={"PATH": os.environ["PATH"], **stack.client_environment()}, capture_output=True, text=True, timeout=30,
         )  # fmt: skip
         assert len(done.stdout.splitlines()) == int(lines), done
