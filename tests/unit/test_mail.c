@@ -121,8 +121,7 @@ static void test_a_subject_of_any_letters_and_length_is_folded_between_character
                 "Пожалуйста, подтвердите адрес электронной почты для магазина «Берёзка» в Ростове",
                 "😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀",
                 "aé€😀aé€😀aé€😀aé€😀aé€😀aé€😀aé€😀aé€😀aé€😀aé€😀aé€😀aé€😀aé€😀",
-                "This one is plain, and longer than what may stand in a line of a mail's head as it is, so it goes in "
-                "words",
+                "This one is plain, and longer than what may stand in a line of a header as it is",
                 "=?UTF-8?B?bm90IG91cnM=?=",
         };
 
@@ -471,7 +470,7 @@ static void test_who_abandons_a_mail_hears_no_more_of_it_and_who_waits_at_the_en
         mail_abandon(sender.on_way[0]);
         mailer_free(sender.mailer);
         assert_int_equal(sender.told, 1);
-        assert_contains(sender.err.message, "the service stopped");
+        assert_string_equal(sender.err.code, "mail_not_sent");
         run_until_over(&sender);
         assert_int_equal(sender.told, 1);
         assert_int_equal(uv_loop_close(&sender.loop), 0);
@@ -495,6 +494,7 @@ static void test_without_a_mail_server_the_same_mail_again_is_one_file_for_its_o
         for (int i = 0; i < 2; i++) {
                 send_one(&sender);
                 run_until_over(&sender);
+                assert_int_equal(sender.told, i + 1);
                 assert_string_equal(sender.err.code, "");
         }
         assert_int_equal(stat(path, &found), 0);
