@@ -527,7 +527,7 @@ def invitation_for(stack: Stack, tenant: str) -> str:
 def test_who_stops_while_the_provider_says_nothing_leaves_nothing_behind(stack: Stack) -> None:
     """The janitor's question is still on its way then: LeakSanitizer looks when the process has ended."""
     provisioner = stack.services["provisioner-0"]
-    with fault(stack, "GET", "^/v1/projects", {"kind": "hang"}):
+    with fault(stack, "GET", "^/v1/organizations/.*/projects", {"kind": "hang"}):
         eventually(
             lambda: any(rule["applied"] for rule in stack.control_sandbox("GET", "faults")), 60, "the janitor has asked"
         )
