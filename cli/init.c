@@ -29,7 +29,8 @@ struct init {
         uv_loop_t loop;
         struct pg_conn *conn;
         struct migration_set *migrations;
-        char *version; /* of the catalog, once it is up to date */
+        json_t *snapshots; /* services' topics of snapshots */
+        char *version;     /* of the catalog, once it is up to date */
         int status;
 };
 
@@ -37,6 +38,22 @@ static void init_stop(struct init *init, int status)
 {
         init->status = status;
         pg_close(TAKE_PTR(init->conn));
+}
+
+static const char SQL_SNAPSHOTS[] = "select coalesce(jsonb_agg(topic order by topic), '[]')::text as topics "
+                                    "from catalog.snapshot_topic";
+
+/* Files that are not the catalog's may have been applied: then there are no such topics. */
+static void init_topics_read(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct init *init = context;
+
+        if (err == NULL)
+                json_parse(pg_text(rows, 0, "topics"), strlen(pg_text(rows, 0, "topics")), &init->snapshots, NULL);
+        if (err != NULL && strcmp(err->code, "42P01") != 0 && strcmp(err->code, "3F000") != 0)
+                init_stop(init, cli_fail(EXIT_FAILED, "the catalog's topics could not be read: %s", err->message));
+        else
+                init_stop(init, EXIT_GOOD);
 }
 
 static void init_catalog_migrated(void *context, const char *version, const struct err *err)
@@ -50,7 +67,7 @@ static void init_catalog_migrated(void *context, const char *version, const stru
         init->version = mem_copy_text(version);
         if (!cli_json)
                 printf("catalog: version %s\n", version ? version : "none");
-        init_stop(init, EXIT_GOOD);
+        pg_exec(init->conn, STATEMENT_TIMEOUT, SQL_SNAPSHOTS, 0, NULL, init_topics_read, init);
 }
 
 static void init_ledger_made(void *context, const struct pg_rows *rows, const struct err *err)
@@ -119,8 +136,8 @@ static void init_connected(void *context, const struct err *err)
                 init_make_roles(init);
 }
 
-/* The caller frees *ret_version. */
-static int init_catalog(const char *directory, char **ret_version)
+/* The caller frees *ret_version and *ret_snapshots. */
+static int init_catalog(const char *directory, char **ret_version, json_t **ret_snapshots)
 {
         struct init init = { 0 };
         struct pg_target target = { .url = cli_environment("CATALOG_ADMIN_URL"), .application_name = "tenantry-init" };
@@ -139,6 +156,7 @@ static int init_catalog(const char *directory, char **ret_version)
         uv_loop_close(&init.loop);
         migration_set_free(init.migrations);
         *ret_version = init.version;
+        *ret_snapshots = init.snapshots;
         return init.status;
 }
 
@@ -154,7 +172,7 @@ int run_init(int argc, char **argv)
 {
         const char *directory = cli_option(&argc, argv, "migrations");
         bool only_catalog = cli_flag(&argc, argv, "no-topics");
-        auto_json *made = json_array(), *whole = NULL;
+        auto_json *made = json_array(), *whole = NULL, *snapshots = NULL;
         auto_free char *version = NULL;
         int64_t partitions = 6, replication = 1;
         int status;
@@ -163,9 +181,9 @@ int run_init(int argc, char **argv)
             init_read_count(&argc, argv, "replication", &replication) != EXIT_GOOD ||
             cli_expect(argc, argv, 0) != EXIT_GOOD)
                 return EXIT_USAGE;
-        status = init_catalog(directory ? directory : "migrations/catalog", &version);
+        status = init_catalog(directory ? directory : "migrations/catalog", &version, &snapshots);
         if (status == EXIT_GOOD && !only_catalog)
-                status = topics_create((int)partitions, (int)replication, made);
+                status = topics_create((int)partitions, (int)replication, snapshots, made);
         if (cli_json) {
                 whole = json_pack("{s:s?, s:O}", "catalog_version", version, "topics_made", made);
                 cli_print_answer(whole);

@@ -3,6 +3,7 @@
 
 #include "cli/brokers.h"
 #include "common/base/json.h"
+#include "common/base/memory.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -77,9 +78,28 @@ static int topics_report(const rd_kafka_event_t *event, json_t *made)
         return status;
 }
 
-int topics_create(int partitions, int replication, json_t *made)
+/* Ours, then those of snapshots. The caller frees the list and what it holds. */
+static rd_kafka_NewTopic_t **topics_list(int partitions, int replication, const json_t *snapshots, size_t *ret_count)
 {
-        rd_kafka_NewTopic_t *list[TOPIC_COUNT];
+        rd_kafka_NewTopic_t **list = mem_alloc(TOPIC_COUNT + json_array_size(snapshots), sizeof(list[0]));
+        json_t *name;
+        size_t i;
+
+        for (*ret_count = 0; *ret_count < TOPIC_COUNT; ++*ret_count)
+                list[*ret_count] = topics_describe(&TOPICS[*ret_count], partitions, replication);
+        json_array_foreach (snapshots, i, name) {
+                struct topic topic = { .name = json_string_value(name), .policy = "compact" };
+
+                list[*ret_count] = topics_describe(&topic, partitions, replication);
+                *ret_count += list[*ret_count] != NULL;
+        }
+        return list;
+}
+
+int topics_create(int partitions, int replication, const json_t *snapshots, json_t *made)
+{
+        auto_free rd_kafka_NewTopic_t **list = NULL;
+        size_t count;
         rd_kafka_queue_t *queue;
         rd_kafka_event_t *event;
         rd_kafka_t *rk;
@@ -95,16 +115,15 @@ int topics_create(int partitions, int replication, json_t *made)
                 rd_kafka_destroy(rk);
                 return status;
         }
-        for (size_t i = 0; i < TOPIC_COUNT; i++)
-                list[i] = topics_describe(&TOPICS[i], partitions, replication);
+        list = topics_list(partitions, replication, snapshots, &count);
         queue = rd_kafka_queue_new(rk);
-        rd_kafka_CreateTopics(rk, list, TOPIC_COUNT, NULL, queue);
+        rd_kafka_CreateTopics(rk, list, count, NULL, queue);
         event = rd_kafka_queue_poll(queue, ADMIN_TIMEOUT);
         status = topics_report(event, made);
         if (event != NULL)
                 rd_kafka_event_destroy(event);
         rd_kafka_queue_destroy(queue);
-        rd_kafka_NewTopic_destroy_array(list, TOPIC_COUNT);
+        rd_kafka_NewTopic_destroy_array(list, count);
         rd_kafka_destroy(rk);
         return status;
 }

@@ -51,6 +51,8 @@ static json_t *message_describe_event(const struct cloudevent *event, const char
         json_set_text(object, "traceparent", event->traceparent);
         json_set_text(object, "body_hash", event->body_hash);
         json_set_text(object, "topic", topic);
+        if (event->is_raw)
+                json_object_set_new(object, "is_raw", json_true());
         return object;
 }
 

@@ -26,8 +26,10 @@ struct lease *lease_new(struct service *service, const char *name, int64_t ms, v
 {
         struct lease *lease = NEW(struct lease);
 
-        *lease = (struct lease){ .service = service, .name = name, .ms = ms, .answered = answered, .context = context };
-        lease->asked_at = clock_boot_ms() - ms;
+        *lease = (struct lease){
+                .service = service, .name = name, .ms = MIN(ms, MINUTES(60)), .answered = answered, .context = context
+        };
+        lease->asked_at = clock_boot_ms() - lease->ms;
         return lease;
 }
 

@@ -47,6 +47,7 @@ static json_t *parked_judge(const struct parked *parked, const char *event, cons
                 return NULL;
         contract = contract_find(parked->settings.contracts, json_text(described, "type"));
         if (contract == NULL || contract_check_topic(contract, json_text(described, "topic"), err) < 0 ||
+            contract_check_form(contract, json_flag(described, "is_raw"), err) < 0 ||
             contract_check(contract, json_text(described, "key"), given, &judged, err) < 0)
                 return NULL;
         if (parked->settings.enrich != NULL)

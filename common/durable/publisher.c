@@ -33,6 +33,7 @@
 #define BATCH             500
 #define STATEMENT_TIMEOUT SECONDS(10)
 #define MESSAGE_TIMEOUT   20000
+#define EVENTS_TOPIC      "tenant.events.v1"
 #define FAILURE_PAUSE     500
 
 static const char SQL_LOSS[] = "select catalog.message_lost($1)";
@@ -48,7 +49,7 @@ static const char SQL_DEAD_LETTERS[] =
         "select * from catalog.dead_letters_to_publish($1::int, array(select jsonb_array_elements_text($2::jsonb)))";
 static const char SQL_DEAD_LETTERS_DONE[] = "select catalog.dead_letters_published($1::bigint[])";
 
-static const char *const TOPICS[] = { "tenant.events.v1", "tenant.status.v1", NULL };
+static const char *const TOPICS[] = { EVENTS_TOPIC, "tenant.status.v1", NULL };
 
 enum phase { PHASE_IDLE, PHASE_EVENTS, PHASE_SNAPSHOTS, PHASE_DEAD_LETTERS };
 
@@ -206,25 +207,25 @@ static void publisher_tell_of_loss(const struct row *row, const struct err *err)
                      NULL);
 }
 
-static enum outcome publisher_outcome_of(const struct row *row, const struct err *err)
+static enum outcome publisher_outcome_of(const struct err *err)
 {
         if (err == NULL)
                 return OUTCOME_SENT;
         if (err->class == ERR_INPUT)
                 return OUTCOME_REFUSED;
-        return row->topic != NULL && strcmp(err->code, "topic_refused") == 0 ? OUTCOME_TOPIC_REFUSED : OUTCOME_FAILED;
+        return strcmp(err->code, "topic_refused") == 0 ? OUTCOME_TOPIC_REFUSED : OUTCOME_FAILED;
 }
 
 /* A message that Kafka will never accept is set aside, with an alert: everything after it must continue. */
 static void publisher_note_outcome(struct row *row, const struct err *err)
 {
-        row->outcome = publisher_outcome_of(row, err);
-        if (row->outcome == OUTCOME_SENT && row->topic != NULL)
+        row->outcome = publisher_outcome_of(err);
+        if (row->outcome == OUTCOME_SENT)
                 refused_topics_remove(row->publisher->refused, row->topic);
         else if (row->outcome == OUTCOME_REFUSED)
                 publisher_tell_of_loss(row, err);
-        else if (row->outcome == OUTCOME_TOPIC_REFUSED)
-                refused_topics_add(row->publisher->refused, row->topic, err);
+        else if (row->outcome == OUTCOME_TOPIC_REFUSED && !refused_topics_add(row->publisher->refused, row->topic, err))
+                row->outcome = OUTCOME_FAILED;
         else if (row->outcome == OUTCOME_FAILED && row == row->publisher->rows)
                 log_warn("Kafka does not accept our messages; they wait in the catalog", "error", err->message, NULL);
 }
@@ -290,7 +291,7 @@ static void publisher_events_arrived(void *context, const struct pg_rows *rows, 
         publisher->next_sweep_at = 0; /* where there are events, there are new snapshots */
         for (int row = 0; row < count; row++) {
                 struct cloudevent_out event = {
-                        .topic = "tenant.events.v1",
+                        .topic = EVENTS_TOPIC,
                         .key = pg_text(rows, row, "message_key"),
                         .id = pg_text(rows, row, "event_id"),
                         .source = "/tenantry",
@@ -300,7 +301,7 @@ static void publisher_events_arrived(void *context, const struct pg_rows *rows, 
                         .data = pg_text(rows, row, "data"),
                 };
 
-                struct row *sent = publisher_add_row(publisher, NULL, pg_text(rows, row, "seq"), NULL);
+                struct row *sent = publisher_add_row(publisher, EVENTS_TOPIC, pg_text(rows, row, "seq"), NULL);
                 struct err refused;
 
                 publisher_note_sent(
@@ -399,6 +400,8 @@ static void publisher_next_phase(struct publisher *publisher)
 
         snprintf(limit, sizeof(limit), "%d", BATCH);
         publisher->phase++;
+        if (publisher->phase == PHASE_EVENTS && refused_topics_has(publisher->refused, EVENTS_TOPIC))
+                publisher->phase++;
         if (publisher->phase == PHASE_EVENTS) {
                 pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_EVENTS, PARAMS(limit), publisher_events_arrived,
                              publisher);

@@ -1,8 +1,11 @@
-/* Budgets shared by all processes: see rate_budget.h. A saga's place is stored in its data as turns.NAME = {place,
- * first}, by the catalog's clock only, since its reader may run on another host. */
+/* Budgets shared by all processes: see rate_budget.h. A saga's place is stored in its data as turns.KEY = {place,
+ * first}, by the catalog's clock only, since its reader may run on another host. KEY is the budget's name without what
+ * precedes its colon: so the previous release wrote it. */
 #include "common/durable/rate_budget.h"
 
 #include "common/base/memory.h"
+
+#include <string.h>
 
 #define TURN_KEEPS "1000" /* ms */
 #define TURN_EARLY 50     /* timers are not exact */
@@ -16,20 +19,27 @@ static const char SQL_USE_TURN[] =
 
 static const char SQL_BLOCK[] = "select catalog.block_budget($1, $2::bigint)";
 
+static const char *budget_turn(const char *name)
+{
+        const char *colon = strrchr(name, ':');
+
+        return colon ? colon + 1 : name;
+}
+
 static void budget_keep_turn(struct saga *saga, const char *name, const char *place, bool first)
 {
         json_t *data = saga_data(saga);
 
         if (json_object_get(data, "turns") == NULL)
                 json_object_set_new(data, "turns", json_object());
-        json_object_set_new(json_object_get(data, "turns"), name,
+        json_object_set_new(json_object_get(data, "turns"), budget_turn(name),
                             json_pack("{s:s, s:b}", "place", place, "first", first));
 }
 
 enum step_result rate_budget_ask(struct saga *saga, const struct rate_budget *budget, saga_rows_then then)
 {
         json_t *turns = json_object_get(saga_data(saga), "turns");
-        const json_t *turn = json_object_get(turns, budget->name);
+        const json_t *turn = json_object_get(turns, budget_turn(budget->name));
         const char *first = json_flag(turn, "first") ? "true" : "false";
         double per_minute = (double)budget->per_minute;
         double at_once = MAX(1.0, MIN((double)budget->most_at_once, per_minute / 2));
@@ -39,7 +49,7 @@ enum step_result rate_budget_ask(struct saga *saga, const struct rate_budget *bu
                        *rate = mem_printf("%.6f", MAX(per_minute - at_once, per_minute / 2) / 60),
                        *place = mem_copy_text(json_text(turn, "place"));
 
-        json_object_del(turns, budget->name);
+        json_object_del(turns, budget_turn(budget->name));
         if (place == NULL)
                 return saga_query(saga, SQL_TAKE, PARAMS(budget->name, burst, rate), then);
         return saga_query(saga, SQL_USE_TURN, PARAMS(budget->name, burst, rate, place, first, TURN_KEEPS), then);

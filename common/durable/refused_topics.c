@@ -69,13 +69,15 @@ static struct refused_topic *refused_find(struct refused_topics *refused, const 
         return unused;
 }
 
-void refused_topics_add(struct refused_topics *refused, const char *topic, const struct err *err)
+bool refused_topics_add(struct refused_topics *refused, const char *topic, const struct err *err)
 {
         struct refused_topic *item = refused_find(refused, topic);
         int64_t now = clock_boot_ms();
 
-        if (item == NULL || now < item->until)
-                return;
+        if (item == NULL)
+                return false;
+        if (now < item->until)
+                return true;
         if (item->topic == NULL)
                 *item = (struct refused_topic){ .topic = mem_copy_text(topic) };
         item->delay = item->delay ? MIN(2 * item->delay, LONGEST) : FIRST;
@@ -83,6 +85,15 @@ void refused_topics_add(struct refused_topics *refused, const char *topic, const
         log_warn("Kafka accepts nothing for a topic; its messages wait in the catalog", "topic", topic, "error",
                  err->message, NULL);
         refused_record(refused, topic, err->message);
+        return true;
+}
+
+bool refused_topics_has(const struct refused_topics *refused, const char *topic)
+{
+        for (size_t i = 0; i < LIMIT; i++)
+                if (refused->items[i].topic != NULL && strcmp(refused->items[i].topic, topic) == 0)
+                        return clock_boot_ms() < refused->items[i].until;
+        return false;
 }
 
 void refused_topics_remove(struct refused_topics *refused, const char *topic)

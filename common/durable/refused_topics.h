@@ -9,9 +9,12 @@ struct refused_topics;
 struct refused_topics *refused_topics_new(struct service *service);
 /* NULL is fine. */
 void refused_topics_free(struct refused_topics *refused);
-/* Kafka has refused a message for the topic: reported once, until the topic's turn comes again. */
-void refused_topics_add(struct refused_topics *refused, const char *topic, const struct err *err);
+/* Kafka has refused a message for the topic: reported once, until the topic's turn comes again. False if too many are
+ * left out already. */
+bool refused_topics_add(struct refused_topics *refused, const char *topic, const struct err *err);
 /* Kafka has accepted one. */
 void refused_topics_remove(struct refused_topics *refused, const char *topic);
+/* Left out for now. */
+bool refused_topics_has(const struct refused_topics *refused, const char *topic);
 /* Those left out for now, as a JSON list. The caller frees. */
 char *refused_topics_list(const struct refused_topics *refused);

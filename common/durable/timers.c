@@ -6,6 +6,7 @@
 #include "common/service/periodic.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #define INTERVAL 500
 #define TIMEOUT  SECONDS(10)
@@ -58,6 +59,10 @@ static void timers_one_fired(void *context, const struct pg_rows *rows, const st
         struct timers *timers = context;
 
         (void)rows;
+        if (err != NULL && strcmp(err->code, "database_away") == 0) {
+                timers_warn(err); /* it was never asked: not its fault */
+                return;
+        }
         if (err != NULL) {
                 timers->failure = mem_copy_text(err->message);
         } else {

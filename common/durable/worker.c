@@ -70,10 +70,10 @@ void worker_free(struct worker *worker)
 {
         if (worker == NULL)
                 return;
-        timers_free(worker->timers);
         intake_free(worker->intake);
         publisher_free(worker->publisher);
         saga_engine_free(worker->sagas);
+        timers_free(worker->timers); /* last: while the producer waits for Kafka, a statement of theirs may end */
         free(worker);
 }
 

@@ -221,6 +221,9 @@ void pg_on_timeout(uv_timer_t *timer)
                 pg_unwatch(conn);
                 PQfinish(TAKE_PTR(conn->pq));
                 pg_start_connect(conn);
+        } else if (conn->state == PG_CONNECTING && (int64_t)uv_now(conn->loop) < conn->open_until) {
+                /* The last of them: it has all the time that the others left. */
+                uv_timer_start(timer, pg_on_timeout, (uint64_t)(conn->open_until - (int64_t)uv_now(conn->loop)), 0);
         } else if (conn->opened != NULL) {
                 err_set(&err, ERR_BUSY, "connect_timeout", "PostgreSQL did not accept the connection in time");
                 pg_break_off(conn);

@@ -199,9 +199,13 @@ bool pg_leave_host(struct pg_conn *conn)
                                    resolve_is_at(pg_option(conn, "hostaddr"), at, PQhostaddr(conn->pq)) &&
                                    resolve_is_at(pg_option(conn, "port"), at, PQport(conn->pq))))
                 at++;
-        resolve_leave_out(conn, "host", at);
-        resolve_leave_out(conn, "hostaddr", at);
-        resolve_leave_out(conn, "port", at);
+        if (at == count - 1)
+                return false; /* the others were tried before it */
+        for (int i = 0; i <= at; i++) {
+                resolve_leave_out(conn, "host", 0);
+                resolve_leave_out(conn, "hostaddr", 0);
+                resolve_leave_out(conn, "port", 0);
+        }
         return true;
 }
 

@@ -66,7 +66,8 @@ begin
     set attempts = attempts + 1,
         not_before = clock_timestamp() + least(600, power(2, least(attempts, 20))) * interval '1 second',
         error = p_error
-    where service = current_schema() and name = p_name and key = p_key;
+    where service = current_schema() and name = p_name and key = p_key
+      and due_at <= catalog.business_now(); -- not one that was set anew meanwhile
     if found then
         perform catalog.raise_alert(format('timer:%s:%s', current_schema(), p_name), null, 'a timer''s work fails',
                                     format('%s: %s', p_key, p_error));

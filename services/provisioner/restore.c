@@ -184,13 +184,14 @@ static enum step_result restore_proved(struct saga *saga, const struct pg_rows *
 /* The fence also comes from the backup: it must not admit a late worker of an activity since then. */
 static enum step_result restore_look_inside(struct saga *saga)
 {
-        auto_free char *sql =
-                mem_printf("update tenantry.fence set fence = greatest(fence, %s);"
-                           "select (select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace "
-                           "where c.relkind in ('r', 'p') and n.nspname not in ('information_schema', 'tenantry') "
-                           "and n.nspname !~ '^pg_') as tables, "
-                           "(select max(version) from public.schema_migrations) as schema_version",
-                           saga_fence(saga));
+        auto_free char *sql = mem_printf(
+                "update tenantry.fence set fence = greatest(fence, %s);"
+                "select (select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace "
+                "where c.relkind in ('r', 'p') and n.nspname not in ('information_schema', 'tenantry') "
+                "and n.nspname !~ '^pg_') as tables, "
+                "(select s.version from public.schema_migrations s left join tenantry.migration m using (version) "
+                "order by coalesce(m.name, s.version) collate \"C\" desc limit 1) as schema_version",
+                saga_fence(saga));
 
         return saga_script(saga, activity_of(saga)->conn, PROVE_TIMEOUT, sql, restore_proved);
 }

@@ -41,10 +41,10 @@ def example(stack: Stack) -> Iterator[Service]:
         NewTopic(name, 3, 1)
         for name in ("example.v1", "example.v1.example.dlq", "example.note.v1", "example.note.v1.example.dlq")
     ]
-    topics.append(NewTopic("example.status.v1", 3, 1, config={"cleanup.policy": "compact"}))
     admin = AdminClient({"bootstrap.servers": stack.kafka.bootstrap})
     for future in admin.create_topics(topics).values():
         future.result(20)
+    stack.init()  # again: it makes the topics of snapshots that services brought
     port, log = reserve_port(), stack.root / "logs" / "example.log"
     environment = {
         **stack.environment("gateway", 0), "OPS_PORT": str(port),

@@ -132,9 +132,7 @@ def test_the_oldest_signup_goes_first_also_when_the_provider_refused_it(stack: S
 
 def has_a_turn(stack: Stack, tenant: str) -> bool:
     return bool(
-        rows(
-            stack, f"select 1 from provisioner.saga where tenant_id = '{tenant}' and data -> 'turns' ? 'supabase:find'"
-        )
+        rows(stack, f"select 1 from provisioner.saga where tenant_id = '{tenant}' and data -> 'turns' ? 'find'")
     )
 
 
@@ -148,7 +146,7 @@ def test_a_turn_that_was_kept_by_a_host_whose_clock_is_ahead_is_not_waited_for(s
     eventually(lambda: has_a_turn(stack, tenant), 20, "it is in the queue")
     tomorrow = "to_jsonb((extract(epoch from now()) * 1000)::bigint + 86400000)"
     stack.postgres.execute(
-        f"update provisioner.saga set data = jsonb_set(data, '{{turns,supabase:find,due}}', {tomorrow}), next_at = now()"
+        f"update provisioner.saga set data = jsonb_set(data, '{{turns,find,due}}', {tomorrow}), next_at = now()"
         f" where tenant_id = '{tenant}' and status = 'running'", "tenantry",
     )  # fmt: skip
     api.wait_state(tenant, "ready", 40)
