@@ -29,7 +29,7 @@ STATEMENTS = (
     "select * from saga_claim('bench', '{provision/reserve}', '{}', 1000, 8, 4)",
     "select * from saga_backlog()",
     "select * from catalog.events_to_publish(500)",
-    "select * from catalog.snapshots_due(500)",
+    "select * from catalog.snapshots_due(500, '{}')",
     "select watch_stuck()",
     "select prune()",
     "select * from gateway.load",

@@ -13,7 +13,9 @@ create table catalog.timer (
     error text,
     primary key (service, name, key)
 );
-create index timer_due on catalog.timer (service, due_at);
+-- In the order in which they fire: many may be due at the same instant, and each round had to sort them all.
+create index timer_order on catalog.timer (service, due_at, name, key);
+create index timer_failing on catalog.timer (service, name) where attempts > 0;
 
 alter table catalog.timer enable row level security;
 create policy everybody_reads on catalog.timer for select using (true);
@@ -28,6 +30,7 @@ create function durable.set_timer(p_name text, p_key text, p_due_at timestamptz)
 language plpgsql
 as $$
 begin
+    perform check_key('timer', p_name || p_key);
     insert into catalog.timer (service, name, key, due_at)
     values (current_schema(), p_name, p_key, p_due_at)
     on conflict (service, name, key) do update
@@ -46,50 +49,118 @@ begin
 end
 $$;
 
+-- Resolves the alerts about a service's timers that no longer fail: they succeeded, were set again, or were dropped. This runs
+-- twice a second, and must not depend on how many other alerts are open.
+create index alert_of_timers on catalog.alert (cause) where resolved_at is null and cause like 'timer:%';
+create function catalog.resolve_timer_alerts(p_service text) returns void
+language sql security definer
+set search_path = catalog, pg_temp
+set enable_seqscan = off
+as $$
+    update alert
+    set resolved_at = clock_timestamp()
+    where resolved_at is null
+      and cause like 'timer:%'
+      and split_part(cause, ':', 2) = p_service
+      and cause <> all (array(
+          select distinct format('timer:%s:%s', service, name)
+          from timer
+          where service = p_service
+            and attempts > 0))
+$$;
+revoke execute on function catalog.resolve_timer_alerts from public;
+grant execute on function catalog.resolve_timer_alerts to tenantry_service;
+
+-- Postpones a timer that failed: longer each time, up to ten minutes, with an alert.
+create function durable.put_timer_off(p_name text, p_key text, p_error text) returns void
+language plpgsql
+as $$
+begin
+    update catalog.timer
+    set attempts = attempts + 1,
+        not_before = clock_timestamp() + least(600, power(2, least(attempts, 20))) * interval '1 second',
+        error = p_error
+    where service = current_schema() and name = p_name and key = p_key
+      and due_at <= catalog.business_now(); -- not one that was set anew meanwhile
+    if found then
+        perform catalog.raise_alert(format('timer:%s:%s', current_schema(), p_name), null, 'a timer''s work fails',
+                                    format('%s: %s', p_key, p_error));
+    end if;
+end
+$$;
+
 -- Calls the service's timer_due(name, key, due_at) for up to p_limit timers that are due, earliest first, each in a
--- transaction within this one; it may set the same timer anew. One that fails is tried again later and later, up to every ten
--- minutes, holds up no other, and an alert is open meanwhile. Returns how many were due.
+-- transaction within this one; it may set or drop this timer and others. One that fails, or waits too long for a lock, is
+-- postponed and does not block the others; after a second the rest is left for the next call. Returns how many were due.
 create function durable.fire_timers(p_limit int) returns int
 language plpgsql
 as $$
 declare
     v catalog.timer;
     v_now timestamptz := catalog.business_now();
+    v_until timestamptz := clock_timestamp() + interval '1 second';
     v_due int := 0;
-    v_cause text;
 begin
+    perform set_config('lock_timeout', '3s', true);
     for v in
         select *
         from catalog.timer
         where service = current_schema()
           and due_at <= v_now
-          and not_before <= clock_timestamp()
+          and not_before <= statement_timestamp()
         order by due_at, name, key
         limit p_limit
         for update skip locked
     loop
         v_due := v_due + 1;
-        v_cause := format('timer:%s:%s', v.service, v.name);
         begin
-            delete from catalog.timer where service = v.service and name = v.name and key = v.key;
-            perform timer_due(v.name, v.key, v.due_at);
-            if v.attempts > 0 and not exists (
-                select from catalog.timer t where t.service = v.service and t.name = v.name and t.attempts > 0) then
-                perform catalog.resolve_alert(v_cause);
+            -- The loop reads ahead: an earlier timer may have dropped this one or set it again, and that must stand.
+            delete from catalog.timer
+            where service = v.service and name = v.name and key = v.key and due_at = v.due_at;
+            if found then
+                perform timer_due(v.name, v.key, v.due_at);
             end if;
         exception when others then
-            update catalog.timer
-            set attempts = attempts + 1,
-                not_before = clock_timestamp() + least(600, power(2, least(attempts, 20))) * interval '1 second',
-                error = sqlerrm
-            where service = v.service and name = v.name and key = v.key;
-            perform catalog.raise_alert(v_cause, null, 'a timer''s work fails', format('%s: %s', v.key, sqlerrm));
+            perform put_timer_off(v.name, v.key, sqlerrm);
         end;
+        exit when clock_timestamp() > v_until;
     end loop;
+    perform catalog.resolve_timer_alerts(current_schema()::text);
     return v_due;
 end
 $$;
-grant execute on function durable.set_timer, durable.drop_timer, durable.fire_timers to tenantry_service;
+
+-- If a call of fire_timers failed as a whole, because the work of one timer did not end or killed the connection, they are
+-- fired by name, one by one, to find out which one it is.
+create function durable.next_timer(out name text, out key text) returns setof record
+language sql
+as $$
+    select name, key
+    from catalog.timer
+    where service = current_schema()
+      and due_at <= catalog.business_now()
+      and not_before <= statement_timestamp()
+    order by due_at, name, key
+    limit 1
+$$;
+
+create function durable.fire_timer(p_name text, p_key text) returns void
+language plpgsql
+as $$
+declare
+    v catalog.timer;
+begin
+    perform set_config('lock_timeout', '3s', true);
+    delete from catalog.timer
+    where service = current_schema() and name = p_name and key = p_key and due_at <= catalog.business_now()
+    returning * into v;
+    if found then
+        perform timer_due(v.name, v.key, v.due_at);
+    end if;
+end
+$$;
+grant execute on function durable.check_key, durable.set_timer, durable.drop_timer, durable.put_timer_off, durable.fire_timers,
+    durable.next_timer, durable.fire_timer to tenantry_service;
 
 -- What keeps the movable clock where it is, in words, or null: what is due by now and not dealt with.
 create function catalog.clock_waits_for() returns text
