@@ -109,29 +109,31 @@ format:
 clean:
 	@rm -rf build
 
+# All that a program is made of.
+define link
+@echo "  link $@"
+@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(EXTRA_FLAGS) -o $@ $(filter-out $(FLAGS),$^) $(LIBS)
+endef
+
 define SERVICE
 $(BUILD)/tenantry-$(1): private LIBS += -lsystemd
 $(BUILD)/tenantry-$(1): $(call objects_of,services/$(1)) $(EXTRA_OBJECTS) $(BUILD)/libtenantry.a $(FLAGS)
-	@echo "  link $$@"
-	@$$(CC) $$(ALL_CFLAGS) $$(ALL_LDFLAGS) $(EXTRA_FLAGS) -o $$@ $$(filter-out $(FLAGS),$$^) $$(LIBS)
+	$$(link)
 endef
 $(foreach service,$(SERVICES),$(eval $(call SERVICE,$(service))))
 
 $(BUILD)/tenantry: private LIBS += -lunistring
 $(BUILD)/tenantry: $(call objects_of,cli) $(EXTRA_OBJECTS) $(BUILD)/libtenantry.a $(FLAGS)
-	@echo "  link $@"
-	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(EXTRA_FLAGS) -o $@ $(filter-out $(FLAGS),$^) $(LIBS)
+	$(link)
 
 # A service as small as can be, to show that what is generic serves: tests/e2e/test_new_service.py.
 $(BUILD)/tests/tenantry-example: private LIBS += -lsystemd
 $(BUILD)/tests/tenantry-example: $(BUILD)/tests/service/main.o $(EXTRA_OBJECTS) $(BUILD)/libtenantry.a $(FLAGS)
-	@echo "  link $@"
-	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(EXTRA_FLAGS) -o $@ $(filter-out $(FLAGS),$^) $(LIBS)
+	$(link)
 
 # The migration engine on one database: tests/e2e/test_migration_engine.py.
 $(BUILD)/tests/migrate-one: $(BUILD)/tests/engine/main.o $(EXTRA_OBJECTS) $(BUILD)/libtenantry.a $(FLAGS)
-	@echo "  link $@"
-	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(EXTRA_FLAGS) -o $@ $(filter-out $(FLAGS),$^) $(LIBS)
+	$(link)
 
 $(BUILD)/%.o: %.c $(FLAGS)
 	@mkdir -p $(@D)
