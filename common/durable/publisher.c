@@ -273,82 +273,48 @@ static void publisher_note_sent(struct row *row, int rc, const struct err *err)
                 publisher_row_delivered(row, err);
 }
 
-static void publisher_events_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+static void publisher_produce_event(struct publisher *publisher, const struct pg_rows *rows, int row)
 {
-        struct publisher *publisher = context;
-        int count;
+        struct row *sent = publisher_add_row(publisher, EVENTS_TOPIC, pg_text(rows, row, "seq"), NULL);
+        struct cloudevent_out event = {
+                .topic = EVENTS_TOPIC,
+                .key = pg_text(rows, row, "message_key"),
+                .id = pg_text(rows, row, "event_id"),
+                .source = "/tenantry",
+                .type = pg_text(rows, row, "type"),
+                .time = pg_text(rows, row, "at"),
+                .traceparent = pg_text(rows, row, "traceparent"),
+                .data = pg_text(rows, row, "data"),
+        };
+        struct err refused;
 
-        if (err != NULL || !lease_is_held(publisher->lease)) {
-                publisher_end_round(publisher);
-                return;
-        }
-        count = pg_rows_count(rows);
-        if (count == 0) {
-                publisher_next_phase(publisher);
-                return;
-        }
-        publisher_begin_batch(publisher, (size_t)count);
         publisher->next_sweep_at = 0; /* where there are events, there are new snapshots */
-        for (int row = 0; row < count; row++) {
-                struct cloudevent_out event = {
-                        .topic = EVENTS_TOPIC,
-                        .key = pg_text(rows, row, "message_key"),
-                        .id = pg_text(rows, row, "event_id"),
-                        .source = "/tenantry",
-                        .type = pg_text(rows, row, "type"),
-                        .time = pg_text(rows, row, "at"),
-                        .traceparent = pg_text(rows, row, "traceparent"),
-                        .data = pg_text(rows, row, "data"),
-                };
-
-                struct row *sent = publisher_add_row(publisher, EVENTS_TOPIC, pg_text(rows, row, "seq"), NULL);
-                struct err refused;
-
-                publisher_note_sent(
-                        sent, cloudevent_produce(publisher->producer, &event, publisher_row_delivered, sent, &refused),
-                        &refused);
-        }
-        publisher_batch_part_ended(publisher);
+        publisher_note_sent(sent,
+                            cloudevent_produce(publisher->producer, &event, publisher_row_delivered, sent, &refused),
+                            &refused);
 }
 
-static void publisher_snapshots_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+static void publisher_produce_snapshot(struct publisher *publisher, const struct pg_rows *rows, int row)
 {
-        struct publisher *publisher = context;
-        int count;
+        const char *topic = pg_text(rows, row, "topic"), *key = pg_text(rows, row, "key");
+        const char *version = pg_text(rows, row, "version");
+        auto_free char *id = mem_printf("%s/%s-%s", topic, key, version); /* two topics may have the same key */
+        struct row *sent = publisher_add_row(publisher, topic, key, version);
+        struct cloudevent_out event = {
+                .topic = topic,
+                .key = key,
+                .id = id,
+                .source = "/tenantry",
+                .type = topic, /* one kind of snapshot per topic */
+                .time = pg_text(rows, row, "at"),
+                .traceparent = pg_text(rows, row, "traceparent"),
+                .data = pg_text(rows, row, "snapshot"),
+        };
+        struct err refused;
 
-        if (err != NULL || !lease_is_held(publisher->lease)) {
-                publisher_end_round(publisher);
-                return;
-        }
-        count = pg_rows_count(rows);
-        if (count == 0) {
-                publisher_next_phase(publisher);
-                return;
-        }
-        publisher_begin_batch(publisher, (size_t)count);
-        for (int row = 0; row < count; row++) {
-                const char *topic = pg_text(rows, row, "topic"), *key = pg_text(rows, row, "key");
-                const char *version = pg_text(rows, row, "version");
-                auto_free char *id = mem_printf("%s/%s-%s", topic, key, version); /* two topics may have the same key */
-                struct cloudevent_out event = {
-                        .topic = topic,
-                        .key = key,
-                        .id = id,
-                        .source = "/tenantry",
-                        .type = topic, /* one kind of snapshot per topic */
-                        .time = pg_text(rows, row, "at"),
-                        .traceparent = pg_text(rows, row, "traceparent"),
-                        .data = pg_text(rows, row, "snapshot"),
-                };
-
-                struct row *sent = publisher_add_row(publisher, topic, key, version);
-                struct err refused;
-
-                publisher_note_sent(
-                        sent, cloudevent_produce(publisher->producer, &event, publisher_row_delivered, sent, &refused),
-                        &refused);
-        }
-        publisher_batch_part_ended(publisher);
+        publisher_note_sent(sent,
+                            cloudevent_produce(publisher->producer, &event, publisher_row_delivered, sent, &refused),
+                            &refused);
 }
 
 /* The message as received, with the reason for its refusal in our headers. */
@@ -371,23 +337,27 @@ static void publisher_produce_dead_letter(struct publisher *publisher, const str
         dead_letter_release(&letter);
 }
 
-static void publisher_dead_letters_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+static void publisher_rows_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
+        static void (*const produce[])(struct publisher * publisher, const struct pg_rows *rows, int row) = {
+                [PHASE_EVENTS] = publisher_produce_event,
+                [PHASE_SNAPSHOTS] = publisher_produce_snapshot,
+                [PHASE_DEAD_LETTERS] = publisher_produce_dead_letter,
+        };
         struct publisher *publisher = context;
-        int count;
+        int count = err ? 0 : pg_rows_count(rows);
 
         if (err != NULL || !lease_is_held(publisher->lease)) {
                 publisher_end_round(publisher);
                 return;
         }
-        count = pg_rows_count(rows);
         if (count == 0) {
                 publisher_next_phase(publisher);
                 return;
         }
         publisher_begin_batch(publisher, (size_t)count);
         for (int row = 0; row < count; row++)
-                publisher_produce_dead_letter(publisher, rows, row);
+                produce[publisher->phase](publisher, rows, row);
         publisher_batch_part_ended(publisher);
 }
 
@@ -403,15 +373,14 @@ static void publisher_next_phase(struct publisher *publisher)
         if (publisher->phase == PHASE_EVENTS && refused_topics_has(publisher->refused, EVENTS_TOPIC))
                 publisher->phase++;
         if (publisher->phase == PHASE_EVENTS) {
-                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_EVENTS, PARAMS(limit), publisher_events_arrived,
-                             publisher);
+                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_EVENTS, PARAMS(limit), publisher_rows_arrived, publisher);
         } else if (publisher->phase == PHASE_SNAPSHOTS && clock_boot_ms() >= publisher->next_sweep_at) {
                 publisher->next_sweep_at = clock_boot_ms() + SWEEP_INTERVAL; /* a skipped sweep ends the round */
-                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_SNAPSHOTS, PARAMS(limit, refused),
-                             publisher_snapshots_arrived, publisher);
+                pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_SNAPSHOTS, PARAMS(limit, refused), publisher_rows_arrived,
+                             publisher);
         } else if (publisher->phase == PHASE_DEAD_LETTERS) {
                 pg_pool_exec(catalog, STATEMENT_TIMEOUT, SQL_DEAD_LETTERS, PARAMS(limit, refused),
-                             publisher_dead_letters_arrived, publisher);
+                             publisher_rows_arrived, publisher);
         } else {
                 bool more = publisher->more;
 

@@ -88,11 +88,16 @@ bool refused_topics_add(struct refused_topics *refused, const char *topic, const
         return true;
 }
 
+static bool refused_is_out(const struct refused_topic *item)
+{
+        return item->topic != NULL && clock_boot_ms() < item->until;
+}
+
 bool refused_topics_has(const struct refused_topics *refused, const char *topic)
 {
         for (size_t i = 0; i < LIMIT; i++)
-                if (refused->items[i].topic != NULL && strcmp(refused->items[i].topic, topic) == 0)
-                        return clock_boot_ms() < refused->items[i].until;
+                if (refused_is_out(&refused->items[i]) && strcmp(refused->items[i].topic, topic) == 0)
+                        return true;
         return false;
 }
 
@@ -112,7 +117,7 @@ char *refused_topics_list(const struct refused_topics *refused)
         auto_json *list = json_array();
 
         for (size_t i = 0; i < LIMIT; i++)
-                if (refused->items[i].topic != NULL && clock_boot_ms() < refused->items[i].until)
+                if (refused_is_out(&refused->items[i]))
                         json_array_append_new(list, json_string(refused->items[i].topic));
         return json_print(list);
 }
