@@ -184,7 +184,7 @@ static void parse_join(struct migration_section *whole, const struct migration_s
 {
         bool wrapped = block->transaction && !whole->transaction;
 
-        if (sql->length > 0)
+        if (whole->piece_count > 0)         /* behind an empty one too: no two begin at the same place */
                 buf_add_text(sql, "\n;\n"); /* the last statement needs no semicolon of its own */
         if (wrapped)
                 buf_add_text(sql, "begin;\n");

@@ -37,7 +37,27 @@ static void check_places(const struct migration_section *section)
         MUST(migration_character_offset(section->sql, INT64_MAX) == length);
 }
 
-static void check_pieces(const char *sql)
+static const char *line_of(const char *text, int line)
+{
+        while (--line > 0 && *text != '\0')
+                text += strcspn(text, "\n") + (text[strcspn(text, "\n")] == '\n');
+        return text;
+}
+
+/* Each piece begins with the line of the file that it names; a section of one piece stands in it as it is. */
+static void check_origin(const struct migration_section *section, const char *text)
+{
+        for (size_t i = 0; i < section->piece_count; i++) {
+                const struct migration_piece *piece = &section->pieces[i];
+                const char *sql = section->sql + piece->offset;
+
+                MUST(piece->offset <= strlen(section->sql));
+                MUST(strncmp(line_of(text, piece->line), sql, strcspn(sql, "\n")) == 0);
+        }
+        MUST(section->piece_count > 1 || strstr(text, section->sql) != NULL);
+}
+
+static void check_statements(const char *sql)
 {
         size_t total = 0, length;
 
@@ -60,16 +80,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
         text[length] = '\0';
         if (migration_parse("20260105090000_fuzz.sql", text, length, &migration, &err) == 0) {
                 MUST(strcmp(migration.version, "20260105090000") == 0 && strlen(migration.checksum) == 64);
-                MUST(strlen(migration.up.sql) + strlen(migration.down.sql) < length);
-                MUST(strstr(text, migration.up.sql) != NULL && strstr(text, migration.down.sql) != NULL);
+                check_origin(&migration.up, text);
+                check_origin(&migration.down, text);
                 check_places(&migration.up);
-                check_pieces(migration.up.sql);
-                check_pieces(migration.down.sql);
+                check_statements(migration.up.sql);
+                check_statements(migration.down.sql);
                 migration_release(&migration);
         } else {
                 MUST(err.class == ERR_INPUT && strstr(err.message, "20260105090000_fuzz.sql") != NULL);
         }
-        check_pieces(text);
+        check_statements(text);
         free(text);
         return 0;
 }
