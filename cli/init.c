@@ -56,7 +56,7 @@ static void init_topics_read(void *context, const struct pg_rows *rows, const st
                 init_stop(init, EXIT_GOOD);
 }
 
-static void init_catalog_migrated(void *context, const char *version, const struct err *err)
+static void init_catalog_migrated(void *context, const struct migration_outcome *outcome, const struct err *err)
 {
         struct init *init = context;
 
@@ -64,9 +64,9 @@ static void init_catalog_migrated(void *context, const char *version, const stru
                 init_stop(init, cli_fail(EXIT_FAILED, "the catalog could not be brought up to date: %s", err->message));
                 return;
         }
-        init->version = mem_copy_text(version);
+        init->version = mem_copy_text(outcome->version);
         if (!cli_json)
-                printf("catalog: version %s\n", version ? version : "none");
+                printf("catalog: version %s\n", outcome->version ? outcome->version : "none");
         pg_exec(init->conn, STATEMENT_TIMEOUT, SQL_SNAPSHOTS, 0, NULL, init_topics_read, init);
 }
 

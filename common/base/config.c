@@ -2,6 +2,7 @@
 #include "common/base/config.h"
 
 #include "common/base/buf.h"
+#include "common/base/duration.h"
 #include "common/base/memory.h"
 
 #include <arpa/inet.h>
@@ -31,29 +32,12 @@ static int config_parse_integer(const struct config_option *option, const char *
 
 static int config_parse_duration(const struct config_option *option, const char *text, int64_t *ret, struct err *err)
 {
-        static const struct {
-                const char *unit;
-                int64_t ms;
-        } units[] = {
-                { .unit = "ms", .ms = 1 },      { .unit = "s", .ms = 1000 },     { .unit = "m", .ms = 60000 },
-                { .unit = "h", .ms = 3600000 }, { .unit = "d", .ms = 86400000 },
-        };
-        char *end;
-        int64_t value;
-
-        errno = 0;
-        value = strtoll(strcmp(text, "0") == 0 ? "0ms" : text, &end, 10); /* zero is zero in any unit */
-        if (errno == 0 && end != text && value >= 0 && value < INT64_MAX / 86400000)
-                for (size_t i = 0; i < ARRAY_SIZE(units); i++)
-                        if (strcmp(end, units[i].unit) == 0) {
-                                *ret = value * units[i].ms;
-                                if (option->max == 0 || (*ret >= option->min && *ret <= option->max))
-                                        return 0;
-                                return err_field(err, option->name, "%s: %.40s is not between %lld ms and %lld ms",
-                                                 option->name, text, (long long)option->min, (long long)option->max);
-                        }
-        return err_field(err, option->name, "%s: \"%.40s\" is not a duration such as 500ms, 30s, 15m, 24h or 14d",
-                         option->name, text);
+        if (duration_parse(option->name, text, ret, err) < 0)
+                return -ERR_INPUT;
+        if (option->max == 0 || (*ret >= option->min && *ret <= option->max))
+                return 0;
+        return err_field(err, option->name, "%s: %.40s is not between %lld ms and %lld ms", option->name, text,
+                         (long long)option->min, (long long)option->max);
 }
 
 static int config_parse_bool(const struct config_option *option, const char *text, bool *ret, struct err *err)

@@ -40,6 +40,12 @@
         POINT(migration_before_apply)                                                                                  \
         POINT(migration_after_statement)                                                                               \
         POINT(migration_after_apply)                                                                                   \
+        POINT(job_after_claim)                                                                                         \
+        POINT(job_before_connect)                                                                                      \
+        POINT(job_before_result)                                                                                       \
+        POINT(job_after_result)                                                                                        \
+        POINT(run_before_advance)                                                                                      \
+        POINT(run_after_advance)                                                                                       \
         POINT(backup_before_dump)                                                                                      \
         POINT(backup_after_dump)                                                                                       \
         POINT(backup_after_list)                                                                                       \

@@ -1,10 +1,11 @@
-/* Bringing one database to the newest version: see apply.h. */
+/* Bringing one database forward or back: see apply.h. */
 #include "common/migration/apply.h"
 
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
 #include "common/migration/apply_private.h"
 #include "common/tenant/fence.h"
+#include "common/tenant/identity.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -26,10 +27,17 @@ const char MIGRATION_LEDGER[] = "create schema if not exists tenantry;"
                                 "    statements int not null,"
                                 "    attempts int not null);";
 
-static const char READ_LEDGER[] = "select s.version, m.checksum "
+static const char READ_LEDGER[] = "select s.version, m.checksum, m.fence "
                                   "from public.schema_migrations s "
                                   "left join tenantry.migration m using (version) "
                                   "order by s.version collate \"C\"";
+
+/* With the marker in each row; one row without a version if the ledger is empty. */
+static const char READ_MARKED_LEDGER[] = "select i.tenant_id, i.generation, s.version, m.checksum, m.fence "
+                                         "from (" IDENTITY_QUERY ") i "
+                                         "left join (public.schema_migrations s "
+                                         "left join tenantry.migration m using (version)) on true "
+                                         "order by s.version collate \"C\"";
 
 const char MIGRATION_KEEP_LEDGER[] =
         "set session authorization default; reset role;\n"
@@ -58,6 +66,7 @@ void migration_job_free(struct migration_job *job)
         free(job->pending.items); /* what they hold is not ours */
         free(job->places);
         free(job->is_applied);
+        free(job->is_own);
         free(job->usual_lock_timeout);
         free(job);
 }
@@ -67,20 +76,25 @@ const struct migration_section *migration_section(const struct migration_job *jo
         return job->versions ? &m->down : &m->up;
 }
 
-/* The version of the last file, in their order, that the database has now; NULL where it has none. */
-static const char *apply_newest(struct migration_job *job)
+static struct migration_outcome apply_outcome(struct migration_job *job)
 {
-        for (size_t i = 0; i < job->next; i++)
+        struct migration_outcome outcome = { .is_applied = job->is_applied, .is_own = job->is_own };
+
+        for (size_t i = 0; i < job->next; i++) {
                 job->is_applied[job->places[i]] = job->versions == NULL;
-        for (size_t i = job->all->count; job->is_applied != NULL && i > 0; i--)
-                if (job->is_applied[i - 1])
-                        return job->all->items[i - 1].version;
-        return NULL;
+                job->is_own[job->places[i]] = job->versions == NULL;
+        }
+        for (size_t i = 0; job->is_applied != NULL && i < job->all->count; i++)
+                if (job->is_applied[i])
+                        outcome.version = job->all->items[i].version;
+        return outcome;
 }
 
 void migration_finish(struct migration_job *job, const struct err *err)
 {
-        job->applied(job->context, apply_newest(job), err);
+        struct migration_outcome outcome = apply_outcome(job);
+
+        job->applied(job->context, &outcome, err);
         migration_job_free(job);
 }
 
@@ -163,10 +177,10 @@ static const struct migration **apply_sort_versions(const struct migration_set *
         return sorted;
 }
 
-/* Notes in is_applied which files of the set the database has. */
-static int apply_read_ledger(const struct migration_set *set, const struct pg_rows *rows, bool *is_applied,
-                             struct err *err)
+/* Notes which files of the set the database has. */
+static int apply_read_ledger(struct migration_job *job, const struct pg_rows *rows, struct err *err)
 {
+        const struct migration_set *set = job->all;
         auto_free const struct migration **sorted = apply_sort_versions(set);
 
         for (int row = 0; row < pg_rows_count(rows); row++) {
@@ -174,6 +188,8 @@ static int apply_read_ledger(const struct migration_set *set, const struct pg_ro
                 const struct migration *key = &wanted, **found;
                 const char *checksum = pg_text(rows, row, "checksum");
 
+                if (wanted.version == NULL)
+                        continue;
                 found = bsearch(&key, sorted, set->count, sizeof(sorted[0]), apply_by_version);
                 if (found == NULL)
                         return err_set(err, ERR_PERMANENT, "version_unknown",
@@ -181,7 +197,9 @@ static int apply_read_ledger(const struct migration_set *set, const struct pg_ro
                 if (checksum != NULL && strcmp(checksum, (*found)->checksum) != 0)
                         return err_set(err, ERR_PERMANENT, "migration_changed",
                                        "%.100s is not the file that was applied", (*found)->name);
-                is_applied[*found - set->items] = true;
+                job->is_applied[*found - set->items] = true;
+                job->is_own[*found - set->items] =
+                        job->options.first_fence > 0 && pg_int(rows, row, "fence") >= job->options.first_fence;
         }
         return 0;
 }
@@ -219,7 +237,7 @@ static int apply_choose(struct migration_job *job, struct err *err)
         for (size_t i = 0; i < end; i++) {
                 const struct migration *m = &job->all->items[i];
 
-                if (job->is_applied[i])
+                if (job->is_applied[i] || (job->options.wanted != NULL && !job->options.wanted[i]))
                         continue;
                 if (m < last && !job->options.out_of_order)
                         return err_set(err, ERR_PERMANENT, "out_of_order",
@@ -245,7 +263,7 @@ static int apply_choose_reverted(struct migration_job *job, struct err *err)
                 bool listed = apply_is_listed(job, job->all->items[i - 1].version);
 
                 known += listed;
-                if (listed && job->is_applied[i - 1])
+                if (listed && job->is_applied[i - 1] && (job->options.first_fence == 0 || job->is_own[i - 1]))
                         apply_add_pending(job, i - 1);
         }
         if (known < job->version_count)
@@ -257,11 +275,19 @@ static int apply_compare_ledger(struct migration_job *job, const struct pg_rows 
 {
         size_t count = job->all->count + 1;
 
+        if (job->options.tenant_id != NULL &&
+            identity_check(rows, job->options.tenant_id, job->options.generation, err) < 0)
+                return -ERR_PERMANENT;
+        job->is_own = mem_alloc(count, sizeof(job->is_own[0]));
         job->is_applied = mem_alloc(count, sizeof(job->is_applied[0]));
         job->places = mem_alloc(count, sizeof(job->places[0]));
         job->pending.items = mem_alloc(count, sizeof(job->pending.items[0]));
-        if (apply_read_ledger(job->all, rows, job->is_applied, err) < 0 ||
-            (job->versions ? apply_choose_reverted(job, err) : apply_choose(job, err)) < 0)
+        if (apply_read_ledger(job, rows, err) < 0) {
+                free(TAKE_PTR(job->is_applied)); /* it was not read to its end */
+                free(TAKE_PTR(job->is_own));
+                return -ERR_PERMANENT;
+        }
+        if ((job->versions ? apply_choose_reverted(job, err) : apply_choose(job, err)) < 0)
                 return -ERR_PERMANENT;
         job->suspect = job->pending.count;
         return 0;
@@ -292,7 +318,8 @@ static struct migration_job *apply_begin(struct pg_conn *conn, const struct migr
         job->options = *options;
         job->applied = applied;
         job->context = context;
-        pg_exec(conn, MIGRATION_READ_TIMEOUT, READ_LEDGER, 0, NULL, apply_ledger_arrived, job);
+        pg_exec(conn, MIGRATION_READ_TIMEOUT, options->tenant_id ? READ_MARKED_LEDGER : READ_LEDGER, 0, NULL,
+                apply_ledger_arrived, job);
         return job;
 }
 

@@ -1,5 +1,4 @@
-/* Bringing one database to the newest version: dbmate's ledger, ours and the fence, all in the DDL's own transaction.
- */
+/* Bringing one database forward or back: dbmate's ledger, ours and the fence, all in the DDL's own transaction. */
 #pragma once
 
 #include "common/migration/migration.h"
@@ -12,25 +11,36 @@ struct migration_options {
         int64_t lock_timeout_ms;      /* 0 = 2 s */
         int64_t statement_timeout_ms; /* per migration; 0 = 10 min */
         const char *target;           /* the version of the last file to apply; NULL = the last one there is */
+        const bool *wanted;           /* for each file of the set, whether to apply it; NULL = all */
         bool out_of_order;            /* also applies a file that sorts before an applied one */
         const char *fence;            /* decimal: a database that has seen a higher one refuses (code TN409) */
+        int64_t first_fence;          /* versions applied under it or a higher one are the caller's own; 0 = none are */
+        const char *tenant_id;        /* whose marker the database must have (identity.h); NULL = that is known */
+        int generation;
 };
 
-/* version: the newest one now applied (borrowed, NULL if none). err names the migration that failed; ERR_BUSY if trying
- * again may work. */
-typedef void (*migration_applied_fn)(void *context, const char *version, const struct err *err);
+struct migration_outcome {
+        const char *version;    /* of the last file, in the files' order, that the database has now; NULL = none */
+        const bool *is_applied; /* for each file of the set, whether the database has it; NULL = nobody knows */
+        const bool *is_own; /* for each, whether the database has it from this job or one before it: see first_fence */
+};
+
+/* outcome is borrowed. err names the migration that failed; ERR_BUSY if trying again may work. */
+typedef void (*migration_applied_fn)(void *context, const struct migration_outcome *outcome, const struct err *err);
 
 struct migration_job;
 
 /* Applies pending migrations, on an idle connection of the owner. set, conn and the texts of options are borrowed until
  * applied is called, once, later. The ledger is compared as a set. Refused: a pending file that sorts before an applied
  * one (out_of_order), an applied file that has changed (migration_changed), an applied version that no file has
- * (version_unknown: the database is newer than these files), and a target that no file has (target_unknown). */
+ * (version_unknown: the database is newer than these files), a target that no file has (target_unknown), and another
+ * tenant's database (wrong_identity). */
 struct migration_job *migration_apply(struct pg_conn *conn, const struct migration_set *set,
                                       const struct migration_options *options, migration_applied_fn applied,
                                       void *context);
 /* Takes these versions back (borrowed until applied is called), by the files' migrate:down, from the last to the first
- * in the files' order. Those that the database does not have are passed over. Refused: what migration_apply refuses,
+ * in the files' order. Those that the database does not have, or that with a first_fence are not the caller's own, are
+ * passed over. Refused: what migration_apply refuses,
  * but for the order. */
 struct migration_job *migration_revert(struct pg_conn *conn, const struct migration_set *set,
                                        const char *const *versions, size_t count,

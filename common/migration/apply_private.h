@@ -20,7 +20,7 @@ struct migration_job {
         const struct migration_set *set; /* those to apply, in their order: pending */
         struct migration_set pending;    /* its items are all's own */
         size_t *places;                  /* of these in all */
-        bool *is_applied;                /* for each of all; up to date when the job ends */
+        bool *is_applied, *is_own;       /* for each of all; up to date when the job ends */
         const char *const *versions;     /* to revert; NULL when applying */
         size_t version_count;
         struct migration_options options;

@@ -7,13 +7,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-#define SET_LIMIT  10000
-#define READ_LIMIT (4 * 1024 * 1024 + 1)
-
-static int directory_read_file(const char *directory, const char *name, struct buf *text, struct err *err)
+static int directory_read_file(const char *path, struct buf *text, struct err *err)
 {
-        auto_free char *path = mem_printf("%s/%s", directory, name);
         FILE *in = fopen(path, "re");
         char chunk[8192];
         size_t n;
@@ -21,45 +18,35 @@ static int directory_read_file(const char *directory, const char *name, struct b
         if (in == NULL)
                 return err_set(err, ERR_INPUT, "migration_unreadable", "cannot read %s: %s", path, strerror(errno));
         buf_add(text, "", 0);
-        while (text->length < READ_LIMIT && (n = fread(chunk, 1, sizeof(chunk), in)) > 0)
+        while (text->length <= MIGRATION_FILE_LIMIT && (n = fread(chunk, 1, sizeof(chunk), in)) > 0)
                 buf_add(text, chunk, n);
         fclose(in);
         return 0;
 }
 
+/* The content of NAME.verify beside NAME.sql; empty if there is none. */
+static int directory_read_verify(const char *directory, const char *name, struct buf *text, struct err *err)
+{
+        auto_free char *path = mem_printf("%s/%.*s.verify", directory, (int)strlen(name) - 4, name);
+
+        if (access(path, F_OK) < 0 && errno == ENOENT)
+                return 0;
+        if (directory_read_file(path, text, err) < 0)
+                return -ERR_INPUT;
+        if (strlen(text->data) == text->length && text->length <= MIGRATION_VERIFY_LIMIT)
+                return 0;
+        return err_field(err, path, "%s has a NUL byte, or more than %d bytes", path, MIGRATION_VERIFY_LIMIT);
+}
+
 static int directory_add_file(struct migration_set *set, const char *directory, const char *name, struct err *err)
 {
-        auto_buf text = { 0 };
-        int rc = directory_read_file(directory, name, &text, err);
+        auto_free char *path = mem_printf("%s/%s", directory, name);
+        auto_buf text = { 0 }, verify = { 0 };
+        int rc = directory_read_file(path, &text, err);
 
-        if (rc < 0)
-                return rc;
-        if (set->count == SET_LIMIT)
-                return err_set(err, ERR_INPUT, "too_many_migrations", "%s has more than %d migrations", directory,
-                               SET_LIMIT);
-        set->items = mem_resize(set->items, (set->count + 1) * sizeof(set->items[0]));
-        rc = migration_parse(name, text.data, text.length, &set->items[set->count], err);
         if (rc == 0)
-                set->count++;
-        return rc;
-}
-
-/* Like dbmate: by name, byte for byte. "10_b" comes before "1_a". */
-static int directory_by_name(const void *a, const void *b)
-{
-        const struct migration *one = a, *other = b;
-
-        return strcmp(one->name, other->name);
-}
-
-static int directory_refuse_twins(const struct migration_set *set, struct err *err)
-{
-        for (size_t i = 0; i < set->count; i++)
-                for (size_t k = i + 1; k < set->count; k++)
-                        if (strcmp(set->items[i].version, set->items[k].version) == 0)
-                                return err_set(err, ERR_INPUT, "version_twice", "%s and %s have the same version",
-                                               set->items[i].name, set->items[k].name);
-        return 0;
+                rc = directory_read_verify(directory, name, &verify, err);
+        return rc == 0 ? migration_set_add(set, name, text.data, text.length, verify.data, err) : rc;
 }
 
 int migration_set_load(const char *directory, struct migration_set **ret, struct err *err)
@@ -80,23 +67,11 @@ int migration_set_load(const char *directory, struct migration_set **ret, struct
                         rc = directory_add_file(set, directory, entry->d_name, err);
         }
         closedir(dir);
-        if (rc == 0 && set->count > 0)
-                qsort(set->items, set->count, sizeof(set->items[0]), directory_by_name);
         if (rc == 0)
-                rc = directory_refuse_twins(set, err);
+                rc = migration_set_sort(set, err);
         if (rc < 0)
                 migration_set_free(set);
         else
                 *ret = set;
         return rc;
-}
-
-void migration_set_free(struct migration_set *set)
-{
-        if (set == NULL)
-                return;
-        for (size_t i = 0; i < set->count; i++)
-                migration_release(&set->items[i]);
-        free(set->items);
-        free(set);
 }

@@ -23,7 +23,9 @@ struct migration_section {
 struct migration {
         char *version; /* the leading digits of the file's name */
         char *name;    /* the file's name */
+        char *text;    /* the file as it is */
         struct migration_section up, down;
+        char *verify;      /* SQL that returns true if the file did what it should; NULL = none */
         char checksum[65]; /* SHA-256 of the file's bytes, hexadecimal */
 };
 
@@ -32,6 +34,9 @@ struct migration_set {
         size_t count;
 };
 
+#define MIGRATION_FILE_LIMIT   (4 * 1024 * 1024) /* bytes */
+#define MIGRATION_VERIFY_LIMIT (64 * 1024)
+
 /* Returns 0 and fills *ret (released with migration_release), or -ERR_INPUT naming file and line. */
 int migration_parse(const char *name, const char *bytes, size_t length, struct migration *ret, struct err *err);
 void migration_release(struct migration *migration);
@@ -39,9 +44,17 @@ void migration_release(struct migration *migration);
 /* Whether its migrate:down does anything. */
 bool migration_is_reversible(const struct migration *migration);
 
-/* All files in a directory whose names end in .sql; other files are ignored. Returns 0 and *ret (freed with
- * migration_set_free); or -ERR_INPUT: unreadable, a bad file, two files with the same version. */
+/* All files in a directory whose names end in .sql, each with the content of NAME.verify where NAME.sql has such a file
+ * beside it; other files are ignored. Returns 0 and *ret (freed with migration_set_free); or -ERR_INPUT: unreadable, a
+ * bad file, two files with the same version. */
 int migration_set_load(const char *directory, struct migration_set **ret, struct err *err);
+/* Parses a file and adds it to the set, which is in order only after migration_set_sort. verify may be NULL. Returns 0,
+ * or -ERR_INPUT: a bad file, or more than 10,000. */
+int migration_set_add(struct migration_set *set, const char *name, const char *bytes, size_t length, const char *verify,
+                      struct err *err);
+/* Returns 0, or -ERR_INPUT for two files with the same version. */
+int migration_set_sort(struct migration_set *set, struct err *err);
+/* NULL is fine. */
 void migration_set_free(struct migration_set *set);
 
 /* Splits SQL into its statements as psql would: quotes, dollar quotes, comments and parentheses of BEGIN ATOMIC aside.

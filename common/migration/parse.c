@@ -10,8 +10,6 @@
 #include <ctype.h>
 #include <string.h>
 
-#define FILE_LIMIT (4 * 1024 * 1024)
-
 struct reader {
         const char *name, *at, *end;
         int line;
@@ -232,6 +230,8 @@ void migration_release(struct migration *migration)
 {
         free(migration->version);
         free(migration->name);
+        free(migration->text);
+        free(migration->verify);
         parse_release_section(&migration->up);
         parse_release_section(&migration->down);
         memset(migration, 0, sizeof(*migration));
@@ -282,8 +282,8 @@ static int parse_check_bytes(const char *name, const char *bytes, size_t length,
         int line = 1;
         size_t bad;
 
-        if (length > FILE_LIMIT)
-                return err_field(err, name, "%s is larger than %d bytes", name, FILE_LIMIT);
+        if (length > MIGRATION_FILE_LIMIT)
+                return err_field(err, name, "%s is larger than %d bytes", name, MIGRATION_FILE_LIMIT);
         if (memchr(bytes, '\0', length) != NULL)
                 return err_field(err, name, "%s has a NUL byte", name);
         if (length >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0)
@@ -333,6 +333,7 @@ int migration_parse(const char *name, const char *bytes, size_t length, struct m
         parse_join_blocks(&blocks, DIRECTIVE_UP, false, &migration.up);
         parse_join_blocks(&blocks, DIRECTIVE_DOWN, true, &migration.down);
         parse_release_blocks(&blocks);
+        migration.text = mem_copy_bytes(bytes, length);
         crypto_sha256(bytes, length, &digest);
         hex = crypto_hex(digest.bytes, sizeof(digest.bytes));
         memcpy(migration.checksum, hex, sizeof(migration.checksum));

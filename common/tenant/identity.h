@@ -17,7 +17,7 @@
 /* The query; identity_check checks its result. */
 #define IDENTITY_QUERY "select tenant_id, generation from tenantry.identity"
 
-/* rows: from IDENTITY_QUERY, possibly with more columns. Returns 0, or -ERR_PERMANENT (wrong_identity) for another
- * tenant's database or one without a marker: there is no other database to fall back to, and nothing may be done in
- * this one. */
+/* rows: from IDENTITY_QUERY, or a join with it: the marker is in each. Returns 0, or -ERR_PERMANENT (wrong_identity)
+ * for another tenant's database or one without a marker: there is no other database to fall back to, and nothing may be
+ * done in this one. */
 int identity_check(const struct pg_rows *rows, const char *tenant_id, int generation, struct err *err);

@@ -28,10 +28,10 @@ static void engine_end(struct run *run, const struct err *err)
         pg_close(TAKE_PTR(run->conn));
 }
 
-static void engine_applied(void *context, const char *version, const struct err *err)
+static void engine_applied(void *context, const struct migration_outcome *outcome, const struct err *err)
 {
         if (err == NULL)
-                puts(version ? version : "none");
+                puts(outcome->version ? outcome->version : "none");
         engine_end(context, err);
 }
 
