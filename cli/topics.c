@@ -11,6 +11,7 @@
 #define ADMIN_TIMEOUT 20000
 #define WEEK_MS       "604800000"
 #define MONTH_MS      "2592000000"
+#define FILE_BYTES    "2097152" /* a migration file of 512 KiB, in JSON */
 
 struct topic {
         const char *name, *policy, *retention_ms, *max_bytes;
@@ -26,6 +27,11 @@ static const struct topic TOPICS[] = {
           .retention_ms = MONTH_MS,
           .max_bytes = "4194304" },
         { .name = "tenant.command.v1.provisioner.dlq",
+          .policy = "delete",
+          .retention_ms = MONTH_MS,
+          .max_bytes = "4194304" },
+        { .name = "tenant.migration.v1", .policy = "delete", .retention_ms = WEEK_MS, .max_bytes = FILE_BYTES },
+        { .name = "tenant.migration.v1.migrator.dlq",
           .policy = "delete",
           .retention_ms = MONTH_MS,
           .max_bytes = "4194304" },

@@ -3,6 +3,7 @@
 
 #include "common/base/buf.h"
 #include "common/base/crypto.h"
+#include "common/base/duration.h"
 #include "common/base/id.h"
 #include "common/base/memory.h"
 #include "common/contracts/mail_address.h"
@@ -60,15 +61,16 @@ static bool contract_is_control(const unsigned char *c)
                ((c[1] == 0x80 && c[2] >= 0xaa && c[2] <= 0xae) || (c[1] == 0x81 && c[2] >= 0xa6 && c[2] <= 0xa9));
 }
 
-/* Counts characters of valid UTF-8 (jansson accepts nothing else); -1 if there is a control character. */
-static long contract_count_characters(const char *text, size_t length)
+/* Counts characters of valid UTF-8 (jansson accepts nothing else); -1 if there is a control character that is not
+ * among those allowed. */
+static long contract_count_characters(const char *text, size_t length, const char *allowed)
 {
         long count = 0;
 
         for (size_t i = 0; i < length; i++) {
                 const unsigned char *c = (const unsigned char *)text + i;
 
-                if (contract_is_control(c))
+                if (contract_is_control(c) && strchr(allowed, *c) == NULL)
                         return -1;
                 count += (*c & 0xc0) != 0x80;
         }
@@ -77,11 +79,12 @@ static long contract_count_characters(const char *text, size_t length)
 
 static int contract_check_text(const struct contract_field *field, const char *text, size_t length, struct err *err)
 {
-        long count = contract_count_characters(text, length);
+        const char *breaks = field->kind == CONTRACT_SOURCE ? "\t\r\n" : "";
+        long count = contract_count_characters(text, length, breaks);
 
         if (count < 0)
                 return err_field(err, field->name, "%s has a control character", field->name);
-        if (count == 0 || strspn(text, " ") == length)
+        if (count == 0 || strspn(text, " \t\r\n") == length)
                 return err_field(err, field->name, "%s is empty", field->name);
         if ((size_t)count > field->max)
                 return err_field(err, field->name, "%s is longer than %zu characters", field->name, field->max);
@@ -162,6 +165,18 @@ static int contract_check_bytes(const struct contract_field *field, const char *
         return 0;
 }
 
+static int contract_check_duration(const struct contract_field *field, const char *text, struct err *err)
+{
+        int64_t ms;
+
+        if (duration_parse(field->name, text, &ms, err) < 0)
+                return -ERR_INPUT;
+        if ((double)ms >= field->least && (double)ms <= field->most)
+                return 0;
+        return err_field(err, field->name, "%s: %.20s is not between %g and %g milliseconds", field->name, text,
+                         field->least, field->most);
+}
+
 static int contract_check_string(const struct contract_field *field, const json_t *value, struct err *err)
 {
         const char *text = json_string_value(value);
@@ -173,6 +188,7 @@ static int contract_check_string(const struct contract_field *field, const json_
                 return err_field(err, field->name, "%s has a control character", field->name);
         switch (field->kind) {
         case CONTRACT_TEXT:
+        case CONTRACT_SOURCE:
                 return contract_check_text(field, text, length, err);
         case CONTRACT_UUID:
                 return id_is_valid(text) ? 0
@@ -187,6 +203,8 @@ static int contract_check_string(const struct contract_field *field, const json_
                 return contract_check_choice(field, text, length, err);
         case CONTRACT_BYTES:
                 return contract_check_bytes(field, text, length, err);
+        case CONTRACT_DURATION:
+                return contract_check_duration(field, text, err);
         default:
                 return err_field(err, field->name, "%s has no known kind", field->name);
         }
@@ -315,6 +333,8 @@ int contract_check(const struct contract *contract, const char *key, const json_
                 return err_set(err, ERR_INPUT, "not_an_object", "the data must be a JSON object");
         if (contract_check_fields(contract->type, contract->fields, contract->count, copy, err) < 0 ||
             (contract->key != NULL && contract_check_key(contract, key, copy, err) < 0))
+                return -ERR_INPUT;
+        if (contract->check != NULL && contract->check(copy, err) < 0)
                 return -ERR_INPUT;
         if (contract->complete != NULL)
                 contract->complete(copy);

@@ -7,6 +7,7 @@
 
 enum contract_kind {
         CONTRACT_TEXT,    /* UTF-8 without control characters, 1 to max characters, not only blanks */
+        CONTRACT_SOURCE,  /* the same, but with line breaks and tabs: SQL, for instance */
         CONTRACT_UUID,    /* lower case */
         CONTRACT_EMAIL,   /* one plain address; its domain may be an international one */
         CONTRACT_LABEL,   /* a DNS label: 3 to max of a-z, 0-9 and inner hyphens */
@@ -15,9 +16,10 @@ enum contract_kind {
         CONTRACT_NUMBER,  /* least to most */
         CONTRACT_INTEGER, /* a whole number, least to most */
         CONTRACT_BOOLEAN,
-        CONTRACT_BYTES,  /* up to max bytes, in base64 */
-        CONTRACT_LIST,   /* up to max elements, each described by the one field in `fields` (its name is not used) */
-        CONTRACT_OBJECT, /* with these fields and no others */
+        CONTRACT_BYTES,    /* up to max bytes, in base64 */
+        CONTRACT_DURATION, /* as in base/duration.h, least to most milliseconds */
+        CONTRACT_LIST,     /* up to max elements, each described by the one field in `fields` (its name is not used) */
+        CONTRACT_OBJECT,   /* with these fields and no others */
 };
 
 struct contract_field {
@@ -41,7 +43,10 @@ struct contract {
         bool is_raw; /* the data is sent as bytes (application/octet-stream) and read as its only field, body_base64 */
         const struct contract_field *fields;
         size_t count;
-        void (*complete)(json_t *data); /* adds fields derived from the data; or NULL */
+        /* What fields cannot express, of data whose fields are valid. Returns 0 or -ERR_INPUT naming the field; or
+         * NULL. */
+        int (*check)(const json_t *data, struct err *err);
+        void (*complete)(json_t *data); /* adds fields derived from valid data; or NULL */
 };
 
 /* The contract of a type, in a list that ends with a NULL type; NULL for an unknown one. */

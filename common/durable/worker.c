@@ -9,14 +9,20 @@
 struct worker {
         struct service *service;
         struct intake *intake;
-        struct saga_engine *sagas;
+        struct saga_engine *sagas; /* or NULL */
         struct publisher *publisher;
         struct timers *timers; /* or NULL */
+        void (*changed)(void *context);
+        void *context;
 };
 
 static void worker_facts_changed(void *context)
 {
-        worker_wake(context);
+        struct worker *worker = context;
+
+        worker_wake(worker);
+        if (worker->changed != NULL)
+                worker->changed(worker->context);
 }
 
 int worker_new(struct service *service, const struct worker_settings *settings, struct worker **ret, struct err *err)
@@ -32,7 +38,10 @@ int worker_new(struct service *service, const struct worker_settings *settings, 
         };
 
         worker->service = service;
-        worker->sagas = saga_engine_new(service, settings->kinds, settings->sagas);
+        worker->changed = settings->changed;
+        worker->context = settings->context;
+        if (settings->kinds != NULL)
+                worker->sagas = saga_engine_new(service, settings->kinds, settings->sagas);
         worker->publisher = publisher_new(service);
         if (settings->has_timers)
                 worker->timers = timers_new(service, worker_facts_changed, worker);
@@ -42,7 +51,8 @@ int worker_new(struct service *service, const struct worker_settings *settings, 
 
 void worker_wake(struct worker *worker)
 {
-        saga_engine_wake(worker->sagas);
+        if (worker->sagas != NULL)
+                saga_engine_wake(worker->sagas);
         publisher_wake(worker->publisher);
 }
 
@@ -56,13 +66,14 @@ int worker_ready(struct worker *worker, struct err *err)
 void worker_stop(struct worker *worker)
 {
         intake_stop(worker->intake);
-        saga_engine_stop(worker->sagas);
+        if (worker->sagas != NULL)
+                saga_engine_stop(worker->sagas);
         publisher_stop(worker->publisher);
 }
 
 bool worker_is_idle(const struct worker *worker)
 {
-        return intake_is_idle(worker->intake) && saga_engine_is_idle(worker->sagas) &&
+        return intake_is_idle(worker->intake) && (worker->sagas == NULL || saga_engine_is_idle(worker->sagas)) &&
                publisher_is_idle(worker->publisher) && pg_pool_pending(worker->service->catalog) == 0;
 }
 

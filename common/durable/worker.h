@@ -10,11 +10,13 @@ struct worker;
 struct worker_settings {
         const char *group;                    /* the consumer group */
         const struct contract *contracts;     /* of the events it takes; see intake.h */
-        const struct saga_kind *const *kinds; /* ends with NULL */
+        const struct saga_kind *const *kinds; /* ends with NULL; NULL: a service without sagas */
         size_t sagas;                         /* sagas in hand at once */
         bool has_timers;                      /* see timers.h: its schema then has timer_due */
         /* Adds what the catalog must know in addition to an event; or NULL. */
         void (*enrich)(void *context, json_t *data);
+        /* Facts changed: there may be work for parts of the service's own; or NULL. */
+        void (*changed)(void *context);
         void *context;
 };
 

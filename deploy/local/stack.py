@@ -133,7 +133,7 @@ class Stack:
         options: Mapping[str, str] | None = None,
         keep_memberships: bool = False,
     ) -> None:
-        """`keep_memberships` gives each provisioner one membership of its consumer group for good: a new process need not
+        """`keep_memberships` gives each process one membership of its consumer group for good: a new process need not
         wait until that of its dead self has run out. No other takes over meanwhile."""
         self.root = root.absolute()
         self.driver = driver
@@ -141,6 +141,7 @@ class Stack:
         self.options = dict(options or {})
         self.keep_memberships = keep_memberships
         self.catalog_migrations = REPOSITORY / "migrations" / "catalog"
+        self.tenant_migrations = REPOSITORY / "migrations" / "tenant"
         self.die_with_parent = die_with_parent
         self.root.mkdir(parents=True, exist_ok=True)
         self.settings = self._load_settings()
@@ -217,21 +218,30 @@ class Stack:
                 "PUBLIC_SIGNUP": "0",
                 "DRAIN": "0",  # no balancer stands before it
             }
+        elif name == "migrator":
+            own = self._tenant_environment()
         else:
             own = {
+                **self._tenant_environment(),
                 "TENANT_DRIVER": self.driver,
-                "CONTROL_KEYS": self.settings["keys"]["control"],
-                "TENANT_MIGRATIONS": str(REPOSITORY / "migrations" / "tenant"),
-                "TENANT_SERVERS": json.dumps(self.servers()),
                 "MAIL_DIRECTORY": str(self.root / "mail"),
                 "MAIL_FROM": "tenantry@example.com",
                 "ARCHIVE_DIRECTORY": str(self.root / "archive"),
                 "JANITOR_INTERVAL": "2s",
                 **self._supabase_environment(),
             }
-            if self.keep_memberships:
-                own["KAFKA_PROPERTIES"] = f"group.instance.id={name}-{index}"
+        if self.keep_memberships and name != "gateway":
+            own["KAFKA_PROPERTIES"] = f"group.instance.id={name}-{index}"
         return {**SANITIZERS, **common, **own, **self.options}
+
+    def _tenant_environment(self) -> dict[str, str]:
+        """What those need who connect to tenants' databases."""
+        made = {
+            "CONTROL_KEYS": self.settings["keys"]["control"],
+            "TENANT_MIGRATIONS": str(self.tenant_migrations),
+            "TENANT_SERVERS": json.dumps(self.servers()),
+        }
+        return {**made, "TENANT_SSLMODE": "disable"} if self.driver == "supabase" else made
 
     def servers(self) -> list[dict[str, object]]:
         return [
@@ -260,7 +270,6 @@ class Stack:
             "SUPABASE_ORGANIZATION": "sandbox",
             "SUPABASE_SESSION_PORT": str(self.provider.port),
             "SUPABASE_POLL": "200ms",
-            "TENANT_SSLMODE": "disable",
         }
 
     @property
@@ -356,9 +365,10 @@ class Stack:
         made.wait_until_ready()
         return made
 
-    def start(self, gateways: int = 1, provisioners: int = 1) -> None:
+    def start(self, gateways: int = 1, provisioners: int = 1, migrators: int = 0) -> None:
         self.start_servers()
-        wanted = [("gateway", i) for i in range(gateways)] + [("provisioner", i) for i in range(provisioners)]
+        counts = {"gateway": gateways, "provisioner": provisioners, "migrator": migrators}
+        wanted = [(name, index) for name, count in counts.items() for index in range(count)]
         started = [self.service(name, index) for name, index in wanted]
         for each in started:
             each.start()

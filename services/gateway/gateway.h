@@ -51,6 +51,14 @@ void dead_letters_get(struct gateway *gateway, struct http_request *request, con
 void dead_letter_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void dead_letter_delete(struct gateway *gateway, struct http_request *request, const char *caller);
 void dead_letter_replay(struct gateway *gateway, struct http_request *request, const char *caller);
+void migration_file_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void migration_files_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void migration_file_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void migration_run_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void migration_command_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void migration_status_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void migration_run_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void migration_tenants_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void stream_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void invite_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void invite_post(struct gateway *gateway, struct http_request *request, const char *caller);

@@ -6,6 +6,7 @@
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
 #include "common/base/metrics.h"
+#include "common/contracts/migration.h"
 #include "common/contracts/operation_id.h"
 #include "common/contracts/tenant.h"
 #include "common/kafka/cloudevent.h"
@@ -21,12 +22,17 @@
 
 static const char SQL_KNOWN[] = "select body_hash from gateway.operation where operation_id = $1::uuid";
 
+const struct ingest_subject INGEST_TENANT = { .contracts = TENANT_CONTRACTS, .field = "tenant_id", .derive = "tenant" };
+const struct ingest_subject INGEST_RUN = { .contracts = MIGRATION_CONTRACTS, .field = "run_id", .derive = "run" };
+const struct ingest_subject INGEST_FILE = { .contracts = MIGRATION_CONTRACTS };
+
 struct ingest {
         struct pending pending; /* first */
         struct gateway *gateway;
-        struct id operation, tenant;
+        struct id operation, id; /* of the subject; empty if it has none */
+        const struct ingest_subject *subject;
         const struct contract *contract;
-        char *data, *traceparent;
+        char *key, *data, *traceparent;
         char body_hash[65];
         int64_t wait_ms, started_ns;
         bool unconfirmed;
@@ -39,14 +45,19 @@ static void ingest_release(struct pending *pending)
         if (ingest->data != NULL)
                 explicit_bzero(ingest->data, strlen(ingest->data));
         free(ingest->data);
+        free(ingest->key);
         free(ingest->traceparent);
         free(ingest);
 }
 
 static json_t *ingest_answer_body(const struct ingest *ingest)
 {
-        return json_pack("{s:s, s:s, s:o}", "operation_id", ingest->operation.text, "tenant_id", ingest->tenant.text,
-                         "status_url", json_sprintf("/api/operations/%s", ingest->operation.text));
+        json_t *body = json_pack("{s:s, s:o}", "operation_id", ingest->operation.text, "status_url",
+                                 json_sprintf("/api/operations/%s", ingest->operation.text));
+
+        if (ingest->subject->field != NULL)
+                json_set_text(body, ingest->subject->field, ingest->id.text);
+        return body;
 }
 
 static void ingest_add_location(struct http_request *request, const struct ingest *ingest)
@@ -61,11 +72,13 @@ static void ingest_add_location(struct http_request *request, const struct inges
 static void ingest_answer_accepted(struct http_request *request, const struct ingest *ingest)
 {
         const char *operation = ingest->operation.text;
-        char body[256];
-        int length = snprintf(body, sizeof(body),
-                              "{\"operation_id\":\"%s\",\"tenant_id\":\"%s\",\"status_url\":\"/api/operations/%s\"}",
-                              operation, ingest->tenant.text, operation);
+        char body[256], subject[80] = "";
+        int length;
 
+        if (ingest->subject->field != NULL)
+                snprintf(subject, sizeof(subject), "\"%s\":\"%s\",", ingest->subject->field, ingest->id.text);
+        length = snprintf(body, sizeof(body), "{\"operation_id\":\"%s\",%s\"status_url\":\"/api/operations/%s\"}",
+                          operation, subject, operation);
         ingest_add_location(request, ingest);
         http_answer(request, 202, "application/json", body, (size_t)length);
 }
@@ -157,7 +170,7 @@ static void ingest_publish(struct ingest *ingest)
         char time[25];
         struct cloudevent_out event = {
                 .topic = ingest->contract->topic,
-                .key = ingest->tenant.text,
+                .key = ingest->key,
                 .id = ingest->operation.text,
                 .source = "/tenantry/gateway",
                 .type = ingest->contract->type,
@@ -235,16 +248,34 @@ static bool ingest_key_is_usable(struct http_request *request, const char *key)
         return usable;
 }
 
-/* The request's own bytes with the tenant inserted at the front: printing the parsed data again would cost as much as
- * parsing it. The body does not contain the tenant itself, since names must be unique. */
-static char *ingest_event_data(const struct http_request *request, const json_t *data, const char *tenant_id)
+/* The request's own bytes with the subject's id inserted at the front: printing the parsed data again would cost as
+ * much as parsing it. The body does not contain the id itself, since names must be unique. */
+static char *ingest_event_data(const struct ingest *ingest, const struct http_request *request, const json_t *data)
 {
         size_t length;
         const char *text = http_body(request, &length), *brace = strchr(text, '{');
 
-        if (brace == NULL || json_object_size(data) == 1)
+        if (brace == NULL || ingest->subject->field == NULL || json_object_size(data) == 1)
                 return json_print(data);
-        return mem_printf("{\"tenant_id\":\"%s\",%s", tenant_id, brace + 1);
+        return mem_printf("{\"%s\":\"%s\",%s", ingest->subject->field, ingest->id.text, brace + 1);
+}
+
+/* The id of what the event is about, in its data and as the message key. */
+static void ingest_name_subject(struct ingest *ingest, const char *id, json_t *data)
+{
+        const struct ingest_subject *subject = ingest->subject;
+        const char *key = json_text(data, ingest->contract->key[0]);
+
+        if (subject->field == NULL) {
+                ingest->key = mem_copy_text(key ? key : "");
+                return;
+        }
+        if (id != NULL)
+                memcpy(ingest->id.text, id, sizeof(ingest->id.text));
+        else
+                ingest->id = id_derive(subject->derive, ingest->operation.text, NULL);
+        json_object_set_new(data, subject->field, json_string(ingest->id.text));
+        ingest->key = mem_copy_text(ingest->id.text);
 }
 
 void ingest(struct gateway *gateway, struct http_request *request, const struct ingest_wish *wish, json_t *given)
@@ -259,22 +290,19 @@ void ingest(struct gateway *gateway, struct http_request *request, const struct 
         ingest = NEW(struct ingest);
         ingest->gateway = gateway;
         ingest->started_ns = clock_ns();
-        ingest->contract = contract_find(TENANT_CONTRACTS, wish->type);
+        ingest->subject = wish->subject;
+        ingest->contract = contract_find(wish->subject->contracts, wish->type);
         assert(ingest->contract != NULL);
         ingest->operation = operation_id_make(wish->caller, wish->route, key);
-        if (wish->tenant_id != NULL)
-                memcpy(ingest->tenant.text, wish->tenant_id, sizeof(ingest->tenant.text));
-        else
-                ingest->tenant = id_derive("tenant", ingest->operation.text, NULL);
-        json_object_set_new(data, "tenant_id", json_string(ingest->tenant.text));
-        if (contract_check(ingest->contract, ingest->tenant.text, data, &checked, &err) < 0) {
+        ingest_name_subject(ingest, wish->id, data);
+        if (contract_check(ingest->contract, ingest->key, data, &checked, &err) < 0) {
                 ingest_release(&ingest->pending);
                 http_answer_error(request, &err);
                 return;
         }
         if (key != NULL) /* only a key can be reused with another body */
                 cloudevent_hash(ingest->contract->type, data, ingest->body_hash);
-        ingest->data = ingest_event_data(request, data, ingest->tenant.text);
+        ingest->data = ingest_event_data(ingest, request, data);
         ingest->traceparent = ingest_traceparent_of(request);
         ingest->unconfirmed = wish->unconfirmed;
         ingest->wait_ms = waiters_preference(request, gateway->config->max_wait_ms);
@@ -285,7 +313,7 @@ void ingest(struct gateway *gateway, struct http_request *request, const struct 
                 ingest_publish(ingest);
 }
 
-json_t *ingest_body(struct http_request *request)
+static json_t *ingest_parse_body(struct http_request *request)
 {
         size_t length;
         const char *text = http_body(request, &length);
@@ -302,5 +330,18 @@ json_t *ingest_body(struct http_request *request)
                 return body;
         json_decref(body);
         http_answer_problem(request, 400, "not_an_object", NULL, "the body must be a JSON object");
+        return NULL;
+}
+
+json_t *ingest_body(struct http_request *request, const char *without)
+{
+        json_t *body = ingest_parse_body(request);
+        auto_free char *detail = NULL;
+
+        if (body == NULL || without == NULL || json_object_get(body, without) == NULL)
+                return body;
+        json_decref(body);
+        detail = mem_printf("%s is not a field of this request", without);
+        http_answer_problem(request, 400, "invalid_field", without, detail);
         return NULL;
 }

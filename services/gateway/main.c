@@ -18,7 +18,7 @@
 
 #define LINKS_PER_HOUR 20 /* sign-in links of one tenant: each makes an operation, and a call to the provider */
 
-static const char *const TOPICS[] = { "tenant.signup.v1", "tenant.command.v1", NULL };
+static const char *const TOPICS[] = { "tenant.signup.v1", "tenant.command.v1", "tenant.migration.v1", NULL };
 
 /* librdkafka cannot use it any more: the supervisor restarts us. */
 static void gateway_producer_died(void *context, const struct err *err)

@@ -97,6 +97,16 @@ static const struct http_parameter PAGE_QUERY[] = {
         { .name = NULL },
 };
 
+#define JOB_STATES "waiting|applying|done|failed|current|left|undo_waiting|undoing|undone|undo_failed"
+
+static const struct http_parameter JOBS_QUERY[] = {
+        { .name = "state", .choices = JOB_STATES },
+        { .name = "code" },
+        { .name = "limit" },
+        { .name = "cursor" },
+        { .name = NULL },
+};
+
 static const struct http_parameter DROP_QUERY[] = {
         { .name = "confirm" },
         { .name = NULL },
@@ -118,7 +128,14 @@ static const struct http_parameter DROP_QUERY[] = {
                 .method = "POST", .path = "/api/tenants/{id}/" where, .handle = routes_guard,                          \
                 .extra = ENDPOINT(.scope = SCOPE_ADMIN, .answer = command_post, .command = name, __VA_ARGS__)          \
         }
+#define RUN_COMMAND(name)                                                                                              \
+        {                                                                                                              \
+                .method = "POST", .path = "/api/admin/migrations/runs/{id}/" name, .handle = routes_guard,             \
+                .extra = ENDPOINT(.scope = SCOPE_ADMIN, .answer = migration_command_post, .command = name)             \
+        }
 #define PAGE .any_body = true, .any_query = true
+
+#define FILE_BODY_LIMIT (1536 * 1024) /* a file of half a MiB, in JSON */
 
 const struct http_route GATEWAY_ROUTES[] = {
         ROUTE("POST", "/api/signups", SCOPE_SIGNUP, signup_post),
@@ -144,6 +161,21 @@ const struct http_route GATEWAY_ROUTES[] = {
         ROUTE("GET", "/api/admin/dead-letters/{id}", SCOPE_ADMIN, dead_letter_get),
         ROUTE("DELETE", "/api/admin/dead-letters/{id}", SCOPE_ADMIN, dead_letter_delete, .query = DROP_QUERY),
         ROUTE("POST", "/api/admin/dead-letters/{id}/replay", SCOPE_ADMIN, dead_letter_replay),
+        ROUTE("POST", "/api/admin/migrations/files", SCOPE_ADMIN, migration_file_post, .body_bytes = FILE_BODY_LIMIT),
+        ROUTE("GET", "/api/admin/migrations/files", SCOPE_ADMIN, migration_files_get, .query = PAGE_QUERY),
+        ROUTE("GET", "/api/admin/migrations/files/{id}", SCOPE_ADMIN, migration_file_get),
+        ROUTE("POST", "/api/admin/migrations/run", SCOPE_ADMIN, migration_run_post),
+        ROUTE("GET", "/api/admin/migrations/status", SCOPE_ADMIN, migration_status_get),
+        ROUTE("GET", "/api/admin/migrations/runs/{id}", SCOPE_ADMIN, migration_run_get),
+        ROUTE("GET", "/api/admin/migrations/runs/{id}/tenants", SCOPE_ADMIN, migration_tenants_get,
+              .query = JOBS_QUERY),
+        RUN_COMMAND("pause"),
+        RUN_COMMAND("resume"),
+        RUN_COMMAND("promote"),
+        RUN_COMMAND("halt"),
+        RUN_COMMAND("rollback"),
+        RUN_COMMAND("retry"),
+        RUN_COMMAND("cancel"),
         ROUTE("GET", "/api/invites/{id}", SCOPE_APP, invite_check_get),
         ROUTE("GET", "/invite/{id}", SCOPE_NONE, invite_get, PAGE),
         ROUTE("POST", "/invite/{id}", SCOPE_NONE, invite_post, PAGE),

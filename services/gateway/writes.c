@@ -34,28 +34,18 @@ static bool writes_public_signup_allowed(struct gateway *gateway, struct http_re
         return false;
 }
 
-/* The contract has tenant_id; over HTTP we assign it, or it is in the path. */
-static json_t *writes_body_without_tenant(struct http_request *request)
-{
-        json_t *body = ingest_body(request);
-
-        if (body == NULL || json_object_get(body, "tenant_id") == NULL)
-                return body;
-        json_decref(body);
-        http_answer_problem(request, 400, "invalid_field", "tenant_id", "tenant_id is not a field of this request");
-        return NULL;
-}
-
 void signup_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
-        struct ingest_wish wish = { .caller = caller, .route = "signup", .type = "tenant.signup.requested.v1" };
+        struct ingest_wish wish = {
+                .caller = caller, .route = "signup", .subject = &INGEST_TENANT, .type = "tenant.signup.requested.v1"
+        };
         json_t *body;
 
         if (caller == NULL && !writes_public_signup_allowed(gateway, request))
                 return;
         if (caller == NULL)
                 wish.caller = http_address(request);
-        body = writes_body_without_tenant(request);
+        body = ingest_body(request, "tenant_id");
         if (body != NULL)
                 ingest(gateway, request, &wish, body);
 }
@@ -85,7 +75,12 @@ static void writes_send_command(struct gateway *gateway, struct http_request *re
         auto_free char *type = mem_printf("tenant.%s.requested.v1", endpoint->command);
         auto_free char *route = mem_printf("%s %s", endpoint->command, tenant);
         struct ingest_wish wish = {
-                .caller = caller, .route = route, .type = type, .tenant_id = tenant, .unconfirmed = unconfirmed
+                .caller = caller,
+                .route = route,
+                .subject = &INGEST_TENANT,
+                .type = type,
+                .id = tenant,
+                .unconfirmed = unconfirmed,
         };
 
         ingest(gateway, request, &wish, body);
@@ -142,7 +137,7 @@ void command_post(struct gateway *gateway, struct http_request *request, const c
                 http_answer_problem(request, 404, "not_found", NULL, "there is no such tenant");
                 return;
         }
-        body = writes_body_without_tenant(request);
+        body = ingest_body(request, "tenant_id");
         if (body == NULL)
                 return;
         if (endpoint->confirmed && pg_pool_is_up(gateway->service->catalog))

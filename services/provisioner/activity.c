@@ -2,6 +2,7 @@
 #include "services/provisioner/activity.h"
 
 #include "common/base/memory.h"
+#include "common/migration/registry.h"
 #include "common/tenant/identity.h"
 
 #include <string.h>
@@ -112,6 +113,13 @@ enum step_result activity_retry(struct saga *saga, const struct err *err)
         return activity->driver->mend(saga, err);
 }
 
+void activity_forget_files(struct activity *activity)
+{
+        registered_release(TAKE_PTR(activity->files));
+        free(TAKE_PTR(activity->wanted));
+        activity->migrations = NULL;
+}
+
 void activity_begin_work(struct activity *activity, void *work, void (*abandon)(void *work))
 {
         assert(activity->work == NULL);
@@ -135,7 +143,8 @@ void activity_close(void *state)
                 activity->abandon(activity_end_work(activity));
         json_decref(activity->facts);
         json_decref(activity->reply);
-        free(activity->schema_version);
+        json_decref(activity->schema);
+        activity_forget_files(activity);
         free(activity->door.login);
         activity->magic = 0;
         free(activity);

@@ -20,9 +20,12 @@ struct activity {
         bool elsewhere; /* connected to something the catalog does not know: nothing there is repaired */
         enum step_result (*if_gone)(struct saga *saga);   /* continues if there is no database to connect to; or NULL */
         enum step_result (*if_paused)(struct saga *saga); /* continues if the provider lets nobody connect; or NULL */
+        struct registered *files;                         /* or NULL */
+        const struct migration_set *migrations;           /* those of files, or of TENANT_MIGRATIONS */
+        bool *wanted;                                     /* of these; NULL = all */
         struct migration_job *migration;
-        char *schema_version; /* the outcome of the migrations */
-        size_t looked_at;     /* servers searched for an earlier database of the tenant */
+        json_t *schema;   /* what the migrations came to, for the catalog */
+        size_t looked_at; /* servers searched for an earlier database of the tenant */
         void *work; /* work under way outside (a call, a dump), or NULL; abandon ends it when the saga is dropped */
         void (*abandon)(void *work);
         void (*interrupt)(void *work); /* aborts it, as a failure; NULL = it ends soon by itself */
@@ -48,6 +51,9 @@ struct activity *activity_of(struct saga *saga);
 int activity_open(struct saga *saga, const json_t *context, void **ret_state, struct err *err);
 void activity_close(void *state);
 bool activity_interrupt(void *state);
+
+/* Gives back the registered files. */
+void activity_forget_files(struct activity *activity);
 
 /* Outside work begins, and has ended: its owner frees it. */
 void activity_begin_work(struct activity *activity, void *work, void (*abandon)(void *work));

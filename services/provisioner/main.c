@@ -6,6 +6,7 @@
 #include "common/durable/alerter.h"
 #include "common/durable/resealer.h"
 #include "common/durable/worker.h"
+#include "common/migration/registry.h"
 #include "services/provisioner/driver.h"
 #include "services/provisioner/dump_tools.h"
 #include "services/provisioner/janitor.h"
@@ -62,6 +63,7 @@ static int provisioner_start(struct service *service, const void *config, struct
                 rc = migration_set_load(c->migrations, &provisioner->migrations, err);
         if (rc < 0)
                 return rc;
+        provisioner->registry = registry_new();
         /* A quarter of the sagas in hand: with half for backups, some are left whatever hangs. */
         provisioner->mailer =
                 mail_config_mailer(&c->mail, &service->loop, (size_t)MAX(1, MIN(MAILS_ON_WAY, c->workers / 4)));
@@ -122,6 +124,7 @@ static void provisioner_finish(struct service *service)
         server_life_free(provisioner->server_life);
         servers_free(provisioner->access.servers);
         blocking_free(provisioner->disk);
+        registry_free(provisioner->registry);
         migration_set_free(provisioner->migrations);
         keyring_free(provisioner->control_keys);
         keyring_free(provisioner->app_keys);

@@ -6,7 +6,7 @@
 #include "common/base/memory.h"
 #include "common/tenant/identity.h"
 #include "services/provisioner/activity.h"
-#include "services/provisioner/logins.h"
+#include "services/provisioner/migrate.h"
 
 #include <string.h>
 
@@ -43,7 +43,7 @@ static const struct saga_step STEPS[] = {
         { "await_ready",    provision_await_ready,     NULL,                      MINUTES(24 * 60),     25 },
         { "connect",        provision_read_connection, NULL,                      MINUTES(15),          45 },
         { "plant_identity", provision_plant_identity,  NULL,                      MINUTES(15),          55 },
-        { "migrate",        provision_migrate,         NULL,                      MINUTES(60),          65 },
+        { "migrate",        migrate_database,          NULL,                      MINUTES(60),          65 },
         /* the point of no return */
         { "create_admin",   provision_create_admin,    NULL,                      MINUTES(30),          80 },
         { "open_access",    provision_open_access,     NULL,                      MINUTES(30),          88 },
@@ -230,61 +230,6 @@ static enum step_result provision_write_marker(struct saga *saga)
 static enum step_result provision_plant_identity(struct saga *saga)
 {
         return activity_connect(saga, false, true, provision_write_marker);
-}
-
-static enum step_result provision_rights_set(struct saga *saga, const struct pg_rows *rows, const struct err *err)
-{
-        auto_free char *version = TAKE_PTR(activity_of(saga)->schema_version);
-
-        (void)rows;
-        if (err != NULL)
-                return activity_retry(saga, err);
-        return activity_learn(saga, json_pack("{s:s?, s:s}", "schema_version", version, "database_status", "live"));
-}
-
-/* The session is as the failed file left it. If the file misses something, that is its own problem. */
-static enum step_result provision_migration_failed(struct saga *saga, const struct err *err)
-{
-        activity_disconnect(activity_of(saga));
-        return saga_retry(saga, err);
-}
-
-/* A file may have removed the app login's rights, together with the schema they were granted on. */
-static enum step_result provision_migrations_applied(struct saga *saga, const struct err *err)
-{
-        struct activity *activity = activity_of(saga);
-        auto_free char *sql = NULL;
-
-        if (err != NULL)
-                return provision_migration_failed(saga, err);
-        sql = logins_rights_sql(activity);
-        return saga_script(saga, activity->conn, PLANT_TIMEOUT, sql, provision_rights_set);
-}
-
-static void provision_on_migrations_applied(void *context, const char *version, const struct err *err)
-{
-        struct saga *saga = context;
-        struct activity *activity = activity_of(saga);
-
-        activity->migration = NULL; /* it frees itself */
-        free(activity->schema_version);
-        activity->schema_version = mem_copy_text(version);
-        saga_resume(saga, err);
-}
-
-static enum step_result provision_apply_migrations(struct saga *saga)
-{
-        struct activity *activity = activity_of(saga);
-        struct migration_options options = { .fence = saga_fence(saga) };
-
-        activity->migration = migration_apply(activity->conn, activity->provisioner->migrations, &options,
-                                              provision_on_migrations_applied, saga);
-        return saga_await(saga, provision_migrations_applied);
-}
-
-enum step_result provision_migrate(struct saga *saga)
-{
-        return activity_connect(saga, false, false, provision_apply_migrations);
 }
 
 static enum step_result provision_handed_over(struct saga *saga, const struct pg_rows *rows, const struct err *err)

@@ -3,7 +3,5 @@
 
 #include "services/provisioner/activity.h"
 
-/* A step: applies the product's migrations to the tenant's database, and sets the app login's rights again. */
-enum step_result provision_migrate(struct saga *saga);
 /* On the tenant's connection: one row whose column "used" tells whether the database was handed over. */
 enum step_result provision_ask_for_use(struct saga *saga, saga_rows_then then);

@@ -10,12 +10,14 @@
 
 struct blocking;
 struct driver;
+struct registry;
 
 struct provisioner {
         struct service *service;
         const struct provisioner_config *config;
         struct keyring *control_keys, *app_keys;
-        struct migration_set *migrations;
+        struct migration_set *migrations; /* of TENANT_MIGRATIONS: for tenants made before any file is registered */
+        struct registry *registry;
         struct mailer *mailer;
         struct blocking *disk;       /* calls to ARCHIVE_DIRECTORY, which may hang */
         struct tenant_access access; /* for tenants' databases: the rings above, and servers */

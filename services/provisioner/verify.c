@@ -4,6 +4,7 @@
 #include "common/base/memory.h"
 #include "services/provisioner/activity.h"
 #include "services/provisioner/logins.h"
+#include "services/provisioner/migrate.h"
 #include "services/provisioner/provision.h"
 
 #include <string.h>
@@ -69,7 +70,7 @@ static enum step_result verify_prove(struct saga *saga)
 
 static enum step_result verify_migrate(struct saga *saga)
 {
-        return activity_is_live(activity_of(saga)) ? provision_migrate(saga) : STEP_DONE;
+        return activity_is_live(activity_of(saga)) ? migrate_database(saga) : STEP_DONE;
 }
 
 static enum step_result verify_write_admin(struct saga *saga)

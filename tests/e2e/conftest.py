@@ -27,6 +27,7 @@ def make_stack(
     driver: str,
     gateways: int = 1,
     provisioners: int = 1,
+    migrators: int = 0,
     previous: Path | None = None,
     kind: type[Stack] = Stack,
     **more: object,
@@ -39,7 +40,7 @@ def make_stack(
         stack.build = previous / "build" / "release"
         stack.catalog_migrations = previous / "migrations" / "catalog"
     try:
-        stack.start(gateways, provisioners)
+        stack.start(gateways, provisioners, migrators)
         yield stack
         check_invariants(stack)
         stack.stop()

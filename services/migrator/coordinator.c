@@ -1,0 +1,109 @@
+/* Keeps rollouts going: see coordinator.h. */
+#include "services/migrator/coordinator.h"
+
+#include "common/base/failpoint.h"
+#include "common/base/log.h"
+#include "common/base/memory.h"
+#include "common/durable/lease.h"
+#include "common/durable/worker.h"
+#include "common/service/periodic.h"
+#include "services/migrator/fleet.h"
+
+#define INTERVAL 500
+#define LEASE    SECONDS(5)
+#define TIMEOUT  SECONDS(15)
+
+static const char SQL_ADVANCE[] = "select advance() as advanced";
+
+struct coordinator {
+        struct migrator *migrator;
+        struct lease *lease;
+        struct periodic *periodic;
+        bool asking, again, stopped;
+};
+
+static void coordinator_advanced(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct coordinator *coordinator = context;
+
+        coordinator->asking = false;
+        if (err != NULL) {
+                log_warn("the rollout cannot be advanced", "error", err->message, NULL);
+                return;
+        }
+        FAILPOINT(run_after_advance, NULL);
+        if (coordinator->stopped) {
+                lease_drop(coordinator->lease);
+                return;
+        }
+        if (pg_bool(rows, 0, "advanced")) {
+                fleet_wake(coordinator->migrator->fleet);
+                worker_wake(coordinator->migrator->worker);
+        }
+        if (coordinator->again) {
+                coordinator->again = false;
+                periodic_act(coordinator->periodic);
+        }
+}
+
+static void coordinator_act(void *context)
+{
+        struct coordinator *coordinator = context;
+
+        if (coordinator->stopped)
+                return;
+        lease_ask(coordinator->lease);
+        if (!lease_is_held(coordinator->lease))
+                return;
+        FAILPOINT(run_before_advance, NULL);
+        coordinator->asking = true;
+        periodic_ask(coordinator->periodic, TIMEOUT, SQL_ADVANCE, NO_PARAMS, coordinator_advanced);
+}
+
+static void coordinator_lease_answered(void *context)
+{
+        struct coordinator *coordinator = context;
+
+        if (coordinator->stopped && !coordinator->asking)
+                lease_drop(coordinator->lease);
+}
+
+struct coordinator *coordinator_new(struct migrator *migrator)
+{
+        struct coordinator *coordinator = NEW(struct coordinator);
+
+        coordinator->migrator = migrator;
+        coordinator->lease =
+                lease_new(migrator->service, "rollouts", LEASE, coordinator_lease_answered, coordinator);
+        coordinator->periodic = periodic_new(migrator->service, 0, INTERVAL, coordinator_act, coordinator);
+        return coordinator;
+}
+
+void coordinator_free(struct coordinator *coordinator)
+{
+        if (coordinator == NULL)
+                return;
+        periodic_free(coordinator->periodic);
+        lease_free(coordinator->lease);
+        free(coordinator);
+}
+
+void coordinator_wake(struct coordinator *coordinator)
+{
+        if (coordinator->asking)
+                coordinator->again = true;
+        else
+                periodic_act(coordinator->periodic);
+}
+
+void coordinator_stop(struct coordinator *coordinator)
+{
+        coordinator->stopped = true;
+        if (!coordinator->asking)
+                lease_drop(coordinator->lease);
+}
+
+bool coordinator_is_idle(const struct coordinator *coordinator)
+{
+        return !coordinator->asking && lease_is_idle(coordinator->lease);
+}

@@ -1,0 +1,226 @@
+/* One tenant's part in a rollout: see job.h. */
+#include "services/migrator/job.h"
+
+#include "common/base/backoff.h"
+#include "common/base/clock.h"
+#include "common/base/crypto.h"
+#include "common/base/failpoint.h"
+#include "common/base/memory.h"
+#include "common/migration/apply.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CONNECT_TIMEOUT SECONDS(10)
+#define VERIFY_TIMEOUT  SECONDS(60)
+#define ATTEMPTS_MOST   6 /* about half a minute of back-off, and as many lock time-outs */
+
+static json_t *job_parse(const struct pg_rows *rows, int row, const char *column)
+{
+        const char *text = pg_text(rows, row, column);
+        json_t *value = NULL;
+
+        if (text == NULL || json_parse(text, strlen(text), &value, NULL) < 0)
+                return json_null();
+        return value;
+}
+
+struct job *job_new(struct fleet *fleet, struct migrator *migrator, const struct pg_rows *rows, int row,
+                    int64_t lease_until)
+{
+        struct job *job = NEW(struct job);
+
+        job->fleet = fleet;
+        job->migrator = migrator;
+        job->id = mem_copy_text(pg_text(rows, row, "job_id"));
+        job->run = mem_copy_text(pg_text(rows, row, "run_id"));
+        job->tenant = mem_copy_text(pg_text(rows, row, "tenant_id"));
+        job->fence = mem_copy_text(pg_text(rows, row, "fence"));
+        job->application_name = mem_printf("tenantry-%.8s-%s", job->run, job->tenant);
+        job->undo = pg_bool(rows, row, "undo");
+        job->attempts = (int)pg_int(rows, row, "attempts");
+        job->first_fence = pg_int(rows, row, "first_fence");
+        job->versions = job_parse(rows, row, "versions");
+        job->brought = job_parse(rows, row, "brought");
+        job->options = job_parse(rows, row, "options");
+        job->login = job_parse(rows, row, "tenant");
+        job->lease_until = lease_until;
+        return job;
+}
+
+void job_free(struct job *job)
+{
+        migration_job_free(job->migration);
+        pg_close(job->conn);
+        registered_release(job->files);
+        json_decref(job->versions);
+        json_decref(job->brought);
+        json_decref(job->has);
+        json_decref(job->options);
+        json_decref(job->login);
+        free(job->wanted);
+        free(job->revert);
+        free(job->id);
+        free(job->run);
+        free(job->tenant);
+        free(job->fence);
+        free(job->application_name);
+        free(job);
+}
+
+static void job_end(struct job *job, const char *outcome, const struct err *err, int64_t delay_ms)
+{
+        json_t *result = json_pack("{s:s, s:I, s:s, s:O?, s:O?, s:I}", "job_id", job->id, "fence",
+                                   (json_int_t)strtoll(job->fence, NULL, 10), "outcome", outcome, "brought",
+                                   job->brought, "versions", job->has, "delay_ms", (json_int_t)delay_ms);
+
+        if (err != NULL)
+                json_object_set_new(result, "error",
+                                    json_pack("{s:s, s:s, s:s}", "code", err->code, "class",
+                                              err_class_name(err->class), "detail", err->message));
+        fleet_job_ended(job->fleet, job, result);
+}
+
+/* Tried again only where that can help: a lock, a connection, a serialization failure. */
+static void job_fail(struct job *job, const struct err *err)
+{
+        bool overtaken = strcmp(err->code, "TN409") == 0; /* a newer attempt, or another activity since */
+        unsigned random;
+
+        if ((!err_is_transient(err) && !overtaken) || job->attempts >= ATTEMPTS_MOST) {
+                job_end(job, "failed", err, 0);
+                return;
+        }
+        crypto_random((unsigned char *)&random, sizeof(random));
+        job_end(job, "retry", err, backoff_ms(job->attempts, random));
+}
+
+static void job_verify_next(struct job *job);
+
+static void job_verified(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct job *job = context;
+        const struct migration *m = &job->files->set->items[job->next_verify];
+        struct err wrong;
+
+        if (err == NULL && pg_rows_count(rows) == 1 && pg_bool(rows, 0, "verified")) {
+                job->next_verify++;
+                job_verify_next(job);
+                return;
+        }
+        err_set(&wrong, err ? err->class : ERR_PERMANENT, "verify_failed", "%.100s: its verify %s%.300s", m->name,
+                err ? "failed: " : "did not return true", err ? err->message : "");
+        job_fail(job, &wrong);
+}
+
+static bool job_is_brought(const struct job *job, const char *version)
+{
+        size_t i;
+        json_t *brought;
+
+        json_array_foreach (job->brought, i, brought)
+                if (strcmp(json_string_value(brought), version) == 0)
+                        return true;
+        return false;
+}
+
+/* Of the files that the tenant has from this run, one after the other. */
+static void job_verify_next(struct job *job)
+{
+        const struct migration_set *set = job->files->set;
+        auto_free char *sql = NULL;
+
+        while (job->next_verify < set->count && (set->items[job->next_verify].verify == NULL ||
+                                                 !job_is_brought(job, set->items[job->next_verify].version)))
+                job->next_verify++;
+        if (job->next_verify == set->count) {
+                job_end(job, "done", NULL, 0);
+                return;
+        }
+        sql = mem_printf("select (\n%s\n) as verified", set->items[job->next_verify].verify);
+        pg_exec(job->conn, VERIFY_TIMEOUT, sql, 0, NULL, job_verified, job);
+}
+
+static void job_applied(void *context, const struct migration_outcome *outcome, const struct err *err)
+{
+        struct job *job = context;
+
+        job->migration = NULL; /* it frees itself */
+        if (outcome->is_applied != NULL) {
+                json_decref(job->brought);
+                json_decref(job->has);
+                job->brought = migration_versions(job->files->set, outcome->is_own);
+                job->has = migration_versions(job->files->set, outcome->is_applied);
+        }
+        FAILPOINT(job_before_result, NULL);
+        if (err != NULL)
+                job_fail(job, err);
+        else if (job->undo)
+                job_end(job, "done", NULL, 0);
+        else
+                job_verify_next(job);
+}
+
+static void job_work(struct job *job)
+{
+        struct migration_options options = {
+                .lock_timeout_ms = json_number(job->options, "lock_timeout_ms", 0),
+                .statement_timeout_ms = json_number(job->options, "statement_timeout_ms", 0),
+                .wanted = job->wanted,
+                .out_of_order = json_flag(job->options, "out_of_order"),
+                .fence = job->fence,
+                .first_fence = job->first_fence,
+                .tenant_id = job->tenant,
+                .generation = (int)json_number(job->login, "generation", 0),
+        };
+        size_t count = json_array_size(job->versions);
+
+        if (!job->undo) {
+                job->migration = migration_apply(job->conn, job->files->set, &options, job_applied, job);
+                return;
+        }
+        job->revert = mem_alloc(count + 1, sizeof(job->revert[0]));
+        for (size_t i = 0; i < count; i++)
+                job->revert[i] = json_string_value(json_array_get(job->versions, i));
+        job->migration =
+                migration_revert(job->conn, job->files->set, job->revert, count, &options, job_applied, job);
+}
+
+static void job_connected(void *context, const struct err *err)
+{
+        struct job *job = context;
+
+        if (err != NULL)
+                job_fail(job, err);
+        else
+                job_work(job);
+}
+
+void job_start(struct job *job, struct registered *files)
+{
+        struct migrator *migrator = job->migrator;
+        auto_secret char *keep = NULL;
+        struct pg_target target = { 0 };
+        struct err err;
+
+        job->started = true;
+        job->files = files;
+        job->wanted = registered_mask(files, job->versions);
+        if (FAILPOINT(job_before_connect, &err) < 0 ||
+            tenant_target(&migrator->access, job->login, TENANT_OWNER, &target, &keep, &err) < 0) {
+                job_fail(job, &err);
+                return;
+        }
+        target.application_name = job->application_name;
+        target.connect_timeout_ms = CONNECT_TIMEOUT;
+        job->conn = pg_open(&migrator->service->loop, &target, job_connected, job);
+}
+
+/* PostgreSQL rolls back what is not committed; the next attempt goes on from there. */
+void job_give_way(struct job *job)
+{
+        migration_job_free(TAKE_PTR(job->migration));
+        pg_close(TAKE_PTR(job->conn));
+        job_end(job, "given_way", NULL, SECONDS(2));
+}

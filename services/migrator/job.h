@@ -1,0 +1,32 @@
+/* One tenant's part in a rollout: one connection, the run's files applied or taken back, the outcome. */
+#pragma once
+
+#include "services/migrator/fleet.h"
+
+struct job {
+        struct fleet *fleet;
+        struct migrator *migrator;
+        char *id, *run, *tenant, *fence, *application_name;
+        bool undo, started, lost;
+        int attempts;
+        int64_t first_fence, lease_until;
+        json_t *versions, *options, *login;
+        const char **revert; /* the texts of versions, when undoing */
+        struct registered *files;
+        bool *wanted;
+        struct pg_conn *conn;
+        struct migration_job *migration;
+        json_t *brought, *has; /* what the tenant has from this run, and in all; NULL = not known */
+        size_t next_verify;
+        struct job *prev, *next;
+};
+
+/* rows: of claim_jobs. */
+struct job *job_new(struct fleet *fleet, struct migrator *migrator, const struct pg_rows *rows, int row,
+                    int64_t lease_until);
+/* Starts to work. files: taken. Ends with fleet_job_ended. */
+void job_start(struct job *job, struct registered *files);
+/* Something that must not wait wants the tenant: ends as soon as that is possible without losing what was done. */
+void job_give_way(struct job *job);
+/* Drops it without a result, for whoever has it now. */
+void job_free(struct job *job);

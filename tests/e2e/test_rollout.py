@@ -1,0 +1,102 @@
+"""Rollouts: registered files come to the whole fleet, in waves, and are taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from deploy.local.stack import REPOSITORY, Stack
+
+from .client import Api
+from .conftest import make_stack
+from .rollouts import Rollouts
+
+PRODUCT = sorted(path.name.partition("_")[0] for path in (REPOSITORY / "migrations" / "tenant").glob("*.sql"))
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    yield from make_stack("postgres", migrators=2, keep_memberships=True)
+
+
+@pytest.fixture(scope="module")
+def rollouts(stack: Stack) -> Rollouts:
+    return Rollouts(stack)
+
+
+@pytest.fixture(scope="module")
+def shops(stack: Stack) -> list[str]:
+    api = Api(stack.services["gateway-0"].url, stack.settings["tokens"]["admin"])
+    return [api.ready_tenant(f"Shop {number}") for number in range(5)]
+
+
+def test_the_directory_is_registered_at_start_and_new_tenants_get_it(rollouts: Rollouts, shops: list[str]) -> None:
+    files = rollouts.api.get("/api/admin/migrations/files").json["files"]
+    assert [file["version"] for file in files] == PRODUCT
+    assert all(file["registered_by"] == "TENANT_MIGRATIONS" and file["reversible"] for file in files)
+    assert all(rollouts.versions(shop) == PRODUCT for shop in shops)
+
+
+def test_a_registered_file_waits_for_a_run_and_then_new_tenants_get_it(rollouts: Rollouts, shops: list[str]) -> None:
+    version = rollouts.file("create table colour (name text primary key);", "drop table colour;")
+    early = rollouts.api.ready_tenant("Early Shop")
+    assert rollouts.versions(early) == PRODUCT, "what nobody has is not given to new tenants"
+    run = rollouts.completed(strategy="all")
+    for shop in [*shops, early]:
+        assert rollouts.versions(shop) == [*PRODUCT, version]
+        schema = rollouts.api.tenant(shop)["schema"]
+        assert (schema["version"], schema["state"], schema["run"]) == (version, "current", run)
+    late = rollouts.api.ready_tenant("Late Shop")
+    assert rollouts.versions(late) == [*PRODUCT, version]
+    assert {job["state"] for job in rollouts.tenants(run)} == {"done"}
+
+
+def test_a_run_that_everybody_has_touches_nobody(rollouts: Rollouts, shops: list[str]) -> None:
+    run = rollouts.completed(strategy="all")
+    assert {job["state"] for job in rollouts.tenants(run)} == {"current"}
+
+
+def test_waves_are_promoted_when_their_soak_is_over_and_end_with_all(rollouts: Rollouts, shops: list[str]) -> None:
+    version = rollouts.file("create table size (name text primary key);", "drop table size;")
+    run = rollouts.begin(soak="1h")
+    soaking = rollouts.wait(run, "soaking")
+    assert soaking["wave"] == 1 and soaking["waves"] == 3 and soaking["states"]["done"] == 1
+    assert rollouts.command(run, "promote")["state"] == "succeeded"
+    rollouts.wait(run, "soaking")
+    rollouts.advance_clock("2h")
+    ended = rollouts.wait(run, "completed")
+    assert ended["states"] == {"done": ended["tenants"]}
+    assert all(version in rollouts.versions(shop) for shop in shops)
+
+
+def test_failures_halt_a_run_and_the_failed_can_be_retried(rollouts: Rollouts, shops: list[str]) -> None:
+    rollouts.query(shops[0], "create table taken (a int)")
+    version = rollouts.file("create table taken (a int);", "drop table taken;")
+    run = rollouts.begin(strategy="all", max_failures=0)
+    halted = rollouts.wait(run, "halted")
+    assert halted["reason"]["code"] == "too_many_failures"
+    assert [(each["code"], each["count"]) for each in halted["failures"]] == [("42P07", 1)]
+    assert "taken" in halted["failures"][0]["example"]
+    [failed] = rollouts.tenants(run, "?state=failed")
+    assert failed["tenant_id"] == shops[0] and failed["error"]["code"] == "42P07"
+    assert rollouts.api.tenant(shops[0])["schema"]["state"] == "failed"
+    assert rollouts.api.tenant(shops[0])["state"] == "ready", "the tenant works as before"
+    rollouts.query(shops[0], "drop table taken")
+    assert rollouts.command(run, "retry")["state"] == "succeeded"
+    rollouts.wait(run, "completed")
+    assert all(version in rollouts.versions(shop) for shop in shops)
+
+
+def test_a_rollback_takes_back_exactly_what_the_run_brought(rollouts: Rollouts, shops: list[str]) -> None:
+    before = {shop: rollouts.versions(shop) for shop in shops}
+    one = rollouts.file("create table one (a int);", "drop table one;")
+    two = rollouts.file("create table two (a int);", "drop table two;")
+    run = rollouts.completed(strategy="all")
+    assert all(rollouts.versions(shop) == [*before[shop], one, two] for shop in shops)
+    assert rollouts.command(run, "rollback")["state"] == "succeeded"
+    ended = rollouts.wait(run, "rolled_back")
+    assert ended["states"] == {"undone": ended["tenants"]}
+    assert {shop: rollouts.versions(shop) for shop in shops} == before
+    late = rollouts.api.ready_tenant("After Rollback")
+    assert rollouts.versions(late) == before[shops[0]]
