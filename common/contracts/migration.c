@@ -18,6 +18,11 @@ static const struct contract_field REGISTER[] = {
         { .name = "reason", .kind = CONTRACT_TEXT, .max = 500 },
 };
 
+static const struct contract_field WITHDRAW[] = {
+        { .name = "name", .kind = CONTRACT_TEXT, .required = true, .max = 200 },
+        { .name = "reason", .kind = CONTRACT_TEXT, .max = 500 },
+};
+
 static const struct contract_field LABEL = { .kind = CONTRACT_NAME, .max = 40 };
 static const struct contract_field RULE = { .kind = CONTRACT_NAME, .max = 60 };
 static const struct contract_field TENANT = { .kind = CONTRACT_UUID };
@@ -166,6 +171,11 @@ const struct contract MIGRATION_CONTRACTS[] = {
           .count = ARRAY_SIZE(REGISTER),
           .check = migration_check_file,
           .complete = migration_complete_file },
+        { .type = "migration.withdraw.requested.v1",
+          .topic = MIGRATION_TOPIC,
+          .key = FILE_KEY,
+          .fields = WITHDRAW,
+          .count = ARRAY_SIZE(WITHDRAW) },
         { .type = "migration.run.requested.v1",
           .topic = MIGRATION_TOPIC,
           .key = RUN_KEY,

@@ -872,6 +872,7 @@ as $$
 begin
     case p_event ->> 'type'
         when 'migration.register.requested.v1' then perform accept_file(p_event, p_data);
+        when 'migration.withdraw.requested.v1' then perform withdraw_file(p_event, p_data);
         when 'migration.run.requested.v1' then perform accept_run(p_event, p_data);
         else perform accept_command(p_event, p_data);
     end case;

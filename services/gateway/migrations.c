@@ -37,8 +37,10 @@ static const char SQL_FILE[] = "select item || jsonb_build_object('sql', sql, 'v
 
 void migration_file_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
+        const struct endpoint *endpoint = http_route_extra(request);
+        auto_free char *type = mem_printf("migration.%s.requested.v1", endpoint->command);
         struct ingest_wish wish = {
-                .caller = caller, .route = "register", .subject = &INGEST_FILE, .type = "migration.register.requested.v1"
+                .caller = caller, .route = endpoint->command, .subject = &INGEST_FILE, .type = type
         };
         json_t *body = ingest_body(request, NULL);
 
