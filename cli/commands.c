@@ -8,10 +8,10 @@
 const struct command COMMANDS[] = {
         { "signup",
           "--company COMPANY --email EMAIL [--name NAME] [--subdomain SUBDOMAIN] [--plan PLAN] [--region REGION] "
-          "[--wait[=TIME]] [--key IDEMPOTENCY_KEY]",
+          "[--label LABEL]... [--wait[=TIME]] [--key IDEMPOTENCY_KEY]",
           "request a new tenant", MANUAL_SIGNUP, run_signup, false },
-        { "tenants", "[--state STATE] [--plan PLAN] [--search TEXT] [--all] " LISTING_OPTIONS, "list tenants",
-          MANUAL_TENANTS, run_tenants, true },
+        { "tenants", "[--state STATE] [--plan PLAN] [--label LABEL] [--search TEXT] [--all] " LISTING_OPTIONS,
+          "list tenants", MANUAL_TENANTS, run_tenants, true },
         { "tenant", "ID|SUBDOMAIN", "show one tenant: state, progress, access, what comes next", MANUAL_TENANT,
           run_tenant, true },
         { "watch", "[ID|SUBDOMAIN]", "follow tenants live", MANUAL_WATCH, run_watch, false },
@@ -33,6 +33,8 @@ const struct command COMMANDS[] = {
           run_tenant_command, false },
         { "retry", COMMAND_OPTIONS, "retry work that is waiting for a person", MANUAL_RETRY, run_tenant_command,
           false },
+        { "label", "TENANT +LABEL|-LABEL... [--reason TEXT] [--wait[=TIME]]", "give a tenant labels, or remove them",
+          MANUAL_LABEL, run_label, false },
         { "archive",
           COMMAND_OPTIONS
           " | restore TENANT [--beside] [--backup FILE] [--confirm SUBDOMAIN] | check TENANT --restore | "

@@ -23,6 +23,8 @@ const char MANUAL_SIGNUP[] =
         "  --subdomain NAME    3 to 40 of a-z, 0-9 and hyphens; derived from the company by default\n"
         "  --plan PLAN         starter by default\n"
         "  --region REGION     where the database is to be, in the provider's terms\n"
+        "  --label LABEL       for rollouts and lists, see `tenantry label`; may be repeated. A tenant labelled\n"
+        "                      staging may have that subdomain, which is reserved otherwise\n"
         "  --wait[=TIME]       wait until it is ready, 5 minutes unless a time is given (90s, 10m)\n"
         "  --key KEY           Idempotency-Key: the same key and arguments give the same tenant, however often\n\n"
         "Examples:\n"
@@ -34,6 +36,7 @@ const char MANUAL_TENANTS[] =
         "The first 100, oldest first; --all shows every one. Deprovisioned tenants are not listed.\n\n"
         "  --state STATE       requested, provisioning, ready, attention or archived\n"
         "  --plan PLAN         only tenants with this plan\n"
+        "  --label LABEL       only tenants with this label\n"
         "  --search TEXT       3 or more characters contained in the subdomain or the company's name\n"
         "  --sort FIELD        created_at, since (when the state last changed) or subdomain; with a hyphen before it\n"
         "                      in descending order: --sort -since\n"
@@ -43,6 +46,7 @@ const char MANUAL_TENANTS[] =
         "Examples:\n"
         "  tenantry tenants --state attention --watch\n"
         "  tenantry tenants --search pharmacy --sort subdomain\n"
+        "  tenantry tenants --label canary -o wide\n"
         "  tenantry tenants --state attention -o name | xargs -n 1 tenantry retry\n"
         "  tenantry tenants --all --json | jq -r '.tenants[].slug'\n";
 
@@ -118,6 +122,16 @@ const char MANUAL_RETRY[] = TENANT_WORD
         "For a tenant in state attention. A provisioning that was undone starts over, one past its point of no return\n"
         "continues where it stopped; otherwise the wanted and actual states are compared again. Fix the cause first:\n"
         "tenantry explain TENANT.\n\n" WAIT_WORDS "\nExamples:\n  tenantry retry acme-pharmacy --wait\n" COMMAND_CODES;
+
+const char MANUAL_LABEL[] = TENANT_WORD
+        "Labels are words of your own by which tenants are chosen, such as canary, eu or staging: 1 to 40 of a-z,\n"
+        "0-9, hyphen, underscore and dot; a tenant has at most 20. + adds one, - removes one; to add one that it has\n"
+        "or to remove one that it lacks is no error. Archived tenants can be labelled, too.\n\n" WAIT_WORDS
+        "  --                  what follows is no option: for labels such as o and h\n"
+        "\nExamples:\n"
+        "  tenantry label acme-pharmacy +canary -eu\n"
+        "  tenantry label acme-pharmacy --reason 'moved' -- -o +x\n"
+        "  tenantry tenants --label eu --all -o name | xargs -I{} tenantry label {} +wave-2\n" COMMAND_CODES;
 
 const char MANUAL_ARCHIVE[] =
         "archive TENANT        dumps the database, encrypted, and drops it once the dump is listed and checksummed;\n"

@@ -86,6 +86,7 @@ def use(api: RecordingApi, app: RecordingApi, tenant: str) -> None:
     done(api, tenant, "rotate-credentials")
     assert app.get(f"/api/tenants/{tenant}/connection").json["credential_version"] == 2
     done(api, tenant, "resend-invite")
+    done(api, tenant, "labels", {"add": ["canary", "eu"], "remove": ["us"], "reason": "first in the next rollout"})
     assert api.command(tenant, "retry").status == 202
 
 
@@ -152,6 +153,8 @@ def be_wrong(stack: Stack, api: RecordingApi, callers: dict[str, RecordingApi], 
     assert api.signup("Key", idempotency_key="k" * 256).status == 400
     assert api.command(tenant, "deprovision").status == 400
     assert api.command(tenant, "deprovision", {"confirm": "acme"}, prefer="wait=20").json["code"] == "not_confirmed"
+    too_many = {"add": [f"label-{number}" for number in range(20)]}
+    assert api.command(tenant, "labels", too_many, prefer="wait=20").json["code"] == "too_many_labels"
     assert api.command("me", "suspend").status == 404
 
 

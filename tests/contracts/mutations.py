@@ -35,9 +35,21 @@ IDS = [
 ]  # fmt: skip
 
 
+def lists(by: dict[str, Any]) -> Iterator[Any]:
+    """As long as allowed and longer, and with each value that an element can have."""
+    for length in (by["maxItems"], by["maxItems"] + 1):
+        yield [f"n{number}" for number in range(length)]
+    yield ["twice", "twice"]
+    for value in values("", by["items"]):
+        yield [value]
+
+
 def values(field: str, by: dict[str, Any]) -> Iterator[Any]:
     yield from WRONG_KINDS
     yield from TEXTS
+    if "items" in by:
+        yield from lists(by)
+        return
     if "enum" in by:
         for choice in by["enum"]:
             yield from (choice, choice.upper(), choice[:-1], f"{choice}x", f" {choice}", f"{choice}|{choice}")

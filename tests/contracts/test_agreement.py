@@ -112,7 +112,7 @@ def test_signups_are_taken_as_their_schema_says(stack: Stack) -> None:
 def test_commands_are_taken_as_their_schemas_say(stack: Stack) -> None:
     """For tenants that do not exist: what is allowed is put aside. Those that share their fields with suspend take
     turns with their mutations."""
-    whole = ["tenant.suspend.requested.v1", "tenant.deprovision.requested.v1", "tenant.restore.requested.v1"]
+    whole = [f"tenant.{command}.requested.v1" for command in ("suspend", "deprovision", "restore", "label")]
     others = [name for name in COMMANDS if name not in whole]
     tried = [(name, data) for name in whole for data in mutations(name)]
     for turn, name in enumerate(others):
@@ -184,6 +184,7 @@ def test_what_a_schema_refuses_http_refuses_too(api: RecordingApi) -> None:
         "http.command": f"/api/tenants/{tenant}/suspend",
         "http.confirmed_command": f"/api/tenants/{tenant}/deprovision",
         "http.restore": f"/api/tenants/{tenant}/restore",
+        "http.label": f"/api/tenants/{tenant}/labels",
     }
     for name, path in ways.items():
         for body in mutations(name, RESERVED if name == "http.signup" else None):
