@@ -11,34 +11,43 @@
 #define SET_LIMIT  10000
 #define READ_LIMIT (4 * 1024 * 1024 + 1)
 
-static int directory_read_file(const char *directory, const char *name, struct buf *text, struct err *err)
+static int directory_read_file(const char *path, struct buf *text, struct err *err)
 {
-        auto_free char *path = mem_printf("%s/%s", directory, name);
         FILE *in = fopen(path, "re");
         char chunk[8192];
         size_t n;
+        int rc = 0;
 
         if (in == NULL)
                 return err_set(err, ERR_INPUT, "migration_unreadable", "cannot read %s: %s", path, strerror(errno));
         buf_add(text, "", 0);
         while (text->length < READ_LIMIT && (n = fread(chunk, 1, sizeof(chunk), in)) > 0)
                 buf_add(text, chunk, n);
+        if (ferror(in)) /* a folder, for instance: it can be opened */
+                rc = err_set(err, ERR_INPUT, "migration_unreadable", "cannot read %s: %s", path, strerror(errno));
         fclose(in);
-        return 0;
+        return rc;
+}
+
+int migration_load(const char *path, struct migration *ret, struct err *err)
+{
+        const char *slash = strrchr(path, '/');
+        auto_buf text = { 0 };
+        int rc = directory_read_file(path, &text, err);
+
+        return rc < 0 ? rc : migration_parse(slash ? slash + 1 : path, text.data, text.length, ret, err);
 }
 
 static int directory_add_file(struct migration_set *set, const char *directory, const char *name, struct err *err)
 {
-        auto_buf text = { 0 };
-        int rc = directory_read_file(directory, name, &text, err);
+        auto_free char *path = mem_printf("%s/%s", directory, name);
+        int rc;
 
-        if (rc < 0)
-                return rc;
         if (set->count == SET_LIMIT)
                 return err_set(err, ERR_INPUT, "too_many_migrations", "%s has more than %d migrations", directory,
                                SET_LIMIT);
         set->items = mem_resize(set->items, (set->count + 1) * sizeof(set->items[0]));
-        rc = migration_parse(name, text.data, text.length, &set->items[set->count], err);
+        rc = migration_load(path, &set->items[set->count], err);
         if (rc == 0)
                 set->count++;
         return rc;
