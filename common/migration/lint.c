@@ -224,7 +224,7 @@ static void lint_section(struct lint *lint, const struct migration_section *sect
                 if (start == length)
                         continue;
                 lint_move_to(lint, (size_t)(at + start - section->sql));
-                if (at >= section->sql + section->pieces[0].offset)
+                if (at + start >= section->sql + section->pieces[0].offset)
                         lint->place.statement++;
                 lint_statement(lint, at, at + length);
                 open = lint_is_open(at, at + length, open);

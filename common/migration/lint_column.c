@@ -110,7 +110,7 @@ void lint_add_column(struct lint *lint, const char *at, const char *table, struc
 
         if (name == NULL)
                 return;
-        while (words->token.kind != TOKEN_END && !token_is_mark(&words->token, ';'))
+        while (words->token.kind != TOKEN_END)
                 column_take_part(words, &column);
         part = lint_part(table, name);
         made = lint_make(lint, "column", part);

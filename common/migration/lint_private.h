@@ -70,7 +70,8 @@ char *lint_take_name(struct lint_words *words);
 void lint_skip(struct lint_words *words);
 /* Moves to the next word of that kind outside parentheses; false, at the end, if there is none. */
 bool lint_find(struct lint_words *words, const char *word);
-/* The piece up to the next comma outside parentheses, or the end; goes on behind the comma. False at the end. */
+/* The piece up to the next comma outside parentheses, or the statement's end; goes on behind the comma. False at the
+ * end. */
 bool lint_take_item(struct lint_words *words, struct lint_words *ret);
 
 /* Something that the file has made or dropped, and what is known of it. */

@@ -49,7 +49,8 @@ const struct lint_rule_row LINT_ROWS[LINT_RULES] = {
                                     "add the column without it, set its default in a second statement, and fill the "
                                     "rows there are " PORTIONS },
         [LINT_INDEX_NOT_CONCURRENTLY] = { "index-not-concurrently", false, true,
-                                          "nobody can write to the table meanwhile, or not even read it",
+                                          "until it is done nobody can write to the table, in some cases not even read "
+                                          "it",
                                           "create, drop or rebuild the index concurrently, in a file with "
                                           "transaction:false; for a constraint, build a unique index that way and add "
                                           "the constraint \"using index\"" },

@@ -178,6 +178,8 @@ void lint_revoke(struct lint *lint, const char *at, struct lint_words *words)
         bool on = lint_find(words, "on"), made = on;
 
         lint_take(words, "on");
+        if (lint_take(words, "all") && lint_find(words, "in")) /* all tables in schema NAME */
+                lint_next(words);
         if (token_is_one_of(&words->token, kinds))
                 kind = lint_take_word(words);
         from = *words;

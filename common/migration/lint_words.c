@@ -118,12 +118,17 @@ bool lint_find(struct lint_words *words, const char *word)
         return words->token.kind != TOKEN_END;
 }
 
+static bool words_at_end(const struct lint_words *words)
+{
+        return words->token.kind == TOKEN_END || token_is_mark(&words->token, ';');
+}
+
 bool lint_take_item(struct lint_words *words, struct lint_words *ret)
 {
         *ret = *words;
-        if (words->token.kind == TOKEN_END)
+        if (words_at_end(words))
                 return false;
-        while (words->token.kind != TOKEN_END && !token_is_mark(&words->token, ','))
+        while (!words_at_end(words) && !token_is_mark(&words->token, ','))
                 lint_skip(words);
         ret->end = words->token.at;
         if (ret->token.at == ret->end) /* nothing stands before the comma */

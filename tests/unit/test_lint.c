@@ -347,6 +347,7 @@ static void test_rights_are_not_taken_from_old_programs(void **state)
                 { "revoke app from other", "tightened-rights!" },
                 { "alter table t enable row level security", "tightened-rights!" },
                 { "alter table t force row level security", "tightened-rights!" },
+                { "create schema s; revoke all on all tables in schema s from app", "" },
                 { "create table a (); revoke all on table a, b from app", "tightened-rights!" },
                 { "create table a (); create view b as select 1; revoke all on a, b from x, y", "" },
                 { "create function f() returns int language sql as 'select 1'; revoke all on function f() from public",
