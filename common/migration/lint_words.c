@@ -89,13 +89,14 @@ char *lint_take_word(struct lint_words *words)
 
 char *lint_take_name(struct lint_words *words)
 {
-        auto_free char *first = lint_take_word(words), *second = NULL;
+        auto_free char *last = lint_take_word(words), *schema = NULL;
 
-        if (first != NULL && lint_take_mark(words, '.'))
-                second = lint_take_word(words);
-        if (second != NULL)
-                return mem_printf("%s.%s", first, second);
-        return first ? mem_printf("public.%s", first) : NULL;
+        while (last != NULL && lint_take_mark(words, '.')) { /* a database's name may precede them */
+                free(schema);
+                schema = TAKE_PTR(last);
+                last = lint_take_word(words);
+        }
+        return last ? mem_printf("%s.%s", schema ? schema : "public", last) : NULL;
 }
 
 void lint_skip(struct lint_words *words)

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,13 @@ def put(folder: Path, name: str, text: str) -> None:
 
 
 def test_a_new_file_has_the_present_second_and_both_directives(folder: Path) -> None:
-    before = datetime.now(timezone.utc).replace(microsecond=0)
+    before = datetime.now(UTC).replace(microsecond=0)
     done = migrate(folder, "new", "Add Branches")
     assert done.returncode == 0, done.stderr
     named = re.fullmatch(r"migrations/(\d{14})_add_branches\.sql\n", done.stdout)
     assert named, done.stdout
-    made = datetime.strptime(named[1], "%Y%m%d%H%M%S").replace(tzinfo=timezone.utc)
-    assert before <= made <= datetime.now(timezone.utc)
+    made = datetime.strptime(named[1], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    assert before <= made <= datetime.now(UTC)
     text = (folder / done.stdout.strip()).read_text()
     assert text.index("-- migrate:up\n") < text.index("-- migrate:down\n")
     assert migrate(folder, "lint").returncode == 0
@@ -71,7 +71,7 @@ def test_versions_differ_however_quickly_files_are_made(folder: Path) -> None:
 
 
 def test_a_file_that_exists_is_never_replaced(folder: Path) -> None:
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     soon = [(now + timedelta(seconds=more)).strftime("%Y%m%d%H%M%S") for more in range(30)]
     for version in soon:
         put(folder, f"{version}_taken.sql", SAFE)

@@ -89,6 +89,7 @@ static void test_what_old_programs_use_is_not_dropped(void **state)
                 { "drop table t", "drop-table!" },
                 { "DROP TABLE IF EXISTS app.\"T\" CASCADE", "drop-table!" },
                 { "drop table a, b", "drop-table! drop-table!" },
+                { "alter table base.app.\"T\" drop column c", "drop-column!" },
                 { "drop foreign table t", "drop-table!" },
                 { "alter table t drop column c", "drop-column!" },
                 { "alter table only t drop c cascade", "drop-column!" },
@@ -203,6 +204,9 @@ static void test_a_validated_check_lets_not_null_pass(void **state)
                   "tightened-constraint!" },
                 { "alter table t add constraint k check (c is not null) not valid;\nalter table t alter c set not "
                   "null",
+                  "tightened-constraint! not-null!" },
+                { "alter table t add constraint k check ((c is not null) = d) not valid;\nalter table t validate "
+                  "constraint k;\nalter table t alter c set not null",
                   "tightened-constraint! not-null!" },
                 { "alter table t add constraint k check (c is not null or d) not valid;\nalter table t validate "
                   "constraint k;\nalter table t alter c set not null",
