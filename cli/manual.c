@@ -238,6 +238,20 @@ const char MANUAL_INIT[] =
         "Examples:\n"
         "  tenantry init --replication 3\n";
 
+const char MANUAL_MIGRATE[] =
+        "new NAME      an empty file YYYYMMDDHHMMSS_name.sql (UTC) with migrate:up and migrate:down; prints its path.\n"
+        "              Never replaces a file\n"
+        "lint          reads files, or all of a directory, and names what would hold tenants up, fail on their rows,\n"
+        "              or fail the programs of the previous release (breaking): rule, reason, safe way. A file allows\n"
+        "              a rule with a line: -- tenantry:allow RULE and the reason\n\n"
+        "  --directory DIR     for new: where to; migrations by default, created if missing\n\n"
+        "lint without arguments reads migrations. Both need neither gateway nor token.\n\n"
+        "Examples:\n"
+        "  tenantry migrate new 'add branches'\n"
+        "  tenantry migrate lint && git push\n"
+        "  tenantry migrate lint db/20260105090000_branches.sql --json | jq -r '.files[].findings[].rule'\n\n"
+        "lint: 0 if nothing is breaking that no file allows; otherwise, and if a file is malformed, 1.\n";
+
 const char MANUAL_CLOCK[] =
         "Trials, grace periods, reminders and the like use business time, which is real time except in a sandbox.\n"
         "There, `advance` moves it forward: it stops whenever a timer is due, and waits until that is handled and no\n"

@@ -3,6 +3,7 @@
 
 #include "common/base/duration.h"
 #include "common/base/memory.h"
+#include "common/migration/lint.h"
 #include "common/migration/migration.h"
 
 #include <string.h>
@@ -93,10 +94,16 @@ static int migration_check_file(const json_t *data, struct err *err)
 
 json_t *migration_file_facts(const struct migration *migration)
 {
-        return json_pack("{s:s, s:s, s:s?, s:s, s:s, s:b, s:b}", "name", migration->name, "sql", migration->text, "verify",
-                         migration->verify, "version", migration->version, "checksum", migration->checksum,
-                         "transaction", migration->up.transaction && migration->down.transaction, "reversible",
-                         migration_is_reversible(migration));
+        struct migration_findings findings;
+        json_t *facts;
+
+        migration_lint(migration, &findings);
+        facts = json_pack("{s:s, s:s, s:s?, s:s, s:s, s:b, s:b, s:o}", "name", migration->name, "sql", migration->text,
+                          "verify", migration->verify, "version", migration->version, "checksum", migration->checksum,
+                          "transaction", migration->up.transaction && migration->down.transaction, "reversible",
+                          migration_is_reversible(migration), "findings", migration_findings_json(&findings));
+        migration_findings_release(&findings);
+        return facts;
 }
 
 static void migration_complete_file(json_t *data)

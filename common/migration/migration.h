@@ -20,12 +20,20 @@ struct migration_section {
         bool transaction;
 };
 
+/* A line "-- tenantry:allow RULE why", wherever in the file it stands; both may be empty. */
+struct migration_allow {
+        char *rule, *why;
+        int line;
+};
+
 struct migration {
         char *version; /* the leading digits of the file's name */
         char *name;    /* the file's name */
         char *text;    /* the file as it is */
         struct migration_section up, down;
         char *verify;      /* SQL that returns true if the file did what it should; NULL = none */
+        struct migration_allow *allows; /* at most 100 */
+        size_t allow_count;
         char checksum[65]; /* SHA-256 of the file's bytes, hexadecimal */
 };
 
@@ -39,6 +47,8 @@ struct migration_set {
 
 /* Returns 0 and fills *ret (released with migration_release), or -ERR_INPUT naming file and line. */
 int migration_parse(const char *name, const char *bytes, size_t length, struct migration *ret, struct err *err);
+/* The same for a file on disk, whose name is the last part of path. Also -ERR_INPUT if it cannot be read. */
+int migration_load(const char *path, struct migration *ret, struct err *err);
 void migration_release(struct migration *migration);
 
 /* Whether its migrate:down does anything. */

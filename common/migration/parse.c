@@ -5,6 +5,7 @@
 #include "common/base/crypto.h"
 #include "common/base/memory.h"
 #include "common/base/utf8.h"
+#include "common/migration/allow.h"
 #include "common/migration/token.h"
 
 #include <ctype.h>
@@ -150,7 +151,7 @@ static void parse_end_block(struct blocks *blocks, struct buf *text)
         }
 }
 
-static int parse_blocks(struct reader *reader, struct blocks *blocks, struct err *err)
+static int parse_blocks(struct reader *reader, struct blocks *blocks, struct migration *migration, struct err *err)
 {
         auto_buf text = { 0 };
         int rc = 0;
@@ -161,7 +162,8 @@ static int parse_blocks(struct reader *reader, struct blocks *blocks, struct err
                 enum directive directive = parse_directive_of(reader->at, end, &rest);
 
                 reader->line++;
-                if (directive != DIRECTIVE_NONE) {
+                rc = allow_read(reader->name, reader->at, end, reader->line, migration, err);
+                if (rc == 0 && directive != DIRECTIVE_NONE) {
                         parse_end_block(blocks, &text);
                         rc = parse_begin_block(reader, directive, rest, end, blocks, err);
                 } else if (blocks->count > 0) {
@@ -234,6 +236,7 @@ void migration_release(struct migration *migration)
         free(migration->verify);
         parse_release_section(&migration->up);
         parse_release_section(&migration->down);
+        allow_release(migration);
         memset(migration, 0, sizeof(*migration));
 }
 
@@ -322,7 +325,7 @@ int migration_parse(const char *name, const char *bytes, size_t length, struct m
         if (rc == 0)
                 rc = parse_check_bytes(name, bytes, length, err);
         if (rc == 0)
-                rc = parse_blocks(&reader, &blocks, err);
+                rc = parse_blocks(&reader, &blocks, &migration, err);
         if (rc == 0)
                 rc = parse_check_blocks(name, &blocks, err);
         if (rc < 0) {
