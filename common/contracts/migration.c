@@ -35,9 +35,9 @@ static const struct contract_field WAVE_FIELDS[] = {
         { .name = "plan", .kind = CONTRACT_NAME, .max = 40 },
 };
 
-static const struct contract_field WAVE = {
-        .kind = CONTRACT_OBJECT, .fields = WAVE_FIELDS, .count = ARRAY_SIZE(WAVE_FIELDS)
-};
+static const struct contract_field WAVE = { .kind = CONTRACT_OBJECT,
+                                            .fields = WAVE_FIELDS,
+                                            .count = ARRAY_SIZE(WAVE_FIELDS) };
 
 static const struct contract_field RUN[] = {
         { .name = "run_id", .kind = CONTRACT_UUID, .required = true },
@@ -123,7 +123,8 @@ static void migration_complete_file(json_t *data)
 static int migration_check_run(const json_t *data, struct err *err)
 {
         const char *strategy = json_text(data, "strategy");
-        bool has_waves = json_object_get(data, "waves") != NULL, wants_waves = strategy && strcmp(strategy, "waves") == 0;
+        bool has_waves = json_object_get(data, "waves") != NULL,
+             wants_waves = strategy && strcmp(strategy, "waves") == 0;
         double percent = 0;
         json_t *wave;
         size_t i;
@@ -141,8 +142,8 @@ static int migration_check_run(const json_t *data, struct err *err)
         }
         if (has_waves && percent != 100)
                 return err_field(err, "waves", "the last percentage must be 100: nobody is left out");
-        if (has_waves && json_number_value(json_object_get(json_array_get(json_object_get(data, "waves"), i - 1),
-                                                           "percent")) != 100)
+        if (has_waves &&
+            json_number_value(json_object_get(json_array_get(json_object_get(data, "waves"), i - 1), "percent")) != 100)
                 return err_field(err, "waves", "the last wave must be 100 percent");
         if (json_object_get(data, "labels") != NULL && json_object_get(data, "tenants") != NULL)
                 return err_field(err, "tenants", "a run is for labels or for tenants, not for both");

@@ -9,7 +9,7 @@
 /* Ends with a NULL type. A file's data are completed with version, checksum, transaction, reversible and findings. */
 extern const struct contract MIGRATION_CONTRACTS[];
 
-/* {name, sql, verify, version, checksum, transaction, reversible, findings} of a file, as the catalog takes it; the caller
- * releases. */
+/* {name, sql, verify, version, checksum, transaction, reversible, findings} of a file, as the catalog takes it; the
+ * caller releases. */
 struct migration;
 json_t *migration_file_facts(const struct migration *migration);

@@ -31,7 +31,7 @@ struct migration {
         char *name;    /* the file's name */
         char *text;    /* the file as it is */
         struct migration_section up, down;
-        char *verify;      /* SQL that returns true if the file did what it should; NULL = none */
+        char *verify;                   /* SQL that returns true if the file did what it should; NULL = none */
         struct migration_allow *allows; /* at most 100 */
         size_t allow_count;
         char checksum[65]; /* SHA-256 of the file's bytes, hexadecimal */
