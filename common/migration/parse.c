@@ -10,8 +10,6 @@
 #include <ctype.h>
 #include <string.h>
 
-#define FILE_LIMIT (4 * 1024 * 1024)
-
 struct reader {
         const char *name, *at, *end;
         int line;
@@ -47,6 +45,11 @@ static enum directive parse_directive_of(const char *line, const char *end, cons
         if (end - p >= 12 && strncmp(p, "migrate:down", 12) == 0 && (p + 12 == end || isspace((unsigned char)p[12])))
                 return *ret_rest = p + 12, DIRECTIVE_DOWN;
         return DIRECTIVE_NONE;
+}
+
+bool migration_is_directive(const char *line, const char *end)
+{
+        return parse_directive_of(line, end, &end) != DIRECTIVE_NONE;
 }
 
 static int parse_options(const struct reader *reader, const char *text, const char *end,
@@ -253,7 +256,7 @@ static int parse_check_statements(const char *name, const struct migration_secti
 }
 
 /* Anything left open at the end of a file would swallow our own statements after it. */
-static int parse_check_quotes(const char *name, const struct migration_section *section, struct err *err)
+int migration_check_quotes(const char *name, const struct migration_section *section, struct err *err)
 {
         const char *at = section->sql;
         struct token token;
@@ -271,19 +274,19 @@ static int parse_check_quotes(const char *name, const struct migration_section *
 
 static int parse_check_section(const char *name, const struct migration_section *section, struct err *err)
 {
-        int rc = parse_check_quotes(name, section, err);
+        int rc = migration_check_quotes(name, section, err);
 
         return rc == 0 ? parse_check_statements(name, section, err) : rc;
 }
 
 /* PostgreSQL would refuse the bytes too, but not say where they are. */
-static int parse_check_bytes(const char *name, const char *bytes, size_t length, struct err *err)
+int migration_check_bytes(const char *name, const char *bytes, size_t length, struct err *err)
 {
         int line = 1;
         size_t bad;
 
-        if (length > FILE_LIMIT)
-                return err_field(err, name, "%s is larger than %d bytes", name, FILE_LIMIT);
+        if (length > MIGRATION_FILE_LIMIT)
+                return err_field(err, name, "%s is larger than %d bytes", name, MIGRATION_FILE_LIMIT);
         if (memchr(bytes, '\0', length) != NULL)
                 return err_field(err, name, "%s has a NUL byte", name);
         if (length >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0)
@@ -293,8 +296,8 @@ static int parse_check_bytes(const char *name, const char *bytes, size_t length,
                 return 0;
         for (size_t i = 0; i < bad; i++)
                 line += bytes[i] == '\n';
-        return err_field(err, name, "%s line %d: byte %zu of the file (%02X) is not UTF-8: save it in that encoding",
-                         name, line, bad + 1, (unsigned char)bytes[bad]);
+        return err_field(err, name, "%s line %d: byte %zu (%02X) is not UTF-8, which a migration must be", name, line,
+                         bad + 1, (unsigned char)bytes[bad]);
 }
 
 static int parse_check_blocks(const char *name, const struct blocks *blocks, struct err *err)
@@ -320,7 +323,7 @@ int migration_parse(const char *name, const char *bytes, size_t length, struct m
         int rc = parse_name(name, &migration, err);
 
         if (rc == 0)
-                rc = parse_check_bytes(name, bytes, length, err);
+                rc = migration_check_bytes(name, bytes, length, err);
         if (rc == 0)
                 rc = parse_blocks(&reader, &blocks, err);
         if (rc == 0)
