@@ -51,6 +51,8 @@ const struct command COMMANDS[] = {
         { "doctor", "", "check configuration, gateway, Kafka, catalog and provider", MANUAL_DOCTOR, run_doctor, false },
         { "init", "[--migrations DIR] [--partitions N] [--replication N] [--no-topics]",
           "create or update the catalog, its roles and the topics", MANUAL_INIT, run_init, false },
+        { "migrate", "import NAME [--down FILE] [--directory DIR]", "write migration files", MANUAL_MIGRATE,
+          run_migrate, false },
         { "clock", "[advance DURATION] [--timeout TIME]", "show business time; in a sandbox, advance it", MANUAL_CLOCK,
           run_clock, false },
         { "keys", "new [--id ID] | token --name NAME --scopes SCOPE,SCOPE", "create keys and tokens", MANUAL_KEYS,

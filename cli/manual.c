@@ -224,6 +224,21 @@ const char MANUAL_INIT[] =
         "Examples:\n"
         "  tenantry init --replication 3\n";
 
+const char MANUAL_MIGRATE[] =
+        "import NAME   reads what `alembic upgrade A:B --sql` prints and writes it as files: each transaction, and\n"
+        "              each autocommit_block(), is one, YYYYMMDDHHMMSS_NAME.sql or, if they are several,\n"
+        "              YYYYMMDDHHMMSS_NAME_N.sql. Prints their paths. Either all are written or none, and nothing is\n"
+        "              overwritten\n\n"
+        "  --down FILE         the output of `alembic downgrade B:A --sql`, for their migrate:down; without it they\n"
+        "                      cannot be taken back\n"
+        "  --directory DIR     where to write; migrations by default\n\n"
+        "Needs no gateway.\n\n"
+        "Examples:\n"
+        "  alembic upgrade 3f2a:9c41 --sql | tenantry migrate import invoices\n"
+        "  alembic downgrade 9c41:3f2a --sql > down.sql\n"
+        "  alembic upgrade 3f2a:9c41 --sql | tenantry migrate import invoices --down down.sql\n\n"
+        "4 if a migration may not contain what alembic prints, or the downgrade does not fit the upgrade.\n";
+
 const char MANUAL_CLOCK[] =
         "Trials, grace periods, reminders and the like use business time, which is real time except in a sandbox.\n"
         "There, `advance` moves it forward: it stops whenever a timer is due, and waits until that is handled and no\n"
