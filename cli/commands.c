@@ -57,7 +57,8 @@ const struct command COMMANDS[] = {
         { "init", "[--migrations DIR] [--partitions N] [--replication N] [--no-topics]",
           "create or update the catalog, its roles and the topics", MANUAL_INIT, run_init, false },
         { "migrate",
-          "new NAME [--directory DIR] | lint [FILE|DIRECTORY ...] | register [FILE|DIRECTORY ...] [--out-of-order] | "
+          "new NAME [--directory DIR] | lint [FILE|DIRECTORY ...] | "
+          "import NAME [--down FILE] [--directory DIR] | register [FILE|DIRECTORY ...] [--out-of-order] | "
           "show [VERSION] | withdraw VERSION | run [--target VERSION] [--strategy STRATEGY] [--waves LIST] "
           "[--labels LIST] [--tenants LIST] [--soak TIME] [--max-failures N] [--max-failure-rate RATE] "
           "[--on-halt ACTION] [--concurrency N] [--lock-timeout TIME] [--statement-timeout TIME] [--allow RULES] "

@@ -8,12 +8,12 @@ static const struct {
         const char *name;
         int (*run)(int argc, char **argv);
 } SUBCOMMANDS[] = {
-        { "new", migrate_new },       { "lint", migrate_lint },         { "register", migrate_register },
-        { "show", migrate_show },     { "withdraw", migrate_withdraw }, { "run", migrate_run },
-        { "status", migrate_status }, { "tenants", migrate_tenants },   { "watch", migrate_watch },
-        { "pause", migrate_command }, { "resume", migrate_command },    { "promote", migrate_command },
-        { "halt", migrate_command },  { "rollback", migrate_command },  { "cancel", migrate_command },
-        { "retry", migrate_command },
+        { "new", migrate_new },           { "lint", migrate_lint },     { "import", migrate_import },
+        { "register", migrate_register }, { "show", migrate_show },     { "withdraw", migrate_withdraw },
+        { "run", migrate_run },           { "status", migrate_status }, { "tenants", migrate_tenants },
+        { "watch", migrate_watch },       { "pause", migrate_command }, { "resume", migrate_command },
+        { "promote", migrate_command },   { "halt", migrate_command },  { "rollback", migrate_command },
+        { "cancel", migrate_command },    { "retry", migrate_command },
 };
 
 static int migrate_name_subcommands(void)
@@ -21,12 +21,8 @@ static int migrate_name_subcommands(void)
         auto_buf names = { 0 };
 
         for (size_t i = 0; i < ARRAY_SIZE(SUBCOMMANDS); i++)
-                buf_printf(&names, "%s`migrate %s`",
-                           i == 0                            ? ""
-                           : i + 1 < ARRAY_SIZE(SUBCOMMANDS) ? ", "
-                                                             : " or ",
-                           SUBCOMMANDS[i].name);
-        return cli_fail(EXIT_USAGE, "use %s (see: tenantry migrate --help)", names.data);
+                buf_printf(&names, "%s%s", i == 0 ? "" : ", ", SUBCOMMANDS[i].name);
+        return cli_fail(EXIT_USAGE, "use `migrate` with one of %s (see: tenantry migrate --help)", names.data);
 }
 
 int run_migrate(int argc, char **argv)

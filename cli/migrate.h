@@ -7,6 +7,7 @@
 
 int migrate_new(int argc, char **argv);
 int migrate_lint(int argc, char **argv);
+int migrate_import(int argc, char **argv);
 int migrate_register(int argc, char **argv);
 int migrate_show(int argc, char **argv);
 int migrate_withdraw(int argc, char **argv);

@@ -161,7 +161,8 @@ static int register_conclude(struct register_run *run)
                 const char *outcome = "unchanged";
 
                 if (sent->answer != NULL) {
-                        int code = wait_operation(json_text(sent->answer, "operation_id"), NULL, WAIT_DEFAULT_MS, &operation);
+                        int code = wait_operation(json_text(sent->answer, "operation_id"), NULL, WAIT_DEFAULT_MS,
+                                                  &operation);
 
                         outcome = code == EXIT_GOOD ? "registered" : "refused";
                         status = code != EXIT_GOOD ? code : status;

@@ -59,7 +59,8 @@ static int run_add_waves(json_t *body, const char *text)
                 else if (*word >= 'a' && *word <= 'z')
                         json_array_append_new(list, json_pack("{s:[s]}", "labels", word));
                 else
-                        return cli_usage("migrate", "--waves is a list of numbers, percentages and labels: 1,beta,10%,100%");
+                        return cli_usage("migrate",
+                                         "--waves is a list of numbers, percentages and labels: 1,beta,10%,100%");
         }
         return EXIT_GOOD;
 }
@@ -97,8 +98,12 @@ static void run_add_flag(int *argc, char **argv, json_t *body, const char *optio
 static int run_read_options(int *argc, char **argv, json_t *body)
 {
         static const char *const texts[][2] = {
-                { "target", "target" },   { "strategy", "strategy" },         { "soak", "soak" },
-                { "on-halt", "on_halt" }, { "lock-timeout", "lock_timeout" }, { "statement-timeout", "statement_timeout" },
+                { "target", "target" },
+                { "strategy", "strategy" },
+                { "soak", "soak" },
+                { "on-halt", "on_halt" },
+                { "lock-timeout", "lock_timeout" },
+                { "statement-timeout", "statement_timeout" },
                 { "reason", "reason" },
         };
         static const char *const numbers[][2] = { { "max-failures", "max_failures" },
@@ -177,7 +182,8 @@ static const json_t *run_find_among(const json_t *runs, const char *word)
         json_array_foreach (runs, i, run) {
                 auto_free char *number = mem_printf("%lld", (long long)json_number(run, "number", 0));
 
-                if (strcmp(number, word) == 0 || (strlen(word) >= 4 && strncmp(json_text(run, "run_id"), word, strlen(word)) == 0))
+                if (strcmp(number, word) == 0 ||
+                    (strlen(word) >= 4 && strncmp(json_text(run, "run_id"), word, strlen(word)) == 0))
                         return run;
         }
         return NULL;
@@ -279,9 +285,11 @@ static const struct column JOBS[] = {
         { .heading = NULL },
 };
 
-static const struct listing JOBS_LISTED = {
-        .items = "tenants", .none = "no such tenants", .names = { "slug", "tenant_id" }, .id = "tenant_id", .columns = JOBS
-};
+static const struct listing JOBS_LISTED = { .items = "tenants",
+                                            .none = "no such tenants",
+                                            .names = { "slug", "tenant_id" },
+                                            .id = "tenant_id",
+                                            .columns = JOBS };
 
 int migrate_tenants(int argc, char **argv)
 {

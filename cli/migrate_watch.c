@@ -47,8 +47,9 @@ static char *watch_describe_run(const json_t *run)
                 rest = mem_printf(", %.1f tenants a second, about %lld s left in this wave",
                                   json_number_value(json_object_get(run, "per_second")),
                                   (long long)json_number_value(json_object_get(run, "remaining_s")));
-        return mem_printf("run %lld to %s: %s%s%s%s%s", (long long)json_number(run, "number", 0), json_text(run, "target"),
-                          json_text(run, "state"), until, detail ? ": " : "", detail ? detail : "", rest ? rest : "");
+        return mem_printf("run %lld to %s: %s%s%s%s%s", (long long)json_number(run, "number", 0),
+                          json_text(run, "target"), json_text(run, "state"), until, detail ? ": " : "",
+                          detail ? detail : "", rest ? rest : "");
 }
 
 int migrate_show_run(const json_t *run, int width)
@@ -78,8 +79,8 @@ int migrate_show_run(const json_t *run, int width)
 
 static bool watch_has_ended(const char *state)
 {
-        return strcmp(state, "completed") == 0 || strcmp(state, "rolled_back") == 0 || strcmp(state, "cancelled") == 0 ||
-               strcmp(state, "halted") == 0;
+        return strcmp(state, "completed") == 0 || strcmp(state, "rolled_back") == 0 ||
+               strcmp(state, "cancelled") == 0 || strcmp(state, "halted") == 0;
 }
 
 /* What a pipeline must know: only a run that brought its files to everybody lets it go on. */
@@ -197,7 +198,8 @@ int migrate_status(int argc, char **argv)
                 return status;
         }
         if (json_is_object(json_object_get(answer, "active")))
-                migrate_show_run(json_object_get(answer, "active"), terminal_is(stdout) ? terminal_width() : PIPED_WIDTH);
+                migrate_show_run(json_object_get(answer, "active"),
+                                 terminal_is(stdout) ? terminal_width() : PIPED_WIDTH);
         else
                 puts("no run is at work");
         status_show_runs("waits", json_object_get(answer, "queued"));

@@ -48,6 +48,11 @@ static enum directive parse_directive_of(const char *line, const char *end, cons
         return DIRECTIVE_NONE;
 }
 
+bool migration_is_directive(const char *line, const char *end)
+{
+        return parse_directive_of(line, end, &end) != DIRECTIVE_NONE;
+}
+
 static int parse_options(const struct reader *reader, const char *text, const char *end,
                          struct migration_section *section, struct err *err)
 {
@@ -256,7 +261,7 @@ static int parse_check_statements(const char *name, const struct migration_secti
 }
 
 /* Anything left open at the end of a file would swallow our own statements after it. */
-static int parse_check_quotes(const char *name, const struct migration_section *section, struct err *err)
+int migration_check_quotes(const char *name, const struct migration_section *section, struct err *err)
 {
         const char *at = section->sql;
         struct token token;
@@ -274,13 +279,13 @@ static int parse_check_quotes(const char *name, const struct migration_section *
 
 static int parse_check_section(const char *name, const struct migration_section *section, struct err *err)
 {
-        int rc = parse_check_quotes(name, section, err);
+        int rc = migration_check_quotes(name, section, err);
 
         return rc == 0 ? parse_check_statements(name, section, err) : rc;
 }
 
 /* PostgreSQL would refuse the bytes too, but not say where they are. */
-static int parse_check_bytes(const char *name, const char *bytes, size_t length, struct err *err)
+int migration_check_bytes(const char *name, const char *bytes, size_t length, struct err *err)
 {
         int line = 1;
         size_t bad;
@@ -296,8 +301,8 @@ static int parse_check_bytes(const char *name, const char *bytes, size_t length,
                 return 0;
         for (size_t i = 0; i < bad; i++)
                 line += bytes[i] == '\n';
-        return err_field(err, name, "%s line %d: byte %zu of the file (%02X) is not UTF-8: save it in that encoding",
-                         name, line, bad + 1, (unsigned char)bytes[bad]);
+        return err_field(err, name, "%s line %d: byte %zu (%02X) is not UTF-8, which a migration must be", name, line,
+                         bad + 1, (unsigned char)bytes[bad]);
 }
 
 static int parse_check_blocks(const char *name, const struct blocks *blocks, struct err *err)
@@ -323,7 +328,7 @@ int migration_parse(const char *name, const char *bytes, size_t length, struct m
         int rc = parse_name(name, &migration, err);
 
         if (rc == 0)
-                rc = parse_check_bytes(name, bytes, length, err);
+                rc = migration_check_bytes(name, bytes, length, err);
         if (rc == 0)
                 rc = parse_blocks(&reader, &blocks, &migration, err);
         if (rc == 0)
