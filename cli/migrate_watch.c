@@ -152,7 +152,7 @@ int migrate_watch(int argc, char **argv)
         return status == EXIT_GOOD ? migrate_watch_run(run, INT64_MAX) : status;
 }
 
-static void status_show_runs(const char *what, const json_t *runs)
+static void watch_show_runs(const char *what, const json_t *runs)
 {
         json_t *run;
         size_t i;
@@ -164,7 +164,7 @@ static void status_show_runs(const char *what, const json_t *runs)
         }
 }
 
-static int status_show_one(const char *word)
+static int watch_show_one(const char *word)
 {
         char id[ID_LENGTH + 1];
         auto_free char *path = NULL;
@@ -188,7 +188,7 @@ int migrate_status(int argc, char **argv)
         int status = argc > 3 ? cli_expect(argc, argv, 2) : EXIT_GOOD;
 
         if (status == EXIT_GOOD && argc == 3)
-                return status_show_one(argv[2]);
+                return watch_show_one(argv[2]);
         if (status == EXIT_GOOD)
                 status = api_get("/api/admin/migrations/status", &answer);
         if (status != EXIT_GOOD)
@@ -202,8 +202,8 @@ int migrate_status(int argc, char **argv)
                                  terminal_is(stdout) ? terminal_width() : PIPED_WIDTH);
         else
                 puts("no run is at work");
-        status_show_runs("waits", json_object_get(answer, "queued"));
-        status_show_runs("ended", json_object_get(answer, "ended"));
+        watch_show_runs("waits", json_object_get(answer, "queued"));
+        watch_show_runs("ended", json_object_get(answer, "ended"));
         print_pair("rolled out", json_text(answer, "rolled_out"));
         return status;
 }
