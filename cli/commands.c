@@ -62,7 +62,7 @@ const struct command COMMANDS[] = {
           "show [VERSION] | withdraw VERSION | run [--target VERSION] [--strategy STRATEGY] [--waves LIST] "
           "[--labels LIST] [--tenants LIST] [--soak TIME] [--max-failures N] [--max-failure-rate RATE] "
           "[--on-halt ACTION] [--concurrency N] [--lock-timeout TIME] [--statement-timeout TIME] [--allow RULES] "
-          "[--out-of-order] [--queue] [--reason TEXT] [--watch] | status [RUN] | "
+          "[--out-of-order] [--queue] [--reason TEXT] [--watch] | dry-run [OPTIONS OF run] | status [RUN] | "
           "tenants [RUN] [--state STATE] [--code CODE] " LISTING_OPTIONS " | watch [RUN] | pause RUN | resume RUN | "
           "promote RUN | halt RUN | rollback RUN | cancel RUN | retry RUN [--tenant TENANT] [--code CODE]",
           "create and check migrations, and bring them to the whole fleet", MANUAL_MIGRATE, run_migrate, true },

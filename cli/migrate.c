@@ -8,12 +8,12 @@ static const struct {
         const char *name;
         int (*run)(int argc, char **argv);
 } SUBCOMMANDS[] = {
-        { "new", migrate_new },           { "lint", migrate_lint },     { "import", migrate_import },
-        { "register", migrate_register }, { "show", migrate_show },     { "withdraw", migrate_withdraw },
-        { "run", migrate_run },           { "status", migrate_status }, { "tenants", migrate_tenants },
-        { "watch", migrate_watch },       { "pause", migrate_command }, { "resume", migrate_command },
-        { "promote", migrate_command },   { "halt", migrate_command },  { "rollback", migrate_command },
-        { "cancel", migrate_command },    { "retry", migrate_command },
+        { "new", migrate_new },           { "lint", migrate_lint },       { "import", migrate_import },
+        { "register", migrate_register }, { "show", migrate_show },       { "withdraw", migrate_withdraw },
+        { "run", migrate_run },           { "dry-run", migrate_run },     { "status", migrate_status },
+        { "tenants", migrate_tenants },   { "watch", migrate_watch },     { "pause", migrate_command },
+        { "resume", migrate_command },    { "promote", migrate_command }, { "halt", migrate_command },
+        { "rollback", migrate_command },  { "cancel", migrate_command },  { "retry", migrate_command },
 };
 
 static int migrate_name_subcommands(void)

@@ -148,9 +148,12 @@ static void run_show_plan(const json_t *plan)
 int migrate_run(int argc, char **argv)
 {
         auto_json *body = json_object(), *answer = NULL, *operation = NULL;
-        bool watch = cli_flag(&argc, argv, "watch");
+        bool dry = strcmp(argv[1], "dry-run") == 0, watch = cli_flag(&argc, argv, "watch") || dry;
         int status = run_read_options(&argc, argv, body);
         const char *run;
+
+        if (dry)
+                json_object_set_new(body, "dry_run", json_true());
 
         if (status == EXIT_GOOD)
                 status = cli_expect(argc, argv, 1);

@@ -88,8 +88,11 @@ static int watch_verdict(const json_t *run)
 {
         const json_t *states = json_object_get(run, "states");
 
-        return strcmp(json_text(run, "state"), "completed") == 0 && json_number(states, "failed", 0) == 0 ? EXIT_GOOD
-                                                                                                          : EXIT_FAILED;
+        bool good = strcmp(json_text(run, "state"), "completed") == 0 && json_number(states, "failed", 0) == 0;
+
+        if (json_flag(json_object_get(run, "options"), "dry_run"))
+                good &= json_number(json_object_get(run, "forecast"), "failed", 0) == 0;
+        return good ? EXIT_GOOD : EXIT_FAILED;
 }
 
 static void watch_draw(const json_t *run, int *drawn, char **last)

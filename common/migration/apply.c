@@ -39,6 +39,9 @@ static const char READ_MARKED_LEDGER[] = "select i.tenant_id, i.generation, s.ve
                                          "left join tenantry.migration m using (version)) on true "
                                          "order by s.version collate \"C\"";
 
+/* By what the catalog last counted: sizes that are asked for wait for locks. */
+static const char READ_LARGE[] = "select relname from pg_class where relkind in ('r', 'm') and relpages > %d";
+
 const char MIGRATION_KEEP_LEDGER[] =
         "set session authorization default; reset role;\n"
         "do $tenantry$ begin "
@@ -78,7 +81,9 @@ const struct migration_section *migration_section(const struct migration_job *jo
 
 static struct migration_outcome apply_outcome(struct migration_job *job)
 {
-        struct migration_outcome outcome = { .is_applied = job->is_applied, .is_own = job->is_own };
+        struct migration_outcome outcome = { .is_applied = job->is_applied,
+                                             .is_own = job->is_own,
+                                             .untried = job->untried };
 
         for (size_t i = 0; i < job->next; i++) {
                 job->is_applied[job->places[i]] = job->versions == NULL;
@@ -293,6 +298,44 @@ static int apply_compare_ledger(struct migration_job *job, const struct pg_rows 
         return 0;
 }
 
+/* From this file on, nothing is rehearsed: what follows may need what it does. */
+static void apply_cut(struct migration_job *job, size_t count)
+{
+        if (count >= job->pending.count)
+                return;
+        job->untried = job->pending.items[count].name;
+        job->pending.count = count;
+}
+
+static void apply_large_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct migration_job *job = context;
+
+        if (err != NULL) {
+                migration_finish(job, err);
+                return;
+        }
+        apply_cut(job, MIGRATION_BATCH_FILES);
+        for (size_t i = 0; i < job->pending.count; i++) {
+                const struct migration_section *section = migration_section(job, &job->pending.items[i]);
+                bool large = false;
+
+                for (int row = 0; row < pg_rows_count(rows); row++)
+                        large |= strstr(section->sql, pg_text(rows, row, "relname")) != NULL;
+                if (large || !section->transaction)
+                        apply_cut(job, i);
+        }
+        job->suspect = job->pending.count;
+        migration_apply_pending(job);
+}
+
+static void apply_look_for_large(struct migration_job *job)
+{
+        auto_free char *sql = mem_printf(READ_LARGE, MIGRATION_LARGE_PAGES);
+
+        pg_exec(job->conn, MIGRATION_READ_TIMEOUT, sql, 0, NULL, apply_large_arrived, job);
+}
+
 static void apply_ledger_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct migration_job *job = context;
@@ -302,6 +345,8 @@ static void apply_ledger_arrived(void *context, const struct pg_rows *rows, cons
                 migration_finish(job, err);
         else if (apply_compare_ledger(job, rows, &refused) < 0)
                 migration_finish(job, &refused);
+        else if (job->options.rehearse && job->pending.count > 0)
+                apply_look_for_large(job);
         else
                 migration_apply_pending(job);
 }

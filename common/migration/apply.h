@@ -12,6 +12,7 @@ struct migration_options {
         int64_t statement_timeout_ms; /* per migration; 0 = 10 min */
         const char *target;           /* the version of the last file to apply; NULL = the last one there is */
         const bool *wanted;           /* for each file of the set, whether to apply it; NULL = all */
+        bool rehearse;                /* applies everything in one transaction, and rolls it back */
         bool out_of_order;            /* also applies a file that sorts before an applied one */
         const char *fence;            /* decimal: a database that has seen a higher one refuses (code TN409) */
         int64_t first_fence;          /* versions applied under it or a higher one are the caller's own; 0 = none are */
@@ -22,7 +23,8 @@ struct migration_options {
 struct migration_outcome {
         const char *version;    /* of the last file, in the files' order, that the database has now; NULL = none */
         const bool *is_applied; /* for each file of the set, whether the database has it; NULL = nobody knows */
-        const bool *is_own; /* for each, whether the database has it from this job or one before it: see first_fence */
+        const char *untried; /* name of the first file that a rehearsal could not try; NULL = none, or no rehearsal */
+        const bool *is_own;  /* for each, whether the database has it from this job or one before it: see first_fence */
 };
 
 /* outcome is borrowed. err names the migration that failed; ERR_BUSY if trying again may work. */
@@ -30,11 +32,16 @@ typedef void (*migration_applied_fn)(void *context, const struct migration_outco
 
 struct migration_job;
 
+/* A relation of more than this many pages (1 GiB) is not touched by a rehearsal, by which its tenant would have to
+ * wait. */
+#define MIGRATION_LARGE_PAGES 131072
+
 /* Applies pending migrations, on an idle connection of the owner. set, conn and the texts of options are borrowed until
  * applied is called, once, later. The ledger is compared as a set. Refused: a pending file that sorts before an applied
  * one (out_of_order), an applied file that has changed (migration_changed), an applied version that no file has
  * (version_unknown: the database is newer than these files), a target that no file has (target_unknown), and another
- * tenant's database (wrong_identity). */
+ * tenant's database (wrong_identity). A rehearsal tries the files up to the first that runs without a transaction or
+ * names a large relation, and 64 at most. */
 struct migration_job *migration_apply(struct pg_conn *conn, const struct migration_set *set,
                                       const struct migration_options *options, migration_applied_fn applied,
                                       void *context);

@@ -63,7 +63,8 @@ static void batch_failed(struct migration_job *job, const struct err *err)
         offset = migration_failure_offset(job, &failure);
         file = batch_file_at(job, offset);
         is_told = failure.statements > 0 || failure.position > 0;
-        if (failure.statements == 0 && (is_told ? file > job->next : job->batch_end > job->next + 1)) {
+        if (!job->options.rehearse && failure.statements == 0 &&
+            (is_told ? file > job->next : job->batch_end > job->next + 1)) {
                 job->suspect = MAX(file, job->next + 1);
                 migration_apply_pending(job);
                 return;
@@ -82,33 +83,49 @@ static void batch_applied(void *context, const struct pg_rows *rows, const struc
                 batch_failed(job, err);
                 return;
         }
+        if (job->options.rehearse) {
+                migration_finish(job, NULL);
+                return;
+        }
         FAILPOINT(migration_after_apply, NULL);
         job->next = job->batch_end;
         migration_apply_pending(job);
 }
 
-static void batch_add_file(struct migration_job *job, const struct migration *m)
+static void batch_begin(struct migration_job *job, struct buf *sql)
 {
-        struct migration_part *part = &job->parts[job->batch_end++ - job->next];
-        struct buf *sql = &job->script;
-
-        part->begin = sql->length;
         buf_add_text(sql, "begin;\n");
         migration_add_timeouts(job, sql, "local");
         buf_add_text(sql, "do $tenantry$ begin ");
         migration_add_fence(job, sql);
         buf_add_text(sql, "end $tenantry$;\n");
+}
+
+/* A rehearsal is one transaction for all files: the later ones need what the earlier ones do. */
+static void batch_add_file(struct migration_job *job, const struct migration *m)
+{
+        struct migration_part *part = &job->parts[job->batch_end++ - job->next];
+        bool last = job->batch_end == job->set->count, one = job->options.rehearse;
+        struct buf *sql = &job->script;
+
+        part->begin = sql->length;
+        if (!one || job->batch_end == 1)
+                batch_begin(job, sql);
         migration_add_ledger_rows(job, sql, m); /* before the DDL: two concurrent attempts collide here, not halfway */
         part->sql = sql->length;
         buf_add_text(sql, migration_section(job, m)->sql);
         buf_add_text(sql, MIGRATION_SEMICOLON);
         buf_add_text(sql, MIGRATION_KEEP_LEDGER);
-        buf_add_text(sql, "commit;\n");
-        buf_add_text(sql, MIGRATION_CLEAN_SESSION);
+        if (!one || last) {
+                buf_add_text(sql, one ? "rollback;\n" : "commit;\n");
+                buf_add_text(sql, MIGRATION_CLEAN_SESSION);
+        }
 }
 
 static bool batch_is_full(const struct migration_job *job)
 {
+        if (job->options.rehearse)
+                return false;
         return job->batch_end - job->next == MIGRATION_BATCH_FILES || job->script.length > BATCH_BYTES ||
                job->batch_end == job->suspect;
 }

@@ -24,6 +24,7 @@ struct migration_job {
         const char *const *versions;     /* to revert; NULL when applying */
         size_t version_count;
         struct migration_options options;
+        const char *untried;
         migration_applied_fn applied;
         void *context;
         size_t next;       /* first of set not yet applied */

@@ -8,7 +8,7 @@ select catalog.add_snapshot_topic('migration.runs.v1', 'migrator');
 create table migrator.run (
     run_id uuid primary key,
     number bigint generated always as identity, -- in the order in which they were accepted
-    state text not null check (state in ('queued', 'running', 'soaking', 'paused', 'halted', 'rolling_back',
+    state text not null check (state in ('queued', 'forecasting', 'running', 'soaking', 'paused', 'halted', 'rolling_back',
                                          'completed', 'rolled_back', 'cancelled')),
     state_since timestamptz not null default clock_timestamp(),
     reason jsonb, -- {code, detail}: why it is in this state
@@ -27,7 +27,7 @@ create table migrator.run (
     ended_at timestamptz
 );
 -- One at a time: whoever would start a second one fails here.
-create unique index run_active on migrator.run ((true)) where state in ('running', 'soaking', 'paused', 'halted', 'rolling_back');
+create unique index run_active on migrator.run ((true)) where state in ('forecasting', 'running', 'soaking', 'paused', 'halted', 'rolling_back');
 create index run_queued on migrator.run (number) where state = 'queued';
 create unique index run_number on migrator.run (number);
 
@@ -37,8 +37,10 @@ create table migrator.job (
     tenant_id uuid not null,
     wave int not null,
     place bigint not null, -- within the run
-    state text not null check (state in ('waiting', 'applying', 'done', 'failed', 'current', 'left',
+    state text not null check (state in ('waiting', 'forecasting', 'applying', 'done', 'failed', 'current', 'left', 'tried',
                                          'undo_waiting', 'undoing', 'undone', 'undo_failed')),
+    forecast text check (forecast in ('passed', 'failed', 'busy', 'untried')), -- of its wave, just before it
+    forecast_error jsonb,
     brought text[] not null default '{}', -- the versions that the tenant has from this run
     attempts int not null default 0,
     next_at timestamptz not null default clock_timestamp(),
@@ -52,8 +54,9 @@ create table migrator.job (
     unique (run_id, tenant_id)
 );
 create index job_due on migrator.job (run_id, wave, next_at, place) where state in ('waiting', 'undo_waiting');
-create index job_in_hand on migrator.job (lease_until) where state in ('applying', 'undoing');
+create index job_in_hand on migrator.job (lease_until) where state in ('forecasting', 'applying', 'undoing');
 create index job_counted on migrator.job (run_id, wave, state);
+create index job_forecast on migrator.job (run_id, forecast) where forecast is not null;
 create index job_in_order on migrator.job (run_id, place);
 create index job_of_tenant on migrator.job (tenant_id);
 
@@ -65,7 +68,7 @@ language sql stable
 as $$
     select exists (
         select from run
-        where state in ('queued', 'running', 'soaking', 'paused', 'halted', 'rolling_back')
+        where state in ('queued', 'forecasting', 'running', 'soaking', 'paused', 'halted', 'rolling_back')
           and p_version = any (versions))
 $$;
 
@@ -76,10 +79,12 @@ as $$
     with counted as (
         select wave, state, count(*) as n from job where run_id = p_run_id group by wave, state
     ), causes as (
-        select coalesce(error ->> 'code', 'unknown') as code, count(*) as n, min(error ->> 'detail') as detail
-        from job
-        where run_id = p_run_id
-          and state in ('failed', 'undo_failed')
+        select coalesce(e ->> 'code', 'unknown') as code, count(*) as n, min(e ->> 'detail') as detail
+        from (
+            select error as e from job where run_id = p_run_id and state in ('failed', 'undo_failed')
+            union all -- those that would fail
+            select forecast_error from job where run_id = p_run_id and forecast = 'failed' and state in ('waiting', 'tried')
+        ) j
         group by 1
         order by 2 desc
         limit 10
@@ -91,13 +96,16 @@ as $$
         'progress', (select coalesce(jsonb_agg(jsonb_build_object('wave', wave, 'tenants', n, 'ended', ended, 'failed', failed)
                                                order by wave), '[]')
                      from (select wave, sum(n) as n,
-                               coalesce(sum(n) filter (where state not in ('waiting', 'applying', 'undo_waiting', 'undoing')), 0)
+                               coalesce(sum(n) filter (where state not in ('waiting', 'forecasting', 'applying', 'undo_waiting', 'undoing')), 0)
                                    as ended,
                                coalesce(sum(n) filter (where state in ('failed', 'undo_failed')), 0) as failed
                            from counted
                            where state <> 'left'
                            group by wave) w),
-        'failures', (select coalesce(jsonb_agg(jsonb_build_object('code', code, 'count', n, 'example', detail)), '[]') from causes))
+        'failures', (select coalesce(jsonb_agg(jsonb_build_object('code', code, 'count', n, 'example', detail)), '[]') from causes),
+        'forecast', (select coalesce(jsonb_object_agg(forecast, n), '{}')
+                     from (select forecast, count(*) as n from job
+                           where run_id = p_run_id and forecast is not null group by forecast) f))
 $$;
 
 -- What watchers see of a run. Without tenants: those are asked for by page. A view's functions run as whoever asks.
@@ -143,7 +151,7 @@ begin
     set state = p_state,
         state_since = clock_timestamp(),
         reason = case when p_code is not null then jsonb_build_object('code', p_code, 'detail', p_detail) end,
-        started_at = case when p_state = 'running' then coalesce(started_at, clock_timestamp()) else started_at end,
+        started_at = case when p_state in ('forecasting', 'running') then coalesce(started_at, clock_timestamp()) else started_at end,
         ended_at = case when v_ended then clock_timestamp() end,
         soak_until = case when p_state = 'soaking' then soak_until end,
         watched_at = case when p_state = 'soaking' then clock_timestamp() end
@@ -158,7 +166,7 @@ begin
         perform catalog.resolve_alert(v_alert);
         perform catalog.raise_alert(v_alert, null, format('a rollout has ended: %s', replace(p_state, '_', ' ')),
             format('run %s to %s: %s', v.number, v.target, coalesce(p_detail, 'all as planned')));
-    elsif p_state in ('running', 'rolling_back') then
+    elsif p_state in ('forecasting', 'running', 'rolling_back') then
         perform catalog.resolve_alerts('migration-run:%', '{}');
     end if;
     perform show_run(p_run_id);
@@ -251,10 +259,11 @@ as $$
             'concurrency', coalesce((p_data ->> 'concurrency')::int, 32),
             'lock_timeout_ms', coalesce((p_data ->> 'lock_timeout_ms')::bigint, 2000),
             'statement_timeout_ms', coalesce((p_data ->> 'statement_timeout_ms')::bigint, 600000),
-            'out_of_order', coalesce((p_data ->> 'out_of_order')::boolean, false))
+            'out_of_order', coalesce((p_data ->> 'out_of_order')::boolean, false),
+            'dry_run', coalesce((p_data ->> 'dry_run')::boolean, false))
         || jsonb_strip_nulls(jsonb_build_object('labels', p_data -> 'labels', 'tenants', p_data -> 'tenants',
                                                 'allow', p_data -> 'allow', 'reason', p_data -> 'reason'))
-    from (select coalesce(p_data ->> 'strategy', 'gradual') as strategy) s
+    from (select case when (p_data ->> 'dry_run')::boolean then 'all' else coalesce(p_data ->> 'strategy', 'gradual') end as strategy) s
 $$;
 
 -- Why the run cannot be: {code, field, detail}, or null.
@@ -387,7 +396,7 @@ begin
         select jsonb_build_object('code', 'run_active', 'field', 'queue', 'detail',
             format('run %s to %s has not ended: wait for it, or let this one wait (queue)', r.number, r.target)) into v_refusal
         from run r
-        where state in ('queued', 'running', 'soaking', 'paused', 'halted', 'rolling_back')
+        where state in ('queued', 'forecasting', 'running', 'soaking', 'paused', 'halted', 'rolling_back')
         order by number
         limit 1;
     end if;
@@ -417,10 +426,10 @@ declare
 begin
     for v in
         update job
-        set state = case state when 'applying' then 'waiting' else 'undo_waiting' end,
+        set state = case state when 'undoing' then 'undo_waiting' else 'waiting' end,
             owner = null, lease_until = null, fence = null, next_at = clock_timestamp()
         where job_id in (select job_id from job
-                         where state in ('applying', 'undoing') and lease_until < clock_timestamp()
+                         where state in ('forecasting', 'applying', 'undoing') and lease_until < clock_timestamp()
                          for update skip locked)
         returning tenant_id, job_id
     loop
@@ -432,7 +441,7 @@ $$;
 -- Takes up to p_limit jobs of the run at work, with the claims of their tenants. Whose tenant has something else in hand comes
 -- again a moment later; that costs it no attempt.
 create function migrator.claim_jobs(p_owner text, p_lease_ms bigint, p_limit int)
-returns table (job_id uuid, run_id uuid, tenant_id uuid, undo boolean, fence bigint, first_fence bigint, attempts int,
+returns table (job_id uuid, run_id uuid, tenant_id uuid, task text, fence bigint, first_fence bigint, attempts int,
                versions jsonb, brought jsonb, options jsonb, register text, tenant text)
 language plpgsql
 as $$
@@ -440,12 +449,12 @@ declare
     v_run run;
     v_limit int;
 begin
-    select r.* into v_run from run r where r.state in ('running', 'rolling_back');
+    select r.* into v_run from run r where r.state in ('forecasting', 'running', 'rolling_back');
     if not found then
         return;
     end if;
     v_limit := least(p_limit, (v_run.options ->> 'concurrency')::int - (
-        select count(*)::int from job j where j.state in ('applying', 'undoing')));
+        select count(*)::int from job j where j.state in ('forecasting', 'applying', 'undoing')));
     if v_limit <= 0 then
         return;
     end if;
@@ -454,8 +463,9 @@ begin
         select j.job_id, j.tenant_id
         from job j
         where j.run_id = v_run.run_id
-          and j.state = case v_run.state when 'running' then 'waiting' else 'undo_waiting' end
           and j.state in ('waiting', 'undo_waiting')
+          and j.state = case v_run.state when 'rolling_back' then 'undo_waiting' else 'waiting' end
+          and (v_run.state <> 'forecasting' or j.forecast is null)
           and j.wave <= v_run.wave
           and j.next_at <= statement_timestamp()
         order by j.wave, j.next_at, j.place
@@ -475,7 +485,7 @@ begin
           and d.tenant_id not in (select c.tenant_id from claimed c)
     )
     update job j
-    set state = case j.state when 'waiting' then 'applying' else 'undoing' end,
+    set state = case v_run.state when 'forecasting' then 'forecasting' when 'running' then 'applying' else 'undoing' end,
         owner = p_owner,
         lease_until = clock_timestamp() + p_lease_ms * interval '1 ms',
         fence = catalog.next_fence(),
@@ -485,7 +495,7 @@ begin
     from due d
     join claimed using (tenant_id)
     where j.job_id = d.job_id
-    returning j.job_id, j.run_id, j.tenant_id, j.state = 'undoing', j.fence, v_run.first_fence, j.attempts,
+    returning j.job_id, j.run_id, j.tenant_id, j.state, j.fence, v_run.first_fence, j.attempts,
         to_jsonb(v_run.versions), to_jsonb(j.brought), v_run.options, (select state::text from register),
         (select login::text from provisioner.owner_login o where o.tenant_id = j.tenant_id);
 end
@@ -500,13 +510,13 @@ as $$
     set lease_until = clock_timestamp() + p_lease_ms * interval '1 ms'
     where j.job_id = any (p_jobs)
       and j.owner = p_owner
-      and j.state in ('applying', 'undoing')
+      and j.state in ('forecasting', 'applying', 'undoing')
     returning j.job_id, coalesce((select c.way_wanted from catalog.tenant_claim c
                                   where c.tenant_id = j.tenant_id and c.holder = j.job_id), false)
 $$;
 
--- What became of jobs: [{job_id, fence, outcome, brought, versions, error, delay_ms}]. outcome: done, failed, retry (after
--- delay_ms) or given_way (the same, but no attempt); brought: the versions that the tenant has from this run now; versions: all
+-- What became of jobs: [{job_id, fence, outcome, forecast, brought, versions, error, delay_ms}]. outcome: done, failed, retry
+-- (after delay_ms) or given_way (the same, but no attempt); forecast: what a rehearsal came to, which is done; brought: the versions that the tenant has from this run now; versions: all
 -- that it has, or null. Of a job that somebody else has taken over meanwhile, nothing.
 create function migrator.end_jobs(p_results jsonb) returns void
 language plpgsql
@@ -516,44 +526,47 @@ declare
     v_state text;
 begin
     for v in
-        select j.*, r.outcome, r.brought as has_brought, r.versions, r.error as failure, r.delay_ms, n.target, n.event
+        select j.*, r.outcome, r.forecast as foreseen, r.brought as has_brought, r.versions, r.error as failure, r.delay_ms, n.target, n.event
         from jsonb_to_recordset(p_results)
-            r (job_id uuid, fence bigint, outcome text, brought jsonb, versions jsonb, error jsonb, delay_ms bigint)
+            r (job_id uuid, fence bigint, outcome text, forecast text, brought jsonb, versions jsonb, error jsonb, delay_ms bigint)
         join job j on j.job_id = r.job_id
             and j.fence = r.fence
-            and j.state in ('applying', 'undoing')
+            and j.state in ('forecasting', 'applying', 'undoing')
         join run n on n.run_id = j.run_id
         order by j.job_id
         for update of j
     loop
-        v_state := case v.outcome
-            when 'done' then case v.state when 'applying' then 'done' else 'undone' end
-            when 'failed' then case v.state when 'applying' then 'failed' else 'undo_failed' end
+        v_state := case
+            when v.state = 'forecasting' then 'waiting'
+            when v.outcome = 'done' then case v.state when 'applying' then 'done' else 'undone' end
+            when v.outcome = 'failed' then case v.state when 'applying' then 'failed' else 'undo_failed' end
             else case v.state when 'applying' then 'waiting' else 'undo_waiting' end
         end;
         update job
         set state = v_state,
-            brought = coalesce(array(select jsonb_array_elements_text(nullif(v.has_brought, 'null'))), '{}'),
-            attempts = attempts - (v.outcome = 'given_way')::int,
+            brought = array(select jsonb_array_elements_text(v.has_brought)),
+            attempts = case when v.foreseen is not null then 0 else attempts - (v.outcome = 'given_way')::int end,
             next_at = clock_timestamp() + coalesce(v.delay_ms, 0) * interval '1 ms',
-            error = nullif(v.failure, 'null'),
+            forecast = coalesce(v.foreseen, forecast),
+            forecast_error = case when v.foreseen is not null then v.failure else forecast_error end,
+            error = case when v.foreseen is null then v.failure end,
             owner = null, lease_until = null, fence = null,
             ended_at = case when v_state in ('done', 'failed', 'undone', 'undo_failed') then clock_timestamp() end
         where job_id = v.job_id;
-        if v.versions <> 'null' then
-            perform catalog.record_ledger(v.tenant_id, v.versions);
-        end if;
         perform catalog.claim_release(v.tenant_id, v.job_id);
         if v_state in ('done', 'failed', 'undone', 'undo_failed') then
+            if v.versions is not null then -- with the change that watchers are told of, not before
+                perform catalog.record_ledger(v.tenant_id, v.versions);
+            end if;
             insert into tenant (tenant_id, state, run_id, target, error)
             values (v.tenant_id, case v_state when 'done' then 'current' when 'undone' then 'rolled_back' else 'failed' end,
-                v.run_id, v.target, nullif(v.failure, 'null'))
+                v.run_id, v.target, v.failure)
             on conflict (tenant_id) do update
                 set state = excluded.state, run_id = excluded.run_id, target = excluded.target, error = excluded.error,
                     changed_at = clock_timestamp();
             perform catalog.record_change(v.tenant_id, 'tenant.activity.finished.v1',
                 jsonb_build_object('activity', 'migrate', 'outcome', case when v.outcome = 'done' then 'done' else 'failed' end,
-                                   'error', nullif(v.failure, 'null')),
+                                   'error', v.failure),
                 v.event ->> 'id', v.event ->> 'traceparent');
         end if;
     end loop;
@@ -629,6 +642,19 @@ begin
 end
 $$;
 
+-- The run's present wave: first what would happen, then what does. A halt for what was foreseen is gone on from by hand.
+create function migrator.begin_wave(p_run_id uuid) returns void
+language plpgsql
+as $$
+begin
+    perform set_run_state(p_run_id, case when exists (
+        select from job j
+        join run r using (run_id)
+        where j.run_id = p_run_id and j.wave <= r.wave and j.state = 'waiting' and j.forecast is null
+    ) then 'forecasting' else 'running' end, null, null);
+end
+$$;
+
 -- The next wave, for whoever is in the fleet now.
 create function migrator.promote_run(p_run migrator.run) returns void
 language plpgsql
@@ -636,7 +662,7 @@ as $$
 begin
     perform add_late_members(p_run);
     update run set wave = wave + 1 where run_id = p_run.run_id;
-    perform set_run_state(p_run.run_id, 'running', null, null);
+    perform begin_wave(p_run.run_id);
 end
 $$;
 
@@ -651,6 +677,27 @@ begin
     end if;
     perform set_run_state(p_run.run_id, 'completed', case when v_failed > 0 then 'tenants_failed' end,
         case when v_failed > 0 then format('%s tenants failed', v_failed) end);
+end
+$$;
+
+-- All of the wave were tried, and rolled back.
+create function migrator.end_forecast(p_run migrator.run) returns void
+language plpgsql
+as $$
+declare
+    v_failed int := (select count(*) from job where run_id = p_run.run_id and state = 'waiting' and forecast = 'failed');
+    v_tried int := (select count(*) from job where run_id = p_run.run_id and state = 'waiting' and wave <= p_run.wave);
+    v_detail text := format('%s of %s tenants would fail', v_failed, v_tried);
+begin
+    if (p_run.options ->> 'dry_run')::boolean then
+        update job set state = 'tried', ended_at = clock_timestamp() where run_id = p_run.run_id and state = 'waiting';
+        perform set_run_state(p_run.run_id, 'completed', 'dry_run', v_detail);
+    elsif v_failed > (p_run.options ->> 'max_failures')::int
+        or v_failed > (p_run.options ->> 'max_failure_rate')::numeric * v_tried then
+        perform halt_run(p_run, 'forecast_failed', v_detail || ': none was touched');
+    else
+        perform set_run_state(p_run.run_id, 'running', null, null);
+    end if;
 end
 $$;
 
@@ -728,7 +775,7 @@ begin
     perform reap_jobs();
     select * into v
     from run
-    where state in ('running', 'soaking', 'paused', 'halted', 'rolling_back')
+    where state in ('forecasting', 'running', 'soaking', 'paused', 'halted', 'rolling_back')
     for update;
     if not found then
         select * into v from run where state = 'queued' order by number limit 1 for update skip locked;
@@ -736,27 +783,35 @@ begin
             return false;
         end if;
         perform add_late_members(v);
-        perform set_run_state(v.run_id, 'running', null, null);
+        perform begin_wave(v.run_id);
         return true;
     end if;
     if v.state = 'rolling_back' then -- what was on its way when the rollback began
         update job
         set state = 'undo_waiting', attempts = 0, ended_at = null
         where run_id = v.run_id
-          and (state = 'waiting' or (state in ('done', 'failed') and brought <> '{}'));
+          and ((state = 'waiting' and (attempts > 0 or brought <> '{}')) or (state in ('done', 'failed') and brought <> '{}'));
+        update job
+        set state = 'left', ended_at = clock_timestamp()
+        where run_id = v.run_id
+          and state = 'waiting';
     end if;
     if v.state in ('running', 'soaking') then
         v_why := too_many_failures(v);
     end if;
     if v_why is not null then
         perform halt_run(v, 'too_many_failures', v_why);
+    elsif v.state = 'forecasting' and not exists (
+        select from job where run_id = v.run_id and wave <= v.wave
+          and (state = 'forecasting' or (state = 'waiting' and forecast is null))) then
+        perform end_forecast(v);
     elsif v.state = 'running' and not exists (
-        select from job where run_id = v.run_id and wave <= v.wave and state in ('waiting', 'applying')) then
+        select from job where run_id = v.run_id and wave <= v.wave and state in ('waiting', 'forecasting', 'applying')) then
         perform end_wave(v);
     elsif v.state = 'soaking' and watch_run(v) then
         perform promote_run(v);
     elsif v.state = 'rolling_back' and not exists (
-        select from job where run_id = v.run_id and state in ('applying', 'undo_waiting', 'undoing')) then
+        select from job where run_id = v.run_id and state in ('forecasting', 'applying', 'undo_waiting', 'undoing')) then
         perform end_rollback(v);
     else
         perform show_run(v.run_id);
@@ -793,7 +848,7 @@ begin
     end if;
     case v_command
         when 'pause' then
-            if v.state in ('running', 'soaking') then
+            if v.state in ('forecasting', 'running', 'soaking') then
                 perform set_run_state(v.run_id, 'paused', 'paused', v_by);
             else
                 v_code := 'wrong_state';
@@ -803,7 +858,7 @@ begin
                 update run
                 set forgiven = (select count(*) from job where run_id = v.run_id and state = 'failed')
                 where run_id = v.run_id;
-                perform set_run_state(v.run_id, 'running', null, null);
+                perform begin_wave(v.run_id);
             else
                 v_code := 'wrong_state';
             end if;
@@ -814,15 +869,18 @@ begin
                 v_code := 'wrong_state';
             end if;
         when 'halt' then
-            if v.state in ('running', 'soaking', 'paused') then
+            if v.state in ('forecasting', 'running', 'soaking', 'paused') then
                 perform halt_run(v, 'halted', v_by);
             else
                 v_code := 'wrong_state';
             end if;
         when 'rollback' then
             v_detail := irreversible_files(v.run_id);
-            if v.state not in ('running', 'soaking', 'paused', 'halted', 'completed') or (v.state = 'completed' and exists (
-                select from run r where r.number > v.number and r.state <> 'cancelled')) then
+            if v.state not in ('forecasting', 'running', 'soaking', 'paused', 'halted', 'completed')
+                or (v.options ->> 'dry_run')::boolean
+                or (v.state = 'completed' and exists (
+                    select from run r
+                    where r.number > v.number and r.state <> 'cancelled' and not (r.options ->> 'dry_run')::boolean)) then
                 v_code := 'wrong_state';
                 v_detail := null;
             elsif v_detail is not null then
@@ -832,15 +890,15 @@ begin
                 perform begin_rollback(v.run_id, 'rollback', v_by);
             end if;
         when 'cancel' then
-            if v.state in ('queued', 'running', 'soaking', 'paused', 'halted') then
+            if v.state in ('queued', 'forecasting', 'running', 'soaking', 'paused', 'halted') then
                 update job set state = 'left', ended_at = clock_timestamp() where run_id = v.run_id and state = 'waiting';
                 perform set_run_state(v.run_id, 'cancelled', 'cancelled', v_by);
             else
                 v_code := 'wrong_state';
             end if;
         when 'retry' then
-            if v.state not in ('running', 'soaking', 'paused', 'halted', 'completed') or (v.state = 'completed' and exists (
-                select from run where state in ('running', 'soaking', 'paused', 'halted', 'rolling_back'))) then
+            if v.state not in ('forecasting', 'running', 'soaking', 'paused', 'halted', 'completed') or (v.state = 'completed' and exists (
+                select from run where state in ('forecasting', 'running', 'soaking', 'paused', 'halted', 'rolling_back'))) then
                 v_code := 'wrong_state';
             else
                 update job
@@ -924,10 +982,10 @@ select r.run_id, r.number, r.state, migrator.run_body(r) || migrator.run_speed(r
 from migrator.run r;
 
 create view gateway.migration_job as
-select j.run_id, j.tenant_id, j.wave, j.place, j.state, j.error ->> 'code' as code,
+select j.run_id, j.tenant_id, j.wave, j.place, j.state, coalesce(j.error, j.forecast_error) ->> 'code' as code,
     jsonb_build_object(
         'tenant_id', j.tenant_id, 'slug', t.slug, 'wave', j.wave, 'state', j.state, 'brought', to_jsonb(j.brought),
-        'attempts', j.attempts, 'waits_for', j.waits_for, 'error', j.error, 'next_at', catalog.json_time(j.next_at),
+        'attempts', j.attempts, 'waits_for', j.waits_for, 'forecast', j.forecast, 'error', coalesce(j.error, j.forecast_error), 'next_at', catalog.json_time(j.next_at),
         'began_at', catalog.json_time(j.began_at), 'ended_at', catalog.json_time(j.ended_at)) as item
 from migrator.job j
 left join provisioner.tenant t using (tenant_id);

@@ -98,7 +98,7 @@ static const struct http_parameter PAGE_QUERY[] = {
         { .name = NULL },
 };
 
-#define JOB_STATES "waiting|applying|done|failed|current|left|undo_waiting|undoing|undone|undo_failed"
+#define JOB_STATES "waiting|forecasting|applying|done|failed|current|left|tried|undo_waiting|undoing|undone|undo_failed"
 
 static const struct http_parameter JOBS_QUERY[] = {
         { .name = "state", .choices = JOB_STATES },

@@ -14,6 +14,8 @@
 
 #define CONNECT_TIMEOUT SECONDS(10)
 #define VERIFY_TIMEOUT  SECONDS(60)
+#define FORECAST_LOCKS  100 /* ms: nobody waits longer because of a rehearsal */
+#define FORECAST_TRIES  2
 #define ATTEMPTS_MOST   6 /* about half a minute of back-off, and as many lock time-outs */
 
 static json_t *job_parse(const struct pg_rows *rows, int row, const char *column)
@@ -24,6 +26,13 @@ static json_t *job_parse(const struct pg_rows *rows, int row, const char *column
         if (text == NULL || json_parse(text, strlen(text), &value, NULL) < 0)
                 return json_null();
         return value;
+}
+
+static enum job_task job_task_of(const char *state)
+{
+        if (strcmp(state, "forecasting") == 0)
+                return JOB_FORECAST;
+        return strcmp(state, "undoing") == 0 ? JOB_UNDO : JOB_APPLY;
 }
 
 struct job *job_new(struct fleet *fleet, struct migrator *migrator, const struct pg_rows *rows, int row,
@@ -38,7 +47,7 @@ struct job *job_new(struct fleet *fleet, struct migrator *migrator, const struct
         job->tenant = mem_copy_text(pg_text(rows, row, "tenant_id"));
         job->fence = mem_copy_text(pg_text(rows, row, "fence"));
         job->application_name = mem_printf("tenantry-%.8s-%s", job->run, job->tenant);
-        job->undo = pg_bool(rows, row, "undo");
+        job->task = job_task_of(pg_text(rows, row, "task"));
         job->attempts = (int)pg_int(rows, row, "attempts");
         job->first_fence = pg_int(rows, row, "first_fence");
         job->versions = job_parse(rows, row, "versions");
@@ -69,7 +78,7 @@ void job_free(struct job *job)
         free(job);
 }
 
-static void job_end(struct job *job, const char *outcome, const struct err *err, int64_t delay_ms)
+static json_t *job_result(const struct job *job, const char *outcome, const struct err *err, int64_t delay_ms)
 {
         json_t *result = json_pack("{s:s, s:I, s:s, s:O?, s:O?, s:I}", "job_id", job->id, "fence",
                                    (json_int_t)strtoll(job->fence, NULL, 10), "outcome", outcome, "brought",
@@ -79,21 +88,56 @@ static void job_end(struct job *job, const char *outcome, const struct err *err,
                 json_object_set_new(result, "error",
                                     json_pack("{s:s, s:s, s:s}", "code", err->code, "class", err_class_name(err->class),
                                               "detail", err->message));
+        return result;
+}
+
+static void job_end(struct job *job, const char *outcome, const struct err *err, int64_t delay_ms)
+{
+        fleet_job_ended(job->fleet, job, job_result(job, outcome, err, delay_ms));
+}
+
+/* foreseen: passed, failed, busy (locks were held just then) or untried. */
+static void job_foresee(struct job *job, const char *foreseen, const struct err *err)
+{
+        json_t *result = job_result(job, "done", err, 0);
+
+        json_object_set_new(result, "forecast", json_string(foreseen));
         fleet_job_ended(job->fleet, job, result);
 }
 
-/* Tried again only where that can help: a lock, a connection, a serialization failure. */
+static bool job_is_about_locks(const struct err *err)
+{
+        static const char *const codes[] = { "55P03", "40P01", "40001" };
+
+        for (size_t i = 0; i < ARRAY_SIZE(codes); i++)
+                if (strcmp(err->code, codes[i]) == 0)
+                        return true;
+        return false;
+}
+
+/* Tried again only where that can help: a lock, a connection, a serialization failure; or where a newer attempt, or
+ * another activity, has had the database since. */
+static bool job_may_try_again(const struct job *job, const struct err *err)
+{
+        int most = job->task == JOB_FORECAST ? FORECAST_TRIES : ATTEMPTS_MOST;
+
+        return (err_is_transient(err) || strcmp(err->code, "TN409") == 0) && job->attempts < most;
+}
+
 static void job_fail(struct job *job, const struct err *err)
 {
-        bool overtaken = strcmp(err->code, "TN409") == 0; /* a newer attempt, or another activity since */
         unsigned random;
 
-        if ((!err_is_transient(err) && !overtaken) || job->attempts >= ATTEMPTS_MOST) {
+        if (job->task == JOB_FORECAST && job_is_about_locks(err)) {
+                job_foresee(job, "busy", err);
+        } else if (job_may_try_again(job, err)) {
+                crypto_random((unsigned char *)&random, sizeof(random));
+                job_end(job, "retry", err, backoff_ms(job->attempts, random));
+        } else if (job->task == JOB_FORECAST) {
+                job_foresee(job, "failed", err);
+        } else {
                 job_end(job, "failed", err, 0);
-                return;
         }
-        crypto_random((unsigned char *)&random, sizeof(random));
-        job_end(job, "retry", err, backoff_ms(job->attempts, random));
 }
 
 static void job_verify_next(struct job *job);
@@ -142,6 +186,20 @@ static void job_verify_next(struct job *job)
         pg_exec(job->conn, VERIFY_TIMEOUT, sql, 0, NULL, job_verified, job);
 }
 
+static void job_rehearsed(struct job *job, const struct migration_outcome *outcome)
+{
+        struct err untried;
+
+        if (outcome->untried == NULL) {
+                job_foresee(job, "passed", NULL);
+                return;
+        }
+        err_set(&untried, ERR_PERMANENT, "untried",
+                "from %.100s on nothing was tried: it runs without a transaction, or is about a large table",
+                outcome->untried);
+        job_foresee(job, "untried", &untried);
+}
+
 static void job_applied(void *context, const struct migration_outcome *outcome, const struct err *err)
 {
         struct job *job = context;
@@ -156,7 +214,9 @@ static void job_applied(void *context, const struct migration_outcome *outcome, 
         FAILPOINT(job_before_result, NULL);
         if (err != NULL)
                 job_fail(job, err);
-        else if (job->undo)
+        else if (job->task == JOB_FORECAST)
+                job_rehearsed(job, outcome);
+        else if (job->task == JOB_UNDO)
                 job_end(job, "done", NULL, 0);
         else
                 job_verify_next(job);
@@ -165,9 +225,11 @@ static void job_applied(void *context, const struct migration_outcome *outcome, 
 static void job_work(struct job *job)
 {
         struct migration_options options = {
-                .lock_timeout_ms = json_number(job->options, "lock_timeout_ms", 0),
+                .lock_timeout_ms =
+                        job->task == JOB_FORECAST ? FORECAST_LOCKS : json_number(job->options, "lock_timeout_ms", 0),
                 .statement_timeout_ms = json_number(job->options, "statement_timeout_ms", 0),
                 .wanted = job->wanted,
+                .rehearse = job->task == JOB_FORECAST,
                 .out_of_order = json_flag(job->options, "out_of_order"),
                 .fence = job->fence,
                 .first_fence = job->first_fence,
@@ -176,7 +238,7 @@ static void job_work(struct job *job)
         };
         size_t count = json_array_size(job->versions);
 
-        if (!job->undo) {
+        if (job->task != JOB_UNDO) {
                 job->migration = migration_apply(job->conn, job->files->set, &options, job_applied, job);
                 return;
         }

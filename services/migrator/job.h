@@ -3,11 +3,14 @@
 
 #include "services/migrator/fleet.h"
 
+enum job_task { JOB_FORECAST, JOB_APPLY, JOB_UNDO };
+
 struct job {
         struct fleet *fleet;
         struct migrator *migrator;
         char *id, *run, *tenant, *fence, *application_name;
-        bool undo, started;
+        enum job_task task;
+        bool started;
         bool renewing; /* named in the renewal that is under way */
         int attempts;
         int64_t first_fence, lease_until;

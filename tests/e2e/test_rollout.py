@@ -8,7 +8,7 @@ import pytest
 
 from deploy.local.stack import REPOSITORY, Stack
 
-from .client import Api
+from .client import Api, eventually
 from .conftest import make_stack
 from .rollouts import Rollouts
 
@@ -70,10 +70,34 @@ def test_waves_are_promoted_when_their_soak_is_over_and_end_with_all(rollouts: R
     assert all(version in rollouts.versions(shop) for shop in shops)
 
 
+def test_what_would_fail_is_foreseen_and_touches_nobody(rollouts: Rollouts, shops: list[str]) -> None:
+    rollouts.query(shops[1], "create table foreseen (a int)")
+    first = rollouts.file("create table before_it (a int);", "drop table before_it;")
+    second = rollouts.file(
+        "alter table before_it add column b int; create table foreseen (a int);", "drop table foreseen;"
+    )
+    before = {shop: rollouts.versions(shop) for shop in shops}
+    dry = rollouts.run(rollouts.completed(dry_run=True))
+    assert dry["reason"]["code"] == "dry_run" and dry["reason"]["detail"].startswith("1 of ")
+    assert [(each["code"], each["count"]) for each in dry["failures"]] == [("42P07", 1)]
+    assert dry["forecast"] == {"failed": 1, "passed": dry["tenants"] - 1} and dry["states"] == {"tried": dry["tenants"]}
+    run = rollouts.begin(strategy="all")
+    halted = rollouts.wait(run, "halted")
+    assert halted["reason"]["code"] == "forecast_failed" and halted["states"] == {"waiting": halted["tenants"]}
+    assert {shop: rollouts.versions(shop) for shop in shops} == before
+    rollouts.query(shops[1], "drop table foreseen")
+    assert rollouts.command(run, "resume")["state"] == "succeeded"
+    rollouts.wait(run, "completed")
+    assert all(rollouts.versions(shop) == [*before[shop], first, second] for shop in shops)
+
+
 def test_failures_halt_a_run_and_the_failed_can_be_retried(rollouts: Rollouts, shops: list[str]) -> None:
     rollouts.query(shops[0], "create table taken (a int)")
     version = rollouts.file("create table taken (a int);", "drop table taken;")
     run = rollouts.begin(strategy="all", max_failures=0)
+    assert rollouts.wait(run, "halted")["reason"]["code"] == "forecast_failed"
+    assert rollouts.command(run, "resume")["state"] == "succeeded", "an operator may go on all the same"
+    eventually(lambda: rollouts.run(run)["states"].get("failed"), 30, "it fails as was foreseen")
     halted = rollouts.wait(run, "halted")
     assert halted["reason"]["code"] == "too_many_failures"
     assert [(each["code"], each["count"]) for each in halted["failures"]] == [("42P07", 1)]
