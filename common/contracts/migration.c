@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define LIST_LIMIT 1000
+#define NAME_LIMIT 255 /* bytes: of a file's name in a directory, and fewer than a message key may have */
 #define MONTH      (30 * 24 * 3600 * 1000.0) /* milliseconds */
 
 static const struct contract_field REGISTER[] = {
@@ -29,9 +30,9 @@ static const struct contract_field WAVE_FIELDS[] = {
         { .name = "plan", .kind = CONTRACT_NAME, .max = 40 },
 };
 
-static const struct contract_field WAVE = {
-        .kind = CONTRACT_OBJECT, .fields = WAVE_FIELDS, .count = ARRAY_SIZE(WAVE_FIELDS)
-};
+static const struct contract_field WAVE = { .kind = CONTRACT_OBJECT,
+                                            .fields = WAVE_FIELDS,
+                                            .count = ARRAY_SIZE(WAVE_FIELDS) };
 
 static const struct contract_field RUN[] = {
         { .name = "run_id", .kind = CONTRACT_UUID, .required = true },
@@ -76,6 +77,8 @@ static int migration_check_file(const json_t *data, struct err *err)
         const char *sql = json_text(data, "sql");
         struct migration migration;
 
+        if (strlen(json_text(data, "name")) > NAME_LIMIT)
+                return err_field(err, "name", "name has more than %d bytes", NAME_LIMIT);
         if (strlen(sql) > MIGRATION_EVENT_LIMIT)
                 return err_field(err, "sql",
                                  "sql has more than %d bytes: a migrator reads larger files from TENANT_MIGRATIONS",
@@ -88,8 +91,8 @@ static int migration_check_file(const json_t *data, struct err *err)
 
 json_t *migration_file_facts(const struct migration *migration)
 {
-        return json_pack("{s:s, s:s, s:s?, s:s, s:s, s:b, s:b}", "name", migration->name, "sql", migration->text, "verify",
-                         migration->verify, "version", migration->version, "checksum", migration->checksum,
+        return json_pack("{s:s, s:s, s:s?, s:s, s:s, s:b, s:b}", "name", migration->name, "sql", migration->text,
+                         "verify", migration->verify, "version", migration->version, "checksum", migration->checksum,
                          "transaction", migration->up.transaction && migration->down.transaction, "reversible",
                          migration_is_reversible(migration));
 }
@@ -111,7 +114,8 @@ static void migration_complete_file(json_t *data)
 static int migration_check_run(const json_t *data, struct err *err)
 {
         const char *strategy = json_text(data, "strategy");
-        bool has_waves = json_object_get(data, "waves") != NULL, wants_waves = strategy && strcmp(strategy, "waves") == 0;
+        bool has_waves = json_object_get(data, "waves") != NULL,
+             wants_waves = strategy && strcmp(strategy, "waves") == 0;
         double percent = 0;
         json_t *wave;
         size_t i;
@@ -129,8 +133,8 @@ static int migration_check_run(const json_t *data, struct err *err)
         }
         if (has_waves && percent != 100)
                 return err_field(err, "waves", "the last percentage must be 100: nobody is left out");
-        if (has_waves && json_number_value(json_object_get(json_array_get(json_object_get(data, "waves"), i - 1),
-                                                           "percent")) != 100)
+        if (has_waves &&
+            json_number_value(json_object_get(json_array_get(json_object_get(data, "waves"), i - 1), "percent")) != 100)
                 return err_field(err, "waves", "the last wave must be 100 percent");
         if (json_object_get(data, "labels") != NULL && json_object_get(data, "tenants") != NULL)
                 return err_field(err, "tenants", "a run is for labels or for tenants, not for both");

@@ -121,14 +121,15 @@ def test_every_type_that_goes_out_has_its_schema() -> None:
 def test_the_topics_are_those_that_init_makes() -> None:
     table = source("cli/topics.c").partition("TOPICS[] = {")[2].partition("};")[0]
     made = {}
-    constants = dict(re.findall(r'#define (\w+) +"(\d+)"', source("cli/topics.c")))
+    constants: dict[str, str] = dict(re.findall(r'#define (\w+) +"(\d+)"', source("cli/topics.c")))
     for row in re.findall(r"\{(.+?)\}", table, re.DOTALL):
         members = dict(re.findall(r'\.(\w+) = "?([^",\s]+)"?', row))
         wanted: dict[str, Any] = {"cleanup.policy": [members["policy"]]}
         if "retention_ms" in members:
             wanted["retention.ms"] = int(constants[members["retention_ms"]])
         if "max_bytes" in members:
-            wanted["max.message.bytes"] = int(constants.get(members["max_bytes"], members["max_bytes"]))
+            bytes_or_name = members["max_bytes"]
+            wanted["max.message.bytes"] = int(constants.get(bytes_or_name, bytes_or_name))
         made[members["name"]] = wanted
     for topic in re.findall(r"catalog\.add_snapshot_topic\('([^']+)'", catalog_sql()):
         made[topic] = {"cleanup.policy": ["compact"]}
