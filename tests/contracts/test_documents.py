@@ -123,13 +123,12 @@ def test_the_topics_are_those_that_init_makes() -> None:
     made = {}
     constants: dict[str, str] = dict(re.findall(r'#define (\w+) +"(\d+)"', source("cli/topics.c")))
     for row in re.findall(r"\{(.+?)\}", table, re.DOTALL):
-        members = dict(re.findall(r'\.(\w+) = "?([^",\s]+)"?', row))
+        members: dict[str, str] = dict(re.findall(r'\.(\w+) = "?([^",\s]+)"?', row))
         wanted: dict[str, Any] = {"cleanup.policy": [members["policy"]]}
         if "retention_ms" in members:
             wanted["retention.ms"] = int(constants[members["retention_ms"]])
         if "max_bytes" in members:
-            bytes_or_name = members["max_bytes"]
-            wanted["max.message.bytes"] = int(constants.get(bytes_or_name, bytes_or_name))
+            wanted["max.message.bytes"] = int(constants.get(members["max_bytes"], members["max_bytes"]))
         made[members["name"]] = wanted
     for topic in re.findall(r"catalog\.add_snapshot_topic\('([^']+)'", catalog_sql()):
         made[topic] = {"cleanup.policy": ["compact"]}
