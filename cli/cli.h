@@ -41,6 +41,8 @@ extern bool cli_json;
 extern volatile sig_atomic_t cli_interrupted;
 void cli_catch_interrupt(void);
 
+/* How many words there are before the word `--`: what follows it is no option. */
+int cli_options_end(int argc, char **argv);
 /* The value of --name VALUE (or --name=VALUE), removed from argv; NULL if it is missing. */
 const char *cli_option(int *argc, char **argv, const char *name);
 /* True if --name is in argv; removes it. */
@@ -83,6 +85,7 @@ const char *cli_setting(const char *name);
 
 /* The commands, by file. */
 int run_init(int argc, char **argv);
+int run_migrate(int argc, char **argv);
 int run_clock(int argc, char **argv);
 int run_keys(int argc, char **argv);
 int run_signup(int argc, char **argv);
@@ -92,6 +95,7 @@ int run_connection(int argc, char **argv);
 int run_watch(int argc, char **argv);
 int run_wait(int argc, char **argv);
 int run_tenant_command(int argc, char **argv); /* suspend, resume, archive, ... by argv[0] */
+int run_label(int argc, char **argv);
 int run_explain(int argc, char **argv);
 int run_operation(int argc, char **argv);
 int run_inventory(int argc, char **argv);
@@ -100,4 +104,5 @@ int run_dlq(int argc, char **argv);
 int run_events(int argc, char **argv);
 int run_archive(int argc, char **argv);
 int run_doctor(int argc, char **argv);
+int run_migrate(int argc, char **argv);
 int run_completion(int argc, char **argv);

@@ -8,15 +8,18 @@
 const struct command COMMANDS[] = {
         { "signup",
           "--company COMPANY --email EMAIL [--name NAME] [--subdomain SUBDOMAIN] [--plan PLAN] [--region REGION] "
-          "[--wait[=TIME]] [--key IDEMPOTENCY_KEY]",
+          "[--label LABEL]... [--wait[=TIME]] [--key IDEMPOTENCY_KEY]",
           "request a new tenant", MANUAL_SIGNUP, run_signup, false },
-        { "tenants", "[--state STATE] [--plan PLAN] [--search TEXT] [--all] " LISTING_OPTIONS, "list tenants",
-          MANUAL_TENANTS, run_tenants, true },
+        { "tenants", "[--state STATE] [--plan PLAN] [--label LABEL] [--search TEXT] [--all] " LISTING_OPTIONS,
+          "list tenants", MANUAL_TENANTS, run_tenants, true },
         { "tenant", "ID|SUBDOMAIN", "show one tenant: state, progress, access, what comes next", MANUAL_TENANT,
           run_tenant, true },
         { "watch", "[ID|SUBDOMAIN]", "follow tenants live", MANUAL_WATCH, run_watch, false },
-        { "wait", "tenant ID|SUBDOMAIN --state STATE [--timeout 5m] | operation ID [--timeout 5m]",
-          "wait for a tenant's state or an operation's end; for pipelines", MANUAL_WAIT, run_wait, false },
+        { "wait",
+          "tenant ID|SUBDOMAIN --state STATE [--timeout 5m] | operation ID [--timeout 5m] | migration RUN [--timeout "
+          "5m]",
+          "wait for a tenant's state, or the end of an operation or a rollout; for pipelines", MANUAL_WAIT, run_wait,
+          false },
         { "operation", "list [--tenant TENANT] [--state STATE] " LISTING_OPTIONS " | show ID",
           "show what became of signups and commands", MANUAL_OPERATION, run_operation, true },
         { "explain", "TENANT|OPERATION", "show which event had which effect, and by which rule", MANUAL_EXPLAIN,
@@ -33,6 +36,8 @@ const struct command COMMANDS[] = {
           run_tenant_command, false },
         { "retry", COMMAND_OPTIONS, "retry work that is waiting for a person", MANUAL_RETRY, run_tenant_command,
           false },
+        { "label", "TENANT +LABEL|-LABEL... [--reason TEXT] [--wait[=TIME]]", "give a tenant labels, or remove them",
+          MANUAL_LABEL, run_label, false },
         { "archive",
           COMMAND_OPTIONS
           " | restore TENANT [--beside] [--backup FILE] [--confirm SUBDOMAIN] | check TENANT --restore | "
@@ -51,6 +56,16 @@ const struct command COMMANDS[] = {
         { "doctor", "", "check configuration, gateway, Kafka, catalog and provider", MANUAL_DOCTOR, run_doctor, false },
         { "init", "[--migrations DIR] [--partitions N] [--replication N] [--no-topics]",
           "create or update the catalog, its roles and the topics", MANUAL_INIT, run_init, false },
+        { "migrate",
+          "new NAME [--directory DIR] | lint [FILE|DIRECTORY ...] | "
+          "import NAME [--down FILE] [--directory DIR] | register [FILE|DIRECTORY ...] [--out-of-order] | "
+          "show [VERSION] | withdraw VERSION | run [--target VERSION] [--strategy STRATEGY] [--waves LIST] "
+          "[--labels LIST] [--tenants LIST] [--soak TIME] [--max-failures N] [--max-failure-rate RATE] "
+          "[--on-halt ACTION] [--concurrency N] [--lock-timeout TIME] [--statement-timeout TIME] [--allow RULES] "
+          "[--out-of-order] [--queue] [--reason TEXT] [--watch] | status [RUN] | "
+          "tenants [RUN] [--state STATE] [--code CODE] " LISTING_OPTIONS " | watch [RUN] | pause RUN | resume RUN | "
+          "promote RUN | halt RUN | rollback RUN | cancel RUN | retry RUN [--tenant TENANT] [--code CODE]",
+          "create and check migrations, and bring them to the whole fleet", MANUAL_MIGRATE, run_migrate, true },
         { "clock", "[advance DURATION] [--timeout TIME]", "show business time; in a sandbox, advance it", MANUAL_CLOCK,
           run_clock, false },
         { "keys", "new [--id ID] | token --name NAME --scopes SCOPE,SCOPE", "create keys and tokens", MANUAL_KEYS,

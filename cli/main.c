@@ -157,7 +157,9 @@ static bool cli_wants_overview(int argc, char **argv)
 
 static bool cli_wants_help(int argc, char **argv)
 {
-        for (int i = 1; i < argc; i++)
+        int end = cli_options_end(argc, argv);
+
+        for (int i = 1; i < end; i++)
                 if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
                         return true;
         return false;

@@ -23,6 +23,8 @@ const char MANUAL_SIGNUP[] =
         "  --subdomain NAME    3 to 40 of a-z, 0-9 and hyphens; derived from the company by default\n"
         "  --plan PLAN         starter by default\n"
         "  --region REGION     where the database is to be, in the provider's terms\n"
+        "  --label LABEL       for rollouts and lists, see `tenantry label`; may be repeated. A tenant labelled\n"
+        "                      staging may have that subdomain, which is reserved otherwise\n"
         "  --wait[=TIME]       wait until it is ready, 5 minutes unless a time is given (90s, 10m)\n"
         "  --key KEY           Idempotency-Key: the same key and arguments give the same tenant, however often\n\n"
         "Examples:\n"
@@ -34,6 +36,7 @@ const char MANUAL_TENANTS[] =
         "The first 100, oldest first; --all shows every one. Deprovisioned tenants are not listed.\n\n"
         "  --state STATE       requested, provisioning, ready, attention or archived\n"
         "  --plan PLAN         only tenants with this plan\n"
+        "  --label LABEL       only tenants with this label\n"
         "  --search TEXT       3 or more characters contained in the subdomain or the company's name\n"
         "  --sort FIELD        created_at, since (when the state last changed) or subdomain; with a hyphen before it\n"
         "                      in descending order: --sort -since\n"
@@ -43,6 +46,7 @@ const char MANUAL_TENANTS[] =
         "Examples:\n"
         "  tenantry tenants --state attention --watch\n"
         "  tenantry tenants --search pharmacy --sort subdomain\n"
+        "  tenantry tenants --label canary -o wide\n"
         "  tenantry tenants --state attention -o name | xargs -n 1 tenantry retry\n"
         "  tenantry tenants --all --json | jq -r '.tenants[].slug'\n";
 
@@ -118,6 +122,16 @@ const char MANUAL_RETRY[] = TENANT_WORD
         "For a tenant in state attention. A provisioning that was undone starts over, one past its point of no return\n"
         "continues where it stopped; otherwise the wanted and actual states are compared again. Fix the cause first:\n"
         "tenantry explain TENANT.\n\n" WAIT_WORDS "\nExamples:\n  tenantry retry acme-pharmacy --wait\n" COMMAND_CODES;
+
+const char MANUAL_LABEL[] = TENANT_WORD
+        "Labels are words of your own by which tenants are chosen, such as canary, eu or staging: 1 to 40 of a-z,\n"
+        "0-9, hyphen, underscore and dot; a tenant has at most 20. + adds one, - removes one; to add one that it has\n"
+        "or to remove one that it lacks is no error. Archived tenants can be labelled, too.\n\n" WAIT_WORDS
+        "  --                  what follows is no option: for labels such as o and h\n"
+        "\nExamples:\n"
+        "  tenantry label acme-pharmacy +canary -eu\n"
+        "  tenantry label acme-pharmacy --reason 'moved' -- -o +x\n"
+        "  tenantry tenants --label eu --all -o name | xargs -I{} tenantry label {} +wave-2\n" COMMAND_CODES;
 
 const char MANUAL_ARCHIVE[] =
         "archive TENANT        dumps the database, encrypted, and drops it once the dump is listed and checksummed;\n"
@@ -223,6 +237,61 @@ const char MANUAL_INIT[] =
         "  --no-topics         only the catalog: something else creates the topics\n\n"
         "Examples:\n"
         "  tenantry init --replication 3\n";
+
+const char MANUAL_MIGRATE[] =
+        "new NAME      an empty file YYYYMMDDHHMMSS_name.sql (UTC) with migrate:up and migrate:down; prints its path.\n"
+        "              Never replaces a file\n"
+        "lint          reads files, or all of a directory, and names what would hold tenants up, fail on their rows,\n"
+        "              or fail the programs of the previous release (breaking): rule, reason, safe way. A file allows\n"
+        "              a rule with a line: -- tenantry:allow RULE and the reason\n"
+        "import NAME   reads what `alembic upgrade A:B --sql` prints and writes it as files: each transaction, and\n"
+        "              each autocommit_block(), is one, YYYYMMDDHHMMSS_NAME.sql or, if they are several,\n"
+        "              YYYYMMDDHHMMSS_NAME_N.sql. Prints their paths. Either all are written or none, and nothing is\n"
+        "              overwritten\n"
+        "register      makes files known to all migrators, by content. What a tenant has cannot be changed any more\n"
+        "show          lists the registered files, or shows one\n"
+        "withdraw      takes a file that no tenant has out of the register\n"
+        "run           brings the registered files to the fleet, in waves; shows the plan\n"
+        "status        the run at work, those that wait and the last that ended; or one run\n"
+        "tenants       the tenants of a run: state, error, what each waits for\n"
+        "watch         follows a run until it has ended or halted\n"
+        "pause, resume, promote (to the next wave, before its soak is over), halt, rollback (exactly what the run\n"
+        "brought), cancel, retry (the failed tenants): commands to a run\n\n"
+        "RUN is a run's number, its id, or the beginning of that; where it may be left out, the run at work.\n\n"
+        "  --directory DIR     for new and import: where to; migrations by default\n"
+        "  --down FILE         for import: the output of `alembic downgrade B:A --sql`, for their migrate:down; "
+        "without\n"
+        "                      it they cannot be taken back\n"
+        "  --target VERSION    up to this file; the newest by default\n"
+        "  --strategy STRATEGY gradual (10, 50, 100 percent; the default), canary (one tenant for a day, then all) or "
+        "all\n"
+        "  --waves LIST        your own: numbers, percentages and labels, such as 1,beta,10%,100%\n"
+        "  --labels LIST, --tenants LIST    only these tenants\n"
+        "  --soak TIME         how long each wave is watched before the next; 10m by default, 24h for canary\n"
+        "  --max-failures N, --max-failure-rate RATE    above these the run halts; 10 tenants, 2% of a wave by "
+        "default\n"
+        "  --on-halt ACTION    pause (the default) or rollback\n"
+        "  --concurrency N     how many tenants at once; 32 by default\n"
+        "  --lock-timeout TIME, --statement-timeout TIME    2s and 10m by default\n"
+        "  --allow RULES       breaking rules of the linter that this run may break\n"
+        "  --out-of-order      also brings (or registers) files that sort before one that tenants have\n"
+        "  --queue             waits until the run at work has ended\n"
+        "  --watch             follows it\n"
+        "  --tenant TENANT, --code CODE    for retry: only this tenant, or those that failed with this code\n"
+        "  --state STATE       for tenants: waiting, applying, done, failed, current, left, undo_waiting, undoing,\n"
+        "                      undone or undo_failed\n"
+        "\nnew, lint and import need neither gateway nor token; lint and register without arguments read "
+        "migrations.\n\n"
+        "Examples:\n"
+        "  tenantry migrate new 'add branches'\n"
+        "  tenantry migrate lint && tenantry migrate register\n"
+        "  alembic upgrade 3f2a:9c41 --sql | tenantry migrate import invoices\n"
+        "  tenantry migrate run --strategy canary --reason 'branches' --watch\n"
+        "  tenantry migrate tenants --state failed\n"
+        "  tenantry migrate retry 7 --code 55P03\n"
+        "  tenantry wait migration 7 --timeout 1h && deploy-the-code\n\n"
+        "lint: 0 if nothing is breaking that no file allows; otherwise, and if a file is malformed, 1. watch and\n"
+        "run --watch: 0 if the run was completed on all tenants, otherwise 1.\n";
 
 const char MANUAL_CLOCK[] =
         "Trials, grace periods, reminders and the like use business time, which is real time except in a sandbox.\n"

@@ -26,6 +26,20 @@ static json_t *signup_read_fields(int *argc, char **argv)
         return body;
 }
 
+static int signup_read_labels(int *argc, char **argv, json_t *body)
+{
+        json_t *list = json_array();
+        const char *label;
+
+        json_object_set_new(body, "labels", list);
+        while ((label = cli_option(argc, argv, "label")) != NULL)
+                if (json_array_append_new(list, json_string(label)) < 0)
+                        return cli_fail(EXIT_USAGE, "--label is not valid UTF-8");
+        if (json_array_size(list) == 0)
+                json_object_del(body, "labels");
+        return EXIT_GOOD;
+}
+
 /* A refusal may suggest alternatives: free subdomains. */
 static void signup_print_suggestions(const json_t *operation)
 {
@@ -107,7 +121,8 @@ int run_signup(int argc, char **argv)
         auto_json *body = signup_read_fields(&argc, argv);
         int64_t wait_ms;
 
-        if (body == NULL || wait_option(&argc, argv, &wait_ms) != EXIT_GOOD || cli_expect(argc, argv, 0) != EXIT_GOOD)
+        if (body == NULL || signup_read_labels(&argc, argv, body) != EXIT_GOOD ||
+            wait_option(&argc, argv, &wait_ms) != EXIT_GOOD || cli_expect(argc, argv, 0) != EXIT_GOOD)
                 return EXIT_USAGE;
         if (json_text(body, "company") == NULL || json_text(body, "email") == NULL)
                 return cli_usage("signup", "a signup needs --company and --email");

@@ -78,6 +78,8 @@ const char *story_rule(const char *type, const json_t *data)
                 return "every step of its provisioning is done";
         if (strcmp(type, "tenant.state.changed.v1") == 0)
                 return story_find_rule(STATE_RULES, ARRAY_SIZE(STATE_RULES), json_text(data, "to"));
+        if (strcmp(type, "tenant.labelled.v1") == 0)
+                return "of the labels in the command, it lacked those with + and had those with -";
         if (strcmp(type, "tenant.activity.delayed.v1") == 0)
                 return "a transient error is retried, later each time";
         if (strcmp(type, "tenant.activity.progressed.v1") == 0 && strcmp(story_word(data, "status"), "undoing") == 0)
@@ -100,10 +102,34 @@ static void story_add_detail(struct buf *out, const json_t *error)
         story_add_words(out, json_text(error, "detail"), json_text(error, "code"));
 }
 
+/* Each label after a space and its sign. */
+static void story_add_labels(struct buf *out, const json_t *labels, const char *sign)
+{
+        const json_t *label;
+        size_t i;
+
+        json_array_foreach (labels, i, label)
+                buf_printf(out, " %s%s", sign, json_string_value(label) ?: "?");
+}
+
 static void story_tell_requested(struct buf *out, const json_t *data)
 {
+        const json_t *labels = json_object_get(data, "labels");
+
         buf_printf(out, "signup of %s as %s, plan %s", story_word(data, "company"), story_word(data, "slug"),
                    story_word(data, "plan"));
+        if (json_array_size(labels) > 0)
+                buf_add_text(out, ", labels");
+        story_add_labels(out, labels, "");
+}
+
+static void story_tell_labels(struct buf *out, const json_t *data)
+{
+        buf_add_text(out, "labels");
+        story_add_labels(out, json_object_get(data, "added"), "+");
+        story_add_labels(out, json_object_get(data, "removed"), "-");
+        if (json_text(data, "reason") != NULL)
+                buf_printf(out, ": %s", json_text(data, "reason"));
 }
 
 static void story_tell_command(struct buf *out, const json_t *data)
@@ -173,6 +199,7 @@ static const struct {
 } TELLERS[] = {
         { .type = "tenant.requested.v1", .tell = story_tell_requested },
         { .type = "tenant.command.accepted.v1", .tell = story_tell_command },
+        { .type = "tenant.labelled.v1", .tell = story_tell_labels },
         { .type = "tenant.activity.started.v1", .tell = story_tell_started },
         { .type = "tenant.activity.progressed.v1", .tell = story_tell_progress },
         { .type = "tenant.activity.delayed.v1", .tell = story_tell_delay },

@@ -53,7 +53,9 @@ static int command_check_tenant(const char *tenant_id, const char *confirm, bool
 
 static int command_send(const char *name, const char *tenant_id, const json_t *body, json_t **ret)
 {
-        const char *route = strcmp(name, "rotate") == 0 ? "rotate-credentials" : name;
+        const char *route = strcmp(name, "rotate") == 0  ? "rotate-credentials"
+                            : strcmp(name, "label") == 0 ? "labels"
+                                                         : name;
         auto_free char *path = mem_printf("/api/tenants/%s/%s", tenant_id, route);
 
         return api_post(path, body, NULL, ret);

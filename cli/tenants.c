@@ -44,6 +44,17 @@ static char *tenants_backup_cell(const json_t *tenant)
         return listing_time(json_object_get(tenant, "backup"), "at");
 }
 
+static char *tenants_labels_cell(const json_t *tenant)
+{
+        const json_t *label;
+        struct buf text = { 0 };
+        size_t i;
+
+        json_array_foreach (json_object_get(tenant, "labels"), i, label)
+                buf_printf(&text, "%s%s", i ? ", " : "", json_string_value(label) ?: "?");
+        return buf_take(&text);
+}
+
 static const struct column COLUMNS[] = {
         { .heading = "SUBDOMAIN", .member = "slug" },
         { .heading = "STATE", .cell = tenants_state_cell },
@@ -51,6 +62,7 @@ static const struct column COLUMNS[] = {
         { .heading = "PLAN", .member = "plan" },
         { .heading = "SINCE (UTC)", .cell = tenants_since_cell },
         { .heading = "COMPANY", .member = "company" },
+        { .heading = "LABELS", .cell = tenants_labels_cell, .wide = true },
         { .heading = "ACCESS", .member = "access.applied", .wide = true },
         { .heading = "DRIVER", .member = "driver", .wide = true },
         { .heading = "REGION", .member = "region", .wide = true },
@@ -104,7 +116,7 @@ static int tenants_fetch(void *context, json_t **ret)
 int run_tenants(int argc, char **argv)
 {
         const char *state = cli_option(&argc, argv, "state"), *plan = cli_option(&argc, argv, "plan");
-        const char *search = cli_option(&argc, argv, "search");
+        const char *search = cli_option(&argc, argv, "search"), *label = cli_option(&argc, argv, "label");
         bool all = cli_flag(&argc, argv, "all");
         auto_buf path = { 0 };
         struct listing_wish wish;
@@ -120,6 +132,7 @@ int run_tenants(int argc, char **argv)
         buf_add_text(&path, "/api/tenants");
         api_add_query(&path, "state", state);
         api_add_query(&path, "plan", plan);
+        api_add_query(&path, "label", label);
         api_add_query(&path, "search", search);
         api_add_query(&path, "sort", wish.sort);
         tenants = (struct tenants){ .pages = { .path = path.data,
@@ -207,6 +220,7 @@ static void tenant_show(const json_t *tenant)
         auto_free char *since = text_time(json_text(tenant, "since"));
         auto_free char *created = text_time(json_text(tenant, "created_at"));
         auto_free char *backup = text_time(json_text(json_object_get(tenant, "backup"), "at"));
+        auto_free char *labels = tenants_labels_cell(tenant);
         const char *state = tenant_state_shown(tenant);
         auto_free char *entered = mem_printf("%s since %s", state, since);
         bool timed = strcmp(state, "suspended") != 0 && json_text(tenant, "since") != NULL; /* since: of the state */
@@ -215,6 +229,7 @@ static void tenant_show(const json_t *tenant)
         print_pair("subdomain", json_text(tenant, "slug"));
         print_pair("company", json_text(tenant, "company"));
         print_pair("plan", json_text(tenant, "plan"));
+        print_pair("labels", *labels ? labels : NULL);
         print_pair("driver", json_text(tenant, "driver"));
         print_pair("region", json_text(tenant, "region"));
         print_pair("state", timed ? entered : state);

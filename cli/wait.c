@@ -2,6 +2,8 @@
 #include "cli/wait.h"
 
 #include "cli/api.h"
+#include "cli/migrate.h"
+#include "cli/migrate_watch.h"
 #include "cli/terminal.h"
 #include "common/base/clock.h"
 #include "common/base/memory.h"
@@ -266,6 +268,14 @@ static int wait_for_operation(const char *word, int64_t timeout_ms, json_t **ret
         return status == EXIT_GOOD ? wait_operation(id.text, NULL, timeout_ms, ret) : status;
 }
 
+static int wait_for_migration(const char *word, int64_t timeout_ms)
+{
+        char run[ID_LENGTH + 1];
+        int status = migrate_find_run(word, run);
+
+        return status == EXIT_GOOD ? migrate_watch_run(run, timeout_ms) : status;
+}
+
 int run_wait(int argc, char **argv)
 {
         const char *state = cli_option(&argc, argv, "state"), *timeout = cli_option(&argc, argv, "timeout");
@@ -281,8 +291,11 @@ int run_wait(int argc, char **argv)
                 status = wait_for_tenant(argv, state, timeout_ms, &seen);
         else if (strcmp(argv[1], "operation") == 0)
                 status = wait_for_operation(argv[2], timeout_ms, &seen);
+        else if (strcmp(argv[1], "migration") == 0)
+                return wait_for_migration(argv[2], timeout_ms);
         else
-                return cli_usage("wait", "use `wait tenant ID --state STATE` or `wait operation ID`");
+                return cli_usage("wait",
+                                 "use `wait tenant ID --state STATE`, `wait operation ID` or `wait migration RUN`");
         if (cli_json && seen != NULL)
                 cli_print_answer(seen);
         else if (seen != NULL)

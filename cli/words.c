@@ -12,6 +12,14 @@ static void word_remove(int *argc, char **argv, int at, int count)
         *argc -= count;
 }
 
+int cli_options_end(int argc, char **argv)
+{
+        for (int i = 1; i < argc; i++)
+                if (strcmp(argv[i], "--") == 0)
+                        return i;
+        return argc;
+}
+
 /* What follows --name in a word: "" or "=VALUE"; NULL if it is another word. */
 static const char *word_after_name(const char *word, const char *name)
 {
@@ -24,7 +32,9 @@ static const char *word_after_name(const char *word, const char *name)
 
 const char *cli_option(int *argc, char **argv, const char *name)
 {
-        for (int i = 1; i < *argc; i++) {
+        int end = cli_options_end(*argc, argv);
+
+        for (int i = 1; i < end; i++) {
                 const char *rest = word_after_name(argv[i], name), *value;
 
                 if (rest == NULL || (*rest == '\0' && i + 1 == *argc))
@@ -38,7 +48,9 @@ const char *cli_option(int *argc, char **argv, const char *name)
 
 bool cli_flag(int *argc, char **argv, const char *name)
 {
-        for (int i = 1; i < *argc; i++) {
+        int end = cli_options_end(*argc, argv);
+
+        for (int i = 1; i < end; i++) {
                 const char *rest = word_after_name(argv[i], name);
 
                 if (rest != NULL && *rest == '\0') {
@@ -51,7 +63,9 @@ bool cli_flag(int *argc, char **argv, const char *name)
 
 bool cli_optional(int *argc, char **argv, const char *name, const char **ret)
 {
-        for (int i = 1; i < *argc; i++) {
+        int end = cli_options_end(*argc, argv);
+
+        for (int i = 1; i < end; i++) {
                 const char *rest = word_after_name(argv[i], name);
 
                 if (rest == NULL)
@@ -77,12 +91,20 @@ static int words_set_output(const char *format)
         return cli_fail(EXIT_USAGE, "-o must be json, yaml, name, wide or text, not %s (see: tenantry --help)", format);
 }
 
-/* What follows -o or --output in a word: "" or its value; NULL if it is another word. */
-static const char *word_after_output(const char *word)
+/* Whether words of this command may begin with one hyphen: `label TENANT -eu`. */
+static bool words_may_be_negative(const char *command)
+{
+        const struct command *found = cli_find_command(command);
+
+        return found != NULL && strstr(found->arguments, "-LABEL") != NULL;
+}
+
+/* What follows -o or --output in a word: "" or its value; NULL if it is another word. joined: -ojson, too. */
+static const char *word_after_output(const char *word, bool joined)
 {
         if (strncmp(word, "-o", 2) == 0 && (word[2] == '\0' || word[2] == '='))
                 return word + 2 + (word[2] == '=');
-        if (strncmp(word, "-o", 2) == 0 && strspn(word + 2, "abcdefghijklmnopqrstuvwxyz") == strlen(word + 2))
+        if (joined && strncmp(word, "-o", 2) == 0 && strspn(word + 2, "abcdefghijklmnopqrstuvwxyz") == strlen(word + 2))
                 return word + 2;
         word = word_after_name(word, "output");
         return word != NULL && *word == '=' ? word + 1 : word;
@@ -94,8 +116,9 @@ int cli_take_output(int *argc, char **argv)
 
         if (cli_flag(argc, argv, "json"))
                 words_set_output("json");
-        for (int i = 1; i < *argc && status == EXIT_GOOD;) {
-                const char *value = word_after_output(argv[i]);
+        for (int i = 1; i < cli_options_end(*argc, argv) && status == EXIT_GOOD;) {
+                bool negative = i > 1 && words_may_be_negative(argv[1]);
+                const char *value = word_after_output(argv[i], !negative);
 
                 if (value == NULL) {
                         i++;
@@ -138,7 +161,12 @@ static bool words_take_option(const char *arguments, const char *option)
 
 int cli_check_options(const struct command *command, int argc, char **argv)
 {
-        for (int i = 1; i < argc; i++) {
+        bool negative = words_may_be_negative(command->name);
+        int end = cli_options_end(argc, argv);
+
+        for (int i = 1; i < end; i++) {
+                if (negative && argv[i][0] == '-' && argv[i][1] != '-')
+                        continue;
                 if (word_is_option(argv[i]) && !words_take_option(command->arguments, argv[i]))
                         return cli_fail(EXIT_USAGE, "unknown option %.*s (see: tenantry %s --help)",
                                         (int)strcspn(argv[i], "="), argv[i], command->name);

@@ -332,9 +332,8 @@ int contract_check(const struct contract *contract, const char *key, const json_
         if (!json_is_object(data))
                 return err_set(err, ERR_INPUT, "not_an_object", "the data must be a JSON object");
         if (contract_check_fields(contract->type, contract->fields, contract->count, copy, err) < 0 ||
-            (contract->key != NULL && contract_check_key(contract, key, copy, err) < 0))
-                return -ERR_INPUT;
-        if (contract->check != NULL && contract->check(copy, err) < 0)
+            (contract->key != NULL && contract_check_key(contract, key, copy, err) < 0) ||
+            (contract->check != NULL && contract->check(copy, err) < 0))
                 return -ERR_INPUT;
         if (contract->complete != NULL)
                 contract->complete(copy);

@@ -43,10 +43,10 @@ struct contract {
         bool is_raw; /* the data is sent as bytes (application/octet-stream) and read as its only field, body_base64 */
         const struct contract_field *fields;
         size_t count;
-        /* What fields cannot express, of data whose fields are valid. Returns 0 or -ERR_INPUT naming the field; or
-         * NULL. */
+        /* What the fields cannot say, being about several of them; called when each is valid. Returns 0 or -ERR_INPUT
+         * naming one of them. NULL: nothing more. */
         int (*check)(const json_t *data, struct err *err);
-        void (*complete)(json_t *data); /* adds fields derived from valid data; or NULL */
+        void (*complete)(json_t *data); /* adds fields derived from the data; or NULL */
 };
 
 /* The contract of a type, in a list that ends with a NULL type; NULL for an unknown one. */

@@ -3,6 +3,7 @@
 
 #include "common/base/duration.h"
 #include "common/base/memory.h"
+#include "common/migration/lint.h"
 #include "common/migration/migration.h"
 
 #include <string.h>
@@ -16,6 +17,11 @@ static const struct contract_field REGISTER[] = {
         { .name = "sql", .kind = CONTRACT_SOURCE, .required = true, .max = MIGRATION_EVENT_LIMIT },
         { .name = "verify", .kind = CONTRACT_SOURCE, .max = MIGRATION_VERIFY_LIMIT },
         { .name = "out_of_order", .kind = CONTRACT_BOOLEAN },
+        { .name = "reason", .kind = CONTRACT_TEXT, .max = 500 },
+};
+
+static const struct contract_field WITHDRAW[] = {
+        { .name = "name", .kind = CONTRACT_TEXT, .required = true, .max = 200 },
         { .name = "reason", .kind = CONTRACT_TEXT, .max = 500 },
 };
 
@@ -71,14 +77,21 @@ static const struct contract_field RETRY[] = {
 static const char *const FILE_KEY[] = { "name", NULL };
 static const char *const RUN_KEY[] = { "run_id", NULL };
 
+static int migration_check_name(const json_t *data, struct err *err)
+{
+        if (strlen(json_text(data, "name")) > NAME_LIMIT)
+                return err_field(err, "name", "name has more than %d bytes", NAME_LIMIT);
+        return 0;
+}
+
 /* The error is about the file, whose name it begins with. */
 static int migration_check_file(const json_t *data, struct err *err)
 {
         const char *sql = json_text(data, "sql");
         struct migration migration;
 
-        if (strlen(json_text(data, "name")) > NAME_LIMIT)
-                return err_field(err, "name", "name has more than %d bytes", NAME_LIMIT);
+        if (migration_check_name(data, err) < 0)
+                return -ERR_INPUT;
         if (strlen(sql) > MIGRATION_EVENT_LIMIT)
                 return err_field(err, "sql",
                                  "sql has more than %d bytes: a migrator reads larger files from TENANT_MIGRATIONS",
@@ -91,10 +104,16 @@ static int migration_check_file(const json_t *data, struct err *err)
 
 json_t *migration_file_facts(const struct migration *migration)
 {
-        return json_pack("{s:s, s:s, s:s?, s:s, s:s, s:b, s:b}", "name", migration->name, "sql", migration->text,
-                         "verify", migration->verify, "version", migration->version, "checksum", migration->checksum,
-                         "transaction", migration->up.transaction && migration->down.transaction, "reversible",
-                         migration_is_reversible(migration));
+        struct migration_findings findings;
+        json_t *facts;
+
+        migration_lint(migration, &findings);
+        facts = json_pack("{s:s, s:s, s:s?, s:s, s:s, s:b, s:b, s:o}", "name", migration->name, "sql", migration->text,
+                          "verify", migration->verify, "version", migration->version, "checksum", migration->checksum,
+                          "transaction", migration->up.transaction && migration->down.transaction, "reversible",
+                          migration_is_reversible(migration), "findings", migration_findings_json(&findings));
+        migration_findings_release(&findings);
+        return facts;
 }
 
 static void migration_complete_file(json_t *data)
@@ -170,6 +189,12 @@ const struct contract MIGRATION_CONTRACTS[] = {
           .count = ARRAY_SIZE(REGISTER),
           .check = migration_check_file,
           .complete = migration_complete_file },
+        { .type = "migration.withdraw.requested.v1",
+          .topic = MIGRATION_TOPIC,
+          .key = FILE_KEY,
+          .fields = WITHDRAW,
+          .count = ARRAY_SIZE(WITHDRAW),
+          .check = migration_check_name },
         { .type = "migration.run.requested.v1",
           .topic = MIGRATION_TOPIC,
           .key = RUN_KEY,

@@ -3,6 +3,10 @@
 
 #include "common/contracts/signup.h"
 
+#define LABELS_LIMIT 20 /* as many as a tenant may have */
+
+static const struct contract_field A_LABEL = { .kind = CONTRACT_NAME, .max = 40 };
+
 static const struct contract_field SIGNUP[] = {
         { .name = "tenant_id", .kind = CONTRACT_UUID, .required = true },
         { .name = "company", .kind = CONTRACT_TEXT, .required = true, .max = 200 },
@@ -11,6 +15,7 @@ static const struct contract_field SIGNUP[] = {
         { .name = "subdomain", .kind = CONTRACT_LABEL, .max = 40 },
         { .name = "plan", .kind = CONTRACT_NAME, .max = 40 },
         { .name = "region", .kind = CONTRACT_NAME, .max = 40 },
+        { .name = "labels", .kind = CONTRACT_LIST, .max = LABELS_LIMIT, .fields = &A_LABEL },
 };
 
 static const struct contract_field COMMAND[] = {
@@ -32,12 +37,37 @@ static const struct contract_field RESTORE[] = {
         { .name = "confirm", .kind = CONTRACT_TEXT, .max = 40 },
 };
 
+static const struct contract_field LABEL[] = {
+        { .name = "tenant_id", .kind = CONTRACT_UUID, .required = true },
+        { .name = "reason", .kind = CONTRACT_TEXT, .max = 500 },
+        { .name = "add", .kind = CONTRACT_LIST, .max = LABELS_LIMIT, .fields = &A_LABEL },
+        { .name = "remove", .kind = CONTRACT_LIST, .max = LABELS_LIMIT, .fields = &A_LABEL },
+};
+
+/* Both lists are short and valid. */
+static int tenant_check_label(const json_t *data, struct err *err)
+{
+        const json_t *add = json_object_get(data, "add"), *remove = json_object_get(data, "remove");
+        const json_t *added, *removed;
+        size_t i, j;
+
+        if (json_array_size(add) == 0 && json_array_size(remove) == 0)
+                return err_field(err, "add", "add or remove must have a label");
+        json_array_foreach (add, i, added)
+                json_array_foreach (remove, j, removed)
+                        if (json_equal(added, removed))
+                                return err_field(err, "remove", "%s is in add and in remove",
+                                                 json_string_value(removed));
+        return 0;
+}
+
 static const char *const TENANT_KEY[] = { "tenant_id", NULL };
 
-#define COMMAND_CONTRACT(command, list)                                                                                \
+/* The arguments after the list of fields are further members of the contract. */
+#define COMMAND_CONTRACT(command, list, ...)                                                                           \
         {                                                                                                              \
                 .type = "tenant." command ".requested.v1", .topic = "tenant.command.v1", .key = TENANT_KEY,            \
-                .fields = list, .count = ARRAY_SIZE(list)                                                              \
+                .fields = list, .count = ARRAY_SIZE(list), __VA_ARGS__                                                 \
         }
 
 const struct contract TENANT_CONTRACTS[] = {
@@ -55,6 +85,7 @@ const struct contract TENANT_CONTRACTS[] = {
         COMMAND_CONTRACT("retry", COMMAND),
         COMMAND_CONTRACT("backup", COMMAND),
         COMMAND_CONTRACT("restore", RESTORE),
+        COMMAND_CONTRACT("label", LABEL, .check = tenant_check_label),
         COMMAND_CONTRACT("resend_invite", COMMAND),
         COMMAND_CONTRACT("invite_link", COMMAND),
         { .type = NULL },

@@ -14,14 +14,26 @@ static int directory_read_file(const char *path, struct buf *text, struct err *e
         FILE *in = fopen(path, "re");
         char chunk[8192];
         size_t n;
+        int rc = 0;
 
         if (in == NULL)
                 return err_set(err, ERR_INPUT, "migration_unreadable", "cannot read %s: %s", path, strerror(errno));
         buf_add(text, "", 0);
         while (text->length <= MIGRATION_FILE_LIMIT && (n = fread(chunk, 1, sizeof(chunk), in)) > 0)
                 buf_add(text, chunk, n);
+        if (ferror(in)) /* a folder, for instance: it can be opened */
+                rc = err_set(err, ERR_INPUT, "migration_unreadable", "cannot read %s: %s", path, strerror(errno));
         fclose(in);
-        return 0;
+        return rc;
+}
+
+int migration_load(const char *path, struct migration *ret, struct err *err)
+{
+        const char *slash = strrchr(path, '/');
+        auto_buf text = { 0 };
+        int rc = directory_read_file(path, &text, err);
+
+        return rc < 0 ? rc : migration_parse(slash ? slash + 1 : path, text.data, text.length, ret, err);
 }
 
 /* The content of NAME.verify beside NAME.sql; empty if there is none. */

@@ -4,6 +4,8 @@
 
 #include "common/base/err.h"
 
+#define MIGRATION_FILE_LIMIT (4 * 1024 * 1024) /* bytes */
+
 /* A part of a section that stands as one in the file: from this offset on, beginning with this line of the file. */
 struct migration_piece {
         size_t offset;
@@ -20,12 +22,20 @@ struct migration_section {
         bool transaction;
 };
 
+/* A line "-- tenantry:allow RULE why", wherever in the file it stands; both may be empty. */
+struct migration_allow {
+        char *rule, *why;
+        int line;
+};
+
 struct migration {
         char *version; /* the leading digits of the file's name */
         char *name;    /* the file's name */
         char *text;    /* the file as it is */
         struct migration_section up, down;
-        char *verify;      /* SQL that returns true if the file did what it should; NULL = none */
+        char *verify;                   /* SQL that returns true if the file did what it should; NULL = none */
+        struct migration_allow *allows; /* at most 100 */
+        size_t allow_count;
         char checksum[65]; /* SHA-256 of the file's bytes, hexadecimal */
 };
 
@@ -39,7 +49,17 @@ struct migration_set {
 
 /* Returns 0 and fills *ret (released with migration_release), or -ERR_INPUT naming file and line. */
 int migration_parse(const char *name, const char *bytes, size_t length, struct migration *ret, struct err *err);
+/* The same for a file on disk, whose name is the last part of path. Also -ERR_INPUT if it cannot be read. */
+int migration_load(const char *path, struct migration *ret, struct err *err);
 void migration_release(struct migration *migration);
+
+/* What migration_parse checks first, for SQL that is to become a file: its size, no NUL, no byte order mark, UTF-8.
+ * name is what the error calls the text. Returns 0 or -ERR_INPUT. */
+int migration_check_bytes(const char *name, const char *bytes, size_t length, struct err *err);
+/* That no quote and no comment is left open at its end. Returns 0, or -ERR_INPUT with the line where it was opened. */
+int migration_check_quotes(const char *name, const struct migration_section *section, struct err *err);
+/* Whether the line (up to end) would begin a section: "-- migrate:up", "-- migrate:down". */
+bool migration_is_directive(const char *line, const char *end);
 
 /* Whether its migrate:down does anything. */
 bool migration_is_reversible(const struct migration *migration);

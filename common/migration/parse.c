@@ -5,6 +5,7 @@
 #include "common/base/crypto.h"
 #include "common/base/memory.h"
 #include "common/base/utf8.h"
+#include "common/migration/allow.h"
 #include "common/migration/token.h"
 
 #include <ctype.h>
@@ -45,6 +46,11 @@ static enum directive parse_directive_of(const char *line, const char *end, cons
         if (end - p >= 12 && strncmp(p, "migrate:down", 12) == 0 && (p + 12 == end || isspace((unsigned char)p[12])))
                 return *ret_rest = p + 12, DIRECTIVE_DOWN;
         return DIRECTIVE_NONE;
+}
+
+bool migration_is_directive(const char *line, const char *end)
+{
+        return parse_directive_of(line, end, &end) != DIRECTIVE_NONE;
 }
 
 static int parse_options(const struct reader *reader, const char *text, const char *end,
@@ -150,7 +156,7 @@ static void parse_end_block(struct blocks *blocks, struct buf *text)
         }
 }
 
-static int parse_blocks(struct reader *reader, struct blocks *blocks, struct err *err)
+static int parse_blocks(struct reader *reader, struct blocks *blocks, struct migration *migration, struct err *err)
 {
         auto_buf text = { 0 };
         int rc = 0;
@@ -161,7 +167,8 @@ static int parse_blocks(struct reader *reader, struct blocks *blocks, struct err
                 enum directive directive = parse_directive_of(reader->at, end, &rest);
 
                 reader->line++;
-                if (directive != DIRECTIVE_NONE) {
+                rc = allow_read(reader->name, reader->at, end, reader->line, migration, err);
+                if (rc == 0 && directive != DIRECTIVE_NONE) {
                         parse_end_block(blocks, &text);
                         rc = parse_begin_block(reader, directive, rest, end, blocks, err);
                 } else if (blocks->count > 0) {
@@ -234,6 +241,7 @@ void migration_release(struct migration *migration)
         free(migration->verify);
         parse_release_section(&migration->up);
         parse_release_section(&migration->down);
+        allow_release(migration);
         memset(migration, 0, sizeof(*migration));
 }
 
@@ -253,7 +261,7 @@ static int parse_check_statements(const char *name, const struct migration_secti
 }
 
 /* Anything left open at the end of a file would swallow our own statements after it. */
-static int parse_check_quotes(const char *name, const struct migration_section *section, struct err *err)
+int migration_check_quotes(const char *name, const struct migration_section *section, struct err *err)
 {
         const char *at = section->sql;
         struct token token;
@@ -271,13 +279,13 @@ static int parse_check_quotes(const char *name, const struct migration_section *
 
 static int parse_check_section(const char *name, const struct migration_section *section, struct err *err)
 {
-        int rc = parse_check_quotes(name, section, err);
+        int rc = migration_check_quotes(name, section, err);
 
         return rc == 0 ? parse_check_statements(name, section, err) : rc;
 }
 
 /* PostgreSQL would refuse the bytes too, but not say where they are. */
-static int parse_check_bytes(const char *name, const char *bytes, size_t length, struct err *err)
+int migration_check_bytes(const char *name, const char *bytes, size_t length, struct err *err)
 {
         int line = 1;
         size_t bad;
@@ -293,8 +301,8 @@ static int parse_check_bytes(const char *name, const char *bytes, size_t length,
                 return 0;
         for (size_t i = 0; i < bad; i++)
                 line += bytes[i] == '\n';
-        return err_field(err, name, "%s line %d: byte %zu of the file (%02X) is not UTF-8: save it in that encoding",
-                         name, line, bad + 1, (unsigned char)bytes[bad]);
+        return err_field(err, name, "%s line %d: byte %zu (%02X) is not UTF-8, which a migration must be", name, line,
+                         bad + 1, (unsigned char)bytes[bad]);
 }
 
 static int parse_check_blocks(const char *name, const struct blocks *blocks, struct err *err)
@@ -320,9 +328,9 @@ int migration_parse(const char *name, const char *bytes, size_t length, struct m
         int rc = parse_name(name, &migration, err);
 
         if (rc == 0)
-                rc = parse_check_bytes(name, bytes, length, err);
+                rc = migration_check_bytes(name, bytes, length, err);
         if (rc == 0)
-                rc = parse_blocks(&reader, &blocks, err);
+                rc = parse_blocks(&reader, &blocks, &migration, err);
         if (rc == 0)
                 rc = parse_check_blocks(name, &blocks, err);
         if (rc < 0) {

@@ -1,5 +1,5 @@
-/* The migration files that are registered in the catalog: whoever applies files takes them from there, so that all apply
- * the same bytes, whatever their images hold. */
+/* The migration files that are registered in the catalog: whoever applies files takes them from there, so that all
+ * apply the same bytes, whatever their images hold. */
 #pragma once
 
 #include "common/base/json.h"
@@ -9,7 +9,7 @@
 /* The files at one moment. Shared by all who work with them. */
 struct registered {
         struct migration_set *set;
-        char *state;  /* names this moment */
+        char *state; /* names this moment */
         unsigned users;
 };
 
@@ -23,9 +23,9 @@ struct registry *registry_new(void);
 void registry_free(struct registry *registry);
 /* What this process has already; NULL = nothing. Borrowed. */
 const char *registry_state(const struct registry *registry);
-/* rows: of REGISTRY_QUERY. Returns 0 and *ret, which the caller gives back with registered_release, and in *ret_wanted a
- * mask of the files that a tenant without any gets, which the caller frees; or -ERR_OURS (register_unreadable) for what a
- * newer program has registered and this one cannot read. */
+/* rows: of REGISTRY_QUERY. Returns 0 and *ret, which the caller gives back with registered_release, and in *ret_wanted
+ * a mask of the files that a tenant without any gets, which the caller frees; or -ERR_OURS (register_unreadable) for
+ * what a newer program has registered and this one cannot read. */
 int registry_learn(struct registry *registry, const struct pg_rows *rows, struct registered **ret, bool **ret_wanted,
                    struct err *err);
 /* The files as last learned, given back like those of registry_learn; NULL before that. */

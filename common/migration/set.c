@@ -6,8 +6,8 @@
 
 #define SET_LIMIT 10000
 
-int migration_set_add(struct migration_set *set, const char *name, const char *bytes, size_t length,
-                      const char *verify, struct err *err)
+int migration_set_add(struct migration_set *set, const char *name, const char *bytes, size_t length, const char *verify,
+                      struct err *err)
 {
         struct migration *added;
         int rc;

@@ -10,10 +10,11 @@ TENANT = "('00000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'))::uuid"
 
 ROWS = f"""
 insert into provisioner.tenant (tenant_id, slug, company, email, admin_id, plan, driver, state, state_since,
-                                access_applied, invite_sent, schema_version, created_at)
+                                access_applied, invite_sent, schema_version, labels, created_at)
 select {TENANT}, 'fleet-' || n, 'Apotheke Öresund Nr. ' || n, 'owner' || n || '@fleet.test', gen_random_uuid(),
     (array['starter', 'business', 'chain'])[n %% 3 + 1], 'postgres', 'ready', now() - n * interval '1 s', 'full', 1,
-    '20260105096000', now() - n * interval '1 s'
+    '20260105096000', array_remove(array[case when n %% 500 = 0 then 'canary' end, case when n %% 4 > 0 then 'eu' end], null),
+    now() - n * interval '1 s'
 from generate_series(%(first)s::int, %(last)s::int) n;
 insert into provisioner.slug (slug, tenant_id)
 select 'fleet-' || n, {TENANT} from generate_series(%(first)s::int, %(last)s::int) n;

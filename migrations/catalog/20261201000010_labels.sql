@@ -300,6 +300,14 @@ left join lateral (
     limit 1
 ) g on true;
 
+-- Snapshots have a member more, so each is published once more: the topic has what the catalog says. With a new version, as a
+-- publisher may be sending the old one now.
+update catalog.tenant_status s
+set version = greatest(s.version + 1, (extract(epoch from clock_timestamp()) * 1000)::bigint), changed_at = clock_timestamp()
+from provisioner.tenant t
+where t.tenant_id = s.tenant_id
+  and t.state <> 'deprovisioned';
+
 create or replace view gateway.tenant_row as
 select tenant_id, state, slug, plan, company, created_at, state_since, labels
 from provisioner.tenant;

@@ -282,6 +282,40 @@ begin
 end
 $$;
 
+-- Out of the register again: what no tenant has, and no run brings.
+create function migrator.withdraw_file(p_event jsonb, p_data jsonb) returns void
+language plpgsql
+as $$
+declare
+    v file;
+    v_tenants uuid[];
+    v_code text;
+    v_detail text;
+begin
+    perform from register for update;
+    select * into v from file where name = p_data ->> 'name';
+    v_tenants := tenants_with(v.version);
+    if v.version is null then
+        v_code := 'unknown_file';
+        v_detail := 'no file of this name is registered';
+    elsif cardinality(v_tenants) > 0 then
+        v_code := 'file_applied';
+        v_detail := format('%s has been applied to %s: roll it back first', v.name, name_tenants(v_tenants));
+    elsif file_is_in_use(v.version) then
+        v_code := 'file_in_use';
+        v_detail := format('a run that has not ended brings %s', v.name);
+    end if;
+    if v_code is not null then
+        perform refuse(p_event, null, 'withdraw', v_code, 'name', v_detail);
+        return;
+    end if;
+    delete from file where version = v.version;
+    update register set state = gen_random_uuid();
+    perform put_operation(p_event, null, 'withdraw', null);
+    perform operation_done(p_event, jsonb_build_object('version', v.version));
+end
+$$;
+
 create view gateway.migration_file as
 select f.version, f.name, f.checksum, f.sql, f.verify,
     jsonb_build_object(

@@ -74,7 +74,7 @@ create function migrator.run_counts(p_run_id uuid) returns jsonb
 language sql stable
 as $$
     with counted as (
-        select state, count(*) as n from job where run_id = p_run_id group by state
+        select wave, state, count(*) as n from job where run_id = p_run_id group by wave, state
     ), causes as (
         select coalesce(error ->> 'code', 'unknown') as code, count(*) as n, min(error ->> 'detail') as detail
         from job
@@ -86,7 +86,17 @@ as $$
     )
     select jsonb_build_object(
         'tenants', (select coalesce(sum(n), 0) from counted where state <> 'left'),
-        'states', (select coalesce(jsonb_object_agg(state, n), '{}') from counted),
+        'states', (select coalesce(jsonb_object_agg(state, n), '{}')
+                   from (select state, sum(n) as n from counted group by state) s),
+        'progress', (select coalesce(jsonb_agg(jsonb_build_object('wave', wave, 'tenants', n, 'ended', ended, 'failed', failed)
+                                               order by wave), '[]')
+                     from (select wave, sum(n) as n,
+                               coalesce(sum(n) filter (where state not in ('waiting', 'applying', 'undo_waiting', 'undoing')), 0)
+                                   as ended,
+                               coalesce(sum(n) filter (where state in ('failed', 'undo_failed')), 0) as failed
+                           from counted
+                           where state <> 'left'
+                           group by wave) w),
         'failures', (select coalesce(jsonb_agg(jsonb_build_object('code', code, 'count', n, 'example', detail)), '[]') from causes))
 $$;
 
@@ -872,6 +882,7 @@ as $$
 begin
     case p_event ->> 'type'
         when 'migration.register.requested.v1' then perform accept_file(p_event, p_data);
+        when 'migration.withdraw.requested.v1' then perform withdraw_file(p_event, p_data);
         when 'migration.run.requested.v1' then perform accept_run(p_event, p_data);
         else perform accept_command(p_event, p_data);
     end case;
@@ -892,8 +903,24 @@ join provisioner.tenant p using (tenant_id)
 left join migrator.ledger l using (ledger_id);
 select catalog.add_snapshot_part('migrator');
 
+-- How fast it goes, of the last half minute: tenants a second, and seconds until its wave has ended; null where nobody knows.
+create function migrator.run_speed(p_run migrator.run) returns jsonb
+language sql stable security definer
+set search_path = migrator, pg_temp
+as $$
+    select jsonb_build_object('per_second', round(s.rate, 1), 'remaining_s', ceil(s.waiting / nullif(s.rate, 0)))
+    from (
+        select count(*) filter (where j.ended_at > statement_timestamp() - interval '30 seconds')
+                / greatest(1, least(30, extract(epoch from statement_timestamp() - (p_run).state_since)))::numeric as rate,
+            count(*) filter (where j.state in ('waiting', 'applying', 'undo_waiting', 'undoing') and j.wave <= (p_run).wave) as waiting
+        from job j
+        where j.run_id = (p_run).run_id
+          and (p_run).state in ('running', 'rolling_back')
+    ) s
+$$;
+
 create view gateway.migration_run as
-select r.run_id, r.number, r.state, migrator.run_body(r) as item
+select r.run_id, r.number, r.state, migrator.run_body(r) || migrator.run_speed(r) as item
 from migrator.run r;
 
 create view gateway.migration_job as

@@ -12,6 +12,7 @@
 #define SEARCH_LEAST    3 /* characters: the index cannot find fewer */
 #define SEARCH_LIMIT    100
 #define SUBDOMAIN_LIMIT 40
+#define LABEL_LIMIT     40
 
 /* In one of the orders below: %1$s is the column, %2$s its type, %3$s the comparison with a place, %4$s the
  * direction. */
@@ -25,6 +26,7 @@ static const char SQL_TENANTS[] =
         "and ($7::uuid is null or tenant_id between $7::uuid and $8::uuid) "
         "and ($9::text is null or slug collate \"C\" between $9 and $9 || '~') "
         "and ($10::text is null or slug ilike $10 or company ilike $10) "
+        "and ($11::text is null or (labels @> array[$11] and labels <> '{}')) "
         "and state <> 'deprovisioned' "
         "order by place %4$s, tenant_id %4$s "
         "limit $6::int) "
@@ -100,6 +102,18 @@ static bool lists_check_subdomain(struct http_request *request, const char *name
         return false;
 }
 
+static bool lists_check_label(struct http_request *request)
+{
+        const char *text = http_query(request, "label");
+
+        if (text == NULL || (*text != '\0' && strlen(text) <= LABEL_LIMIT &&
+                             strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-_.") == strlen(text)))
+                return true;
+        http_answer_problem(request, 400, "invalid_field", "label",
+                            "a label is 1 to 40 of a-z, 0-9, hyphen, underscore and dot");
+        return false;
+}
+
 static size_t lists_count_characters(const char *text)
 {
         size_t count = 0;
@@ -148,15 +162,17 @@ void tenants_get(struct gateway *gateway, struct http_request *request, const ch
 
         (void)caller;
         order = lists_order_of(http_query(request, "sort"), &falls);
-        if (!lists_check_subdomain(request, "begins") || !lists_read_search(request, &search) ||
-            !page_read_span(request, &first, &last) || !page_read(request, TENANTS_PAGE, order->is_place, &page))
+        if (!lists_check_subdomain(request, "begins") || !lists_check_label(request) ||
+            !lists_read_search(request, &search) || !page_read_span(request, &first, &last) ||
+            !page_read(request, TENANTS_PAGE, order->is_place, &page))
                 return;
         sql = mem_printf(SQL_TENANTS, order->column, order->type, falls ? "<" : ">", falls ? "desc" : "asc",
                          order->shown);
         read_catalog(gateway, request, sql,
                      PARAMS(http_query(request, "state"), http_query(request, "subdomain"), http_query(request, "plan"),
                             page.place, page.id, page.limit_text, page_text_or_null(first.text),
-                            page_text_or_null(last.text), http_query(request, "begins"), search),
+                            page_text_or_null(last.text), http_query(request, "begins"), search,
+                            http_query(request, "label")),
                      lists_answer_tenants);
         page_release(&page);
 }

@@ -37,8 +37,10 @@ static const char SQL_FILE[] = "select item || jsonb_build_object('sql', sql, 'v
 
 void migration_file_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
+        const struct endpoint *endpoint = http_route_extra(request);
+        auto_free char *type = mem_printf("migration.%s.requested.v1", endpoint->command);
         struct ingest_wish wish = {
-                .caller = caller, .route = "register", .subject = &INGEST_FILE, .type = "migration.register.requested.v1"
+                .caller = caller, .route = endpoint->command, .subject = &INGEST_FILE, .type = type
         };
         json_t *body = ingest_body(request, NULL);
 
@@ -71,9 +73,7 @@ void migration_command_post(struct gateway *gateway, struct http_request *reques
         const char *run = http_segment(request);
         auto_free char *type = mem_printf("migration.%s.requested.v1", endpoint->command);
         auto_free char *route = mem_printf("%s %s", endpoint->command, run);
-        struct ingest_wish wish = {
-                .caller = caller, .route = route, .subject = &INGEST_RUN, .type = type, .id = run
-        };
+        struct ingest_wish wish = { .caller = caller, .route = route, .subject = &INGEST_RUN, .type = type, .id = run };
         json_t *body;
 
         if (!migrations_names_a_run(request))
@@ -89,8 +89,7 @@ static void migrations_answer_status(struct gateway *gateway, struct http_reques
         http_answer_json(request, 200,
                          json_pack("{s:o, s:o, s:o, s:I, s:s?}", "active", json_column(rows, 0, "active"), "queued",
                                    json_column(rows, 0, "queued"), "ended", json_column(rows, 0, "ended"), "files",
-                                   (json_int_t)pg_int(rows, 0, "files"), "rolled_out",
-                                   pg_text(rows, 0, "rolled_out")));
+                                   (json_int_t)pg_int(rows, 0, "files"), "rolled_out", pg_text(rows, 0, "rolled_out")));
 }
 
 void migration_status_get(struct gateway *gateway, struct http_request *request, const char *caller)
@@ -129,8 +128,8 @@ void migration_tenants_get(struct gateway *gateway, struct http_request *request
         if (!migrations_names_a_run(request) || !page_read(request, TENANTS_PAGE, page_is_number, &page))
                 return;
         read_catalog(gateway, request, SQL_TENANTS,
-                     PARAMS(http_segment(request), http_query(request, "state"), http_query(request, "code"), page.place,
-                            page.limit_text),
+                     PARAMS(http_segment(request), http_query(request, "state"), http_query(request, "code"),
+                            page.place, page.limit_text),
                      migrations_answer_tenants);
         page_release(&page);
 }

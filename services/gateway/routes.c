@@ -63,6 +63,7 @@ static const struct http_parameter TENANTS_QUERY[] = {
         { .name = "state", .choices = STATES },
         { .name = "subdomain" },
         { .name = "plan" },
+        { .name = "label" },
         { .name = "begins" },
         { .name = "search" },
         { .name = "id" },
@@ -133,6 +134,12 @@ static const struct http_parameter DROP_QUERY[] = {
                 .method = "POST", .path = "/api/admin/migrations/runs/{id}/" name, .handle = routes_guard,             \
                 .extra = ENDPOINT(.scope = SCOPE_ADMIN, .answer = migration_command_post, .command = name)             \
         }
+/* The arguments after the name are further members of the route. */
+#define FILE_COMMAND(where, name, ...)                                                                                 \
+        {                                                                                                              \
+                .method = "POST", .path = where, .handle = routes_guard,                                               \
+                .extra = ENDPOINT(.scope = SCOPE_ADMIN, .answer = migration_file_post, .command = name), __VA_ARGS__   \
+        }
 #define PAGE .any_body = true, .any_query = true
 
 #define FILE_BODY_LIMIT (1536 * 1024) /* a file of half a MiB, in JSON */
@@ -153,6 +160,7 @@ const struct http_route GATEWAY_ROUTES[] = {
         COMMAND("backup", "backup"),
         COMMAND("restore", "restore", .confirmed = true),
         COMMAND("resend-invite", "resend_invite"),
+        COMMAND("labels", "label"),
         ROUTE("GET", "/api/stream", SCOPE_READ, stream_get, .query = STREAM_QUERY),
         ROUTE("GET", "/api/admin/inventory", SCOPE_ADMIN, inventory_get, .query = PAGE_QUERY),
         ROUTE("GET", "/api/admin/alerts", SCOPE_ADMIN, alerts_get, .query = ALERTS_QUERY),
@@ -161,7 +169,8 @@ const struct http_route GATEWAY_ROUTES[] = {
         ROUTE("GET", "/api/admin/dead-letters/{id}", SCOPE_ADMIN, dead_letter_get),
         ROUTE("DELETE", "/api/admin/dead-letters/{id}", SCOPE_ADMIN, dead_letter_delete, .query = DROP_QUERY),
         ROUTE("POST", "/api/admin/dead-letters/{id}/replay", SCOPE_ADMIN, dead_letter_replay),
-        ROUTE("POST", "/api/admin/migrations/files", SCOPE_ADMIN, migration_file_post, .body_bytes = FILE_BODY_LIMIT),
+        FILE_COMMAND("/api/admin/migrations/files", "register", .body_bytes = FILE_BODY_LIMIT),
+        FILE_COMMAND("/api/admin/migrations/files/withdraw", "withdraw"),
         ROUTE("GET", "/api/admin/migrations/files", SCOPE_ADMIN, migration_files_get, .query = PAGE_QUERY),
         ROUTE("GET", "/api/admin/migrations/files/{id}", SCOPE_ADMIN, migration_file_get),
         ROUTE("POST", "/api/admin/migrations/run", SCOPE_ADMIN, migration_run_post),

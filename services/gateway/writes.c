@@ -34,20 +34,29 @@ static bool writes_public_signup_allowed(struct gateway *gateway, struct http_re
         return false;
 }
 
+/* Labels decide who is first in a rollout, and whose the name staging is: not for the public to choose. */
+static bool writes_may_label(struct http_request *request, const char *caller, const json_t *body)
+{
+        if (caller != NULL || json_object_get(body, "labels") == NULL)
+                return true;
+        http_answer_problem(request, 400, "invalid_field", "labels", "labels are only for signups with a token");
+        return false;
+}
+
 void signup_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
         struct ingest_wish wish = {
                 .caller = caller, .route = "signup", .subject = &INGEST_TENANT, .type = "tenant.signup.requested.v1"
         };
-        json_t *body;
+        auto_json *body = NULL;
 
         if (caller == NULL && !writes_public_signup_allowed(gateway, request))
                 return;
         if (caller == NULL)
                 wish.caller = http_address(request);
         body = ingest_body(request, "tenant_id");
-        if (body != NULL)
-                ingest(gateway, request, &wish, body);
+        if (body != NULL && writes_may_label(request, caller, body))
+                ingest(gateway, request, &wish, TAKE_PTR(body));
 }
 
 /* One command, from the request to its event. */

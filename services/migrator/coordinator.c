@@ -73,8 +73,7 @@ struct coordinator *coordinator_new(struct migrator *migrator)
         struct coordinator *coordinator = NEW(struct coordinator);
 
         coordinator->migrator = migrator;
-        coordinator->lease =
-                lease_new(migrator->service, "rollouts", LEASE, coordinator_lease_answered, coordinator);
+        coordinator->lease = lease_new(migrator->service, "rollouts", LEASE, coordinator_lease_answered, coordinator);
         coordinator->periodic = periodic_new(migrator->service, 0, INTERVAL, coordinator_act, coordinator);
         return coordinator;
 }

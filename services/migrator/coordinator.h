@@ -1,5 +1,5 @@
-/* Keeps rollouts going: whichever process holds the lease asks the catalog, again and again, what is to be done with the
- * run at work (the catalog's advance(), a pure function of its jobs and the time). */
+/* Keeps rollouts going: whichever process holds the lease asks the catalog, again and again, what is to be done with
+ * the run at work (the catalog's advance(), a pure function of its jobs and the time). */
 #pragma once
 
 #include "services/migrator/migrator.h"

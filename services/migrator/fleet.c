@@ -134,8 +134,8 @@ static void fleet_claim(struct fleet *fleet)
         char lease[24], limit[24];
         struct service *service = fleet_service(fleet);
 
-        if (fleet->claiming || fleet->stopped || fleet->held >= fleet->limit || clock_boot_ms() < fleet->next_claim_at ||
-            !pg_pool_is_up(service->catalog)) {
+        if (fleet->claiming || fleet->stopped || fleet->held >= fleet->limit ||
+            clock_boot_ms() < fleet->next_claim_at || !pg_pool_is_up(service->catalog)) {
                 fleet->claim_again = fleet->claiming;
                 return;
         }
@@ -143,7 +143,8 @@ static void fleet_claim(struct fleet *fleet)
         fleet->claim_lease = clock_boot_ms() + service->config->lease_ms;
         snprintf(lease, sizeof(lease), "%lld", (long long)service->config->lease_ms);
         snprintf(limit, sizeof(limit), "%zu", fleet->limit - fleet->held);
-        pg_pool_exec(service->catalog, TIMEOUT, SQL_CLAIM, PARAMS(service->instance, lease, limit), fleet_claimed, fleet);
+        pg_pool_exec(service->catalog, TIMEOUT, SQL_CLAIM, PARAMS(service->instance, lease, limit), fleet_claimed,
+                     fleet);
 }
 
 void fleet_wake(struct fleet *fleet)
@@ -287,7 +288,8 @@ struct fleet *fleet_new(struct migrator *migrator)
         fleet->limit = (size_t)migrator->config->connections;
         fleet->results = json_array();
         fleet->in_hand = metric_gauge("tenantry_jobs_in_hand", NULL, "Tenants this process is migrating.");
-        fleet->ended = metric_counter_family("tenantry_jobs_total", "outcome", "Attempts to migrate a tenant, by outcome.");
+        fleet->ended =
+                metric_counter_family("tenantry_jobs_total", "outcome", "Attempts to migrate a tenant, by outcome.");
         fleet_start_timer(fleet, &fleet->poll, fleet_on_poll, POLL_INTERVAL);
         fleet_start_timer(fleet, &fleet->renew, fleet_on_renew, MIN(SECONDS(2), MAX(200, lease / 3)));
         return fleet;

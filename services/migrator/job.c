@@ -77,8 +77,8 @@ static void job_end(struct job *job, const char *outcome, const struct err *err,
 
         if (err != NULL)
                 json_object_set_new(result, "error",
-                                    json_pack("{s:s, s:s, s:s}", "code", err->code, "class",
-                                              err_class_name(err->class), "detail", err->message));
+                                    json_pack("{s:s, s:s, s:s}", "code", err->code, "class", err_class_name(err->class),
+                                              "detail", err->message));
         fleet_job_ended(job->fleet, job, result);
 }
 
@@ -183,8 +183,7 @@ static void job_work(struct job *job)
         job->revert = mem_alloc(count + 1, sizeof(job->revert[0]));
         for (size_t i = 0; i < count; i++)
                 job->revert[i] = json_string_value(json_array_get(job->versions, i));
-        job->migration =
-                migration_revert(job->conn, job->files->set, job->revert, count, &options, job_applied, job);
+        job->migration = migration_revert(job->conn, job->files->set, job->revert, count, &options, job_applied, job);
 }
 
 static void job_connected(void *context, const struct err *err)

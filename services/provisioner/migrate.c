@@ -47,9 +47,9 @@ static void migrate_on_applied(void *context, const struct migration_outcome *ou
 
         activity->migration = NULL; /* it frees itself */
         if (err == NULL)
-                activity->schema = json_pack("{s:s?, s:s, s:o}", "schema_version", outcome->version, "database_status",
-                                             "live", "schema_versions",
-                                             migration_versions(activity->migrations, outcome->is_applied));
+                activity->schema =
+                        json_pack("{s:s?, s:s, s:o}", "schema_version", outcome->version, "database_status", "live",
+                                  "schema_versions", migration_versions(activity->migrations, outcome->is_applied));
         saga_resume(saga, err);
 }
 
@@ -58,8 +58,7 @@ static enum step_result migrate_apply(struct saga *saga)
         struct activity *activity = activity_of(saga);
         struct migration_options options = { .fence = saga_fence(saga), .wanted = activity->wanted };
 
-        activity->migration =
-                migration_apply(activity->conn, activity->migrations, &options, migrate_on_applied, saga);
+        activity->migration = migration_apply(activity->conn, activity->migrations, &options, migrate_on_applied, saga);
         return saga_await(saga, migrate_applied);
 }
 

@@ -68,8 +68,9 @@ def closed(value: Any, part_of_whole: bool = False) -> Any:
         return [closed(each) for each in value]
     if not isinstance(value, dict):
         return value
+    parts = ("allOf", "anyOf") if "properties" in value else ("allOf",)
     made = {
-        name: [closed(each, True) for each in inner] if name == "allOf" else closed(inner)
+        name: [closed(each, True) for each in inner] if name in parts else closed(inner)
         for name, inner in value.items()
         if name not in ("examples", "const", "enum", "default")
     }

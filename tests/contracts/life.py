@@ -89,6 +89,7 @@ def use(api: RecordingApi, app: RecordingApi, tenant: str) -> None:
     done(api, tenant, "rotate-credentials")
     assert app.get(f"/api/tenants/{tenant}/connection").json["credential_version"] == 2
     done(api, tenant, "resend-invite")
+    done(api, tenant, "labels", {"add": ["canary", "eu"], "remove": ["us"], "reason": "first in the next rollout"})
     assert api.command(tenant, "retry").status == 202
 
 
@@ -155,6 +156,8 @@ def be_wrong(stack: Stack, api: RecordingApi, callers: dict[str, RecordingApi], 
     assert api.signup("Key", idempotency_key="k" * 256).status == 400
     assert api.command(tenant, "deprovision").status == 400
     assert api.command(tenant, "deprovision", {"confirm": "acme"}, prefer="wait=20").json["code"] == "not_confirmed"
+    too_many = {"add": [f"label-{number}" for number in range(20)]}
+    assert api.command(tenant, "labels", too_many, prefer="wait=20").json["code"] == "too_many_labels"
     assert api.command("me", "suspend").status == 404
 
 
@@ -215,6 +218,10 @@ def roll_out(rollouts: Rollouts, callers: dict[str, RecordingApi], tenant: str) 
     assert api.post(f"{MIGRATIONS}/runs/{run}/retry", prefer="wait=20").json["code"] == "nothing_to_retry"
     rollouts.command(run, "rollback", reason="a rehearsal")
     rollouts.wait(run, "rolled_back")
+    risky = rollouts.file("-- tenantry:allow drop-column a rehearsal\nalter table formula drop column name;")
+    findings = {each["rule"]: each for each in api.get(f"{MIGRATIONS}/files/{risky}").json["findings"]}
+    assert findings["drop-column"]["allowed"] and findings["drop-column"]["why"] == "a rehearsal"
+    assert rollouts.withdraw(risky)["state"] == "succeeded"
     watched = rollouts.begin(strategy="canary", reason="once more")
     rollouts.wait(watched, "soaking")
     assert api.post(f"{MIGRATIONS}/run", prefer="wait=20").json["code"] == "run_active"

@@ -158,6 +158,8 @@ def routes() -> dict[tuple[str, str], set[str]]:
         found[method, path] = {scope.strip().removeprefix("SCOPE_").lower() for scope in scopes.split("|")} - {"none"}
     for path in re.findall(r'\bCOMMAND\("([^"]+)"', table):
         found["POST", f"/api/tenants/{{id}}/{path}"] = {"admin"}
+    for path in re.findall(r'\bFILE_COMMAND\("([^"]+)"', table):
+        found["POST", path] = {"admin"}
     for command in re.findall(r'\bRUN_COMMAND\("([^"]+)"', table):
         found["POST", f"/api/admin/migrations/runs/{{id}}/{command}"] = {"admin"}
     return found

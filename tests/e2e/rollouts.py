@@ -39,6 +39,11 @@ class Rollouts:
         assert done["state"] == "succeeded", done
         return done
 
+    def withdraw(self, version: str) -> dict[str, Any]:
+        told = self.api.post("/api/admin/migrations/files/withdraw", {"name": f"{version}_made.sql"})
+        assert told.status == 202, told
+        return dict(self.api.wait_operation(told.json["operation_id"]))
+
     def begin(self, **wanted: Any) -> str:
         """Begins a run; returns its id once it is planned."""
         told = self.api.post("/api/admin/migrations/run", wanted)

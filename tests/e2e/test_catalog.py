@@ -370,7 +370,7 @@ def pages(session: psycopg.Connection[Any], sql: str) -> int:
 
 MIDDLE = f"'{datetime.now(UTC) - timedelta(hours=3)}'"  # as a cursor has it
 
-# State, subdomain, plan, place and id of the cursor, first and last id, beginning, search; then the order.
+# State, subdomain, plan, place and id of the cursor, first and last id, beginning, search, label; then the order.
 LISTS = {
     "the first page": {},
     "a page in the middle": {"place": MIDDLE, "id": f"'{tenant_number(1)}'"},
@@ -391,13 +391,18 @@ LISTS = {
     "what a search finds": {"search": "'%sund nr. 1234%'"},
     "what a search does not find": {"search": "'%no such%'", "sort": "-since"},
     "what a search finds everywhere": {"search": "'%apotheke%'"},
+    "of a label that few have": {"label": "'canary'"},
+    "of a label that few have by name": {"label": "'canary'", "sort": "subdomain"},
+    "of a label that most have": {"label": "'eu'"},
+    "of a label that nobody has": {"label": "'moon'", "sort": "-since"},
+    "of a label and one state": {"label": "'canary'", "state": "'ready'"},
 }
 ORDERS = {
     "created_at": ("created_at", "timestamptz"),
     "since": ("state_since", "timestamptz"),
     "subdomain": ('slug collate "C"', "text"),
 }
-VALUES = ["state", "subdomain", "plan", "place", "id", "limit", "first", "last", "begins", "search"]
+VALUES = ["state", "subdomain", "plan", "place", "id", "limit", "first", "last", "begins", "search", "label"]
 
 
 def statement(name: str) -> str:

@@ -27,8 +27,8 @@ from .topics import cloudevent, produce
 NOWHERE = "00000000-0000-4000-8000-000000000000"
 COMMANDS = [
     "signup", "tenants", "tenant", "watch", "wait", "operation", "explain", "connection", "suspend", "resume", "rotate",
-    "backup", "resend-invite", "retry", "archive", "deprovision", "inventory", "alerts", "dlq", "events", "doctor", "init",
-    "keys", "completion",
+    "backup", "resend-invite", "retry", "label", "archive", "deprovision", "inventory", "alerts", "dlq", "events", "doctor",
+    "init", "migrate", "keys", "completion",
 ]  # fmt: skip
 
 

@@ -31,6 +31,7 @@ NOBODY = "00000000-0000-4000-8000-000000000000"
 NO_SUCH_DAY = f"9999-99-99 99:99:99.999999 {NOBODY}"
 COMMANDS = (
     "suspend", "resume", "archive", "deprovision", "rotate-credentials", "retry", "backup", "restore", "resend-invite",
+    "labels",
 )  # fmt: skip
 
 # method, path, scopes that may (None: everybody)

@@ -100,3 +100,7 @@ def test_a_rollback_takes_back_exactly_what_the_run_brought(rollouts: Rollouts, 
     assert {shop: rollouts.versions(shop) for shop in shops} == before
     late = rollouts.api.ready_tenant("After Rollback")
     assert rollouts.versions(late) == before[shops[0]]
+    for version in (one, two):
+        assert rollouts.withdraw(version)["state"] == "succeeded"
+    assert rollouts.withdraw(one)["code"] == "unknown_file"
+    assert rollouts.withdraw(rollouts.versions(late)[-1])["code"] == "file_applied"

@@ -6,17 +6,27 @@
 
 #define TENANT "01890a5d-ac96-774b-bcce-b302099a8057"
 
+static void check_text(const json_t *value)
+{
+        MUST(json_is_string(value));
+        MUST(strlen(json_string_value(value)) == json_string_length(value));
+        MUST(json_string_length(value) > 0 && json_string_length(value) <= 2000);
+        MUST(strpbrk(json_string_value(value), "\n\r\t\x1b\x7f") == NULL);
+}
+
 static void check_taken(const struct contract *contract, const json_t *data)
 {
         const char *name;
-        json_t *value, *again = NULL;
+        json_t *value, *element, *again = NULL;
+        size_t i;
 
         MUST(strcmp(json_text(data, "tenant_id"), TENANT) == 0);
         json_object_foreach ((json_t *)(uintptr_t)data, name, value) {
-                MUST(json_is_string(value));
-                MUST(strlen(json_string_value(value)) == json_string_length(value));
-                MUST(json_string_length(value) > 0 && json_string_length(value) <= 2000);
-                MUST(strpbrk(json_string_value(value), "\n\r\t\x1b\x7f") == NULL);
+                json_array_foreach (value, i, element)
+                        check_text(element);
+                MUST(!json_is_array(value) || json_array_size(value) <= 20);
+                if (!json_is_array(value))
+                        check_text(value);
         }
         if (json_object_get(data, "slug") == NULL)
                 return;

@@ -12,11 +12,23 @@
 #define KEY_1  "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 #define KEY_2  "k2:ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="
 
+/* What describes the field's text: of a list, its elements. */
+static const struct contract_field *text_of(const struct contract_field *field)
+{
+        return field->kind == CONTRACT_LIST ? field->fields : field;
+}
+
+/* Sets the field, takes the value: of a list, as its only element. */
+static void set_value(json_t *data, const struct contract_field *field, json_t *value)
+{
+        json_object_set_new(data, field->name, field->kind == CONTRACT_LIST ? json_pack("[o]", value) : value);
+}
+
 static const char *good_value(const struct contract_field *field)
 {
         static char choice[40];
 
-        switch (field->kind) {
+        switch (text_of(field)->kind) {
         case CONTRACT_TEXT:
                 return "Corner Pharmacy";
         case CONTRACT_UUID:
@@ -26,7 +38,7 @@ static const char *good_value(const struct contract_field *field)
         case CONTRACT_LABEL:
                 return "corner-1";
         case CONTRACT_NAME:
-                return "starter";
+                return field->name; /* two lists of a command have no element in common */
         case CONTRACT_CHOICE:
                 snprintf(choice, sizeof(choice), "%.*s", (int)strcspn(field->choices, "|"), field->choices);
                 return choice;
@@ -42,7 +54,7 @@ static json_t *good_data(const struct contract *contract)
         json_t *data = json_object();
 
         for (size_t i = 0; i < contract->count; i++)
-                json_set_text(data, contract->fields[i].name, good_value(&contract->fields[i]));
+                set_value(data, &contract->fields[i], json_string(good_value(&contract->fields[i])));
         return data;
 }
 
@@ -124,7 +136,7 @@ static void check_wrong_types(const struct contract *contract, const struct cont
         for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
                 auto_json *data = good_data(contract);
 
-                json_object_set_new(data, field->name, values[i]);
+                set_value(data, field, values[i]);
                 assert_refused(contract, data, field->name);
         }
 }
@@ -150,10 +162,10 @@ static void check_length(const struct contract *contract, const struct contract_
                         while (value.length < field->max + more)
                                 buf_add_text(&value, value.length == 201 ? "." : "b");
                 } else {
-                        while (value.length < field->max + more)
+                        while (value.length < text_of(field)->max + more)
                                 buf_add_text(&value, "a");
                 }
-                json_set_text(data, field->name, value.data);
+                set_value(data, field, json_string(value.length ? value.data : ""));
                 if (more == 0 && field->kind != CONTRACT_UUID && field->kind != CONTRACT_CHOICE)
                         assert_accepted(contract, data);
                 else
@@ -186,7 +198,7 @@ static void check_control_characters(const struct contract *contract, const stru
                         buf_add_text(&value, good_value(field));
                         if (!front)
                                 buf_add(&value, bad[i].bytes, bad[i].length);
-                        json_object_set_new(data, field->name, json_stringn(value.data, value.length));
+                        set_value(data, field, json_stringn(value.data, value.length));
                         assert_refused(contract, data, field->name);
                 }
 }
@@ -350,6 +362,41 @@ static void test_numbers_truths_lists_and_objects_are_checked_to_the_bottom(void
                         assert_true(wrong == cases[i].wrong);
                 else
                         assert_string_equal(wrong, cases[i].wrong);
+        }
+}
+
+static void test_a_command_about_labels_names_some_and_each_in_one_list(void **state)
+{
+        const struct contract *label = contract_find(TENANT_CONTRACTS, "tenant.label.requested.v1");
+
+        (void)state;
+        assert_null(wrong_field(label, TENANT, "{\"add\": [\"canary\"]}"));
+        assert_null(wrong_field(label, TENANT, "{\"add\": [], \"remove\": [\"eu\", \"eu\"]}"));
+        assert_string_equal(wrong_field(label, TENANT, "{}"), "add");
+        assert_string_equal(wrong_field(label, TENANT, "{\"add\": [], \"remove\": []}"), "add");
+        assert_string_equal(wrong_field(label, TENANT, "{\"remove\": [\"eu\"], \"add\": [\"a\", \"eu\"]}"), "remove");
+        assert_string_equal(wrong_field(label, TENANT, "{\"remove\": [\"Eu\"], \"add\": [\"Eu\"]}"), "add");
+}
+
+static void test_lists_of_labels_have_a_limit(void **state)
+{
+        static const char *const names[] = { "labels", "add", "remove" };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+                const struct contract *contract = contract_find(TENANT_CONTRACTS, i == 0 ? "tenant.signup.requested.v1"
+                                                                                         : "tenant.label.requested.v1");
+                auto_json *data = good_data(contract);
+                json_t *list = json_array();
+
+                json_object_set_new(data, names[i], list);
+                while (json_array_size(list) < 20)
+                        json_array_append_new(list, json_sprintf("l%zu", json_array_size(list)));
+                assert_accepted(contract, data);
+                json_array_append_new(list, json_string("l20"));
+                assert_refused(contract, data, names[i]);
+                json_object_set_new(data, names[i], json_string("canary"));
+                assert_refused(contract, data, names[i]);
         }
 }
 
@@ -728,6 +775,8 @@ int main(void)
                 SENTENCE(test_data_that_is_no_object_is_refused),
                 SENTENCE(test_the_key_must_be_the_tenants_id),
                 SENTENCE(test_numbers_truths_lists_and_objects_are_checked_to_the_bottom),
+                SENTENCE(test_a_command_about_labels_names_some_and_each_in_one_list),
+                SENTENCE(test_lists_of_labels_have_a_limit),
                 SENTENCE(test_a_key_may_be_another_field_or_made_of_several),
                 SENTENCE(test_bytes_come_as_bytes_up_to_their_limit_under_any_key),
                 SENTENCE(test_an_event_is_taken_from_its_own_topic_only),

@@ -291,12 +291,12 @@ static void test_bytes_that_no_script_has_are_refused(void **state)
 static void test_what_is_not_utf8_is_refused_by_its_place(void **state)
 {
         static const char *const cases[][2] = {
-                { "-- migrate:up\n\xe4;\n-- migrate:down\n", "line 2: byte 15 of the file (E4)" },
-                { "-- migrate:up\n\xc3\xa4\xc3;\n-- migrate:down\n", "line 2: byte 17 of the file (C3)" },
-                { "-- caf\xe9\n-- migrate:up\n-- migrate:down\n", "line 1: byte 7 of the file (E9)" },
-                { "-- migrate:up\n-- migrate:down\n\n\xe2\x82", "line 4: byte 32 of the file (E2)" }, /* cut off */
-                { "-- migrate:up\n\xed\xa0\x80;\n-- migrate:down\n", "line 2: byte 15" },             /* a surrogate */
-                { "-- migrate:up\n\xc0\xaf;\n-- migrate:down\n", "line 2: byte 15" },                 /* overlong */
+                { "-- migrate:up\n\xe4;\n-- migrate:down\n", "line 2: byte 15 (E4)" },
+                { "-- migrate:up\n\xc3\xa4\xc3;\n-- migrate:down\n", "line 2: byte 17 (C3)" },
+                { "-- caf\xe9\n-- migrate:up\n-- migrate:down\n", "line 1: byte 7 (E9)" },
+                { "-- migrate:up\n-- migrate:down\n\n\xe2\x82", "line 4: byte 32 (E2)" }, /* cut off */
+                { "-- migrate:up\n\xed\xa0\x80;\n-- migrate:down\n", "line 2: byte 15" }, /* a surrogate */
+                { "-- migrate:up\n\xc0\xaf;\n-- migrate:down\n", "line 2: byte 15" },     /* overlong */
         };
         struct migration m;
 

@@ -92,7 +92,7 @@ static void test_every_type_has_the_topic_and_is_not_taken_bare(void **state)
                 assert_int_equal(contract_check_topic(c, "tenant.command.v1", &err), -ERR_INPUT);
                 assert_string_equal(err.code, "wrong_topic");
         }
-        assert_int_equal(count, 9);
+        assert_int_equal(count, 10);
         assert_null(contract_only_type(MIGRATION_CONTRACTS, "tenant.migration.v1"));
 }
 
@@ -175,7 +175,15 @@ static void test_a_files_name_begins_with_its_version_and_fits_a_directory(void 
 
 static void test_the_key_of_a_file_is_its_name(void **state)
 {
+        auto_json *withdrawn = checked("withdraw", "seeds.sql", json_object());
+        auto_free char *wide = repeated("", "\xc3\xa9", 128, "");
+
         (void)state;
+        assert_string_equal(json_text(withdrawn, "name"), "seeds.sql");
+        assert_false(is_taken("withdraw", "1.sql", json_pack("{s:s}", "name", NAME)));
+        assert_string_equal(wrong.field, "name");
+        assert_false(is_taken("withdraw", wide, json_object())); /* 256 bytes */
+        assert_string_equal(wrong.field, "name");
         assert_false(is_taken("register", NULL, json_pack("{s:s, s:s}", "name", NAME, "sql", SQL)));
         assert_string_equal(wrong.field, "key");
         assert_false(is_taken("register", "1.sql", json_pack("{s:s, s:s}", "name", NAME, "sql", SQL)));

@@ -1,0 +1,96 @@
+"""Rollouts whose migrators die or freeze at any instruction: nothing twice, nothing lost, no manual step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from deploy.local.stack import Service, Stack
+
+from .client import Api
+from .conftest import make_stack
+from .rollouts import Rollouts
+from .service_faults import armed, died_of_sigkill, frozen_in_failpoint, started
+
+SHOPS = 6
+POINTS = [
+    "job_after_claim", "job_before_connect=crash@4", "migration_before_apply", "migration_after_apply",
+    "migration_after_apply=crash@5", "job_before_result", "job_before_result=crash@4", "job_after_result",
+    "run_before_advance=crash@2", "run_after_advance", "intake_before_commit", "intake_after_commit",
+]  # fmt: skip
+ALSO_IN_THE_ROLLBACK = {"job_after_claim", "migration_after_apply=crash@5", "job_before_result", "run_after_advance"}
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    yield from make_stack("postgres", migrators=1, keep_memberships=True, options={"LEASE": "2s"})
+
+
+@pytest.fixture(scope="module")
+def rollouts(stack: Stack) -> Rollouts:
+    return Rollouts(stack)
+
+
+@pytest.fixture(scope="module")
+def shops(stack: Stack) -> list[str]:
+    api = Api(stack.services["gateway-0"].url, stack.settings["tokens"]["admin"])
+    return [api.ready_tenant(f"Crash Shop {number}") for number in range(SHOPS)]
+
+
+@pytest.fixture
+def migrator(stack: Stack) -> Service:
+    return stack.services["migrator-0"]
+
+
+def has_once(rollouts: Rollouts, shop: str, version: str) -> bool:
+    sql = f"select (select count(*) from public.schema_migrations where version = '{version}'), "
+    return rollouts.query(shop, sql + f"(select count(*) from tenantry.migration where version = '{version}')") == [
+        (1, 1)
+    ]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_migrator_dies_and_the_next_one_ends_its_run_and_its_rollback(
+    rollouts: Rollouts, shops: list[str], migrator: Service, point: str
+) -> None:
+    before = {shop: rollouts.versions(shop) for shop in shops}
+    version = rollouts.file("create table of_crash (a int);", "drop table of_crash;")
+    with armed(migrator, point if "=" in point else f"{point}=crash"):
+        asked = rollouts.api.post("/api/admin/migrations/run", {"strategy": "all"})
+        assert asked.status == 202 and died_of_sigkill(migrator)
+    run = asked.json["run_id"]
+    assert rollouts.api.wait_operation(asked.json["operation_id"])["state"] == "succeeded"
+    ended = rollouts.wait(run, "completed", "halted")
+    assert ended["state"] == "completed" and ended["states"] == {"done": SHOPS}, ended
+    assert all(has_once(rollouts, shop, version) for shop in shops)
+    assert [job["brought"] for job in rollouts.tenants(run)] == [[version]] * SHOPS, "even by attempts that were lost"
+    if point in ALSO_IN_THE_ROLLBACK:
+        with armed(migrator, point if "=" in point else f"{point}=crash"):
+            assert rollouts.api.post(f"/api/admin/migrations/runs/{run}/rollback").status == 202
+            assert died_of_sigkill(migrator)
+    else:
+        assert rollouts.command(run, "rollback")["state"] == "succeeded"
+    ended = rollouts.wait(run, "rolled_back", "halted")
+    assert ended["state"] == "rolled_back" and ended["states"] == {"undone": SHOPS}, ended
+    assert {shop: rollouts.versions(shop) for shop in shops} == before
+    assert rollouts.withdraw(version)["state"] == "succeeded"
+
+
+@pytest.mark.parametrize("point", ["migration_before_apply", "migration_after_apply", "job_before_result"])
+def test_a_migrator_that_was_frozen_past_its_lease_changes_nothing_when_it_comes_back(
+    stack: Stack, rollouts: Rollouts, shops: list[str], migrator: Service, point: str
+) -> None:
+    other = stack.services.get("migrator-1") or stack.service("migrator", 1)
+    version = rollouts.file("create table of_ice (a int);", "drop table of_ice;")
+    with armed(migrator, f"{point}=stop@2"):
+        migrator.wait_until_ready()
+        run = rollouts.begin(strategy="all")
+        with frozen_in_failpoint(migrator), started(other):
+            ended = rollouts.wait(run, "completed", "halted")
+            assert ended["states"] == {"done": SHOPS}, ended
+    assert all(has_once(rollouts, shop, version) for shop in shops)
+    assert [job["brought"] for job in rollouts.tenants(run)] == [[version]] * SHOPS
+    assert rollouts.command(run, "rollback")["state"] == "succeeded"
+    assert rollouts.wait(run, "rolled_back", "halted")["states"] == {"undone": SHOPS}
+    assert rollouts.withdraw(version)["state"] == "succeeded"
