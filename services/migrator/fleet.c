@@ -224,13 +224,14 @@ static void fleet_renewed(void *context, const struct pg_rows *rows, const struc
         struct job *job, *next;
 
         fleet->renewing = false;
-        if (err != NULL)
-                return;
         DL_FOREACH_SAFE (fleet->jobs, job, next) {
-                int row = fleet_find_row(rows, job);
+                bool asked = job->renewing; /* not if the answer to its claim came after the renewal was sent */
+                int row;
 
-                if (job->lease_until >= fleet->renew_lease)
-                        continue; /* claimed after the renewal was sent */
+                job->renewing = false;
+                if (err != NULL || !asked)
+                        continue;
+                row = fleet_find_row(rows, job);
                 if (row < 0)
                         fleet_drop(fleet, job); /* somebody else's by now */
                 else if (pg_bool(rows, row, "way_wanted"))
@@ -262,8 +263,10 @@ static void fleet_on_renew(uv_timer_t *timer)
         if (fleet->held == 0 || fleet->renewing || !pg_pool_is_up(service->catalog))
                 return;
         buf_add_text(&list, "{");
-        DL_FOREACH (fleet->jobs, job)
+        DL_FOREACH (fleet->jobs, job) {
                 buf_printf(&list, "%s%s", job == fleet->jobs ? "" : ",", job->id);
+                job->renewing = true;
+        }
         buf_add_text(&list, "}");
         fleet->renewing = true;
         fleet->renew_lease = clock_boot_ms() + service->config->lease_ms;

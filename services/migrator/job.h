@@ -7,7 +7,8 @@ struct job {
         struct fleet *fleet;
         struct migrator *migrator;
         char *id, *run, *tenant, *fence, *application_name;
-        bool undo, started, lost;
+        bool undo, started;
+        bool renewing; /* named in the renewal that is under way */
         int attempts;
         int64_t first_fence, lease_until;
         json_t *versions, *options, *login;
