@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define LIST_LIMIT 1000
+#define NAME_LIMIT 255 /* bytes: of a file's name in a directory, and fewer than a message key may have */
 #define MONTH      (30 * 24 * 3600 * 1000.0) /* milliseconds */
 
 static const struct contract_field REGISTER[] = {
@@ -76,12 +77,21 @@ static const struct contract_field RETRY[] = {
 static const char *const FILE_KEY[] = { "name", NULL };
 static const char *const RUN_KEY[] = { "run_id", NULL };
 
+static int migration_check_name(const json_t *data, struct err *err)
+{
+        if (strlen(json_text(data, "name")) > NAME_LIMIT)
+                return err_field(err, "name", "name has more than %d bytes", NAME_LIMIT);
+        return 0;
+}
+
 /* The error is about the file, whose name it begins with. */
 static int migration_check_file(const json_t *data, struct err *err)
 {
         const char *sql = json_text(data, "sql");
         struct migration migration;
 
+        if (migration_check_name(data, err) < 0)
+                return -ERR_INPUT;
         if (strlen(sql) > MIGRATION_EVENT_LIMIT)
                 return err_field(err, "sql",
                                  "sql has more than %d bytes: a migrator reads larger files from TENANT_MIGRATIONS",
@@ -183,7 +193,8 @@ const struct contract MIGRATION_CONTRACTS[] = {
           .topic = MIGRATION_TOPIC,
           .key = FILE_KEY,
           .fields = WITHDRAW,
-          .count = ARRAY_SIZE(WITHDRAW) },
+          .count = ARRAY_SIZE(WITHDRAW),
+          .check = migration_check_name },
         { .type = "migration.run.requested.v1",
           .topic = MIGRATION_TOPIC,
           .key = RUN_KEY,

@@ -55,12 +55,13 @@ grant usage on all sequences in schema migrator to tenantry_migrator;
 -- "Before any run, new tenants get what a ready tenant has": looked up by file, never by counting tenants.
 create index tenant_schema_version on provisioner.tenant (schema_version) where state = 'ready';
 
--- Who is in the fleet: whoever has a database in use.
+-- Who is in the fleet: whoever has a database with a schema, also a moment before it is ready: what a run brings meanwhile it
+-- would miss.
 create view provisioner.fleet as
 select t.tenant_id, t.slug, t.company, t.state, t.plan, t.labels, t.driver, t.schema_version, t.access_applied = 'none' as suspended, d.server
 from provisioner.tenant t
 join provisioner.database d using (tenant_id, generation)
-where t.state in ('ready', 'attention')
+where t.state in ('provisioning', 'ready', 'attention')
   and d.status = 'live';
 
 -- Where a tenant's database is, and its owner's login: what tenant_access.h reads. Not the logins of its product.
@@ -151,18 +152,29 @@ begin
 end
 $$;
 
-revoke execute on function catalog.migration_register, catalog.record_ledger from public, tenantry_service;
-grant execute on function catalog.migration_register, catalog.record_ledger to tenantry_provisioner, tenantry_migrator;
+create function catalog.migration_wanted() returns jsonb
+language sql stable security definer
+set search_path = migrator, pg_temp
+as $$
+    select wanted_versions()
+$$;
 
--- As provisioner.learn, beside which it notes the versions that the database has.
+revoke execute on function catalog.migration_register, catalog.migration_wanted, catalog.record_ledger
+    from public, tenantry_service;
+grant execute on function catalog.migration_register, catalog.migration_wanted, catalog.record_ledger
+    to tenantry_provisioner, tenantry_migrator;
+
+-- As provisioner.learn, beside which it notes the versions that the database has. schema_behind: what new tenants get has
+-- become more meanwhile.
 create function provisioner.learn_schema(p_saga_id uuid, p_fence bigint, p_tenant_id uuid, p_facts jsonb) returns jsonb
 language plpgsql
 as $$
 declare
     v_context jsonb := learn(p_saga_id, p_fence, p_tenant_id, p_facts - 'schema_versions');
 begin
-    perform catalog.record_ledger(p_tenant_id, nullif(p_facts -> 'schema_versions', 'null'));
-    return v_context;
+    perform catalog.record_ledger(p_tenant_id, p_facts -> 'schema_versions');
+    return v_context || jsonb_build_object('schema_behind',
+        not coalesce(p_facts -> 'schema_versions' @> catalog.migration_wanted(), true));
 end
 $$;
 grant execute on function provisioner.learn_schema to tenantry_provisioner;

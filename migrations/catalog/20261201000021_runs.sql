@@ -121,7 +121,7 @@ as $$
         'reason', (p_run).reason,
         'target', (p_run).target,
         'versions', to_jsonb((p_run).versions),
-        'options', (p_run).options,
+        'options', (p_run).options - 'tenants',
         'wave', (p_run).wave,
         'waves', (p_run).waves,
         'soak_until', catalog.json_time((p_run).soak_until),
@@ -173,8 +173,8 @@ begin
 end
 $$;
 
--- Gives each member of the run that has no job yet one, in wave 0: canaries first, suspended ones last, the others in an order that
--- is the same for each run. Those who have all versions need nothing; those who have left the fleet neither.
+-- Gives each member of the run that has no job yet one, in wave 0: staging and canaries first, suspended ones last, the others in an
+-- order that is the same for each run. Those who have all versions need nothing; those who have left the fleet neither.
 create function migrator.add_members(p_run migrator.run) returns void
 language plpgsql
 as $$
@@ -182,7 +182,7 @@ begin
     insert into job (run_id, tenant_id, wave, place, state)
     select p_run.run_id, f.tenant_id, 0,
         coalesce((select max(place) from job where run_id = p_run.run_id), 0)
-            + row_number() over (order by f.labels @> '{canary}' desc, f.suspended, md5(f.tenant_id::text)),
+            + row_number() over (order by f.labels @> '{staging}' desc, f.labels @> '{canary}' desc, f.suspended, md5(f.tenant_id::text)),
         case when l.versions @> p_run.versions then 'current' else 'waiting' end
     from provisioner.fleet f
     left join tenant t using (tenant_id)
@@ -326,6 +326,23 @@ begin
         if found then
             return jsonb_build_object('code', 'out_of_order', 'field', 'out_of_order', 'detail',
                 format('%s sorts before %s, which tenants without it have', v.name, v.later));
+        end if;
+    end if;
+    if (p_data ->> 'require_staging')::boolean and not p_options ? 'tenants' then
+        select string_agg(name, ', ' order by name collate "C") into v_names
+        from file x
+        where x.version = any (p_versions)
+          and not x.rolled_out
+          and (not exists (select from provisioner.fleet f where f.labels @> '{staging}' and f.labels <> '{}')
+               or exists (select from provisioner.fleet f
+                          left join tenant t using (tenant_id)
+                          left join ledger l using (ledger_id)
+                          where f.labels @> '{staging}'
+                            and f.labels <> '{}'
+                            and not coalesce(l.versions @> array[x.version], false)));
+        if v_names is not null then
+            return jsonb_build_object('code', 'staging_first', 'field', 'require_staging', 'detail',
+                format('not on every tenant labelled staging yet: %s', left(v_names, 300)));
         end if;
     end if;
     select string_agg(name, ', ' order by name collate "C") into v_names
@@ -730,7 +747,12 @@ declare
     v_until timestamptz := catalog.business_now() + (p_run.options ->> 'soak_ms')::bigint * interval '1 ms';
 begin
     if p_run.wave >= p_run.waves then
-        perform complete_run(p_run);
+        perform add_late_members(p_run);
+        if exists (select from job where run_id = p_run.run_id and state = 'waiting') then
+            perform begin_wave(p_run.run_id);
+        else
+            perform complete_run(p_run);
+        end if;
     elsif (p_run.options ->> 'soak_ms')::bigint = 0
         or not exists (select from job where run_id = p_run.run_id and wave = p_run.wave and state in ('done', 'failed')) then
         perform promote_run(p_run); -- there is nothing to watch

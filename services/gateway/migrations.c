@@ -42,10 +42,12 @@ void migration_file_post(struct gateway *gateway, struct http_request *request, 
         struct ingest_wish wish = {
                 .caller = caller, .route = endpoint->command, .subject = &INGEST_FILE, .type = type
         };
-        json_t *body = ingest_body(request, NULL);
+        auto_json *body = ingest_body(request, NULL);
 
-        if (body != NULL)
-                ingest(gateway, request, &wish, body);
+        if (body != NULL && json_text(body, "name") == NULL) /* the message key, without which nothing is checked */
+                http_answer_problem(request, 400, "invalid_field", "name", "name must be the file's name");
+        else if (body != NULL)
+                ingest(gateway, request, &wish, TAKE_PTR(body));
 }
 
 void migration_run_post(struct gateway *gateway, struct http_request *request, const char *caller)

@@ -11,6 +11,10 @@ static const struct config_option OPTIONS[] = {
           AT(migrations), 0, 0 },
         { "MIGRATION_CONNECTIONS", CONFIG_INTEGER, 0, "32", "How many tenants this process migrates at once.",
           AT(connections), 1, 500 },
+        { "MIGRATION_REQUIRE_STAGING", CONFIG_BOOL, 0, "0",
+          "Refuses runs that do not say otherwise (require_staging) until their files are on every tenant labelled "
+          "staging.",
+          AT(require_staging), 0, 0 },
 };
 
 const struct config_table MIGRATOR_OPTIONS = { .options = OPTIONS, .count = ARRAY_SIZE(OPTIONS) };

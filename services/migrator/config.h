@@ -11,6 +11,7 @@ struct migrator_config {
         struct key_config keys;
         char *migrations;
         int64_t connections;
+        bool require_staging;
 };
 
 extern const struct config_table MIGRATOR_OPTIONS;

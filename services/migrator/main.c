@@ -14,6 +14,15 @@ static void migrator_facts_changed(void *context)
         fleet_wake(migrator->fleet);
 }
 
+/* The policy of this installation, for runs that say nothing. */
+static void migrator_add_policy(void *context, json_t *data)
+{
+        struct migrator *migrator = context;
+
+        if (migrator->config->require_staging && json_object_get(data, "require_staging") == NULL)
+                json_object_set_new(data, "require_staging", json_true());
+}
+
 static int migrator_start(struct service *service, const void *config, struct err *err)
 {
         struct migrator *migrator = NEW(struct migrator);
@@ -22,6 +31,7 @@ static int migrator_start(struct service *service, const void *config, struct er
                 .group = "tenantry-migrator",
                 .contracts = MIGRATION_CONTRACTS,
                 .has_timers = true,
+                .enrich = migrator_add_policy,
                 .changed = migrator_facts_changed,
                 .context = migrator,
         };

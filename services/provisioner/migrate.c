@@ -11,6 +11,12 @@
 static const char SQL_LEARN[] = "select learn_schema($1::uuid, $2::bigint, $3::uuid, $4::jsonb) as facts "
                                 "from saga_at($1::uuid, $2::bigint, $5)";
 
+/* A run may have ended since the files were chosen. */
+static enum step_result migrate_learned(struct saga *saga)
+{
+        return json_flag(activity_of(saga)->facts, "schema_behind") ? saga_wait(saga, 1) : STEP_DONE;
+}
+
 static enum step_result migrate_rights_set(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct activity *activity = activity_of(saga);
@@ -18,7 +24,7 @@ static enum step_result migrate_rights_set(struct saga *saga, const struct pg_ro
         (void)rows;
         if (err != NULL)
                 return activity_retry(saga, err);
-        return activity_store(saga, SQL_LEARN, TAKE_PTR(activity->schema), activity_done);
+        return activity_store(saga, SQL_LEARN, TAKE_PTR(activity->schema), migrate_learned);
 }
 
 /* The session is as the failed file left it. If the file misses something, that is its own problem. */

@@ -15,8 +15,8 @@ from .recording import RecordingApi
 
 @pytest.fixture(scope="package")
 def stack() -> Iterator[Stack]:
-    """The product with the postgres driver: one gateway, one provisioner."""
-    yield from make_stack("postgres")
+    """The product with the postgres driver: one gateway, one provisioner, one migrator."""
+    yield from make_stack("postgres", migrators=1)
 
 
 def caller(stack: Stack, scope: str | None) -> RecordingApi:

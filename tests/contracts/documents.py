@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def closed(value: Any, part_of_whole: bool = False) -> Any:
         for name, inner in value.items()
         if name not in ("examples", "const", "enum", "default")
     }
-    made |= {name: value[name] for name in ("const", "enum") if name in value}
+    made |= {name: value[name] for name in ("const", "enum", "if", "else", "not") if name in value}  # name no members
     whole = isinstance(made.get("properties"), dict) or "allOf" in made
     if whole and not part_of_whole and "additionalProperties" not in made:
         made["unevaluatedProperties"] = False
@@ -86,7 +87,27 @@ def ecma_pattern(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[Valid
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
 
-Validator = validators.extend(Draft202012Validator, {"pattern": ecma_pattern})
+UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def milliseconds(duration: str) -> int | None:
+    """Of a length of time as the schemas write it; None for what is none."""
+    match = re.fullmatch(r"(?:0|([0-9]+)(ms|s|m|h|d))", duration, re.ASCII)
+    return match and int(match[1] or 0) * UNITS[match[2] or "ms"]
+
+
+def duration_bound(is_within: Callable[[int, int], bool]) -> Callable[..., Iterator[ValidationError]]:
+    def check(_: Any, bound: str, instance: Any, __: Any) -> Iterator[ValidationError]:
+        given, limit = milliseconds(instance) if isinstance(instance, str) else None, milliseconds(bound)
+        if given is not None and limit is not None and not is_within(given, limit):
+            yield ValidationError(f"{instance!r} is beyond {bound!r}")
+
+    return check
+
+
+# Our own words for the bounds of durations: definitions.schema.json says why.
+DURATION_BOUNDS = {"x-least": duration_bound(operator.ge), "x-most": duration_bound(operator.le)}
+Validator = validators.extend(Draft202012Validator, {"pattern": ecma_pattern, **DURATION_BOUNDS})
 
 
 def complaints(instance: Any, by: Any) -> list[str]:
@@ -151,3 +172,12 @@ def messages(channel_address: str) -> dict[str, dict[str, Any]]:
                 found[message["name"]] = whole | message
             return found
     raise KeyError(channel_address)
+
+
+def reader_of(topic: str) -> str:
+    """The service that takes the topic's messages, which its topic of dead letters names."""
+    for channel in asyncapi()["channels"].values():
+        match = re.fullmatch(rf"{re.escape(topic)}\.([a-z]+)\.dlq", channel["address"])
+        if match:
+            return match[1]
+    raise KeyError(topic)

@@ -14,12 +14,14 @@ from typing import Any
 
 from deploy.local.stack import Stack
 from tests.e2e.client import Api, eventually
+from tests.e2e.rollouts import Rollouts
 from tests.e2e.topics import Record, cloudevent, produce, read_all
 
 from .documents import asyncapi
 from .recording import RecordingApi, read_stream
 
-OUT_TOPICS = ("tenant.events.v1", "tenant.status.v1")
+OUT_TOPICS = ("tenant.events.v1", "tenant.status.v1", "migration.runs.v1")
+MIGRATIONS = "/api/admin/migrations"
 
 
 @dataclass
@@ -48,6 +50,7 @@ def live(stack: Stack, callers: dict[str, RecordingApi]) -> Life:
     be_delayed(stack, api, tenant)
     be_wrong(stack, api, callers, tenant)
     send_straight_to_kafka(stack, api, life)
+    roll_out(Rollouts(stack, api), callers, tenant)
     look_after_dead_letters(api, life)
     for path in ("/api/admin/inventory", "/api/admin/alerts?all=1", "/api/tenants", "/api/tenants?limit=1"):
         assert api.get(path).status == 200
@@ -188,12 +191,67 @@ def send_straight_to_kafka(stack: Stack, api: RecordingApi, life: Life) -> None:
         ("tenant.signup.v1", key, b'{"email": "other@chemist.test", "company": "Other"}', signup),  # an id used again
         ("tenant.command.v1", key, b"[]", cloudevent("tenant.suspend.requested.v1")),
         ("tenant.command.v1", key, b"{}", {}),  # bare, where there is more than one type
+        ("tenant.migration.v1", b"1.sql", b'{"sql": "select 1;"}', cloudevent("migration.register.requested.v1")),
+        ("tenant.migration.v1", b"not a run", b"{}", cloudevent("migration.pause.requested.v1")),
     ]
     for topic, message_key, value, headers in life.refused:
         produce(brokers, topic, message_key, value, headers)
     produce(brokers, "tenant.command.v1", key, b"{}", cloudevent("tenant.dance.requested.v1"))  # not known: put aside
     for tenant in tenants:
         api.wait_state(tenant, "ready")
+
+
+def roll_out(rollouts: Rollouts, callers: dict[str, RecordingApi], tenant: str) -> None:
+    """A file that one tenant cannot take, tried again and taken back; then one that is watched, and every command."""
+    api = rollouts.api
+    rollouts.query(tenant, "create table formula (name text)")
+    version = rollouts.file("create table formula (name text);", "drop table formula;", verify="select true")
+    run = rollouts.begin(strategy="waves", waves=[{"percent": 100}], max_failures=0)
+    rollouts.wait(run, "halted")
+    [failed] = rollouts.tenants(run, "?state=failed&code=42P07")
+    assert failed["tenant_id"] == tenant and api.tenant(tenant)["schema"]["state"] == "failed"
+    for query in ("/files?limit=1", f"/files/{version}", "/status", f"/runs/{run}/tenants?limit=1"):
+        assert api.get(MIGRATIONS + query).status == 200, query
+    rollouts.query(tenant, "drop table formula")
+    rollouts.command(run, "retry", tenant_id=tenant)
+    rollouts.wait(run, "completed")
+    assert api.post(f"{MIGRATIONS}/runs/{run}/retry", prefer="wait=20").json["code"] == "nothing_to_retry"
+    rollouts.command(run, "rollback", reason="a rehearsal")
+    rollouts.wait(run, "rolled_back")
+    risky = rollouts.file("-- tenantry:allow drop-column a rehearsal\nalter table formula drop column name;")
+    findings = {each["rule"]: each for each in api.get(f"{MIGRATIONS}/files/{risky}").json["findings"]}
+    assert findings["drop-column"]["allowed"] and findings["drop-column"]["why"] == "a rehearsal"
+    assert rollouts.withdraw(risky)["state"] == "succeeded"
+    watched = rollouts.begin(strategy="canary", reason="once more")
+    rollouts.wait(watched, "soaking")
+    assert api.post(f"{MIGRATIONS}/run", prefer="wait=20").json["code"] == "run_active"
+    waiting = api.post(f"{MIGRATIONS}/run", {"queue": True}, prefer="wait=20").json["run_id"]
+    assert [each["run_id"] for each in api.get(f"{MIGRATIONS}/status").json["queued"]] == [waiting]
+    for command, state in (("cancel", "cancelled"), ("pause", "cancelled")):
+        api.post(f"{MIGRATIONS}/runs/{waiting}/{command}", prefer="wait=20")
+        assert rollouts.run(waiting)["state"] == state
+    for command, state in (("pause", "paused"), ("resume", "soaking"), ("halt", "halted"), ("resume", "soaking")):
+        assert rollouts.command(watched, command)["state"] == "succeeded", command
+        rollouts.wait(watched, state)
+    rollouts.command(watched, "promote")
+    rollouts.wait(watched, "completed")
+    ask_wrongly_about_migrations(api, callers, watched)
+
+
+def ask_wrongly_about_migrations(api: Api, callers: dict[str, RecordingApi], run: str) -> None:
+    assert callers["read"].get(f"{MIGRATIONS}/status").status == 403
+    assert callers[""].get(f"{MIGRATIONS}/files").status == 401
+    for path in (f"/runs/{uuid.uuid4()}", "/runs/mine", "/runs/mine/tenants", "/files/1", "/files/mine"):
+        assert api.get(MIGRATIONS + path).status == 404, path
+    for query in (f"/runs/{run}/tenants?state=ready", f"/runs/{run}/tenants?cursor=mine", "/files?limit=0"):
+        assert api.get(MIGRATIONS + query).status == 400, query
+    assert api.post(f"{MIGRATIONS}/run", {"run_id": run}).status == 400
+    assert api.post(f"{MIGRATIONS}/runs/mine/pause").status == 404
+    assert api.post(f"{MIGRATIONS}/run", {"target": "1"}, prefer="wait=20").json["code"] == "unknown_version"
+    assert api.post(f"{MIGRATIONS}/runs/{uuid.uuid4()}/halt", prefer="wait=20").json["code"] == "unknown_run"
+    file = {"name": "1_late.sql", "sql": "-- migrate:up\n-- migrate:down\n"}
+    assert api.post(f"{MIGRATIONS}/files", file, prefer="wait=20").json["code"] == "out_of_order"
+    assert api.call("POST", f"{MIGRATIONS}/files", {**file, "sql": "x" * 2_000_000}).status == 413
 
 
 def look_after_dead_letters(api: RecordingApi, life: Life) -> None:
@@ -258,7 +316,8 @@ def collect(stack: Stack, life: Life) -> None:
             not stack.postgres.execute(
                 "select 1 from catalog.tenant_event where not published union all "
                 "select 1 from catalog.dead_letter where not published union all "
-                "select 1 from catalog.tenant_status where published_version < version",
+                "select 1 from catalog.tenant_status where published_version < version union all "
+                "select 1 from catalog.snapshot where published_version < version",
                 "tenantry",
             )
         ),

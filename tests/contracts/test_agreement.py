@@ -9,20 +9,66 @@ from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from deploy.local.stack import Stack
+from deploy.local.stack import REPOSITORY, Stack
 from tests.e2e.client import eventually
 from tests.e2e.invariants import rows
 from tests.e2e.topics import cloudevent
 
-from .documents import complaints, messages, schema
+from .documents import complaints, messages, reader_of, schema
 from .mutations import mutations
 from .recording import RecordingApi
 
-COMMANDS = sorted(messages("tenant.command.v1"))
 # A signup for a reserved name is well-formed and makes no tenant, so that hundreds of them cost nothing.
 RESERVED = {"subdomain": "www"}
+# The same of a run to a version that no file has, and of a file with a version that tenants have.
+NOWHERE = {"target": "1"}
+APPLIED = min(path.name for path in (REPOSITORY / "migrations" / "tenant").glob("*.sql")).partition("_")[0]
+TAKEN_FILE = {"name": f"{APPLIED}_another.sql"}
+# What the text of a file stands between, so that the file can be read whatever the text is.
+FILE_AROUND = {
+    "name": (f"{APPLIED}_", ".sql"),
+    "sql": ("-- migrate:up\n/* ", " */ select 1;\n-- migrate:down\n"),
+}
+FILE_NAMES = [
+    "1.sql",
+    "1" * 50 + ".sql",
+    "1" * 51 + ".sql",
+    "1.sql.sql",
+    "1é.sql",
+    "1.SQL",
+    "1sql",
+    "1",
+    ".sql",
+    "a1.sql",
+    "1.sql ",
+    "１.sql",
+]
+
+
+def waves_rise_to_all(data: Any) -> bool:
+    """What the schema of a run cannot say: percentages rise, and the last wave is 100 per cent."""
+    waves = data.get("waves", [{"percent": 100}])
+    percents = [wave["percent"] for wave in waves if "percent" in wave]
+    return percents == sorted(set(percents)) and waves[-1].get("percent") == 100
+
+
+def name_fits_a_directory(data: Any) -> bool:
+    """What the schema of a file cannot say: its name is also counted in bytes."""
+    return len(data.get("name", "").encode()) <= 255
+
+
+RUNS = ("migration.run.requested.v1", "http.migration_begin")
+FILES = (
+    "migration.register.requested.v1", "migration.withdraw.requested.v1", "http.migration_register", "http.migration_withdraw",
+)  # fmt: skip
+BEYOND_SCHEMAS = {**dict.fromkeys(RUNS, waves_rise_to_all), **dict.fromkeys(FILES, name_fits_a_directory)}
+
+
+def is_allowed(value: Any, name: str) -> bool:
+    return not complaints(value, schema(name)) and BEYOND_SCHEMAS.get(name, lambda _: True)(value)
 
 
 @dataclass
@@ -38,15 +84,34 @@ class Trial:
 
     @property
     def allowed(self) -> bool:
-        return not complaints(self.value, schema(self.by))
+        return is_allowed(self.value, self.by)
+
+
+def key_field(event_type: str) -> str:
+    if event_type in ("migration.register.requested.v1", "migration.withdraw.requested.v1"):
+        return "name"
+    return "run_id" if event_type.startswith("migration.") else "tenant_id"
 
 
 def of_data(event_type: str, topic: str, data: Any) -> Trial:
-    """Binary mode. The key is the tenant id in the data where that could be one, so that only the schema decides."""
-    given = data.get("tenant_id") if isinstance(data, dict) else None
-    could_be = isinstance(given, str) and not complaints(given, schema(event_type)["properties"]["tenant_id"])
-    key = str(given) if could_be else str(uuid.uuid4())
-    return Trial(topic, key, data, cloudevent(event_type), event_type)
+    """Binary mode. The key is the field of the data that names it, where that could be one, so that only the schema decides."""
+    field = key_field(event_type)
+    given = data.get(field) if isinstance(data, dict) else None
+    could_be = isinstance(given, str) and not complaints(given, schema(event_type)["properties"][field])
+    otherwise = TAKEN_FILE["name"] if field == "name" else str(uuid.uuid4())
+    return Trial(topic, str(given) if could_be else otherwise, data, cloudevent(event_type), event_type)
+
+
+def of_commands(topic: str, whole: list[str]) -> list[Trial]:
+    """All mutations of those in whole; other commands share their fields with the first one, and take turns with its
+    mutations."""
+    others = sorted(name for name in messages(topic) if schema(name)["properties"] == schema(whole[0])["properties"])
+    others.remove(whole[0])
+    tried = [(name, data) for name in whole for data in mutations(name)]
+    for turn, name in enumerate(others):
+        tried += [(name, data) for data in schema(name)["examples"]]
+        tried += [(name, data) for data in list(mutations(name))[turn :: len(others)]]
+    return [of_data(name, topic, data) for name, data in tried]
 
 
 def find_refused(stack: Stack, trials: list[Trial]) -> list[str]:
@@ -82,7 +147,7 @@ def wait_until_taken(stack: Stack, topic: str) -> None:
     partitions = consumer.list_topics(topic, 10).topics[topic].partitions
     ends = {n: consumer.get_watermark_offsets(TopicPartition(topic, n), 10)[1] for n in partitions}
     consumer.close()
-    sql = f"select partition, next_offset from provisioner.consumer_offset where topic = '{topic}'"
+    sql = f"select partition, next_offset from {reader_of(topic)}.consumer_offset where topic = '{topic}'"
 
     def taken() -> bool:
         reached = {int(partition): int(offset) for partition, offset in rows(stack, sql)}
@@ -110,16 +175,36 @@ def test_signups_are_taken_as_their_schema_says(stack: Stack) -> None:
 
 
 def test_commands_are_taken_as_their_schemas_say(stack: Stack) -> None:
-    """For tenants that do not exist: what is allowed is put aside. Those that share their fields with suspend take
-    turns with their mutations."""
+    """For tenants that do not exist: what is allowed is put aside."""
     whole = [f"tenant.{command}.requested.v1" for command in ("suspend", "deprovision", "restore", "label")]
-    others = [name for name in COMMANDS if name not in whole]
-    tried = [(name, data) for name in whole for data in mutations(name)]
-    for turn, name in enumerate(others):
-        assert schema(name)["properties"] == schema(whole[0])["properties"]
-        tried += [(name, data) for data in schema(name)["examples"]]
-        tried += [(name, data) for data in list(mutations(name))[turn :: len(others)]]
-    check_agreement(stack, [of_data(name, "tenant.command.v1", data) for name, data in tried])
+    trials = of_commands("tenant.command.v1", whole)
+    assert {trial.by for trial in trials} == set(messages("tenant.command.v1"))
+    check_agreement(stack, trials)
+
+
+@pytest.fixture(scope="module")
+def migrated(api: RecordingApi) -> str:
+    """A tenant that has the product's files."""
+    return api.ready_tenant("Agreeable Chemist")
+
+
+def test_migration_files_are_taken_as_their_schema_says(stack: Stack, migrated: str) -> None:
+    name, topic = "migration.register.requested.v1", "tenant.migration.v1"
+    tried = list(mutations(name, TAKEN_FILE, FILE_AROUND))
+    tried += [{**tried[0], "name": file_name} for file_name in FILE_NAMES]
+    withdraw = "migration.withdraw.requested.v1"
+    trials = [of_data(withdraw, topic, data) for data in mutations(withdraw)]
+    check_agreement(stack, trials + [of_data(name, topic, data) for data in tried])
+
+
+def test_runs_and_commands_to_them_are_taken_as_their_schemas_say(stack: Stack) -> None:
+    """To a version that does not exist, and for runs that do not."""
+    name, topic = "migration.run.requested.v1", "tenant.migration.v1"
+    tried = list(mutations(name, NOWHERE))
+    tried += [{**NOWHERE, "strategy": strategy} for strategy in schema(name)["properties"]["strategy"]["enum"]]
+    trials = of_commands(topic, ["migration.pause.requested.v1", "migration.retry.requested.v1"])
+    assert {trial.by for trial in trials} | {name} == {each for each in messages(topic) if key_field(each) == "run_id"}
+    check_agreement(stack, trials + [of_data(name, topic, data) for data in tried])
 
 
 def test_envelopes_are_taken_as_their_schema_says(stack: Stack) -> None:
@@ -177,17 +262,43 @@ def test_the_key_must_be_the_tenant(stack: Stack) -> None:
     assert find_refused(stack, trials) == ["invalid_field"] * len(wrong) + [""]
 
 
-def test_what_a_schema_refuses_http_refuses_too(api: RecordingApi) -> None:
-    tenant = str(uuid.uuid4())
-    ways = {
-        "http.signup": "/api/signups",
-        "http.command": f"/api/tenants/{tenant}/suspend",
-        "http.confirmed_command": f"/api/tenants/{tenant}/deprovision",
-        "http.restore": f"/api/tenants/{tenant}/restore",
-        "http.label": f"/api/tenants/{tenant}/labels",
-    }
-    for name, path in ways.items():
-        for body in mutations(name, RESERVED if name == "http.signup" else None):
-            answer = api.call("POST", path, raw=json.dumps(body).encode())
-            wanted = 400 if complaints(body, schema(name)) else 202
+def test_the_key_must_be_the_run_or_the_name_of_the_file(stack: Stack, migrated: str) -> None:
+    topic, run, other = "tenant.migration.v1", str(uuid.uuid4()), str(uuid.uuid4())
+    file = {"sql": "select 1;".join(FILE_AROUND["sql"])}
+    wrong: list[tuple[str | None, str, Any]] = [
+        (None, "run", NOWHERE), ("1", "run", NOWHERE), (run.upper(), "run", NOWHERE), (run, "run", {**NOWHERE, "run_id": other}),
+        (None, "pause", {}), (run, "pause", {"run_id": other}),
+        (None, "register", file), ("", "register", file), ("a.sql", "register", file), ("1.sql", "register", {**file, **TAKEN_FILE}),
+    ]  # fmt: skip
+    right: list[tuple[str | None, str, Any]] = [
+        (run, "run", {**NOWHERE, "run_id": run}), (run, "pause", {"run_id": run}), (TAKEN_FILE["name"], "register", {**file, **TAKEN_FILE}),
+    ]  # fmt: skip
+    kinds = {kind: f"migration.{kind}.requested.v1" for kind in ("run", "pause", "register")}
+    trials = [Trial(topic, key, data, cloudevent(kinds[kind]), kinds[kind]) for key, kind, data in wrong + right]
+    assert find_refused(stack, trials) == ["invalid_field"] * len(wrong) + [""] * len(right)
+
+
+HTTP_WAYS = {
+    "http.signup": "/api/signups",
+    "http.command": "/api/tenants/{id}/suspend",
+    "http.confirmed_command": "/api/tenants/{id}/deprovision",
+    "http.restore": "/api/tenants/{id}/restore",
+    "http.label": "/api/tenants/{id}/labels",
+    "http.migration_register": "/api/admin/migrations/files",
+    "http.migration_withdraw": "/api/admin/migrations/files/withdraw",
+    "http.migration_begin": "/api/admin/migrations/run",
+    "http.migration_command": "/api/admin/migrations/runs/{id}/pause",
+    "http.migration_retry": "/api/admin/migrations/runs/{id}/retry",
+}
+HARMLESS = {"http.signup": RESERVED, "http.migration_register": TAKEN_FILE, "http.migration_begin": NOWHERE}
+# Of these only one in so many: the fields are the events', of which all are tried.
+EVERY = {"http.migration_register": 3, "http.migration_begin": 7, "http.migration_retry": 3}
+
+
+def test_what_a_schema_refuses_http_refuses_too(api: RecordingApi, migrated: str) -> None:
+    for name, path in HTTP_WAYS.items():
+        around = FILE_AROUND if name == "http.migration_register" else None
+        for body in list(mutations(name, HARMLESS.get(name), around))[:: EVERY.get(name, 1)]:
+            answer = api.call("POST", path.replace("{id}", str(uuid.uuid4())), raw=json.dumps(body).encode())
+            wanted = 202 if is_allowed(body, name) else 400
             assert answer.status == wanted, f"{path}: {body!r:.300}: {answer}"

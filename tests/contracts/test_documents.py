@@ -97,14 +97,22 @@ def test_every_type_that_comes_in_has_its_schema_and_its_topic() -> None:
     types = set(re.findall(r'\.type = "([a-z_.0-9]+)"', table))
     types |= {f"tenant.{command}.requested.v1" for command in re.findall(r'COMMAND_CONTRACT\("([a-z_]+)",', table)}
     assert types == set(messages("tenant.signup.v1")) | set(messages("tenant.command.v1"))
+    table = source("common/contracts/migration.c").partition("MIGRATION_CONTRACTS[] = {")[2]
+    migrations = set(re.findall(r'\.type = "([a-z_.0-9]+)"', table))
+    migrations |= {f"migration.{command}.requested.v1" for command in re.findall(r'RUN_COMMAND\("([a-z_]+)",', table)}
+    assert migrations == set(messages("tenant.migration.v1"))
+    types |= migrations
     assert types <= set(schema_names())
     for each in types:
         assert document(schema_path(each))["additionalProperties"] is False, f"{each} takes unknown fields"
 
 
+def catalog_sql() -> str:
+    return "".join(path.read_text() for path in sorted((REPOSITORY / "migrations" / "catalog").glob("*.sql")))
+
+
 def test_every_type_that_goes_out_has_its_schema() -> None:
-    sql = "".join(path.read_text() for path in sorted((REPOSITORY / "migrations" / "catalog").glob("*.sql")))
-    named = set(re.findall(r"'(tenant\.[a-z_.]+\.v1)'", sql))
+    named = set(re.findall(r"'(tenant\.[a-z_.]+\.v1)'", catalog_sql()))
     types = named - {"tenant.signup.requested.v1", "tenant.status.v1"}  # taken in; a topic of snapshots
     assert types == set(messages("tenant.events.v1"))
     assert types | {"tenant.status.v1"} <= set(schema_names())
@@ -113,15 +121,17 @@ def test_every_type_that_goes_out_has_its_schema() -> None:
 def test_the_topics_are_those_that_init_makes() -> None:
     table = source("cli/topics.c").partition("TOPICS[] = {")[2].partition("};")[0]
     made = {}
-    constants = dict(re.findall(r'#define (\w+_MS) +"(\d+)"', source("cli/topics.c")))
+    constants: dict[str, str] = dict(re.findall(r'#define (\w+) +"(\d+)"', source("cli/topics.c")))
     for row in re.findall(r"\{(.+?)\}", table, re.DOTALL):
-        members = dict(re.findall(r'\.(\w+) = "?([^",\s]+)"?', row))
+        members: dict[str, str] = dict(re.findall(r'\.(\w+) = "?([^",\s]+)"?', row))
         wanted: dict[str, Any] = {"cleanup.policy": [members["policy"]]}
         if "retention_ms" in members:
             wanted["retention.ms"] = int(constants[members["retention_ms"]])
         if "max_bytes" in members:
-            wanted["max.message.bytes"] = int(members["max_bytes"])
+            wanted["max.message.bytes"] = int(constants.get(members["max_bytes"], members["max_bytes"]))
         made[members["name"]] = wanted
+    for topic in re.findall(r"catalog\.add_snapshot_topic\('([^']+)'", catalog_sql()):
+        made[topic] = {"cleanup.policy": ["compact"]}
     told = {
         channel["address"]: channel["bindings"]["kafka"]["topicConfiguration"]
         for channel in asyncapi()["channels"].values()
@@ -134,7 +144,8 @@ def test_the_topics_are_those_that_init_makes() -> None:
 
 def test_the_guide_names_every_type() -> None:
     guide = source("docs/events.md")
-    for topic in ("tenant.signup.v1", "tenant.command.v1", "tenant.status.v1", "tenant.events.v1"):
+    topics = [channel["address"] for channel in asyncapi()["channels"].values()]
+    for topic in [topic for topic in topics if not topic.endswith(".dlq")]:
         for each in messages(topic):
             assert f"`{each}`" in guide, f"docs/events.md does not name {each}"
 
@@ -145,8 +156,12 @@ def routes() -> dict[tuple[str, str], set[str]]:
     found = {}
     for method, path, scopes in re.findall(r'ROUTE\("(\w+)", "([^"]+)", ([A-Z_ |]+)', table):
         found[method, path] = {scope.strip().removeprefix("SCOPE_").lower() for scope in scopes.split("|")} - {"none"}
-    for path in re.findall(r'COMMAND\("([^"]+)"', table):
+    for path in re.findall(r'\bCOMMAND\("([^"]+)"', table):
         found["POST", f"/api/tenants/{{id}}/{path}"] = {"admin"}
+    for path in re.findall(r'\bFILE_COMMAND\("([^"]+)"', table):
+        found["POST", path] = {"admin"}
+    for command in re.findall(r'\bRUN_COMMAND\("([^"]+)"', table):
+        found["POST", f"/api/admin/migrations/runs/{{id}}/{command}"] = {"admin"}
     return found
 
 
@@ -167,7 +182,8 @@ def queries() -> dict[str, dict[str, list[str]]]:
         for name, body in re.findall(r"struct http_parameter (\w+)\[\] = \{(.*?)\};", code, re.DOTALL)
         if (fields := re.findall(r'\{ \.name = "(\w+)"(?:, \.choices = (\w+))? \}', body))
     }
-    return {path: tables[name] for path, name in re.findall(r'ROUTE\("\w+", "([^"]+)".*?\.query = (\w+)', code)}
+    rows = re.findall(r'ROUTE\("\w+", "([^"]+)"((?:(?!ROUTE|COMMAND).)*)', code, re.DOTALL)
+    return {path: tables[found[1]] for path, rest in rows if (found := re.search(r"\.query = (\w+)", rest))}
 
 
 def test_queries_are_those_of_the_gateway() -> None:

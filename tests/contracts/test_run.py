@@ -6,7 +6,7 @@ import json
 
 from tests.e2e.topics import Record
 
-from .documents import closed_schema, complaints, messages, operations, schema
+from .documents import closed_schema, complaints, messages, operations, reader_of, schema
 from .life import OUT_TOPICS, Life
 from .recording import RecordingApi
 
@@ -38,6 +38,8 @@ def test_every_event_carries_the_headers_and_the_key_that_were_promised(life: Li
         assert key is not None or headers["ce_type"] == "tenant.request.rejected.v1"
         if record.value is not None and "tenant_id" in schema(headers["ce_type"])["properties"]:
             assert record.json["tenant_id"] == key
+        if headers["ce_type"] == "migration.runs.v1":
+            assert record.json["run_id"] == key
 
 
 def test_the_run_shows_every_type_of_event(life: Life) -> None:
@@ -62,7 +64,8 @@ def request_id(record: Record) -> str:
 
 
 def test_what_a_request_led_to_names_the_request(life: Life) -> None:
-    requests = {request_id(each) for each in life.records if each.topic in ("tenant.signup.v1", "tenant.command.v1")}
+    topics = ("tenant.signup.v1", "tenant.command.v1", "tenant.migration.v1")
+    requests = {request_id(each) for each in life.records if each.topic in topics}
     for kind in ("tenant.command.accepted.v1", "tenant.requested.v1", "tenant.activity.finished.v1"):
         for record in life.of_type(kind):
             assert record.json["caused_by"] in requests, record
@@ -97,7 +100,7 @@ def test_dead_letters_are_the_messages_as_they_came(life: Life) -> None:
         )
         for each in letters
     }  # fmt: skip
-    wanted = [(f"{topic}.provisioner.dlq", key, value, headers) for topic, key, value, headers in life.refused]
+    wanted = [(f"{topic}.{reader_of(topic)}.dlq", key, value, headers) for topic, key, value, headers in life.refused]
     assert sorted(map(repr, came.values())) == sorted(map(repr, wanted))
     for letter in letters:
         headers = {name: text.decode() for name, text in letter.headers.items()}
@@ -109,4 +112,5 @@ def test_each_refused_message_is_answered(life: Life) -> None:
     answers = [record.json for record in life.of_type("tenant.request.rejected.v1")]
     codes = {answer["code"] for answer in answers}
     assert codes >= {"invalid_field", "not_json", "not_an_object", "no_value", "event_id_conflict", "slug_taken",
-                     "not_confirmed", "tenant_archived", "tenant_gone"}, json.dumps(sorted(codes))  # fmt: skip
+                     "not_confirmed", "tenant_archived", "tenant_gone", "out_of_order", "run_active", "unknown_run",
+                     "unknown_version", "wrong_state", "nothing_to_retry"}, json.dumps(sorted(codes))  # fmt: skip

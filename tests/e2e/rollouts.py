@@ -18,9 +18,9 @@ ENDED = {"completed", "rolled_back", "cancelled"}
 class Rollouts:
     """An operator with an admin token."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, api: Api | None = None) -> None:
         self.stack = stack
-        self.api = Api(stack.services["gateway-0"].url, stack.settings["tokens"]["admin"])
+        self.api = api or Api(stack.services["gateway-0"].url, stack.settings["tokens"]["admin"])
         self.made = 0
 
     def file(self, up: str, down: str = "", options: str = "", **more: Any) -> str:

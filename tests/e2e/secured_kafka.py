@@ -14,13 +14,14 @@ from deploy.local.kafka import KafkaBroker
 from deploy.local.stack import REPOSITORY, Stack
 
 SECURITY = REPOSITORY / "docs" / "security.md"
-LOGINS = ("gateway", "provisioner", "init", "doctor", "events", "nobody")
+LOGINS = ("gateway", "provisioner", "migrator", "init", "doctor", "events", "nobody")
 
 # The names of the table's first column that are logins of ours.
 PRINCIPALS = {
     "gateway": ("gateway",),
     "provisioner": ("provisioner",),
-    "gateway and provisioner (either may publish)": ("gateway", "provisioner"),
+    "migrator": ("migrator",),
+    "gateway, provisioner and migrator (each may publish)": ("gateway", "provisioner", "migrator"),
     "`tenantry init`": ("init",),
     "`tenantry doctor`": ("doctor",),
     "`tenantry events tail`": ("events",),
@@ -143,7 +144,8 @@ def _text(text: str) -> bytes:
 
 
 class SecuredStack(Stack):
-    """The product with a login for each of its programs, which may do what docs/security.md says and nothing else."""
+    """The product with a login for each of its programs, which may do what docs/security.md says and nothing else. And the
+    migrator knows no secret that it needs not."""
 
     def __init__(self, root: Path, **more: object) -> None:
         super().__init__(root, **more)  # type: ignore[arg-type]
@@ -153,7 +155,9 @@ class SecuredStack(Stack):
         self.kafka = self.secured
 
     def environment(self, name: str, index: int) -> dict[str, str]:
-        return {**super().environment(name, index), **self.secured.environment(name)}
+        made = {**super().environment(name, index), **self.secured.environment(name)}
+        needless = ("TENANT_SERVERS", "APP_KEYS") if name == "migrator" else ()
+        return {key: value for key, value in made.items() if key not in needless}
 
     def admin_environment(self) -> dict[str, str]:
         return {**super().admin_environment(), **self.secured.environment("init")}

@@ -16,6 +16,7 @@ from deploy.local.stack import SANITIZERS, Service, Stack
 
 from .client import Api, eventually
 from .conftest import make_stack
+from .rollouts import Rollouts
 from .secured_kafka import Right, SecuredStack
 from .service_faults import start
 from .topics import cloudevent, produce, read_all
@@ -25,7 +26,7 @@ SCRAM_MENDED = 0x020601FF  # librdkafka 2.6.1
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    yield from make_stack("postgres", kind=SecuredStack)
+    yield from make_stack("postgres", kind=SecuredStack, migrators=1)
 
 
 def cli(stack: SecuredStack, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -83,13 +84,20 @@ def wait_for_reason(service: Service, code: str) -> str:
 
 
 def test_the_documented_rights_suffice_for_all_that_the_services_do(stack: SecuredStack, api: Api) -> None:
-    """`tenantry init` and both services have started by them already."""
+    """`tenantry init` and the services have started by them already."""
     tenant = api.ready_tenant("Rightful Shop")
     assert api.wait_operation(api.command(tenant, "suspend").json["operation_id"])["state"] == "succeeded"
     produce(stack.kafka.bootstrap, "tenant.signup.v1", b"x", b"not JSON", cloudevent("tenant.signup.requested.v1"))
     produce(stack.kafka.bootstrap, "tenant.command.v1", b"x", b"{", cloudevent("tenant.suspend.requested.v1"))
-    for topic in ("tenant.signup.v1.provisioner.dlq", "tenant.command.v1.provisioner.dlq"):
-        eventually(lambda t=topic: read_all(stack.kafka.bootstrap, t), 20, f"{topic} has its letter")
+    Rollouts(stack).completed(strategy="all")
+    produce(stack.kafka.bootstrap, "tenant.migration.v1", b"x", b"{", cloudevent("migration.pause.requested.v1"))
+    letters = (
+        "tenant.signup.v1.provisioner.dlq",
+        "tenant.command.v1.provisioner.dlq",
+        "tenant.migration.v1.migrator.dlq",
+    )
+    for topic in (*letters, "migration.runs.v1"):
+        eventually(lambda t=topic: read_all(stack.kafka.bootstrap, t), 20, f"{topic} has a message")
     assert {record.key for record in read_all(stack.kafka.bootstrap, "tenant.events.v1")} >= {tenant.encode()}
     for service in stack.services.values():
         log = service.log_path.read_text()
@@ -109,7 +117,7 @@ def test_the_doctors_own_login_sees_what_it_must_and_says_what_it_may_not_see(st
     assert [check["verdict"] for check in found_by_doctor(done, "topics")] == ["good"]
     done = cli(stack, "doctor", "--json", **catalog, **stack.secured.environment("nobody"))
     told_of = found_by_doctor(done, "topics")
-    assert len(told_of) == 6 and all("may not see" in check["found"] for check in told_of), told_of
+    assert len(told_of) == 8 and all("may not see" in check["found"] for check in told_of), told_of
 
 
 def test_events_are_followed_by_their_documented_rights(stack: SecuredStack, api: Api) -> None:
@@ -141,7 +149,7 @@ def test_the_brokers_own_reason_is_said(stack: SecuredStack, what: str) -> None:
     assert done.returncode == status and words in done.stderr, done
     done = cli(stack, "doctor", "--json", **operator(stack), **stack.secured.environment("doctor", **other))
     assert words in found_by_doctor(done, "kafka")[0]["found"] and "wrong-word" not in done.stdout + done.stderr
-    services = [stack.services[f"{name}-0"] for name in ("gateway", "provisioner")]
+    services = [stack.services[f"{name}-0"] for name in ("gateway", "provisioner", "migrator")]
     for service in services:
         service.stop()
         service.restart(stack.secured.environment(service.name, **other))
@@ -194,11 +202,12 @@ def test_a_scram_that_these_brokers_refuse_is_known_beforehand(stack: SecuredSta
         assert kafka["verdict"] == "bad" and "OAUTHBEARER" in kafka["advice"], kafka
 
 
-@pytest.mark.parametrize("name", ["gateway", "provisioner"])
+@pytest.mark.parametrize("name", ["gateway", "provisioner", "migrator"])
 def test_a_misspelt_variable_is_found_and_what_is_the_others_is_not_in_the_way(stack: SecuredStack, name: str) -> None:
-    both = {**stack.environment("gateway", 0), **stack.environment("provisioner", 0), **stack.environment(name, 0)}
+    every = ("gateway", "provisioner", "migrator", name)
+    all_of_them = {key: value for each in every for key, value in stack.environment(each, 0).items()}
     usual = {"HTTP_PROXY": "http://proxy", "RELEASE": "7", "TOKEN": "t", "LANG": "C", "HOSTNAME": "h", "LEASES": "mine"}
-    assert run_service(stack, name, "--check-config", **both, **usual, LEASE="30s").returncode == 0
+    assert run_service(stack, name, "--check-config", **all_of_them, **usual, LEASE="30s").returncode == 0
     found = run_service(stack, name, "--check-config", CATALOG_POOLSIZE="8")
     assert found.returncode == 2 and "CATALOG_POOLSIZE: did you mean CATALOG_POOL_SIZE?" in found.stderr
     environment = {**stack.environment(name, 0), "KAFKA_BROKER": "k:9092"}

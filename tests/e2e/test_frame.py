@@ -12,17 +12,26 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from confluent_kafka import Producer
 
 from deploy.local.stack import REPOSITORY, Service, Stack
 
 from .client import Api, eventually
+from .conftest import make_stack
+from .rollouts import Rollouts
 from .service_faults import armed, told
 from .topics import cloudevent
 
 
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """One process of each service."""
+    yield from make_stack("postgres", migrators=1)
+
+
 def services(stack: Stack) -> list[Service]:
-    return [stack.services["gateway-0"], stack.services["provisioner-0"]]
+    return [stack.services[f"{name}-0"] for name in ("gateway", "provisioner", "migrator")]
 
 
 def test_every_service_tells_what_it_uses_of_the_machine(stack: Stack) -> None:
@@ -58,6 +67,9 @@ def test_monitoring_sees_the_fleet_its_alerts_and_what_waits(stack: Stack, api: 
     with armed(provisioner, "saga_before_step=error@1"):
         provisioner.wait_until_ready()
         api.ready_tenant("Counted Shop")
+        rollouts = Rollouts(stack)
+        rollouts.file("create table counted (id int);")
+        rollouts.completed(strategy="all")
         unknown = str(uuid.uuid4())
         send(stack, "tenant.command.v1", "tenant.backup.requested.v1", unknown, f'{{"tenant_id": "{unknown}"}}')
         send(stack, "tenant.command.v1", "tenant.backup.requested.v1", unknown, "no JSON")
@@ -77,6 +89,7 @@ def test_monitoring_sees_the_fleet_its_alerts_and_what_waits(stack: Stack, api: 
 
             eventually(counted, 30, f"{service.name} shows {wanted}")
             assert time.time() - told["tenantry_census_timestamp_seconds"] < 60
+        assert told['tenantry_jobs_total{outcome="done"}'] == 1 and told["tenantry_jobs_in_hand"] == 0
         failures = [name for name in told if name.startswith("tenantry_step_failures_total{")]
         assert failures == [
             'tenantry_step_failures_total{activity="provision",step="reserve",code="failpoint",result="retried"}'
