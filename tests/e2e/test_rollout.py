@@ -128,3 +128,27 @@ def test_a_rollback_takes_back_exactly_what_the_run_brought(rollouts: Rollouts, 
         assert rollouts.withdraw(version)["state"] == "succeeded"
     assert rollouts.withdraw(one)["code"] == "unknown_file"
     assert rollouts.withdraw(rollouts.versions(late)[-1])["code"] == "file_applied"
+
+
+def test_by_policy_staging_comes_first(rollouts: Rollouts, shops: list[str]) -> None:
+    version = rollouts.file("create table staged (a int);", "drop table staged;")
+    code, detail = rollouts.refused(require_staging=True)
+    assert code == "staging_first" and f"{version}_made.sql" in detail, "nobody is labelled staging"
+    labelled = rollouts.api.post(f"/api/tenants/{shops[2]}/labels", {"add": ["staging"]})
+    assert rollouts.api.wait_operation(labelled.json["operation_id"])["state"] == "succeeded"
+    assert rollouts.refused(require_staging=True)[0] == "staging_first"
+    rollouts.completed(tenants=[shops[2]], strategy="all", require_staging=True)
+    assert version in rollouts.versions(shops[2]) and version not in rollouts.versions(shops[0])
+    run = rollouts.completed(strategy="all", require_staging=True)
+    assert {job["state"] for job in rollouts.tenants(run) if job["tenant_id"] == shops[2]} == {"current"}
+
+
+def test_a_tenant_born_during_a_run_gets_its_files_too(rollouts: Rollouts, shops: list[str]) -> None:
+    version = rollouts.file("select pg_sleep(1); create table born (a int);", "drop table born;")
+    run = rollouts.begin(strategy="all", concurrency=1)
+    rollouts.wait(run, "running")
+    born = rollouts.api.ready_tenant("Born During")
+    ended = rollouts.wait(run, "completed", "halted", seconds=60)
+    assert ended["state"] == "completed", ended
+    assert version in rollouts.versions(born)
+    assert born in {job["tenant_id"] for job in rollouts.tenants(run)}
