@@ -207,7 +207,13 @@ def roll_out(rollouts: Rollouts, callers: dict[str, RecordingApi], tenant: str) 
     rollouts.query(tenant, "create table formula (name text)")
     version = rollouts.file("create table formula (name text);", "drop table formula;", verify="select true")
     run = rollouts.begin(strategy="waves", waves=[{"percent": 100}], max_failures=0)
-    rollouts.wait(run, "halted")
+    assert rollouts.wait(run, "halted")["reason"]["code"] == "forecast_failed"
+    rollouts.command(run, "resume")
+    eventually(
+        lambda: rollouts.run(run)["reason"] and rollouts.run(run)["reason"]["code"] == "too_many_failures",
+        20,
+        "it fails",
+    )
     [failed] = rollouts.tenants(run, "?state=failed&code=42P07")
     assert failed["tenant_id"] == tenant and api.tenant(tenant)["schema"]["state"] == "failed"
     for query in ("/files?limit=1", f"/files/{version}", "/status", f"/runs/{run}/tenants?limit=1"):
