@@ -96,6 +96,27 @@ const char *servers_admin_url(const struct servers *servers, const char *name)
         return server ? server->admin_url : NULL;
 }
 
+static const char *servers_text(const struct servers *servers, const char *name, const char *member)
+{
+        json_t *server;
+        size_t i;
+
+        json_array_foreach (servers_list(servers), i, server)
+                if (strcmp(json_text(server, "name"), name) == 0)
+                        return json_text(server, member);
+        return NULL;
+}
+
+const char *servers_direct_host(const struct servers *servers, const char *name)
+{
+        return servers_text(servers, name, "direct_host");
+}
+
+const char *servers_direct_port(const struct servers *servers, const char *name)
+{
+        return servers_text(servers, name, "direct_port");
+}
+
 static struct pg_pool *servers_open_pool(const struct server *server, size_t size, const char *setup)
 {
         struct pg_target target = {

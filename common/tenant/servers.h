@@ -19,6 +19,10 @@ const char *servers_name(const struct servers *servers, size_t number);
 void servers_each(struct servers *servers, void (*visit)(void *context, const char *name), void *context);
 /* NULL for a name that is not configured. Borrowed. */
 const char *servers_admin_url(const struct servers *servers, const char *name);
+/* Where its tenants' databases are reached without a pooler (direct_host, direct_port); NULL: they are reached as their
+ * products reach them, and so for a name that is not configured. Borrowed. */
+const char *servers_direct_host(const struct servers *servers, const char *name);
+const char *servers_direct_port(const struct servers *servers, const char *name);
 /* A small pool to the server's own database, created at first use. NULL as above. */
 struct pg_pool *servers_admin(struct servers *servers, const char *name);
 /* Another, for statements that copy and remove files: they may take minutes, and a suspension must not wait for them.

@@ -43,6 +43,18 @@ static bool access_is_own_server(const json_t *tenant)
         return driver != NULL && strcmp(driver, "postgres") == 0;
 }
 
+/* Migrations need a session: a pooler in transaction mode keeps none. */
+static void access_go_around_pooler(const struct tenant_access *access, const json_t *tenant, struct pg_target *target)
+{
+        const char *server = json_text(json_object_get(tenant, "database"), "server");
+        const char *host = server ? servers_direct_host(access->servers, server) : NULL;
+
+        if (host == NULL || !access_is_own_server(tenant))
+                return;
+        target->host = host;
+        target->port = servers_direct_port(access->servers, server);
+}
+
 int tenant_target(const struct tenant_access *access, const json_t *tenant, enum tenant_login login,
                   struct pg_target *target, char **ret_keep, struct err *err)
 {
@@ -65,6 +77,7 @@ int tenant_target(const struct tenant_access *access, const json_t *tenant, enum
                 .password = *ret_keep,
                 .sslmode = access->sslmode,
         };
+        access_go_around_pooler(access, tenant, target);
         if (target->sslmode == NULL && !access_is_own_server(tenant))
                 target->sslmode = "require"; /* the connection goes over the internet */
         return rc;

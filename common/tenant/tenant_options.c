@@ -11,7 +11,9 @@
 static const struct config_option OPTIONS[] = {
         { "TENANT_SERVERS", CONFIG_TEXT, CONFIG_SECRET, NULL,
           "Servers of the postgres driver, a JSON list of {name, admin_url, tenant_host, tenant_port, capacity, "
-          "region?}.",
+          "region?, direct_host?, direct_port?}. Where tenant_host is a pooler in transaction mode, migrations need "
+          "the "
+          "direct address.",
           AT(servers), 0, 0 },
         { "TENANT_SSLMODE", CONFIG_TEXT, 0, NULL,
           "libpq's sslmode for connections to tenants' databases. Not set: prefer on your own servers, require on "
@@ -49,6 +51,10 @@ static int tenant_check_servers(const struct tenant_config *config, struct err *
                 if (!pg_is_url(json_text(server, "admin_url")))
                         return err_field(err, "TENANT_SERVERS",
                                          "TENANT_SERVERS: admin_url of server %zu is not a PostgreSQL URL", i + 1);
+                if ((json_text(server, "direct_host") == NULL) != (json_text(server, "direct_port") == NULL))
+                        return err_field(err, "TENANT_SERVERS",
+                                         "TENANT_SERVERS: server %zu has only one of direct_host and direct_port",
+                                         i + 1);
                 if (tenant_server_is_named_before(servers, i))
                         return err_field(err, "TENANT_SERVERS", "TENANT_SERVERS: there are two servers \"%.60s\"",
                                          json_text(server, "name"));

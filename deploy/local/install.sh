@@ -20,7 +20,8 @@ sandbox=(python3-aiohttp python3-psycopg)
 typed=(python3-pytest python3-psycopg python3-aiohttp python3-confluent-kafka python3-cryptography python3-jsonschema
         python3-yaml) # what Python of ours imports: to run it, and to know its types
 test=(clang libcmocka-dev ccache kcat jq locales # and what clang's sanitizers link
-        alembic python3-psycopg2)         # what imported migrations are compared with
+        alembic python3-psycopg2          # what imported migrations are compared with
+        pgbouncer)                        # what tenants may be reached through
 lint=(cppcheck python3-venv)              # and one version of the rest for all: lint-tools.txt
 kafka_megabytes=60                        # of jars, and what Maven is made of
 

@@ -41,9 +41,13 @@ NEVER = {
         "backup_": "the gateway opens no tenant's database",
         "restore_": "the gateway opens no tenant's database",
         "mail_": "the gateway sends no mail",
+        "job_": "the gateway migrates nobody: test_rollout_crashes.py",
+        "run_": "the gateway migrates nobody: test_rollout_crashes.py",
     },
     "provisioner": {
         "gateway_": "the provisioner takes no requests",
+        "job_": "rollouts are the migrator's: test_rollout_crashes.py",
+        "run_": "rollouts are the migrator's: test_rollout_crashes.py",
         "restore_": "needs a backup first: test_restore.py lets it die there",
         "driver_before_renew": "needs a key or a pooler that changed: test_supabase_crashes.py brings them",
         "driver_after_renew": "needs a key or a pooler that changed: test_supabase_crashes.py brings them",

@@ -1,9 +1,8 @@
-"""Behind a real PgBouncer, where one is installed: catalog and tenants by session mode, and a refusal of any other."""
+"""Behind a real PgBouncer: the catalog by session mode, with a refusal of any other; tenants by either."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,12 +11,11 @@ import pytest
 
 from deploy.local.ports import reserve_port
 from deploy.local.process import Account, ServerProcess, wait_until
-from deploy.local.stack import CATALOG, Stack
+from deploy.local.stack import CATALOG, Service, Stack
 
 from .client import Api
-from .service_faults import told
-
-pytestmark = pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="PgBouncer is not installed")
+from .rollouts import Rollouts
+from .service_faults import started, told
 
 SETTINGS = """
 [databases]
@@ -49,7 +47,7 @@ def pooler(stack: Stack, mode: str) -> Iterator[int]:
     (folder / "users").write_text("".join(f'"{name}" "{word}"\n' for name, word in users.items()))
     (folder / "users").chmod(0o644)
     process = ServerProcess(
-        ["pgbouncer", str(folder / "ini")], log_path=folder / "out", pid_path=folder / "pid",
+        ["/usr/sbin/pgbouncer", str(folder / "ini")], log_path=folder / "out", pid_path=folder / "pid",
         account=Account.named("nobody"), die_with_parent=True,
     )  # fmt: skip
     process.start()
@@ -114,3 +112,52 @@ def test_a_pooler_in_transaction_mode_ends_the_start_with_a_clear_word(stack: St
         service.wait_until_ready()
     assert 2 in service.process.endings
     assert '"code":"catalog_mode"' in service.log_path.read_text()
+
+
+@pytest.fixture
+def migrator(stack: Stack) -> Iterator[Service]:
+    service = stack.service("migrator")
+    with started(service):
+        yield service
+
+
+def move(stack: Stack, tenant: str, port: int) -> None:
+    """Its product, and we, reach the tenant's database here from now on."""
+    stack.postgres.execute(f"update provisioner.database set port = '{port}' where tenant_id = '{tenant}'", CATALOG)
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_a_rollout_and_its_rollback_work_through_a_pooler_of_either_mode(
+    stack: Stack, api: Api, migrator: Service, mode: str
+) -> None:
+    rollouts = Rollouts(stack, api)
+    tenant = api.ready_tenant(f"Rolled Out By {mode}")
+    before = rollouts.versions(tenant)
+    with pooler(stack, mode) as port:
+        move(stack, tenant, port)
+        one = rollouts.file(f"create table by_{mode} (a int);", f"drop table by_{mode};")
+        two = rollouts.file(f"create index by_{mode}_a on by_{mode} (a);", f"drop index by_{mode}_a;")
+        run = rollouts.completed(strategy="all", tenants=[tenant])
+        assert rollouts.versions(tenant) == [*before, one, two]
+        assert rollouts.command(run, "rollback")["state"] == "succeeded"
+        rollouts.wait(run, "rolled_back")
+        move(stack, tenant, stack.postgres.port)
+    assert rollouts.versions(tenant) == before
+    assert all(rollouts.withdraw(version)["state"] == "succeeded" for version in (two, one))
+
+
+def test_what_needs_a_session_goes_around_the_pooler_by_the_direct_address(
+    stack: Stack, api: Api, migrator: Service
+) -> None:
+    rollouts = Rollouts(stack, api)
+    tenant = api.ready_tenant("Direct Shop")
+    server = {**stack.servers()[0], "direct_host": "127.0.0.1", "direct_port": str(stack.postgres.port)}
+    rollouts.file("create table direct (a int);", "drop table direct;")
+    version = rollouts.file(
+        "create index concurrently direct_a on direct (a);", "drop index direct_a;", " transaction:false"
+    )
+    with pooler(stack, "transaction") as port, told(migrator, TENANT_SERVERS=json.dumps([server])):
+        move(stack, tenant, port)
+        rollouts.completed(strategy="all", tenants=[tenant])
+        assert version in rollouts.versions(tenant)
+        move(stack, tenant, stack.postgres.port)
