@@ -178,7 +178,7 @@ static int register_conclude(struct register_run *run)
 int migrate_register(int argc, char **argv)
 {
         struct register_run run = { .known = json_object(), .told = json_array() };
-        auto_json *known = run.known, *answer = json_pack("{s:o}", "files", run.told);
+        auto_json *answer = json_pack("{s:o}", "files", run.told);
         int status;
 
         run.out_of_order = cli_flag(&argc, argv, "out-of-order");
@@ -194,6 +194,7 @@ int migrate_register(int argc, char **argv)
                 json_decref(run.sent[i].answer);
         }
         free(run.sent);
+        json_decref(run.known);
         if (cli_json)
                 cli_print_answer(answer);
         return status;

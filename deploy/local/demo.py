@@ -113,6 +113,9 @@ def tell_what_next(stack: Stack) -> None:
   tenantry suspend acme-pharmacy --wait
   tenantry explain acme-pharmacy
   tenantry doctor                                   is everything as it should be?
+  file=$(tenantry migrate new "opening hours" --directory .run/files)
+  printf -- '-- migrate:up\\ncreate table opening_hours (day int);\\n-- migrate:down\\ndrop table opening_hours;\\n' > $file
+  tenantry migrate register .run/files && tenantry migrate run --strategy all --watch
   curl -s -H "Authorization: Bearer $TENANTRY_TOKEN" $TENANTRY_URL/api/tenants | jq .
   kcat -b $KAFKA_BROKERS -C -e -t tenant.status.v1 -f '%k %s\\n'
   psql "$CATALOG_DATABASE_URL" -c 'select slug, state from provisioner.tenant'
@@ -130,7 +133,7 @@ def up(driver: str) -> None:
         return
     say(f"{BOLD}Starting PostgreSQL, Apache Kafka and the services ({driver} driver) ...{PLAIN}")
     began = time.monotonic()
-    stack.start(gateways=1, provisioners=2)
+    stack.start(gateways=1, provisioners=2, migrators=1)
     write_environment(stack)
     say(f"  up in {time.monotonic() - began:.1f} s: gateway at {stack.client_environment()['TENANTRY_URL']}")
     tenants = sign_up(stack)
@@ -148,7 +151,7 @@ def down(forget: bool) -> None:
         say("nothing is running")
         return
     stack = demo_stack(known_driver())
-    for name, index in (("gateway", 0), ("provisioner", 0), ("provisioner", 1)):
+    for name, index in (("gateway", 0), ("provisioner", 0), ("provisioner", 1), ("migrator", 0)):
         stack.service(name, index)
     stack.adopt_sandbox()
     if forget:
