@@ -1003,6 +1003,13 @@ create view gateway.migration_run as
 select r.run_id, r.number, r.state, migrator.run_body(r) || migrator.run_speed(r) as item
 from migrator.run r;
 
+-- As the publisher sends them.
+create view gateway.migration_snapshot as
+select key::uuid as run_id, body || jsonb_build_object('version', version) as snapshot
+from catalog.snapshot
+where topic = 'migration.runs.v1';
+grant select on gateway.migration_snapshot to tenantry_gateway;
+
 create view gateway.migration_job as
 select j.run_id, j.tenant_id, j.wave, j.place, j.state, coalesce(j.error, j.forecast_error) ->> 'code' as code,
     jsonb_build_object(

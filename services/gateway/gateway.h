@@ -18,7 +18,7 @@ struct gateway {
         struct kafka_producer *producer;
         struct http_server *server;
         struct waiters *waiters;
-        struct streams *streams;
+        struct streams *streams, *run_streams;
         struct recent *recent;
         struct load *load;
         struct publisher *publisher;
@@ -59,6 +59,7 @@ void migration_command_post(struct gateway *gateway, struct http_request *reques
 void migration_status_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void migration_run_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void migration_tenants_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void migration_stream_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void stream_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void invite_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void invite_post(struct gateway *gateway, struct http_request *request, const char *caller);

@@ -81,6 +81,9 @@ static int gateway_start(struct service *service, const void *config, struct err
         gateway->streams = streams_new(gateway, &STREAM_OF_TENANTS, err);
         if (gateway->streams == NULL)
                 return -ERR_INPUT;
+        gateway->run_streams = streams_new(gateway, &STREAM_OF_RUNS, err);
+        if (gateway->run_streams == NULL)
+                return -ERR_INPUT;
         return http_server_new(&service->loop, c->address, (int)c->port, GATEWAY_ROUTES, &limits, gateway,
                                &gateway->server, err);
 }
@@ -130,6 +133,7 @@ static void gateway_finish(struct service *service)
         http_server_free(gateway->server);
         publisher_free(gateway->publisher);
         streams_free(gateway->streams);
+        streams_free(gateway->run_streams);
         load_free(gateway->load);
         token_report_free(gateway->token_report);
         limiter_free(gateway->public_signups);

@@ -84,6 +84,11 @@ static const struct http_parameter STREAM_QUERY[] = {
         { .name = NULL },
 };
 
+static const struct http_parameter RUN_STREAM_QUERY[] = {
+        { .name = "run_id" },
+        { .name = NULL },
+};
+
 static const struct http_parameter ALERTS_QUERY[] = {
         { .name = "all" },
         { .name = "limit" },
@@ -175,6 +180,7 @@ const struct http_route GATEWAY_ROUTES[] = {
         ROUTE("GET", "/api/admin/migrations/files/{id}", SCOPE_ADMIN, migration_file_get),
         ROUTE("POST", "/api/admin/migrations/run", SCOPE_ADMIN, migration_run_post),
         ROUTE("GET", "/api/admin/migrations/status", SCOPE_ADMIN, migration_status_get),
+        ROUTE("GET", "/api/admin/migrations/stream", SCOPE_ADMIN, migration_stream_get, .query = RUN_STREAM_QUERY),
         ROUTE("GET", "/api/admin/migrations/runs/{id}", SCOPE_ADMIN, migration_run_get),
         ROUTE("GET", "/api/admin/migrations/runs/{id}/tenants", SCOPE_ADMIN, migration_tenants_get,
               .query = JOBS_QUERY),

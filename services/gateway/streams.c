@@ -36,6 +36,21 @@ const struct stream_source STREAM_OF_TENANTS = {
         .gone = stream_tenant_gone,
 };
 
+static char *stream_run_gone(const char *key)
+{
+        return mem_printf("{\"run_id\":\"%s\"}", key);
+}
+
+const struct stream_source STREAM_OF_RUNS = {
+        .topic = "migration.runs.v1",
+        .event = "run",
+        .parameter = "run_id",
+        .sql = "select run_id as key, snapshot from gateway.migration_snapshot "
+               "where ($1::uuid is null or run_id = $1::uuid) and ($2::uuid is null or run_id > $2::uuid) "
+               "order by run_id limit $3::int",
+        .gone = stream_run_gone,
+};
+
 struct watcher {
         struct watcher *prev, *next;
         struct streams *streams;
@@ -198,6 +213,12 @@ void stream_get(struct gateway *gateway, struct http_request *request, const cha
 {
         (void)caller;
         streams_open(gateway->streams, request);
+}
+
+void migration_stream_get(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        (void)caller;
+        streams_open(gateway->run_streams, request);
 }
 
 static void streams_status_arrived(void *context, struct kafka_message *message)

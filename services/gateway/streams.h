@@ -16,7 +16,7 @@ struct stream_source {
         char *(*gone)(const char *key); /* what watchers get for a tombstone; the caller frees */
 };
 
-extern const struct stream_source STREAM_OF_TENANTS;
+extern const struct stream_source STREAM_OF_TENANTS, STREAM_OF_RUNS;
 
 /* source is borrowed for the life of the process. NULL and err on failure. */
 struct streams *streams_new(struct gateway *gateway, const struct stream_source *source, struct err *err);

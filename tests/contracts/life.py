@@ -17,7 +17,7 @@ from tests.e2e.client import Api, eventually
 from tests.e2e.rollouts import Rollouts
 from tests.e2e.topics import Record, cloudevent, produce, read_all
 
-from .documents import asyncapi
+from .documents import asyncapi, closed_schema, complaints
 from .recording import RecordingApi, read_stream
 
 OUT_TOPICS = ("tenant.events.v1", "tenant.status.v1", "migration.runs.v1")
@@ -241,6 +241,9 @@ def roll_out(rollouts: Rollouts, callers: dict[str, RecordingApi], tenant: str) 
         rollouts.wait(watched, state)
     rollouts.command(watched, "promote")
     rollouts.wait(watched, "completed")
+    for shown in read_stream(api, "completed", watched, f"{MIGRATIONS}/stream", "run_id", "run"):
+        assert not complaints(shown, closed_schema("migration.runs.v1")), shown
+    assert api.get(f"{MIGRATIONS}/stream?run_id=mine").status == 400
     ask_wrongly_about_migrations(api, callers, watched)
 
 

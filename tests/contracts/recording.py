@@ -73,22 +73,22 @@ def check_problem(answer: Answer) -> None:
     assert not complaints(answer.json, closed_schema("http.problem")), answer
 
 
-def read_stream(api: Api, until: str, tenant: str) -> list[dict[str, Any]]:
-    """The data of `status` events of one tenant, from the beginning until one has the state."""
-    request = urllib.request.Request(
-        f"{api.url}/api/stream?tenant_id={tenant}", headers={"authorization": f"Bearer {api.token}"}
-    )
+def read_stream(
+    api: Api, until: str, key: str, path: str = "/api/stream", by: str = "tenant_id", event: str = "status"
+) -> list[dict[str, Any]]:
+    """The data of the events about one tenant (or run), from the beginning until one has the state."""
+    request = urllib.request.Request(f"{api.url}{path}?{by}={key}", headers={"authorization": f"Bearer {api.token}"})
     found: list[dict[str, Any]] = []
     with urllib.request.urlopen(request, timeout=30) as response:
         assert response.headers["content-type"] == "text/event-stream"
-        RecordingApi.seen.add(("GET", "/api/stream", 200))
+        RecordingApi.seen.add(("GET", path, 200))
         name = ""
         for line in response:
             match = re.fullmatch(r"(event|data): (.*)\n", line.decode())
             if match and match[1] == "event":
                 name = match[2]
-            elif match and name == "status":
+            elif match and name == event:
                 found.append(json.loads(match[2]))
                 if found[-1]["state"] == until:
                     return found
-    raise AssertionError(f"the stream ended before {tenant} was {until}")
+    raise AssertionError(f"the stream ended before {key} was {until}")

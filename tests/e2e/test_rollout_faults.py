@@ -128,7 +128,9 @@ REFUSED_AT_ONCE: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize("body, field", REFUSED_AT_ONCE)
-def test_what_contradicts_itself_is_refused_with_the_field(rollouts: Rollouts, body: dict[str, Any], field: str) -> None:
+def test_what_contradicts_itself_is_refused_with_the_field(
+    rollouts: Rollouts, body: dict[str, Any], field: str
+) -> None:
     told = rollouts.api.post("/api/admin/migrations/run", body)
     assert told.status == 400 and told.json["field"] == field, told
 
