@@ -166,19 +166,22 @@ end
 $$;
 
 -- Gives each member of the run that has no job yet one, in wave 0: canaries first, suspended ones last, the others in an order that
--- is the same for each run. Those who have all versions need nothing; those who have left the fleet neither.
+-- is the same for each run. Those who have all versions need nothing; those who have left the fleet neither. Who is back, or of
+-- whom something else is known by now, is judged anew: a run may have waited for another one that was taken back.
 create function migrator.add_members(p_run migrator.run) returns void
 language plpgsql
 as $$
+declare
+    -- Compared once for each set of versions, not for each tenant.
+    v_complete bigint[] := array(select ledger_id from ledger where versions @> p_run.versions);
 begin
     insert into job (run_id, tenant_id, wave, place, state)
     select p_run.run_id, f.tenant_id, 0,
         coalesce((select max(place) from job where run_id = p_run.run_id), 0)
             + row_number() over (order by f.labels @> '{canary}' desc, f.suspended, md5(f.tenant_id::text)),
-        case when l.versions @> p_run.versions then 'current' else 'waiting' end
+        case when t.ledger_id = any (v_complete) then 'current' else 'waiting' end
     from provisioner.fleet f
     left join tenant t using (tenant_id)
-    left join ledger l using (ledger_id)
     where (not p_run.options ? 'labels' or f.labels && array(select jsonb_array_elements_text(p_run.options -> 'labels')))
       and (not p_run.options ? 'tenants'
            or f.tenant_id = any (array(select jsonb_array_elements_text(p_run.options -> 'tenants')::uuid)))
@@ -188,6 +191,17 @@ begin
     where j.run_id = p_run.run_id
       and j.state = 'waiting'
       and not exists (select from provisioner.fleet f where f.tenant_id = j.tenant_id);
+    update job j
+    set state = case when t.ledger_id = any (v_complete) and j.brought = '{}' then 'current' else 'waiting' end,
+        attempts = 0, next_at = clock_timestamp(), ended_at = null
+    from provisioner.fleet f
+    left join tenant t using (tenant_id)
+    where j.run_id = p_run.run_id
+      and j.tenant_id = f.tenant_id
+      and case
+          when t.ledger_id = any (v_complete) then j.state = 'left' or (j.state = 'waiting' and j.attempts = 0 and j.brought = '{}')
+          when t.ledger_id is null then j.state in ('current', 'left')
+          else j.state in ('current', 'left', 'done') end;
 end
 $$;
 
@@ -430,7 +444,7 @@ end
 $$;
 
 -- Takes up to p_limit jobs of the run at work, with the claims of their tenants. Whose tenant has something else in hand comes
--- again a moment later; that costs it no attempt.
+-- again a moment later; that costs it no attempt. Whoever has left the fleet is left out.
 create function migrator.claim_jobs(p_owner text, p_lease_ms bigint, p_limit int)
 returns table (job_id uuid, run_id uuid, tenant_id uuid, undo boolean, fence bigint, first_fence bigint, attempts int,
                versions jsonb, brought jsonb, options jsonb, register text, tenant text)
@@ -451,7 +465,7 @@ begin
     end if;
     return query
     with due as (
-        select j.job_id, j.tenant_id
+        select j.job_id, j.tenant_id, exists (select from provisioner.fleet f where f.tenant_id = j.tenant_id) as here
         from job j
         where j.run_id = v_run.run_id
           and j.state = case v_run.state when 'running' then 'waiting' else 'undo_waiting' end
@@ -461,9 +475,15 @@ begin
         order by j.wave, j.next_at, j.place
         limit v_limit
         for update skip locked
+    ), gone as (
+        update job j
+        set state = 'left', waits_for = null, ended_at = clock_timestamp()
+        from due d
+        where j.job_id = d.job_id
+          and not d.here
     ), claimed as (
         insert into catalog.tenant_claim as c (tenant_id, kind, holder)
-        select d.tenant_id, 'migrate', d.job_id from due d
+        select d.tenant_id, 'migrate', d.job_id from due d where d.here
         on conflict do nothing
         returning c.tenant_id
     ), put_off as (
@@ -472,6 +492,7 @@ begin
             waits_for = (select c.kind from catalog.tenant_claim c where c.tenant_id = j.tenant_id)
         from due d
         where j.job_id = d.job_id
+          and d.here
           and d.tenant_id not in (select c.tenant_id from claimed c)
     )
     update job j
@@ -683,7 +704,10 @@ declare
     v_until timestamptz := catalog.business_now() + (p_run.options ->> 'soak_ms')::bigint * interval '1 ms';
 begin
     if p_run.wave >= p_run.waves then
-        perform complete_run(p_run);
+        perform add_late_members(p_run); -- who came during the last wave has nobody else to bring them what the run brings
+        if not exists (select from job where run_id = p_run.run_id and state = 'waiting') then
+            perform complete_run(p_run);
+        end if;
     elsif (p_run.options ->> 'soak_ms')::bigint = 0
         or not exists (select from job where run_id = p_run.run_id and wave = p_run.wave and state in ('done', 'failed')) then
         perform promote_run(p_run); -- there is nothing to watch

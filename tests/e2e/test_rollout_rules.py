@@ -1,0 +1,223 @@
+"""The catalog's own rules of rollouts, asked as a migrator asks them: who gets what from a run, and who gives it back. PostgreSQL
+and `tenantry init`; the tenants' databases are what the test says they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from deploy.local.fleet import make_fleet, tenant_number
+from deploy.local.stack import CATALOG, Stack
+
+from .test_catalog import as_service, one
+
+BASE = ["1", "2", "3"]
+SHOPS = 4
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Iterator[Stack]:
+    root = Path(tempfile.mkdtemp(prefix="tenantry-rules-", dir=os.environ.get("TENANTRY_TEST_DIR", "/var/tmp")))
+    root.chmod(0o755)
+    stack = Stack(root)
+    try:
+        stack.postgres.start()
+        stack.postgres.execute(f"create database {CATALOG}")
+        done = stack.run_cli("init", "--no-topics", "--migrations", "migrations/catalog", admin=True)
+        assert done.returncode == 0, done.stderr
+        make_fleet(stack.postgres.url(CATALOG), SHOPS)
+        yield stack
+    finally:
+        stack.postgres.stop()
+        stack.postgres.destroy()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+class Desk:
+    """An operator and a migrator in one, and the tenants' own ledgers: version -> the run that brought it."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.admin = psycopg.connect(stack.postgres.url(CATALOG), autocommit=True)
+        self.admin.execute("set search_path = migrator, durable, catalog")
+        self.migrator = as_service(stack, "migrator")
+        self.has: dict[str, dict[str, str]] = {}
+
+    def event(self, what: str, data: dict[str, Any]) -> tuple[str, str]:
+        """Returns the operation's state, and its code."""
+        event = {"id": str(uuid.uuid4()), "source": "/test", "type": f"migration.{what}.requested.v1", "body_hash": "x"}
+        self.migrator.execute("select accept_event(%s, %s)", (json.dumps(event), json.dumps(data)))
+        row = self.admin.execute("select state, code from operation where operation_id = %s", (event["id"],)).fetchone()
+        assert row is not None
+        return row[0], row[1]
+
+    def file(self, version: str, **more: Any) -> tuple[str, str]:
+        facts = {"version": version, "name": f"{version}_f.sql", "checksum": version, "sql": "select 1"}
+        return self.event("register", {**facts, "transaction": True, "reversible": True, **more})
+
+    def know(self, tenant: str, versions: list[str] | None, run: str = "") -> None:
+        """The tenant's database has these, and the catalog knows (None: does not)."""
+        self.has[tenant] = dict.fromkeys(versions or [], run)
+        value = None if versions is None else json.dumps(versions)
+        self.migrator.execute("select catalog.record_ledger(%s, %s)", (tenant, value))
+
+    def begin(self, **wanted: Any) -> str:
+        run = str(uuid.uuid4())
+        assert self.event("run", {"run_id": run, "strategy": "all", **wanted}) == ("succeeded", None)
+        return run
+
+    def command(self, run: str, what: str, **more: Any) -> tuple[str, str]:
+        return self.event(what, {"run_id": run, **more})
+
+    def claim(self, limit: int = 100) -> list[dict[str, Any]]:
+        rows = self.migrator.execute("select to_jsonb(c) from claim_jobs('me', 30000, %s) c", (limit,)).fetchall()
+        return [row[0] for row in rows]
+
+    def end(self, job: dict[str, Any], outcome: str = "done", **more: Any) -> None:
+        """As a migrator would report it; what the database has is told only by an attempt that ended well."""
+        result = {"job_id": job["job_id"], "fence": job["fence"], "outcome": outcome, "brought": job["brought"], "delay_ms": 0}
+        if outcome == "done":
+            self.apply(job)
+            mine = sorted(version for version, run in self.has[job["tenant_id"]].items() if run == job["run_id"])
+            result |= {"brought": mine, "versions": sorted(self.has[job["tenant_id"]])}
+        self.migrator.execute("select end_jobs(%s)", (json.dumps([{**result, **more}]),))
+
+    def apply(self, job: dict[str, Any]) -> None:
+        """In the tenant's database."""
+        ledger = self.has[job["tenant_id"]]
+        for version in job["versions"]:
+            if not job["undo"]:
+                ledger.setdefault(version, job["run_id"])
+            elif ledger.get(version) == job["run_id"]:
+                del ledger[version]
+
+    def advance(self) -> None:
+        self.migrator.execute("select advance()")
+
+    def work(self) -> int:
+        """Until nothing is left to be done; returns how many tenants were connected to."""
+        count = 0
+        for _ in range(20):
+            jobs = self.claim()
+            for job in jobs:
+                self.end(job)
+            count += len(jobs)
+            self.advance()
+        return count
+
+    def state(self, run: str) -> str:
+        return str(one(self.admin, "select state from run where run_id = %s", run))
+
+    def jobs(self, run: str) -> dict[str, str]:
+        return dict(self.admin.execute("select tenant_id::text, state from job where run_id = %s", (run,)).fetchall())
+
+    def leave(self, tenant: str, state: str = "archived") -> None:
+        self.admin.execute("update provisioner.tenant set state = %s where tenant_id = %s", (state, tenant))
+
+    def close(self) -> None:
+        self.admin.execute("delete from job; delete from run; delete from tenant; delete from ledger; delete from file")
+        self.admin.execute("delete from tenant_claim; update provisioner.tenant set state = 'ready', schema_version = '3'")
+        self.admin.close()
+        self.migrator.close()
+
+
+@pytest.fixture
+def desk(catalog: Stack) -> Iterator[Desk]:
+    """Four shops, which have the three files that there are."""
+    made = Desk(catalog)
+    made.admin.execute("update provisioner.tenant set schema_version = '3'")
+    for version in BASE:
+        assert made.file(version) == ("succeeded", None)
+    for number in range(SHOPS):
+        made.know(tenant_number(number + 1), BASE)
+    yield made
+    made.close()
+
+
+def shop(number: int) -> str:
+    return tenant_number(number)
+
+
+def test_a_queued_run_does_not_believe_what_was_known_when_it_was_planned(desk: Desk) -> None:
+    desk.file("4")
+    first = desk.begin()
+    *most, last = desk.claim()
+    for job in most:
+        desk.end(job)
+    queued = desk.begin(queue=True)
+    assert sorted(desk.jobs(queued).values()) == ["current"] * len(most) + ["waiting"]
+    desk.end(last)
+    assert desk.command(first, "halt")[0] == "succeeded"
+    assert desk.command(first, "rollback")[0] == "succeeded"
+    desk.work()
+    assert desk.state(first) == "rolled_back" and desk.state(queued) == "completed"
+    assert set(desk.jobs(queued).values()) == {"done"}
+    assert all(sorted(has) == [*BASE, "4"] for has in desk.has.values())
+
+
+def test_a_queued_run_connects_to_nobody_who_got_its_files_meanwhile(desk: Desk) -> None:
+    desk.file("4")
+    desk.begin()
+    queued = desk.begin(queue=True)
+    assert desk.work() == SHOPS
+    assert desk.state(queued) == "completed" and set(desk.jobs(queued).values()) == {"current"}
+
+
+def test_who_comes_while_the_last_wave_is_under_way_gets_the_files_too(desk: Desk) -> None:
+    desk.leave(shop(1), "provisioning")
+    desk.file("4")
+    run = desk.begin()
+    for job in desk.claim():
+        desk.end(job)
+    desk.leave(shop(1), "ready")
+    desk.work()
+    assert desk.state(run) == "completed" and desk.jobs(run)[shop(1)] == "done"
+    assert "4" in desk.has[shop(1)]
+
+
+def test_who_left_the_fleet_and_is_back_gets_the_files_too(desk: Desk) -> None:
+    desk.file("4")
+    run = desk.begin(strategy="waves", waves=[{"count": 1}, {"count": 1}, {"percent": 100}], soak_ms=3600000)
+    for job in desk.claim():
+        desk.end(job)
+    waiting = next(tenant for tenant, state in desk.jobs(run).items() if state == "waiting")
+    desk.advance()
+    desk.leave(waiting)
+    assert desk.command(run, "promote")[0] == "succeeded" and desk.jobs(run)[waiting] == "left"
+    desk.leave(waiting, "ready")
+    desk.work()
+    if desk.state(run) == "soaking":
+        assert desk.command(run, "promote")[0] == "succeeded"
+    desk.work()
+    assert desk.state(run) == "completed" and "4" in desk.has[waiting]
+
+
+def test_who_leaves_the_fleet_during_a_wave_is_no_failure(desk: Desk) -> None:
+    desk.file("4")
+    run = desk.begin(max_failures=0)
+    desk.leave(shop(2))
+    claimed = desk.claim()
+    assert shop(2) not in [job["tenant_id"] for job in claimed]
+    for job in claimed:
+        desk.end(job)
+    desk.work()
+    assert desk.state(run) == "completed" and desk.jobs(run)[shop(2)] == "left"
+
+
+def test_a_rollback_does_not_wait_for_who_has_left_the_fleet(desk: Desk) -> None:
+    desk.file("4")
+    run = desk.begin()
+    desk.work()
+    desk.leave(shop(2), "deprovisioned")
+    assert desk.command(run, "rollback")[0] == "succeeded"
+    desk.work()
+    assert desk.state(run) == "rolled_back" and desk.jobs(run)[shop(2)] == "left"
