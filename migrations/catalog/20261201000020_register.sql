@@ -188,6 +188,7 @@ as $$
     from (select slug from provisioner.fleet where tenant_id = any (p_tenants[1:3]) order by slug) f
 $$;
 
+-- Who has it, or may have it: an attempt that was lost may have brought it.
 create function migrator.tenants_with(p_version text) returns uuid[]
 language sql stable
 as $$
@@ -196,7 +197,14 @@ as $$
         from ledger l
         join tenant t using (ledger_id)
         join provisioner.fleet f using (tenant_id)
-        where l.versions @> array[p_version])
+        where l.versions @> array[p_version]
+        union
+        select f.tenant_id
+        from job j
+        join run r using (run_id)
+        join provisioner.fleet f using (tenant_id)
+        where j.in_doubt
+          and r.versions @> array[p_version])
 $$;
 
 -- Registers a file by its content, as common/contracts/migration.h describes it. Returns null, or why not: {code, detail}. What a

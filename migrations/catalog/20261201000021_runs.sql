@@ -40,6 +40,7 @@ create table migrator.job (
     state text not null check (state in ('waiting', 'applying', 'done', 'failed', 'current', 'left',
                                          'undo_waiting', 'undoing', 'undone', 'undo_failed')),
     brought text[] not null default '{}', -- the versions that the tenant has from this run
+    in_doubt boolean not null default false, -- an attempt was lost: it may have brought something
     attempts int not null default 0,
     next_at timestamptz not null default clock_timestamp(),
     owner text,
@@ -56,6 +57,7 @@ create index job_in_hand on migrator.job (lease_until) where state in ('applying
 create index job_counted on migrator.job (run_id, wave, state);
 create index job_in_order on migrator.job (run_id, place);
 create index job_of_tenant on migrator.job (tenant_id);
+create index job_in_doubt on migrator.job (tenant_id) where in_doubt;
 
 grant select, insert, update, delete on migrator.run, migrator.job to tenantry_migrator;
 grant usage on all sequences in schema migrator to tenantry_migrator;
@@ -432,7 +434,7 @@ begin
     for v in
         update job
         set state = case state when 'applying' then 'waiting' else 'undo_waiting' end,
-            owner = null, lease_until = null, fence = null, next_at = clock_timestamp()
+            in_doubt = true, owner = null, lease_until = null, fence = null, next_at = clock_timestamp()
         where job_id in (select job_id from job
                          where state in ('applying', 'undoing') and lease_until < clock_timestamp()
                          for update skip locked)
@@ -526,9 +528,10 @@ as $$
                                   where c.tenant_id = j.tenant_id and c.holder = j.job_id), false)
 $$;
 
--- What became of jobs: [{job_id, fence, outcome, brought, versions, error, delay_ms}]. outcome: done, failed, retry (after
+-- What became of jobs: [{job_id, fence, outcome, brought, versions, unsure, error, delay_ms}]. outcome: done, failed, retry (after
 -- delay_ms) or given_way (the same, but no attempt); brought: the versions that the tenant has from this run now; versions: all
--- that it has, or null. Of a job that somebody else has taken over meanwhile, nothing.
+-- that it has, or null; unsure: the connection was lost while they changed. Of a job that somebody else has taken over meanwhile,
+-- nothing.
 create function migrator.end_jobs(p_results jsonb) returns void
 language plpgsql
 as $$
@@ -537,9 +540,9 @@ declare
     v_state text;
 begin
     for v in
-        select j.*, r.outcome, r.brought as has_brought, r.versions, r.error as failure, r.delay_ms, n.target, n.event
-        from jsonb_to_recordset(p_results)
-            r (job_id uuid, fence bigint, outcome text, brought jsonb, versions jsonb, error jsonb, delay_ms bigint)
+        select j.*, r.outcome, r.brought as has_brought, r.versions, r.unsure, r.error as failure, r.delay_ms, n.target, n.event
+        from jsonb_to_recordset(p_results) r (job_id uuid, fence bigint, outcome text, brought jsonb, versions jsonb,
+                                              unsure boolean, error jsonb, delay_ms bigint)
         join job j on j.job_id = r.job_id
             and j.fence = r.fence
             and j.state in ('applying', 'undoing')
@@ -555,6 +558,7 @@ begin
         update job
         set state = v_state,
             brought = coalesce(array(select jsonb_array_elements_text(nullif(v.has_brought, 'null'))), '{}'),
+            in_doubt = in_doubt or coalesce(v.unsure, false),
             attempts = attempts - (v.outcome = 'given_way')::int,
             next_at = clock_timestamp() + coalesce(v.delay_ms, 0) * interval '1 ms',
             error = nullif(v.failure, 'null'),
@@ -563,6 +567,7 @@ begin
         where job_id = v.job_id;
         if v.versions <> 'null' then
             perform catalog.record_ledger(v.tenant_id, v.versions);
+            update job set in_doubt = false where tenant_id = v.tenant_id and in_doubt;
         end if;
         perform catalog.claim_release(v.tenant_id, v.job_id);
         if v_state in ('done', 'failed', 'undone', 'undo_failed') then
@@ -614,27 +619,18 @@ as $$
       and exists (select from job where run_id = p_run_id and brought @> array[f.version])
 $$;
 
--- Takes back what tenants have from this run, of those that succeeded, failed half way, or were on their way.
+-- Takes back what tenants have from this run, of those that succeeded, failed half way, or were on their way. Where an attempt was
+-- lost that may have brought something, the tenant's own ledger is asked.
 create function migrator.begin_rollback(p_run_id uuid, p_code text, p_detail text) returns void
 language plpgsql
 as $$
 begin
     update job
-    set state = 'undo_waiting', attempts = 0, next_at = clock_timestamp(), error = null, ended_at = null
+    set state = case when brought <> '{}' or in_doubt then 'undo_waiting' else 'left' end,
+        attempts = 0, next_at = clock_timestamp(), error = null,
+        ended_at = case when brought <> '{}' or in_doubt then null else clock_timestamp() end
     where run_id = p_run_id
-      and state in ('done', 'failed', 'undo_failed')
-      and brought <> '{}';
-    update job
-    set state = 'left', ended_at = clock_timestamp()
-    where run_id = p_run_id
-      and state = 'waiting'
-      and brought = '{}'
-      and attempts = 0;
-    -- An attempt that was lost may have brought something: the tenant's own ledger is asked.
-    update job
-    set state = 'undo_waiting', attempts = 0, next_at = clock_timestamp()
-    where run_id = p_run_id
-      and state = 'waiting';
+      and (state = 'waiting' or (state in ('done', 'failed', 'undo_failed', 'left') and (brought <> '{}' or in_doubt)));
     perform set_run_state(p_run_id, 'rolling_back', p_code, p_detail);
 end
 $$;
@@ -765,9 +761,10 @@ begin
     end if;
     if v.state = 'rolling_back' then -- what was on its way when the rollback began
         update job
-        set state = 'undo_waiting', attempts = 0, ended_at = null
+        set state = case when brought <> '{}' or in_doubt then 'undo_waiting' else 'left' end,
+            attempts = 0, ended_at = case when brought <> '{}' or in_doubt then null else clock_timestamp() end
         where run_id = v.run_id
-          and (state = 'waiting' or (state in ('done', 'failed') and brought <> '{}'));
+          and (state = 'waiting' or (state in ('done', 'failed') and (brought <> '{}' or in_doubt)));
     end if;
     if v.state in ('running', 'soaking') then
         v_why := too_many_failures(v);
@@ -871,7 +868,7 @@ begin
                 set state = case state when 'failed' then 'waiting' else 'undo_waiting' end,
                     attempts = 0, next_at = clock_timestamp(), ended_at = null
                 where run_id = v.run_id
-                  and state in ('failed', 'undo_failed')
+                  and (state = 'undo_failed' or (state = 'failed' and v.reason ->> 'code' is distinct from 'rollback_incomplete'))
                   and (not p_data ? 'tenant_id' or tenant_id = (p_data ->> 'tenant_id')::uuid)
                   and (not p_data ? 'code' or error ->> 'code' = p_data ->> 'code');
                 get diagnostics v_count = row_count;

@@ -71,9 +71,10 @@ void job_free(struct job *job)
 
 static void job_end(struct job *job, const char *outcome, const struct err *err, int64_t delay_ms)
 {
-        json_t *result = json_pack("{s:s, s:I, s:s, s:O?, s:O?, s:I}", "job_id", job->id, "fence",
+        json_t *result = json_pack("{s:s, s:I, s:s, s:O?, s:O?, s:b, s:I}", "job_id", job->id, "fence",
                                    (json_int_t)strtoll(job->fence, NULL, 10), "outcome", outcome, "brought",
-                                   job->brought, "versions", job->has, "delay_ms", (json_int_t)delay_ms);
+                                   job->brought, "versions", job->has, "unsure", job->unsure, "delay_ms",
+                                   (json_int_t)delay_ms);
 
         if (err != NULL)
                 json_object_set_new(result, "error",
@@ -147,7 +148,8 @@ static void job_applied(void *context, const struct migration_outcome *outcome, 
         struct job *job = context;
 
         job->migration = NULL; /* it frees itself */
-        if (outcome->is_applied != NULL) {
+        job->unsure = outcome->is_applied != NULL && err != NULL && !pg_is_usable(job->conn);
+        if (outcome->is_applied != NULL && !job->unsure) {
                 json_decref(job->brought);
                 json_decref(job->has);
                 job->brought = migration_versions(job->files->set, outcome->is_own);
@@ -216,9 +218,10 @@ void job_start(struct job *job, struct registered *files)
         job->conn = pg_open(&migrator->service->loop, &target, job_connected, job);
 }
 
-/* PostgreSQL rolls back what is not committed; the next attempt goes on from there. */
+/* PostgreSQL rolls back what it has not been told to commit; the next attempt goes on from there. */
 void job_give_way(struct job *job)
 {
+        job->unsure = job->migration != NULL; /* its commit may be on its way */
         migration_job_free(TAKE_PTR(job->migration));
         pg_close(TAKE_PTR(job->conn));
         job_end(job, "given_way", NULL, SECONDS(2));

@@ -7,7 +7,8 @@ struct job {
         struct fleet *fleet;
         struct migrator *migrator;
         char *id, *run, *tenant, *fence, *application_name;
-        bool undo, started, lost;
+        bool undo, started;
+        bool unsure; /* the connection was lost, or closed, while something was being applied */
         int attempts;
         int64_t first_fence, lease_until;
         json_t *versions, *options, *login;

@@ -221,3 +221,57 @@ def test_a_rollback_does_not_wait_for_who_has_left_the_fleet(desk: Desk) -> None
     assert desk.command(run, "rollback")[0] == "succeeded"
     desk.work()
     assert desk.state(run) == "rolled_back" and desk.jobs(run)[shop(2)] == "left"
+
+
+def test_what_an_attempt_brought_that_was_lost_is_taken_back_too(desk: Desk) -> None:
+    desk.file("4")
+    run = desk.begin(max_failures=10, max_failure_rate=1)
+    given_way, dead, cut, sure = desk.claim()
+    for job in (given_way, dead, cut):
+        desk.apply(job)
+    desk.admin.execute("update job set lease_until = now() where job_id = %s", (dead["job_id"],))
+    desk.end(given_way, "given_way", unsure=True)
+    desk.end(cut, "failed", unsure=True)
+    desk.end(sure, "failed", error={"code": "42P07"})
+    assert desk.command(run, "rollback")[0] == "succeeded"
+    assert desk.work() == 3
+    assert desk.state(run) == "rolled_back"
+    assert all(sorted(has) == BASE for has in desk.has.values())
+    assert desk.jobs(run)[sure["tenant_id"]] == "failed"
+
+
+def test_a_file_is_not_changed_while_a_tenant_may_have_it(desk: Desk) -> None:
+    desk.file("4")
+    run = desk.begin()
+    job, *others = desk.claim()
+    desk.apply(job)
+    assert desk.command(run, "cancel")[0] == "succeeded"
+    for other in others:
+        desk.end(other, "given_way")
+    desk.admin.execute("update job set lease_until = now() where job_id = %s", (job["job_id"],))
+    desk.advance()
+    assert desk.file("4", checksum="edited") == ("rejected", "file_applied")
+    assert desk.event("withdraw", {"name": "4_f.sql"}) == ("rejected", "file_applied")
+    desk.begin()
+    desk.work()
+    assert one(desk.admin, "select count(*) from job where in_doubt") == 0
+
+
+def test_a_retry_of_a_rollback_tries_only_what_it_could_not_take_back(desk: Desk) -> None:
+    desk.file("4")
+    run = desk.begin(max_failures=10, max_failure_rate=1)
+    failed, *others = desk.claim()
+    desk.end(failed, "failed", error={"code": "42P07"})
+    for job in others:
+        desk.end(job)
+    desk.advance()
+    desk.command(run, "rollback")
+    stuck, *others = desk.claim()
+    desk.end(stuck, "failed", error={"code": "42501"})
+    for job in others:
+        desk.end(job)
+    desk.work()
+    assert desk.state(run) == "halted"
+    assert desk.command(run, "retry")[0] == "succeeded"
+    assert desk.work() == 1 and desk.state(run) == "rolled_back"
+    assert desk.jobs(run)[failed["tenant_id"]] == "failed"
