@@ -15,7 +15,6 @@ create table migrator.run (
     target text not null,
     versions text[] not null, -- of the files up to the target, in their order
     options jsonb not null, -- with the defaults
-    first_fence bigint not null default catalog.next_fence(), -- versions applied under this fence or a higher one are its own
     wave int not null default 1,
     waves int not null,
     soak_until timestamptz, -- business time
@@ -448,7 +447,7 @@ $$;
 -- Takes up to p_limit jobs of the run at work, with the claims of their tenants. Whose tenant has something else in hand comes
 -- again a moment later; that costs it no attempt. Whoever has left the fleet is left out.
 create function migrator.claim_jobs(p_owner text, p_lease_ms bigint, p_limit int)
-returns table (job_id uuid, run_id uuid, tenant_id uuid, undo boolean, fence bigint, first_fence bigint, attempts int,
+returns table (job_id uuid, run_id uuid, tenant_id uuid, undo boolean, fence bigint, attempts int,
                versions jsonb, brought jsonb, options jsonb, register text, tenant text)
 language plpgsql
 as $$
@@ -508,7 +507,7 @@ begin
     from due d
     join claimed using (tenant_id)
     where j.job_id = d.job_id
-    returning j.job_id, j.run_id, j.tenant_id, j.state = 'undoing', j.fence, v_run.first_fence, j.attempts,
+    returning j.job_id, j.run_id, j.tenant_id, j.state = 'undoing', j.fence, j.attempts,
         to_jsonb(v_run.versions), to_jsonb(j.brought), v_run.options, (select state::text from register),
         (select login::text from provisioner.owner_login o where o.tenant_id = j.tenant_id);
 end

@@ -40,7 +40,6 @@ struct job *job_new(struct fleet *fleet, struct migrator *migrator, const struct
         job->application_name = mem_printf("tenantry-%.8s-%s", job->run, job->tenant);
         job->undo = pg_bool(rows, row, "undo");
         job->attempts = (int)pg_int(rows, row, "attempts");
-        job->first_fence = pg_int(rows, row, "first_fence");
         job->versions = job_parse(rows, row, "versions");
         job->brought = job_parse(rows, row, "brought");
         job->options = job_parse(rows, row, "options");
@@ -172,7 +171,7 @@ static void job_work(struct job *job)
                 .wanted = job->wanted,
                 .out_of_order = json_flag(job->options, "out_of_order"),
                 .fence = job->fence,
-                .first_fence = job->first_fence,
+                .run = job->run,
                 .tenant_id = job->tenant,
                 .generation = (int)json_number(job->login, "generation", 0),
         };
