@@ -619,11 +619,17 @@ as $$
 $$;
 
 -- Takes back what tenants have from this run, of those that succeeded, failed half way, or were on their way. Where an attempt was
--- lost that may have brought something, the tenant's own ledger is asked.
+-- lost that may have brought something, the tenant's own ledger is asked. New tenants do not get it any more from now on; what the
+-- fleet had before the run, they do.
 create function migrator.begin_rollback(p_run_id uuid, p_code text, p_detail text) returns void
 language plpgsql
 as $$
 begin
+    update file f
+    set rolled_out = false
+    where rolled_out
+      and version = any (array(select unnest(brought) from job where run_id = p_run_id))
+      and not exists (select from run r where r.state = 'completed' and r.run_id <> p_run_id and r.versions @> array[f.version]);
     update job
     set state = case when brought <> '{}' or in_doubt then 'undo_waiting' else 'left' end,
         attempts = 0, next_at = clock_timestamp(), error = null,
@@ -643,6 +649,19 @@ begin
         perform begin_rollback(p_run.run_id, p_code, p_detail);
     end if;
 end
+$$;
+
+-- The number of a run that must be taken back, or end, before this one, which has ended, can be: the newest, or null.
+create function migrator.stands_on(p_run migrator.run) returns bigint
+language sql stable
+as $$
+    select max(r.number)
+    from run r
+    where r.run_id <> p_run.run_id
+      and (r.state in ('running', 'soaking', 'paused', 'halted', 'rolling_back')
+           or (r.number > p_run.number
+               and (r.state = 'queued'
+                    or exists (select from job j where j.run_id = r.run_id and (j.brought <> '{}' or j.in_doubt)))))
 $$;
 
 -- The next wave, for whoever is in the fleet now.
@@ -725,12 +744,6 @@ begin
             format('%s tenants could not be rolled back: see which, and retry', v_failed));
         return;
     end if;
-    update file f
-    set rolled_out = false
-    where version = any (p_run.versions)
-      and rolled_out
-      and exists (select from job where run_id = p_run.run_id and state = 'undone')
-      and not exists (select from run r where r.state = 'completed' and r.run_id <> p_run.run_id and r.versions @> array[f.version]);
     perform set_run_state(p_run.run_id, 'rolled_back', p_run.reason ->> 'code', p_run.reason ->> 'detail');
 end
 $$;
@@ -841,10 +854,12 @@ begin
             end if;
         when 'rollback' then
             v_detail := irreversible_files(v.run_id);
-            if v.state not in ('running', 'soaking', 'paused', 'halted', 'completed') or (v.state = 'completed' and exists (
-                select from run r where r.number > v.number and r.state <> 'cancelled')) then
+            if v.state not in ('running', 'soaking', 'paused', 'halted', 'completed', 'cancelled') then
                 v_code := 'wrong_state';
                 v_detail := null;
+            elsif v.ended_at is not null and stands_on(v) is not null then
+                v_code := 'wrong_state';
+                v_detail := format('run %s has not ended, or has brought later files: roll it back first', stands_on(v));
             elsif v_detail is not null then
                 v_code := 'irreversible';
                 v_detail := format('cannot be rolled back, since migrate:down is empty: %s', left(v_detail, 300));

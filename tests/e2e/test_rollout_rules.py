@@ -275,3 +275,36 @@ def test_a_retry_of_a_rollback_tries_only_what_it_could_not_take_back(desk: Desk
     assert desk.command(run, "retry")[0] == "succeeded"
     assert desk.work() == 1 and desk.state(run) == "rolled_back"
     assert desk.jobs(run)[failed["tenant_id"]] == "failed"
+
+
+def test_a_run_can_be_taken_back_when_those_after_it_are(desk: Desk) -> None:
+    desk.file("4")
+    first = desk.begin()
+    desk.work()
+    desk.file("5")
+    second = desk.begin()
+    jobs = desk.claim()
+    for job in jobs[1:]:
+        desk.end(job)
+    assert desk.command(second, "cancel")[0] == "succeeded"
+    assert desk.command(first, "rollback") == ("rejected", "wrong_state"), "the second one has brought something"
+    desk.end(jobs[0])
+    assert desk.command(second, "rollback")[0] == "succeeded"
+    desk.work()
+    assert desk.state(second) == "rolled_back"
+    assert desk.command(first, "rollback")[0] == "succeeded"
+    desk.work()
+    assert desk.state(first) == "rolled_back" and all(sorted(has) == BASE for has in desk.has.values())
+
+
+def test_new_tenants_do_not_get_what_is_being_taken_back(desk: Desk) -> None:
+    desk.file("4")
+    run = desk.begin()
+    desk.work()
+    desk.admin.execute("update provisioner.tenant set schema_version = '4' where tenant_id = %s", (shop(1),))
+    assert one(desk.migrator, "select wanted_versions()") == [*BASE, "4"]
+    assert desk.command(run, "rollback")[0] == "succeeded"
+    assert one(desk.migrator, "select wanted_versions()") == BASE
+    desk.work()
+    assert desk.state(run) == "rolled_back"
+    assert one(desk.migrator, "select wanted_versions()") == BASE, "though a ready tenant was born with it"
