@@ -296,7 +296,7 @@ begin
     from (select jsonb_array_elements_text(p_options -> 'labels')
           union
           select jsonb_array_elements_text(w -> 'labels') from jsonb_array_elements(p_options -> 'waves') w) l (label)
-    where not exists (select from provisioner.fleet f where f.labels @> array[l.label]);
+    where l.label not in (select distinct unnest(f.labels) from provisioner.fleet f);
     if v_names is not null then
         return jsonb_build_object('code', 'unknown_label', 'field', 'labels', 'detail',
             format('no tenant has the label %s', left(v_names, 300)));
@@ -304,29 +304,27 @@ begin
     if not exists (select from provisioner.fleet) then
         return jsonb_build_object('code', 'empty_fleet', 'field', null, 'detail', 'no tenant has a database yet');
     end if;
-    select f.name, tenants_with(f.version) as tenants into v
+    select f.name, f.version into v
     from file f
     where f.name collate "C" > p_target.name
-      and cardinality(tenants_with(f.version)) > 0
+      and (f.version in (select unnest(versions) from ledger_in_use)
+           or f.name <= (select max(name collate "C") from last_file_unread))
     order by f.name collate "C" desc
     limit 1;
     if found then
         return jsonb_build_object('code', 'target_below', 'field', 'target', 'detail',
             format('%s has %s, which comes after the target: a run goes forward; roll back the run that brought it',
-                   name_tenants(v.tenants), v.name));
+                   name_tenants(tenants_with(v.version)), v.name));
     end if;
     if not (p_options ->> 'out_of_order')::boolean then
-        select f.name, later.name as later into v
-        from file f
-        join lateral (
-            select g.name
-            from file g
-            join ledger l on l.versions @> array[g.version] and not l.versions @> array[f.version]
-            join tenant t using (ledger_id)
-            where g.name collate "C" > f.name
-            limit 1
-        ) later on true
+        select f.name, l.later into v
+        from (
+            select versions, (select max(g.name collate "C") from file g where g.version = any (versions)) as later
+            from ledger_in_use
+        ) l
+        join file f on f.name collate "C" < l.later
         where f.version = any (p_versions)
+          and not l.versions @> array[f.version]
         order by f.name collate "C"
         limit 1;
         if found then
@@ -336,7 +334,7 @@ begin
     end if;
     select string_agg(name, ', ' order by name collate "C") into v_names
     from file
-    where version = any (p_versions) and not reversible and not rolled_out;
+    where version = any (p_versions) and not reversible and not rolled_out and version in (select files_lacking());
     if p_options ->> 'on_halt' = 'rollback' and v_names is not null then
         return jsonb_build_object('code', 'irreversible', 'field', 'on_halt', 'detail',
             format('cannot be rolled back, since migrate:down is empty: %s', left(v_names, 300)));
@@ -345,6 +343,7 @@ begin
     from file f, jsonb_array_elements(f.findings) x
     where f.version = any (p_versions)
       and not f.rolled_out
+      and f.version in (select files_lacking())
       and (x ->> 'breaking')::boolean
       and not (x ->> 'allowed')::boolean
       and not coalesce(p_options -> 'allow', '[]') ? (x ->> 'rule');
@@ -369,7 +368,8 @@ as $$
                       '[]')
                   from file f
                   where f.version = any ((p_run).versions)
-                    and not f.rolled_out),
+                    and not f.rolled_out
+                    and f.version in (select files_lacking())),
         'waves', (select coalesce(jsonb_agg(w order by w.wave), '[]')
                   from (select wave, count(*) as tenants, count(*) filter (where state = 'current') as current
                         from job where run_id = (p_run).run_id group by wave) w))

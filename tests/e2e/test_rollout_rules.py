@@ -308,3 +308,47 @@ def test_new_tenants_do_not_get_what_is_being_taken_back(desk: Desk) -> None:
     desk.work()
     assert desk.state(run) == "rolled_back"
     assert one(desk.migrator, "select wanted_versions()") == BASE, "though a ready tenant was born with it"
+
+
+def test_whose_ledger_nobody_has_read_yet_has_what_the_provisioner_gave_him(desk: Desk) -> None:
+    """As all have after an upgrade from a release without migrators."""
+    for number in range(SHOPS):
+        desk.know(shop(number + 1), None)
+    assert desk.file("2", checksum="edited") == ("rejected", "file_applied")
+    assert desk.event("withdraw", {"name": "3_f.sql"}) == ("rejected", "file_applied")
+    assert desk.event("run", {"run_id": str(uuid.uuid4()), "target": "2"}) == ("rejected", "target_below")
+
+
+def test_only_what_somebody_lacks_is_judged_and_told_in_a_plan(desk: Desk) -> None:
+    findings = [{"line": 1, "rule": "drop-column", "breaking": True, "allowed": False}]
+    desk.admin.execute("update file set findings = %s, reversible = false where version = '2'", (json.dumps(findings),))
+    desk.know(shop(1), None)
+    desk.file("4")
+    desk.begin(on_halt="rollback")
+    plan = one(desk.admin, "select result from operation where kind = 'migrate' order by finished_at desc limit 1")
+    assert [file["version"] for file in plan["files"]] == ["4"]
+
+
+def test_who_has_left_the_fleet_stands_in_nobodys_way(desk: Desk) -> None:
+    desk.file("5")
+    desk.know(shop(1), [*BASE, "5"])
+    desk.leave(shop(1), "deprovisioned")
+    assert desk.file("4") == ("succeeded", None)
+    desk.begin()
+
+
+def test_new_tenants_do_not_get_a_register_that_is_not_complete(desk: Desk) -> None:
+    desk.admin.execute("update provisioner.tenant set schema_version = '9' where tenant_id = %s", (shop(1),))
+    assert one(desk.admin, "select wanted_versions()") is None
+    assert one(desk.migrator, "select wanted from catalog.migration_register(null)") is None
+    desk.file("9")
+    assert one(desk.admin, "select wanted_versions()") == [*BASE, "9"]
+
+
+def test_a_directory_is_registered_as_a_whole(desk: Desk) -> None:
+    facts = {"checksum": "x", "sql": "select 1", "transaction": True, "reversible": True}
+    files = [{"version": version, "name": f"{version}_f.sql", **facts} for version in ("1", "4", "5")]
+    refused = desk.migrator.execute("select * from register_at_start(%s)", (json.dumps(files),)).fetchall()
+    assert [name for name, _ in refused] == ["1_f.sql"] and "has been applied to" in refused[0][1]
+    assert one(desk.admin, "select count(*) from file") == 5
+    assert one(desk.admin, "select count(*) from alert where cause = 'migration-file:1' and resolved_at is null") == 1
