@@ -21,19 +21,27 @@ const char MIGRATION_LEDGER[] = "create schema if not exists tenantry;"
                                 "    name text not null,"
                                 "    checksum text not null,"
                                 "    fence bigint not null,"
+                                "    run text,"
                                 "    applied_at timestamptz not null default clock_timestamp());" FENCE_TABLE
                                 "create table if not exists tenantry.migration_progress ("
                                 "    version text primary key,"
                                 "    statements int not null,"
                                 "    attempts int not null);";
 
-static const char READ_LEDGER[] = "select s.version, m.checksum, m.fence "
+/* An earlier version of ours created the table without it; it is read through to_jsonb, which does not mind. */
+static const char ADD_RUN[] = "do $tenantry$ begin if not exists (select from pg_attribute where attname = 'run' "
+                              "and attrelid = 'tenantry.migration'::regclass and not attisdropped) then "
+                              "alter table tenantry.migration add column if not exists run text; "
+                              "end if; end $tenantry$;\n";
+
+static const char READ_LEDGER[] = "select s.version, m.checksum, to_jsonb(m) ->> 'run' as run "
                                   "from public.schema_migrations s "
                                   "left join tenantry.migration m using (version) "
                                   "order by s.version collate \"C\"";
 
 /* With the marker in each row; one row without a version if the ledger is empty. */
-static const char READ_MARKED_LEDGER[] = "select i.tenant_id, i.generation, s.version, m.checksum, m.fence "
+static const char READ_MARKED_LEDGER[] = "select i.tenant_id, i.generation, s.version, m.checksum, "
+                                         "to_jsonb(m) ->> 'run' as run "
                                          "from (" IDENTITY_QUERY ") i "
                                          "left join (public.schema_migrations s "
                                          "left join tenantry.migration m using (version)) on true "
@@ -139,18 +147,23 @@ static void apply_add_removal(struct buf *sql, const struct migration *m)
 void migration_add_ledger_rows(struct migration_job *job, struct buf *sql, const struct migration *m)
 {
         auto_free char *name = pg_quote_literal(job->conn, m->name);
+        auto_free char *run = job->options.run ? pg_quote_literal(job->conn, job->options.run) : NULL;
 
         if (job->versions != NULL) {
                 apply_add_removal(sql, m);
                 return;
         }
-        buf_printf(sql,
-                   "delete from tenantry.migration m "
-                   "where not exists (select from public.schema_migrations s where s.version = m.version);\n"
-                   "insert into public.schema_migrations (version) values ('%s');\n"
-                   "insert into tenantry.migration (version, name, checksum, fence) values ('%s', %s, '%s', %s);\n"
-                   "delete from tenantry.migration_progress where version = '%s';\n",
-                   m->version, m->version, name, m->checksum, job->options.fence, m->version);
+        if (run != NULL)
+                buf_add_text(sql, ADD_RUN);
+        buf_printf(
+                sql,
+                "delete from tenantry.migration m "
+                "where not exists (select from public.schema_migrations s where s.version = m.version);\n"
+                "insert into public.schema_migrations (version) values ('%s');\n"
+                "insert into tenantry.migration (version, name, checksum, fence%s) values ('%s', %s, '%s', %s%s%s);\n"
+                "delete from tenantry.migration_progress where version = '%s';\n",
+                m->version, run ? ", run" : "", m->version, name, m->checksum, job->options.fence, run ? ", " : "",
+                run ? run : "", m->version);
 }
 
 void migration_apply_pending(struct migration_job *job)
@@ -194,7 +207,7 @@ static int apply_read_ledger(struct migration_job *job, const struct pg_rows *ro
         for (int row = 0; row < pg_rows_count(rows); row++) {
                 const struct migration wanted = { .version = (char *)(uintptr_t)pg_text(rows, row, "version") };
                 const struct migration *key = &wanted, **found;
-                const char *checksum = pg_text(rows, row, "checksum");
+                const char *checksum = pg_text(rows, row, "checksum"), *run = pg_text(rows, row, "run");
 
                 if (wanted.version == NULL)
                         continue;
@@ -207,7 +220,7 @@ static int apply_read_ledger(struct migration_job *job, const struct pg_rows *ro
                                        "%.100s is not the file that was applied", (*found)->name);
                 job->is_applied[*found - set->items] = true;
                 job->is_own[*found - set->items] =
-                        job->options.first_fence > 0 && pg_int(rows, row, "fence") >= job->options.first_fence;
+                        job->options.run != NULL && run != NULL && strcmp(run, job->options.run) == 0;
         }
         return 0;
 }
@@ -271,7 +284,7 @@ static int apply_choose_reverted(struct migration_job *job, struct err *err)
                 bool listed = apply_is_listed(job, job->all->items[i - 1].version);
 
                 known += listed;
-                if (listed && job->is_applied[i - 1] && (job->options.first_fence == 0 || job->is_own[i - 1]))
+                if (listed && job->is_applied[i - 1] && (job->options.run == NULL || job->is_own[i - 1]))
                         apply_add_pending(job, i - 1);
         }
         if (known < job->version_count)

@@ -15,7 +15,7 @@ struct migration_options {
         bool rehearse;                /* applies everything in one transaction, and rolls it back */
         bool out_of_order;            /* also applies a file that sorts before an applied one */
         const char *fence;            /* decimal: a database that has seen a higher one refuses (code TN409) */
-        int64_t first_fence;          /* versions applied under it or a higher one are the caller's own; 0 = none are */
+        const char *run;              /* noted beside what is applied: versions with this note are the caller's own */
         const char *tenant_id;        /* whose marker the database must have (identity.h); NULL = that is known */
         int generation;
 };
@@ -24,7 +24,7 @@ struct migration_outcome {
         const char *version;    /* of the last file, in the files' order, that the database has now; NULL = none */
         const bool *is_applied; /* for each file of the set, whether the database has it; NULL = nobody knows */
         const char *untried; /* name of the first file that a rehearsal could not try; NULL = none, or no rehearsal */
-        const bool *is_own;  /* for each, whether the database has it from this job or one before it: see first_fence */
+        const bool *is_own;  /* for each, whether the database has it from the run of the options */
 };
 
 /* outcome is borrowed. err names the migration that failed; ERR_BUSY if trying again may work. */
@@ -46,9 +46,8 @@ struct migration_job *migration_apply(struct pg_conn *conn, const struct migrati
                                       const struct migration_options *options, migration_applied_fn applied,
                                       void *context);
 /* Takes these versions back (borrowed until applied is called), by the files' migrate:down, from the last to the first
- * in the files' order. Those that the database does not have, or that with a first_fence are not the caller's own, are
- * passed over. Refused: what migration_apply refuses,
- * but for the order. */
+ * in the files' order. Those that the database does not have, or that with a run are not the caller's own, are passed
+ * over. Refused: what migration_apply refuses, but for the order. */
 struct migration_job *migration_revert(struct pg_conn *conn, const struct migration_set *set,
                                        const char *const *versions, size_t count,
                                        const struct migration_options *options, migration_applied_fn applied,

@@ -111,9 +111,11 @@ int registry_learn(struct registry *registry, const struct pg_rows *rows, struct
 
         if (pg_text(rows, 0, "files") != NULL && registry_replace(registry, rows, err) < 0)
                 return -ERR_OURS;
-        if (json_parse(text, strlen(text), &wanted, err) < 0)
+        *ret_wanted = NULL;
+        if (text != NULL && json_parse(text, strlen(text), &wanted, err) < 0)
                 return err_set(err, ERR_OURS, "register_unreadable", "the catalog's list of versions is unreadable");
-        *ret_wanted = registered_mask(registry->now, wanted);
+        if (text != NULL)
+                *ret_wanted = registered_mask(registry->now, wanted);
         *ret = registry_files(registry);
         return 0;
 }

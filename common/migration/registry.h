@@ -24,8 +24,8 @@ void registry_free(struct registry *registry);
 /* What this process has already; NULL = nothing. Borrowed. */
 const char *registry_state(const struct registry *registry);
 /* rows: of REGISTRY_QUERY. Returns 0 and *ret, which the caller gives back with registered_release, and in *ret_wanted
- * a mask of the files that a tenant without any gets, which the caller frees; or -ERR_OURS (register_unreadable) for
- * what a newer program has registered and this one cannot read. */
+ * a mask of the files that a tenant without any gets, which the caller frees (NULL: the register is not complete yet);
+ * or -ERR_OURS (register_unreadable) for what a newer program has registered and this one cannot read. */
 int registry_learn(struct registry *registry, const struct pg_rows *rows, struct registered **ret, bool **ret_wanted,
                    struct err *err);
 /* The files as last learned, given back like those of registry_learn; NULL before that. */

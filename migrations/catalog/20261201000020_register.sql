@@ -86,7 +86,8 @@ grant usage on schema provisioner to tenantry_migrator;
 grant select on provisioner.fleet, provisioner.owner_login to tenantry_migrator;
 
 -- The files that a tenant without any gets: those of the last run that ended well; before there was one, those up to the newest
--- that a ready tenant has; else all.
+-- that a ready tenant has; else all. Null while a ready tenant has a file that is not registered: the register is not complete,
+-- and the provisioner has its own.
 create function migrator.wanted_versions() returns jsonb
 language plpgsql stable
 as $$
@@ -95,6 +96,22 @@ declare
 begin
     if exists (select from file where rolled_out) then
         return (select jsonb_agg(version order by name collate "C") from file where rolled_out);
+    end if;
+    if exists (
+        with recursive had (version) as ( -- one look into the index for each
+            (select schema_version from provisioner.tenant where state = 'ready' and schema_version is not null order by 1 limit 1)
+            union all
+            select (select t.schema_version
+                    from provisioner.tenant t
+                    where t.state = 'ready'
+                      and t.schema_version > had.version
+                    order by 1
+                    limit 1)
+            from had
+            where had.version is not null)
+        select from had where version is not null and not exists (select from file f where f.version = had.version)
+    ) then
+        return null;
     end if;
     select f.name into v_last
     from file f
@@ -200,6 +217,37 @@ as $$
     from (select slug from provisioner.fleet where tenant_id = any (p_tenants[1:3]) order by slug) f
 $$;
 
+-- The sets of versions that somebody in the fleet has.
+create view migrator.ledger_in_use as
+select l.ledger_id, l.versions
+from migrator.ledger l
+where exists (select from migrator.tenant t join provisioner.fleet f using (tenant_id) where t.ledger_id = l.ledger_id);
+
+-- The last files that the provisioner gave those whose ledger nobody has read yet: they have all up to it.
+create view migrator.last_file_unread as
+select u.schema_version as version, last.name
+from (
+    select distinct f.schema_version
+    from provisioner.fleet f
+    left join migrator.tenant t using (tenant_id)
+    where t.ledger_id is null
+) u
+left join migrator.file last on last.version = u.schema_version;
+grant select on migrator.ledger_in_use, migrator.last_file_unread to tenantry_migrator;
+
+-- The files that somebody in the fleet does not have.
+create function migrator.files_lacking() returns setof text
+language sql stable
+as $$
+    with used as materialized (select versions from ledger_in_use),
+    unread as materialized (select name from last_file_unread)
+    select f.version
+    from file f
+    where exists (select from used where not versions @> array[f.version])
+       or exists (select from unread where name is null or name collate "C" < f.name)
+$$;
+
+-- Who has it, or may have it: an attempt that was lost may have brought it.
 create function migrator.tenants_with(p_version text) returns uuid[]
 language sql stable
 as $$
@@ -208,7 +256,21 @@ as $$
         from ledger l
         join tenant t using (ledger_id)
         join provisioner.fleet f using (tenant_id)
-        where l.versions @> array[p_version])
+        where l.versions @> array[p_version]
+        union
+        select f.tenant_id
+        from provisioner.fleet f
+        join file last on last.version = f.schema_version
+        left join tenant t using (tenant_id)
+        where t.ledger_id is null
+          and last.name collate "C" >= (select name from file where version = p_version)
+        union
+        select f.tenant_id
+        from job j
+        join run r using (run_id)
+        join provisioner.fleet f using (tenant_id)
+        where j.in_doubt
+          and r.versions @> array[p_version])
 $$;
 
 -- Registers a file by its content, as common/contracts/migration.h describes it. Returns null, or why not: {code, detail}. What a
@@ -240,8 +302,8 @@ begin
     if v.version is null and not coalesce((p_file ->> 'out_of_order')::boolean, false) then
         select f.name into v_newest
         from file f
+        join ledger_in_use l on l.versions @> array[f.version] and not l.versions @> array[p_file ->> 'version']
         where f.name collate "C" > p_file ->> 'name'
-          and cardinality(tenants_with(f.version)) > 0
         order by f.name collate "C"
         limit 1;
         if v_newest is not null then
@@ -262,20 +324,28 @@ begin
 end
 $$;
 
--- At start, from TENANT_MIGRATIONS: there is nobody to answer, so a refusal is an alert.
-create function migrator.register_at_start(p_file jsonb) returns text
+-- At start, from TENANT_MIGRATIONS, all at once: a tenant that is made meanwhile gets all of them or none. Returns those that are
+-- refused; there is nobody to answer, so each is an alert.
+create function migrator.register_at_start(p_files jsonb) returns table (name text, detail text)
 language plpgsql
 as $$
 declare
-    v_refusal jsonb := register_file(p_file, 'TENANT_MIGRATIONS');
-    v_cause text := format('migration-file:%s', p_file ->> 'version');
+    v_file jsonb;
+    v_refusal jsonb;
+    v_cause text;
 begin
-    if v_refusal is null then
-        perform catalog.resolve_alert(v_cause);
-    else
-        perform catalog.raise_alert(v_cause, null, 'a migration file in TENANT_MIGRATIONS is refused', v_refusal ->> 'detail');
-    end if;
-    return v_refusal ->> 'detail';
+    for v_file in select value from jsonb_array_elements(p_files) loop
+        v_refusal := register_file(v_file, 'TENANT_MIGRATIONS');
+        v_cause := format('migration-file:%s', v_file ->> 'version');
+        if v_refusal is null then
+            perform catalog.resolve_alert(v_cause);
+        else
+            perform catalog.raise_alert(v_cause, null, 'a migration file in TENANT_MIGRATIONS is refused', v_refusal ->> 'detail');
+            name := v_file ->> 'name';
+            detail := v_refusal ->> 'detail';
+            return next;
+        end if;
+    end loop;
 end
 $$;
 

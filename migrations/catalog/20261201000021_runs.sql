@@ -15,7 +15,6 @@ create table migrator.run (
     target text not null,
     versions text[] not null, -- of the files up to the target, in their order
     options jsonb not null, -- with the defaults
-    first_fence bigint not null default catalog.next_fence(), -- versions applied under this fence or a higher one are its own
     wave int not null default 1,
     waves int not null,
     soak_until timestamptz, -- business time
@@ -42,6 +41,7 @@ create table migrator.job (
     forecast text check (forecast in ('passed', 'failed', 'busy', 'untried')), -- of its wave, just before it
     forecast_error jsonb,
     brought text[] not null default '{}', -- the versions that the tenant has from this run
+    in_doubt boolean not null default false, -- an attempt was lost: it may have brought something
     attempts int not null default 0,
     next_at timestamptz not null default clock_timestamp(),
     owner text,
@@ -59,6 +59,7 @@ create index job_counted on migrator.job (run_id, wave, state);
 create index job_forecast on migrator.job (run_id, forecast) where forecast is not null;
 create index job_in_order on migrator.job (run_id, place);
 create index job_of_tenant on migrator.job (tenant_id);
+create index job_in_doubt on migrator.job (tenant_id) where in_doubt;
 
 grant select, insert, update, delete on migrator.run, migrator.job to tenantry_migrator;
 grant usage on all sequences in schema migrator to tenantry_migrator;
@@ -174,19 +175,22 @@ end
 $$;
 
 -- Gives each member of the run that has no job yet one, in wave 0: staging and canaries first, suspended ones last, the others in an
--- order that is the same for each run. Those who have all versions need nothing; those who have left the fleet neither.
+-- order that is the same for each run. Those who have all versions need nothing; those who have left the fleet neither. Who is back,
+-- or of whom something else is known by now, is judged anew: a run may have waited for another one that was taken back.
 create function migrator.add_members(p_run migrator.run) returns void
 language plpgsql
 as $$
+declare
+    -- Compared once for each set of versions, not for each tenant.
+    v_complete bigint[] := array(select ledger_id from ledger where versions @> p_run.versions);
 begin
     insert into job (run_id, tenant_id, wave, place, state)
     select p_run.run_id, f.tenant_id, 0,
         coalesce((select max(place) from job where run_id = p_run.run_id), 0)
             + row_number() over (order by f.labels @> '{staging}' desc, f.labels @> '{canary}' desc, f.suspended, md5(f.tenant_id::text)),
-        case when l.versions @> p_run.versions then 'current' else 'waiting' end
+        case when t.ledger_id = any (v_complete) then 'current' else 'waiting' end
     from provisioner.fleet f
     left join tenant t using (tenant_id)
-    left join ledger l using (ledger_id)
     where (not p_run.options ? 'labels' or f.labels && array(select jsonb_array_elements_text(p_run.options -> 'labels')))
       and (not p_run.options ? 'tenants'
            or f.tenant_id = any (array(select jsonb_array_elements_text(p_run.options -> 'tenants')::uuid)))
@@ -196,6 +200,17 @@ begin
     where j.run_id = p_run.run_id
       and j.state = 'waiting'
       and not exists (select from provisioner.fleet f where f.tenant_id = j.tenant_id);
+    update job j
+    set state = case when t.ledger_id = any (v_complete) and j.brought = '{}' then 'current' else 'waiting' end,
+        attempts = 0, next_at = clock_timestamp(), ended_at = null
+    from provisioner.fleet f
+    left join tenant t using (tenant_id)
+    where j.run_id = p_run.run_id
+      and j.tenant_id = f.tenant_id
+      and case
+          when t.ledger_id = any (v_complete) then j.state = 'left' or (j.state = 'waiting' and j.attempts = 0 and j.brought = '{}')
+          when t.ledger_id is null then j.state in ('current', 'left')
+          else j.state in ('current', 'left', 'done') end;
 end
 $$;
 
@@ -290,7 +305,7 @@ begin
     from (select jsonb_array_elements_text(p_options -> 'labels')
           union
           select jsonb_array_elements_text(w -> 'labels') from jsonb_array_elements(p_options -> 'waves') w) l (label)
-    where not exists (select from provisioner.fleet f where f.labels @> array[l.label]);
+    where l.label not in (select distinct unnest(f.labels) from provisioner.fleet f);
     if v_names is not null then
         return jsonb_build_object('code', 'unknown_label', 'field', 'labels', 'detail',
             format('no tenant has the label %s', left(v_names, 300)));
@@ -298,29 +313,27 @@ begin
     if not exists (select from provisioner.fleet) then
         return jsonb_build_object('code', 'empty_fleet', 'field', null, 'detail', 'no tenant has a database yet');
     end if;
-    select f.name, tenants_with(f.version) as tenants into v
+    select f.name, f.version into v
     from file f
     where f.name collate "C" > p_target.name
-      and cardinality(tenants_with(f.version)) > 0
+      and (f.version in (select unnest(versions) from ledger_in_use)
+           or f.name <= (select max(name collate "C") from last_file_unread))
     order by f.name collate "C" desc
     limit 1;
     if found then
         return jsonb_build_object('code', 'target_below', 'field', 'target', 'detail',
             format('%s has %s, which comes after the target: a run goes forward; roll back the run that brought it',
-                   name_tenants(v.tenants), v.name));
+                   name_tenants(tenants_with(v.version)), v.name));
     end if;
     if not (p_options ->> 'out_of_order')::boolean then
-        select f.name, later.name as later into v
-        from file f
-        join lateral (
-            select g.name
-            from file g
-            join ledger l on l.versions @> array[g.version] and not l.versions @> array[f.version]
-            join tenant t using (ledger_id)
-            where g.name collate "C" > f.name
-            limit 1
-        ) later on true
+        select f.name, l.later into v
+        from (
+            select versions, (select max(g.name collate "C") from file g where g.version = any (versions)) as later
+            from ledger_in_use
+        ) l
+        join file f on f.name collate "C" < l.later
         where f.version = any (p_versions)
+          and not l.versions @> array[f.version]
         order by f.name collate "C"
         limit 1;
         if found then
@@ -347,7 +360,7 @@ begin
     end if;
     select string_agg(name, ', ' order by name collate "C") into v_names
     from file
-    where version = any (p_versions) and not reversible and not rolled_out;
+    where version = any (p_versions) and not reversible and not rolled_out and version in (select files_lacking());
     if p_options ->> 'on_halt' = 'rollback' and v_names is not null then
         return jsonb_build_object('code', 'irreversible', 'field', 'on_halt', 'detail',
             format('cannot be rolled back, since migrate:down is empty: %s', left(v_names, 300)));
@@ -356,6 +369,7 @@ begin
     from file f, jsonb_array_elements(f.findings) x
     where f.version = any (p_versions)
       and not f.rolled_out
+      and f.version in (select files_lacking())
       and (x ->> 'breaking')::boolean
       and not (x ->> 'allowed')::boolean
       and not coalesce(p_options -> 'allow', '[]') ? (x ->> 'rule');
@@ -380,7 +394,8 @@ as $$
                       '[]')
                   from file f
                   where f.version = any ((p_run).versions)
-                    and not f.rolled_out),
+                    and not f.rolled_out
+                    and f.version in (select files_lacking())),
         'waves', (select coalesce(jsonb_agg(w order by w.wave), '[]')
                   from (select wave, count(*) as tenants, count(*) filter (where state = 'current') as current
                         from job where run_id = (p_run).run_id group by wave) w))
@@ -444,6 +459,7 @@ begin
     for v in
         update job
         set state = case state when 'undoing' then 'undo_waiting' else 'waiting' end,
+            in_doubt = in_doubt or state <> 'forecasting',
             owner = null, lease_until = null, fence = null, next_at = clock_timestamp()
         where job_id in (select job_id from job
                          where state in ('forecasting', 'applying', 'undoing') and lease_until < clock_timestamp()
@@ -456,9 +472,9 @@ end
 $$;
 
 -- Takes up to p_limit jobs of the run at work, with the claims of their tenants. Whose tenant has something else in hand comes
--- again a moment later; that costs it no attempt.
+-- again a moment later; that costs it no attempt. Whoever has left the fleet is left out.
 create function migrator.claim_jobs(p_owner text, p_lease_ms bigint, p_limit int)
-returns table (job_id uuid, run_id uuid, tenant_id uuid, task text, fence bigint, first_fence bigint, attempts int,
+returns table (job_id uuid, run_id uuid, tenant_id uuid, task text, fence bigint, attempts int,
                versions jsonb, brought jsonb, options jsonb, register text, tenant text)
 language plpgsql
 as $$
@@ -477,7 +493,7 @@ begin
     end if;
     return query
     with due as (
-        select j.job_id, j.tenant_id
+        select j.job_id, j.tenant_id, exists (select from provisioner.fleet f where f.tenant_id = j.tenant_id) as here
         from job j
         where j.run_id = v_run.run_id
           and j.state in ('waiting', 'undo_waiting')
@@ -488,9 +504,15 @@ begin
         order by j.wave, j.next_at, j.place
         limit v_limit
         for update skip locked
+    ), gone as (
+        update job j
+        set state = 'left', waits_for = null, ended_at = clock_timestamp()
+        from due d
+        where j.job_id = d.job_id
+          and not d.here
     ), claimed as (
         insert into catalog.tenant_claim as c (tenant_id, kind, holder)
-        select d.tenant_id, 'migrate', d.job_id from due d
+        select d.tenant_id, 'migrate', d.job_id from due d where d.here
         on conflict do nothing
         returning c.tenant_id
     ), put_off as (
@@ -499,6 +521,7 @@ begin
             waits_for = (select c.kind from catalog.tenant_claim c where c.tenant_id = j.tenant_id)
         from due d
         where j.job_id = d.job_id
+          and d.here
           and d.tenant_id not in (select c.tenant_id from claimed c)
     )
     update job j
@@ -512,7 +535,7 @@ begin
     from due d
     join claimed using (tenant_id)
     where j.job_id = d.job_id
-    returning j.job_id, j.run_id, j.tenant_id, j.state, j.fence, v_run.first_fence, j.attempts,
+    returning j.job_id, j.run_id, j.tenant_id, j.state, j.fence, j.attempts,
         to_jsonb(v_run.versions), to_jsonb(j.brought), v_run.options, (select state::text from register),
         (select login::text from provisioner.owner_login o where o.tenant_id = j.tenant_id);
 end
@@ -532,9 +555,10 @@ as $$
                                   where c.tenant_id = j.tenant_id and c.holder = j.job_id), false)
 $$;
 
--- What became of jobs: [{job_id, fence, outcome, forecast, brought, versions, error, delay_ms}]. outcome: done, failed, retry
--- (after delay_ms) or given_way (the same, but no attempt); forecast: what a rehearsal came to, which is done; brought: the versions that the tenant has from this run now; versions: all
--- that it has, or null. Of a job that somebody else has taken over meanwhile, nothing.
+-- What became of jobs: [{job_id, fence, outcome, forecast, brought, versions, unsure, error, delay_ms}]. outcome: done, failed, retry
+-- (after delay_ms) or given_way (the same, but no attempt); forecast: what a rehearsal came to, which is done; brought: the versions
+-- that the tenant has from this run now; versions: all that it has, or null; unsure: the connection was lost while they changed. Of
+-- a job that somebody else has taken over meanwhile, nothing.
 create function migrator.end_jobs(p_results jsonb) returns void
 language plpgsql
 as $$
@@ -543,9 +567,10 @@ declare
     v_state text;
 begin
     for v in
-        select j.*, r.outcome, r.forecast as foreseen, r.brought as has_brought, r.versions, r.error as failure, r.delay_ms, n.target, n.event
-        from jsonb_to_recordset(p_results)
-            r (job_id uuid, fence bigint, outcome text, forecast text, brought jsonb, versions jsonb, error jsonb, delay_ms bigint)
+        select j.*, r.outcome, r.forecast as foreseen, r.brought as has_brought, r.versions, r.unsure, r.error as failure, r.delay_ms,
+            n.target, n.event
+        from jsonb_to_recordset(p_results) r (job_id uuid, fence bigint, outcome text, forecast text, brought jsonb, versions jsonb,
+                                              unsure boolean, error jsonb, delay_ms bigint)
         join job j on j.job_id = r.job_id
             and j.fence = r.fence
             and j.state in ('forecasting', 'applying', 'undoing')
@@ -562,6 +587,7 @@ begin
         update job
         set state = v_state,
             brought = array(select jsonb_array_elements_text(v.has_brought)),
+            in_doubt = in_doubt or coalesce(v.unsure, false),
             attempts = case when v.foreseen is not null then 0 else attempts - (v.outcome = 'given_way')::int end,
             next_at = clock_timestamp() + coalesce(v.delay_ms, 0) * interval '1 ms',
             forecast = coalesce(v.foreseen, forecast),
@@ -574,6 +600,7 @@ begin
         if v_state in ('done', 'failed', 'undone', 'undo_failed') then
             if v.versions is not null then -- with the change that watchers are told of, not before
                 perform catalog.record_ledger(v.tenant_id, v.versions);
+                update job set in_doubt = false where tenant_id = v.tenant_id and in_doubt;
             end if;
             insert into tenant (tenant_id, state, run_id, target, error)
             values (v.tenant_id, case v_state when 'done' then 'current' when 'undone' then 'rolled_back' else 'failed' end,
@@ -623,27 +650,24 @@ as $$
       and exists (select from job where run_id = p_run_id and brought @> array[f.version])
 $$;
 
--- Takes back what tenants have from this run, of those that succeeded, failed half way, or were on their way.
+-- Takes back what tenants have from this run, of those that succeeded, failed half way, or were on their way. Where an attempt was
+-- lost that may have brought something, the tenant's own ledger is asked. New tenants do not get it any more from now on; what the
+-- fleet had before the run, they do.
 create function migrator.begin_rollback(p_run_id uuid, p_code text, p_detail text) returns void
 language plpgsql
 as $$
 begin
+    update file f
+    set rolled_out = false
+    where rolled_out
+      and version = any (array(select unnest(brought) from job where run_id = p_run_id))
+      and not exists (select from run r where r.state = 'completed' and r.run_id <> p_run_id and r.versions @> array[f.version]);
     update job
-    set state = 'undo_waiting', attempts = 0, next_at = clock_timestamp(), error = null, ended_at = null
+    set state = case when brought <> '{}' or in_doubt then 'undo_waiting' else 'left' end,
+        attempts = 0, next_at = clock_timestamp(), error = null,
+        ended_at = case when brought <> '{}' or in_doubt then null else clock_timestamp() end
     where run_id = p_run_id
-      and state in ('done', 'failed', 'undo_failed')
-      and brought <> '{}';
-    update job
-    set state = 'left', ended_at = clock_timestamp()
-    where run_id = p_run_id
-      and state = 'waiting'
-      and brought = '{}'
-      and attempts = 0;
-    -- An attempt that was lost may have brought something: the tenant's own ledger is asked.
-    update job
-    set state = 'undo_waiting', attempts = 0, next_at = clock_timestamp()
-    where run_id = p_run_id
-      and state = 'waiting';
+      and (state = 'waiting' or (state in ('done', 'failed', 'undo_failed', 'left') and (brought <> '{}' or in_doubt)));
     perform set_run_state(p_run_id, 'rolling_back', p_code, p_detail);
 end
 $$;
@@ -670,6 +694,19 @@ begin
         where j.run_id = p_run_id and j.wave <= r.wave and j.state = 'waiting' and j.forecast is null
     ) then 'forecasting' else 'running' end, null, null);
 end
+$$;
+
+-- The number of a run that must be taken back, or end, before this one, which has ended, can be: the newest, or null.
+create function migrator.stands_on(p_run migrator.run) returns bigint
+language sql stable
+as $$
+    select max(r.number)
+    from run r
+    where r.run_id <> p_run.run_id
+      and (r.state in ('forecasting', 'running', 'soaking', 'paused', 'halted', 'rolling_back')
+           or (r.number > p_run.number
+               and (r.state = 'queued'
+                    or exists (select from job j where j.run_id = r.run_id and (j.brought <> '{}' or j.in_doubt)))))
 $$;
 
 -- The next wave, for whoever is in the fleet now.
@@ -747,7 +784,7 @@ declare
     v_until timestamptz := catalog.business_now() + (p_run.options ->> 'soak_ms')::bigint * interval '1 ms';
 begin
     if p_run.wave >= p_run.waves then
-        perform add_late_members(p_run);
+        perform add_late_members(p_run); -- who came during the last wave has nobody else to bring them what the run brings
         if exists (select from job where run_id = p_run.run_id and state = 'waiting') then
             perform begin_wave(p_run.run_id);
         else
@@ -775,12 +812,6 @@ begin
             format('%s tenants could not be rolled back: see which, and retry', v_failed));
         return;
     end if;
-    update file f
-    set rolled_out = false
-    where version = any (p_run.versions)
-      and rolled_out
-      and exists (select from job where run_id = p_run.run_id and state = 'undone')
-      and not exists (select from run r where r.state = 'completed' and r.run_id <> p_run.run_id and r.versions @> array[f.version]);
     perform set_run_state(p_run.run_id, 'rolled_back', p_run.reason ->> 'code', p_run.reason ->> 'detail');
 end
 $$;
@@ -810,9 +841,11 @@ begin
     end if;
     if v.state = 'rolling_back' then -- what was on its way when the rollback began
         update job
-        set state = 'undo_waiting', attempts = 0, ended_at = null
+        set state = case when brought <> '{}' or in_doubt then 'undo_waiting' else 'left' end,
+            attempts = 0, ended_at = case when brought <> '{}' or in_doubt then null else clock_timestamp() end
         where run_id = v.run_id
-          and ((state = 'waiting' and (attempts > 0 or brought <> '{}')) or (state in ('done', 'failed') and brought <> '{}'));
+          and ((state = 'waiting' and (attempts > 0 or brought <> '{}' or in_doubt))
+               or (state in ('done', 'failed') and (brought <> '{}' or in_doubt)));
         update job
         set state = 'left', ended_at = clock_timestamp()
         where run_id = v.run_id
@@ -898,13 +931,13 @@ begin
             end if;
         when 'rollback' then
             v_detail := irreversible_files(v.run_id);
-            if v.state not in ('forecasting', 'running', 'soaking', 'paused', 'halted', 'completed')
-                or (v.options ->> 'dry_run')::boolean
-                or (v.state = 'completed' and exists (
-                    select from run r
-                    where r.number > v.number and r.state <> 'cancelled' and not (r.options ->> 'dry_run')::boolean)) then
+            if v.state not in ('forecasting', 'running', 'soaking', 'paused', 'halted', 'completed', 'cancelled')
+                or (v.options ->> 'dry_run')::boolean then
                 v_code := 'wrong_state';
                 v_detail := null;
+            elsif v.ended_at is not null and stands_on(v) is not null then
+                v_code := 'wrong_state';
+                v_detail := format('run %s has not ended, or has brought later files: roll it back first', stands_on(v));
             elsif v_detail is not null then
                 v_code := 'irreversible';
                 v_detail := format('cannot be rolled back, since migrate:down is empty: %s', left(v_detail, 300));
@@ -927,7 +960,7 @@ begin
                 set state = case state when 'failed' then 'waiting' else 'undo_waiting' end,
                     attempts = 0, next_at = clock_timestamp(), ended_at = null
                 where run_id = v.run_id
-                  and state in ('failed', 'undo_failed')
+                  and (state = 'undo_failed' or (state = 'failed' and v.reason ->> 'code' is distinct from 'rollback_incomplete'))
                   and (not p_data ? 'tenant_id' or tenant_id = (p_data ->> 'tenant_id')::uuid)
                   and (not p_data ? 'code' or error ->> 'code' = p_data ->> 'code');
                 get diagnostics v_count = row_count;

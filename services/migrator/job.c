@@ -49,7 +49,6 @@ struct job *job_new(struct fleet *fleet, struct migrator *migrator, const struct
         job->application_name = mem_printf("tenantry-%.8s-%s", job->run, job->tenant);
         job->task = job_task_of(pg_text(rows, row, "task"));
         job->attempts = (int)pg_int(rows, row, "attempts");
-        job->first_fence = pg_int(rows, row, "first_fence");
         job->versions = job_parse(rows, row, "versions");
         job->brought = job_parse(rows, row, "brought");
         job->options = job_parse(rows, row, "options");
@@ -80,9 +79,10 @@ void job_free(struct job *job)
 
 static json_t *job_result(const struct job *job, const char *outcome, const struct err *err, int64_t delay_ms)
 {
-        json_t *result = json_pack("{s:s, s:I, s:s, s:O?, s:O?, s:I}", "job_id", job->id, "fence",
-                                   (json_int_t)strtoll(job->fence, NULL, 10), "outcome", outcome, "brought",
-                                   job->brought, "versions", job->has, "delay_ms", (json_int_t)delay_ms);
+        json_t *result =
+                json_pack("{s:s, s:I, s:s, s:O?, s:O?, s:b, s:I}", "job_id", job->id, "fence",
+                          (json_int_t)strtoll(job->fence, NULL, 10), "outcome", outcome, "brought", job->brought,
+                          "versions", job->has, "unsure", job->unsure, "delay_ms", (json_int_t)delay_ms);
 
         if (err != NULL)
                 json_object_set_new(result, "error",
@@ -205,7 +205,9 @@ static void job_applied(void *context, const struct migration_outcome *outcome, 
         struct job *job = context;
 
         job->migration = NULL; /* it frees itself */
-        if (outcome->is_applied != NULL) {
+        job->unsure =
+                outcome->is_applied != NULL && err != NULL && !pg_is_usable(job->conn) && job->task != JOB_FORECAST;
+        if (outcome->is_applied != NULL && !job->unsure) {
                 json_decref(job->brought);
                 json_decref(job->has);
                 job->brought = migration_versions(job->files->set, outcome->is_own);
@@ -232,7 +234,7 @@ static void job_work(struct job *job)
                 .rehearse = job->task == JOB_FORECAST,
                 .out_of_order = json_flag(job->options, "out_of_order"),
                 .fence = job->fence,
-                .first_fence = job->first_fence,
+                .run = job->run,
                 .tenant_id = job->tenant,
                 .generation = (int)json_number(job->login, "generation", 0),
         };
@@ -278,9 +280,10 @@ void job_start(struct job *job, struct registered *files)
         job->conn = pg_open(&migrator->service->loop, &target, job_connected, job);
 }
 
-/* PostgreSQL rolls back what is not committed; the next attempt goes on from there. */
+/* PostgreSQL rolls back what it has not been told to commit; the next attempt goes on from there. */
 void job_give_way(struct job *job)
 {
+        job->unsure = job->migration != NULL && job->task != JOB_FORECAST; /* its commit may be on its way */
         migration_job_free(TAKE_PTR(job->migration));
         pg_close(TAKE_PTR(job->conn));
         job_end(job, "given_way", NULL, SECONDS(2));

@@ -12,8 +12,9 @@ struct job {
         enum job_task task;
         bool started;
         bool renewing; /* named in the renewal that is under way */
+        bool unsure;   /* the connection was lost, or closed, while something was being applied */
         int attempts;
-        int64_t first_fence, lease_until;
+        int64_t lease_until;
         json_t *versions, *options, *login;
         const char **revert; /* the texts of versions, when undoing */
         struct registered *files;

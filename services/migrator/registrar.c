@@ -7,43 +7,43 @@
 #include "common/service/periodic.h"
 
 #define INTERVAL SECONDS(1)
-#define TIMEOUT  SECONDS(15)
+#define TIMEOUT  SECONDS(60)
 
-static const char SQL_REGISTER[] = "select register_at_start($1::jsonb) as refused";
+static const char SQL_REGISTER[] = "select * from register_at_start($1::jsonb)";
 
 struct registrar {
         struct migrator *migrator;
         struct migration_set *set;
-        size_t next;
+        bool done;
         struct periodic *periodic;
 };
 
 static void registrar_registered(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct registrar *registrar = context;
-        const char *name = registrar->set->items[registrar->next].name, *refused;
 
         if (err != NULL) {
-                log_warn("a migration file could not be registered yet", "file", name, "error", err->message, NULL);
+                log_warn("the migration files could not be registered yet", "error", err->message, NULL);
                 return;
         }
-        refused = pg_text(rows, 0, "refused");
-        if (refused != NULL)
-                log_error("a migration file is refused", "file", name, "reason", refused, NULL);
-        registrar->next++;
-        periodic_act(registrar->periodic);
+        for (int row = 0; row < pg_rows_count(rows); row++)
+                log_error("a migration file is refused", "file", pg_text(rows, row, "name"), "reason",
+                          pg_text(rows, row, "detail"), NULL);
+        registrar->done = true;
 }
 
 static void registrar_act(void *context)
 {
         struct registrar *registrar = context;
-        auto_json *facts = NULL;
+        auto_json *files = NULL;
         auto_free char *text = NULL;
 
         if (registrar_is_done(registrar))
                 return;
-        facts = migration_file_facts(&registrar->set->items[registrar->next]);
-        text = json_print(facts);
+        files = json_array();
+        for (size_t i = 0; i < registrar->set->count; i++)
+                json_array_append_new(files, migration_file_facts(&registrar->set->items[i]));
+        text = json_print(files);
         periodic_ask(registrar->periodic, TIMEOUT, SQL_REGISTER, PARAMS(text), registrar_registered);
 }
 
@@ -70,5 +70,5 @@ void registrar_free(struct registrar *registrar)
 
 bool registrar_is_done(const struct registrar *registrar)
 {
-        return registrar->set == NULL || registrar->next == registrar->set->count;
+        return registrar->set == NULL || registrar->done;
 }

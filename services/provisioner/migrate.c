@@ -79,7 +79,7 @@ static enum step_result migrate_files_arrived(struct saga *saga, const struct pg
         if (registry_learn(activity->provisioner->registry, rows, &activity->files, &activity->wanted, &unreadable) < 0)
                 return saga_hold(saga, "register", &unreadable);
         activity->migrations = activity->files->set;
-        if (activity->files->set->count == 0) { /* no migrator has registered any yet */
+        if (activity->files->set->count == 0 || activity->wanted == NULL) { /* no migrator has registered them yet */
                 activity->migrations = activity->provisioner->migrations;
                 free(TAKE_PTR(activity->wanted));
         }

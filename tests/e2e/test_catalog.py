@@ -617,3 +617,25 @@ def test_a_batch_of_archive_folders_costs_what_is_in_it(
     assert provisioner.execute(look).fetchone() == (1500,)
     assert pages(provisioner, look) < 5000
     admin.execute("delete from backup")
+
+
+def test_a_run_of_many_files_over_a_large_fleet_is_planned_in_time(
+    fleet: Stack, admin: psycopg.Connection[Any]
+) -> None:
+    """What takes longer than an intake's statement may is never taken, and holds up its partition."""
+    admin.execute("set search_path = migrator, durable, catalog")
+    admin.execute(
+        "insert into file (version, name, checksum, sql, transaction, reversible, registered_by) "
+        "select n::text, n || '_f.sql', 'x', 'select 1', true, true, '' from generate_series(1001, 1500) n"
+    )
+    versions = json.dumps([str(number) for number in range(1001, 1500)])
+    admin.execute("select record_ledger(tenant_id, %s) from provisioner.fleet where slug like 'fleet-%%'", (versions,))
+    waves = [{"labels": [f"none-{wave}-{label}" for label in range(20)]} for wave in range(49)] + [{"percent": 100}]
+    with as_service(fleet, "migrator") as session:
+        session.execute("set statement_timeout = '8s'")
+        for code, wanted in (("unknown_label", {"strategy": "waves", "waves": waves}), (None, {"strategy": "gradual"})):
+            event = event_of("migration.run.requested.v1", "")
+            data = {"run_id": str(uuid.uuid4()), **wanted}
+            session.execute("select accept_event(%s, %s)", (event, json.dumps(data)))
+            assert one(admin, "select code from operation where operation_id = %s", json.loads(event)["id"]) == code
+    admin.execute("delete from job; delete from run; delete from tenant; delete from ledger; delete from file")

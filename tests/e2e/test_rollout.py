@@ -152,3 +152,40 @@ def test_a_tenant_born_during_a_run_gets_its_files_too(rollouts: Rollouts, shops
     assert ended["state"] == "completed", ended
     assert version in rollouts.versions(born)
     assert born in {job["tenant_id"] for job in rollouts.tenants(run)}
+
+
+def test_a_rollback_leaves_what_a_tenant_was_born_with(rollouts: Rollouts, shops: list[str]) -> None:
+    before = rollouts.versions(shops[0])
+    version = rollouts.file("create table of_run (a int);", "drop table of_run;")
+    run = rollouts.begin(soak="1h")
+    rollouts.wait(run, "soaking")
+    born = rollouts.api.ready_tenant("Born Meanwhile")
+    for _ in range(2):
+        rollouts.command(run, "promote")
+        rollouts.wait(run, "soaking", "completed")
+    rollouts.wait(run, "completed")
+    assert rollouts.versions(born) == [*before, version]
+    [joined] = [job for job in rollouts.tenants(run) if job["tenant_id"] == born]
+    assert joined["brought"] == [version]
+    assert rollouts.command(run, "rollback")["state"] == "succeeded"
+    rollouts.wait(run, "rolled_back")
+    assert rollouts.versions(born) == before, "its first schema is not the run's"
+    assert rollouts.withdraw(version)["state"] == "succeeded"
+
+
+def test_a_rollback_leaves_what_the_run_before_it_brought(rollouts: Rollouts, shops: list[str]) -> None:
+    before = rollouts.versions(shops[0])
+    one = rollouts.file("create table of_first (a int);", "drop table of_first;")
+    two = rollouts.file("create table of_second (a int);", "drop table of_second;")
+    first = rollouts.begin(target=one, soak="1h")
+    second = rollouts.begin(target=two, strategy="all", queue=True)
+    rollouts.wait(first, "soaking")
+    for _ in range(2):
+        rollouts.command(first, "promote")
+        rollouts.wait(first, "soaking", "completed")
+    rollouts.wait(second, "completed")
+    for run, left in ((second, [*before, one]), (first, before)):
+        assert rollouts.command(run, "rollback")["state"] == "succeeded"
+        rollouts.wait(run, "rolled_back")
+        assert all(rollouts.versions(shop) == left for shop in shops)
+    assert rollouts.withdraw(two)["state"] == rollouts.withdraw(one)["state"] == "succeeded"

@@ -1,0 +1,370 @@
+"""The catalog's own rules of rollouts, asked as a migrator asks them: who gets what from a run, and who gives it back. PostgreSQL
+and `tenantry init`; the tenants' databases are what the test says they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from deploy.local.fleet import make_fleet, tenant_number
+from deploy.local.stack import CATALOG, Stack
+
+from .test_catalog import as_service, one
+
+BASE = ["1", "2", "3"]
+SHOPS = 4
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Iterator[Stack]:
+    root = Path(tempfile.mkdtemp(prefix="tenantry-rules-", dir=os.environ.get("TENANTRY_TEST_DIR", "/var/tmp")))
+    root.chmod(0o755)
+    stack = Stack(root)
+    try:
+        stack.postgres.start()
+        stack.postgres.execute(f"create database {CATALOG}")
+        done = stack.run_cli("init", "--no-topics", "--migrations", "migrations/catalog", admin=True)
+        assert done.returncode == 0, done.stderr
+        make_fleet(stack.postgres.url(CATALOG), SHOPS)
+        yield stack
+    finally:
+        stack.postgres.stop()
+        stack.postgres.destroy()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+class Desk:
+    """An operator and a migrator in one, and the tenants' own ledgers: version -> the run that brought it."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.admin = psycopg.connect(stack.postgres.url(CATALOG), autocommit=True)
+        self.admin.execute("set search_path = migrator, durable, catalog")
+        self.migrator = as_service(stack, "migrator")
+        self.has: dict[str, dict[str, str]] = {}
+
+    def event(self, what: str, data: dict[str, Any]) -> tuple[str, str]:
+        """Returns the operation's state, and its code."""
+        event = {"id": str(uuid.uuid4()), "source": "/test", "type": f"migration.{what}.requested.v1", "body_hash": "x"}
+        self.migrator.execute("select accept_event(%s, %s)", (json.dumps(event), json.dumps(data)))
+        row = self.admin.execute("select state, code from operation where operation_id = %s", (event["id"],)).fetchone()
+        assert row is not None
+        return row[0], row[1]
+
+    def file(self, version: str, **more: Any) -> tuple[str, str]:
+        facts = {"version": version, "name": f"{version}_f.sql", "checksum": version, "sql": "select 1"}
+        return self.event("register", {**facts, "transaction": True, "reversible": True, **more})
+
+    def know(self, tenant: str, versions: list[str] | None, run: str = "") -> None:
+        """The tenant's database has these, and the catalog knows (None: does not)."""
+        self.has[tenant] = dict.fromkeys(versions or [], run)
+        value = None if versions is None else json.dumps(versions)
+        self.migrator.execute("select catalog.record_ledger(%s, %s)", (tenant, value))
+
+    def begin(self, **wanted: Any) -> str:
+        run = str(uuid.uuid4())
+        assert self.event("run", {"run_id": run, "strategy": "all", **wanted}) == ("succeeded", None)
+        return run
+
+    def command(self, run: str, what: str, **more: Any) -> tuple[str, str]:
+        return self.event(what, {"run_id": run, **more})
+
+    def claim(self, limit: int = 100) -> list[dict[str, Any]]:
+        """Jobs that change something, once all that is to be rehearsed has been."""
+        while True:
+            rows = self.migrator.execute("select to_jsonb(c) from claim_jobs('me', 30000, %s) c", (limit,)).fetchall()
+            jobs = [row[0] for row in rows]
+            rehearsed = [job for job in jobs if job["task"] == "forecasting"]
+            if not rehearsed:
+                return jobs
+            for job in rehearsed:
+                self.end(job, forecast="passed")
+            self.advance()
+
+    def end(self, job: dict[str, Any], outcome: str = "done", **more: Any) -> None:
+        """As a migrator would report it; what the database has is told only by an attempt that ended well."""
+        result = {
+            "job_id": job["job_id"],
+            "fence": job["fence"],
+            "outcome": outcome,
+            "brought": job["brought"],
+            "delay_ms": 0,
+        }
+        if outcome == "done" and job["task"] != "forecasting":
+            self.apply(job)
+            mine = sorted(version for version, run in self.has[job["tenant_id"]].items() if run == job["run_id"])
+            result |= {"brought": mine, "versions": sorted(self.has[job["tenant_id"]])}
+        self.migrator.execute("select end_jobs(%s)", (json.dumps([{**result, **more}]),))
+
+    def apply(self, job: dict[str, Any]) -> None:
+        """In the tenant's database."""
+        ledger = self.has[job["tenant_id"]]
+        for version in job["versions"]:
+            if job["task"] == "applying":
+                ledger.setdefault(version, job["run_id"])
+            elif ledger.get(version) == job["run_id"]:
+                del ledger[version]
+
+    def advance(self) -> None:
+        self.migrator.execute("select advance()")
+
+    def work(self) -> int:
+        """Until nothing is left to be done; returns how many tenants were connected to."""
+        count = 0
+        for _ in range(20):
+            jobs = self.claim()
+            for job in jobs:
+                self.end(job)
+            count += len(jobs)
+            self.advance()
+        return count
+
+    def state(self, run: str) -> str:
+        return str(one(self.admin, "select state from run where run_id = %s", run))
+
+    def jobs(self, run: str) -> dict[str, str]:
+        return dict(self.admin.execute("select tenant_id::text, state from job where run_id = %s", (run,)).fetchall())
+
+    def leave(self, tenant: str, state: str = "archived") -> None:
+        self.admin.execute("update provisioner.tenant set state = %s where tenant_id = %s", (state, tenant))
+
+    def close(self) -> None:
+        self.admin.execute("delete from job; delete from run; delete from tenant; delete from ledger; delete from file")
+        self.admin.execute(
+            "delete from tenant_claim; update provisioner.tenant set state = 'ready', schema_version = '3'"
+        )
+        self.admin.close()
+        self.migrator.close()
+
+
+@pytest.fixture
+def desk(catalog: Stack) -> Iterator[Desk]:
+    """Four shops, which have the three files that there are."""
+    made = Desk(catalog)
+    made.admin.execute("update provisioner.tenant set schema_version = '3'")
+    for version in BASE:
+        assert made.file(version) == ("succeeded", None)
+    for number in range(SHOPS):
+        made.know(tenant_number(number + 1), BASE)
+    yield made
+    made.close()
+
+
+def shop(number: int) -> str:
+    return tenant_number(number)
+
+
+def test_a_queued_run_does_not_believe_what_was_known_when_it_was_planned(desk: Desk) -> None:
+    desk.file("4")
+    first = desk.begin()
+    *most, last = desk.claim()
+    for job in most:
+        desk.end(job)
+    queued = desk.begin(queue=True)
+    assert sorted(desk.jobs(queued).values()) == ["current"] * len(most) + ["waiting"]
+    desk.end(last)
+    assert desk.command(first, "halt")[0] == "succeeded"
+    assert desk.command(first, "rollback")[0] == "succeeded"
+    desk.work()
+    assert desk.state(first) == "rolled_back" and desk.state(queued) == "completed"
+    assert set(desk.jobs(queued).values()) == {"done"}
+    assert all(sorted(has) == [*BASE, "4"] for has in desk.has.values())
+
+
+def test_a_queued_run_connects_to_nobody_who_got_its_files_meanwhile(desk: Desk) -> None:
+    desk.file("4")
+    desk.begin()
+    queued = desk.begin(queue=True)
+    assert desk.work() == SHOPS
+    assert desk.state(queued) == "completed" and set(desk.jobs(queued).values()) == {"current"}
+
+
+def test_who_comes_while_the_last_wave_is_under_way_gets_the_files_too(desk: Desk) -> None:
+    desk.leave(shop(1), "provisioning")
+    desk.file("4")
+    run = desk.begin()
+    for job in desk.claim():
+        desk.end(job)
+    desk.leave(shop(1), "ready")
+    desk.work()
+    assert desk.state(run) == "completed" and desk.jobs(run)[shop(1)] == "done"
+    assert "4" in desk.has[shop(1)]
+
+
+def test_who_left_the_fleet_and_is_back_gets_the_files_too(desk: Desk) -> None:
+    desk.file("4")
+    run = desk.begin(strategy="waves", waves=[{"count": 1}, {"count": 1}, {"percent": 100}], soak_ms=3600000)
+    for job in desk.claim():
+        desk.end(job)
+    waiting = next(tenant for tenant, state in desk.jobs(run).items() if state == "waiting")
+    desk.advance()
+    desk.leave(waiting)
+    assert desk.command(run, "promote")[0] == "succeeded" and desk.jobs(run)[waiting] == "left"
+    desk.leave(waiting, "ready")
+    desk.work()
+    if desk.state(run) == "soaking":
+        assert desk.command(run, "promote")[0] == "succeeded"
+    desk.work()
+    assert desk.state(run) == "completed" and "4" in desk.has[waiting]
+
+
+def test_who_leaves_the_fleet_during_a_wave_is_no_failure(desk: Desk) -> None:
+    desk.file("4")
+    run = desk.begin(max_failures=0)
+    desk.leave(shop(2))
+    claimed = desk.claim()
+    assert shop(2) not in [job["tenant_id"] for job in claimed]
+    for job in claimed:
+        desk.end(job)
+    desk.work()
+    assert desk.state(run) == "completed" and desk.jobs(run)[shop(2)] == "left"
+
+
+def test_a_rollback_does_not_wait_for_who_has_left_the_fleet(desk: Desk) -> None:
+    desk.file("4")
+    run = desk.begin()
+    desk.work()
+    desk.leave(shop(2), "deprovisioned")
+    assert desk.command(run, "rollback")[0] == "succeeded"
+    desk.work()
+    assert desk.state(run) == "rolled_back" and desk.jobs(run)[shop(2)] == "left"
+
+
+def test_what_an_attempt_brought_that_was_lost_is_taken_back_too(desk: Desk) -> None:
+    desk.file("4")
+    run = desk.begin(max_failures=10, max_failure_rate=1)
+    given_way, dead, cut, sure = desk.claim()
+    for job in (given_way, dead, cut):
+        desk.apply(job)
+    desk.admin.execute("update job set lease_until = now() where job_id = %s", (dead["job_id"],))
+    desk.end(given_way, "given_way", unsure=True)
+    desk.end(cut, "failed", unsure=True)
+    desk.end(sure, "failed", error={"code": "42P07"})
+    assert desk.command(run, "rollback")[0] == "succeeded"
+    assert desk.work() == 3
+    assert desk.state(run) == "rolled_back"
+    assert all(sorted(has) == BASE for has in desk.has.values())
+    assert desk.jobs(run)[sure["tenant_id"]] == "failed"
+
+
+def test_a_file_is_not_changed_while_a_tenant_may_have_it(desk: Desk) -> None:
+    desk.file("4")
+    run = desk.begin()
+    job, *others = desk.claim()
+    desk.apply(job)
+    assert desk.command(run, "cancel")[0] == "succeeded"
+    for other in others:
+        desk.end(other, "given_way")
+    desk.admin.execute("update job set lease_until = now() where job_id = %s", (job["job_id"],))
+    desk.advance()
+    assert desk.file("4", checksum="edited") == ("rejected", "file_applied")
+    assert desk.event("withdraw", {"name": "4_f.sql"}) == ("rejected", "file_applied")
+    desk.begin()
+    desk.work()
+    assert one(desk.admin, "select count(*) from job where in_doubt") == 0
+
+
+def test_a_retry_of_a_rollback_tries_only_what_it_could_not_take_back(desk: Desk) -> None:
+    desk.file("4")
+    run = desk.begin(max_failures=10, max_failure_rate=1)
+    failed, *others = desk.claim()
+    desk.end(failed, "failed", error={"code": "42P07"})
+    for job in others:
+        desk.end(job)
+    desk.advance()
+    desk.command(run, "rollback")
+    stuck, *others = desk.claim()
+    desk.end(stuck, "failed", error={"code": "42501"})
+    for job in others:
+        desk.end(job)
+    desk.work()
+    assert desk.state(run) == "halted"
+    assert desk.command(run, "retry")[0] == "succeeded"
+    assert desk.work() == 1 and desk.state(run) == "rolled_back"
+    assert desk.jobs(run)[failed["tenant_id"]] == "failed"
+
+
+def test_a_run_can_be_taken_back_when_those_after_it_are(desk: Desk) -> None:
+    desk.file("4")
+    first = desk.begin()
+    desk.work()
+    desk.file("5")
+    second = desk.begin()
+    jobs = desk.claim()
+    for job in jobs[1:]:
+        desk.end(job)
+    assert desk.command(second, "cancel")[0] == "succeeded"
+    assert desk.command(first, "rollback") == ("rejected", "wrong_state"), "the second one has brought something"
+    desk.end(jobs[0])
+    assert desk.command(second, "rollback")[0] == "succeeded"
+    desk.work()
+    assert desk.state(second) == "rolled_back"
+    assert desk.command(first, "rollback")[0] == "succeeded"
+    desk.work()
+    assert desk.state(first) == "rolled_back" and all(sorted(has) == BASE for has in desk.has.values())
+
+
+def test_new_tenants_do_not_get_what_is_being_taken_back(desk: Desk) -> None:
+    desk.file("4")
+    run = desk.begin()
+    desk.work()
+    desk.admin.execute("update provisioner.tenant set schema_version = '4' where tenant_id = %s", (shop(1),))
+    assert one(desk.migrator, "select wanted_versions()") == [*BASE, "4"]
+    assert desk.command(run, "rollback")[0] == "succeeded"
+    assert one(desk.migrator, "select wanted_versions()") == BASE
+    desk.work()
+    assert desk.state(run) == "rolled_back"
+    assert one(desk.migrator, "select wanted_versions()") == BASE, "though a ready tenant was born with it"
+
+
+def test_whose_ledger_nobody_has_read_yet_has_what_the_provisioner_gave_him(desk: Desk) -> None:
+    """As all have after an upgrade from a release without migrators."""
+    for number in range(SHOPS):
+        desk.know(shop(number + 1), None)
+    assert desk.file("2", checksum="edited") == ("rejected", "file_applied")
+    assert desk.event("withdraw", {"name": "3_f.sql"}) == ("rejected", "file_applied")
+    assert desk.event("run", {"run_id": str(uuid.uuid4()), "target": "2"}) == ("rejected", "target_below")
+
+
+def test_only_what_somebody_lacks_is_judged_and_told_in_a_plan(desk: Desk) -> None:
+    findings = [{"line": 1, "rule": "drop-column", "breaking": True, "allowed": False}]
+    desk.admin.execute("update file set findings = %s, reversible = false where version = '2'", (json.dumps(findings),))
+    desk.know(shop(1), None)
+    desk.file("4")
+    desk.begin(on_halt="rollback")
+    plan = one(desk.admin, "select result from operation where kind = 'migrate' order by finished_at desc limit 1")
+    assert [file["version"] for file in plan["files"]] == ["4"]
+
+
+def test_who_has_left_the_fleet_stands_in_nobodys_way(desk: Desk) -> None:
+    desk.file("5")
+    desk.know(shop(1), [*BASE, "5"])
+    desk.leave(shop(1), "deprovisioned")
+    assert desk.file("4") == ("succeeded", None)
+    desk.begin()
+
+
+def test_new_tenants_do_not_get_a_register_that_is_not_complete(desk: Desk) -> None:
+    desk.admin.execute("update provisioner.tenant set schema_version = '9' where tenant_id = %s", (shop(1),))
+    assert one(desk.admin, "select wanted_versions()") is None
+    assert one(desk.migrator, "select wanted from catalog.migration_register(null)") is None
+    desk.file("9")
+    assert one(desk.admin, "select wanted_versions()") == [*BASE, "9"]
+
+
+def test_a_directory_is_registered_as_a_whole(desk: Desk) -> None:
+    facts = {"checksum": "x", "sql": "select 1", "transaction": True, "reversible": True}
+    files = [{"version": version, "name": f"{version}_f.sql", **facts} for version in ("1", "4", "5")]
+    refused = desk.migrator.execute("select * from register_at_start(%s)", (json.dumps(files),)).fetchall()
+    assert [name for name, _ in refused] == ["1_f.sql"] and "has been applied to" in refused[0][1]
+    assert one(desk.admin, "select count(*) from file") == 5
+    assert one(desk.admin, "select count(*) from alert where cause = 'migration-file:1' and resolved_at is null") == 1
