@@ -64,7 +64,8 @@ const struct command COMMANDS[] = {
           "[--on-halt ACTION] [--concurrency N] [--lock-timeout TIME] [--statement-timeout TIME] [--allow RULES] "
           "[--out-of-order] [--queue] [--reason TEXT] [--watch] | dry-run [OPTIONS OF run] | status [RUN] | "
           "tenants [RUN] [--state STATE] [--code CODE] " LISTING_OPTIONS " | watch [RUN] | pause RUN | resume RUN | "
-          "promote RUN | halt RUN | rollback RUN | cancel RUN | retry RUN [--tenant TENANT] [--code CODE]",
+          "promote RUN | halt RUN | rollback RUN | cancel RUN | retry RUN [--tenant TENANT] [--code CODE] | mark RUN "
+          "--tenant TENANT --reason TEXT",
           "create and check migrations, and bring them to the whole fleet", MANUAL_MIGRATE, run_migrate, true },
         { "clock", "[advance DURATION] [--timeout TIME]", "show business time; in a sandbox, advance it", MANUAL_CLOCK,
           run_clock, false },

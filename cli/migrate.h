@@ -15,7 +15,7 @@ int migrate_run(int argc, char **argv);
 int migrate_status(int argc, char **argv);
 int migrate_tenants(int argc, char **argv);
 int migrate_watch(int argc, char **argv);
-int migrate_command(int argc, char **argv); /* pause, resume, promote, halt, rollback, cancel, retry */
+int migrate_command(int argc, char **argv); /* pause, resume, promote, halt, rollback, cancel, retry, mark */
 
 /* A run's id from its number, its id or the beginning of one; NULL: of the run at work, or else of the last one.
  * Complains if there is none. */

@@ -231,19 +231,22 @@ int migrate_find_run(const char *word, char ret[static ID_LENGTH + 1])
         return status;
 }
 
-/* pause, resume, promote, halt, rollback, cancel, retry: by argv[1]. */
+/* pause, resume, promote, halt, rollback, cancel, retry, mark: by argv[1]. */
 int migrate_command(int argc, char **argv)
 {
         const char *reason = cli_option(&argc, argv, "reason"), *code = cli_option(&argc, argv, "code");
         const char *tenant = cli_option(&argc, argv, "tenant");
         auto_json *body = json_object(), *answer = NULL, *operation = NULL;
         auto_free char *path = NULL;
-        bool retries = strcmp(argv[1], "retry") == 0;
+        bool retries = strcmp(argv[1], "retry") == 0, marks = strcmp(argv[1], "mark") == 0;
         struct id run, id;
         int status;
 
-        if ((code != NULL || tenant != NULL) && !retries)
-                return cli_usage("migrate", "--tenant and --code are for retry");
+        if ((code != NULL && !retries) || (tenant != NULL && !retries && !marks))
+                return cli_usage("migrate", "--code is for retry, --tenant for retry and mark");
+        if (marks && (tenant == NULL || reason == NULL))
+                return cli_usage("migrate",
+                                 "mark needs --tenant TENANT and --reason TEXT: what was done by hand, and why");
         status = cli_expect(argc, argv, 2);
         if (status == EXIT_GOOD && tenant != NULL)
                 status = api_find_tenant(tenant, &id);

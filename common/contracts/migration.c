@@ -74,6 +74,12 @@ static const struct contract_field RETRY[] = {
         { .name = "reason", .kind = CONTRACT_TEXT, .max = 500 },
 };
 
+static const struct contract_field MARK[] = {
+        { .name = "run_id", .kind = CONTRACT_UUID, .required = true },
+        { .name = "tenant_id", .kind = CONTRACT_UUID, .required = true },
+        { .name = "reason", .kind = CONTRACT_TEXT, .required = true, .max = 500 },
+};
+
 static const char *const FILE_KEY[] = { "name", NULL };
 static const char *const RUN_KEY[] = { "run_id", NULL };
 
@@ -209,5 +215,6 @@ const struct contract MIGRATION_CONTRACTS[] = {
         RUN_COMMAND("rollback", COMMAND),
         RUN_COMMAND("cancel", COMMAND),
         RUN_COMMAND("retry", RETRY),
+        RUN_COMMAND("mark", MARK),
         { .type = NULL },
 };

@@ -174,7 +174,7 @@ void migration_apply_pending(struct migration_job *job)
                 migration_finish(job, NULL);
         else if (FAILPOINT(migration_before_apply, &err) < 0)
                 migration_finish(job, &err);
-        else if (migration_section(job, &job->set->items[job->next])->transaction)
+        else if (job->options.mark || migration_section(job, &job->set->items[job->next])->transaction)
                 migration_apply_batch(job);
         else
                 migration_apply_alone(job);

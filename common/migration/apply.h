@@ -13,6 +13,7 @@ struct migration_options {
         const char *target;           /* the version of the last file to apply; NULL = the last one there is */
         const bool *wanted;           /* for each file of the set, whether to apply it; NULL = all */
         bool rehearse;                /* applies everything in one transaction, and rolls it back */
+        bool mark;                    /* only notes the files in the ledgers: somebody has done by hand what they say */
         bool out_of_order;            /* also applies a file that sorts before an applied one */
         const char *fence;            /* decimal: a database that has seen a higher one refuses (code TN409) */
         const char *run;              /* noted beside what is applied: versions with this note are the caller's own */

@@ -113,7 +113,8 @@ static void batch_add_file(struct migration_job *job, const struct migration *m)
                 batch_begin(job, sql);
         migration_add_ledger_rows(job, sql, m); /* before the DDL: two concurrent attempts collide here, not halfway */
         part->sql = sql->length;
-        buf_add_text(sql, migration_section(job, m)->sql);
+        if (!job->options.mark)
+                buf_add_text(sql, migration_section(job, m)->sql);
         buf_add_text(sql, MIGRATION_SEMICOLON);
         buf_add_text(sql, MIGRATION_KEEP_LEDGER);
         if (!one || last) {
@@ -138,7 +139,8 @@ void migration_apply_batch(struct migration_job *job)
         buf_reset(&job->script);
         do
                 batch_add_file(job, &set->items[job->batch_end]);
-        while (job->batch_end < set->count && migration_section(job, &set->items[job->batch_end])->transaction &&
+        while (job->batch_end < set->count &&
+               (job->options.mark || migration_section(job, &set->items[job->batch_end])->transaction) &&
                !batch_is_full(job));
         pg_script(job->conn, migration_statement_timeout(job) * (int64_t)(job->batch_end - job->next), job->script.data,
                   batch_applied, job);

@@ -48,6 +48,7 @@ create table migrator.job (
     lease_until timestamptz,
     fence bigint,
     waits_for text, -- another activity on the tenant
+    marked jsonb, -- {by, reason}: somebody has done by hand what the files say
     error jsonb,
     began_at timestamptz,
     ended_at timestamptz,
@@ -475,7 +476,7 @@ $$;
 -- again a moment later; that costs it no attempt. Whoever has left the fleet is left out.
 create function migrator.claim_jobs(p_owner text, p_lease_ms bigint, p_limit int)
 returns table (job_id uuid, run_id uuid, tenant_id uuid, task text, fence bigint, attempts int,
-               versions jsonb, brought jsonb, options jsonb, register text, tenant text)
+               versions jsonb, brought jsonb, options jsonb, register text, tenant text, marked boolean)
 language plpgsql
 as $$
 declare
@@ -537,7 +538,7 @@ begin
     where j.job_id = d.job_id
     returning j.job_id, j.run_id, j.tenant_id, j.state, j.fence, j.attempts,
         to_jsonb(v_run.versions), to_jsonb(j.brought), v_run.options, (select state::text from register),
-        (select login::text from provisioner.owner_login o where o.tenant_id = j.tenant_id);
+        (select login::text from provisioner.owner_login o where o.tenant_id = j.tenant_id), j.marked is not null;
 end
 $$;
 
@@ -883,6 +884,50 @@ begin
 end
 $$;
 
+-- Tries failed jobs again, those of one tenant or with one code if p_data says so; or, p_mark, has one noted that somebody has done
+-- by hand. Returns why not, or null.
+create function migrator.retry_jobs(
+    p_run migrator.run, p_event jsonb, p_data jsonb, p_mark boolean, p_by text, out code text, out detail text
+)
+language plpgsql
+as $$
+declare
+    v_taking_back boolean := p_run.reason ->> 'code' is not distinct from 'rollback_incomplete';
+    v_count int;
+begin
+    if p_run.state not in ('forecasting', 'running', 'soaking', 'paused', 'halted', 'completed')
+        or (p_run.state = 'completed' and exists (
+            select from run r where r.state in ('forecasting', 'running', 'soaking', 'paused', 'halted', 'rolling_back')))
+        or (p_mark and v_taking_back) then
+        code := 'wrong_state';
+        return;
+    end if;
+    update job j
+    set state = case j.state when 'failed' then 'waiting' else 'undo_waiting' end,
+        attempts = 0,
+        next_at = clock_timestamp(),
+        ended_at = null,
+        marked = case when p_mark
+            then jsonb_build_object('by', p_event ->> 'source', 'reason', p_data ->> 'reason') end
+    where j.run_id = p_run.run_id
+      and (j.state = 'undo_failed' or (j.state = 'failed' and not v_taking_back))
+      and (not p_data ? 'tenant_id' or j.tenant_id = (p_data ->> 'tenant_id')::uuid)
+      and (not p_data ? 'code' or j.error ->> 'code' = p_data ->> 'code');
+    get diagnostics v_count = row_count;
+    if v_count = 0 then
+        code := 'nothing_to_retry';
+        detail := 'no failed tenant of the run is meant';
+    elsif v_taking_back then
+        perform set_run_state(p_run.run_id, 'rolling_back', 'rollback', p_by);
+    elsif p_run.state <> 'paused' then
+        update run r
+        set forgiven = (select count(*) from job j where j.run_id = p_run.run_id and j.state = 'failed')
+        where r.run_id = p_run.run_id;
+        perform set_run_state(p_run.run_id, 'running', null, null);
+    end if;
+end
+$$;
+
 -- A command to a run: what was done, or why not.
 create function migrator.accept_command(p_event jsonb, p_data jsonb) returns void
 language plpgsql
@@ -893,7 +938,6 @@ declare
     v_by text := coalesce(p_data ->> 'reason', format('by %s', coalesce(p_event ->> 'source', 'an event')));
     v_code text;
     v_detail text;
-    v_count int;
 begin
     perform from register for update;
     select * into v from run where run_id = (p_data ->> 'run_id')::uuid for update;
@@ -951,31 +995,8 @@ begin
             else
                 v_code := 'wrong_state';
             end if;
-        when 'retry' then
-            if v.state not in ('forecasting', 'running', 'soaking', 'paused', 'halted', 'completed') or (v.state = 'completed' and exists (
-                select from run where state in ('forecasting', 'running', 'soaking', 'paused', 'halted', 'rolling_back'))) then
-                v_code := 'wrong_state';
-            else
-                update job
-                set state = case state when 'failed' then 'waiting' else 'undo_waiting' end,
-                    attempts = 0, next_at = clock_timestamp(), ended_at = null
-                where run_id = v.run_id
-                  and (state = 'undo_failed' or (state = 'failed' and v.reason ->> 'code' is distinct from 'rollback_incomplete'))
-                  and (not p_data ? 'tenant_id' or tenant_id = (p_data ->> 'tenant_id')::uuid)
-                  and (not p_data ? 'code' or error ->> 'code' = p_data ->> 'code');
-                get diagnostics v_count = row_count;
-                if v_count = 0 then
-                    v_code := 'nothing_to_retry';
-                    v_detail := 'no failed tenant of the run is meant';
-                elsif v.reason ->> 'code' = 'rollback_incomplete' then
-                    perform set_run_state(v.run_id, 'rolling_back', 'rollback', v_by);
-                elsif v.state <> 'paused' then
-                    update run
-                    set forgiven = (select count(*) from job where run_id = v.run_id and state = 'failed')
-                    where run_id = v.run_id;
-                    perform set_run_state(v.run_id, 'running', null, null);
-                end if;
-            end if;
+        when 'retry', 'mark' then
+            select code, detail into v_code, v_detail from retry_jobs(v, p_event, p_data, v_command = 'mark', v_by);
     end case;
     if v_code is not null then
         perform refuse(p_event, null, v_command, v_code, 'run_id',
@@ -1047,7 +1068,7 @@ create view gateway.migration_job as
 select j.run_id, j.tenant_id, j.wave, j.place, j.state, coalesce(j.error, j.forecast_error) ->> 'code' as code,
     jsonb_build_object(
         'tenant_id', j.tenant_id, 'slug', t.slug, 'wave', j.wave, 'state', j.state, 'brought', to_jsonb(j.brought),
-        'attempts', j.attempts, 'waits_for', j.waits_for, 'forecast', j.forecast, 'error', coalesce(j.error, j.forecast_error), 'next_at', catalog.json_time(j.next_at),
+        'attempts', j.attempts, 'marked', j.marked, 'waits_for', j.waits_for, 'forecast', j.forecast, 'error', coalesce(j.error, j.forecast_error), 'next_at', catalog.json_time(j.next_at),
         'began_at', catalog.json_time(j.began_at), 'ended_at', catalog.json_time(j.ended_at)) as item
 from migrator.job j
 left join provisioner.tenant t using (tenant_id);

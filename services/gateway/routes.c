@@ -190,6 +190,7 @@ const struct http_route GATEWAY_ROUTES[] = {
         RUN_COMMAND("halt"),
         RUN_COMMAND("rollback"),
         RUN_COMMAND("retry"),
+        RUN_COMMAND("mark"),
         RUN_COMMAND("cancel"),
         ROUTE("GET", "/api/invites/{id}", SCOPE_APP, invite_check_get),
         ROUTE("GET", "/invite/{id}", SCOPE_NONE, invite_get, PAGE),

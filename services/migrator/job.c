@@ -49,6 +49,7 @@ struct job *job_new(struct fleet *fleet, struct migrator *migrator, const struct
         job->application_name = mem_printf("tenantry-%.8s-%s", job->run, job->tenant);
         job->task = job_task_of(pg_text(rows, row, "task"));
         job->attempts = (int)pg_int(rows, row, "attempts");
+        job->marked = pg_bool(rows, row, "marked");
         job->versions = job_parse(rows, row, "versions");
         job->brought = job_parse(rows, row, "brought");
         job->options = job_parse(rows, row, "options");
@@ -232,6 +233,7 @@ static void job_work(struct job *job)
                 .statement_timeout_ms = json_number(job->options, "statement_timeout_ms", 0),
                 .wanted = job->wanted,
                 .rehearse = job->task == JOB_FORECAST,
+                .mark = job->marked && job->task == JOB_APPLY,
                 .out_of_order = json_flag(job->options, "out_of_order"),
                 .fence = job->fence,
                 .run = job->run,

@@ -10,7 +10,7 @@ struct job {
         struct migrator *migrator;
         char *id, *run, *tenant, *fence, *application_name;
         enum job_task task;
-        bool started;
+        bool started, marked;
         bool renewing; /* named in the renewal that is under way */
         bool unsure;   /* the connection was lost, or closed, while something was being applied */
         int attempts;

@@ -112,6 +112,22 @@ def test_failures_halt_a_run_and_the_failed_can_be_retried(rollouts: Rollouts, s
     assert all(version in rollouts.versions(shop) for shop in shops)
 
 
+def test_what_was_done_by_hand_is_only_noted(rollouts: Rollouts, shops: list[str]) -> None:
+    rollouts.query(shops[3], "create table by_hand (a int)")
+    version = rollouts.file("create table by_hand (a int);", "drop table by_hand;")
+    run = rollouts.begin(strategy="all", max_failure_rate=1)
+    assert rollouts.wait(run, "completed")["states"]["failed"] == 1
+    assert (
+        rollouts.api.post(f"/api/admin/migrations/runs/{run}/mark", {"tenant_id": shops[3]}).json["field"] == "reason"
+    )
+    done = rollouts.command(run, "mark", tenant_id=shops[3], reason="the table was there already")
+    assert done["state"] == "succeeded"
+    assert "failed" not in rollouts.wait(run, "completed")["states"], rollouts.tenants(run, "?state=failed")
+    assert version in rollouts.versions(shops[3])
+    [job] = [job for job in rollouts.tenants(run) if job["tenant_id"] == shops[3]]
+    assert job["marked"] == {"by": "/tenantry/gateway", "reason": "the table was there already"}
+
+
 def test_a_rollback_takes_back_exactly_what_the_run_brought(rollouts: Rollouts, shops: list[str]) -> None:
     before = {shop: rollouts.versions(shop) for shop in shops}
     one = rollouts.file("create table one (a int);", "drop table one;")
