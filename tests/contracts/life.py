@@ -222,6 +222,8 @@ def roll_out(rollouts: Rollouts, callers: dict[str, RecordingApi], tenant: str) 
     rollouts.command(run, "retry", tenant_id=tenant)
     rollouts.wait(run, "completed")
     assert api.post(f"{MIGRATIONS}/runs/{run}/retry", prefer="wait=20").json["code"] == "nothing_to_retry"
+    marking = {"tenant_id": tenant, "reason": "it has it"}
+    assert api.post(f"{MIGRATIONS}/runs/{run}/mark", marking, prefer="wait=20").json["code"] == "nothing_to_retry"
     rollouts.command(run, "rollback", reason="a rehearsal")
     rollouts.wait(run, "rolled_back")
     risky = rollouts.file("-- tenantry:allow drop-column a rehearsal\nalter table formula drop column name;")

@@ -202,7 +202,8 @@ def test_runs_and_commands_to_them_are_taken_as_their_schemas_say(stack: Stack) 
     name, topic = "migration.run.requested.v1", "tenant.migration.v1"
     tried = list(mutations(name, NOWHERE))
     tried += [{**NOWHERE, "strategy": strategy} for strategy in schema(name)["properties"]["strategy"]["enum"]]
-    trials = of_commands(topic, ["migration.pause.requested.v1", "migration.retry.requested.v1"])
+    whole = [f"migration.{command}.requested.v1" for command in ("pause", "retry", "mark")]
+    trials = of_commands(topic, whole)
     assert {trial.by for trial in trials} | {name} == {each for each in messages(topic) if key_field(each) == "run_id"}
     check_agreement(stack, trials + [of_data(name, topic, data) for data in tried])
 
@@ -289,10 +290,11 @@ HTTP_WAYS = {
     "http.migration_begin": "/api/admin/migrations/run",
     "http.migration_command": "/api/admin/migrations/runs/{id}/pause",
     "http.migration_retry": "/api/admin/migrations/runs/{id}/retry",
+    "http.migration_mark": "/api/admin/migrations/runs/{id}/mark",
 }
 HARMLESS = {"http.signup": RESERVED, "http.migration_register": TAKEN_FILE, "http.migration_begin": NOWHERE}
 # Of these only one in so many: the fields are the events', of which all are tried.
-EVERY = {"http.migration_register": 3, "http.migration_begin": 7, "http.migration_retry": 3}
+EVERY = {"http.migration_register": 3, "http.migration_begin": 7, "http.migration_retry": 3, "http.migration_mark": 3}
 
 
 def test_what_a_schema_refuses_http_refuses_too(api: RecordingApi, migrated: str) -> None:
