@@ -89,6 +89,14 @@ static void fleet_load_files(struct fleet *fleet)
                      PARAMS(registry_state(fleet->migrator->registry)), fleet_files_arrived, fleet);
 }
 
+static void fleet_give_way(struct fleet *fleet)
+{
+        struct job *job, *next;
+
+        DL_FOREACH_SAFE (fleet->jobs, job, next)
+                job_give_way(job);
+}
+
 static void fleet_take(struct fleet *fleet, const struct pg_rows *rows)
 {
         const char *have = registry_state(fleet->migrator->registry);
@@ -103,7 +111,9 @@ static void fleet_take(struct fleet *fleet, const struct pg_rows *rows)
         }
         metric_set(fleet->in_hand, (double)fleet->held);
         FAILPOINT(job_after_claim, NULL);
-        if (fresh && !fleet->loading)
+        if (fleet->stopped)
+                fleet_give_way(fleet); /* the claim was on its way */
+        else if (fresh && !fleet->loading)
                 fleet_start_jobs(fleet);
         else
                 fleet_load_files(fleet);
@@ -118,7 +128,8 @@ static void fleet_claimed(void *context, const struct pg_rows *rows, const struc
         if (err != NULL) {
                 log_debug("no claim", "error", err->message, NULL);
                 fleet->claim_again = false;
-                fleet->next_claim_at = clock_boot_ms() + CLAIM_TAIL;
+                if (strcmp(err->code, "55P03") != 0) /* that it waited in vain is certain */
+                        fleet->next_claim_at = clock_boot_ms() + CLAIM_TAIL;
                 return;
         }
         more = pg_rows_count(rows) > 0 || fleet->claim_again;
@@ -229,8 +240,9 @@ static void fleet_renewed(void *context, const struct pg_rows *rows, const struc
         DL_FOREACH_SAFE (fleet->jobs, job, next) {
                 int row = fleet_find_row(rows, job);
 
-                if (job->lease_until >= fleet->renew_lease)
-                        continue; /* claimed after the renewal was sent */
+                if (!job->renewing)
+                        continue; /* its claim was answered after the renewal was sent */
+                job->renewing = false;
                 if (row < 0)
                         fleet_drop(fleet, job); /* somebody else's by now */
                 else if (pg_bool(rows, row, "way_wanted"))
@@ -262,8 +274,10 @@ static void fleet_on_renew(uv_timer_t *timer)
         if (fleet->held == 0 || fleet->renewing || !pg_pool_is_up(service->catalog))
                 return;
         buf_add_text(&list, "{");
-        DL_FOREACH (fleet->jobs, job)
+        DL_FOREACH (fleet->jobs, job) {
                 buf_printf(&list, "%s%s", job == fleet->jobs ? "" : ",", job->id);
+                job->renewing = true;
+        }
         buf_add_text(&list, "}");
         fleet->renewing = true;
         fleet->renew_lease = clock_boot_ms() + service->config->lease_ms;
@@ -295,19 +309,16 @@ struct fleet *fleet_new(struct migrator *migrator)
         return fleet;
 }
 
-/* What is not begun is given back at once. */
+/* Everything is given back at once. */
 void fleet_stop(struct fleet *fleet)
 {
-        struct job *job, *next;
-
         fleet->stopped = true;
-        DL_FOREACH_SAFE (fleet->jobs, job, next)
-                job_give_way(job);
+        fleet_give_way(fleet);
 }
 
 bool fleet_is_idle(const struct fleet *fleet)
 {
-        return fleet->held == 0 && !fleet->sending && json_array_size(fleet->results) == 0;
+        return fleet->held == 0 && !fleet->claiming && !fleet->sending && json_array_size(fleet->results) == 0;
 }
 
 static void fleet_on_closed(uv_handle_t *handle)

@@ -7,7 +7,7 @@ struct job {
         struct fleet *fleet;
         struct migrator *migrator;
         char *id, *run, *tenant, *fence, *application_name;
-        bool undo, started;
+        bool undo, started, renewing;
         bool unsure; /* the connection was lost, or closed, while something was being applied */
         int attempts;
         int64_t lease_until;
