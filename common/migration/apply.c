@@ -113,6 +113,8 @@ int64_t migration_statement_timeout(const struct migration_job *job)
 
 void migration_add_timeouts(struct migration_job *job, struct buf *sql, const char *how)
 {
+        if (strcmp(how, "local") == 0) /* whoever waits for the tenant does not wait for a statement that nobody wants */
+                buf_add_text(sql, "set local client_connection_check_interval = '1s'; ");
         buf_printf(sql, "set %s lock_timeout = '%lldms'; set %s statement_timeout = '%lldms';\n", how,
                    (long long)(job->options.lock_timeout_ms ? job->options.lock_timeout_ms : LOCK_TIMEOUT), how,
                    (long long)migration_statement_timeout(job));
