@@ -93,11 +93,13 @@ static int migration_check_name(const json_t *data, struct err *err)
 /* The error is about the file, whose name it begins with. */
 static int migration_check_file(const json_t *data, struct err *err)
 {
-        const char *sql = json_text(data, "sql");
+        const char *sql = json_text(data, "sql"), *verify = json_text(data, "verify");
         struct migration migration;
 
         if (migration_check_name(data, err) < 0)
                 return -ERR_INPUT;
+        if (verify != NULL && migration_verify_length(verify) == 0)
+                return err_field(err, "verify", "verify must be one query that returns true");
         if (strlen(sql) > MIGRATION_EVENT_LIMIT)
                 return err_field(err, "sql",
                                  "sql has more than %d bytes: a migrator reads larger files from TENANT_MIGRATIONS",

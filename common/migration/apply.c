@@ -118,12 +118,12 @@ int64_t migration_statement_timeout(const struct migration_job *job)
 
 void migration_add_timeouts(struct migration_job *job, struct buf *sql, const char *how)
 {
-        /* The server notices within a second that a worker died, or gave way: others wait for the fence's row. */
-        buf_printf(sql,
-                   "set %s lock_timeout = '%lldms'; set %s statement_timeout = '%lldms'; "
-                   "set %s client_connection_check_interval = '1s';\n",
-                   how, (long long)(job->options.lock_timeout_ms ? job->options.lock_timeout_ms : LOCK_TIMEOUT), how,
-                   (long long)migration_statement_timeout(job), how);
+        if (strcmp(how, "local") ==
+            0) /* whoever waits for the tenant does not wait for a statement that nobody wants */
+                buf_add_text(sql, "set local client_connection_check_interval = '1s'; ");
+        buf_printf(sql, "set %s lock_timeout = '%lldms'; set %s statement_timeout = '%lldms';\n", how,
+                   (long long)(job->options.lock_timeout_ms ? job->options.lock_timeout_ms : LOCK_TIMEOUT), how,
+                   (long long)migration_statement_timeout(job));
 }
 
 void migration_add_fence(struct migration_job *job, struct buf *sql)

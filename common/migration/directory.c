@@ -45,6 +45,8 @@ static int directory_read_verify(const char *directory, const char *name, struct
                 return 0;
         if (directory_read_file(path, text, err) < 0)
                 return -ERR_INPUT;
+        if (strlen(text->data) == text->length && migration_verify_length(text->data) == 0)
+                return err_field(err, path, "%s must be one query that returns true", path);
         if (strlen(text->data) == text->length && text->length <= MIGRATION_VERIFY_LIMIT)
                 return 0;
         return err_field(err, path, "%s has a NUL byte, or more than %d bytes", path, MIGRATION_VERIFY_LIMIT);

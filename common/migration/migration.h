@@ -33,7 +33,7 @@ struct migration {
         char *name;    /* the file's name */
         char *text;    /* the file as it is */
         struct migration_section up, down;
-        char *verify;                   /* SQL that returns true if the file did what it should; NULL = none */
+        char *verify;                   /* a query that returns true if the file did what it should; NULL = none */
         struct migration_allow *allows; /* at most 100 */
         size_t allow_count;
         char checksum[65]; /* SHA-256 of the file's bytes, hexadecimal */
@@ -83,6 +83,9 @@ size_t migration_next_statement(const char *sql);
 /* The length of the blanks and comments at the start of a statement; its whole length if it is nothing else, which
  * PostgreSQL does not count as a statement. */
 size_t migration_statement_start(const char *statement, size_t length);
+
+/* The length of a verify's statement, without its semicolon; 0 unless it is exactly one. */
+size_t migration_verify_length(const char *verify);
 
 /* A position in a file, all counted from 1: columns in characters, as PostgreSQL and editors count them. */
 struct migration_place {

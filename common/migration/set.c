@@ -19,7 +19,8 @@ int migration_set_add(struct migration_set *set, const char *name, const char *b
         rc = migration_parse(name, bytes, length, added, err);
         if (rc < 0)
                 return rc;
-        added->verify = mem_copy_text(verify);
+        if (verify != NULL)
+                added->verify = mem_printf("%.*s", (int)migration_verify_length(verify), verify);
         set->count++;
         return 0;
 }

@@ -44,6 +44,20 @@ size_t migration_statement_start(const char *statement, size_t length)
         return first.kind == TOKEN_END || token_is_mark(&first, ';') ? length : (size_t)(first.at - statement);
 }
 
+size_t migration_verify_length(const char *verify)
+{
+        size_t found = 0, length;
+
+        for (const char *at = verify; (length = migration_next_statement(at)) > 0; at += length) {
+                if (migration_statement_start(at, length) == length)
+                        continue;
+                if (found > 0)
+                        return 0;
+                found = (size_t)(at - verify) + length - (at[length - 1] == ';');
+        }
+        return found;
+}
+
 /* PostgreSQL and editors count characters; all bytes of a character but the first begin with the bits 10. */
 static bool statement_character_begins(char c)
 {

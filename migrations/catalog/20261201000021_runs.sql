@@ -478,12 +478,14 @@ create function migrator.claim_jobs(p_owner text, p_lease_ms bigint, p_limit int
 returns table (job_id uuid, run_id uuid, tenant_id uuid, task text, fence bigint, attempts int,
                versions jsonb, brought jsonb, options jsonb, register text, tenant text, marked boolean)
 language plpgsql
+set lock_timeout = '500ms' -- a provisioner that takes the same tenants in another order goes first
 as $$
 declare
     v_run run;
     v_limit int;
 begin
-    select r.* into v_run from run r where r.state in ('forecasting', 'running', 'rolling_back');
+    -- One at a time, so that no two take what is left of its concurrency.
+    select r.* into v_run from run r where r.state in ('forecasting', 'running', 'rolling_back') for no key update;
     if not found then
         return;
     end if;
@@ -836,8 +838,12 @@ begin
         if v.run_id is null then
             return false;
         end if;
-        perform add_late_members(v);
-        perform begin_wave(v.run_id);
+        begin
+            perform add_late_members(v);
+            perform begin_wave(v.run_id);
+        exception when unique_violation then
+            null; -- somebody else has begun the one before it at this moment
+        end;
         return true;
     end if;
     if v.state = 'rolling_back' then -- what was on its way when the rollback began
@@ -880,7 +886,11 @@ create function migrator.timer_due(p_name text, p_key text, p_due_at timestamptz
 language plpgsql
 as $$
 begin
-    perform advance();
+    -- Whoever commands the run now may be about to drop this timer, and waits for us.
+    perform from run where state = 'soaking' for update skip locked;
+    if found then
+        perform advance();
+    end if;
 end
 $$;
 

@@ -89,6 +89,14 @@ static void fleet_load_files(struct fleet *fleet)
                      PARAMS(registry_state(fleet->migrator->registry)), fleet_files_arrived, fleet);
 }
 
+static void fleet_give_way(struct fleet *fleet)
+{
+        struct job *job, *next;
+
+        DL_FOREACH_SAFE (fleet->jobs, job, next)
+                job_give_way(job);
+}
+
 static void fleet_take(struct fleet *fleet, const struct pg_rows *rows)
 {
         const char *have = registry_state(fleet->migrator->registry);
@@ -103,7 +111,9 @@ static void fleet_take(struct fleet *fleet, const struct pg_rows *rows)
         }
         metric_set(fleet->in_hand, (double)fleet->held);
         FAILPOINT(job_after_claim, NULL);
-        if (fresh && !fleet->loading)
+        if (fleet->stopped)
+                fleet_give_way(fleet); /* the claim was on its way */
+        else if (fresh && !fleet->loading)
                 fleet_start_jobs(fleet);
         else
                 fleet_load_files(fleet);
@@ -118,7 +128,8 @@ static void fleet_claimed(void *context, const struct pg_rows *rows, const struc
         if (err != NULL) {
                 log_debug("no claim", "error", err->message, NULL);
                 fleet->claim_again = false;
-                fleet->next_claim_at = clock_boot_ms() + CLAIM_TAIL;
+                if (strcmp(err->code, "55P03") != 0) /* that it waited in vain is certain */
+                        fleet->next_claim_at = clock_boot_ms() + CLAIM_TAIL;
                 return;
         }
         more = pg_rows_count(rows) > 0 || fleet->claim_again;
@@ -196,7 +207,9 @@ static void fleet_send(struct fleet *fleet)
 
 void fleet_job_ended(struct fleet *fleet, struct job *job, json_t *result)
 {
-        metric_add(METRIC_OF(fleet->ended, json_text(result, "outcome")), 1);
+        bool rehearsed = json_object_get(result, "forecast") != NULL;
+
+        metric_add(METRIC_OF(fleet->ended, rehearsed ? "rehearsed" : json_text(result, "outcome")), 1);
         json_array_append_new(fleet->results, result);
         fleet_drop(fleet, job);
         fleet_send(fleet);
@@ -298,19 +311,16 @@ struct fleet *fleet_new(struct migrator *migrator)
         return fleet;
 }
 
-/* What is not begun is given back at once. */
+/* Everything is given back at once. */
 void fleet_stop(struct fleet *fleet)
 {
-        struct job *job, *next;
-
         fleet->stopped = true;
-        DL_FOREACH_SAFE (fleet->jobs, job, next)
-                job_give_way(job);
+        fleet_give_way(fleet);
 }
 
 bool fleet_is_idle(const struct fleet *fleet)
 {
-        return fleet->held == 0 && !fleet->sending && json_array_size(fleet->results) == 0;
+        return fleet->held == 0 && !fleet->claiming && !fleet->sending && json_array_size(fleet->results) == 0;
 }
 
 static void fleet_on_closed(uv_handle_t *handle)

@@ -18,6 +18,11 @@
 #define FORECAST_TRIES  2
 #define ATTEMPTS_MOST   6 /* about half a minute of back-off, and as many lock time-outs */
 
+/* It looks, and changes nothing. The transaction ends with the next one, or the connection. */
+#define VERIFY                                                                                                         \
+        "rollback; begin read only; set local lock_timeout = '2s'; set local statement_timeout = '%ldms'; "            \
+        "select (\n%s\n) is true as verified"
+
 static json_t *job_parse(const struct pg_rows *rows, int row, const char *column)
 {
         const char *text = pg_text(rows, row, column);
@@ -183,8 +188,8 @@ static void job_verify_next(struct job *job)
                 job_end(job, "done", NULL, 0);
                 return;
         }
-        sql = mem_printf("select (\n%s\n) as verified", set->items[job->next_verify].verify);
-        pg_exec(job->conn, VERIFY_TIMEOUT, sql, 0, NULL, job_verified, job);
+        sql = mem_printf(VERIFY, VERIFY_TIMEOUT, set->items[job->next_verify].verify);
+        pg_script(job->conn, VERIFY_TIMEOUT, sql, job_verified, job);
 }
 
 static void job_rehearsed(struct job *job, const struct migration_outcome *outcome)
@@ -262,6 +267,19 @@ static void job_connected(void *context, const struct err *err)
                 job_work(job);
 }
 
+/* The files may be those from before the run: the next attempt reads them anew. */
+static bool job_lacks_files(const struct job *job, struct err *err)
+{
+        size_t count = 0;
+
+        for (size_t i = 0; i < job->files->set->count; i++)
+                count += job->wanted[i];
+        if (count == json_array_size(job->versions))
+                return false;
+        err_set(err, ERR_BUSY, "file_missing", "a file of the run is not among those that were read from the register");
+        return true;
+}
+
 void job_start(struct job *job, struct registered *files)
 {
         struct migrator *migrator = job->migrator;
@@ -272,7 +290,7 @@ void job_start(struct job *job, struct registered *files)
         job->started = true;
         job->files = files;
         job->wanted = registered_mask(files, job->versions);
-        if (FAILPOINT(job_before_connect, &err) < 0 ||
+        if (job_lacks_files(job, &err) || FAILPOINT(job_before_connect, &err) < 0 ||
             tenant_target(&migrator->access, job->login, TENANT_OWNER, &target, &keep, &err) < 0) {
                 job_fail(job, &err);
                 return;

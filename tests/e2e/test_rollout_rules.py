@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from deploy.local.fleet import make_fleet, tenant_number
 from deploy.local.stack import CATALOG, Stack
 
+from .client import eventually
 from .test_catalog import as_service, one
 
 BASE = ["1", "2", "3"]
@@ -138,12 +140,13 @@ class Desk:
         self.admin.execute("update provisioner.tenant set state = %s where tenant_id = %s", (state, tenant))
 
     def close(self) -> None:
+        self.migrator.close()
+        self.admin.execute("set lock_timeout = '10s'")
         self.admin.execute("delete from job; delete from run; delete from tenant; delete from ledger; delete from file")
         self.admin.execute(
             "delete from tenant_claim; update provisioner.tenant set state = 'ready', schema_version = '3'"
         )
         self.admin.close()
-        self.migrator.close()
 
 
 @pytest.fixture
@@ -368,3 +371,44 @@ def test_a_directory_is_registered_as_a_whole(desk: Desk) -> None:
     assert [name for name, _ in refused] == ["1_f.sql"] and "has been applied to" in refused[0][1]
     assert one(desk.admin, "select count(*) from file") == 5
     assert one(desk.admin, "select count(*) from alert where cause = 'migration-file:1' and resolved_at is null") == 1
+
+
+def test_two_migrators_share_the_concurrency_of_a_run(desk: Desk, catalog: Stack) -> None:
+    desk.file("4")
+    desk.begin(concurrency=1)
+    desk.migrator.execute("begin")
+    assert len(desk.claim()) == 1
+    with as_service(catalog, "migrator") as other:
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            other.execute("select claim_jobs('other', 30000, 10)")
+        desk.migrator.execute("commit")
+        assert other.execute("select claim_jobs('other', 30000, 10)").fetchall() == []
+
+
+def test_claims_give_way_to_a_provisioner_that_takes_the_same_tenants(desk: Desk, catalog: Stack) -> None:
+    """Each would wait for what the other has, and PostgreSQL would end one of them, perhaps the provisioner's."""
+    desk.file("4")
+    run = desk.begin()
+    last = one(desk.admin, "select tenant_id::text from job where run_id = %s order by place desc limit 1", run)
+    first = one(desk.admin, "select tenant_id::text from job where run_id = %s order by place limit 1", run)
+    refused: list[str] = []
+
+    def claim() -> None:
+        try:
+            desk.claim()
+        except psycopg.errors.OperationalError as error:
+            refused.append(str(error.sqlstate))
+
+    with as_service(catalog) as provisioner:
+        provisioner.execute("begin")
+        take = "select claim_take(%s, 'backup', %s)"
+        assert one(provisioner, take, last, str(uuid.uuid4()))
+        claiming = threading.Thread(target=claim)
+        claiming.start()
+        waits = "select count(*) from pg_stat_activity where query like '%%claim_jobs%%' and wait_event_type = 'Lock'"
+        eventually(lambda: one(desk.admin, waits) > 0, 5, "the migrator waits")
+        assert one(provisioner, take, first, str(uuid.uuid4())), "it has it without being ended"
+        claiming.join()
+        provisioner.execute("rollback")
+    assert refused == ["55P03"]
+    assert len(desk.claim()) == SHOPS
