@@ -403,7 +403,7 @@ def test_a_message_keeps_all_its_headers_on_its_way_through_the_dead_letters(
 def test_what_the_catalog_cannot_run_is_no_messages_fault_and_all_wait(stack: Stack, api: Api, sender: Sender) -> None:
     tenants = [str(uuid.uuid4()) for _ in range(3)]
     before = len(letters(api))
-    stack.postgres.execute("alter function provisioner.slug_is_free(text) rename to slug_is_broken", CATALOG)
+    stack.postgres.execute("alter function provisioner.slug_is_free(text, text[]) rename to slug_is_broken", CATALOG)
     try:
         for tenant in tenants:
             body = js({"company": f"Waiting {tenant[:8]}", "email": "w@shop.test"})
@@ -411,7 +411,7 @@ def test_what_the_catalog_cannot_run_is_no_messages_fault_and_all_wait(stack: St
         eventually(lambda: "intake-held:provisioner" in open_causes(api), 10, "somebody is told")
         assert open_causes(api)["intake-held:provisioner"] < 20, "they do not ask in a hot loop"
     finally:
-        stack.postgres.execute("alter function provisioner.slug_is_broken(text) rename to slug_is_free", CATALOG)
+        stack.postgres.execute("alter function provisioner.slug_is_broken(text, text[]) rename to slug_is_free", CATALOG)
     for tenant in tenants:
         api.wait_state(tenant, "ready", 90)
     assert len(letters(api)) == before
