@@ -113,7 +113,8 @@ int64_t migration_statement_timeout(const struct migration_job *job)
 
 void migration_add_timeouts(struct migration_job *job, struct buf *sql, const char *how)
 {
-        if (strcmp(how, "local") == 0) /* whoever waits for the tenant does not wait for a statement that nobody wants */
+        if (strcmp(how, "local") ==
+            0) /* whoever waits for the tenant does not wait for a statement that nobody wants */
                 buf_add_text(sql, "set local client_connection_check_interval = '1s'; ");
         buf_printf(sql, "set %s lock_timeout = '%lldms'; set %s statement_timeout = '%lldms';\n", how,
                    (long long)(job->options.lock_timeout_ms ? job->options.lock_timeout_ms : LOCK_TIMEOUT), how,
@@ -149,14 +150,15 @@ void migration_add_ledger_rows(struct migration_job *job, struct buf *sql, const
         }
         if (run != NULL)
                 buf_add_text(sql, ADD_RUN);
-        buf_printf(sql,
-                   "delete from tenantry.migration m "
-                   "where not exists (select from public.schema_migrations s where s.version = m.version);\n"
-                   "insert into public.schema_migrations (version) values ('%s');\n"
-                   "insert into tenantry.migration (version, name, checksum, fence%s) values ('%s', %s, '%s', %s%s%s);\n"
-                   "delete from tenantry.migration_progress where version = '%s';\n",
-                   m->version, run ? ", run" : "", m->version, name, m->checksum, job->options.fence, run ? ", " : "",
-                   run ? run : "", m->version);
+        buf_printf(
+                sql,
+                "delete from tenantry.migration m "
+                "where not exists (select from public.schema_migrations s where s.version = m.version);\n"
+                "insert into public.schema_migrations (version) values ('%s');\n"
+                "insert into tenantry.migration (version, name, checksum, fence%s) values ('%s', %s, '%s', %s%s%s);\n"
+                "delete from tenantry.migration_progress where version = '%s';\n",
+                m->version, run ? ", run" : "", m->version, name, m->checksum, job->options.fence, run ? ", " : "",
+                run ? run : "", m->version);
 }
 
 void migration_apply_pending(struct migration_job *job)

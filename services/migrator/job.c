@@ -75,10 +75,10 @@ void job_free(struct job *job)
 
 static void job_end(struct job *job, const char *outcome, const struct err *err, int64_t delay_ms)
 {
-        json_t *result = json_pack("{s:s, s:I, s:s, s:O?, s:O?, s:b, s:I}", "job_id", job->id, "fence",
-                                   (json_int_t)strtoll(job->fence, NULL, 10), "outcome", outcome, "brought",
-                                   job->brought, "versions", job->has, "unsure", job->unsure, "delay_ms",
-                                   (json_int_t)delay_ms);
+        json_t *result =
+                json_pack("{s:s, s:I, s:s, s:O?, s:O?, s:b, s:I}", "job_id", job->id, "fence",
+                          (json_int_t)strtoll(job->fence, NULL, 10), "outcome", outcome, "brought", job->brought,
+                          "versions", job->has, "unsure", job->unsure, "delay_ms", (json_int_t)delay_ms);
 
         if (err != NULL)
                 json_object_set_new(result, "error",

@@ -619,7 +619,9 @@ def test_a_batch_of_archive_folders_costs_what_is_in_it(
     admin.execute("delete from backup")
 
 
-def test_a_run_of_many_files_over_a_large_fleet_is_planned_in_time(fleet: Stack, admin: psycopg.Connection[Any]) -> None:
+def test_a_run_of_many_files_over_a_large_fleet_is_planned_in_time(
+    fleet: Stack, admin: psycopg.Connection[Any]
+) -> None:
     """What takes longer than an intake's statement may is never taken, and holds up its partition."""
     admin.execute("set search_path = migrator, durable, catalog")
     admin.execute(

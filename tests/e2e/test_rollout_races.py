@@ -65,7 +65,9 @@ def test_a_claim_that_is_answered_while_a_renewal_is_on_its_way_is_kept(
         run = rollouts.begin(strategy="all", lock_timeout="60s")
         eventually(lambda: waits(stack, one), 10, "the first one is at work")
         free = f"delete from catalog.tenant_claim where tenant_id = '{two}' and kind = 'backup'"
-        with held(stack, CATALOG, f"select from migrator.job where run_id = '{run}' and tenant_id = '{one}' for update"):
+        with held(
+            stack, CATALOG, f"select from migrator.job where run_id = '{run}' and tenant_id = '{one}' for update"
+        ):
             with held(stack, CATALOG, free) as freeing:
                 eventually(lambda: waits(stack, "renew_jobs"), 20, "the renewal waits, and most of the time a claim")
                 freeing.commit()
@@ -97,7 +99,9 @@ def test_a_verify_only_looks_and_may_end_in_a_semicolon(stack: Stack, rollouts: 
         ("select 'true, or what do you think'::text", "boolean"),
         ("select false", "did not return true"),
     ):
-        version = rollouts.file("create sequence if not exists of_lie;", "drop sequence if exists of_lie;", verify=verify)
+        version = rollouts.file(
+            "create sequence if not exists of_lie;", "drop sequence if exists of_lie;", verify=verify
+        )
         run = rollouts.begin(strategy="all", tenants=shop)
         halted = rollouts.wait(run, "halted", "completed")
         assert halted["failures"][0]["code"] == "verify_failed" and said in halted["failures"][0]["example"], halted
