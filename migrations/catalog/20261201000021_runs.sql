@@ -21,6 +21,7 @@ create table migrator.run (
     watched_at timestamptz, -- real time: when somebody last looked
     forgiven int not null default 0, -- failures that an operator has seen and gone on from
     event jsonb not null, -- id, source, traceparent
+    counts jsonb, -- of a run that has ended: nobody counts its jobs again
     created_at timestamptz not null default clock_timestamp(),
     started_at timestamptz,
     ended_at timestamptz
@@ -129,7 +130,7 @@ as $$
         'soak_until', catalog.json_time((p_run).soak_until),
         'created_at', catalog.json_time((p_run).created_at),
         'started_at', catalog.json_time((p_run).started_at),
-        'ended_at', catalog.json_time((p_run).ended_at)) || run_counts((p_run).run_id)
+        'ended_at', catalog.json_time((p_run).ended_at)) || coalesce((p_run).counts, run_counts((p_run).run_id))
 $$;
 
 create function migrator.show_run(p_run_id uuid) returns void
@@ -155,6 +156,7 @@ begin
         reason = case when p_code is not null then jsonb_build_object('code', p_code, 'detail', p_detail) end,
         started_at = case when p_state in ('forecasting', 'running') then coalesce(started_at, clock_timestamp()) else started_at end,
         ended_at = case when v_ended then clock_timestamp() end,
+        counts = case when v_ended then run_counts(p_run_id) end,
         soak_until = case when p_state = 'soaking' then soak_until end,
         watched_at = case when p_state = 'soaking' then clock_timestamp() end
     where run_id = p_run_id
@@ -571,7 +573,7 @@ declare
 begin
     for v in
         select j.*, r.outcome, r.forecast as foreseen, r.brought as has_brought, r.versions, r.unsure, r.error as failure, r.delay_ms,
-            n.target, n.event
+            n.target, n.event, n.ended_at is not null as ended_run
         from jsonb_to_recordset(p_results) r (job_id uuid, fence bigint, outcome text, forecast text, brought jsonb, versions jsonb,
                                               unsure boolean, error jsonb, delay_ms bigint)
         join job j on j.job_id = r.job_id
@@ -615,6 +617,10 @@ begin
                 jsonb_build_object('activity', 'migrate', 'outcome', case when v.outcome = 'done' then 'done' else 'failed' end,
                                    'error', v.failure),
                 v.event ->> 'id', v.event ->> 'traceparent');
+        end if;
+        if v.ended_run then -- it was cancelled while this job was in hand
+            update run set counts = run_counts(run_id) where run_id = v.run_id;
+            perform show_run(v.run_id);
         end if;
     end loop;
 end
@@ -879,6 +885,26 @@ begin
         perform show_run(v.run_id);
     end if;
     return true;
+end
+$$;
+
+-- Beside what every service forgets: the jobs of runs that are long over, of which nothing can be taken back any more.
+create function migrator.prune() returns bigint
+language plpgsql
+as $$
+declare
+    v_count bigint;
+begin
+    delete from job
+    where job_id = any (array(select job_id
+                              from job
+                              where run_id in (select run_id
+                                               from run
+                                               where ended_at < statement_timestamp() - interval '400 days'
+                                                 and counts is not null)
+                              limit 5000));
+    get diagnostics v_count = row_count;
+    return v_count + durable.prune();
 end
 $$;
 

@@ -13,12 +13,15 @@
 #define LEASE    SECONDS(5)
 #define TIMEOUT  SECONDS(15)
 
+#define PRUNE_INTERVAL MINUTES(1) /* a piece each time */
+
 static const char SQL_ADVANCE[] = "select advance() as advanced";
+static const char SQL_PRUNE[] = "select prune() as pruned";
 
 struct coordinator {
         struct migrator *migrator;
         struct lease *lease;
-        struct periodic *periodic;
+        struct periodic *periodic, *upkeep;
         bool asking, again, stopped;
 };
 
@@ -60,6 +63,22 @@ static void coordinator_act(void *context)
         periodic_ask(coordinator->periodic, TIMEOUT, SQL_ADVANCE, NO_PARAMS, coordinator_advanced);
 }
 
+static void coordinator_pruned(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        (void)context;
+        (void)rows;
+        if (err != NULL)
+                log_warn("old rows could not be removed; it will be tried again", "error", err->message, NULL);
+}
+
+static void coordinator_prune(void *context)
+{
+        struct coordinator *coordinator = context;
+
+        if (lease_is_held(coordinator->lease) && !coordinator->stopped)
+                periodic_ask(coordinator->upkeep, SECONDS(30), SQL_PRUNE, NO_PARAMS, coordinator_pruned);
+}
+
 static void coordinator_lease_answered(void *context)
 {
         struct coordinator *coordinator = context;
@@ -75,6 +94,8 @@ struct coordinator *coordinator_new(struct migrator *migrator)
         coordinator->migrator = migrator;
         coordinator->lease = lease_new(migrator->service, "rollouts", LEASE, coordinator_lease_answered, coordinator);
         coordinator->periodic = periodic_new(migrator->service, 0, INTERVAL, coordinator_act, coordinator);
+        coordinator->upkeep =
+                periodic_new(migrator->service, SECONDS(5), PRUNE_INTERVAL, coordinator_prune, coordinator);
         return coordinator;
 }
 
@@ -83,6 +104,7 @@ void coordinator_free(struct coordinator *coordinator)
         if (coordinator == NULL)
                 return;
         periodic_free(coordinator->periodic);
+        periodic_free(coordinator->upkeep);
         lease_free(coordinator->lease);
         free(coordinator);
 }

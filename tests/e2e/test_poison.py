@@ -411,7 +411,9 @@ def test_what_the_catalog_cannot_run_is_no_messages_fault_and_all_wait(stack: St
         eventually(lambda: "intake-held:provisioner" in open_causes(api), 10, "somebody is told")
         assert open_causes(api)["intake-held:provisioner"] < 20, "they do not ask in a hot loop"
     finally:
-        stack.postgres.execute("alter function provisioner.slug_is_broken(text, text[]) rename to slug_is_free", CATALOG)
+        stack.postgres.execute(
+            "alter function provisioner.slug_is_broken(text, text[]) rename to slug_is_free", CATALOG
+        )
     for tenant in tenants:
         api.wait_state(tenant, "ready", 90)
     assert len(letters(api)) == before

@@ -412,3 +412,26 @@ def test_claims_give_way_to_a_provisioner_that_takes_the_same_tenants(desk: Desk
         provisioner.execute("rollback")
     assert refused == ["55P03"]
     assert len(desk.claim()) == SHOPS
+
+
+def test_what_is_too_old_is_forgotten_by_the_migrator_too(desk: Desk) -> None:
+    desk.file("4")
+    run = desk.begin()
+    desk.work()
+    desk.admin.execute("insert into inbox values ('/old', '1', 'x', now() - interval '31 days')")
+    desk.admin.execute("update run set ended_at = now() - interval '401 days'")
+    assert one(desk.migrator, "select prune()") == 1 + SHOPS
+    assert desk.jobs(run) == {} and one(desk.admin, "select count(*) from inbox") == 0
+    shown = one(desk.admin, "select item from gateway.migration_run where run_id = %s", run)
+    assert shown["states"] == {"done": SHOPS}, "how it ended is still known"
+
+
+def test_a_cancelled_run_tells_how_its_last_jobs_ended(desk: Desk) -> None:
+    desk.file("4")
+    run = desk.begin()
+    first, *others = desk.claim()
+    desk.command(run, "cancel")
+    for job in (first, *others):
+        desk.end(job)
+    shown = one(desk.admin, "select item from gateway.migration_run where run_id = %s", run)
+    assert shown["states"] == {"done": SHOPS}

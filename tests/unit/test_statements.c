@@ -276,6 +276,17 @@ static void test_characters_are_found_by_their_number(void **state)
         assert_int_equal(migration_character_offset("", 1), 0);
 }
 
+static void test_a_verify_is_exactly_one_statement(void **state)
+{
+        (void)state;
+        assert_int_equal(migration_verify_length("select true"), 11);
+        assert_int_equal(migration_verify_length("select true; -- there"), 11);
+        assert_int_equal(migration_verify_length("-- why\nselect ';' = ';';\n"), 23);
+        assert_int_equal(migration_verify_length("select true; select false"), 0);
+        assert_int_equal(migration_verify_length(" -- nothing\n;"), 0);
+        assert_int_equal(migration_verify_length(""), 0);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -291,6 +302,7 @@ int main(void)
                 SENTENCE(test_the_index_that_a_statement_builds_is_known_by_name_and_table),
                 SENTENCE(test_a_place_is_told_as_an_editor_shows_it),
                 SENTENCE(test_characters_are_found_by_their_number),
+                SENTENCE(test_a_verify_is_exactly_one_statement),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
