@@ -165,7 +165,7 @@ unit: $(UNIT_PROGRAMS)
 		fi; \
 	done; exit $${failed:-0}
 
-## make fuzz [FUZZ_SECONDS=60]  libFuzzer with ASan and UBSan on each target; fuzz-short takes 5 s each
+## make fuzz [FUZZ_SECONDS=60]  libFuzzer with ASan and UBSan on each target; fuzz-short takes 3 s each
 # What it finds stays in build/fuzz/.
 FUZZ_SECONDS ?= 60
 CFLAGS_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
@@ -179,7 +179,7 @@ fuzz:
 	@$(MAKE) --no-print-directory VARIANT=fuzz BUILD=build/fuzz fuzz-all
 
 fuzz-short:
-	@$(MAKE) --no-print-directory FUZZ_SECONDS=5 fuzz
+	@$(MAKE) --no-print-directory FUZZ_SECONDS=3 fuzz
 
 fuzz-all: $(FUZZERS)
 

@@ -152,6 +152,7 @@ static void job_verified(void *context, const struct pg_rows *rows, const struct
 {
         struct job *job = context;
         const struct migration *m = &job->files->set->items[job->next_verify];
+        bool may_pass = err != NULL && (!pg_is_usable(job->conn) || job_is_about_locks(err));
         struct err wrong;
 
         if (err == NULL && pg_rows_count(rows) == 1 && pg_bool(rows, 0, "verified")) {
@@ -159,7 +160,7 @@ static void job_verified(void *context, const struct pg_rows *rows, const struct
                 job_verify_next(job);
                 return;
         }
-        err_set(&wrong, err ? err->class : ERR_PERMANENT, "verify_failed", "%.100s: its verify %s%.300s", m->name,
+        err_set(&wrong, may_pass ? err->class : ERR_PERMANENT, "verify_failed", "%.100s: its verify %s%.300s", m->name,
                 err ? "failed: " : "did not return true", err ? err->message : "");
         job_fail(job, &wrong);
 }

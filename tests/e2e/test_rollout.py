@@ -160,7 +160,7 @@ def test_by_policy_staging_comes_first(rollouts: Rollouts, shops: list[str]) -> 
 
 
 def test_a_tenant_born_during_a_run_gets_its_files_too(rollouts: Rollouts, shops: list[str]) -> None:
-    version = rollouts.file("select pg_sleep(1); create table born (a int);", "drop table born;")
+    version = rollouts.file("select pg_sleep(0.3); create table born (a int);", "drop table born;")
     run = rollouts.begin(strategy="all", concurrency=1)
     rollouts.wait(run, "running")
     born = rollouts.api.ready_tenant("Born During")

@@ -55,8 +55,8 @@ def test_a_locked_tenant_is_tried_again_while_the_others_go_on(
         began = time.monotonic()
         assert rollouts.query(shops[0], "select count(*) from branches") is not None
         assert time.monotonic() - began < 3, "a query of the product waits for a lock time-out at most"
-        [job] = rollouts.tenants(run, "?state=waiting") or rollouts.tenants(run, "?state=applying")
-        assert job["tenant_id"] == shops[0] and job["forecast"] == "busy"
+        [job] = [job for job in rollouts.tenants(run) if job["tenant_id"] == shops[0]]
+        assert job["state"] in ("waiting", "applying") and job["forecast"] == "busy", job
     assert rollouts.wait(run, "completed", "halted")["state"] == "completed"
     assert version in rollouts.versions(shops[0])
 

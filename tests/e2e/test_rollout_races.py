@@ -89,13 +89,14 @@ def test_a_claim_that_is_answered_while_a_renewal_is_on_its_way_is_kept(
 def test_a_suspension_does_not_wait_for_a_statement_that_takes_long(
     stack: Stack, rollouts: Rollouts, shops: list[str]
 ) -> None:
-    rollouts.file("create table of_patience (a int); select pg_sleep(40);", "drop table of_patience;")
+    slow = rollouts.file("create table of_patience (a int); select pg_sleep(40);", "drop table of_patience;")
     run = rollouts.begin(strategy="all", tenants=shops[:1])
     sleeping = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
     eventually(lambda: int(rows(stack, sleeping)[0][0]) == 1, 10, "the file is being applied")
     rollouts.api.command(shops[0], "suspend")
     eventually(lambda: rollouts.api.tenant(shops[0])["access"]["applied"] == "none", 15, "it is suspended")
     assert rollouts.command(run, "cancel")["state"] == "succeeded"
+    eventually(lambda: rollouts.withdraw(slow)["state"] == "succeeded", 20, "nobody has it")
 
 
 def test_a_verify_only_looks_and_may_end_in_a_semicolon(stack: Stack, rollouts: Rollouts, shops: list[str]) -> None:
