@@ -19,4 +19,4 @@ int migrate_command(int argc, char **argv); /* pause, resume, promote, halt, rol
 
 /* A run's id from its number, its id or the beginning of one; NULL: of the run at work, or else of the last one.
  * Complains if there is none. */
-int migrate_find_run(const char *word, char ret[static ID_LENGTH + 1]);
+int migrate_find_run(const char *word, struct id *ret);

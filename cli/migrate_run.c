@@ -192,8 +192,7 @@ static const json_t *run_find_among(const json_t *runs, const char *word)
         return NULL;
 }
 
-/* word: a run's number, its id or the beginning of one; NULL: the one at work, or else the last one. */
-static int run_find(const char *word, struct id *ret)
+int migrate_find_run(const char *word, struct id *ret)
 {
         auto_json *status = NULL, *active = json_array();
         const json_t *found;
@@ -221,16 +220,6 @@ static int run_find(const char *word, struct id *ret)
         return EXIT_GOOD;
 }
 
-int migrate_find_run(const char *word, char ret[static ID_LENGTH + 1])
-{
-        struct id id;
-        int status = run_find(word, &id);
-
-        if (status == EXIT_GOOD)
-                memcpy(ret, id.text, sizeof(id.text));
-        return status;
-}
-
 /* pause, resume, promote, halt, rollback, cancel, retry, mark: by argv[1]. */
 int migrate_command(int argc, char **argv)
 {
@@ -251,7 +240,7 @@ int migrate_command(int argc, char **argv)
         if (status == EXIT_GOOD && tenant != NULL)
                 status = api_find_tenant(tenant, &id);
         if (status == EXIT_GOOD)
-                status = run_find(argv[2], &run);
+                status = migrate_find_run(argv[2], &run);
         if (status != EXIT_GOOD)
                 return status;
         run_add_text(body, "reason", reason);
@@ -308,7 +297,7 @@ int migrate_tenants(int argc, char **argv)
         if (status == EXIT_GOOD && argc > 3)
                 status = cli_expect(argc, argv, 2);
         if (status == EXIT_GOOD)
-                status = run_find(argc == 3 ? argv[2] : NULL, &run);
+                status = migrate_find_run(argc == 3 ? argv[2] : NULL, &run);
         if (status != EXIT_GOOD)
                 return status;
         buf_printf(&path, RUNS "/%s/tenants", run.text);

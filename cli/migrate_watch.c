@@ -147,12 +147,12 @@ int migrate_watch_run(const char *run_id, int64_t timeout_ms)
 
 int migrate_watch(int argc, char **argv)
 {
-        char run[ID_LENGTH + 1];
+        struct id run;
         int status = argc > 3 ? cli_expect(argc, argv, 2) : EXIT_GOOD;
 
         if (status == EXIT_GOOD)
-                status = migrate_find_run(argc == 3 ? argv[2] : NULL, run);
-        return status == EXIT_GOOD ? migrate_watch_run(run, INT64_MAX) : status;
+                status = migrate_find_run(argc == 3 ? argv[2] : NULL, &run);
+        return status == EXIT_GOOD ? migrate_watch_run(run.text, INT64_MAX) : status;
 }
 
 static void watch_show_runs(const char *what, const json_t *runs)
@@ -169,14 +169,14 @@ static void watch_show_runs(const char *what, const json_t *runs)
 
 static int watch_show_one(const char *word)
 {
-        char id[ID_LENGTH + 1];
+        struct id id;
         auto_free char *path = NULL;
         auto_json *run = NULL;
-        int status = migrate_find_run(word, id);
+        int status = migrate_find_run(word, &id);
 
         if (status != EXIT_GOOD)
                 return status;
-        path = mem_printf("/api/admin/migrations/runs/%s", id);
+        path = mem_printf("/api/admin/migrations/runs/%s", id.text);
         status = api_get(path, &run);
         if (status == EXIT_GOOD && cli_json)
                 cli_print_answer(run);

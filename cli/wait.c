@@ -270,10 +270,10 @@ static int wait_for_operation(const char *word, int64_t timeout_ms, json_t **ret
 
 static int wait_for_migration(const char *word, int64_t timeout_ms)
 {
-        char run[ID_LENGTH + 1];
-        int status = migrate_find_run(word, run);
+        struct id run;
+        int status = migrate_find_run(word, &run);
 
-        return status == EXIT_GOOD ? migrate_watch_run(run, timeout_ms) : status;
+        return status == EXIT_GOOD ? migrate_watch_run(run.text, timeout_ms) : status;
 }
 
 int run_wait(int argc, char **argv)

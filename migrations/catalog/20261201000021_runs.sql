@@ -854,13 +854,12 @@ begin
     end if;
     if v.state = 'rolling_back' then -- what was on its way when the rollback began
         update job
-        set state = case when brought <> '{}' or in_doubt then 'undo_waiting' else 'left' end,
-            attempts = 0, ended_at = case when brought <> '{}' or in_doubt then null else clock_timestamp() end
+        set state = 'undo_waiting', attempts = 0, ended_at = null
         where run_id = v.run_id
-          and ((state = 'waiting' and (attempts > 0 or brought <> '{}' or in_doubt))
-               or (state in ('done', 'failed') and (brought <> '{}' or in_doubt)));
+          and state in ('waiting', 'done', 'failed')
+          and (brought <> '{}' or in_doubt);
         update job
-        set state = 'left', ended_at = clock_timestamp()
+        set state = 'left', attempts = 0, ended_at = clock_timestamp()
         where run_id = v.run_id
           and state = 'waiting';
     end if;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -12,7 +13,7 @@ import pytest
 
 from deploy.local.ports import reserve_port
 from deploy.local.postgres import PostgresServer
-from deploy.local.stack import Stack
+from deploy.local.stack import CATALOG, Stack
 
 from .client import Api
 from .crashing import Aftermath, Crash
@@ -49,6 +50,38 @@ def make_stack(
         stack.destroy()
         if os.environ.get("TENANTRY_KEEP") is None:
             shutil.rmtree(root, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def bare_catalog(name: str) -> Iterator[Stack]:
+    """PostgreSQL and `tenantry init` only: no Kafka, and no service runs."""
+    root = Path(tempfile.mkdtemp(prefix=f"tenantry-{name}-", dir=os.environ.get("TENANTRY_TEST_DIR", "/var/tmp")))
+    root.chmod(0o755)
+    stack = Stack(root)
+    try:
+        stack.postgres.start()
+        stack.postgres.execute(f"create database {CATALOG}")
+        done = stack.run_cli("init", "--no-topics", "--migrations", "migrations/catalog", admin=True)
+        assert done.returncode == 0, done.stderr
+        yield stack
+    finally:
+        stack.postgres.stop()
+        stack.postgres.destroy()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def bare_postgres(name: str) -> Iterator[PostgresServer]:
+    """A PostgreSQL of its own, for databases that are nobody's."""
+    place = Path(tempfile.mkdtemp(prefix=f"tenantry-{name}-", dir=os.environ.get("TENANTRY_TEST_DIR", "/var/tmp")))
+    place.chmod(0o755)
+    server = PostgresServer(place / "postgres", reserve_port(), fast=True, die_with_parent=True)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.destroy()
+        shutil.rmtree(place, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,6 @@ fleet is large. PostgreSQL and `tenantry init`; no service runs."""
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
@@ -20,24 +17,15 @@ import pytest
 from deploy.local.fleet import make_fleet, tenant_number
 from deploy.local.stack import CATALOG, Stack
 
+from .conftest import bare_catalog
+
 FLEET = 20_000
 
 
 @pytest.fixture(scope="module")
 def catalog() -> Iterator[Stack]:
-    root = Path(tempfile.mkdtemp(prefix="tenantry-catalog-", dir=os.environ.get("TENANTRY_TEST_DIR", "/var/tmp")))
-    root.chmod(0o755)
-    stack = Stack(root)
-    try:
-        stack.postgres.start()
-        stack.postgres.execute(f"create database {CATALOG}")
-        done = stack.run_cli("init", "--no-topics", "--migrations", "migrations/catalog", admin=True)
-        assert done.returncode == 0, done.stderr
+    with bare_catalog("catalog") as stack:
         yield stack
-    finally:
-        stack.postgres.stop()
-        stack.postgres.destroy()
-        shutil.rmtree(root, ignore_errors=True)
 
 
 def as_service(stack: Stack, name: str = "provisioner", schema: str | None = None) -> psycopg.Connection[Any]:

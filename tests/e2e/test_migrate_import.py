@@ -7,20 +7,18 @@ import itertools
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from deploy.local.ports import reserve_port
 from deploy.local.postgres import PostgresServer, postgres_programs
 from deploy.local.stack import REPOSITORY, SANITIZERS
 
+from .conftest import bare_postgres
 from .engine import Database
 
 numbers = itertools.count(1)
@@ -117,15 +115,8 @@ class Alembic:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    place = Path(tempfile.mkdtemp(prefix="tenantry-import-", dir=os.environ.get("TENANTRY_TEST_DIR", "/var/tmp")))
-    place.chmod(0o755)
-    server = PostgresServer(place / "postgres", reserve_port(), fast=True, die_with_parent=True)
-    try:
-        server.start()
+    with bare_postgres("import") as server:
         yield server
-    finally:
-        server.destroy()
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def new_database(server: PostgresServer, directory: Path) -> Database:

@@ -4,9 +4,6 @@ leaves behind, indexes that are built concurrently, and dbmate beside us."""
 from __future__ import annotations
 
 import itertools
-import os
-import shutil
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +11,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from deploy.local.ports import reserve_port
 from deploy.local.postgres import PostgresServer
 
 from .client import eventually
+from .conftest import bare_postgres
 from .engine import ALONE, GATE, Database, Outcome, foreign_transaction
 
 numbers = itertools.count(1)
@@ -25,15 +22,8 @@ numbers = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    place = Path(tempfile.mkdtemp(prefix="tenantry-engine-", dir=os.environ.get("TENANTRY_TEST_DIR", "/var/tmp")))
-    place.chmod(0o755)
-    server = PostgresServer(place / "postgres", reserve_port(), fast=True, die_with_parent=True)
-    try:
-        server.start()
+    with bare_postgres("engine") as server:
         yield server
-    finally:
-        server.destroy()
-        shutil.rmtree(place, ignore_errors=True)
 
 
 @pytest.fixture

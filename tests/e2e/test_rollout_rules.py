@@ -4,13 +4,9 @@ and `tenantry init`; the tenants' databases are what the test says they are."""
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -20,6 +16,7 @@ from deploy.local.fleet import make_fleet, tenant_number
 from deploy.local.stack import CATALOG, Stack
 
 from .client import eventually
+from .conftest import bare_catalog
 from .test_catalog import as_service, one
 
 BASE = ["1", "2", "3"]
@@ -28,20 +25,9 @@ SHOPS = 4
 
 @pytest.fixture(scope="module")
 def catalog() -> Iterator[Stack]:
-    root = Path(tempfile.mkdtemp(prefix="tenantry-rules-", dir=os.environ.get("TENANTRY_TEST_DIR", "/var/tmp")))
-    root.chmod(0o755)
-    stack = Stack(root)
-    try:
-        stack.postgres.start()
-        stack.postgres.execute(f"create database {CATALOG}")
-        done = stack.run_cli("init", "--no-topics", "--migrations", "migrations/catalog", admin=True)
-        assert done.returncode == 0, done.stderr
+    with bare_catalog("rules") as stack:
         make_fleet(stack.postgres.url(CATALOG), SHOPS)
         yield stack
-    finally:
-        stack.postgres.stop()
-        stack.postgres.destroy()
-        shutil.rmtree(root, ignore_errors=True)
 
 
 class Desk:
