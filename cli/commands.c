@@ -61,12 +61,15 @@ const struct command COMMANDS[] = {
           "import NAME [--down FILE] [--directory DIR] | register [FILE|DIRECTORY ...] [--out-of-order] | "
           "show [VERSION] | withdraw VERSION | run [--target VERSION] [--strategy STRATEGY] [--waves LIST] "
           "[--labels LIST] [--tenants LIST] [--soak TIME] [--max-failures N] [--max-failure-rate RATE] "
-          "[--on-halt ACTION] [--concurrency N] [--lock-timeout TIME] [--statement-timeout TIME] [--allow RULES] "
+          "[--on-halt ACTION] [--forecast WHOM] [--concurrency N] [--lock-timeout TIME] [--statement-timeout TIME] "
+          "[--allow RULES] "
           "[--out-of-order] [--queue] [--reason TEXT] [--watch] | dry-run [OPTIONS OF run] | status [RUN] | "
           "tenants [RUN] [--state STATE] [--code CODE] " LISTING_OPTIONS " | watch [RUN] | pause RUN | resume RUN | "
           "promote RUN | halt RUN | rollback RUN | cancel RUN | retry RUN [--tenant TENANT] [--code CODE] | mark RUN "
-          "--tenant TENANT --reason TEXT",
+          "--tenant TENANT --reason TEXT | signal RUN NAME halt|good [--reason TEXT]",
           "create and check migrations, and bring them to the whole fleet", MANUAL_MIGRATE, run_migrate, true },
+        { "drift", "[--schema] [--labels LIST] [--tenants LIST] | --last",
+          "find tenants whose databases are not as they should be", MANUAL_DRIFT, run_drift, true },
         { "clock", "[advance DURATION] [--timeout TIME]", "show business time; in a sandbox, advance it", MANUAL_CLOCK,
           run_clock, false },
         { "keys", "new [--id ID] | token --name NAME --scopes SCOPE,SCOPE", "create keys and tokens", MANUAL_KEYS,

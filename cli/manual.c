@@ -260,7 +260,9 @@ const char MANUAL_MIGRATE[] =
         "pause, resume, promote (to the next wave, before its soak is over), halt, rollback (exactly what the run\n"
         "brought), cancel, retry (the failed tenants), mark (a failed tenant has by hand what the files say: they are "
         "only\n"
-        "noted in its ledger): commands to a run\n\n"
+        "noted in its ledger): commands to a run\n"
+        "signal        what your monitoring says of a run: halt halts it at once, good takes back what was said under\n"
+        "              the same NAME\n\n"
         "RUN is a run's number, its id, or the beginning of that; where it may be left out, the run at work.\n\n"
         "  --directory DIR     for new and import: where to; migrations by default\n"
         "  --down FILE         for import: the output of `alembic downgrade B:A --sql`, for their migrate:down; "
@@ -275,6 +277,9 @@ const char MANUAL_MIGRATE[] =
         "  --max-failures N, --max-failure-rate RATE    above these the run halts; 10 tenants, 2% of a wave by "
         "default\n"
         "  --on-halt ACTION    pause (the default) or rollback\n"
+        "  --forecast WHOM     on whom its files are tried before each wave: sample (200 of each wave; the default), "
+        "all\n"
+        "                      or none\n"
         "  --concurrency N     how many tenants at once; 32 by default\n"
         "  --lock-timeout TIME, --statement-timeout TIME    2s and 10m by default\n"
         "  --allow RULES       breaking rules of the linter that this run may break\n"
@@ -298,6 +303,21 @@ const char MANUAL_MIGRATE[] =
         "  tenantry wait migration 7 --timeout 1h && deploy-the-code\n\n"
         "lint: 0 if nothing is breaking that no file allows; otherwise, and if a file is malformed, 1. watch and\n"
         "run --watch: 0 if the run was completed on all tenants, otherwise 1.\n";
+
+const char MANUAL_DRIFT[] =
+        "Has the migrators look into each tenant's database, and lists those that differ: in the versions that their\n"
+        "ledger names from what the catalog says (which is put right), by a version that no file has, by an invalid\n"
+        "index, or by not answering.\n\n"
+        "  --schema            also compares their schemas, apart from rights and owners: who is not like most "
+        "tenants\n"
+        "                      with the same files, and in what\n"
+        "  --labels LIST, --tenants LIST    only these\n"
+        "  --last              what the last check found, or has found so far; begins none\n\n"
+        "Examples:\n"
+        "  tenantry drift\n"
+        "  tenantry drift --schema --labels canary\n"
+        "  tenantry drift --last -o json | jq -r '.tenants[].slug'\n\n"
+        "0 if no tenant has drifted, otherwise 1; 5 while the check goes on. A new check ends the one before it.\n";
 
 const char MANUAL_CLOCK[] =
         "Trials, grace periods, reminders and the like use business time, which is real time except in a sandbox.\n"

@@ -14,7 +14,7 @@ static const struct {
         { "tenants", migrate_tenants },   { "watch", migrate_watch },     { "pause", migrate_command },
         { "resume", migrate_command },    { "promote", migrate_command }, { "halt", migrate_command },
         { "rollback", migrate_command },  { "cancel", migrate_command },  { "retry", migrate_command },
-        { "mark", migrate_command },
+        { "mark", migrate_command },      { "signal", migrate_signal },
 };
 
 static int migrate_name_subcommands(void)

@@ -15,8 +15,7 @@
 
 #define RUNS "/api/admin/migrations/runs"
 
-/* "a,b,c" as a list of texts, or of tenants' ids; adds nothing for NULL. */
-static int run_add_list(json_t *body, const char *field, const char *text, bool are_tenants)
+int migrate_add_list(json_t *body, const char *field, const char *text, bool are_tenants)
 {
         auto_free char *copy = mem_copy_text(text);
         char *rest = copy, *word;
@@ -102,6 +101,7 @@ static int run_read_options(int *argc, char **argv, json_t *body)
                 { "strategy", "strategy" },
                 { "soak", "soak" },
                 { "on-halt", "on_halt" },
+                { "forecast", "forecast" },
                 { "lock-timeout", "lock_timeout" },
                 { "statement-timeout", "statement_timeout" },
                 { "reason", "reason" },
@@ -122,10 +122,10 @@ static int run_read_options(int *argc, char **argv, json_t *body)
         if (status == EXIT_GOOD)
                 status = run_add_waves(body, waves);
         if (status == EXIT_GOOD)
-                status = run_add_list(body, "labels", labels, false);
+                status = migrate_add_list(body, "labels", labels, false);
         if (status == EXIT_GOOD)
-                status = run_add_list(body, "allow", allow, false);
-        return status == EXIT_GOOD ? run_add_list(body, "tenants", tenants, true) : status;
+                status = migrate_add_list(body, "allow", allow, false);
+        return status == EXIT_GOOD ? migrate_add_list(body, "tenants", tenants, true) : status;
 }
 
 static void run_show_plan(const json_t *plan)
@@ -220,33 +220,17 @@ int migrate_find_run(const char *word, struct id *ret)
         return EXIT_GOOD;
 }
 
-/* pause, resume, promote, halt, rollback, cancel, retry, mark: by argv[1]. */
-int migrate_command(int argc, char **argv)
+/* Sends it and waits for its end; shows the run's state then. */
+static int run_send_command(const char *word, const char *command, json_t *body)
 {
-        const char *reason = cli_option(&argc, argv, "reason"), *code = cli_option(&argc, argv, "code");
-        const char *tenant = cli_option(&argc, argv, "tenant");
-        auto_json *body = json_object(), *answer = NULL, *operation = NULL;
+        auto_json *answer = NULL, *operation = NULL;
         auto_free char *path = NULL;
-        bool retries = strcmp(argv[1], "retry") == 0, marks = strcmp(argv[1], "mark") == 0;
-        struct id run, id;
-        int status;
+        struct id run;
+        int status = migrate_find_run(word, &run);
 
-        if ((code != NULL && !retries) || (tenant != NULL && !retries && !marks))
-                return cli_usage("migrate", "--code is for retry, --tenant for retry and mark");
-        if (marks && (tenant == NULL || reason == NULL))
-                return cli_usage("migrate",
-                                 "mark needs --tenant TENANT and --reason TEXT: what was done by hand, and why");
-        status = cli_expect(argc, argv, 2);
-        if (status == EXIT_GOOD && tenant != NULL)
-                status = api_find_tenant(tenant, &id);
-        if (status == EXIT_GOOD)
-                status = migrate_find_run(argv[2], &run);
         if (status != EXIT_GOOD)
                 return status;
-        run_add_text(body, "reason", reason);
-        run_add_text(body, "code", code);
-        run_add_text(body, "tenant_id", tenant ? id.text : NULL);
-        path = mem_printf(RUNS "/%s/%s", run.text, argv[1]);
+        path = mem_printf(RUNS "/%s/%s", run.text, command);
         status = api_post(path, body, NULL, &answer);
         if (status != EXIT_GOOD)
                 return status;
@@ -261,6 +245,47 @@ int migrate_command(int argc, char **argv)
                 print_pair("state", json_text(json_object_get(operation, "result"), "state"));
         }
         return status;
+}
+
+/* pause, resume, promote, halt, rollback, cancel, retry, mark: by argv[1]. */
+int migrate_command(int argc, char **argv)
+{
+        const char *reason = cli_option(&argc, argv, "reason"), *code = cli_option(&argc, argv, "code");
+        const char *tenant = cli_option(&argc, argv, "tenant");
+        auto_json *body = json_object();
+        bool retries = strcmp(argv[1], "retry") == 0, marks = strcmp(argv[1], "mark") == 0;
+        struct id id;
+        int status;
+
+        if ((code != NULL && !retries) || (tenant != NULL && !retries && !marks))
+                return cli_usage("migrate", "--code is for retry, --tenant for retry and mark");
+        if (marks && (tenant == NULL || reason == NULL))
+                return cli_usage("migrate",
+                                 "mark needs --tenant TENANT and --reason TEXT: what was done by hand, and why");
+        status = cli_expect(argc, argv, 2);
+        if (status == EXIT_GOOD && tenant != NULL)
+                status = api_find_tenant(tenant, &id);
+        if (status != EXIT_GOOD)
+                return status;
+        run_add_text(body, "reason", reason);
+        run_add_text(body, "code", code);
+        run_add_text(body, "tenant_id", tenant ? id.text : NULL);
+        return run_send_command(argv[2], argv[1], body);
+}
+
+/* signal RUN NAME VERDICT */
+int migrate_signal(int argc, char **argv)
+{
+        const char *reason = cli_option(&argc, argv, "reason");
+        auto_json *body = json_object();
+        int status = cli_expect(argc, argv, 4);
+
+        if (status != EXIT_GOOD)
+                return status;
+        run_add_text(body, "name", argv[3]);
+        run_add_text(body, "verdict", argv[4]);
+        run_add_text(body, "reason", reason);
+        return run_send_command(argv[2], "signals", body);
 }
 
 static char *run_error_cell(const json_t *job)

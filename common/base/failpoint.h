@@ -44,6 +44,8 @@
         POINT(job_before_connect)                                                                                      \
         POINT(job_before_result)                                                                                       \
         POINT(job_after_result)                                                                                        \
+        POINT(inspection_after_claim)                                                                                  \
+        POINT(inspection_before_result)                                                                                \
         POINT(run_before_advance)                                                                                      \
         POINT(run_after_advance)                                                                                       \
         POINT(backup_before_dump)                                                                                      \

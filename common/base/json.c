@@ -43,3 +43,9 @@ void json_set_text(json_t *object, const char *name, const char *text)
 {
         json_object_set_new(object, name, text ? json_string(text) : json_null());
 }
+
+json_t *json_of_error(const struct err *err)
+{
+        return json_pack("{s:s, s:s, s:s}", "code", err->code, "class", err_class_name(err->class), "detail",
+                         err->message);
+}

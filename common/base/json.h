@@ -21,5 +21,7 @@ const char *json_text(const json_t *object, const char *name);
 /* The number of a member; fallback if it is missing or not a whole number. */
 int64_t json_number(const json_t *object, const char *name, int64_t fallback);
 bool json_flag(const json_t *object, const char *name);
+/* {code, class, detail}, as the catalog keeps errors; the caller releases. */
+json_t *json_of_error(const struct err *err);
 /* Sets or, for a NULL text, sets null. */
 void json_set_text(json_t *object, const char *name, const char *text);

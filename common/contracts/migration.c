@@ -55,6 +55,7 @@ static const struct contract_field RUN[] = {
         { .name = "lock_timeout", .kind = CONTRACT_DURATION, .least = 10, .most = 600 * 1000.0 },
         { .name = "statement_timeout", .kind = CONTRACT_DURATION, .least = 100, .most = 24 * 3600 * 1000.0 },
         { .name = "allow", .kind = CONTRACT_LIST, .max = 50, .fields = &RULE },
+        { .name = "forecast", .kind = CONTRACT_CHOICE, .choices = "sample|all|none" },
         { .name = "out_of_order", .kind = CONTRACT_BOOLEAN },
         { .name = "dry_run", .kind = CONTRACT_BOOLEAN },
         { .name = "require_staging", .kind = CONTRACT_BOOLEAN },
@@ -80,8 +81,24 @@ static const struct contract_field MARK[] = {
         { .name = "reason", .kind = CONTRACT_TEXT, .required = true, .max = 500 },
 };
 
+static const struct contract_field SIGNAL[] = {
+        { .name = "run_id", .kind = CONTRACT_UUID, .required = true },
+        { .name = "name", .kind = CONTRACT_NAME, .required = true, .max = 40 },
+        { .name = "verdict", .kind = CONTRACT_CHOICE, .required = true, .choices = "halt|good" },
+        { .name = "reason", .kind = CONTRACT_TEXT, .max = 500 },
+};
+
+static const struct contract_field DRIFT[] = {
+        { .name = "check_id", .kind = CONTRACT_UUID, .required = true },
+        { .name = "schema", .kind = CONTRACT_BOOLEAN },
+        { .name = "labels", .kind = CONTRACT_LIST, .max = 20, .fields = &LABEL },
+        { .name = "tenants", .kind = CONTRACT_LIST, .max = LIST_LIMIT, .fields = &TENANT },
+        { .name = "reason", .kind = CONTRACT_TEXT, .max = 500 },
+};
+
 static const char *const FILE_KEY[] = { "name", NULL };
 static const char *const RUN_KEY[] = { "run_id", NULL };
+static const char *const CHECK_KEY[] = { "check_id", NULL };
 
 static int migration_check_name(const json_t *data, struct err *err)
 {
@@ -137,6 +154,13 @@ static void migration_complete_file(json_t *data)
         migration_release(&migration);
 }
 
+static int migration_check_members(const json_t *data, struct err *err)
+{
+        if (json_object_get(data, "labels") != NULL && json_object_get(data, "tenants") != NULL)
+                return err_field(err, "tenants", "name labels or tenants, not both");
+        return 0;
+}
+
 /* What contradicts itself whatever the fleet is. */
 static int migration_check_run(const json_t *data, struct err *err)
 {
@@ -163,9 +187,7 @@ static int migration_check_run(const json_t *data, struct err *err)
         if (has_waves &&
             json_number_value(json_object_get(json_array_get(json_object_get(data, "waves"), i - 1), "percent")) != 100)
                 return err_field(err, "waves", "the last wave must be 100 percent");
-        if (json_object_get(data, "labels") != NULL && json_object_get(data, "tenants") != NULL)
-                return err_field(err, "tenants", "a run is for labels or for tenants, not for both");
-        return 0;
+        return migration_check_members(data, err);
 }
 
 /* The catalog reckons in milliseconds. */
@@ -218,5 +240,12 @@ const struct contract MIGRATION_CONTRACTS[] = {
         RUN_COMMAND("cancel", COMMAND),
         RUN_COMMAND("retry", RETRY),
         RUN_COMMAND("mark", MARK),
+        RUN_COMMAND("signal", SIGNAL),
+        { .type = "migration.drift.requested.v1",
+          .topic = MIGRATION_TOPIC,
+          .key = CHECK_KEY,
+          .fields = DRIFT,
+          .count = ARRAY_SIZE(DRIFT),
+          .check = migration_check_members },
         { .type = NULL },
 };

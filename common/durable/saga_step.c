@@ -199,8 +199,7 @@ bool saga_is_kept(const struct saga *saga)
 static void saga_set_error(struct saga *saga, const struct err *err)
 {
         json_decref(saga->error);
-        saga->error = json_pack("{s:s, s:s, s:s}", "code", err->code, "detail", err->message, "class",
-                                err_class_name(err->class));
+        saga->error = json_of_error(err);
 }
 
 enum step_result saga_wait(struct saga *saga, int64_t ms)

@@ -41,7 +41,9 @@ static const char READ_LEDGER[] = "select s.version, m.checksum, to_jsonb(m) ->>
 
 /* With the marker in each row; one row without a version if the ledger is empty. */
 static const char READ_MARKED_LEDGER[] = "select i.tenant_id, i.generation, s.version, m.checksum, "
-                                         "to_jsonb(m) ->> 'run' as run "
+                                         "to_jsonb(m) ->> 'run' as run, "
+                                         "current_setting('max_connections')::int - "
+                                         "current_setting('superuser_reserved_connections')::int as connections "
                                          "from (" IDENTITY_QUERY ") i "
                                          "left join (public.schema_migrations s "
                                          "left join tenantry.migration m using (version)) on true "
@@ -91,7 +93,8 @@ static struct migration_outcome apply_outcome(struct migration_job *job)
 {
         struct migration_outcome outcome = { .is_applied = job->is_applied,
                                              .is_own = job->is_own,
-                                             .untried = job->untried };
+                                             .untried = job->untried,
+                                             .connections = job->connections };
 
         for (size_t i = 0; i < job->next; i++) {
                 job->is_applied[job->places[i]] = job->versions == NULL;
@@ -299,6 +302,8 @@ static int apply_compare_ledger(struct migration_job *job, const struct pg_rows 
         if (job->options.tenant_id != NULL &&
             identity_check(rows, job->options.tenant_id, job->options.generation, err) < 0)
                 return -ERR_PERMANENT;
+        if (job->options.tenant_id != NULL)
+                job->connections = (int)pg_int(rows, 0, "connections");
         job->is_own = mem_alloc(count, sizeof(job->is_own[0]));
         job->is_applied = mem_alloc(count, sizeof(job->is_applied[0]));
         job->places = mem_alloc(count, sizeof(job->places[0]));

@@ -26,6 +26,7 @@ struct migration_outcome {
         const bool *is_applied; /* for each file of the set, whether the database has it; NULL = nobody knows */
         const char *untried; /* name of the first file that a rehearsal could not try; NULL = none, or no rehearsal */
         const bool *is_own;  /* for each, whether the database has it from the run of the options */
+        int connections;     /* that the server has for those who are no superusers; 0 = not known */
 };
 
 /* outcome is borrowed. err names the migration that failed; ERR_BUSY if trying again may work. */

@@ -25,6 +25,7 @@ struct migration_job {
         size_t version_count;
         struct migration_options options;
         const char *untried;
+        int connections; /* of the server; 0 = not known */
         migration_applied_fn applied;
         void *context;
         size_t next;       /* first of set not yet applied */

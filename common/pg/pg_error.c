@@ -90,6 +90,7 @@ void pg_error_of_connect(const struct pg_conn *conn, struct err *err)
 {
         const char *text = PQerrorMessage(conn->pq);
         char message[300];
+        const char *code = "connect_failed";
         enum err_class class = ERR_BUSY;
 
         pg_error_copy_message(message, sizeof(message), text);
@@ -97,7 +98,10 @@ void pg_error_of_connect(const struct pg_conn *conn, struct err *err)
         if (strstr(text, "password authentication failed") || strstr(text, "no pg_hba.conf entry") ||
             strstr(text, "is not permitted to log in") || strstr(text, "permission denied for database"))
                 class = ERR_AUTH;
+        else if (strstr(text, "too many clients already") || strstr(text, "remaining connection slots are reserved") ||
+                 strstr(text, "no more connections allowed"))
+                code = "too_many_connections"; /* of the whole server, or its pooler; not of one database or role */
         else if (strstr(text, "does not exist") != NULL || strstr(text, "cannot connect to invalid database") != NULL)
                 class = ERR_GONE; /* invalid: dropping it was interrupted, and the rest can only be dropped too */
-        err_set(err, class, "connect_failed", "cannot connect to PostgreSQL: %s", message);
+        err_set(err, class, code, "cannot connect to PostgreSQL: %s", message);
 }

@@ -44,7 +44,7 @@ static void dead_letter_answer(struct gateway *gateway, struct http_request *req
 {
         (void)gateway;
         if (pg_rows_count(rows) == 1)
-                http_answer_json(request, 200, json_column(rows, 0, "letter"));
+                http_answer_json(request, 200, pg_json(rows, 0, "letter"));
         else
                 http_answer_problem(request, 404, "not_found", NULL, "there is no such dead letter");
 }

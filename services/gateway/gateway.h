@@ -57,6 +57,9 @@ void migration_file_get(struct gateway *gateway, struct http_request *request, c
 void migration_run_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void migration_command_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void migration_status_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void migration_drift_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void migration_drift_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void migration_drifted_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void migration_run_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void migration_tenants_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void migration_stream_get(struct gateway *gateway, struct http_request *request, const char *caller);

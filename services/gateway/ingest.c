@@ -24,6 +24,7 @@ static const char SQL_KNOWN[] = "select body_hash from gateway.operation where o
 
 const struct ingest_subject INGEST_TENANT = { .contracts = TENANT_CONTRACTS, .field = "tenant_id", .derive = "tenant" };
 const struct ingest_subject INGEST_RUN = { .contracts = MIGRATION_CONTRACTS, .field = "run_id", .derive = "run" };
+const struct ingest_subject INGEST_CHECK = { .contracts = MIGRATION_CONTRACTS, .field = "check_id", .derive = "check" };
 const struct ingest_subject INGEST_FILE = { .contracts = MIGRATION_CONTRACTS };
 
 struct ingest {

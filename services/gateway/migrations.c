@@ -35,6 +35,11 @@ static const char SQL_FILES[] = "select item, name as place, null as id from gat
 static const char SQL_FILE[] = "select item || jsonb_build_object('sql', sql, 'verify', verify) as item "
                                "from gateway.migration_file where version = $1";
 
+static const char SQL_DRIFT_CHECK[] = "select item from gateway.drift_check";
+
+static const char SQL_DRIFTED[] = "select item, tenant_id::text as place, tenant_id as id from gateway.drift "
+                                  "where ($1::uuid is null or tenant_id > $1::uuid) order by tenant_id limit $2::int";
+
 void migration_file_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
         const struct endpoint *endpoint = http_route_extra(request);
@@ -50,15 +55,30 @@ void migration_file_post(struct gateway *gateway, struct http_request *request, 
                 ingest(gateway, request, &wish, TAKE_PTR(body));
 }
 
-void migration_run_post(struct gateway *gateway, struct http_request *request, const char *caller)
+static void migrations_post_new(struct gateway *gateway, struct http_request *request, struct ingest_wish wish)
 {
-        struct ingest_wish wish = {
-                .caller = caller, .route = "migrate", .subject = &INGEST_RUN, .type = "migration.run.requested.v1"
-        };
-        json_t *body = ingest_body(request, "run_id");
+        json_t *body = ingest_body(request, wish.subject->field);
 
         if (body != NULL)
                 ingest(gateway, request, &wish, body);
+}
+
+void migration_drift_post(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        migrations_post_new(gateway, request,
+                            (struct ingest_wish){ .caller = caller,
+                                                  .route = "drift",
+                                                  .subject = &INGEST_CHECK,
+                                                  .type = "migration.drift.requested.v1" });
+}
+
+void migration_run_post(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        migrations_post_new(gateway, request,
+                            (struct ingest_wish){ .caller = caller,
+                                                  .route = "migrate",
+                                                  .subject = &INGEST_RUN,
+                                                  .type = "migration.run.requested.v1" });
 }
 
 static bool migrations_names_a_run(struct http_request *request)
@@ -89,8 +109,8 @@ static void migrations_answer_status(struct gateway *gateway, struct http_reques
 {
         (void)gateway;
         http_answer_json(request, 200,
-                         json_pack("{s:o, s:o, s:o, s:I, s:s?}", "active", json_column(rows, 0, "active"), "queued",
-                                   json_column(rows, 0, "queued"), "ended", json_column(rows, 0, "ended"), "files",
+                         json_pack("{s:o, s:o, s:o, s:I, s:s?}", "active", pg_json(rows, 0, "active"), "queued",
+                                   pg_json(rows, 0, "queued"), "ended", pg_json(rows, 0, "ended"), "files",
                                    (json_int_t)pg_int(rows, 0, "files"), "rolled_out", pg_text(rows, 0, "rolled_out")));
 }
 
@@ -104,7 +124,7 @@ static void migrations_answer_item(struct gateway *gateway, struct http_request 
 {
         (void)gateway;
         if (pg_rows_count(rows) == 1)
-                http_answer_json(request, 200, json_column(rows, 0, "item"));
+                http_answer_json(request, 200, pg_json(rows, 0, "item"));
         else
                 http_answer_problem(request, 404, "not_found", NULL, "there is no such run or file");
 }
@@ -133,6 +153,32 @@ void migration_tenants_get(struct gateway *gateway, struct http_request *request
                      PARAMS(http_segment(request), http_query(request, "state"), http_query(request, "code"),
                             page.place, page.limit_text),
                      migrations_answer_tenants);
+        page_release(&page);
+}
+
+static void migrations_answer_drift(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
+{
+        (void)gateway;
+        if (pg_rows_count(rows) == 1)
+                http_answer_json(request, 200, pg_json(rows, 0, "item"));
+        else
+                http_answer_problem(request, 404, "not_found", NULL, "no check for drift has been made yet");
+}
+
+void migration_drift_get(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        (void)caller;
+        read_catalog(gateway, request, SQL_DRIFT_CHECK, NO_PARAMS, migrations_answer_drift);
+}
+
+void migration_drifted_get(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        struct page page;
+
+        (void)caller;
+        if (!page_read(request, TENANTS_PAGE, id_is_valid, &page))
+                return;
+        read_catalog(gateway, request, SQL_DRIFTED, PARAMS(page.place, page.limit_text), migrations_answer_tenants);
         page_release(&page);
 }
 

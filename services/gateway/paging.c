@@ -89,7 +89,7 @@ void page_answer(struct http_request *request, const char *name, const struct pg
         json_t *list = json_array();
 
         for (int row = 0; row < count; row++)
-                json_array_append_new(list, json_column(rows, row, "item"));
+                json_array_append_new(list, pg_json(rows, row, "item"));
         http_answer_json(
                 request, 200,
                 json_pack("{s:o, s:o}", name, list, "next_cursor",

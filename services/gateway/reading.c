@@ -4,8 +4,6 @@
 #include "common/base/memory.h"
 #include "services/gateway/pending.h"
 
-#include <string.h>
-
 #define READ_TIMEOUT SECONDS(3)
 
 struct reading {
@@ -51,14 +49,4 @@ void read_catalog(struct gateway *gateway, struct http_request *request, const c
         reading->answer = answer;
         pending_begin(&reading->pending, request, reading_release);
         pg_pool_exec(gateway->service->catalog, READ_TIMEOUT, sql, count, params, reading_rows_arrived, reading);
-}
-
-json_t *json_column(const struct pg_rows *rows, int row, const char *column)
-{
-        const char *text = pg_text(rows, row, column);
-        json_t *value = NULL;
-
-        if (text == NULL || json_parse(text, strlen(text), &value, NULL) < 0)
-                return json_null();
-        return value;
 }

@@ -1,6 +1,7 @@
 /* One query on the catalog, whose rows answer a request. */
 #pragma once
 
+#include "common/pg/pg_json.h"
 #include "services/gateway/gateway.h"
 
 typedef void (*rows_answer_fn)(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows);
@@ -8,5 +9,3 @@ typedef void (*rows_answer_fn)(struct gateway *gateway, struct http_request *req
 /* Runs sql and passes its rows to answer. Without the catalog the request is answered with 503. */
 void read_catalog(struct gateway *gateway, struct http_request *request, const char *sql, size_t count,
                   const char *const *params, rows_answer_fn answer);
-/* A column that contains JSON, as a value; null if it is null. */
-json_t *json_column(const struct pg_rows *rows, int row, const char *column);

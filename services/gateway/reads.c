@@ -49,12 +49,12 @@ static void reads_answer_tenant(struct gateway *gateway, struct http_request *re
                 reads_not_found(request, "tenant");
                 return;
         }
-        body = json_column(rows, 0, "snapshot");
+        body = pg_json(rows, 0, "snapshot");
         if (json_is_null(body))
                 body = json_pack("{s:s, s:s}", "tenant_id", pg_text(rows, 0, "tenant_id"), "state",
                                  pg_text(rows, 0, "state"));
-        json_object_set_new(body, "backups", json_column(rows, 0, "backups"));
-        json_object_set_new(body, "history", json_column(rows, 0, "history"));
+        json_object_set_new(body, "backups", pg_json(rows, 0, "backups"));
+        json_object_set_new(body, "history", pg_json(rows, 0, "history"));
         http_answer_json(request, 200, body);
 }
 
@@ -109,7 +109,7 @@ static void reads_answer_operation(struct gateway *gateway, struct http_request 
 {
         (void)gateway;
         if (pg_rows_count(rows) == 1)
-                http_answer_json(request, 200, json_column(rows, 0, "operation"));
+                http_answer_json(request, 200, pg_json(rows, 0, "operation"));
         else if (operation_id_is_ours(http_segment(request))) /* in Kafka, on its way */
                 http_answer_json(request, 200,
                                  json_pack("{s:s, s:n, s:n, s:s, s:n, s:n, s:n, s:{}, s:n, s:n}", "operation_id",
@@ -153,13 +153,13 @@ static bool reads_is_inventory_place(const char *text)
 
 static void reads_answer_inventory(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
 {
-        json_t *list = json_column(rows, 0, "list");
+        json_t *list = pg_json(rows, 0, "list");
         size_t count = json_array_size(list);
         bool full = page_is_full(request, (int64_t)count, PAGE_LIMIT);
 
         (void)gateway;
         http_answer_json(request, 200,
-                         json_pack("{s:o, s:o, s:o}", "items", list, "archive", json_column(rows, 0, "archive"),
+                         json_pack("{s:o, s:o, s:o}", "items", list, "archive", pg_json(rows, 0, "archive"),
                                    "next_cursor",
                                    full ? reads_inventory_cursor(json_array_get(list, count - 1)) : json_null()));
 }

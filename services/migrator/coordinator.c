@@ -8,6 +8,7 @@
 #include "common/durable/worker.h"
 #include "common/service/periodic.h"
 #include "services/migrator/fleet.h"
+#include "services/migrator/inspector.h"
 
 #define INTERVAL 500
 #define LEASE    SECONDS(5)
@@ -41,6 +42,7 @@ static void coordinator_advanced(void *context, const struct pg_rows *rows, cons
         }
         if (pg_bool(rows, 0, "advanced")) {
                 fleet_wake(coordinator->migrator->fleet);
+                inspector_wake(coordinator->migrator->inspector);
                 worker_wake(coordinator->migrator->worker);
         }
         if (coordinator->again) {

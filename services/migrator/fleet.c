@@ -9,6 +9,7 @@
 #include "common/base/metrics.h"
 #include "services/migrator/coordinator.h"
 #include "services/migrator/job.h"
+#include "services/migrator/results.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -28,10 +29,9 @@ struct fleet {
         struct migrator *migrator;
         struct job *jobs;
         size_t held, limit;
-        bool claiming, claim_again, loading, sending, renewing, stopped;
+        bool claiming, claim_again, loading, renewing, stopped;
         int64_t claim_lease, renew_lease, next_claim_at;
-        json_t *results; /* not sent yet */
-        json_t *sent;    /* on their way */
+        struct results *results;
         uv_timer_t poll, renew;
         unsigned handles;
         struct metric *in_hand;
@@ -39,7 +39,6 @@ struct fleet {
 };
 
 static void fleet_claim(struct fleet *fleet);
-static void fleet_send(struct fleet *fleet);
 
 static struct service *fleet_service(const struct fleet *fleet)
 {
@@ -171,38 +170,13 @@ static void fleet_drop(struct fleet *fleet, struct job *job)
         job_free(job);
 }
 
-/* Results that the catalog did not take are sent again: recording one twice changes nothing. */
-static void fleet_sent(void *context, const struct pg_rows *rows, const struct err *err)
+static void fleet_results_taken(void *context)
 {
         struct fleet *fleet = context;
-        json_t *sent = TAKE_PTR(fleet->sent);
 
-        (void)rows;
-        fleet->sending = false;
         FAILPOINT(job_after_result, NULL);
-        if (err != NULL) {
-                log_warn("results of migrations could not be recorded yet", "error", err->message, NULL);
-                json_array_extend(fleet->results, sent);
-                json_decref(sent);
-                return; /* the poll tries again */
-        }
-        json_decref(sent);
-        fleet_send(fleet);
         fleet_claim(fleet);
         coordinator_wake(fleet->migrator->coordinator);
-}
-
-static void fleet_send(struct fleet *fleet)
-{
-        auto_free char *text = NULL;
-
-        if (fleet->sending || json_array_size(fleet->results) == 0 || !pg_pool_is_up(fleet_service(fleet)->catalog))
-                return;
-        fleet->sending = true;
-        fleet->sent = TAKE_PTR(fleet->results);
-        fleet->results = json_array();
-        text = json_print(fleet->sent);
-        pg_pool_exec(fleet_service(fleet)->catalog, TIMEOUT, SQL_END, PARAMS(text), fleet_sent, fleet);
 }
 
 void fleet_job_ended(struct fleet *fleet, struct job *job, json_t *result)
@@ -210,16 +184,17 @@ void fleet_job_ended(struct fleet *fleet, struct job *job, json_t *result)
         bool rehearsed = json_object_get(result, "forecast") != NULL;
 
         metric_add(METRIC_OF(fleet->ended, rehearsed ? "rehearsed" : json_text(result, "outcome")), 1);
-        json_array_append_new(fleet->results, result);
         fleet_drop(fleet, job);
-        fleet_send(fleet);
+        results_add(fleet->results, result);
         fleet_claim(fleet);
 }
 
 static void fleet_on_poll(uv_timer_t *timer)
 {
-        fleet_send(timer->data);
-        fleet_claim(timer->data);
+        struct fleet *fleet = timer->data;
+
+        results_send(fleet->results);
+        fleet_claim(fleet);
 }
 
 static int fleet_find_row(const struct pg_rows *rows, const struct job *job)
@@ -302,7 +277,7 @@ struct fleet *fleet_new(struct migrator *migrator)
 
         fleet->migrator = migrator;
         fleet->limit = (size_t)migrator->config->connections;
-        fleet->results = json_array();
+        fleet->results = results_new(migrator->service, SQL_END, fleet_results_taken, fleet);
         fleet->in_hand = metric_gauge("tenantry_jobs_in_hand", NULL, "Tenants this process is migrating.");
         fleet->ended =
                 metric_counter_family("tenantry_jobs_total", "outcome", "Attempts to migrate a tenant, by outcome.");
@@ -320,7 +295,7 @@ void fleet_stop(struct fleet *fleet)
 
 bool fleet_is_idle(const struct fleet *fleet)
 {
-        return fleet->held == 0 && !fleet->claiming && !fleet->sending && json_array_size(fleet->results) == 0;
+        return fleet->held == 0 && !fleet->claiming && results_is_empty(fleet->results);
 }
 
 static void fleet_on_closed(uv_handle_t *handle)
@@ -329,8 +304,7 @@ static void fleet_on_closed(uv_handle_t *handle)
 
         if (--fleet->handles > 0)
                 return;
-        json_decref(fleet->results);
-        json_decref(fleet->sent);
+        results_free(fleet->results);
         free(fleet);
 }
 

@@ -7,6 +7,7 @@
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
 #include "common/migration/apply.h"
+#include "common/pg/pg_json.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,16 +23,6 @@
 #define VERIFY                                                                                                         \
         "rollback; begin read only; set local lock_timeout = '2s'; set local statement_timeout = '%ldms'; "            \
         "select (\n%s\n) is true as verified"
-
-static json_t *job_parse(const struct pg_rows *rows, int row, const char *column)
-{
-        const char *text = pg_text(rows, row, column);
-        json_t *value = NULL;
-
-        if (text == NULL || json_parse(text, strlen(text), &value, NULL) < 0)
-                return json_null();
-        return value;
-}
 
 static enum job_task job_task_of(const char *state)
 {
@@ -55,10 +46,10 @@ struct job *job_new(struct fleet *fleet, struct migrator *migrator, const struct
         job->task = job_task_of(pg_text(rows, row, "task"));
         job->attempts = (int)pg_int(rows, row, "attempts");
         job->marked = pg_bool(rows, row, "marked");
-        job->versions = job_parse(rows, row, "versions");
-        job->brought = job_parse(rows, row, "brought");
-        job->options = job_parse(rows, row, "options");
-        job->login = job_parse(rows, row, "tenant");
+        job->versions = pg_json(rows, row, "versions");
+        job->brought = pg_json(rows, row, "brought");
+        job->options = pg_json(rows, row, "options");
+        job->login = pg_json(rows, row, "tenant");
         job->lease_until = lease_until;
         return job;
 }
@@ -90,10 +81,11 @@ static json_t *job_result(const struct job *job, const char *outcome, const stru
                           (json_int_t)strtoll(job->fence, NULL, 10), "outcome", outcome, "brought", job->brought,
                           "versions", job->has, "unsure", job->unsure, "delay_ms", (json_int_t)delay_ms);
 
+        if (job->connections > 0)
+                json_object_set_new(result, "connections", json_integer(job->connections));
+
         if (err != NULL)
-                json_object_set_new(result, "error",
-                                    json_pack("{s:s, s:s, s:s}", "code", err->code, "class", err_class_name(err->class),
-                                              "detail", err->message));
+                json_object_set_new(result, "error", json_of_error(err));
         return result;
 }
 
@@ -212,6 +204,7 @@ static void job_applied(void *context, const struct migration_outcome *outcome, 
         struct job *job = context;
 
         job->migration = NULL; /* it frees itself */
+        job->connections = outcome->connections;
         job->unsure =
                 outcome->is_applied != NULL && err != NULL && !pg_is_usable(job->conn) && job->task != JOB_FORECAST;
         if (outcome->is_applied != NULL && !job->unsure) {

@@ -14,6 +14,7 @@ struct job {
         bool renewing; /* named in the renewal that is under way */
         bool unsure;   /* the connection was lost, or closed, while something was being applied */
         int attempts;
+        int connections; /* that the server has; 0 = not known */
         int64_t lease_until;
         json_t *versions, *options, *login;
         const char **revert; /* the texts of versions, when undoing */

@@ -4,6 +4,7 @@
 #include "common/durable/worker.h"
 #include "services/migrator/coordinator.h"
 #include "services/migrator/fleet.h"
+#include "services/migrator/inspector.h"
 #include "services/migrator/registrar.h"
 
 static void migrator_facts_changed(void *context)
@@ -12,6 +13,7 @@ static void migrator_facts_changed(void *context)
 
         coordinator_wake(migrator->coordinator);
         fleet_wake(migrator->fleet);
+        inspector_wake(migrator->inspector);
 }
 
 /* The policy of this installation, for runs that say nothing. */
@@ -49,6 +51,7 @@ static int migrator_start(struct service *service, const void *config, struct er
         };
         migrator->registry = registry_new();
         migrator->fleet = fleet_new(migrator);
+        migrator->inspector = inspector_new(migrator);
         migrator->coordinator = coordinator_new(migrator);
         rc = registrar_new(migrator, &migrator->registrar, err);
         return rc < 0 ? rc : worker_new(service, &worker, &migrator->worker, err);
@@ -71,6 +74,7 @@ static void migrator_stop(struct service *service)
 
         worker_stop(migrator->worker);
         fleet_stop(migrator->fleet);
+        inspector_stop(migrator->inspector);
         coordinator_stop(migrator->coordinator);
 }
 
@@ -78,8 +82,8 @@ static bool migrator_idle(struct service *service)
 {
         struct migrator *migrator = service->state;
 
-        return fleet_is_idle(migrator->fleet) && coordinator_is_idle(migrator->coordinator) &&
-               worker_is_idle(migrator->worker);
+        return fleet_is_idle(migrator->fleet) && inspector_is_idle(migrator->inspector) &&
+               coordinator_is_idle(migrator->coordinator) && worker_is_idle(migrator->worker);
 }
 
 static void migrator_finish(struct service *service)
@@ -88,6 +92,7 @@ static void migrator_finish(struct service *service)
 
         worker_free(migrator->worker);
         coordinator_free(migrator->coordinator);
+        inspector_free(migrator->inspector);
         fleet_free(migrator->fleet);
         registrar_free(migrator->registrar);
         registry_free(migrator->registry);

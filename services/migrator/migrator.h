@@ -15,5 +15,6 @@ struct migrator {
         struct registrar *registrar;
         struct worker *worker;
         struct fleet *fleet;
+        struct inspector *inspector;
         struct coordinator *coordinator;
 };

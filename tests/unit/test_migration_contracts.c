@@ -92,7 +92,7 @@ static void test_every_type_has_the_topic_and_is_not_taken_bare(void **state)
                 assert_int_equal(contract_check_topic(c, "tenant.command.v1", &err), -ERR_INPUT);
                 assert_string_equal(err.code, "wrong_topic");
         }
-        assert_int_equal(count, 11);
+        assert_int_equal(count, 13);
         assert_null(contract_only_type(MIGRATION_CONTRACTS, "tenant.migration.v1"));
 }
 

@@ -1,0 +1,156 @@
+"""Tenants' databases that somebody has changed by hand, looked into for real: `tenantry drift`, and the probes of a rollout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from deploy.local.stack import Stack
+
+from .client import Api, eventually
+from .command import cli
+from .conftest import make_stack
+from .invariants import rows
+from .rollouts import Rollouts
+from .service_faults import armed, died_of_sigkill
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    yield from make_stack("postgres", migrators=1)
+
+
+@pytest.fixture(scope="module")
+def rollouts(stack: Stack) -> Rollouts:
+    return Rollouts(stack)
+
+
+@pytest.fixture(scope="module")
+def shops(stack: Stack) -> list[str]:
+    api = Api(stack.services["gateway-0"].url, stack.settings["tokens"]["admin"])
+    return [api.ready_tenant(f"Shop {number}") for number in range(4)]
+
+
+def drift(stack: Stack, *words: str) -> tuple[int, dict[str, Any]]:
+    """Exit code, and what was found of each tenant by kind."""
+    done = cli(stack, "drift", *words, "-o", "json")
+    assert done.returncode in {0, 1}, done.stderr
+    found = json.loads(done.stdout)["tenants"]
+    return done.returncode, {item["tenant_id"]: {f["kind"]: f for f in item["findings"]} for item in found}
+
+
+def test_tenants_as_they_were_made_have_not_drifted(stack: Stack, shops: list[str]) -> None:
+    assert drift(stack, "--schema") == (0, {})
+    fingerprints = rows(stack, "select count(*), count(distinct fingerprint_id) from migrator.tenant")
+    assert fingerprints == [["4", "1"]]
+
+
+def test_each_thing_done_by_hand_is_named(stack: Stack, rollouts: Rollouts, shops: list[str]) -> None:
+    rollouts.query(shops[0], "create table public.extra (id int); create index extra_id on public.extra (id)")
+    rollouts.query(shops[1], "create function public.f() returns int language sql as 'select 1'")
+    code, found = drift(stack, "--schema")
+    assert code == 1 and set(found) == {shops[0], shops[1]}
+    assert set(found[shops[0]]["schema"]["extra"]) == {
+        "table public.extra",
+        "column public.extra.id",
+        "index public.extra_id",
+    }
+    assert found[shops[1]]["schema"]["extra"] == ["function public.f()"]
+    assert found[shops[1]]["schema"]["alike"] == 2 and found[shops[1]]["schema"]["of"] == 4
+    rollouts.query(shops[0], "drop table public.extra")
+    rollouts.query(shops[1], "drop function public.f()")
+    assert drift(stack, "--schema") == (0, {})
+
+
+def test_the_ledger_that_somebody_changed_is_followed(stack: Stack, rollouts: Rollouts, shops: list[str]) -> None:
+    version = rollouts.file("create table by_hand (id int)", "drop table by_hand")
+    rollouts.completed(strategy="all")
+    rollouts.query(shops[2], f"delete from public.schema_migrations where version = '{version}'")
+    rollouts.query(shops[2], "drop table by_hand")
+    code, found = drift(stack, "--tenants", shops[2])
+    assert code == 1 and found == {shops[2]: {"ledger": {"kind": "ledger", "missing": [version], "extra": []}}}
+    assert rollouts.api.tenant(shops[2])["schema"]["version"] != version
+    alerts = rollouts.api.get("/api/admin/alerts").json["items"]
+    assert "schema-drift" in {alert["cause"] for alert in alerts}
+    run = rollouts.completed(strategy="all")
+    assert [job["tenant_id"] for job in rollouts.tenants(run) if job["state"] == "done"] == [shops[2]]
+    assert drift(stack, "--schema") == (0, {})
+    alerts = rollouts.api.get("/api/admin/alerts").json["items"]
+    assert "schema-drift" not in {alert["cause"] for alert in alerts}
+
+
+def test_people_read_a_line_for_each(stack: Stack, rollouts: Rollouts, shops: list[str]) -> None:
+    rollouts.query(shops[3], "insert into public.schema_migrations (version) values ('19990101')")
+    done = cli(stack, "drift")
+    assert done.returncode == 1
+    slug = rollouts.api.tenant(shops[3])["slug"]
+    assert f"{slug}" in done.stdout and "no file has the version 19990101" in done.stdout, done.stdout
+    rollouts.query(shops[3], "delete from public.schema_migrations where version = '19990101'")
+    assert cli(stack, "drift").returncode == 1  # it is put right with this one
+    assert cli(stack, "drift").returncode == 0
+    assert cli(stack, "drift", "--last").returncode == 0
+
+
+def test_a_tenant_whose_functions_shadow_ours_is_read_all_the_same(
+    stack: Stack, rollouts: Rollouts, shops: list[str]
+) -> None:
+    rollouts.query(
+        shops[0],
+        "create schema trap; create function trap.format(text, name, name) returns text language sql as $$select 'x'$$; "
+        "create function trap.md5(text) returns text language sql as $$select 'y'$$;",
+    )
+    database = rollouts.database_of(shops[0])
+    rollouts.query(shops[0], f'alter database "{database}" set search_path = trap, pg_catalog, public')
+    _, found = drift(stack, "--schema")
+    assert set(found) <= {shops[0]} and "unreachable" not in found.get(shops[0], {})
+    rollouts.query(shops[0], f'alter database "{database}" reset search_path')
+    rollouts.query(shops[0], "drop schema trap cascade")
+    assert drift(stack, "--schema") == (0, {})
+
+
+@pytest.mark.parametrize("point", ["inspection_after_claim", "inspection_before_result"])
+def test_a_migrator_that_dies_while_it_looks_is_followed_by_another(
+    stack: Stack, rollouts: Rollouts, shops: list[str], point: str
+) -> None:
+    with armed(stack.services["migrator-0"], f"{point}=crash"):
+        asked = rollouts.api.post("/api/admin/migrations/drift", {})
+        assert asked.status == 202 and died_of_sigkill(stack.services["migrator-0"])
+    rows(stack, "update migrator.inspection set next_at = now()")  # as if their minute were over
+    done = rollouts.api.wait_operation(asked.json["operation_id"])
+    assert (done["state"], done["result"]["drifted"]) == ("succeeded", 0)
+
+
+def test_an_index_that_becomes_invalid_in_a_soak_halts_the_run(rollouts: Rollouts, shops: list[str]) -> None:
+    rollouts.file("create table watched (id int)", "drop table watched")
+    run = rollouts.begin(strategy="waves", waves=[{"percent": 50}, {"percent": 100}], soak="10m")
+    rollouts.wait(run, "soaking")
+    first = next(job["tenant_id"] for job in rollouts.tenants(run) if job["wave"] == 1)
+    rollouts.query(first, "insert into watched values (1), (1)")
+    with pytest.raises(Exception, match="could not create unique index"):
+        rollouts.query(first, "create unique index concurrently watched_once on watched (id)")
+    rollouts.advance_clock("1m")
+    halted = rollouts.wait(run, "halted", seconds=90)
+    assert halted["reason"]["code"] == "probe_failed" and "watched_once" in halted["reason"]["detail"]
+    rollouts.command(run, "rollback")
+    rollouts.wait(run, "rolled_back")
+
+
+def test_monitoring_halts_a_run_by_http_and_by_command(stack: Stack, rollouts: Rollouts, shops: list[str]) -> None:
+    rollouts.file("create table signalled (id int)", "drop table signalled")
+    run = rollouts.begin(strategy="waves", waves=[{"percent": 50}, {"percent": 100}], soak="10m")
+    rollouts.wait(run, "soaking")
+    said = {"name": "error-rate", "verdict": "halt", "reason": "5 % of logins fail"}
+    told = rollouts.api.post(f"/api/admin/migrations/runs/{run}/signals", said)
+    assert told.status == 202, told
+    halted = rollouts.wait(run, "halted")
+    assert halted["reason"] == {"code": "signal", "detail": "error-rate: 5 % of logins fail"}
+    rollouts.command(run, "resume")
+    assert rollouts.run(run)["signals"] == []
+    done = cli(stack, "migrate", "signal", run, "latency", "halt", "--reason", "p99 is 3 s")
+    assert done.returncode == 0, done.stderr
+    eventually(lambda: rollouts.run(run)["state"] == "halted", 10, "the run halts")
+    rollouts.command(run, "rollback")
+    rollouts.wait(run, "rolled_back")

@@ -1,0 +1,475 @@
+"""What is watched beside a tenant's failure, by the catalog's rules: probes, signals, servers' connections, drift. PostgreSQL and
+`tenantry init`; what an inspection finds is what the test says."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from deploy.local.fleet import make_fleet
+from deploy.local.stack import CATALOG, Stack
+
+from .conftest import bare_catalog
+from .rollout_desk import SHOPS, Desk, shop
+from .test_catalog import one
+
+TWO_WAVES: list[dict[str, Any]] = [{"count": 2}, {"percent": 100}]
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Iterator[Stack]:
+    with bare_catalog("probes") as stack:
+        make_fleet(stack.postgres.url(CATALOG), SHOPS)
+        yield stack
+
+
+@pytest.fixture
+def desk(catalog: Stack) -> Iterator[Desk]:
+    made = Desk(catalog)
+    yield made
+    made.close()
+
+
+def begin(desk: Desk, waves: list[dict[str, Any]] = TWO_WAVES, **more: Any) -> str:
+    desk.file("4")
+    return desk.begin(**{"strategy": "waves", "waves": waves, "soak_ms": 3600000, **more})
+
+
+def soak(desk: Desk, **more: Any) -> str:
+    """A run that soaks after its first wave, whose two tenants have been looked at."""
+    run = begin(desk, **more)
+    for job in desk.claim():
+        desk.end(job)
+    desk.advance()
+    assert desk.state(run) == "soaking"
+    look(desk)
+    return run
+
+
+def look(desk: Desk, found: dict[str, dict[str, Any] | None] | None = None) -> int:
+    """As if it were time again."""
+    desk.admin.execute("update probe set next_at = '-infinity'")
+    desk.advance()
+    count = 0
+    for _ in range(3):  # attempts
+        desk.admin.execute("update inspection set next_at = '-infinity'")
+        count += desk.inspect(found)
+    desk.advance()
+    return count
+
+
+def watched(desk: Desk) -> list[str]:
+    return [row[0] for row in desk.admin.execute("select tenant_id::text from probe order by tenant_id").fetchall()]
+
+
+def halted(desk: Desk, run: str, code: str, words: str) -> None:
+    reason = one(desk.admin, "select reason from run where run_id = %s", run)
+    assert desk.state(run) == "halted" and reason["code"] == code and words in reason["detail"], reason
+
+
+def test_a_wave_begins_only_when_its_probes_have_been_looked_at(desk: Desk) -> None:
+    run = begin(desk)
+    for job in desk.migrator.execute("select to_jsonb(c) from claim_jobs('me', 30000, 100) c").fetchall():
+        desk.end(job[0], forecast="passed")
+    desk.advance()
+    assert desk.state(run) == "forecasting" and len(watched(desk)) == 2
+    assert desk.inspect() == 2
+    desk.advance()
+    assert desk.state(run) == "running"
+
+
+def test_a_soak_in_which_nothing_gets_worse_ends_in_the_next_wave(desk: Desk) -> None:
+    run = soak(desk)
+    assert look(desk) == 2
+    assert desk.state(run) == "soaking"
+    desk.admin.execute("update run set soak_until = business_now()")
+    desk.advance()
+    assert desk.work() == 2 and desk.state(run) == "completed"
+
+
+def test_a_soak_does_not_end_before_each_probe_has_been_looked_at(desk: Desk) -> None:
+    run = begin(desk)
+    for job in desk.claim():
+        desk.end(job)
+    desk.advance()
+    desk.admin.execute("update run set soak_until = business_now()")
+    desk.advance()
+    assert desk.state(run) == "soaking"
+    desk.inspect()
+    desk.advance()
+    assert desk.state(run) in {"forecasting", "running"}
+
+
+def test_a_tenant_that_cannot_be_reached_any_more_halts_the_run(desk: Desk) -> None:
+    run = soak(desk)
+    away: dict[str, dict[str, Any] | None] = {watched(desk)[0]: None}
+    look(desk, away)
+    assert desk.state(run) == "soaking"  # it may be back at the next look
+    look(desk, away)
+    halted(desk, run, "probe_failed", "cannot be reached any more")
+
+
+def test_a_tenant_that_could_not_be_reached_before_halts_nothing(desk: Desk) -> None:
+    run = begin(desk)
+    away: dict[str, dict[str, Any] | None] = {watched(desk)[0]: None}
+    for _ in range(3):
+        desk.admin.execute("update inspection set next_at = '-infinity'")
+        desk.inspect(away)
+    for job in desk.claim():
+        desk.end(job)
+    desk.advance()
+    look(desk, away)
+    look(desk, away)
+    assert desk.state(run) == "soaking"
+
+
+def test_an_index_that_was_valid_halts_the_run(desk: Desk) -> None:
+    run = begin(desk)
+    sick = {tenant: {"invalid_indexes": ["public.old_ccnew"]} for tenant in watched(desk)}
+    desk.inspect({**sick})
+    for job in desk.claim():
+        desk.end(job)
+    desk.advance()
+    look(desk, {**sick})
+    assert desk.state(run) == "soaking"  # it was invalid before
+    look(desk, {watched(desk)[0]: {"invalid_indexes": ["public.old_ccnew", "public.orders_by_day"]}})
+    halted(desk, run, "probe_failed", "public.orders_by_day")
+
+
+def counters(desk: Desk, commits: int, rollbacks: int, deadlocks: int = 0) -> dict[str, dict[str, Any] | None]:
+    each = {"commits": commits, "rollbacks": rollbacks, "deadlocks": deadlocks}
+    return {tenant: {"counters": each} for tenant in watched(desk)}
+
+
+def test_more_rollbacks_than_before_halt_the_run(desk: Desk) -> None:
+    run = soak(desk)
+    look(desk, counters(desk, commits=1040, rollbacks=12))
+    assert desk.state(run) == "soaking"  # 2 of 42
+    look(desk, counters(desk, commits=1080, rollbacks=30))
+    halted(desk, run, "probe_failed", "40 of 200 transactions were rolled back")
+
+
+def test_a_few_transactions_say_nothing(desk: Desk) -> None:
+    run = soak(desk)
+    look(desk, counters(desk, commits=1005, rollbacks=20))
+    assert desk.state(run) == "soaking"
+
+
+def test_more_deadlocks_than_before_halt_the_run(desk: Desk) -> None:
+    run = soak(desk)
+    look(desk, counters(desk, commits=2000, rollbacks=20, deadlocks=2))
+    halted(desk, run, "probe_failed", "4 deadlocks")
+
+
+def test_counters_that_somebody_has_reset_say_nothing(desk: Desk) -> None:
+    run = soak(desk)
+    look(desk, counters(desk, commits=10, rollbacks=500))
+    assert desk.state(run) == "soaking"
+
+
+def test_tenants_that_were_alike_and_are_not_any_more_halt_the_run(desk: Desk) -> None:
+    run = soak(desk)
+    look(desk, {watched(desk)[0]: {"schema": {"digest": "another", "objects": {}}}})
+    halted(desk, run, "probe_failed", "the same schema before")
+
+
+def test_whoever_resumes_has_seen_what_halted_the_run(desk: Desk) -> None:
+    run = soak(desk)
+    worse = counters(desk, commits=1080, rollbacks=80)
+    look(desk, worse)
+    assert desk.state(run) == "halted"
+    assert desk.command(run, "resume")[0] == "succeeded" and desk.state(run) == "soaking"
+    look(desk, worse)
+    look(desk, worse)
+    assert desk.state(run) == "soaking"
+
+
+def test_what_got_worse_is_taken_back_if_the_run_says_so(desk: Desk) -> None:
+    run = soak(desk, on_halt="rollback")
+    look(desk, {watched(desk)[0]: {"invalid_indexes": ["public.half"]}})
+    desk.work()
+    assert desk.state(run) == "rolled_back"
+
+
+def test_a_pause_does_not_make_a_soak_begin_anew(desk: Desk) -> None:
+    run = soak(desk)
+    desk.admin.execute("update run set soak_until = soak_until - interval '50 minutes'")
+    assert desk.command(run, "pause")[0] == "succeeded"
+    assert desk.command(run, "resume")[0] == "succeeded" and desk.state(run) == "soaking"
+    assert one(desk.admin, "select soak_until - business_now() between interval '9 min' and interval '11 min' from run")
+
+
+def test_a_signal_halts_a_run_at_once_and_resume_takes_it_for_seen(desk: Desk) -> None:
+    run = begin(desk)
+    signal = {"name": "error-rate", "verdict": "halt", "reason": "5 % of logins fail"}
+    assert desk.command(run, "signal", **signal)[0] == "succeeded"
+    halted(desk, run, "signal", "error-rate: 5 % of logins fail")
+    assert desk.command(run, "resume")[0] == "succeeded"
+    desk.work()
+    assert desk.state(run) == "soaking"
+
+
+def test_a_signal_before_a_run_begins_keeps_it_from_beginning(desk: Desk) -> None:
+    begin(desk)
+    queued = desk.begin(queue=True)
+    assert desk.command(queued, "signal", name="peak-hours", verdict="halt")[0] == "succeeded"
+    first = str(one(desk.admin, "select run_id::text from run where state = 'forecasting'"))
+    assert desk.command(first, "cancel")[0] == "succeeded"
+    desk.advance()
+    halted(desk, queued, "signal", "peak-hours")
+
+
+def test_a_good_signal_takes_back_what_was_said_under_its_name(desk: Desk) -> None:
+    begin(desk)
+    queued = desk.begin(queue=True)
+    for verdict in ("halt", "good"):
+        assert desk.command(queued, "signal", name="peak-hours", verdict=verdict)[0] == "succeeded"
+    body = one(desk.admin, "select run_body(r) from run r where run_id = %s", queued)
+    assert [(signal["name"], signal["verdict"]) for signal in body["signals"]] == [("peak-hours", "good")]
+
+
+def test_a_run_keeps_the_signals_of_twenty_names(desk: Desk) -> None:
+    run = begin(desk)
+    for number in range(20):
+        assert desk.command(run, "signal", name=f"probe-{number}", verdict="good")[0] == "succeeded"
+    assert desk.command(run, "signal", name="one-more", verdict="good") == ("rejected", "too_many_signals")
+    assert desk.command(run, "signal", name="probe-7", verdict="good")[0] == "succeeded"
+
+
+def test_no_signal_is_taken_for_a_run_that_has_ended(desk: Desk) -> None:
+    run = begin(desk)
+    desk.command(run, "cancel")
+    assert desk.command(run, "signal", name="late", verdict="halt") == ("rejected", "wrong_state")
+
+
+# Forecasts.
+
+
+@pytest.mark.parametrize(("forecast", "tried"), [("sample", SHOPS), ("all", SHOPS), ("none", 0)])
+def test_a_run_says_of_how_many_its_forecast_is(desk: Desk, forecast: str, tried: int) -> None:
+    desk.file("4")
+    run = desk.begin(forecast=forecast)
+    taken = desk.migrator.execute("select task from claim_jobs('me', 30000, 100)").fetchall()
+    assert [task for (task,) in taken].count("forecasting") == tried
+    assert desk.state(run) == ("forecasting" if tried else "running")
+
+
+# Connections.
+
+
+def room(desk: Desk) -> int | None:
+    row = desk.admin.execute("select room from server_room").fetchone()
+    return row[0] if row else None
+
+
+def claim(desk: Desk) -> list[dict[str, Any]]:
+    return [
+        row[0] for row in desk.migrator.execute("select to_jsonb(c) from claim_jobs('me', 30000, 100) c").fetchall()
+    ]
+
+
+@pytest.fixture
+def on_a_server(desk: Desk) -> Iterator[None]:
+    desk.admin.execute("update provisioner.database set server = 'one'")
+    yield
+    desk.admin.execute("delete from server; update provisioner.database set server = null")
+
+
+@pytest.mark.usefixtures("on_a_server")
+def test_a_fifth_of_a_servers_connections_is_left_to_applications(desk: Desk) -> None:
+    desk.file("4")
+    desk.begin(forecast="none")
+    first, *others = claim(desk)
+    for job in others:
+        desk.end(job, "retry")
+    desk.end(first, connections=3)
+    assert room(desk) == 2
+    assert len(claim(desk)) == 2 and room(desk) == 0 and claim(desk) == []
+
+
+@pytest.mark.usefixtures("on_a_server")
+def test_a_server_that_refuses_a_connection_gets_half_as_many_and_slowly_more(desk: Desk) -> None:
+    desk.file("4")
+    desk.begin(forecast="none")
+    jobs = claim(desk)
+    assert len(jobs) == SHOPS
+    full = {"code": "too_many_connections", "class": "busy", "detail": "sorry, too many clients already"}
+    for job in jobs:  # those that were on their way together count once
+        desk.end(job, "retry", error=full)
+    assert room(desk) == SHOPS // 2
+    desk.admin.execute("update server set refused_at = refused_at - interval '2 seconds'")
+    assert room(desk) == SHOPS // 2 + 1
+    desk.admin.execute("update server set refused_at = refused_at - interval '10 minutes'")
+    assert room(desk) == 80
+
+
+@pytest.mark.usefixtures("on_a_server")
+def test_tenants_elsewhere_do_not_wait_for_a_full_server(desk: Desk) -> None:
+    desk.admin.execute("update provisioner.database set server = 'two' where tenant_id = %s", (shop(SHOPS),))
+    desk.admin.execute("insert into server (server, connections, slots) values ('one', 0, 0)")
+    desk.admin.execute("update server set refused_at = now()")
+    desk.file("4")
+    desk.begin(forecast="none")
+    assert [job["tenant_id"] for job in claim(desk)] == [shop(SHOPS)]
+
+
+@pytest.mark.usefixtures("on_a_server")
+def test_what_provisioners_do_on_a_server_counts(desk: Desk) -> None:
+    desk.admin.execute("insert into server (server, connections, slots) values ('one', 5, 0)")
+    desk.admin.execute(
+        "insert into provisioner.saga (tenant_id, kind, step, owner, lease_until) "
+        "values (%s, 'backup', 'dump', 'somebody', now() + interval '1 minute')",
+        (shop(1),),
+    )
+    assert room(desk) == 3
+    desk.admin.execute("delete from provisioner.saga")
+    assert room(desk) == 4
+
+
+# Drift.
+
+
+def check(desk: Desk, found: dict[str, dict[str, Any] | None] | None = None, **wanted: Any) -> dict[str, list[Any]]:
+    """A check to its end; returns what was found of each tenant."""
+    number = str(uuid.uuid4())
+    assert desk.event("drift", {"check_id": number, **wanted})[0] == "accepted"
+    for _ in range(3):
+        desk.admin.execute("update inspection set next_at = '-infinity'")
+        desk.inspect(found)
+    assert one(desk.admin, "select state from drift_check where check_id = %s", number) == "ended"
+    rows = desk.admin.execute("select tenant_id::text, findings from drift").fetchall()
+    return {tenant: findings for tenant, findings in rows}
+
+
+def result(desk: Desk) -> dict[str, Any]:
+    sql = "select result from operation where kind = 'drift' order by created_at desc limit 1"
+    return dict(one(desk.admin, sql))
+
+
+def test_a_fleet_that_is_as_the_catalog_says_has_not_drifted(desk: Desk) -> None:
+    assert check(desk, schema=True) == {}
+    assert result(desk)["drifted"] == 0 and result(desk)["tenants"] == SHOPS
+
+
+def test_the_catalog_follows_a_tenants_own_ledger(desk: Desk) -> None:
+    desk.has[shop(2)] = {"1": "", "2": ""}
+    assert check(desk) == {shop(2): [{"kind": "ledger", "missing": ["3"], "extra": []}]}
+    assert result(desk)["findings"] == {"ledger": 1}
+    sql = "select versions from ledger join tenant using (ledger_id) where tenant_id = %s"
+    assert one(desk.admin, sql, shop(2)) == ["1", "2"]
+    sql = "select data ->> 'versions' from tenant_event where type = 'tenant.ledger.corrected.v1'"
+    assert json.loads(str(one(desk.admin, sql))) == ["1", "2"]
+    assert one(desk.admin, "select count(*) from alert where cause = 'schema-drift' and resolved_at is null") == 1
+    assert check(desk) == {}
+    assert one(desk.admin, "select count(*) from alert where cause = 'schema-drift' and resolved_at is null") == 0
+
+
+def test_a_run_brings_what_a_check_found_missing(desk: Desk) -> None:
+    desk.has[shop(2)] = {"1": "", "2": ""}
+    check(desk)
+    desk.begin(out_of_order=True)
+    assert desk.work() == 1 and sorted(desk.has[shop(2)]) == ["1", "2", "3"]
+
+
+def test_a_version_that_no_file_has_is_told(desk: Desk) -> None:
+    desk.has[shop(1)]["99"] = ""
+    assert {finding["kind"] for finding in check(desk)[shop(1)]} == {"ledger", "unknown_version"}
+
+
+def test_whoever_differs_from_most_with_the_same_files_is_told_in_what(desk: Desk) -> None:
+    usual = {"digest": "usual", "objects": {"table public.a": "1", "column public.a.id": "2"}}
+    other = {"digest": "other", "objects": {"table public.a": "1", "column public.a.id": "9", "index public.i": "3"}}
+    found: dict[str, dict[str, Any] | None] = {shop(number + 1): {"schema": usual} for number in range(SHOPS)}
+    found[shop(3)] = {"schema": other}
+    differs = {"missing": [], "extra": ["index public.i"], "changed": ["column public.a.id"]}
+    assert check(desk, found, schema=True) == {
+        shop(3): [{"kind": "schema", "alike": SHOPS - 1, "of": SHOPS, **differs}]
+    }
+    assert check(desk, found, schema=True, tenants=[shop(3)])[shop(3)][0]["alike"] == SHOPS - 1
+
+
+def test_schemas_of_other_files_or_another_postgresql_are_not_compared(desk: Desk) -> None:
+    desk.know(shop(1), ["1", "2"])
+    found: dict[str, dict[str, Any] | None] = {
+        shop(2): {"schema": {"digest": "seventeen", "objects": {}}, "server_major": 17}
+    }
+    assert check(desk, found, schema=True) == {}
+
+
+def test_objects_that_the_catalog_has_are_not_sent_again(desk: Desk) -> None:
+    check(desk, schema=True)
+    desk.event("drift", {"check_id": str(uuid.uuid4()), "schema": True})
+    known = one(desk.migrator, "select known from claim_inspections(1)")
+    assert "1-2-3" in known
+
+
+def test_a_tenant_that_cannot_be_reached_is_a_finding_and_no_end(desk: Desk) -> None:
+    found = check(desk, {shop(4): None})
+    assert [finding["kind"] for finding in found[shop(4)]] == ["unreachable"]
+    assert found[shop(4)][0]["error"]["code"] == "connect_failed"
+
+
+def test_a_ledger_that_was_read_before_a_run_changed_it_is_read_again(desk: Desk) -> None:
+    number = str(uuid.uuid4())
+    desk.event("drift", {"check_id": number, "tenants": [shop(1)]})
+    taken = desk.migrator.execute("select inspection_id::text from claim_inspections(1)").fetchone()
+    assert taken is not None
+    old = {"versions": ["1", "2", "3"], "invalid_indexes": [], "server_major": 15}
+    desk.file("4")
+    desk.begin(tenants=[shop(1)])
+    desk.work()
+    desk.migrator.execute("select end_inspections(%s)", (json.dumps([{"inspection_id": taken[0], "found": old}]),))
+    sql = "select newest from ledger join tenant using (ledger_id) where tenant_id = %s"
+    assert one(desk.admin, sql, shop(1)) == "4"
+    desk.admin.execute("update inspection set next_at = '-infinity'")
+    desk.inspect()
+    assert one(desk.admin, "select count(*) from drift") == 0
+
+
+def test_who_is_busy_for_long_is_told_and_does_not_keep_the_check_open(desk: Desk) -> None:
+    desk.admin.execute(
+        "insert into tenant_claim (tenant_id, kind, holder) values (%s, 'restore', gen_random_uuid())", (shop(1),)
+    )
+    desk.event("drift", {"check_id": str(uuid.uuid4())})
+    for _ in range(70):
+        desk.admin.execute("update inspection set next_at = '-infinity'")
+        desk.inspect()
+    assert one(desk.admin, "select state from drift_check") == "ended"
+    assert one(desk.admin, "select findings from drift") == [{"kind": "busy", "activity": "restore"}]
+
+
+def test_who_has_left_the_fleet_is_not_waited_for(desk: Desk) -> None:
+    desk.event("drift", {"check_id": str(uuid.uuid4())})
+    desk.leave(shop(1))
+    desk.inspect({shop(1): None})
+    assert one(desk.admin, "select state from drift_check") == "ended"
+
+
+def test_a_second_check_takes_the_place_of_the_first(desk: Desk) -> None:
+    first = str(uuid.uuid4())
+    desk.event("drift", {"check_id": first})
+    assert desk.event("drift", {"check_id": first}) == ("rejected", "check_exists")
+    check(desk)
+    states = desk.admin.execute("select state from operation where kind = 'drift' and state <> 'rejected'").fetchall()
+    assert sorted({state for (state,) in states}) == ["succeeded", "superseded"]
+
+
+def test_an_inspection_of_which_nobody_tells_the_end_ends_all_the_same(desk: Desk) -> None:
+    desk.event("drift", {"check_id": str(uuid.uuid4()), "tenants": [shop(1)]})
+    for _ in range(11):
+        desk.admin.execute("update inspection set next_at = '-infinity'")
+        desk.migrator.execute("select from claim_inspections(10)")
+    assert one(desk.admin, "select state from drift_check") == "ended"
+    assert one(desk.admin, "select findings -> 0 -> 'error' ->> 'code' from drift") == "lost"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "code"),
+    [({"tenants": [str(uuid.uuid4())]}, "unknown_tenant"), ({"labels": ["nobody-has-it"]}, "unknown_label")],
+)
+def test_a_check_of_nobody_is_refused(desk: Desk, wanted: dict[str, Any], code: str) -> None:
+    assert desk.event("drift", {"check_id": str(uuid.uuid4()), **wanted}) == ("rejected", code)
