@@ -42,6 +42,13 @@ def drift(stack: Stack, *words: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, {item["tenant_id"]: {f["kind"]: f for f in item["findings"]} for item in found}
 
 
+def done(rollouts: Rollouts, shop: str, command: str, **body: Any) -> None:
+    told = rollouts.api.command(shop, command, body)
+    assert told.status == 202, told
+    ended = rollouts.api.wait_operation(told.json["operation_id"])
+    assert ended["state"] == "succeeded", ended
+
+
 def test_tenants_as_they_were_made_have_not_drifted(stack: Stack, shops: list[str]) -> None:
     assert drift(stack, "--schema") == (0, {})
     fingerprints = rows(stack, "select count(*), count(distinct fingerprint_id) from migrator.tenant")
@@ -121,6 +128,20 @@ def test_a_migrator_that_dies_while_it_looks_is_followed_by_another(
     rows(stack, "update migrator.inspection set next_at = now()")  # as if their minute were over
     done = rollouts.api.wait_operation(asked.json["operation_id"])
     assert (done["state"], done["result"]["drifted"]) == ("succeeded", 0)
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_a_tenant_restored_from_an_old_backup_gets_what_it_missed(
+    stack: Stack, rollouts: Rollouts, shops: list[str], archived: bool
+) -> None:
+    shop, slug = shops[1], rollouts.api.tenant(shops[1])["slug"]
+    done(rollouts, shop, "archive" if archived else "backup")
+    version = rollouts.file(f"create table missed_{archived} (id int)".lower(), f"drop table missed_{archived}".lower())
+    rollouts.completed(strategy="all")
+    done(rollouts, shop, "restore", mode="in_place", confirm=slug)
+    eventually(lambda: version in rollouts.versions(shop), 30, "it has been brought forward")
+    eventually(lambda: rollouts.api.tenant(shop)["schema"]["version"] == version, 10, "and its snapshot says so")
+    assert drift(stack, "--schema") == (0, {})
 
 
 def test_an_index_that_becomes_invalid_in_a_soak_halts_the_run(rollouts: Rollouts, shops: list[str]) -> None:
