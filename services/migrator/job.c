@@ -8,6 +8,7 @@
 #include "common/base/memory.h"
 #include "common/migration/apply.h"
 #include "common/pg/pg_json.h"
+#include "services/migrator/lock_holders.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 
 #define CONNECT_TIMEOUT SECONDS(10)
 #define VERIFY_TIMEOUT  SECONDS(60)
+#define HOLDERS_TIMEOUT SECONDS(3)
 #define FORECAST_LOCKS  100 /* ms: nobody waits longer because of a rehearsal */
 #define FORECAST_TRIES  2
 #define ATTEMPTS_MOST   6 /* about half a minute of back-off, and as many lock time-outs */
@@ -199,6 +201,24 @@ static void job_rehearsed(struct job *job, const struct migration_outcome *outco
         job_foresee(job, "untried", &untried);
 }
 
+static void job_holders_named(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct job *job = context;
+
+        lock_holders_add(&job->failed, err == NULL ? rows : NULL);
+        job_fail(job, &job->failed);
+}
+
+static void job_attempt_failed(struct job *job, const struct err *err)
+{
+        if (strcmp(err->code, "55P03") != 0 || !pg_is_usable(job->conn)) {
+                job_fail(job, err);
+                return;
+        }
+        job->failed = *err;
+        pg_exec(job->conn, HOLDERS_TIMEOUT, LOCK_HOLDERS, 0, NULL, job_holders_named, job);
+}
+
 static void job_applied(void *context, const struct migration_outcome *outcome, const struct err *err)
 {
         struct job *job = context;
@@ -215,7 +235,7 @@ static void job_applied(void *context, const struct migration_outcome *outcome, 
         }
         FAILPOINT(job_before_result, NULL);
         if (err != NULL)
-                job_fail(job, err);
+                job_attempt_failed(job, err);
         else if (job->task == JOB_FORECAST)
                 job_rehearsed(job, outcome);
         else if (job->task == JOB_UNDO)

@@ -24,6 +24,7 @@ struct job {
         struct migration_job *migration;
         json_t *brought, *has; /* what the tenant has from this run, and in all; NULL = not known */
         size_t next_verify;
+        struct err failed; /* while those are looked for who stood in the way */
         struct job *prev, *next;
 };
 

@@ -48,7 +48,8 @@ def version(rollouts: Rollouts, shops: list[str]) -> Iterator[str]:
 def test_a_locked_tenant_is_tried_again_while_the_others_go_on(
     rollouts: Rollouts, shops: list[str], version: str
 ) -> None:
-    with psycopg.connect(rollouts.stack.postgres.url(rollouts.database_of(shops[0]))) as holder:
+    database = rollouts.stack.postgres.url(rollouts.database_of(shops[0]))
+    with psycopg.connect(database, application_name="monthly-report") as holder:
         holder.execute("select count(*) from branches")  # as a report that takes its time
         run = rollouts.begin(strategy="all", lock_timeout="100ms")
         eventually(lambda: rollouts.run(run)["states"].get("done") == len(shops) - 1, 30, "the others are done")
@@ -57,6 +58,7 @@ def test_a_locked_tenant_is_tried_again_while_the_others_go_on(
         assert time.monotonic() - began < 3, "a query of the product waits for a lock time-out at most"
         [job] = [job for job in rollouts.tenants(run) if job["tenant_id"] == shops[0]]
         assert job["state"] in ("waiting", "applying") and job["forecast"] == "busy", job
+        assert "held by monthly-report: AccessShareLock on branches" in job["error"]["detail"]
     assert rollouts.wait(run, "completed", "halted")["state"] == "completed"
     assert version in rollouts.versions(shops[0])
 

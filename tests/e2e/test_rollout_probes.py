@@ -473,3 +473,14 @@ def test_an_inspection_of_which_nobody_tells_the_end_ends_all_the_same(desk: Des
 )
 def test_a_check_of_nobody_is_refused(desk: Desk, wanted: dict[str, Any], code: str) -> None:
     assert desk.event("drift", {"check_id": str(uuid.uuid4()), **wanted}) == ("rejected", code)
+
+
+def test_a_plan_shows_so_much_sql_as_a_person_reads(desk: Desk) -> None:
+    for number in range(40):
+        desk.file(f"5{number:02}", sql="-" * 16000)
+    desk.begin()
+    files = one(
+        desk.admin, "select result -> 'files' from operation where kind = 'migrate' order by created_at desc limit 1"
+    )
+    shown = [file["sql"] is not None for file in files]
+    assert len(files) == 40 and shown == sorted(shown, reverse=True) and sum(shown) == 16
