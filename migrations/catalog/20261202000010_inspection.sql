@@ -52,7 +52,7 @@ create table migrator.inspection (
     tenant_changed_at timestamptz, -- when it was taken: what was read is not compared with what came since
     check ((check_id is null) <> (run_id is null))
 );
-create index inspection_due on migrator.inspection (next_at);
+create index inspection_due on migrator.inspection ((check_id is not null), next_at);
 create index inspection_of_check on migrator.inspection (check_id) where check_id is not null;
 create unique index inspection_of_run on migrator.inspection (run_id, tenant_id) where run_id is not null;
 
