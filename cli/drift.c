@@ -127,7 +127,8 @@ static int drift_show(void)
 
         if (status == EXIT_GOOD)
                 status = pages_fetch(
-                        &(struct pages){ .path = DRIFT "/tenants", .items = DRIFTED.items, .limit = PAGES_ALL }, &found);
+                        &(struct pages){ .path = DRIFT "/tenants", .items = DRIFTED.items, .limit = PAGES_ALL },
+                        &found);
         if (status != EXIT_GOOD)
                 return status;
         if (json_number(check, "waiting", 0) > 0)

@@ -42,7 +42,8 @@ static const char SCHEMA[] =
         "select classid, objid from pg_depend where deptype = 'e'"
         "), relations as ("
         "select c.*, n.nspname from pg_class c join mine n on n.oid = c.relnamespace "
-        "where (n.nspname, c.relname) <> ('public', 'schema_migrations') and c.relkind in ('r', 'p', 'v', 'm', 'f', 'c') "
+        "where (n.nspname, c.relname) <> ('public', 'schema_migrations') and c.relkind in ('r', 'p', 'v', 'm', 'f', "
+        "'c') "
         "and not exists (select from foreign_to_us x where x.classid = 'pg_class'::regclass and x.objid = c.oid)"
         "), objects (name, definition) as ("
         "select format('schema %I', nspname), '' from mine "
@@ -52,7 +53,8 @@ static const char SCHEMA[] =
         "concat_ws('|', relkind, relpersistence, relrowsecurity, relforcerowsecurity, "
         "case when relkind = 'p' then pg_get_partkeydef(oid) end, pg_get_expr(relpartbound, oid), "
         "case when relkind in ('v', 'm') then pg_get_viewdef(oid) end, "
-        "(select string_agg(inhparent::regclass::text, ',' order by inhseqno) from pg_inherits where inhrelid = r.oid)) "
+        "(select string_agg(inhparent::regclass::text, ',' order by inhseqno) from pg_inherits where inhrelid = "
+        "r.oid)) "
         "from relations r "
         "union all "
         "select format('column %I.%I.%I', r.nspname, r.relname, a.attname), "
@@ -62,7 +64,8 @@ static const char SCHEMA[] =
         "left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum "
         "where r.relkind not in ('v', 'm') "
         "union all "
-        "select format('index %I.%I', r.nspname, c.relname), concat_ws('|', pg_get_indexdef(x.indexrelid), x.indisvalid) "
+        "select format('index %I.%I', r.nspname, c.relname), concat_ws('|', pg_get_indexdef(x.indexrelid), "
+        "x.indisvalid) "
         "from relations r join pg_index x on x.indrelid = r.oid join pg_class c on c.oid = x.indexrelid "
         "union all "
         "select format('constraint %I.%I.%I', r.nspname, r.relname, c.conname), "
@@ -89,14 +92,16 @@ static const char SCHEMA[] =
         "union all "
         "select format('type %I.%I', n.nspname, t.typname), concat_ws('|', t.typtype, "
         "(select string_agg(e.enumlabel, ',' order by e.enumsortorder) from pg_enum e where e.enumtypid = t.oid), "
-        "case when t.typtype = 'd' then concat_ws('|', format_type(t.typbasetype, t.typtypmod), t.typnotnull, t.typdefault, "
+        "case when t.typtype = 'd' then concat_ws('|', format_type(t.typbasetype, t.typtypmod), t.typnotnull, "
+        "t.typdefault, "
         "(select string_agg(pg_get_constraintdef(c.oid), ',' order by c.conname) from pg_constraint c "
         "where c.contypid = t.oid and c.contype <> 'n')) end) "
         "from mine n join pg_type t on t.typnamespace = n.oid and t.typtype in ('e', 'd', 'r') "
         "where not exists (select from foreign_to_us x where x.classid = 'pg_type'::regclass and x.objid = t.oid)"
         "), hashed as (select name, md5(definition) as hash from objects), "
         "all_of_them as (select md5(string_agg(name || ' ' || hash, E'\\n' order by name collate \"C\")) as digest, "
-        "case when count(*) <= 5000 then json_object_agg(name, hash order by name collate \"C\") end as objects from hashed) ";
+        "case when count(*) <= 5000 then json_object_agg(name, hash order by name collate \"C\") end as objects from "
+        "hashed) ";
 
 struct inspection *inspection_new(struct inspector *inspector, struct migrator *migrator, const struct pg_rows *rows,
                                   int row)
@@ -138,16 +143,16 @@ static void inspection_seen(void *context, const struct pg_rows *rows, const str
         struct err wrong;
         json_t *found;
 
-        if (err == NULL && identity_check(rows, inspection->tenant,
-                                          (int)json_number(inspection->login, "generation", 0), &wrong) < 0)
+        if (err == NULL &&
+            identity_check(rows, inspection->tenant, (int)json_number(inspection->login, "generation", 0), &wrong) < 0)
                 err = &wrong;
         if (err != NULL) {
                 inspection_end(inspection, NULL, err);
                 return;
         }
         found = json_pack("{s:o, s:o, s:o, s:I}", "versions", pg_json(rows, 0, "versions"), "invalid_indexes",
-                          pg_json(rows, 0, "invalid_indexes"), "counters", pg_json(rows, 0, "counters"),
-                          "server_major", (json_int_t)pg_int(rows, 0, "server_major"));
+                          pg_json(rows, 0, "invalid_indexes"), "counters", pg_json(rows, 0, "counters"), "server_major",
+                          (json_int_t)pg_int(rows, 0, "server_major"));
         if (inspection->with_schema)
                 json_object_set_new(found, "schema",
                                     json_pack("{s:s, s:o}", "digest", pg_text(rows, 0, "digest"), "objects",
@@ -169,7 +174,10 @@ static void inspection_connected(void *context, const struct err *err)
         buf_add_text(&sql, BEGIN);
         buf_add_text(&sql, LOOK);
         if (inspection->with_schema)
-                buf_printf(&sql, "%sselect digest, case when not %s::jsonb ? digest then objects end as objects from all_of_them", SCHEMA, known);
+                buf_printf(&sql,
+                           "%sselect digest, case when not %s::jsonb ? digest then objects end as objects from "
+                           "all_of_them",
+                           SCHEMA, known);
         else
                 buf_add_text(&sql, NO_SCHEMA);
         buf_add_text(&sql, ") s on true");
