@@ -42,6 +42,18 @@ def drift(stack: Stack, *words: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, {item["tenant_id"]: {f["kind"]: f for f in item["findings"]} for item in found}
 
 
+def test_before_the_first_check_there_is_none_to_show(stack: Stack, rollouts: Rollouts) -> None:
+    told = rollouts.api.get("/api/admin/migrations/drift")
+    assert (told.status, told.json["code"]) == (404, "not_found")
+    assert cli(stack, "drift", "--last").returncode == 3
+
+
+def test_a_check_of_nobody_is_refused_instead_of_never_ending(rollouts: Rollouts) -> None:
+    for nobody in ("labels", "tenants"):
+        told = rollouts.api.post("/api/admin/migrations/drift", {nobody: []})
+        assert (told.status, told.json["field"]) == (400, nobody)
+
+
 def test_tenants_as_they_were_made_have_not_drifted(stack: Stack, shops: list[str]) -> None:
     assert drift(stack, "--schema") == (0, {})
     fingerprints = rows(stack, "select count(*), count(distinct fingerprint_id) from migrator.tenant")
