@@ -85,6 +85,8 @@ def test_the_ledger_that_somebody_changed_is_followed(stack: Stack, rollouts: Ro
     code, found = drift(stack, "--tenants", shops[2])
     assert code == 1 and found == {shops[2]: {"ledger": {"kind": "ledger", "missing": [version], "extra": []}}}
     assert rollouts.api.tenant(shops[2])["schema"]["version"] != version
+    explained = cli(stack, "explain", shops[2]).stdout
+    assert "a check for drift finds" in explained and "because the ledger in its database decides" in explained
     alerts = rollouts.api.get("/api/admin/alerts").json["items"]
     assert "schema-drift" in {alert["cause"] for alert in alerts}
     run = rollouts.completed(strategy="all")
