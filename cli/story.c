@@ -80,6 +80,8 @@ const char *story_rule(const char *type, const json_t *data)
                 return story_find_rule(STATE_RULES, ARRAY_SIZE(STATE_RULES), json_text(data, "to"));
         if (strcmp(type, "tenant.labelled.v1") == 0)
                 return "of the labels in the command, it lacked those with + and had those with -";
+        if (strcmp(type, "tenant.ledger.corrected.v1") == 0)
+                return "the ledger in its database decides what it has, and the catalog follows it";
         if (strcmp(type, "tenant.activity.delayed.v1") == 0)
                 return "a transient error is retried, later each time";
         if (strcmp(type, "tenant.activity.progressed.v1") == 0 && strcmp(story_word(data, "status"), "undoing") == 0)
@@ -130,6 +132,17 @@ static void story_tell_labels(struct buf *out, const json_t *data)
         story_add_labels(out, json_object_get(data, "removed"), "-");
         if (json_text(data, "reason") != NULL)
                 buf_printf(out, ": %s", json_text(data, "reason"));
+}
+
+static void story_tell_ledger(struct buf *out, const json_t *data)
+{
+        const json_t *versions = json_object_get(data, "versions");
+        size_t count = json_array_size(versions);
+
+        buf_printf(out, "a check for drift finds %zu migrations in its ledger, not those that the catalog knew of",
+                   count);
+        if (count > 0)
+                buf_printf(out, "; the last is %s", json_string_value(json_array_get(versions, count - 1)) ?: "?");
 }
 
 static void story_tell_command(struct buf *out, const json_t *data)
@@ -200,6 +213,7 @@ static const struct {
         { .type = "tenant.requested.v1", .tell = story_tell_requested },
         { .type = "tenant.command.accepted.v1", .tell = story_tell_command },
         { .type = "tenant.labelled.v1", .tell = story_tell_labels },
+        { .type = "tenant.ledger.corrected.v1", .tell = story_tell_ledger },
         { .type = "tenant.activity.started.v1", .tell = story_tell_started },
         { .type = "tenant.activity.progressed.v1", .tell = story_tell_progress },
         { .type = "tenant.activity.delayed.v1", .tell = story_tell_delay },

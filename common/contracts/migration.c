@@ -161,6 +161,20 @@ static int migration_check_members(const json_t *data, struct err *err)
         return 0;
 }
 
+/* A check of nobody has nobody whose result could end it. */
+static int migration_check_drift(const json_t *data, struct err *err)
+{
+        static const char *const lists[] = { "labels", "tenants" };
+        const json_t *list;
+
+        for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
+                list = json_object_get(data, lists[i]);
+                if (list != NULL && json_array_size(list) == 0)
+                        return err_field(err, lists[i], "%s is empty: leave it out to mean everybody", lists[i]);
+        }
+        return migration_check_members(data, err);
+}
+
 /* What contradicts itself whatever the fleet is. */
 static int migration_check_run(const json_t *data, struct err *err)
 {
@@ -246,6 +260,6 @@ const struct contract MIGRATION_CONTRACTS[] = {
           .key = CHECK_KEY,
           .fields = DRIFT,
           .count = ARRAY_SIZE(DRIFT),
-          .check = migration_check_members },
+          .check = migration_check_drift },
         { .type = NULL },
 };

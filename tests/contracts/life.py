@@ -22,6 +22,7 @@ from .recording import RecordingApi, read_stream
 
 OUT_TOPICS = ("tenant.events.v1", "tenant.status.v1", "migration.runs.v1")
 MIGRATIONS = "/api/admin/migrations"
+DRIFT = f"{MIGRATIONS}/drift"
 
 
 @dataclass
@@ -50,7 +51,9 @@ def live(stack: Stack, callers: dict[str, RecordingApi]) -> Life:
     be_delayed(stack, api, tenant)
     be_wrong(stack, api, callers, tenant)
     send_straight_to_kafka(stack, api, life)
-    roll_out(Rollouts(stack, api), callers, tenant)
+    rollouts = Rollouts(stack, api)
+    roll_out(rollouts, callers, tenant)
+    look_into(stack, rollouts, tenant)
     look_after_dead_letters(api, life)
     for path in ("/api/admin/inventory", "/api/admin/alerts?all=1", "/api/tenants", "/api/tenants?limit=1"):
         assert api.get(path).status == 200
@@ -230,7 +233,7 @@ def roll_out(rollouts: Rollouts, callers: dict[str, RecordingApi], tenant: str) 
     findings = {each["rule"]: each for each in api.get(f"{MIGRATIONS}/files/{risky}").json["findings"]}
     assert findings["drop-column"]["allowed"] and findings["drop-column"]["why"] == "a rehearsal"
     assert rollouts.withdraw(risky)["state"] == "succeeded"
-    watched = rollouts.begin(strategy="canary", reason="once more")
+    watched = rollouts.begin(strategy="canary", forecast="none", reason="once more")
     rollouts.wait(watched, "soaking")
     assert api.post(f"{MIGRATIONS}/run", prefer="wait=20").json["code"] == "run_active"
     waiting = api.post(f"{MIGRATIONS}/run", {"queue": True}, prefer="wait=20").json["run_id"]
@@ -241,12 +244,56 @@ def roll_out(rollouts: Rollouts, callers: dict[str, RecordingApi], tenant: str) 
     for command, state in (("pause", "paused"), ("resume", "soaking"), ("halt", "halted"), ("resume", "soaking")):
         assert rollouts.command(watched, command)["state"] == "succeeded", command
         rollouts.wait(watched, state)
+    be_signalled(rollouts, watched)
     rollouts.command(watched, "promote")
     rollouts.wait(watched, "completed")
+    late = api.post(f"{MIGRATIONS}/runs/{watched}/signals", {"name": "error-rate", "verdict": "halt"}, prefer="wait=20")
+    assert late.json["code"] == "wrong_state"
     for shown in read_stream(api, "completed", watched, f"{MIGRATIONS}/stream", "run_id", "run"):
         assert not complaints(shown, closed_schema("migration.runs.v1")), shown
     assert api.get(f"{MIGRATIONS}/stream?run_id=mine").status == 400
     ask_wrongly_about_migrations(api, callers, watched)
+
+
+def be_signalled(rollouts: Rollouts, run: str) -> None:
+    """Monitoring halts it, and says that all is well again; then one that has too many names."""
+    said = {"name": "error-rate", "verdict": "halt", "reason": "5 % of logins fail"}
+    assert rollouts.command(run, "signals", **said)["kind"] == "signal"
+    halted = rollouts.wait(run, "halted")
+    assert halted["reason"] == {"code": "signal", "detail": "error-rate: 5 % of logins fail"}
+    assert {name: halted["signals"][0][name] for name in said} == said and halted["probes"]["tenants"] == 1
+    rollouts.command(run, "resume")
+    rollouts.wait(run, "soaking")
+    path = f"{MIGRATIONS}/runs/{run}/signals"
+    for number in range(20):
+        assert rollouts.api.post(path, {"name": f"probe-{number}", "verdict": "good"}).status == 202
+    answer = rollouts.api.post(path, {"name": "one-more", "verdict": "halt"}, prefer="wait=20")
+    assert answer.json["code"] == "too_many_signals" and rollouts.run(run)["state"] == "soaking"
+
+
+def look_into(stack: Stack, rollouts: Rollouts, tenant: str) -> None:
+    """A ledger that somebody changed by hand is found, and the catalog follows it."""
+    api = rollouts.api
+    rollouts.query(tenant, "insert into public.schema_migrations (version) values ('19990101')")
+    asked = api.post(DRIFT, {"tenants": [tenant], "reason": "somebody was here"})
+    found = api.wait_operation(asked.json["operation_id"])["result"]
+    counts = {"ledger": 1, "unknown_version": 1}
+    assert found == {"check_id": asked.json["check_id"], "tenants": 1, "drifted": 1, "findings": counts}
+    assert api.get(DRIFT).json["findings"] == counts
+    [drifted] = api.get(f"{DRIFT}/tenants?limit=1").json["tenants"]
+    assert drifted["tenant_id"] == tenant and drifted["findings"][0]["extra"] == ["19990101"]
+    again = cloudevent("migration.drift.requested.v1")
+    produce(stack.kafka.bootstrap, "tenant.migration.v1", asked.json["check_id"].encode(), b"{}", again)
+    assert api.wait_operation(again["ce_id"])["code"] == "check_exists"
+    rollouts.query(tenant, "delete from public.schema_migrations where version = '19990101'")
+    put_right = api.post(DRIFT, {"tenants": [tenant]}, prefer="wait=20").json
+    assert api.wait_operation(put_right["operation_id"])["result"]["findings"] == {"ledger": 1}
+    everybody = api.post(DRIFT, {"schema": True}).json
+    assert api.wait_operation(everybody["operation_id"])["state"] == "succeeded"
+    assert api.get(DRIFT).json["state"] == "ended"
+    assert api.post(DRIFT, {"labels": ["nobody"]}, prefer="wait=20").json["code"] == "unknown_label"
+    assert api.post(DRIFT, {"labels": []}).status == api.post(DRIFT, {"check_id": put_right["check_id"]}).status == 400
+    assert api.get(f"{DRIFT}/tenants?cursor=mine").status == 400
 
 
 def ask_wrongly_about_migrations(api: Api, callers: dict[str, RecordingApi], run: str) -> None:

@@ -90,6 +90,8 @@ class Trial:
 def key_field(event_type: str) -> str:
     if event_type in ("migration.register.requested.v1", "migration.withdraw.requested.v1"):
         return "name"
+    if event_type == "migration.drift.requested.v1":
+        return "check_id"
     return "run_id" if event_type.startswith("migration.") else "tenant_id"
 
 
@@ -202,10 +204,16 @@ def test_runs_and_commands_to_them_are_taken_as_their_schemas_say(stack: Stack) 
     name, topic = "migration.run.requested.v1", "tenant.migration.v1"
     tried = list(mutations(name, NOWHERE))
     tried += [{**NOWHERE, "strategy": strategy} for strategy in schema(name)["properties"]["strategy"]["enum"]]
-    whole = [f"migration.{command}.requested.v1" for command in ("pause", "retry", "mark")]
+    whole = [f"migration.{command}.requested.v1" for command in ("pause", "retry", "mark", "signal")]
     trials = of_commands(topic, whole)
     assert {trial.by for trial in trials} | {name} == {each for each in messages(topic) if key_field(each) == "run_id"}
     check_agreement(stack, trials + [of_data(name, topic, data) for data in tried])
+
+
+def test_checks_for_drift_are_taken_as_their_schema_says(stack: Stack, migrated: str) -> None:
+    """Most are of labels that nobody has, or of nobody."""
+    name = "migration.drift.requested.v1"
+    check_agreement(stack, [of_data(name, "tenant.migration.v1", data) for data in mutations(name)])
 
 
 def test_envelopes_are_taken_as_their_schema_says(stack: Stack) -> None:
@@ -263,18 +271,19 @@ def test_the_key_must_be_the_tenant(stack: Stack) -> None:
     assert find_refused(stack, trials) == ["invalid_field"] * len(wrong) + [""]
 
 
-def test_the_key_must_be_the_run_or_the_name_of_the_file(stack: Stack, migrated: str) -> None:
+def test_the_key_must_be_the_run_the_check_or_the_name_of_the_file(stack: Stack, migrated: str) -> None:
     topic, run, other = "tenant.migration.v1", str(uuid.uuid4()), str(uuid.uuid4())
     file = {"sql": "select 1;".join(FILE_AROUND["sql"])}
     wrong: list[tuple[str | None, str, Any]] = [
         (None, "run", NOWHERE), ("1", "run", NOWHERE), (run.upper(), "run", NOWHERE), (run, "run", {**NOWHERE, "run_id": other}),
         (None, "pause", {}), (run, "pause", {"run_id": other}),
+        (None, "drift", {}), ("1", "drift", {}), (run, "drift", {"check_id": other}), (run, "drift", {"run_id": run}),
         (None, "register", file), ("", "register", file), ("a.sql", "register", file), ("1.sql", "register", {**file, **TAKEN_FILE}),
     ]  # fmt: skip
     right: list[tuple[str | None, str, Any]] = [
-        (run, "run", {**NOWHERE, "run_id": run}), (run, "pause", {"run_id": run}), (TAKEN_FILE["name"], "register", {**file, **TAKEN_FILE}),
+        (run, "run", {**NOWHERE, "run_id": run}), (run, "pause", {"run_id": run}), (run, "drift", {"check_id": run}), (TAKEN_FILE["name"], "register", {**file, **TAKEN_FILE}),
     ]  # fmt: skip
-    kinds = {kind: f"migration.{kind}.requested.v1" for kind in ("run", "pause", "register")}
+    kinds = {kind: f"migration.{kind}.requested.v1" for kind in ("run", "pause", "register", "drift")}
     trials = [Trial(topic, key, data, cloudevent(kinds[kind]), kinds[kind]) for key, kind, data in wrong + right]
     assert find_refused(stack, trials) == ["invalid_field"] * len(wrong) + [""] * len(right)
 
@@ -291,10 +300,15 @@ HTTP_WAYS = {
     "http.migration_command": "/api/admin/migrations/runs/{id}/pause",
     "http.migration_retry": "/api/admin/migrations/runs/{id}/retry",
     "http.migration_mark": "/api/admin/migrations/runs/{id}/mark",
+    "http.migration_signal": "/api/admin/migrations/runs/{id}/signals",
+    "http.migration_drift_begin": "/api/admin/migrations/drift",
 }
 HARMLESS = {"http.signup": RESERVED, "http.migration_register": TAKEN_FILE, "http.migration_begin": NOWHERE}
 # Of these only one in so many: the fields are the events', of which all are tried.
-EVERY = {"http.migration_register": 3, "http.migration_begin": 7, "http.migration_retry": 3, "http.migration_mark": 3}
+EVERY = {
+    "http.migration_register": 3, "http.migration_begin": 7, "http.migration_retry": 3, "http.migration_mark": 3,
+    "http.migration_signal": 5, "http.migration_drift_begin": 5,
+}  # fmt: skip
 
 
 def test_what_a_schema_refuses_http_refuses_too(api: RecordingApi, migrated: str) -> None:

@@ -66,11 +66,27 @@ def request_id(record: Record) -> str:
 def test_what_a_request_led_to_names_the_request(life: Life) -> None:
     topics = ("tenant.signup.v1", "tenant.command.v1", "tenant.migration.v1")
     requests = {request_id(each) for each in life.records if each.topic in topics}
-    for kind in ("tenant.command.accepted.v1", "tenant.requested.v1", "tenant.activity.finished.v1"):
+    for kind in (
+        "tenant.command.accepted.v1",
+        "tenant.requested.v1",
+        "tenant.activity.finished.v1",
+        "tenant.ledger.corrected.v1",
+    ):
         for record in life.of_type(kind):
             assert record.json["caused_by"] in requests, record
     for record in life.of_type("tenant.request.rejected.v1"):
         assert record.json["event_id"] is None or record.json["event_id"] in requests, record
+
+
+def test_the_topic_of_runs_shows_what_was_said_of_one_and_whom_it_did_not_rehearse_on(life: Life) -> None:
+    runs = [record.json for record in life.of_type("migration.runs.v1")]
+    signalled = [run for run in runs if run["state"] == "completed" and run["signals"]]
+    assert {run["options"]["forecast"] for run in signalled} == {"none"}
+    assert set(signalled[-1]["forecast"]) == {"skipped"} and set(signalled[-1]["probes"].values()) == {0}
+    assert sorted(said["name"] for said in signalled[-1]["signals"]) == sorted(
+        f"probe-{number}" for number in range(20)
+    )
+    assert {said["verdict"] for said in signalled[-1]["signals"]} == {"good"}
 
 
 def test_the_stream_shows_what_the_topic_shows(life: Life) -> None:
@@ -113,4 +129,4 @@ def test_each_refused_message_is_answered(life: Life) -> None:
     codes = {answer["code"] for answer in answers}
     assert codes >= {"invalid_field", "not_json", "not_an_object", "no_value", "event_id_conflict", "slug_taken",
                      "not_confirmed", "tenant_archived", "tenant_gone", "out_of_order", "run_active", "unknown_run",
-                     "unknown_version", "wrong_state", "nothing_to_retry"}, json.dumps(sorted(codes))  # fmt: skip
+                     "unknown_version", "wrong_state", "nothing_to_retry", "too_many_signals", "check_exists", "unknown_label"}, json.dumps(sorted(codes))  # fmt: skip

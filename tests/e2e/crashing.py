@@ -43,11 +43,13 @@ NEVER = {
         "mail_": "the gateway sends no mail",
         "job_": "the gateway migrates nobody: test_rollout_crashes.py",
         "run_": "the gateway migrates nobody: test_rollout_crashes.py",
+        "inspection_": "the gateway looks into nobody: test_drift.py",
     },
     "provisioner": {
         "gateway_": "the provisioner takes no requests",
         "job_": "rollouts are the migrator's: test_rollout_crashes.py",
         "run_": "rollouts are the migrator's: test_rollout_crashes.py",
+        "inspection_": "looking into tenants is the migrator's: test_drift.py",
         "restore_": "needs a backup first: test_restore.py lets it die there",
         "driver_before_renew": "needs a key or a pooler that changed: test_supabase_crashes.py brings them",
         "driver_after_renew": "needs a key or a pooler that changed: test_supabase_crashes.py brings them",

@@ -49,6 +49,18 @@ def done(rollouts: Rollouts, shop: str, command: str, **body: Any) -> None:
     assert ended["state"] == "succeeded", ended
 
 
+def test_before_the_first_check_there_is_none_to_show(stack: Stack, rollouts: Rollouts) -> None:
+    told = rollouts.api.get("/api/admin/migrations/drift")
+    assert (told.status, told.json["code"]) == (404, "not_found")
+    assert cli(stack, "drift", "--last").returncode == 3
+
+
+def test_a_check_of_nobody_is_refused_instead_of_never_ending(rollouts: Rollouts) -> None:
+    for nobody in ("labels", "tenants"):
+        told = rollouts.api.post("/api/admin/migrations/drift", {nobody: []})
+        assert (told.status, told.json["field"]) == (400, nobody)
+
+
 def test_tenants_as_they_were_made_have_not_drifted(stack: Stack, shops: list[str]) -> None:
     assert drift(stack, "--schema") == (0, {})
     fingerprints = rows(stack, "select count(*), count(distinct fingerprint_id) from migrator.tenant")
@@ -80,6 +92,8 @@ def test_the_ledger_that_somebody_changed_is_followed(stack: Stack, rollouts: Ro
     code, found = drift(stack, "--tenants", shops[2])
     assert code == 1 and found == {shops[2]: {"ledger": {"kind": "ledger", "missing": [version], "extra": []}}}
     assert rollouts.api.tenant(shops[2])["schema"]["version"] != version
+    explained = cli(stack, "explain", shops[2]).stdout
+    assert "a check for drift finds" in explained and "because the ledger in its database decides" in explained
     alerts = rollouts.api.get("/api/admin/alerts").json["items"]
     assert "schema-drift" in {alert["cause"] for alert in alerts}
     run = rollouts.completed(strategy="all")

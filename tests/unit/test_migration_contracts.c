@@ -334,6 +334,8 @@ static void test_a_runs_fields_have_bounds(void **state)
                 { "{\"labels\": [], \"tenants\": []}", "tenants" },
                 { "{\"run_id\": \"" RUN "\"}", NULL },
                 { "{\"run_id\": \"" OTHER "\"}", "run_id" },
+                { "{\"forecast\": \"none\"}", NULL },
+                { "{\"forecast\": \"some\"}", "forecast" },
                 { "{\"soak_ms\": 1}", "soak_ms" }, /* what we add ourselves */
                 { "{\"versions\": []}", "versions" },
         };
@@ -401,6 +403,42 @@ static void test_commands_name_a_run_and_perhaps_why(void **state)
         assert_string_equal(wrong_field("pause", "{\"code\": \"42P07\"}"), "code");
 }
 
+static void test_a_signal_has_a_name_and_a_verdict(void **state)
+{
+        static const struct wrong_case cases[] = {
+                { "{\"name\": \"error-rate\", \"verdict\": \"halt\"}", NULL },
+                { "{\"name\": \"p99\", \"verdict\": \"good\", \"reason\": \"below 1 s\", \"run_id\": \"" RUN "\"}",
+                  NULL },
+                { "{\"name\": \"p99\", \"verdict\": \"good\", \"run_id\": \"" OTHER "\"}", "run_id" },
+                { "{\"verdict\": \"halt\"}", "name" },
+                { "{\"name\": \"error-rate\"}", "verdict" },
+                { "{\"name\": \"error rate\", \"verdict\": \"halt\"}", "name" },
+                { "{\"name\": \"error-rate\", \"verdict\": \"bad\"}", "verdict" },
+                { "{\"name\": \"error-rate\", \"verdict\": \"halt\", \"code\": \"1\"}", "code" },
+        };
+
+        (void)state;
+        assert_cases("signal", cases, ARRAY_SIZE(cases));
+}
+
+static void test_a_check_for_drift_is_of_somebody(void **state)
+{
+        static const struct wrong_case cases[] = {
+                { "{}", NULL },
+                { "{\"schema\": true, \"labels\": [\"eu\"], \"reason\": \"after the incident\"}", NULL },
+                { "{\"tenants\": [\"" OTHER "\"], \"check_id\": \"" RUN "\"}", NULL },
+                { "{\"check_id\": \"" OTHER "\"}", "check_id" },
+                { "{\"labels\": []}", "labels" },
+                { "{\"tenants\": []}", "tenants" },
+                { "{\"labels\": [\"eu\"], \"tenants\": [\"" OTHER "\"]}", "tenants" },
+                { "{\"schema\": 1}", "schema" },
+                { "{\"run_id\": \"" RUN "\"}", "run_id" },
+        };
+
+        (void)state;
+        assert_cases("drift", cases, ARRAY_SIZE(cases));
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -416,6 +454,8 @@ int main(void)
                 SENTENCE(test_a_runs_fields_have_bounds),
                 SENTENCE(test_lists_have_limits),
                 SENTENCE(test_commands_name_a_run_and_perhaps_why),
+                SENTENCE(test_a_signal_has_a_name_and_a_verdict),
+                SENTENCE(test_a_check_for_drift_is_of_somebody),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
