@@ -22,14 +22,14 @@ class Rollouts:
         self.stack = stack
         self.api = api or Api(stack.services["gateway-0"].url, stack.settings["tokens"]["admin"])
         self.made = 0
+        self.sql: dict[str, str] = {}  # of each version
 
     def file(self, up: str, down: str = "", options: str = "", **more: Any) -> str:
         """Registers a file with the next version; returns the version."""
         self.made += 1
         version = f"2027{self.made:010}"
-        self.register(
-            f"{version}_made.sql", f"-- migrate:up{options}\n{up}\n-- migrate:down{options}\n{down}\n", **more
-        )
+        self.sql[version] = f"-- migrate:up{options}\n{up}\n-- migrate:down{options}\n{down}\n"
+        self.register(f"{version}_made.sql", self.sql[version], **more)
         return version
 
     def register(self, name: str, sql: str, **more: Any) -> dict[str, Any]:
@@ -87,6 +87,9 @@ class Rollouts:
     def advance_clock(self, by: str) -> None:
         done = cli(self.stack, "clock", "advance", by, SANDBOX="1")
         assert done.returncode == 0, done.stderr
+
+    def query_catalog(self, sql: str) -> list[list[str]]:
+        return rows(self.stack, sql)
 
     # What tenants have.
 
