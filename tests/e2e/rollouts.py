@@ -94,7 +94,8 @@ class Rollouts:
     # What tenants have.
 
     def database_of(self, tenant: str) -> str:
-        sql = f"select name from provisioner.database where tenant_id = '{tenant}' order by generation desc limit 1"
+        sql = "select coalesce(dbname, name) from provisioner.database "
+        sql += f"where tenant_id = '{tenant}' order by generation desc limit 1"
         return rows(self.stack, sql)[0][0]
 
     def query(self, tenant: str, sql: str) -> list[tuple[Any, ...]]:
