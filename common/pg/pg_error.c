@@ -85,23 +85,34 @@ bool pg_cannot_run(const struct err *err)
         return strncmp(err->code, "42", 2) == 0 || strncmp(err->code, "0A", 2) == 0 || strcmp(err->code, "3F000") == 0;
 }
 
-/* While connecting, libpq provides only a text. It never contains credentials. */
+/* While connecting, libpq provides only a text, and no SQLSTATE. The text never contains credentials. */
 void pg_error_of_connect(const struct pg_conn *conn, struct err *err)
 {
-        const char *text = PQerrorMessage(conn->pq);
+        static const struct {
+                const char *words, *code;
+                enum err_class class;
+        } refusals[] = {
+                { "password authentication failed", "28P01", ERR_AUTH },
+                { "no pg_hba.conf entry", "28000", ERR_AUTH },
+                { "is not permitted to log in", "28000", ERR_AUTH },
+                { "permission denied for database", "connect_failed", ERR_AUTH },
+                { "too many connections", "53300", ERR_BUSY },
+                /* Of the whole server, or its pooler; not of one database or role. */
+                { "too many clients", "too_many_connections", ERR_BUSY },
+                { "remaining connection slots", "too_many_connections", ERR_BUSY },
+                { "no more connections allowed", "too_many_connections", ERR_BUSY },
+                { "does not exist", "connect_failed", ERR_GONE },
+                /* Dropping it was interrupted, and the rest can only be dropped too. */
+                { "cannot connect to invalid database", "connect_failed", ERR_GONE },
+        };
+        const char *text = PQerrorMessage(conn->pq), *code = "connect_failed";
         char message[300];
-        const char *code = "connect_failed";
         enum err_class class = ERR_BUSY;
 
         pg_error_copy_message(message, sizeof(message), text);
         pg_hide_names(message);
-        if (strstr(text, "password authentication failed") || strstr(text, "no pg_hba.conf entry") ||
-            strstr(text, "is not permitted to log in") || strstr(text, "permission denied for database"))
-                class = ERR_AUTH;
-        else if (strstr(text, "too many clients already") || strstr(text, "remaining connection slots are reserved") ||
-                 strstr(text, "no more connections allowed"))
-                code = "too_many_connections"; /* of the whole server, or its pooler; not of one database or role */
-        else if (strstr(text, "does not exist") != NULL || strstr(text, "cannot connect to invalid database") != NULL)
-                class = ERR_GONE; /* invalid: dropping it was interrupted, and the rest can only be dropped too */
+        for (size_t i = ARRAY_SIZE(refusals); i-- > 0;)
+                if (strstr(text, refusals[i].words) != NULL)
+                        code = refusals[i].code, class = refusals[i].class;
         err_set(err, class, code, "cannot connect to PostgreSQL: %s", message);
 }

@@ -1,11 +1,11 @@
 #!/bin/bash
-# Installs what is missing to build, run, test and lint on Debian 12 or 13, and fetches Kafka's jars; says
+# Installs what is missing to build, run, test and lint on Debian 12 or 13, and fetches Kafka's jars and dbmate; says
 # nothing and costs nothing when all of it is there.
 #
 #   deploy/local/install.sh [build] [run] [demo] [sandbox] [test] [lint]    all when none is named; `run` includes Kafka
 #
 # The jars go to $TENANTRY_CACHE/kafka/libs, by default .run/cache/kafka/libs in the checkout; the tools for lint to
-# $TENANTRY_CACHE/lint.
+# $TENANTRY_CACHE/lint, and dbmate, which tests compare ours with, to $TENANTRY_CACHE/dbmate.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -87,6 +87,7 @@ wanted_packages() { # one name a line, for the groups named
                         ;;
                 test)
                         printf '%s\n' "${test[@]}" "${typed[@]}"
+                        dbmate_is_complete || command -v npm >/dev/null || echo npm
                         major=$(clang_major)
                         if [ -n "$major" ]; then
                                 echo "libclang-rt-$major-dev" # without it -fsanitize does not link
@@ -210,6 +211,44 @@ share_kafka_classes() { # of the many brokers that tests start each then takes t
                 echo "install.sh: Kafka will start more slowly" >&2
 }
 
+# --- dbmate, the judge of our migrations ---
+
+dbmate_wanted() { # package and checksum for this machine, or nothing
+        sed -n "s/^$(uname -m) //p" "$here/dbmate.txt"
+}
+
+dbmate_is_complete() { # the rename below is all or nothing
+        [ -z "$(dbmate_wanted)" ] ||
+                { cmp -s "$here/dbmate.txt" "$cache/dbmate/dbmate.txt" && [ -x "$cache/dbmate/bin/dbmate" ]; }
+}
+
+fetch_dbmate() {
+        local fresh package sum said
+
+        if dbmate_is_complete; then
+                return 0
+        fi
+        mkdir -p "$cache"
+        exec 9>"$cache/dbmate.lock"
+        flock 9
+        if dbmate_is_complete; then
+                return 0
+        fi
+        read -r package sum <<<"$(dbmate_wanted)"
+        echo "fetching dbmate into $cache/dbmate: some 13 MB"
+        rm -rf "$cache"/dbmate.fresh.* # what an interrupted fetch left
+        fresh=$(mktemp -d "$cache/dbmate.fresh.XXXXXX")
+        chmod 755 "$fresh"
+        said=$(cd "$fresh" && npm pack --silent "$package" 2>&1) || fail "npm could not fetch $package:"$'\n'"$said"
+        sha256sum --quiet -c <<<"$sum  $(echo "$fresh"/*.tgz)" ||
+                fail "what was fetched is not the $package of deploy/local/dbmate.txt; it stays in $fresh and is not used"
+        tar -xzf "$fresh"/*.tgz -C "$fresh" --strip-components=1
+        rm "$fresh"/*.tgz
+        cp "$here/dbmate.txt" "$fresh/"
+        rm -rf "$cache/dbmate"
+        mv -T "$fresh" "$cache/dbmate"
+}
+
 # --- what lint needs, one version for all ---
 
 lint_is_complete() { # the list is copied when all of it is there; the rest fails where Python has changed since
@@ -244,7 +283,10 @@ install_packages "$@"
 for group in "$@"; do
         case $group in
         run) fetch_kafka ;;
-        test) share_kafka_classes ;;
+        test)
+                share_kafka_classes
+                fetch_dbmate
+                ;;
         lint) fetch_lint ;;
         esac
 done

@@ -22,14 +22,14 @@ class Rollouts:
         self.stack = stack
         self.api = api or Api(stack.services["gateway-0"].url, stack.settings["tokens"]["admin"])
         self.made = 0
+        self.sql: dict[str, str] = {}  # of each version
 
     def file(self, up: str, down: str = "", options: str = "", **more: Any) -> str:
         """Registers a file with the next version; returns the version."""
         self.made += 1
         version = f"2027{self.made:010}"
-        self.register(
-            f"{version}_made.sql", f"-- migrate:up{options}\n{up}\n-- migrate:down{options}\n{down}\n", **more
-        )
+        self.sql[version] = f"-- migrate:up{options}\n{up}\n-- migrate:down{options}\n{down}\n"
+        self.register(f"{version}_made.sql", self.sql[version], **more)
         return version
 
     def register(self, name: str, sql: str, **more: Any) -> dict[str, Any]:
@@ -88,10 +88,14 @@ class Rollouts:
         done = cli(self.stack, "clock", "advance", by, SANDBOX="1")
         assert done.returncode == 0, done.stderr
 
+    def query_catalog(self, sql: str) -> list[list[str]]:
+        return rows(self.stack, sql)
+
     # What tenants have.
 
     def database_of(self, tenant: str) -> str:
-        sql = f"select name from provisioner.database where tenant_id = '{tenant}' order by generation desc limit 1"
+        sql = "select coalesce(dbname, name) from provisioner.database "
+        sql += f"where tenant_id = '{tenant}' order by generation desc limit 1"
         return rows(self.stack, sql)[0][0]
 
     def query(self, tenant: str, sql: str) -> list[tuple[Any, ...]]:

@@ -16,8 +16,9 @@ from deploy.local.stack import Stack
 
 from .client import Answer, Api, eventually
 from .invariants import rows
+from .rollouts import Rollouts
 from .sandbox_control import fault, projects_of, users_of
-from .service_faults import stopped, told
+from .service_faults import started, stopped, told
 
 
 @pytest.fixture(scope="module")
@@ -522,6 +523,42 @@ def invitation_for(stack: Stack, tenant: str) -> str:
     found = re.search(r"/invite/(\S+)", text)
     assert found is not None
     return found.group(1)
+
+
+def test_a_run_brings_files_to_projects_also_to_one_that_was_suspended_and_one_that_wakes_up_meanwhile(
+    stack: Stack, api: Api
+) -> None:
+    rollouts = Rollouts(stack, api)
+    open_one, suspended, paused = tenants = [api.ready_tenant(f"Rolled Out {number}") for number in range(3)]
+    assert api.wait_operation(api.command(suspended, "suspend").json["operation_id"])["state"] == "succeeded"
+    ref = projects_of(stack, paused)[0]["ref"]
+    before = {tenant: rollouts.versions(tenant) for tenant in (open_one, suspended)}
+    stack.control_sandbox("PUT", "organizations/sandbox", {"plan": "free", "max_projects": 1000})
+    try:
+        with started(stack.service("migrator")):
+            one = rollouts.file("create table of_projects (a int);", "drop table of_projects;")
+            two = rollouts.file(
+                "create index concurrently of_projects_a on of_projects (a);", "drop index concurrently of_projects_a;",
+                options=" transaction:false",
+            )  # fmt: skip
+            assert ask_provider(stack, "POST", f"/v1/projects/{ref}/pause") == 200
+            eventually(lambda: status_of(stack, ref) == "INACTIVE", 20, "it is paused")
+            run = rollouts.begin(strategy="all", tenants=tenants, max_failure_rate=1)
+            eventually(
+                lambda: {job["tenant_id"]: job["state"] for job in rollouts.tenants(run)}
+                | {paused: rollouts.tenants(run, "?code=53300") != []}
+                == {open_one: "done", suspended: "done", paused: True},
+                60, "the others have it, and the one that sleeps is tried again",
+            )  # fmt: skip
+            assert ask_provider(stack, "POST", f"/v1/projects/{ref}/restore") == 200
+            assert rollouts.wait(run, "completed", "halted", seconds=90)["states"] == {"done": 3}
+            for tenant in (open_one, suspended):
+                assert rollouts.versions(tenant) == [*before[tenant], one, two]
+            assert rollouts.command(run, "rollback")["state"] == "succeeded"
+            assert rollouts.wait(run, "rolled_back", "halted")["states"] == {"undone": 3}
+            assert {tenant: rollouts.versions(tenant) for tenant in before} == before
+    finally:
+        stack.control_sandbox("PUT", "organizations/sandbox", {"plan": "pro"})
 
 
 def test_who_stops_while_the_provider_says_nothing_leaves_nothing_behind(stack: Stack) -> None:

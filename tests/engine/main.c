@@ -66,8 +66,12 @@ int main(int argc, char **argv)
 
         if (getenv("ENGINE_FAILPOINTS") != NULL && failpoint_arm(getenv("ENGINE_FAILPOINTS"), &err) < 0)
                 return 2;
-        if (argc < 5 || migration_set_load(argv[2], &run.set, &err) < 0)
+        if (argc < 5)
                 return 2;
+        if (migration_set_load(argv[2], &run.set, &err) < 0) {
+                printf("%s: %s\n", err.code, err.message);
+                return 1;
+        }
         run.options.fence = argv[3];
         run.options.out_of_order = strcmp(argv[4], "apply-out-of-order") == 0;
         if (strcmp(argv[4], "revert") == 0)
