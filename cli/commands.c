@@ -59,7 +59,8 @@ const struct command COMMANDS[] = {
         { "migrate",
           "new NAME [--directory DIR] | lint [FILE|DIRECTORY ...] | "
           "import NAME [--down FILE] [--directory DIR] | register [FILE|DIRECTORY ...] [--out-of-order] | "
-          "show [VERSION] | withdraw VERSION | run [--target VERSION] [--strategy STRATEGY] [--waves LIST] "
+          "show [VERSION] | withdraw VERSION | run [--target VERSION] [--strategy STRATEGY] [--canary TENANT] [--waves "
+          "LIST] "
           "[--labels LIST] [--tenants LIST] [--soak TIME] [--max-failures N] [--max-failure-rate RATE] "
           "[--on-halt ACTION] [--forecast WHOM] [--concurrency N] [--lock-timeout TIME] [--statement-timeout TIME] "
           "[--allow RULES] "

@@ -271,6 +271,7 @@ const char MANUAL_MIGRATE[] =
         "  --target VERSION    up to this file; the newest by default\n"
         "  --strategy STRATEGY gradual (10, 50, 100 percent; the default), canary (one tenant for a day, then all) or "
         "all\n"
+        "  --canary TENANT     begins with this one for a day; otherwise with one that is labelled canary\n"
         "  --waves LIST        your own: numbers, percentages and labels, such as 1,beta,10%,100%\n"
         "  --labels LIST, --tenants LIST    only these tenants\n"
         "  --soak TIME         how long each wave is watched before the next; 10m by default, 24h for canary\n"

@@ -64,6 +64,19 @@ static int run_add_waves(json_t *body, const char *text)
         return EXIT_GOOD;
 }
 
+static int run_add_canary(json_t *body, const char *word)
+{
+        struct id id;
+        int status = word ? api_find_tenant(word, &id) : EXIT_GOOD;
+
+        if (word == NULL || status != EXIT_GOOD)
+                return status;
+        json_object_set_new(body, "canary", json_string(id.text));
+        if (json_object_get(body, "strategy") == NULL)
+                json_object_set_new(body, "strategy", json_string("canary"));
+        return EXIT_GOOD;
+}
+
 static int run_add_number(json_t *body, const char *option, const char *field, const char *text)
 {
         char *end = "";
@@ -110,6 +123,7 @@ static int run_read_options(int *argc, char **argv, json_t *body)
                                                   { "max-failure-rate", "max_failure_rate" },
                                                   { "concurrency", "concurrency" } };
         const char *labels = cli_option(argc, argv, "labels"), *tenants = cli_option(argc, argv, "tenants");
+        const char *canary = cli_option(argc, argv, "canary");
         const char *allow = cli_option(argc, argv, "allow"), *waves = cli_option(argc, argv, "waves");
         int status = EXIT_GOOD;
 
@@ -119,6 +133,8 @@ static int run_read_options(int *argc, char **argv, json_t *body)
                 status = run_add_number(body, numbers[i][0], numbers[i][1], cli_option(argc, argv, numbers[i][0]));
         run_add_flag(argc, argv, body, "out-of-order", "out_of_order");
         run_add_flag(argc, argv, body, "queue", "queue");
+        if (status == EXIT_GOOD)
+                status = run_add_canary(body, canary);
         if (status == EXIT_GOOD)
                 status = run_add_waves(body, waves);
         if (status == EXIT_GOOD)

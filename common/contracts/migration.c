@@ -44,6 +44,7 @@ static const struct contract_field RUN[] = {
         { .name = "run_id", .kind = CONTRACT_UUID, .required = true },
         { .name = "target", .kind = CONTRACT_TEXT, .max = 50 },
         { .name = "strategy", .kind = CONTRACT_CHOICE, .choices = "all|gradual|canary|waves" },
+        { .name = "canary", .kind = CONTRACT_UUID },
         { .name = "waves", .kind = CONTRACT_LIST, .max = 50, .fields = &WAVE },
         { .name = "labels", .kind = CONTRACT_LIST, .max = 20, .fields = &LABEL },
         { .name = "tenants", .kind = CONTRACT_LIST, .max = LIST_LIMIT, .fields = &TENANT },
@@ -201,6 +202,8 @@ static int migration_check_run(const json_t *data, struct err *err)
         if (has_waves &&
             json_number_value(json_object_get(json_array_get(json_object_get(data, "waves"), i - 1), "percent")) != 100)
                 return err_field(err, "waves", "the last wave must be 100 percent");
+        if (json_object_get(data, "canary") != NULL && (strategy == NULL || strcmp(strategy, "canary") != 0))
+                return err_field(err, "canary", "canary goes with the strategy \"canary\", and only with that one");
         return migration_check_members(data, err);
 }
 

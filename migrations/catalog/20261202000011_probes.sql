@@ -309,6 +309,7 @@ as $$
             'out_of_order', coalesce((p_data ->> 'out_of_order')::boolean, false),
             'dry_run', coalesce((p_data ->> 'dry_run')::boolean, false))
         || jsonb_strip_nulls(jsonb_build_object('labels', p_data -> 'labels', 'tenants', p_data -> 'tenants',
+                                                'canary', p_data -> 'canary',
                                                 'allow', p_data -> 'allow', 'reason', p_data -> 'reason'))
     from (select case when (p_data ->> 'dry_run')::boolean then 'all' else coalesce(p_data ->> 'strategy', 'gradual') end as strategy) s
 $$;
@@ -541,6 +542,10 @@ begin
     if v_refusal is not null then
         return v_refusal;
     end if;
+    if p_options ? 'canary' and (p_options ->> 'canary')::uuid not in (select members(p_options)) then
+        return jsonb_build_object('code', 'unknown_tenant', 'field', 'canary', 'detail',
+            'the canary is not among the tenants that the run is for, or has no database in use');
+    end if;
     select f.name, f.version into v
     from file f
     where f.name collate "C" > p_target.name
@@ -619,7 +624,7 @@ begin
     insert into job (run_id, tenant_id, wave, place, state)
     select p_run.run_id, f.tenant_id, 0,
         coalesce((select max(place) from job where run_id = p_run.run_id), 0)
-            + row_number() over (order by f.labels @> '{staging}' desc, f.labels @> '{canary}' desc, f.suspended, md5(f.tenant_id::text)),
+            + row_number() over (order by (f.tenant_id::text = p_run.options ->> 'canary') is true desc, f.labels @> '{staging}' desc, f.labels @> '{canary}' desc, f.suspended, md5(f.tenant_id::text)),
         case when t.ledger_id = any (v_complete) then 'current' else 'waiting' end
     from provisioner.fleet f
     left join tenant t using (tenant_id)

@@ -276,6 +276,17 @@ def test_a_run_says_of_how_many_its_forecast_is(desk: Desk, forecast: str, tried
     assert desk.state(run) == ("forecasting" if tried else "running")
 
 
+def test_a_canary_is_chosen_or_labelled(desk: Desk) -> None:
+    desk.file("4")
+    run = desk.begin(strategy="canary", canary=shop(3))
+    assert one(desk.admin, "select tenant_id::text from job where run_id = %s and wave = 1", run) == shop(3)
+    nobody = str(uuid.uuid4())
+    chosen = {"strategy": "canary", "canary": nobody, "queue": True}
+    assert desk.event("run", {"run_id": str(uuid.uuid4()), **chosen}) == ("rejected", "unknown_tenant")
+    chosen |= {"canary": shop(1), "tenants": [shop(2)]}
+    assert desk.event("run", {"run_id": str(uuid.uuid4()), **chosen}) == ("rejected", "unknown_tenant")
+
+
 # Connections.
 
 
