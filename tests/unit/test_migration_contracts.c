@@ -278,6 +278,7 @@ static void test_waves_rise_to_all(void **state)
                 { WAVES("{\"percent\": 10}, {\"count\": 1000000}, {\"percent\": 100}"), NULL },
                 { WAVES("{\"labels\": []}, {\"percent\": 100}"), NULL },
                 { WAVES(""), "waves" },
+                { "{\"canary\": \"3f2c9a54-0d7e-4c1b-9a61-7b1f0c2d4e58\"}", "canary" },
                 { WAVES("{\"percent\": 50}"), "waves" },
                 { WAVES("{\"count\": 1}"), "waves" },
                 { WAVES("{\"percent\": 100}, {\"count\": 1}"), "waves" },
