@@ -122,7 +122,7 @@ static int drift_begin(int argc, char **argv, json_t **ret)
 /* Shows what the last check found. */
 static int drift_show(void)
 {
-        auto_json *check = NULL, *found = NULL;
+        auto_json *check = NULL, *found = NULL, *both = NULL;
         int status = api_get(DRIFT, &check);
 
         if (status == EXIT_GOOD)
@@ -138,9 +138,9 @@ static int drift_show(void)
                 status = cli_fail(EXIT_FAILED, "%lld of %lld tenants have drifted",
                                   (long long)json_number(check, "drifted", 0),
                                   (long long)json_number(check, "tenants", 0));
-        json_object_set(check, DRIFTED.items, json_object_get(found, DRIFTED.items));
+        both = json_pack("{s:O, s:O}", "check", check, DRIFTED.items, json_object_get(found, DRIFTED.items));
         if (cli_json)
-                cli_print_answer(check);
+                cli_print_answer(both);
         else
                 listing_show(&DRIFTED, found);
         return status;

@@ -52,6 +52,34 @@ static char *watch_describe_run(const json_t *run)
                           detail ? detail : "", rest ? rest : "");
 }
 
+/* Whom it watches, and what was said of it from outside; returns how many lines that took. */
+static int watch_print_watching(const json_t *run, int width)
+{
+        const json_t *probes = json_object_get(run, "probes");
+        int lines = 0;
+        json_t *each;
+        size_t i;
+
+        if (json_number(probes, "tenants", 0) > 0) {
+                auto_free char *text = mem_printf("watches %lld tenants: %lld looked at since, %lld cannot be reached",
+                                                  (long long)json_number(probes, "tenants", 0),
+                                                  (long long)json_number(probes, "looked_at", 0),
+                                                  (long long)json_number(probes, "unreachable", 0));
+
+                watch_print(width, "", text);
+                lines++;
+        }
+        json_array_foreach (json_object_get(run, "signals"), i, each) {
+                const char *reason = json_text(each, "reason");
+                auto_free char *text = mem_printf("signal %s: %s%s%s", json_text(each, "name"),
+                                                  json_text(each, "verdict"), reason ? ": " : "", reason ?: "");
+
+                watch_print(width, "", text);
+                lines++;
+        }
+        return lines;
+}
+
 int migrate_show_run(const json_t *run, int width)
 {
         auto_free char *head = watch_describe_run(run);
@@ -66,6 +94,7 @@ int migrate_show_run(const json_t *run, int width)
                 watch_print(width, "", text);
                 lines++;
         }
+        lines += watch_print_watching(run, width);
         json_array_foreach (json_object_get(run, "failures"), i, each) {
                 auto_free char *detail = text_detail(json_text(each, "example"));
                 auto_free char *text = mem_printf("%lld x %s: %s", (long long)json_number(each, "count", 0),

@@ -38,7 +38,9 @@ def drift(stack: Stack, *words: str) -> tuple[int, dict[str, Any]]:
     """Exit code, and what was found of each tenant by kind."""
     done = cli(stack, "drift", *words, "-o", "json")
     assert done.returncode in {0, 1}, done.stderr
-    found = json.loads(done.stdout)["tenants"]
+    told = json.loads(done.stdout)
+    found = told["tenants"]
+    assert told["check"]["state"] == "ended" and told["check"]["drifted"] == len(found)
     return done.returncode, {item["tenant_id"]: {f["kind"]: f for f in item["findings"]} for item in found}
 
 
@@ -187,5 +189,7 @@ def test_monitoring_halts_a_run_by_http_and_by_command(stack: Stack, rollouts: R
     done = cli(stack, "migrate", "signal", run, "latency", "halt", "--reason", "p99 is 3 s")
     assert done.returncode == 0, done.stderr
     eventually(lambda: rollouts.run(run)["state"] == "halted", 10, "the run halts")
+    shown = cli(stack, "migrate", "status", run).stdout
+    assert "signal latency: halt: p99 is 3 s" in shown and "watches 2 tenants: " in shown, shown
     rollouts.command(run, "rollback")
     rollouts.wait(run, "rolled_back")

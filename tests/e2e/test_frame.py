@@ -70,6 +70,8 @@ def test_monitoring_sees_the_fleet_its_alerts_and_what_waits(stack: Stack, api: 
         rollouts = Rollouts(stack)
         rollouts.file("create table counted (id int);")
         rollouts.completed(strategy="all")
+        looked = api.post("/api/admin/migrations/drift", {}).json["operation_id"]
+        assert api.wait_operation(looked)["result"]["drifted"] == 0
         unknown = str(uuid.uuid4())
         send(stack, "tenant.command.v1", "tenant.backup.requested.v1", unknown, f'{{"tenant_id": "{unknown}"}}')
         send(stack, "tenant.command.v1", "tenant.backup.requested.v1", unknown, "no JSON")
@@ -89,6 +91,7 @@ def test_monitoring_sees_the_fleet_its_alerts_and_what_waits(stack: Stack, api: 
 
             eventually(counted, 30, f"{service.name} shows {wanted}")
             assert time.time() - told["tenantry_census_timestamp_seconds"] < 60
+        assert told['tenantry_inspections_total{outcome="done"}'] == 1
         assert told['tenantry_jobs_total{outcome="done"}'] == 1 and told["tenantry_jobs_in_hand"] == 0
         failures = [name for name in told if name.startswith("tenantry_step_failures_total{")]
         assert failures == [

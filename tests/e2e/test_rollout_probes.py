@@ -221,6 +221,35 @@ def test_a_pause_does_not_make_a_soak_begin_anew(desk: Desk) -> None:
     assert one(desk.admin, "select soak_until - business_now() between interval '9 min' and interval '11 min' from run")
 
 
+def test_a_look_that_is_under_way_when_a_run_is_resumed_does_not_make_its_soak_begin_anew(desk: Desk) -> None:
+    """For as long as it is, the run is forecasting."""
+    run = soak(desk)
+    desk.admin.execute(
+        "update run set soak_until = soak_until - interval '50 minutes'; update probe set next_at = '-infinity'"
+    )
+    desk.advance()
+    assert desk.command(run, "pause")[0] == "succeeded"
+    assert desk.command(run, "resume")[0] == "succeeded" and desk.state(run) == "forecasting"
+    assert desk.inspect() == 2
+    desk.advance()
+    desk.advance()
+    assert desk.state(run) == "soaking"
+    assert one(desk.admin, "select soak_until - business_now() between interval '9 min' and interval '11 min' from run")
+
+
+def test_what_is_seen_of_a_probe_after_its_run_has_ended_changes_nothing_that_was_told(desk: Desk) -> None:
+    run = soak(desk)
+    desk.admin.execute("update probe set next_at = '-infinity'")
+    desk.advance()
+    assert desk.command(run, "cancel")[0] == "succeeded"
+    for _ in range(3):
+        desk.admin.execute("update inspection set next_at = '-infinity'")
+        desk.inspect({tenant: None for tenant in watched(desk)})
+    assert one(desk.admin, "select count(*) from inspection") == 0
+    told = one(desk.admin, "select body -> 'probes' from snapshot where key = %s", run)
+    assert told == one(desk.admin, "select run_body(r) -> 'probes' from run r") and told["looked_at"] == 2
+
+
 def test_a_signal_halts_a_run_at_once_and_resume_takes_it_for_seen(desk: Desk) -> None:
     run = begin(desk)
     signal = {"name": "error-rate", "verdict": "halt", "reason": "5 % of logins fail"}
@@ -419,6 +448,14 @@ def test_whoever_differs_from_most_with_the_same_files_is_told_in_what(desk: Des
         shop(3): [{"kind": "schema", "alike": SHOPS - 1, "of": SHOPS, **differs}]
     }
     assert check(desk, found, schema=True, tenants=[shop(3)])[shop(3)][0]["alike"] == SHOPS - 1
+
+
+def test_objects_that_are_too_many_to_keep_are_not_told_as_missing(desk: Desk) -> None:
+    usual = {"digest": "usual", "objects": {"table public.a": "1"}}
+    found: dict[str, dict[str, Any] | None] = {shop(number + 1): {"schema": usual} for number in range(SHOPS)}
+    found[shop(3)] = {"schema": {"digest": "huge", "objects": None}}
+    [differs] = check(desk, found, schema=True)[shop(3)]
+    assert [differs[name] for name in ("missing", "extra", "changed")] == [None, None, None]
 
 
 def test_schemas_of_other_files_or_another_postgresql_are_not_compared(desk: Desk) -> None:
