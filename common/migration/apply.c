@@ -144,10 +144,18 @@ static void apply_add_removal(struct buf *sql, const struct migration *m)
                    m->version);
 }
 
+static const char *apply_run_of(const struct migration_job *job, const struct migration *m)
+{
+        const char *run = job->options.runs ? job->options.runs[job->places[m - job->set->items]] : NULL;
+
+        return run ? run : job->options.run;
+}
+
 void migration_add_ledger_rows(struct migration_job *job, struct buf *sql, const struct migration *m)
 {
         auto_free char *name = pg_quote_literal(job->conn, m->name);
-        auto_free char *run = job->options.run ? pg_quote_literal(job->conn, job->options.run) : NULL;
+        const char *noted = apply_run_of(job, m);
+        auto_free char *run = noted ? pg_quote_literal(job->conn, noted) : NULL;
 
         if (job->versions != NULL) {
                 apply_add_removal(sql, m);

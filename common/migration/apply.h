@@ -17,7 +17,8 @@ struct migration_options {
         bool out_of_order;            /* also applies a file that sorts before an applied one */
         const char *fence;            /* decimal: a database that has seen a higher one refuses (code TN409) */
         const char *run;              /* noted beside what is applied: versions with this note are the caller's own */
-        const char *tenant_id;        /* whose marker the database must have (identity.h); NULL = that is known */
+        const char *const *runs; /* for each file of the set, the run to be noted instead; NULL in it, or NULL: run */
+        const char *tenant_id;   /* whose marker the database must have (identity.h); NULL = that is known */
         int generation;
 };
 

@@ -428,3 +428,8 @@ def test_a_run_goes_on_when_a_standby_without_the_last_seconds_takes_over_for_th
         eventually(lambda: rollouts.run(slow.run)["states"]["applying"] == 3, 30, "one more has it, and will lose it")
         stack.tenants.kill()
         stack.take_over(stack.tenants)
+    assert rollouts.command(slow.run, "rollback")["state"] == "succeeded"
+    assert rollouts.wait(slow.run, "rolled_back", "halted")["state"] == "rolled_back"
+    assert not any(slow.version in rollouts.versions(shop) for shop in shops), (
+        "what was lost and brought again is its own"
+    )
