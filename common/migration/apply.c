@@ -76,6 +76,7 @@ void migration_job_free(struct migration_job *job)
         buf_free(&job->script);
         free(job->pending.items); /* what they hold is not ours */
         free(job->places);
+        free(job->large);
         free(job->is_applied);
         free(job->is_own);
         free(job->usual_lock_timeout);
@@ -89,9 +90,9 @@ const struct migration_section *migration_section(const struct migration_job *jo
 
 static struct migration_outcome apply_outcome(struct migration_job *job)
 {
-        struct migration_outcome outcome = { .is_applied = job->is_applied,
-                                             .is_own = job->is_own,
-                                             .untried = job->untried };
+        struct migration_outcome outcome = {
+                .is_applied = job->is_applied, .is_own = job->is_own, .untried = job->untried, .large = job->large
+        };
 
         for (size_t i = 0; i < job->next; i++) {
                 job->is_applied[job->places[i]] = job->versions == NULL;
@@ -342,11 +343,11 @@ static void apply_large_arrived(void *context, const struct pg_rows *rows, const
         apply_cut(job, MIGRATION_BATCH_FILES);
         for (size_t i = 0; i < job->pending.count; i++) {
                 const struct migration_section *section = migration_section(job, &job->pending.items[i]);
-                bool large = false;
 
-                for (int row = 0; row < pg_rows_count(rows); row++)
-                        large |= strstr(section->sql, pg_text(rows, row, "relname")) != NULL;
-                if (large || !section->transaction)
+                for (int row = 0; row < pg_rows_count(rows) && job->large == NULL; row++)
+                        if (strstr(section->sql, pg_text(rows, row, "relname")) != NULL)
+                                job->large = mem_copy_text(pg_text(rows, row, "relname"));
+                if (job->large != NULL || !section->transaction)
                         apply_cut(job, i);
         }
         job->suspect = job->pending.count;

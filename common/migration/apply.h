@@ -26,6 +26,7 @@ struct migration_outcome {
         const char *version;    /* of the last file, in the files' order, that the database has now; NULL = none */
         const bool *is_applied; /* for each file of the set, whether the database has it; NULL = nobody knows */
         const char *untried; /* name of the first file that a rehearsal could not try; NULL = none, or no rehearsal */
+        const char *large;   /* the large relation for which it was not; NULL = it runs without a transaction */
         const bool *is_own;  /* for each, whether the database has it from the run of the options */
 };
 

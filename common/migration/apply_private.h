@@ -25,6 +25,7 @@ struct migration_job {
         size_t version_count;
         struct migration_options options;
         const char *untried;
+        char *large; /* the relation for which it is */
         migration_applied_fn applied;
         void *context;
         size_t next;       /* first of set not yet applied */
