@@ -78,6 +78,7 @@ void migration_job_free(struct migration_job *job)
         buf_free(&job->script);
         free(job->pending.items); /* what they hold is not ours */
         free(job->places);
+        free(job->large);
         free(job->is_applied);
         free(job->is_own);
         free(job->usual_lock_timeout);
@@ -94,6 +95,7 @@ static struct migration_outcome apply_outcome(struct migration_job *job)
         struct migration_outcome outcome = { .is_applied = job->is_applied,
                                              .is_own = job->is_own,
                                              .untried = job->untried,
+                                             .large = job->large,
                                              .connections = job->connections };
 
         for (size_t i = 0; i < job->next; i++) {
@@ -147,10 +149,18 @@ static void apply_add_removal(struct buf *sql, const struct migration *m)
                    m->version);
 }
 
+static const char *apply_run_of(const struct migration_job *job, const struct migration *m)
+{
+        const char *run = job->options.runs ? job->options.runs[job->places[m - job->set->items]] : NULL;
+
+        return run ? run : job->options.run;
+}
+
 void migration_add_ledger_rows(struct migration_job *job, struct buf *sql, const struct migration *m)
 {
         auto_free char *name = pg_quote_literal(job->conn, m->name);
-        auto_free char *run = job->options.run ? pg_quote_literal(job->conn, job->options.run) : NULL;
+        const char *noted = apply_run_of(job, m);
+        auto_free char *run = noted ? pg_quote_literal(job->conn, noted) : NULL;
 
         if (job->versions != NULL) {
                 apply_add_removal(sql, m);
@@ -339,11 +349,11 @@ static void apply_large_arrived(void *context, const struct pg_rows *rows, const
         apply_cut(job, MIGRATION_BATCH_FILES);
         for (size_t i = 0; i < job->pending.count; i++) {
                 const struct migration_section *section = migration_section(job, &job->pending.items[i]);
-                bool large = false;
 
-                for (int row = 0; row < pg_rows_count(rows); row++)
-                        large |= strstr(section->sql, pg_text(rows, row, "relname")) != NULL;
-                if (large || !section->transaction)
+                for (int row = 0; row < pg_rows_count(rows) && job->large == NULL; row++)
+                        if (strstr(section->sql, pg_text(rows, row, "relname")) != NULL)
+                                job->large = mem_copy_text(pg_text(rows, row, "relname"));
+                if (job->large != NULL || !section->transaction)
                         apply_cut(job, i);
         }
         job->suspect = job->pending.count;

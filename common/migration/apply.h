@@ -17,7 +17,8 @@ struct migration_options {
         bool out_of_order;            /* also applies a file that sorts before an applied one */
         const char *fence;            /* decimal: a database that has seen a higher one refuses (code TN409) */
         const char *run;              /* noted beside what is applied: versions with this note are the caller's own */
-        const char *tenant_id;        /* whose marker the database must have (identity.h); NULL = that is known */
+        const char *const *runs; /* for each file of the set, the run to be noted instead; NULL in it, or NULL: run */
+        const char *tenant_id;   /* whose marker the database must have (identity.h); NULL = that is known */
         int generation;
 };
 
@@ -25,6 +26,7 @@ struct migration_outcome {
         const char *version;    /* of the last file, in the files' order, that the database has now; NULL = none */
         const bool *is_applied; /* for each file of the set, whether the database has it; NULL = nobody knows */
         const char *untried; /* name of the first file that a rehearsal could not try; NULL = none, or no rehearsal */
+        const char *large;   /* the large relation for which it was not; NULL = it runs without a transaction */
         const bool *is_own;  /* for each, whether the database has it from the run of the options */
         int connections;     /* that the server has for those who are no superusers; 0 = not known */
 };

@@ -25,6 +25,7 @@ struct migration_job {
         size_t version_count;
         struct migration_options options;
         const char *untried;
+        char *large;     /* the relation for which it is */
         int connections; /* of the server; 0 = not known */
         migration_applied_fn applied;
         void *context;

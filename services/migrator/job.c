@@ -195,9 +195,12 @@ static void job_rehearsed(struct job *job, const struct migration_outcome *outco
                 job_foresee(job, "passed", NULL);
                 return;
         }
-        err_set(&untried, ERR_PERMANENT, "untried",
-                "from %.100s on nothing was tried: it runs without a transaction, or is about a large table",
-                outcome->untried);
+        if (outcome->large != NULL)
+                err_set(&untried, ERR_PERMANENT, "untried", "from %.100s on nothing was tried: %.100s is large here",
+                        outcome->untried, outcome->large);
+        else
+                err_set(&untried, ERR_PERMANENT, "untried",
+                        "from %.100s on nothing was tried: it runs without a transaction", outcome->untried);
         job_foresee(job, "untried", &untried);
 }
 

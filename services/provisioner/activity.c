@@ -117,6 +117,8 @@ void activity_forget_files(struct activity *activity)
 {
         registered_release(TAKE_PTR(activity->files));
         free(TAKE_PTR(activity->wanted));
+        free(TAKE_PTR(activity->runs));
+        json_decref(TAKE_PTR(activity->brought));
         activity->migrations = NULL;
 }
 

@@ -23,6 +23,8 @@ struct activity {
         struct registered *files;                         /* or NULL */
         const struct migration_set *migrations;           /* those of files, or of TENANT_MIGRATIONS */
         bool *wanted;                                     /* of these; NULL = all */
+        json_t *brought;                                  /* version -> the run that the tenant had it from */
+        const char **runs;                                /* the same for each of these files; NULL = not known */
         struct migration_job *migration;
         json_t *schema;   /* what the migrations came to, for the catalog */
         size_t looked_at; /* servers searched for an earlier database of the tenant */

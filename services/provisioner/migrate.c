@@ -6,10 +6,17 @@
 #include "services/provisioner/activity.h"
 #include "services/provisioner/logins.h"
 
+#include <string.h>
+
 #define RIGHTS_TIMEOUT SECONDS(10)
 
 static const char SQL_LEARN[] = "select learn_schema($1::uuid, $2::bigint, $3::uuid, $4::jsonb) as facts "
                                 "from saga_at($1::uuid, $2::bigint, $5)";
+
+/* As REGISTRY_QUERY, and what the tenant had from runs. */
+static const char SQL_FILES[] =
+        "select r.state, r.files, r.wanted, catalog.migrations_brought($2::uuid)::text as brought "
+        "from catalog.migration_register($1) r";
 
 /* A run may have ended since the files were chosen. */
 static enum step_result migrate_learned(struct saga *saga)
@@ -62,10 +69,24 @@ static void migrate_on_applied(void *context, const struct migration_outcome *ou
 static enum step_result migrate_apply(struct saga *saga)
 {
         struct activity *activity = activity_of(saga);
-        struct migration_options options = { .fence = saga_fence(saga), .wanted = activity->wanted };
+        struct migration_options options = { .fence = saga_fence(saga),
+                                             .wanted = activity->wanted,
+                                             .runs = activity->runs };
 
         activity->migration = migration_apply(activity->conn, activity->migrations, &options, migrate_on_applied, saga);
         return saga_await(saga, migrate_applied);
+}
+
+/* What a run brought and a server lost that fell back in time is the run's again: its rollback takes it back. */
+static void migrate_note_runs(struct activity *activity, const char *brought)
+{
+        const struct migration_set *set = activity->migrations;
+
+        if (json_parse(brought, strlen(brought), &activity->brought, NULL) < 0)
+                return;
+        activity->runs = mem_alloc(set->count + 1, sizeof(activity->runs[0]));
+        for (size_t i = 0; i < set->count; i++)
+                activity->runs[i] = json_text(activity->brought, set->items[i].version);
 }
 
 static enum step_result migrate_files_arrived(struct saga *saga, const struct pg_rows *rows, const struct err *err)
@@ -83,12 +104,14 @@ static enum step_result migrate_files_arrived(struct saga *saga, const struct pg
                 activity->migrations = activity->provisioner->migrations;
                 free(TAKE_PTR(activity->wanted));
         }
+        migrate_note_runs(activity, pg_text(rows, 0, "brought"));
         return migrate_apply(saga);
 }
 
 static enum step_result migrate_ask_for_files(struct saga *saga)
 {
-        return saga_query(saga, REGISTRY_QUERY, PARAMS(registry_state(activity_of(saga)->provisioner->registry)),
+        return saga_query(saga, SQL_FILES,
+                          PARAMS(registry_state(activity_of(saga)->provisioner->registry), saga_tenant(saga)),
                           migrate_files_arrived);
 }
 

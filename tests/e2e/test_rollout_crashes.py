@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import os
+import random
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from deploy.local.stack import Service, Stack
 
-from .client import Api
+from .client import Api, eventually
 from .conftest import make_stack
 from .rollouts import Rollouts
 from .service_faults import armed, died_of_sigkill, frozen_in_failpoint, started
 
+LONG = os.environ.get("TENANTRY_LONG") == "1"
+SEED = int(os.environ.get("TENANTRY_SEED", "7"))
 SHOPS = 6
 POINTS = [
     "job_after_claim", "migration_before_apply", "migration_after_apply=crash@5", "job_before_result", "job_after_result",
     "run_after_advance", "intake_after_commit",
 ]  # fmt: skip
 FROZEN = ["migration_before_apply"]
-if os.environ.get("TENANTRY_LONG") == "1":
+if LONG:
     POINTS += [
         "job_before_connect=crash@4", "migration_after_apply", "job_before_result=crash@4", "run_before_advance=crash@2",
         "intake_before_commit",
@@ -101,3 +105,61 @@ def test_a_migrator_that_was_frozen_past_its_lease_changes_nothing_when_it_comes
     assert rollouts.command(run, "rollback")["state"] == "succeeded"
     assert rollouts.wait(run, "rolled_back", "halted")["states"] == {"undone": SHOPS}
     assert rollouts.withdraw(version)["state"] == "succeeded"
+
+
+@pytest.mark.skipif(not LONG, reason="two hundred tenants, for minutes")
+def test_a_hundred_kills_at_any_moment_leave_each_tenant_with_each_file_once(
+    stack: Stack, rollouts: Rollouts, shops: list[str]
+) -> None:
+    """Of three migrators, through runs and rollbacks; nobody does anything by hand."""
+    chance = random.Random(SEED)
+    asked = [rollouts.api.signup(f"Killed Shop {number}").json["tenant_id"] for number in range(200 - SHOPS)]
+    for shop in asked:
+        rollouts.api.wait_state(shop, "ready", 300)
+    everybody = [*shops, *asked]
+    before = rollouts.versions(shops[0])
+    files = [
+        rollouts.file("create table k (a int); insert into k select generate_series(1, 99);", "drop table k;"),
+        rollouts.file(
+            "create index concurrently k_a on k (a); alter table k add b int; create unique index concurrently k_ab on k (a, b);",
+            "drop index concurrently k_ab; alter table k drop b; drop index concurrently k_a;",
+            options=" transaction:false",
+        ),
+        rollouts.file("select pg_sleep(0.2); create view k_view as select * from k;", "drop view k_view;"),
+    ]
+    migrators = [stack.services[name] for name in stack.services if name.startswith("migrator")]
+    migrators += [stack.service("migrator", number) for number in range(len(migrators), 3)]
+    run, runs = "", 0
+
+    def command_next() -> None:
+        """A run that has ended is taken back, and one that was taken back is followed by another."""
+        nonlocal run, runs
+        state = rollouts.run(run)["state"] if run else "rolled_back"
+        assert state != "halted", rollouts.run(run)
+        if state == "rolled_back":
+            told = rollouts.api.post("/api/admin/migrations/run", {"strategy": "all", "concurrency": 24})
+            assert told.status == 202
+            run, runs = told.json["run_id"], runs + 1
+            eventually(lambda: rollouts.api.get(f"/api/admin/migrations/runs/{run}").status == 200, 60, "it is planned")
+        elif state == "completed":
+            assert rollouts.api.post(f"/api/admin/migrations/runs/{run}/rollback").status == 202
+
+    with started(*migrators):
+        for _ in range(100):
+            command_next()
+            until = time.monotonic() + chance.uniform(0, 1.5)
+            eventually(lambda until=until: time.monotonic() >= until, 5, "it dies at any moment")  # type: ignore[misc]
+            victim = chance.choice(migrators)
+            victim.kill9()
+            victim.start()
+        while rollouts.wait(run, "completed", "rolled_back", "halted", seconds=300)["state"] != "completed":
+            command_next()
+        ended = rollouts.run(run)
+    assert ended["states"] == {"done": 200}, ended
+    broken = "select (select count(*) from pg_index where not indisvalid), (select count(*) from tenantry.migration_progress)"
+    for shop in everybody:
+        assert rollouts.versions(shop) == [*before, *files]
+        assert all(has_once(rollouts, shop, version) for version in files)
+        assert rollouts.query(shop, broken) == [(0, 0)]
+        assert rollouts.query(shop, "select count(*) from k_view") == [(99,)], "what a file inserts is there once"
+    print(f"{runs} runs")

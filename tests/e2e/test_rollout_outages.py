@@ -428,3 +428,46 @@ def test_a_run_goes_on_when_a_standby_without_the_last_seconds_takes_over_for_th
         eventually(lambda: rollouts.run(slow.run)["states"]["applying"] == 3, 30, "one more has it, and will lose it")
         stack.tenants.kill()
         stack.take_over(stack.tenants)
+    assert rollouts.command(slow.run, "rollback")["state"] == "succeeded"
+    assert rollouts.wait(slow.run, "rolled_back", "halted")["state"] == "rolled_back"
+    assert not any(slow.version in rollouts.versions(shop) for shop in shops), (
+        "what was lost and brought again is its own"
+    )
+
+
+@pytest.mark.skipif(not LONG, reason="ten million rows")
+def test_ten_million_rows_are_not_rehearsed_and_hold_nobody_up(rollouts: Rollouts, shops: list[str]) -> None:
+    large, small = shops[:2]
+    rows_of = "select n, repeat('x', 100) from generate_series(1, %s) n"
+    for shop, count in ((large, 10_000_000), (small, 10)):
+        rollouts.query(shop, "create table ledger_lines (id bigint, words text)")
+        rollouts.query(shop, f"alter table ledger_lines owner to {rollouts.database_of(shop)}_owner")
+        rollouts.query(shop, f"insert into ledger_lines {rows_of % count}")
+        rollouts.query(shop, "vacuum analyze ledger_lines")
+    filenode = rollouts.query(large, "select pg_relation_filenode('ledger_lines')")
+    column = rollouts.file(
+        "alter table ledger_lines add column noted int not null default 7;",
+        "alter table ledger_lines drop column noted;",
+    )
+    tried = {
+        job["tenant_id"]: job for job in rollouts.tenants(rollouts.completed(tenants=[large, small], dry_run=True))
+    }
+    assert tried[small]["forecast"] == "passed" and tried[large]["forecast"] == "untried"
+    assert f"from {column}_made.sql on" in tried[large]["error"]["detail"]
+    assert "ledger_lines is large here" in tried[large]["error"]["detail"]
+    with Product(rollouts, large, "insert into ledger_lines values (0, 'of the product')") as product:
+        rollouts.completed(strategy="all", tenants=[large, small])
+    assert product.slowest < 1, "the column is there at once"
+    assert rollouts.query(large, "select pg_relation_filenode('ledger_lines')") == filenode, "nothing was written anew"
+    index = rollouts.file(
+        "create index concurrently ledger_lines_id on ledger_lines (id);",
+        "drop index concurrently ledger_lines_id;", options=" transaction:false",
+    )  # fmt: skip
+    with Product(rollouts, large, "insert into ledger_lines values (0, 'of the product')") as product:
+        run = rollouts.begin(strategy="all", tenants=[large, small])
+        assert rollouts.wait(run, "completed", "halted", seconds=300)["states"] == {"done": 2}
+    assert product.count > 20 and product.slowest < 1, "the index is built beside the product"
+    assert rollouts.query(large, "select indisvalid from pg_index where indexrelid = 'ledger_lines_id'::regclass") == [
+        (True,)
+    ]
+    assert has_once(rollouts, large, column) and has_once(rollouts, large, index)
