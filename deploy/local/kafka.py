@@ -51,6 +51,9 @@ transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 
+# No record twice a second that says that nothing happens.
+metadata.max.idle.interval.ms=0
+
 # The first consumer of a group gets its partitions at once; a dead one loses them as soon as its client asks.
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
