@@ -19,7 +19,8 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from .kafka import KafkaBroker, class_archive, kafka_jars, share_classes
+from .kafka import CLASSES, KafkaBroker, kafka_jars, prepared_start
+from .kafka_start import prepare_start
 from .ports import is_free, release_port, reserve_port, reserve_ports
 from .postgres import PostgresServer
 from .process import Identity, ServerError, ServerProcess, descendants, identity_of, log_tail, wait_until
@@ -378,10 +379,32 @@ def test_kafka_without_jars_says_what_to_do(place: Path) -> None:
 
 
 def test_a_broker_loads_its_classes_from_the_archive(place: Path) -> None:
-    share_classes()
+    prepare_start()
     port, controller_port = reserve_ports(2)
     with KafkaBroker(place / "kafka", port, controller_port, die_with_parent=True) as server:
-        assert str(class_archive(server.jars)) in Path(f"/proc/{server.pid}/maps").read_text()
+        assert str(prepared_start(server.jars) / CLASSES) in Path(f"/proc/{server.pid}/maps").read_text()
+
+
+def test_what_was_prepared_is_for_the_very_jars_it_was_made_of(place: Path) -> None:
+    jar = place / "kafka_2.13-4.jar"
+    jar.touch()
+    before = prepared_start(place)
+    assert prepared_start(place) == before
+    os.utime(jar, (1, 1))
+    assert prepared_start(place) != before
+
+
+def test_storage_that_was_copied_is_as_kafka_formats_it_and_a_cluster_of_its_own(place: Path) -> None:
+    prepare_start()
+    options: list[list[str]] = [[], [], ["--ignore-formatted"]]  # given any, Kafka itself formats
+    brokers = [KafkaBroker(place / f"kafka{n}", 1, 2, format_options=given) for n, given in enumerate(options)]
+    storages = [broker.format() for broker in brokers]
+    lines = [(storage / "meta.properties").read_text().splitlines() for storage in storages]
+    identities = [dict(line.split("=") for line in each if not line.startswith("#")) for each in lines]
+    for own in ("cluster.id", "directory.id"):
+        assert len({identity.pop(own) for identity in identities}) == 3
+    assert identities[0] == identities[1] == identities[2]
+    assert len({tuple(sorted(path.name for path in storage.iterdir())) for storage in storages}) == 1
 
 
 # --- both ---

@@ -183,7 +183,8 @@ begin
 end
 $$;
 
--- What is different in one schema from another: names of objects, fifty of each at most.
+-- What is different in one schema from another: names of objects, fifty of each at most; nulls where one of the two has too many
+-- objects for the catalog to keep: all of the other's would seem to differ.
 create function migrator.schema_differences(p_from bigint, p_to bigint) returns jsonb
 language sql stable
 as $$
@@ -192,10 +193,13 @@ as $$
     ), has as (
         select key, value from fingerprint f, jsonb_each_text(f.objects) where f.fingerprint_id = p_to
     )
-    select jsonb_build_object(
-        'missing', to_jsonb(array(select key from usual where key not in (select key from has) order by key limit 50)),
-        'extra', to_jsonb(array(select key from has where key not in (select key from usual) order by key limit 50)),
-        'changed', to_jsonb(array(select key from usual join has using (key) where usual.value <> has.value order by key limit 50)))
+    select case when exists (select from fingerprint where fingerprint_id in (p_from, p_to) and objects is null)
+        then '{"missing": null, "extra": null, "changed": null}'
+        else jsonb_build_object(
+            'missing', to_jsonb(array(select key from usual where key not in (select key from has) order by key limit 50)),
+            'extra', to_jsonb(array(select key from has where key not in (select key from usual) order by key limit 50)),
+            'changed', to_jsonb(array(select key from usual join has using (key) where usual.value <> has.value order by key limit 50)))
+        end
 $$;
 
 -- Compares each tenant that was looked at with what most have who have the same files, on the same version of PostgreSQL.

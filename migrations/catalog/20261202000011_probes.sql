@@ -29,17 +29,20 @@ alter table migrator.run add column soak_left interval; -- of a soak that was in
 alter table migrator.job drop constraint job_forecast_check;
 alter table migrator.job add constraint job_forecast_check check (forecast in ('passed', 'failed', 'busy', 'untried', 'skipped'));
 
--- p_found: null, if the tenant could not be reached.
+-- p_found: null, if the tenant could not be reached. Not of a run that has ended meanwhile: nobody would tell its watchers.
 create function migrator.note_probe(p_run_id uuid, p_tenant_id uuid, p_found jsonb) returns void
 language sql
 as $$
-    update probe
-    set before = coalesce(before, p_found, '{}'),
-        first = case when before is not null then coalesce(first, p_found) end,
-        latest = case when before is not null then coalesce(p_found, latest) end,
-        unreachable = case when before is not null and p_found is null then unreachable + 1 else 0 end
-    where run_id = p_run_id
-      and tenant_id = p_tenant_id
+    update probe p
+    set before = coalesce(p.before, p_found, '{}'),
+        first = case when p.before is not null then coalesce(p.first, p_found) end,
+        latest = case when p.before is not null then coalesce(p_found, p.latest) end,
+        unreachable = case when p.before is not null and p_found is null then p.unreachable + 1 else 0 end
+    from run r
+    where p.run_id = p_run_id
+      and p.tenant_id = p_tenant_id
+      and r.run_id = p_run_id
+      and r.ended_at is null
 $$;
 
 -- Chooses whom to watch, before the wave begins; those who were watched are not any more. Without a soak, nobody would look.
@@ -239,7 +242,7 @@ begin
         counts = case when v_ended then run_counts(p_run_id) end,
         soak_left = case
             when state = 'soaking' and p_state in ('paused', 'halted') then greatest(interval '0', soak_until - catalog.business_now())
-            when p_state in ('paused', 'halted', 'running') then soak_left end,
+            when p_state in ('paused', 'halted', 'forecasting', 'running') then soak_left end,
         soak_until = case when p_state = 'soaking' then soak_until end,
         watched_at = case when p_state = 'soaking' then clock_timestamp() end
     where run_id = p_run_id
