@@ -6,11 +6,12 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from .machine import CORES
 from .report import others_share, table, verdict
 from .rollouts import FAR_AT_ONCE, ROUND_TRIP_MS, Far, Rollout, Rows
 
 HEAD = (
-    "", "tenants", "time", "rate", "connections a tenant", "PostgreSQL's CPU a tenant", "other CPU a tenant", "memory", "others",
+    "", "tenants", "time", "rate", "connections a tenant", "PostgreSQL's CPU a tenant", "other CPU a tenant", "memory", "others", "idle",
 )  # fmt: skip
 
 
@@ -46,6 +47,12 @@ def _cpu_ms(those: Sequence[Rollout], *prefixes: str) -> float:
     )
 
 
+def _idle(each: Rollout) -> float:
+    """Share of the machine that nobody used, in per cent: where there is none, only less work makes it faster."""
+    used = sum(seconds for name, seconds in each.cpu.items() if name != "catalog")  # which is of PostgreSQL's
+    return max(0.0, 100 - used / (each.seconds * CORES) * 100)
+
+
 def _rollout_row(those: Sequence[Rollout]) -> list[str]:
     one = those[0]
     is_ours = bool(one.states)
@@ -58,6 +65,7 @@ def _rollout_row(those: Sequence[Rollout]) -> list[str]:
         f"{_cpu_ms(those, *own):.1f} ms" + (f", migrators {_cpu_ms(those, 'migrator'):.1f} ms" if is_ours else ""),
         f"{max(each.rss_mb for each in those):.1f} MB" if is_ours else "",
         f"{others_share([each.cpu for each in those], [each.seconds for each in those]):.0f} %",
+        f"{statistics.median(_idle(each) for each in those):.0f} %",
     ]  # fmt: skip
 
 
@@ -133,7 +141,8 @@ One `alter table ... add column` for each of {measured.tenants:,} tenants (fsync
 the run's end; Kafka, catalog and rehearsal are in it. The others: one process a tenant, started by xargs, with a ledger table
 of their own; psql runs one script with transaction and ledger row. The last ones bring nothing: they are the floor. Medians,
 and from the least to the most, of {len(measured.ours)} round(s), all in turn, every other one backwards. "memory" is that of the larger
-migrator, at most; "other CPU" is gateway, broker, provisioner and migrators, or the tool.
+migrator, at most; "other CPU" is gateway, broker, provisioner and migrators, or the tool; "others" is what processes outside
+this benchmark took of all cores, "idle" what nobody did.
 
 {table(HEAD, rows)}
 {left_out}
