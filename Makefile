@@ -197,12 +197,13 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(BUILD)/libtenantry.a $(FLAGS)
 	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -MMD -MP -o $@ $< $(BUILD)/libtenantry.a $(LIBS)
 
 ## make bench [BENCH=--long] [PEERS=DIR]    measure it beside the bare cost and other servers; writes bench/RESULTS.md
+BENCHES := $(notdir $(basename $(wildcard bench/*.c)))
 bench:
 	@deploy/local/install.sh build run test
-	@$(MAKE) --no-print-directory -s -j$$(nproc) programs $(BUILD)/bench/load $(BUILD)/bench/produce
+	@$(MAKE) --no-print-directory -s -j$$(nproc) programs $(addprefix $(BUILD)/bench/,$(BENCHES))
 	@TENANTRY_BUILD=$(abspath $(BUILD)) $(PYTHON) -m bench.run --programs $(abspath $(BUILD))/bench $(if $(PEERS),--peers "$(PEERS)") $(BENCH)
 
-$(BUILD)/bench/load $(BUILD)/bench/produce: $(BUILD)/bench/%: bench/%.c $(FLAGS)
+$(addprefix $(BUILD)/bench/,$(BENCHES)): $(BUILD)/bench/%: bench/%.c $(FLAGS)
 	@mkdir -p $(@D)
 	@echo "  cc   $<"
 	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -MMD -MP -o $@ $< $(LIBS)

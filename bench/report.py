@@ -44,7 +44,7 @@ def _cpu_us(measured: Sequence[Ingest], name: str) -> str:
     return f"{statistics.median(each.cpu_us_per_request(name) for each in measured):.1f} µs"
 
 
-def _others(cpus: Sequence[dict[str, float]], seconds: Sequence[float]) -> float:
+def others_share(cpus: Sequence[dict[str, float]], seconds: Sequence[float]) -> float:
     """Share of the machine that processes not of this benchmark used, in per cent."""
     return statistics.median(cpu["others"] / (spent * CORES) * 100 for cpu, spent in zip(cpus, seconds, strict=True))
 
@@ -52,7 +52,7 @@ def _others(cpus: Sequence[dict[str, float]], seconds: Sequence[float]) -> float
 def ingest_section(gateway: Sequence[Ingest], bare: Sequence[Ingest]) -> str:
     rows = []
     for name, measured in (("gateway, HTTP", gateway), ("bare producer", bare)):
-        others = _others([m.cpu for m in measured], [float(m.result["seconds"]) for m in measured])
+        others = others_share([m.cpu for m in measured], [float(m.result["seconds"]) for m in measured])
         rows.append([
             name, f"{_median_of(measured, 'per_second'):,.0f}/s",
             *(_ms(_median_of(measured, p)) for p in ("p50_us", "p99_us", "p999_us", "max_us")),
@@ -142,7 +142,7 @@ def tenants_section(ours: dict[int, list[Round]], bare: dict[int, list[Round]], 
             rows.append([
                 name, f"{those[0].tenants}", f"{_per_minute(those):.0f}/min",
                 f"{_cpu_ms_per_tenant(those, 'postgres'):.0f} ms", f"{_cpu_ms_per_tenant(those, *own):.0f} ms",
-                f"{_others([r.cpu for r in those], [r.seconds for r in those]):.0f} %",
+                f"{others_share([r.cpu for r in those], [r.seconds for r in those]):.0f} %",
             ])  # fmt: skip
         more = overhead(rounds, beside)
         rows[-2].append(f"{more:+.0f} %")
@@ -240,7 +240,7 @@ def intake_section(measured: Sequence[Intake]) -> str:
                 f"{command}, {provisioners} provisioner(s)", f"{rate:,.0f}/s",
                 f"{statistics.median(m.count / m.transactions for m in those):.0f}",
                 *(f"{statistics.median(m.cpu_us(p) for m in those):.0f} µs" for p in ("postgres", "provisioner", "broker")),
-                f"{_others([m.cpu for m in those], [m.seconds for m in those]):.0f} %",
+                f"{others_share([m.cpu for m in those], [m.seconds for m in those]):.0f} %",
             ])  # fmt: skip
             verdicts.append(
                 [f"{command}: 3,000/s, {provisioners} provisioner(s)", f"{rate:,.0f}/s", verdict(rate >= 3000)]

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import fleet, ingest, intake, peers, report, supabase, tenants
+from . import fleet, ingest, intake, peers, report, report_rollouts, rollout_tools, rollouts, supabase, tenants
 from .machine import CORES, facts
 
 HERE = Path(__file__).resolve().parent
-SECTIONS = ("ingest", "tenants", "supabase", "intake", "fleet", "peers")
+SECTIONS = ("ingest", "tenants", "supabase", "intake", "fleet", "peers", "rollouts")
 
 
 def say(text: str) -> None:
@@ -49,7 +49,8 @@ def run_ingest(given: argparse.Namespace) -> str:
 
 
 def run_tenants(given: argparse.Namespace) -> str:
-    say(f"tenants: {given.runs} runs of {given.tenants} with 1 and with 2 provisioners, ours and psql in turn")
+    count = given.tenants or 100
+    say(f"tenants: {given.runs} runs of {count} with 1 and with 2 provisioners, ours and psql in turn")
     ours: dict[int, list[tenants.Round]] = {1: [], 2: []}
     bare: dict[int, list[tenants.Round]] = {1: [], 2: []}
     alone: list[tenants.Round] = []
@@ -66,10 +67,10 @@ def run_tenants(given: argparse.Namespace) -> str:
                     what = f"r{run}p{provisioners}"
                     if (turn + run) % 2 == 0:
                         bare[provisioners].append(
-                            tenants.measure_bare(stack, given.tenants, tenants.WORKERS * provisioners, what)
+                            tenants.measure_bare(stack, count, tenants.WORKERS * provisioners, what)
                         )
                     else:
-                        ours[provisioners].append(tenants.measure_tenants(stack, given.tenants, provisioners, what))
+                        ours[provisioners].append(tenants.measure_tenants(stack, count, provisioners, what))
                 say(
                     f"  {provisioners} provisioner(s): {ours[provisioners][-1].per_minute:.0f}/min, "
                     f"psql {bare[provisioners][-1].per_minute:.0f}/min"
@@ -110,6 +111,32 @@ def run_peers(given: argparse.Namespace) -> str:
         return report.peers_section(peers.measure_peers(root, given, say))
 
 
+def run_rollouts(given: argparse.Namespace) -> str:
+    count = given.tenants or 1000
+    say(f"rollouts: {given.runs} rounds of a change for {count} tenants, Tenantry and other tools in turn")
+    measured = report_rollouts.Rollouts(count)
+    with scratch() as root:
+        with rollouts.rollout_stack(root, count, say) as made:
+            server = made.stack.postgres
+            tools = rollout_tools.Tools(
+                root / "tools", made.stack.tenant_migrations, server.port, server.password, given.programs
+            )
+            kinds, measured.left_out = rollout_tools.tools_to_measure(tools)
+            for number in range(given.runs):
+                for tool in [None, *kinds] if number % 2 == 0 else [*kinds[::-1], None]:
+                    if tool is None:
+                        measured.add_ours(*rollouts.measure_ours(made))
+                    else:
+                        measured.others.append(rollouts.measure_tool(made, tool))
+                    last = measured.ours[-1] if tool is None else measured.others[-1]
+                    say(f"  {last.name}: {last.tenants} in {last.seconds:.1f} s")
+            if not measured.left_out:
+                measured.far = rollouts.measure_far(made, root, tools, given.runs)
+        say(f"  lists of a run over {given.rows} tenants that are only rows")
+        measured.rows = rollouts.measure_rows(root, given.rows)
+    return report_rollouts.rollouts_section(measured)
+
+
 def header() -> str:
     load = os.getloadavg()[0]
     machine = report.table(["", ""], facts())
@@ -130,13 +157,14 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=3, help="runs that medians are taken of (%(default)s)")
     parser.add_argument("--seconds", type=int, default=15, help="length of a run of ingest (%(default)s)")
     parser.add_argument("--soak-minutes", type=float, help="1, or 5 with --long")
-    parser.add_argument("--tenants", type=int, default=100, help="tenants of a run (%(default)s)")
+    parser.add_argument("--tenants", type=int, help="tenants of a run: 100, and 1,000 of rollouts")
     parser.add_argument("--signups", type=int, help="Supabase signups: 200, or 1,000 with --long")
     parser.add_argument("--rate", type=int, default=3, help="how much faster the provider's clock runs (%(default)s)")
     parser.add_argument("--commands", type=int, default=20000, help="commands of a run of intake (%(default)s)")
     parser.add_argument("--fleet", type=int, default=100000, help="tenants of the large fleet (%(default)s)")
+    parser.add_argument("--rows", type=int, default=10000, help="rollouts: tenants that are only rows (%(default)s)")
     parser.add_argument("--peers", type=Path, help="directory of servers to compare with; see bench/peers.py")
-    parser.add_argument("--programs", type=Path, required=True, help="directory of load and produce")
+    parser.add_argument("--programs", type=Path, required=True, help="directory of load, produce and connect")
     parser.add_argument("--output", type=Path, default=HERE / "RESULTS.md", help="where the tables go (%(default)s)")
     given = parser.parse_args()
     unknown = set(given.sections) - set(SECTIONS)
@@ -153,7 +181,7 @@ def main() -> int:
     parts = [header()]
     runners = {
         "ingest": run_ingest, "tenants": run_tenants, "supabase": run_supabase, "intake": run_intake, "fleet": run_fleet,
-        "peers": run_peers,
+        "peers": run_peers, "rollouts": run_rollouts,
     }  # fmt: skip
     for section in given.sections:
         parts.append(runners[section](given))
