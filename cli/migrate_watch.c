@@ -60,7 +60,7 @@ static int watch_print_watching(const json_t *run, int width)
         json_t *each;
         size_t i;
 
-        if (json_number(probes, "tenants", 0) > 0) {
+        if (json_number(probes, "tenants", 0) > 0 && json_text(run, "ended_at") == NULL) {
                 auto_free char *text = mem_printf("watches %lld tenants: %lld looked at since, %lld cannot be reached",
                                                   (long long)json_number(probes, "tenants", 0),
                                                   (long long)json_number(probes, "looked_at", 0),

@@ -193,3 +193,4 @@ def test_monitoring_halts_a_run_by_http_and_by_command(stack: Stack, rollouts: R
     assert "signal latency: halt: p99 is 3 s" in shown and "watches 2 tenants: " in shown, shown
     rollouts.command(run, "rollback")
     rollouts.wait(run, "rolled_back")
+    assert "watches" not in cli(stack, "migrate", "status", run).stdout
