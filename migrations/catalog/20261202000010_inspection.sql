@@ -284,6 +284,7 @@ declare
     i inspection;
     v_overtaken text;
 begin
+    perform from drift_check for update; -- before its inspections, as a new check does
     for v in
         select r.inspection_id, r.found, r.error
         from jsonb_to_recordset(p_results) r (inspection_id uuid, found jsonb, error jsonb)
@@ -359,6 +360,7 @@ begin
     get diagnostics v_count = row_count;
     update drift_check set tenants = v_count where check_id = v_check;
     perform put_operation(p_event, null, 'drift', null);
+    perform end_drift_check(); -- all who were named may have left the fleet by now
 end
 $$;
 

@@ -520,8 +520,6 @@ begin
                                                  and counts is not null)
                               limit 5000));
     get diagnostics v_count = row_count;
-    delete from probe p using run r where r.run_id = p.run_id and r.ended_at < statement_timestamp() - interval '30 days';
-    delete from signal s using run r where r.run_id = s.run_id and r.ended_at < statement_timestamp() - interval '400 days';
     delete from fingerprint f where not exists (select from tenant t where t.fingerprint_id = f.fingerprint_id);
     return v_count + durable.prune();
 end
