@@ -1,7 +1,7 @@
 /* `tenantry drift`: tenants whose databases are not what the catalog, or the other tenants, say. */
 #include "cli/api.h"
 #include "cli/listing.h"
-#include "cli/migrate.h"
+#include "cli/migrate_options.h"
 #include "cli/pages.h"
 #include "cli/text.h"
 #include "cli/wait.h"

@@ -21,6 +21,3 @@ int migrate_command(int argc, char **argv); /* pause, resume, promote, halt, rol
 /* A run's id from its number, its id or the beginning of one; NULL: of the run at work, or else of the last one.
  * Complains if there is none. */
 int migrate_find_run(const char *word, struct id *ret);
-/* "a,b,c" as a list of texts, or of tenants' ids, in the body's field; nothing for NULL. Complains and returns the exit
- * code for a tenant that there is not, or text that is not UTF-8. */
-int migrate_add_list(json_t *body, const char *field, const char *text, bool are_tenants);
