@@ -108,13 +108,13 @@ def moved(rollouts: Rollouts, tenant: str, port: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def hanging(rollouts: Rollouts, tenant: str) -> Iterator[None]:
+def hanging(rollouts: Rollouts, tenant: str) -> Iterator[Proxy]:
     """Connections are accepted, and nothing is ever said."""
     proxy = Proxy(rollouts.stack.tenant_postgres.port)
     proxy.hold()
     try:
         with moved(rollouts, tenant, proxy.port):
-            yield
+            yield proxy
     finally:
         proxy.close()
 
@@ -282,6 +282,20 @@ def test_tenants_that_are_broken_in_each_way_fail_alone_with_the_code_that_tells
     assert rollouts.command(run, "retry")["state"] == "succeeded"
     assert rollouts.wait(run, "completed")["states"] == {"done": SHOPS}
     assert all(has_once(rollouts, shop, version) for shop in shops)
+
+
+def test_a_rehearsal_waits_once_for_a_tenant_that_does_not_answer(rollouts: Rollouts, shops: list[str]) -> None:
+    """Since all others of its wave wait with it."""
+    version = rollouts.file("create table unanswered ();", "drop table unanswered;")
+    with hanging(rollouts, shops[0]) as proxy:
+        run = rollouts.completed(dry_run=True, tenants=shops[:2])
+        assert proxy.accepted == 1
+    assert {job["tenant_id"]: job["forecast"] for job in rollouts.tenants(run)} == {
+        shops[0]: "failed",
+        shops[1]: "passed",
+    }
+    assert rollouts.run(run)["failures"][0]["code"] == "connect_timeout"
+    assert rollouts.withdraw(version)["state"] == "succeeded"
 
 
 @dataclass
