@@ -525,6 +525,20 @@ begin
 end
 $$;
 
+-- As before, without the errors of a forecast that the attempt itself has proved wrong.
+create or replace view gateway.migration_job as
+select x.run_id, x.tenant_id, x.wave, x.place, x.state, x.shown ->> 'code' as code,
+    jsonb_build_object(
+        'tenant_id', x.tenant_id, 'slug', t.slug, 'wave', x.wave, 'state', x.state, 'brought', to_jsonb(x.brought),
+        'attempts', x.attempts, 'marked', x.marked, 'waits_for', x.waits_for, 'forecast', x.forecast, 'error', x.shown,
+        'next_at', catalog.json_time(x.next_at), 'began_at', catalog.json_time(x.began_at),
+        'ended_at', catalog.json_time(x.ended_at)) as item
+from (
+    select j.*, coalesce(j.error, case when j.state in ('waiting', 'forecasting', 'tried', 'left') then j.forecast_error end) as shown
+    from migrator.job j
+) x
+left join provisioner.tenant t using (tenant_id);
+
 -- As before; who is meant is a question of its own by now.
 create or replace function migrator.refuse_run(p_data jsonb, p_options jsonb, p_versions text[], p_target migrator.file) returns jsonb
 language plpgsql stable

@@ -19,7 +19,8 @@
 #define HOLDERS_TIMEOUT SECONDS(3)
 #define FORECAST_LOCKS  100 /* ms: nobody waits longer because of a rehearsal */
 #define FORECAST_TRIES  2
-#define ATTEMPTS_MOST   6 /* about half a minute of back-off, and as many lock time-outs */
+#define FORECAST_ANSWER SECONDS(3) /* all others of the wave wait for a tenant that does not answer */
+#define ATTEMPTS_MOST   6          /* about half a minute of back-off, and as many lock time-outs */
 
 /* It looks, and changes nothing. The transaction ends with the next one, or the connection. */
 #define VERIFY                                                                                                         \
@@ -121,6 +122,8 @@ static bool job_may_try_again(const struct job *job, const struct err *err)
 {
         int most = job->task == JOB_FORECAST ? FORECAST_TRIES : ATTEMPTS_MOST;
 
+        if (job->task == JOB_FORECAST && strcmp(err->code, "connect_timeout") == 0)
+                return false;
         return (err_is_transient(err) || strcmp(err->code, "TN409") == 0) && job->attempts < most;
 }
 
@@ -313,7 +316,7 @@ void job_start(struct job *job, struct registered *files)
                 return;
         }
         target.application_name = job->application_name;
-        target.connect_timeout_ms = CONNECT_TIMEOUT;
+        target.connect_timeout_ms = job->task == JOB_FORECAST ? FORECAST_ANSWER : CONNECT_TIMEOUT;
         job->conn = pg_open(&migrator->service->loop, &target, job_connected, job);
 }
 

@@ -23,6 +23,7 @@ class Proxy:
 
     def __init__(self, target: int) -> None:
         self.target = target
+        self.accepted = 0
         self._flows = threading.Event()
         self._flows.set()
         self._lock = threading.Lock()
@@ -60,6 +61,7 @@ class Proxy:
                 caller, _ = self._listener.accept()
             except OSError:
                 return
+            self.accepted += 1
             try:
                 target = socket.create_connection(("127.0.0.1", self.target), timeout=5)
             except OSError:
