@@ -73,11 +73,11 @@ def as_superuser(stack: Stack, sql: str) -> str:
 
 
 def terminate(stack: Stack, application: str, keep: int = 0) -> int:
-    """Cuts the service's connections to the catalog but the `keep` oldest; returns how many were cut."""
+    """Cuts the connections of the applications that are LIKE this but the `keep` oldest; returns how many were cut."""
     return int(
         stack.postgres.execute(
             "select count(*) filter (where pg_terminate_backend(pid)) from (select pid from pg_stat_activity "
-            f"where application_name = '{application}' order by backend_start offset {keep}) newest"
+            f"where application_name like '{application}' order by backend_start offset {keep}) newest"
         )
     )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import select
 import signal
+import threading
 from typing import Any
 
 import psycopg
@@ -25,19 +27,50 @@ LEGAL_PATHS = {
 }  # fmt: skip
 
 
+_kept: dict[str, psycopg.Connection[Any]] = {}  # the main thread's connection, by its URL
+
+
+def _connect(url: str) -> psycopg.Connection[Any]:
+    return psycopg.connect(url, autocommit=True, connect_timeout=5, prepare_threshold=None, application_name="test")
+
+
+def _keep(url: str) -> psycopg.Connection[Any]:
+    """The connection to this URL, made anew where the server has ended the last: it says nothing else unasked."""
+    kept = _kept.get(url)
+    if kept is None or kept.closed or select.select([kept.fileno()], [], [], 0)[0]:
+        for old in _kept.values():
+            old.close()
+        _kept.clear()
+        _kept[url] = kept = _connect(url)
+    return kept
+
+
 def rows(stack: Stack, sql: str) -> list[list[str]]:
-    """Rows of a query on the catalog, as PostgreSQL's own texts; null is empty. Not through psql: waits ask all the time,
-    and to start a program for each question took a good part of the machine. Of several statements, those of the last."""
-    with psycopg.connect(stack.postgres.url(CATALOG), autocommit=True, connect_timeout=5) as catalog:
-        cursor = catalog.execute(sql)  # type: ignore[arg-type]
-        while cursor.nextset():
-            pass
-        found = cursor.pgresult
-        assert found is not None
-        return [
-            [(found.get_value(row, column) or b"").decode() for column in range(found.nfields)]
-            for row in range(found.ntuples)
-        ]
+    """Rows of a query on the catalog, as PostgreSQL's own texts; null is empty. Of several statements, those of the last.
+    Waits ask all the time, and to connect takes thirty times as long as most answers: the main thread does it once."""
+    url = stack.postgres.url(CATALOG)
+    if threading.current_thread() is not threading.main_thread():
+        with _connect(url) as catalog:
+            return _texts(catalog, sql)
+    catalog = _keep(url)
+    try:
+        return _texts(catalog, sql)
+    except psycopg.OperationalError:
+        if not catalog.closed:
+            raise
+        return _texts(_keep(url), sql)  # the server ended it this moment, and with it whatever the statement had done
+
+
+def _texts(catalog: psycopg.Connection[Any], sql: str) -> list[list[str]]:
+    cursor = catalog.execute(sql)  # type: ignore[arg-type]
+    while cursor.nextset():
+        pass
+    found = cursor.pgresult
+    assert found is not None
+    return [
+        [(found.get_value(row, column) or b"").decode() for column in range(found.nfields)]
+        for row in range(found.ntuples)
+    ]
 
 
 def values(stack: Stack, sql: str) -> list[tuple[Any, ...]]:

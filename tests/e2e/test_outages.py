@@ -128,7 +128,7 @@ def test_all_our_backends_terminated_under_load_lose_nothing(stack: Stack) -> No
     with Load(stack) as load:
         for _ in range(3):
             load.wait_for(202, 4)
-            eventually(lambda: stack.postgres.terminate_backends() > 0, 5, "there was a connection to cut")
+            eventually(lambda: terminate(stack, "tenantry-%") > 0, 5, "there was a connection to cut")
     assert {each.status for each in load.attempts} == {202}
     load.wait_until_ready()
     all_ready(stack)
