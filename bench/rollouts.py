@@ -343,6 +343,7 @@ def measure_rows(root: Path, count: int) -> Rows:
             stack.start_service(name, index)
         fleet = Fleet(stack)
         pids = _migrators(stack) | {"gateway-0": stack.services["gateway-0"].process.pid or 0}
+        fleet.register_change()  # when that is done, the migrators have their partitions of Kafka's topic
         memory: dict[str, list[float]] = {name: [rss_mb(pid)] for name, pid in pids.items()}
         began = time.time()
         told = fleet.operator.call("POST", "/api/admin/migrations/run", {"strategy": "all"})

@@ -23,10 +23,12 @@ static const char SQL_STATUS[] =
 
 static const char SQL_RUN[] = "select item from gateway.migration_run where run_id = $1::uuid";
 
-static const char SQL_TENANTS[] = "select item, place::text as place, tenant_id as id from gateway.migration_job "
-                                  "where run_id = $1::uuid and ($2::text is null or state = $2) "
-                                  "and ($3::text is null or code = $3) and ($4::bigint is null or place > $4::bigint) "
-                                  "order by place limit $5::int";
+/* By the number: "order by place" alone would mean the column of the result, which is text. */
+static const char SQL_TENANTS[] =
+        "select item, place::text as place, tenant_id as id from gateway.migration_job j "
+        "where run_id = $1::uuid and ($2::text is null or state = $2) "
+        "and ($3::text is null or code = $3) and ($4::bigint is null or j.place > $4::bigint) "
+        "order by j.place limit $5::int";
 
 static const char SQL_FILES[] = "select item, name as place, null as id from gateway.migration_file "
                                 "where ($1::text is null or name collate \"C\" > $1) "

@@ -10,6 +10,7 @@ from deploy.local.stack import REPOSITORY, Stack
 
 from .client import Api, eventually
 from .conftest import make_stack
+from .invariants import rows
 from .rollouts import Rollouts
 
 PRODUCT = sorted(path.name.partition("_")[0] for path in (REPOSITORY / "migrations" / "tenant").glob("*.sql"))
@@ -55,6 +56,26 @@ def test_a_registered_file_waits_for_a_run_and_then_new_tenants_get_it(rollouts:
 def test_a_run_that_everybody_has_touches_nobody(rollouts: Rollouts, shops: list[str]) -> None:
     run = rollouts.completed(strategy="all")
     assert {job["state"] for job in rollouts.tenants(run)} == {"current"}
+
+
+def test_the_tenants_of_a_run_come_page_by_page_each_once_in_their_order(rollouts: Rollouts, shops: list[str]) -> None:
+    run = rollouts.completed(strategy="all")
+    # As if more had been in it, and had left: with places of one digit, of two and of three.
+    rows(
+        rollouts.stack,
+        "insert into migrator.job (run_id, tenant_id, wave, place, state) "
+        f"select '{run}', gen_random_uuid(), 1, n, 'left' from generate_series(90, 120) n",
+    )
+    in_order = rows(rollouts.stack, f"select tenant_id from migrator.job where run_id = '{run}' order by place")
+    listed: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = rollouts.api.get(f"/api/admin/migrations/runs/{run}/tenants?limit=4{cursor and f'&cursor={cursor}'}")
+        assert page.status == 200, page
+        listed += [job["tenant_id"] for job in page.json["tenants"]]
+        cursor = page.json["next_cursor"]
+    rows(rollouts.stack, f"delete from migrator.job where run_id = '{run}' and place >= 90 returning 1")
+    assert listed == [row[0] for row in in_order]
 
 
 def test_waves_are_promoted_when_their_soak_is_over_and_end_with_all(rollouts: Rollouts, shops: list[str]) -> None:
