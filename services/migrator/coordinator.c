@@ -1,6 +1,7 @@
 /* Keeps rollouts going: see coordinator.h. */
 #include "services/migrator/coordinator.h"
 
+#include "common/base/clock.h"
 #include "common/base/failpoint.h"
 #include "common/base/log.h"
 #include "common/base/memory.h"
@@ -10,7 +11,7 @@
 #include "services/migrator/fleet.h"
 #include "services/migrator/inspector.h"
 
-#define INTERVAL 500
+#define INTERVAL 250 /* not more often, whatever ends: each time, all jobs of the run are counted */
 #define LEASE    SECONDS(5)
 #define TIMEOUT  SECONDS(15)
 
@@ -23,7 +24,8 @@ struct coordinator {
         struct migrator *migrator;
         struct lease *lease;
         struct periodic *periodic, *upkeep;
-        bool asking, again, stopped;
+        int64_t asked_at;
+        bool asking, stopped;
 };
 
 static void coordinator_advanced(void *context, const struct pg_rows *rows, const struct err *err)
@@ -45,10 +47,6 @@ static void coordinator_advanced(void *context, const struct pg_rows *rows, cons
                 inspector_wake(coordinator->migrator->inspector);
                 worker_wake(coordinator->migrator->worker);
         }
-        if (coordinator->again) {
-                coordinator->again = false;
-                periodic_act(coordinator->periodic);
-        }
 }
 
 static void coordinator_act(void *context)
@@ -62,6 +60,7 @@ static void coordinator_act(void *context)
                 return;
         FAILPOINT(run_before_advance, NULL);
         coordinator->asking = true;
+        coordinator->asked_at = clock_boot_ms();
         periodic_ask(coordinator->periodic, TIMEOUT, SQL_ADVANCE, NO_PARAMS, coordinator_advanced);
 }
 
@@ -113,9 +112,7 @@ void coordinator_free(struct coordinator *coordinator)
 
 void coordinator_wake(struct coordinator *coordinator)
 {
-        if (coordinator->asking)
-                coordinator->again = true;
-        else
+        if (!coordinator->asking && clock_boot_ms() >= coordinator->asked_at + INTERVAL)
                 periodic_act(coordinator->periodic);
 }
 

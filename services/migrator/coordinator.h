@@ -9,7 +9,7 @@ struct coordinator;
 struct coordinator *coordinator_new(struct migrator *migrator);
 /* NULL is fine. */
 void coordinator_free(struct coordinator *coordinator);
-/* Something has ended or begun: look now. */
+/* Something has ended or begun: look soon. */
 void coordinator_wake(struct coordinator *coordinator);
 /* Lets another process go on at once. */
 void coordinator_stop(struct coordinator *coordinator);

@@ -185,8 +185,7 @@ void fleet_job_ended(struct fleet *fleet, struct job *job, json_t *result)
 
         metric_add(METRIC_OF(fleet->ended, rehearsed ? "rehearsed" : json_text(result, "outcome")), 1);
         fleet_drop(fleet, job);
-        results_add(fleet->results, result);
-        fleet_claim(fleet);
+        results_add(fleet->results, result); /* until it is taken, the job counts as one of the run's concurrency */
 }
 
 static void fleet_on_poll(uv_timer_t *timer)
@@ -304,7 +303,6 @@ static void fleet_on_closed(uv_handle_t *handle)
 
         if (--fleet->handles > 0)
                 return;
-        results_free(fleet->results);
         free(fleet);
 }
 
@@ -316,6 +314,7 @@ void fleet_free(struct fleet *fleet)
                 return;
         DL_FOREACH_SAFE (fleet->jobs, job, next)
                 fleet_drop(fleet, job);
+        results_free(fleet->results);
         fleet->handles = 2;
         uv_close((uv_handle_t *)&fleet->poll, fleet_on_closed);
         uv_close((uv_handle_t *)&fleet->renew, fleet_on_closed);

@@ -5,6 +5,7 @@
 #include "common/base/memory.h"
 
 #define TIMEOUT SECONDS(10)
+#define LINGER  10 /* ms: so that those that end at almost the same time cost one statement */
 
 struct results {
         struct service *service;
@@ -13,7 +14,13 @@ struct results {
         json_t *sent; /* NULL: none are on their way */
         void (*taken)(void *context);
         void *context;
+        uv_timer_t linger;
 };
+
+static void results_on_linger(uv_timer_t *timer)
+{
+        results_send(timer->data);
+}
 
 struct results *results_new(struct service *service, const char *sql, void (*taken)(void *context), void *context)
 {
@@ -24,22 +31,31 @@ struct results *results_new(struct service *service, const char *sql, void (*tak
         results->waiting = json_array();
         results->taken = taken;
         results->context = context;
+        uv_timer_init(&service->loop, &results->linger);
+        results->linger.data = results;
         return results;
 }
 
-void results_free(struct results *results)
+static void results_on_closed(uv_handle_t *handle)
 {
-        if (results == NULL)
-                return;
+        struct results *results = handle->data;
+
         json_decref(results->waiting);
         json_decref(results->sent);
         free(results);
 }
 
+void results_free(struct results *results)
+{
+        if (results != NULL)
+                uv_close((uv_handle_t *)&results->linger, results_on_closed);
+}
+
 void results_add(struct results *results, json_t *result)
 {
         json_array_append_new(results->waiting, result);
-        results_send(results);
+        if (!uv_is_active((uv_handle_t *)&results->linger))
+                uv_timer_start(&results->linger, results_on_linger, LINGER, 0);
 }
 
 static void results_answered(void *context, const struct pg_rows *rows, const struct err *err)

@@ -11,7 +11,7 @@ struct results;
 struct results *results_new(struct service *service, const char *sql, void (*taken)(void *context), void *context);
 /* NULL is fine. */
 void results_free(struct results *results);
-/* result: taken. */
+/* result: taken. It is sent a moment later. */
 void results_add(struct results *results, json_t *result);
 /* Those that wait, if the catalog is up: for a timer. */
 void results_send(struct results *results);
