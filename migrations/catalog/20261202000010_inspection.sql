@@ -56,8 +56,15 @@ create index inspection_due on migrator.inspection ((check_id is not null), next
 create index inspection_of_check on migrator.inspection (check_id) where check_id is not null;
 create unique index inspection_of_run on migrator.inspection (run_id, tenant_id) where run_id is not null;
 
-grant select, insert, update, delete on migrator.fingerprint, migrator.drift_check, migrator.drift, migrator.inspection
-    to tenantry_migrator;
+-- Whether there is anybody who takes them: migrators of the release before do not.
+create table migrator.inspector (
+    only_row boolean primary key default true check (only_row),
+    seen_at timestamptz not null default '-infinity'
+);
+insert into migrator.inspector default values;
+
+grant select, insert, update, delete on migrator.fingerprint, migrator.drift_check, migrator.drift, migrator.inspection,
+    migrator.inspector to tenantry_migrator;
 grant usage on all sequences in schema migrator to tenantry_migrator;
 
 -- Takes up to p_limit. known: the digests of schemas whose objects need not be sent again.
@@ -70,6 +77,7 @@ declare
     v_known jsonb;
     v inspection;
 begin
+    update inspector set seen_at = clock_timestamp() where seen_at < statement_timestamp() - interval '20 seconds';
     if not exists (select from inspection i where i.next_at <= statement_timestamp()) then
         return;
     end if;

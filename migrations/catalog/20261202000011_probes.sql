@@ -45,13 +45,15 @@ as $$
       and r.ended_at is null
 $$;
 
--- Chooses whom to watch, before the wave begins; those who were watched are not any more. Without a soak, nobody would look.
+-- Chooses whom to watch, before the wave begins; those who were watched are not any more. Without a soak nobody would look, nor where
+-- all migrators are of the release before.
 create function migrator.choose_probes(p_run migrator.run) returns void
 language plpgsql
 as $$
 begin
     delete from probe where run_id = p_run.run_id;
-    if (p_run.options ->> 'soak_ms')::bigint = 0 or (p_run.options ->> 'dry_run')::boolean or p_run.wave >= p_run.waves then
+    if (p_run.options ->> 'soak_ms')::bigint = 0 or (p_run.options ->> 'dry_run')::boolean or p_run.wave >= p_run.waves
+        or not exists (select from inspector where seen_at > statement_timestamp() - interval '1 minute') then
         return;
     end if;
     insert into probe (run_id, tenant_id)
@@ -85,7 +87,7 @@ as $$
     on conflict do nothing
 $$;
 
--- Migrators of the release before look at nobody; where there are no others, the run goes on unwatched, as they would have it.
+-- Where only migrators of the release before are left, the run goes on unwatched, as they would have it.
 create function migrator.forget_probes_nobody_looks_at(p_run_id uuid) returns void
 language plpgsql
 as $$

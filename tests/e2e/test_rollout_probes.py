@@ -115,6 +115,12 @@ def test_migrators_of_the_release_before_who_look_at_nobody_do_not_hold_a_run_up
     assert desk.state(run) == "running" and watched(desk) == []
 
 
+def test_nobody_is_watched_where_all_migrators_are_of_the_release_before(desk: Desk) -> None:
+    desk.admin.execute("update inspector set seen_at = '-infinity'")
+    begin(desk)
+    assert watched(desk) == []
+
+
 def test_a_runs_probes_go_before_a_check_of_the_whole_fleet(desk: Desk) -> None:
     desk.event("drift", {"check_id": str(uuid.uuid4())})
     begin(desk)
