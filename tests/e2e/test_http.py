@@ -33,6 +33,7 @@ COMMANDS = (
     "suspend", "resume", "archive", "deprovision", "rotate-credentials", "retry", "backup", "restore", "resend-invite",
     "labels",
 )  # fmt: skip
+RUN_COMMANDS = ("pause", "resume", "promote", "halt", "rollback", "retry", "mark", "cancel")
 
 # method, path, scopes that may (None: everybody)
 ROUTES: list[tuple[str, str, set[str] | None]] = [
@@ -51,6 +52,15 @@ ROUTES: list[tuple[str, str, set[str] | None]] = [
     ("DELETE", "/api/admin/dead-letters/0", {"admin"}),
     ("POST", "/api/admin/alerts/0/resolve", {"admin"}),
     ("POST", "/api/admin/dead-letters/0/replay", {"admin"}),
+    *[("POST", f"/api/admin/migrations/{what}", {"admin"}) for what in ("files", "files/withdraw", "run", "drift")],
+    *[("GET", f"/api/admin/migrations/{what}", {"admin"}) for what in ("files", "files/withdraw", "status", "drift")],
+    ("GET", "/api/admin/migrations/drift/tenants", {"admin"}),
+    ("GET", "/api/admin/migrations/stream?run_id=nobody", {"admin"}),
+    ("GET", f"/api/admin/migrations/runs/{NOBODY}", {"admin"}),
+    ("GET", f"/api/admin/migrations/runs/{NOBODY}/tenants", {"admin"}),
+    *[("POST", f"/api/admin/migrations/runs/{NOBODY}/{command}", {"admin"}) for command in RUN_COMMANDS],
+    ("POST", f"/api/admin/migrations/runs/{NOBODY}/signals", {"signal", "admin"}),
+    ("POST", "/api/admin/migrations/runs/active/signals", {"signal", "admin"}),
     ("GET", "/api/invites/nothing", {"app"}),
     ("GET", "/invite/nothing", None),
     ("POST", "/invite/nothing", None),
@@ -289,8 +299,9 @@ def test_who_waits_for_a_command_to_nobody_is_told_that_it_is_parked(stack: Stac
 # Who may do what.
 
 
-@pytest.mark.parametrize("scope", ["signup", "read", "app", "admin"])
+@pytest.mark.parametrize("scope", ["signup", "read", "app", "signal", "admin"])
 @pytest.mark.parametrize(("method", "path", "allowed"), ROUTES)
+@pytest.mark.usefixtures("monitoring")
 def test_each_token_does_what_its_scope_says_and_nothing_else(
     stack: Stack, api: Api, scope: str, method: str, path: str, allowed: set[str] | None
 ) -> None:
