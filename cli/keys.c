@@ -18,13 +18,23 @@ static bool keys_name_is_plain(const char *name)
                strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == strlen(name);
 }
 
+static bool keys_is_scope(const char *word)
+{
+        static const char *const scopes[] = { "signup", "read", "app", "signal", "admin" };
+        size_t i = 0;
+
+        while (i < ARRAY_SIZE(scopes) && strcmp(scopes[i], word) != 0)
+                i++;
+        return i < ARRAY_SIZE(scopes);
+}
+
 static bool keys_are_scopes(const char *list)
 {
         auto_free char *copy = mem_copy_text(list);
         char *rest = copy, *scope;
 
         while ((scope = strsep(&rest, ",")) != NULL)
-                if (strcmp(scope, "signup") && strcmp(scope, "read") && strcmp(scope, "app") && strcmp(scope, "admin"))
+                if (!keys_is_scope(scope))
                         return false;
         return true;
 }
@@ -63,7 +73,8 @@ static int keys_new_token(int argc, char **argv)
         if (name == NULL || scopes == NULL)
                 return cli_usage("keys", "a token needs --name NAME and --scopes SCOPE,SCOPE");
         if (!keys_name_is_plain(name) || !keys_are_scopes(scopes))
-                return cli_usage("keys", "--name must be one plain word, --scopes a list of signup, read, app, admin");
+                return cli_usage("keys",
+                                 "--name must be one plain word, --scopes a list of signup, read, app, signal, admin");
         crypto_sha256(token, strlen(token), &digest);
         hash = crypto_hex(digest.bytes, sizeof(digest.bytes));
         if (cli_json)

@@ -56,6 +56,7 @@ void migration_files_get(struct gateway *gateway, struct http_request *request, 
 void migration_file_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void migration_run_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void migration_command_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void migration_signal_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void migration_status_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void migration_drift_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void migration_drift_get(struct gateway *gateway, struct http_request *request, const char *caller);

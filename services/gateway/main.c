@@ -44,6 +44,15 @@ static void gateway_leave_files_for_ourselves(struct http_limits *limits)
                  "connections", most, NULL);
 }
 
+/* Revoking a token ends the streams opened with it. */
+static void gateway_tokens_changed(void *context)
+{
+        struct gateway *gateway = context;
+
+        streams_end_refused(gateway->streams);
+        streams_end_refused(gateway->run_streams);
+}
+
 static int gateway_start(struct service *service, const void *config, struct err *err)
 {
         struct gateway *gateway = NEW(struct gateway);
@@ -84,6 +93,7 @@ static int gateway_start(struct service *service, const void *config, struct err
         gateway->run_streams = streams_new(gateway, &STREAM_OF_RUNS, err);
         if (gateway->run_streams == NULL)
                 return -ERR_INPUT;
+        tokens_on_change(gateway->tokens, gateway_tokens_changed, gateway);
         return http_server_new(&service->loop, c->address, (int)c->port, GATEWAY_ROUTES, &limits, gateway,
                                &gateway->server, err);
 }

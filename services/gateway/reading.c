@@ -17,13 +17,21 @@ static void reading_release(struct pending *pending)
         free(pending);
 }
 
+void read_answer_away(struct http_request *request)
+{
+        struct err away;
+
+        err_set(&away, ERR_BUSY, "catalog_away", "the catalog does not answer; try again");
+        away.retry_after = SECONDS(2);
+        http_answer_error(request, &away);
+}
+
 static void reading_rows_arrived(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct reading *reading = context;
         struct gateway *gateway = reading->gateway;
         rows_answer_fn answer = reading->answer;
         struct http_request *request = pending_done(&reading->pending);
-        struct err away;
 
         if (request == NULL)
                 return;
@@ -32,9 +40,7 @@ static void reading_rows_arrived(void *context, const struct pg_rows *rows, cons
                 return;
         }
         if (err != NULL) {
-                err_set(&away, ERR_BUSY, "catalog_away", "the catalog does not answer; try again");
-                away.retry_after = SECONDS(2);
-                http_answer_error(request, &away);
+                read_answer_away(request);
                 return;
         }
         answer(gateway, request, rows);

@@ -9,3 +9,5 @@ typedef void (*rows_answer_fn)(struct gateway *gateway, struct http_request *req
 /* Runs sql and passes its rows to answer. Without the catalog the request is answered with 503. */
 void read_catalog(struct gateway *gateway, struct http_request *request, const char *sql, size_t count,
                   const char *const *params, rows_answer_fn answer);
+/* The answer where the catalog did not: 503, and when to ask again. */
+void read_answer_away(struct http_request *request);

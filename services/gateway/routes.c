@@ -192,7 +192,7 @@ const struct http_route GATEWAY_ROUTES[] = {
         RUN_COMMAND("retry", "retry"),
         RUN_COMMAND("mark", "mark"),
         RUN_COMMAND("cancel", "cancel"),
-        RUN_COMMAND("signals", "signal"),
+        ROUTE("POST", "/api/admin/migrations/runs/{id}/signals", SCOPE_SIGNAL, migration_signal_post),
         ROUTE("POST", "/api/admin/migrations/drift", SCOPE_ADMIN, migration_drift_post),
         ROUTE("GET", "/api/admin/migrations/drift", SCOPE_ADMIN, migration_drift_get),
         ROUTE("GET", "/api/admin/migrations/drift/tenants", SCOPE_ADMIN, migration_drifted_get, .query = PAGE_QUERY),

@@ -28,6 +28,7 @@ static char *stream_tenant_gone(const char *key)
 const struct stream_source STREAM_OF_TENANTS = {
         .topic = "tenant.status.v1",
         .event = "status",
+        .scope = SCOPE_READ,
         .parameter = "tenant_id",
         .sql = "select tenant_id as key, snapshot from gateway.tenant "
                "where snapshot is not null and ($1::uuid is null or tenant_id = $1::uuid) "
@@ -44,6 +45,7 @@ static char *stream_run_gone(const char *key)
 const struct stream_source STREAM_OF_RUNS = {
         .topic = "migration.runs.v1",
         .event = "run",
+        .scope = SCOPE_ADMIN,
         .parameter = "run_id",
         .sql = "select run_id as key, snapshot from gateway.migration_snapshot "
                "where ($1::uuid is null or run_id = $1::uuid) and ($2::uuid is null or run_id > $2::uuid) "
@@ -249,15 +251,13 @@ static void streams_tail_assigned(void *context, unsigned assignment, struct kaf
         streams->following = true;
 }
 
-/* Revoking a token ends the streams opened with it. */
-static void streams_tokens_changed(void *context)
+void streams_end_refused(struct streams *streams)
 {
-        struct streams *streams = context;
         struct watcher *watcher, *next;
 
         DL_FOREACH_SAFE (streams->watchers, watcher, next)
                 if (watcher->stream != NULL &&
-                    !tokens_allow(streams->gateway->tokens, watcher->token.bytes, SCOPE_READ))
+                    !tokens_allow(streams->gateway->tokens, watcher->token.bytes, streams->source->scope))
                         http_stream_end(watcher->stream);
 }
 
@@ -304,7 +304,6 @@ struct streams *streams_new(struct gateway *gateway, const struct stream_source 
                 free(streams);
                 return NULL;
         }
-        tokens_on_change(gateway->tokens, streams_tokens_changed, streams);
         uv_timer_init(&gateway->service->loop, &streams->heartbeat);
         streams->heartbeat.data = streams;
         uv_timer_start(&streams->heartbeat, streams_on_heartbeat, HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);

@@ -44,10 +44,9 @@ static int tokens_parse_scopes(char *text, unsigned *ret)
                 const char *name;
                 unsigned scope;
         } scopes[] = {
-                { .name = "signup", .scope = SCOPE_SIGNUP },
-                { .name = "read", .scope = SCOPE_READ },
-                { .name = "app", .scope = SCOPE_APP },
-                { .name = "admin", .scope = SCOPE_ADMIN },
+                { .name = "signup", .scope = SCOPE_SIGNUP }, { .name = "read", .scope = SCOPE_READ },
+                { .name = "app", .scope = SCOPE_APP },       { .name = "admin", .scope = SCOPE_ADMIN },
+                { .name = "signal", .scope = SCOPE_SIGNAL },
         };
         char *word;
 
@@ -60,8 +59,8 @@ static int tokens_parse_scopes(char *text, unsigned *ret)
                         return -1;
                 *ret |= scopes[i].scope;
         }
-        if (*ret & SCOPE_ADMIN) /* admin includes read and signup */
-                *ret |= SCOPE_SIGNUP | SCOPE_READ;
+        if (*ret & SCOPE_ADMIN) /* admin includes all but app */
+                *ret |= SCOPE_SIGNUP | SCOPE_READ | SCOPE_SIGNAL;
         return 0;
 }
 

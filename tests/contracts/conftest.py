@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from deploy.local.stack import Stack
-from tests.e2e.conftest import make_stack
+from tests.e2e.conftest import add_signal_token, make_stack
 
 from .life import Life, live
 from .recording import RecordingApi
@@ -32,4 +32,6 @@ def api(stack: Stack) -> RecordingApi:
 @pytest.fixture(scope="package")
 def life(stack: Stack) -> Life:
     """What was seen of a run: every answer, every event."""
-    return live(stack, {scope or "": caller(stack, scope) for scope in (None, "signup", "read", "app", "admin")})
+    add_signal_token(stack)
+    scopes = (None, "signup", "read", "app", "signal", "admin")
+    return live(stack, {scope or "": caller(stack, scope) for scope in scopes})

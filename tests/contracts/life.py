@@ -244,18 +244,19 @@ def roll_out(rollouts: Rollouts, callers: dict[str, RecordingApi], tenant: str) 
     for command, state in (("pause", "paused"), ("resume", "soaking"), ("halt", "halted"), ("resume", "soaking")):
         assert rollouts.command(watched, command)["state"] == "succeeded", command
         rollouts.wait(watched, state)
-    be_signalled(rollouts, watched)
+    be_signalled(rollouts, callers["signal"], watched)
     rollouts.command(watched, "promote")
     rollouts.wait(watched, "completed")
     late = api.post(f"{MIGRATIONS}/runs/{watched}/signals", {"name": "error-rate", "verdict": "halt"}, prefer="wait=20")
     assert late.json["code"] == "wrong_state"
+    assert callers["signal"].post(f"{MIGRATIONS}/runs/active/signals", {"name": "a", "verdict": "good"}).status == 404
     for shown in read_stream(api, "completed", watched, f"{MIGRATIONS}/stream", "run_id", "run"):
         assert not complaints(shown, closed_schema("migration.runs.v1")), shown
     assert api.get(f"{MIGRATIONS}/stream?run_id=mine").status == 400
     ask_wrongly_about_migrations(api, callers, watched)
 
 
-def be_signalled(rollouts: Rollouts, run: str) -> None:
+def be_signalled(rollouts: Rollouts, monitoring: RecordingApi, run: str) -> None:
     """Monitoring halts it, and says that all is well again; then one that has too many names."""
     said = {"name": "error-rate", "verdict": "halt", "reason": "5 % of logins fail"}
     assert rollouts.command(run, "signals", **said)["kind"] == "signal"
@@ -266,8 +267,9 @@ def be_signalled(rollouts: Rollouts, run: str) -> None:
     rollouts.wait(run, "soaking")
     path = f"{MIGRATIONS}/runs/{run}/signals"
     for number in range(20):
-        assert rollouts.api.post(path, {"name": f"probe-{number}", "verdict": "good"}).status == 202
-    answer = rollouts.api.post(path, {"name": "one-more", "verdict": "halt"}, prefer="wait=20")
+        assert monitoring.post(path, {"name": f"probe-{number}", "verdict": "good"}).status == 202
+    at_work = f"{MIGRATIONS}/runs/active/signals"
+    answer = monitoring.post(at_work, {"name": "one-more", "verdict": "halt"}, prefer="wait=20")
     assert answer.json["code"] == "too_many_signals" and rollouts.run(run)["state"] == "soaking"
 
 

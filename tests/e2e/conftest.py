@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from deploy.local.ports import reserve_port
 from deploy.local.postgres import PostgresServer
 from deploy.local.stack import CATALOG, Stack
 
-from .client import Api
+from .client import Api, eventually
 from .crashing import Aftermath, Crash
 from .invariants import check_endings, check_history, check_invariants
 
@@ -88,6 +89,24 @@ def bare_postgres(name: str) -> Iterator[PostgresServer]:
 def stack() -> Iterator[Stack]:
     """The product with the postgres driver: one gateway, one provisioner."""
     yield from make_stack("postgres")
+
+
+def add_signal_token(stack: Stack) -> str:
+    """A token that may signal to a run and do nothing else. Not in the file of every stack, as programs of the release
+    before do not know its scope."""
+    token = stack.settings["tokens"].setdefault("signal", secrets.token_urlsafe(24))
+    stack.tokens.write()
+    nowhere = Api(stack.services["gateway-0"].url, token)
+    eventually(
+        lambda: nowhere.post("/api/admin/migrations/runs/none/signals").status == 404, 10, "the new token is known"
+    )
+    return token
+
+
+@pytest.fixture(scope="module")
+def monitoring(stack: Stack) -> Api:
+    """Somebody's monitoring, which signals to runs."""
+    return Api(stack.services["gateway-0"].url, add_signal_token(stack))
 
 
 @pytest.fixture(scope="module")

@@ -496,6 +496,10 @@ def test_completion_knows_commands_and_options(stack: Stack) -> None:
 def test_keys_and_init_speak_json_too(stack: Stack) -> None:
     assert answered(stack.run_cli("keys", "new", "--id", "k9", "--json"))["key"].startswith("k9:")
     assert answered(stack.run_cli("keys", "token", "--name", "web", "--scopes", "signup", "--json"))["token"]
+    every = answered(
+        stack.run_cli("keys", "token", "--name", "x", "--scopes", "signup,read,app,signal,admin", "--json")
+    )
+    assert every["line"].startswith("x signup,read,app,signal,admin ")
     refused(stack.run_cli("keys", "token", "--name", "web", "--scopes", "everything"), 2, "--scopes")
     again = answered(stack.run_cli("init", "--json", admin=True))
     assert again["topics_made"] == [] and again["catalog_version"]

@@ -194,3 +194,34 @@ def test_monitoring_halts_a_run_by_http_and_by_command(stack: Stack, rollouts: R
     rollouts.command(run, "rollback")
     rollouts.wait(run, "rolled_back")
     assert "watches" not in cli(stack, "migrate", "status", run).stdout
+
+
+def test_monitoring_halts_whatever_run_is_at_work_with_a_token_that_does_nothing_else(
+    rollouts: Rollouts, monitoring: Api, shops: list[str]
+) -> None:
+    """It need not know the run, and hears at once what became of its signal: it may look up neither."""
+    path, said = "/api/admin/migrations/runs/active/signals", {"name": "error-rate", "verdict": "halt"}
+    nobody = monitoring.post(path, said)
+    assert (nobody.status, nobody.json["detail"]) == (404, "no run is at work")
+    rollouts.file("create table told (id int)", "drop table told")
+    run = rollouts.begin(strategy="waves", waves=[{"percent": 50}, {"percent": 100}], soak="10m")
+    rollouts.wait(run, "soaking")
+    waits = rollouts.begin(queue=True)
+    told = monitoring.call("POST", path, said, idempotency_key="the first alert", prefer="wait=20")
+    assert (told.status, told.json["state"], told.json["run_id"]) == (200, "succeeded", run), told
+    assert rollouts.wait(run, "halted")["reason"]["code"] == "signal" and rollouts.run(waits)["state"] == "queued"
+    again = monitoring.call("POST", path, said, idempotency_key="the first alert")
+    assert again.json["operation_id"] == told.json["operation_id"]
+    problem = monitoring.call("POST", path, {**said, "run_id": run})
+    assert (problem.status, problem.json["field"]) == (400, "run_id")
+    for forbidden in (monitoring.get(f"/api/admin/migrations/runs/{run}"), monitoring.get(told.json["status_url"]),
+                      monitoring.post(f"/api/admin/migrations/runs/{run}/resume")):  # fmt: skip
+        assert (forbidden.status, forbidden.json["code"]) == (403, "wrong_scope")
+    mended = monitoring.call(
+        "POST", f"/api/admin/migrations/runs/{run}/signals", {**said, "verdict": "good"}, prefer="wait=20"
+    )
+    assert mended.json["state"] == "succeeded" and rollouts.run(run)["signals"][0]["verdict"] == "good"
+    rollouts.command(waits, "cancel")
+    rollouts.command(run, "rollback")
+    rollouts.wait(run, "rolled_back")
+    assert monitoring.post(path, said).status == 404

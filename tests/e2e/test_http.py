@@ -33,6 +33,7 @@ COMMANDS = (
     "suspend", "resume", "archive", "deprovision", "rotate-credentials", "retry", "backup", "restore", "resend-invite",
     "labels",
 )  # fmt: skip
+RUN_COMMANDS = ("pause", "resume", "promote", "halt", "rollback", "retry", "mark", "cancel")
 
 # method, path, scopes that may (None: everybody)
 ROUTES: list[tuple[str, str, set[str] | None]] = [
@@ -51,6 +52,15 @@ ROUTES: list[tuple[str, str, set[str] | None]] = [
     ("DELETE", "/api/admin/dead-letters/0", {"admin"}),
     ("POST", "/api/admin/alerts/0/resolve", {"admin"}),
     ("POST", "/api/admin/dead-letters/0/replay", {"admin"}),
+    *[("POST", f"/api/admin/migrations/{what}", {"admin"}) for what in ("files", "files/withdraw", "run", "drift")],
+    *[("GET", f"/api/admin/migrations/{what}", {"admin"}) for what in ("files", "files/withdraw", "status", "drift")],
+    ("GET", "/api/admin/migrations/drift/tenants", {"admin"}),
+    ("GET", "/api/admin/migrations/stream?run_id=nobody", {"admin"}),
+    ("GET", f"/api/admin/migrations/runs/{NOBODY}", {"admin"}),
+    ("GET", f"/api/admin/migrations/runs/{NOBODY}/tenants", {"admin"}),
+    *[("POST", f"/api/admin/migrations/runs/{NOBODY}/{command}", {"admin"}) for command in RUN_COMMANDS],
+    ("POST", f"/api/admin/migrations/runs/{NOBODY}/signals", {"signal", "admin"}),
+    ("POST", "/api/admin/migrations/runs/active/signals", {"signal", "admin"}),
     ("GET", "/api/invites/nothing", {"app"}),
     ("GET", "/invite/nothing", None),
     ("POST", "/invite/nothing", None),
@@ -289,8 +299,9 @@ def test_who_waits_for_a_command_to_nobody_is_told_that_it_is_parked(stack: Stac
 # Who may do what.
 
 
-@pytest.mark.parametrize("scope", ["signup", "read", "app", "admin"])
+@pytest.mark.parametrize("scope", ["signup", "read", "app", "signal", "admin"])
 @pytest.mark.parametrize(("method", "path", "allowed"), ROUTES)
+@pytest.mark.usefixtures("monitoring")
 def test_each_token_does_what_its_scope_says_and_nothing_else(
     stack: Stack, api: Api, scope: str, method: str, path: str, allowed: set[str] | None
 ) -> None:
@@ -594,12 +605,13 @@ def test_no_answer_may_be_kept_or_guessed_at(api: Api) -> None:
 
 
 class Stream:
-    """One open /api/stream, read in the background: events as (name, data), heartbeats as ("heartbeat", "")."""
+    """One open /api/stream, or another, read in the background: events as (name, data), heartbeats as ("heartbeat", "")."""
 
-    def __init__(self, gateway: Service, token: str, query: str = "") -> None:
+    def __init__(self, gateway: Service, token: str, query: str = "", path: str = "/api/stream") -> None:
         self.events: list[tuple[str, Any]] = []
+        self.ended = False
         self._connection = http.client.HTTPConnection("127.0.0.1", gateway.http_port or 0, timeout=60)
-        self._connection.request("GET", "/api/stream" + query, headers={"authorization": f"Bearer {token}"})
+        self._connection.request("GET", path + query, headers={"authorization": f"Bearer {token}"})
         self._socket = self._connection.sock
         self._response = self._connection.getresponse()
         assert self._response.status == 200, self._response.read()
@@ -619,6 +631,7 @@ class Stream:
                     self.events.append((name, json.loads(line[6:])))
         except (OSError, ValueError, http.client.HTTPException, AttributeError):
             pass
+        self.ended = True
 
     def wait_live(self) -> None:
         eventually(lambda: ("live", {}) in self.events, 10, "the stream is live")
@@ -702,6 +715,32 @@ def test_a_quiet_stream_shows_that_it_lives_and_a_closed_one_is_forgotten(
     stream = streams(second, f"?tenant_id={NOBODY}")
     assert stream.state == [] and second.metrics()["tenantry_streams_open"] == before + 1
     eventually(lambda: ("heartbeat", "") in stream.events, 20, "a heartbeat comes")
+
+
+def test_a_stream_ends_when_its_token_may_no_longer_open_it(stack: Stack, streams: Any) -> None:
+    path, gateway = stack.tokens.path, stack.services["gateway-0"]
+    before, words = path.read_text(), {"leaves": "read", "sinks": "admin"}
+
+    def line(name: str, scope: str) -> str:
+        return f"{name} {scope} {hashlib.sha256(name.encode()).hexdigest()}\n"
+
+    path.write_text(before + "".join(line(name, scope) for name, scope in words.items()))
+    try:
+        for name in words:
+            eventually(lambda who=name: Api(gateway.url, who).get("/api/tenants").status == 200, 5, "it is known")
+        stays, leaves, fleet = streams(gateway), Stream(gateway, "leaves"), Stream(gateway, "sinks")
+        runs = Stream(gateway, "sinks", path="/api/admin/migrations/stream")
+        for stream in (leaves, fleet, runs):
+            stream.wait_live()
+        path.write_text(before + line("sinks", "read"))
+        eventually(lambda: leaves.ended, 5, "the stream of the token that is gone ends")
+        eventually(lambda: runs.ended, 5, "the stream of runs, which needs admin, ends")
+        assert not stays.ended and not fleet.ended
+        path.write_text(before)
+        eventually(lambda: fleet.ended, 5, "the stream of tenants ends too")
+        assert not stays.ended
+    finally:
+        path.write_text(before)
 
 
 # Invitations.

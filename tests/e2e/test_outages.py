@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,6 +119,10 @@ def test_with_postgresql_stopped_signups_are_taken_and_reads_say_when_to_come_ag
             keyed = api.signup("Keyed Shop", idempotency_key="outage")
             assert keyed.status == 202 and api.signup("Keyed Shop", idempotency_key="outage").json == keyed.json
             assert api.signup("Other Shop", idempotency_key="outage").status == 409
+            said, runs = {"name": "error-rate", "verdict": "halt"}, "/api/admin/migrations/runs"
+            assert api.post(f"{runs}/{uuid.uuid4()}/signals", said).status == 202
+            unknown = api.post(f"{runs}/active/signals", said)
+            assert unknown.status == 503 and int(unknown.headers["retry-after"]) >= 1, unknown
     assert {each.status for each in load.attempts} == {202}
     load.wait_until_ready()
     api.wait_state(waited.json["tenant_id"], "ready")

@@ -1,0 +1,86 @@
+/* POST /api/admin/migrations/runs/{id}/signals: what monitoring says of a run, or of whichever is at work. */
+#include "common/base/clock.h"
+#include "common/base/id.h"
+#include "common/base/memory.h"
+#include "services/gateway/ingest.h"
+#include "services/gateway/pending.h"
+#include "services/gateway/reading.h"
+
+#include <string.h>
+
+/* A caller that may do nothing but signal cannot look up which run is at work. */
+#define AT_WORK        "active"
+#define LOOKUP_TIMEOUT SECONDS(3)
+
+static const char SQL_ACTIVE[] = "select run_id from gateway.migration_run where state not in "
+                                 "('queued', 'completed', 'rolled_back', 'cancelled')";
+
+static void signals_send(struct gateway *gateway, struct http_request *request, const char *caller, const char *run)
+{
+        auto_free char *route = mem_printf("signal %s", run);
+        struct ingest_wish wish = {
+                .caller = caller,
+                .route = route,
+                .subject = &INGEST_RUN,
+                .type = "migration.signal.requested.v1",
+                .id = run,
+        };
+        json_t *body = ingest_body(request, "run_id");
+
+        if (body != NULL)
+                ingest(gateway, request, &wish, body);
+}
+
+/* One to the run at work, until the catalog has said which that is. */
+struct signal {
+        struct pending pending; /* first */
+        struct gateway *gateway;
+        char *caller;
+};
+
+static void signals_release(struct pending *pending)
+{
+        struct signal *signal = (struct signal *)pending;
+
+        free(signal->caller);
+        free(signal);
+}
+
+static void signals_run_looked_up(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct signal *signal = context;
+        auto_free char *caller = mem_copy_text(signal->caller); /* sending it lets go of signal */
+        struct gateway *gateway = signal->gateway;
+        struct http_request *request = pending_done(&signal->pending);
+
+        if (request == NULL)
+                return;
+        if (err != NULL)
+                read_answer_away(request);
+        else if (pg_rows_count(rows) == 0)
+                http_answer_problem(request, 404, "not_found", NULL, "no run is at work");
+        else
+                signals_send(gateway, request, caller, pg_text(rows, 0, "run_id"));
+}
+
+static void signals_look_up_run(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        struct signal *signal = NEW(struct signal);
+
+        signal->gateway = gateway;
+        signal->caller = mem_copy_text(caller); /* copied, as the tokens may be reread meanwhile */
+        pending_begin(&signal->pending, request, signals_release);
+        pg_pool_exec(gateway->service->catalog, LOOKUP_TIMEOUT, SQL_ACTIVE, NO_PARAMS, signals_run_looked_up, signal);
+}
+
+void migration_signal_post(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        const char *run = http_segment(request);
+
+        if (strcmp(run, AT_WORK) == 0)
+                signals_look_up_run(gateway, request, caller);
+        else if (id_is_valid(run))
+                signals_send(gateway, request, caller, run);
+        else
+                http_answer_problem(request, 404, "not_found", NULL, "there is no such run");
+}
