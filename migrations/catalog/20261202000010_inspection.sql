@@ -272,6 +272,17 @@ begin
 end
 $$;
 
+-- Whether it has the form that whatever reads it relies on.
+create function migrator.inspection_is_readable(p_found jsonb) returns boolean
+language sql immutable
+as $$
+    select coalesce(jsonb_typeof(p_found -> 'versions') = 'array'
+        and not p_found -> 'versions' @? '$[*] ? (@.type() != "string")'
+        and jsonb_typeof(p_found -> 'invalid_indexes') = 'array'
+        and coalesce(jsonb_typeof(p_found -> 'counters'), 'object') = 'object'
+        and (not p_found ? 'schema' or jsonb_typeof(p_found -> 'schema' -> 'digest') = 'string'), false)
+$$;
+
 -- What became of inspections: [{inspection_id, found, error}]; found: {versions, invalid_indexes, server_major, connections, counters,
 -- schema: {digest, objects}}, see services/migrator/inspection.c. One that something else on the tenant has overtaken is made again.
 create function migrator.end_inspections(p_results jsonb) returns void
@@ -305,6 +316,9 @@ begin
             continue;
         elsif v.error is not null then
             perform inspection_failed(i, v.error);
+        elsif not inspection_is_readable(v.found) then -- and what would fail here would keep all others from being recorded, too
+            perform inspection_failed(i, '{"code": "unreadable", "class": "permanent", "detail": "it is told in no form that we know"}');
+            v_overtaken := 'unreadable';
         elsif i.run_id is not null then
             perform note_probe(i.run_id, i.tenant_id, v.found);
         elsif v_overtaken is null then

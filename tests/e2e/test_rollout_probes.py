@@ -189,6 +189,38 @@ def test_counters_that_somebody_has_reset_say_nothing(desk: Desk) -> None:
     assert desk.state(run) == "soaking"
 
 
+def test_deadlocks_of_which_no_transaction_is_counted_yet_halt_the_run_and_not_the_coordinator(desk: Desk) -> None:
+    run = soak(desk)
+    look(desk, counters(desk, commits=1000, rollbacks=10, deadlocks=3))
+    halted(desk, run, "probe_failed", "6 deadlocks in 0 transactions")
+
+
+def test_a_soak_does_not_wait_for_a_probe_that_has_left_the_fleet(desk: Desk) -> None:
+    run = begin(desk)
+    for job in desk.claim():
+        desk.end(job)
+    desk.advance()
+    desk.leave(watched(desk)[0])
+    look(desk)
+    desk.admin.execute("update run set soak_until = business_now()")
+    desk.advance()
+    assert desk.state(run) in {"forecasting", "running"}
+
+
+@pytest.mark.parametrize("strange", [{"invalid_indexes": None}, {"versions": None}, {"versions": ["1", None]}])
+def test_what_no_migrator_should_tell_of_a_tenant_stops_no_run_and_no_check(
+    desk: Desk, strange: dict[str, Any]
+) -> None:
+    run = soak(desk)
+    first, second = watched(desk)
+    look(desk, {first: strange})
+    assert desk.state(run) == "soaking"
+    assert one(desk.admin, "select unreachable from probe where tenant_id = %s", first) == 1
+    assert one(desk.admin, "select unreachable from probe where tenant_id = %s", second) == 0
+    found = check(desk, {first: strange})
+    assert [finding["error"]["code"] for finding in found[first]] == ["unreadable"] and set(found) == {first}
+
+
 def test_tenants_that_were_alike_and_are_not_any_more_halt_the_run(desk: Desk) -> None:
     run = soak(desk)
     look(desk, {watched(desk)[0]: {"schema": {"digest": "another", "objects": {}}}})
@@ -219,6 +251,23 @@ def test_a_pause_does_not_make_a_soak_begin_anew(desk: Desk) -> None:
     assert desk.command(run, "pause")[0] == "succeeded"
     assert desk.command(run, "resume")[0] == "succeeded" and desk.state(run) == "soaking"
     assert one(desk.admin, "select soak_until - business_now() between interval '9 min' and interval '11 min' from run")
+
+
+def test_tenants_tried_again_in_a_pause_are_watched_for_a_whole_soak(desk: Desk) -> None:
+    run = begin(desk, max_failure_rate=1)
+    good, bad = desk.claim()
+    desk.end(good)
+    desk.end(bad, "failed", error={"code": "42P07", "class": "permanent", "detail": "it is there already"})
+    desk.advance()
+    look(desk)
+    desk.admin.execute("update run set soak_until = soak_until - interval '50 minutes'")
+    for command in ("pause", "retry", "resume"):
+        assert desk.command(run, command)[0] == "succeeded"
+    for job in desk.claim():
+        desk.end(job)
+    desk.advance()
+    assert desk.state(run) == "soaking"
+    assert one(desk.admin, "select soak_until - business_now() > interval '59 minutes' from run")
 
 
 def test_a_look_that_is_under_way_when_a_run_is_resumed_does_not_make_its_soak_begin_anew(desk: Desk) -> None:
