@@ -599,3 +599,29 @@ def test_a_plan_shows_so_much_sql_as_a_person_reads(desk: Desk) -> None:
     )
     shown = [file["sql"] is not None for file in files]
     assert len(files) == 40 and shown == sorted(shown, reverse=True) and sum(shown) == 16
+
+
+def test_a_check_of_many_tenants_that_differ_alike_ends_in_time() -> None:
+    """The catalog gives it ten seconds; those who differ in the same way are compared once."""
+    objects = "select jsonb_object_agg('table public.t' || i, md5((i * k)::text)) from generate_series(1, 4000) i"
+    with bare_catalog("alike") as stack:
+        make_fleet(stack.postgres.url(CATALOG), 2000)
+        desk = Desk(stack)
+        desk.admin.execute(
+            f"insert into fingerprint (digest, objects) select 'alike-' || k, ({objects}) from generate_series(1, 2) k"
+        )
+        desk.admin.execute(
+            "insert into tenant (tenant_id, ledger_id, fingerprint_id, fingerprint_of, server_major, fingerprinted_at) "
+            "select tenant_id, ledger_id, fingerprint_id, ledger_id, 15, now() + interval '1 hour' from ("
+            "select tenant_id, 'alike-' || 1 + (row_number() over () % 4 = 0)::int as digest from provisioner.fleet) t "
+            "join fingerprint using (digest) cross join (select min(ledger_id) as ledger_id from ledger) l "
+            "on conflict (tenant_id) do nothing"
+        )
+        desk.event("drift", {"check_id": str(uuid.uuid4()), "schema": True})
+        desk.admin.execute("delete from inspection")
+        desk.migrator.execute("set statement_timeout = '3s'")
+        desk.migrator.execute("select end_drift_check()")
+        findings = desk.admin.execute("select findings -> 0 from drift").fetchall()
+        assert len(findings) > 490
+        assert {len(finding["changed"]) for (finding,) in findings} == {50}
+        desk.close()
