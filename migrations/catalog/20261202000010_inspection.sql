@@ -49,7 +49,6 @@ create table migrator.inspection (
     attempts int not null default 0,
     put_off int not null default 0, -- how often something else had the tenant
     next_at timestamptz not null default clock_timestamp(),
-    tenant_changed_at timestamptz, -- when it was taken: what was read is not compared with what came since
     check ((check_id is null) <> (run_id is null))
 );
 create index inspection_due on migrator.inspection ((check_id is not null), next_at);
@@ -60,9 +59,10 @@ grant select, insert, update, delete on migrator.fingerprint, migrator.drift_che
     to tenantry_migrator;
 grant usage on all sequences in schema migrator to tenantry_migrator;
 
--- Takes up to p_limit. known: the digests of schemas whose objects need not be sent again.
+-- Takes up to p_limit. known: the digests of schemas whose objects need not be sent again. changed_at goes back with the result: what
+-- was read is not compared with what came since, though others have taken the same one meanwhile.
 create function migrator.claim_inspections(p_limit int)
-returns table (inspection_id uuid, tenant_id uuid, with_schema boolean, known jsonb, tenant text)
+returns table (inspection_id uuid, tenant_id uuid, with_schema boolean, known jsonb, tenant text, changed_at timestamptz)
 language plpgsql
 as $$
 declare
@@ -92,24 +92,24 @@ begin
         for update of i skip locked
     )
     update inspection i
-    set next_at = clock_timestamp() + interval '1 minute', attempts = i.attempts + 1, tenant_changed_at = d.changed_at
+    set next_at = clock_timestamp() + interval '1 minute', attempts = i.attempts + 1
     from due d
     where i.inspection_id = d.inspection_id
     returning i.inspection_id, i.tenant_id, i.with_schema, v_known,
-        (select login::text from provisioner.owner_login o where o.tenant_id = i.tenant_id);
+        (select login::text from provisioner.owner_login o where o.tenant_id = i.tenant_id), d.changed_at;
 end
 $$;
 
--- The kind of what has, or may have, changed the tenant's ledger since the inspection was taken; or null.
-create function migrator.inspection_overtaken_by(p_inspection migrator.inspection) returns text
+-- The kind of what has, or may have, changed the tenant's ledger since it had changed last when it was taken; or null.
+create function migrator.inspection_overtaken_by(p_tenant_id uuid, p_changed_at timestamptz) returns text
 language sql stable
 as $$
     select coalesce(
         (select c.kind
          from catalog.tenant_claim c
-         where c.tenant_id = p_inspection.tenant_id
+         where c.tenant_id = p_tenant_id
            and c.kind in ('provision', 'migrate', 'restore')),
-        case when p_inspection.tenant_changed_at is distinct from (select changed_at from tenant where tenant_id = p_inspection.tenant_id)
+        case when p_changed_at is distinct from (select changed_at from tenant where tenant_id = p_tenant_id)
              then 'migrate' end)
 $$;
 
@@ -292,7 +292,7 @@ as $$
         and (not p_found ? 'schema' or jsonb_typeof(p_found -> 'schema' -> 'digest') = 'string'), false)
 $$;
 
--- What became of inspections: [{inspection_id, found, error}]; found: {versions, invalid_indexes, server_major, connections, counters,
+-- What became of inspections: [{inspection_id, changed_at, found, error}]; found: {versions, invalid_indexes, server_major, connections, counters,
 -- schema: {digest, objects}}, see services/migrator/inspection.c. One that something else on the tenant has overtaken is made again.
 create function migrator.end_inspections(p_results jsonb) returns void
 language plpgsql
@@ -306,8 +306,8 @@ declare
 begin
     perform from drift_check for update; -- before its inspections, as a new check does
     for v in
-        select r.inspection_id, r.found, r.error
-        from jsonb_to_recordset(p_results) r (inspection_id uuid, found jsonb, error jsonb)
+        select r.inspection_id, r.changed_at, r.found, r.error
+        from jsonb_to_recordset(p_results) r (inspection_id uuid, changed_at timestamptz, found jsonb, error jsonb)
         join inspection q using (inspection_id)
         order by q.tenant_id
     loop
@@ -316,7 +316,7 @@ begin
             continue; -- the same result has come before
         end if;
         perform from tenant where tenant_id = i.tenant_id for update;
-        v_overtaken := inspection_overtaken_by(i);
+        v_overtaken := inspection_overtaken_by(i.tenant_id, v.changed_at);
         if not exists (select from provisioner.fleet where tenant_id = i.tenant_id) then
             null; -- it has left
         elsif v.error is not null and i.attempts < c_attempts then

@@ -122,6 +122,7 @@ struct inspection *inspection_new(struct inspector *inspector, struct migrator *
         inspection->with_schema = pg_bool(rows, row, "with_schema");
         inspection->known = mem_copy_text(pg_text(rows, row, "known"));
         inspection->login = pg_json(rows, row, "tenant");
+        inspection->changed_at = mem_copy_text(pg_text(rows, row, "changed_at"));
         return inspection;
 }
 
@@ -129,6 +130,7 @@ void inspection_free(struct inspection *inspection)
 {
         pg_close(inspection->conn);
         json_decref(inspection->login);
+        free(inspection->changed_at);
         free(inspection->known);
         free(inspection->tenant);
         free(inspection->id);
@@ -137,7 +139,8 @@ void inspection_free(struct inspection *inspection)
 
 static void inspection_end(struct inspection *inspection, json_t *found, const struct err *err)
 {
-        json_t *result = json_pack("{s:s, s:o*}", "inspection_id", inspection->id, "found", found);
+        json_t *result = json_pack("{s:s, s:s?, s:o*}", "inspection_id", inspection->id, "changed_at",
+                                   inspection->changed_at, "found", found);
 
         if (err != NULL)
                 json_object_set_new(result, "error", json_of_error(err));

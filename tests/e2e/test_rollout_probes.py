@@ -545,6 +545,22 @@ def test_a_ledger_that_was_read_before_a_run_changed_it_is_read_again(desk: Desk
     assert one(desk.admin, "select count(*) from drift") == 0
 
 
+def test_what_a_frozen_migrator_read_before_a_run_does_not_count_though_another_looks_after_it(desk: Desk) -> None:
+    desk.event("drift", {"check_id": str(uuid.uuid4()), "tenants": [shop(1)]})
+    taken = one(desk.migrator, "select to_jsonb(c) from claim_inspections(1) c")
+    old = {"versions": ["1", "2", "3"], "invalid_indexes": [], "server_major": 15}
+    desk.file("4")
+    desk.begin(tenants=[shop(1)])
+    desk.work()
+    desk.admin.execute("update inspection set next_at = '-infinity'")
+    assert one(desk.migrator, "select count(*) from claim_inspections(1)") == 1
+    late = {"inspection_id": taken["inspection_id"], "changed_at": taken["changed_at"], "found": old}
+    desk.migrator.execute("select end_inspections(%s)", (json.dumps([late]),))
+    sql = "select newest from ledger join tenant using (ledger_id) where tenant_id = %s"
+    assert one(desk.admin, sql, shop(1)) == "4"
+    assert one(desk.admin, "select count(*) from drift") == 0
+
+
 def test_who_is_busy_for_long_is_told_and_does_not_keep_the_check_open(desk: Desk) -> None:
     desk.admin.execute(
         "insert into tenant_claim (tenant_id, kind, holder) values (%s, 'restore', gen_random_uuid())", (shop(1),)
