@@ -39,11 +39,12 @@ static const char READ_LEDGER[] = "select s.version, m.checksum, to_jsonb(m) ->>
                                   "left join tenantry.migration m using (version) "
                                   "order by s.version collate \"C\"";
 
-/* With the marker in each row; one row without a version if the ledger is empty. */
+/* With the marker in each row; one row without a version if the ledger is empty. What it says of the server is about
+ * all tenants there: no function or operator of this one's may stand in the way of it. */
 static const char READ_MARKED_LEDGER[] = "select i.tenant_id, i.generation, s.version, m.checksum, "
                                          "to_jsonb(m) ->> 'run' as run, "
-                                         "current_setting('max_connections')::int - "
-                                         "current_setting('superuser_reserved_connections')::int as connections "
+                                         "pg_catalog.current_setting('max_connections') as connections, "
+                                         "pg_catalog.current_setting('superuser_reserved_connections') as reserved "
                                          "from (" IDENTITY_QUERY ") i "
                                          "left join (public.schema_migrations s "
                                          "left join tenantry.migration m using (version)) on true "
@@ -313,7 +314,7 @@ static int apply_compare_ledger(struct migration_job *job, const struct pg_rows 
             identity_check(rows, job->options.tenant_id, job->options.generation, err) < 0)
                 return -ERR_PERMANENT;
         if (job->options.tenant_id != NULL)
-                job->connections = (int)pg_int(rows, 0, "connections");
+                job->connections = (int)(pg_int(rows, 0, "connections") - pg_int(rows, 0, "reserved"));
         job->is_own = mem_alloc(count, sizeof(job->is_own[0]));
         job->is_applied = mem_alloc(count, sizeof(job->is_applied[0]));
         job->places = mem_alloc(count, sizeof(job->places[0]));

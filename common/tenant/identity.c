@@ -5,7 +5,8 @@
 
 int identity_check(const struct pg_rows *rows, const char *tenant_id, int generation, struct err *err)
 {
-        if (pg_rows_count(rows) >= 1 && strcmp(pg_text(rows, 0, "tenant_id"), tenant_id) == 0 &&
+        /* Whoever owns the database may have made the marker null. */
+        if (pg_rows_count(rows) >= 1 && strcmp(pg_text(rows, 0, "tenant_id") ?: "", tenant_id) == 0 &&
             pg_int(rows, 0, "generation") == generation)
                 return 0;
         return err_set(err, ERR_PERMANENT, "wrong_identity",

@@ -49,7 +49,6 @@ create table migrator.inspection (
     attempts int not null default 0,
     put_off int not null default 0, -- how often something else had the tenant
     next_at timestamptz not null default clock_timestamp(),
-    tenant_changed_at timestamptz, -- when it was taken: what was read is not compared with what came since
     check ((check_id is null) <> (run_id is null))
 );
 create index inspection_due on migrator.inspection ((check_id is not null), next_at);
@@ -67,9 +66,10 @@ grant select, insert, update, delete on migrator.fingerprint, migrator.drift_che
     migrator.inspector to tenantry_migrator;
 grant usage on all sequences in schema migrator to tenantry_migrator;
 
--- Takes up to p_limit. known: the digests of schemas whose objects need not be sent again.
+-- Takes up to p_limit. known: the digests of schemas whose objects need not be sent again. changed_at goes back with the result: what
+-- was read is not compared with what came since, though others have taken the same one meanwhile.
 create function migrator.claim_inspections(p_limit int)
-returns table (inspection_id uuid, tenant_id uuid, with_schema boolean, known jsonb, tenant text)
+returns table (inspection_id uuid, tenant_id uuid, with_schema boolean, known jsonb, tenant text, changed_at timestamptz)
 language plpgsql
 as $$
 declare
@@ -100,24 +100,24 @@ begin
         for update of i skip locked
     )
     update inspection i
-    set next_at = clock_timestamp() + interval '1 minute', attempts = i.attempts + 1, tenant_changed_at = d.changed_at
+    set next_at = clock_timestamp() + interval '1 minute', attempts = i.attempts + 1
     from due d
     where i.inspection_id = d.inspection_id
     returning i.inspection_id, i.tenant_id, i.with_schema, v_known,
-        (select login::text from provisioner.owner_login o where o.tenant_id = i.tenant_id);
+        (select login::text from provisioner.owner_login o where o.tenant_id = i.tenant_id), d.changed_at;
 end
 $$;
 
--- The kind of what has, or may have, changed the tenant's ledger since the inspection was taken; or null.
-create function migrator.inspection_overtaken_by(p_inspection migrator.inspection) returns text
+-- The kind of what has, or may have, changed the tenant's ledger since it had changed last when it was taken; or null.
+create function migrator.inspection_overtaken_by(p_tenant_id uuid, p_changed_at timestamptz) returns text
 language sql stable
 as $$
     select coalesce(
         (select c.kind
          from catalog.tenant_claim c
-         where c.tenant_id = p_inspection.tenant_id
+         where c.tenant_id = p_tenant_id
            and c.kind in ('provision', 'migrate', 'restore')),
-        case when p_inspection.tenant_changed_at is distinct from (select changed_at from tenant where tenant_id = p_inspection.tenant_id)
+        case when p_changed_at is distinct from (select changed_at from tenant where tenant_id = p_tenant_id)
              then 'migrate' end)
 $$;
 
@@ -211,12 +211,14 @@ as $$
 $$;
 
 -- Compares each tenant that was looked at with what most have who have the same files, on the same version of PostgreSQL.
+-- What two schemas differ in takes milliseconds, so it is told once for all who have them, and of the hundred most frequent.
 create function migrator.compare_schemas(p_check migrator.drift_check) returns void
 language plpgsql
 as $$
 begin
     perform add_finding(p_check.check_id, o.tenant_id,
-        jsonb_build_object('kind', 'schema', 'alike', o.alike, 'of', o.all_of_them) || schema_differences(o.usual, o.fingerprint_id))
+        jsonb_build_object('kind', 'schema', 'alike', o.alike, 'of', o.all_of_them)
+            || coalesce(o.differences, '{"missing": null, "extra": null, "changed": null}'))
     from (
         with known as (
             select t.tenant_id, t.ledger_id, t.server_major, t.fingerprint_id, t.fingerprinted_at
@@ -231,13 +233,20 @@ begin
                 sum(n) over (partition by ledger_id, server_major) as all_of_them
             from counted
             order by ledger_id, server_major, n desc, fingerprint_id
+        ), odd as (
+            select k.tenant_id, k.fingerprint_id, m.usual, m.alike, m.all_of_them
+            from known k
+            join majority m using (ledger_id, server_major)
+            where k.fingerprint_id <> m.usual
+              and k.fingerprinted_at >= p_check.created_at
+        ), pairs as materialized (
+            select usual, fingerprint_id, schema_differences(usual, fingerprint_id) as differences
+            from (select usual, fingerprint_id from odd group by 1, 2 order by count(*) desc, 2 limit 100) p
         )
-        select k.tenant_id, k.fingerprint_id, m.usual, m.alike, m.all_of_them
-        from known k
-        join majority m using (ledger_id, server_major)
-        where k.fingerprint_id <> m.usual
-          and k.fingerprinted_at >= p_check.created_at
-        order by k.tenant_id
+        select odd.*, p.differences
+        from odd
+        left join pairs p using (usual, fingerprint_id)
+        order by odd.tenant_id
     ) o;
 end
 $$;
@@ -280,7 +289,18 @@ begin
 end
 $$;
 
--- What became of inspections: [{inspection_id, found, error}]; found: {versions, invalid_indexes, server_major, connections, counters,
+-- Whether it has the form that whatever reads it relies on.
+create function migrator.inspection_is_readable(p_found jsonb) returns boolean
+language sql immutable
+as $$
+    select coalesce(jsonb_typeof(p_found -> 'versions') = 'array'
+        and not p_found -> 'versions' @? '$[*] ? (@.type() != "string")'
+        and jsonb_typeof(p_found -> 'invalid_indexes') = 'array'
+        and coalesce(jsonb_typeof(p_found -> 'counters'), 'object') = 'object'
+        and (not p_found ? 'schema' or jsonb_typeof(p_found -> 'schema' -> 'digest') = 'string'), false)
+$$;
+
+-- What became of inspections: [{inspection_id, changed_at, found, error}]; found: {versions, invalid_indexes, server_major, connections, counters,
 -- schema: {digest, objects}}, see services/migrator/inspection.c. One that something else on the tenant has overtaken is made again.
 create function migrator.end_inspections(p_results jsonb) returns void
 language plpgsql
@@ -294,8 +314,8 @@ declare
 begin
     perform from drift_check for update; -- before its inspections, as a new check does
     for v in
-        select r.inspection_id, r.found, r.error
-        from jsonb_to_recordset(p_results) r (inspection_id uuid, found jsonb, error jsonb)
+        select r.inspection_id, r.changed_at, r.found, r.error
+        from jsonb_to_recordset(p_results) r (inspection_id uuid, changed_at timestamptz, found jsonb, error jsonb)
         join inspection q using (inspection_id)
         order by q.tenant_id
     loop
@@ -304,7 +324,7 @@ begin
             continue; -- the same result has come before
         end if;
         perform from tenant where tenant_id = i.tenant_id for update;
-        v_overtaken := inspection_overtaken_by(i);
+        v_overtaken := inspection_overtaken_by(i.tenant_id, v.changed_at);
         if not exists (select from provisioner.fleet where tenant_id = i.tenant_id) then
             null; -- it has left
         elsif v.error is not null and i.attempts < c_attempts then
@@ -313,6 +333,9 @@ begin
             continue;
         elsif v.error is not null then
             perform inspection_failed(i, v.error);
+        elsif not inspection_is_readable(v.found) then -- and what would fail here would keep all others from being recorded, too
+            perform inspection_failed(i, '{"code": "unreadable", "class": "permanent", "detail": "it is told in no form that we know"}');
+            v_overtaken := 'unreadable';
         elsif i.run_id is not null then
             perform note_probe(i.run_id, i.tenant_id, v.found);
         elsif v_overtaken is null then

@@ -34,11 +34,11 @@ create function migrator.note_probe(p_run_id uuid, p_tenant_id uuid, p_found jso
 language sql
 as $$
     update probe p
-    set before = coalesce(p.before, p_found, '{}'),
-        first = case when p.before is not null then coalesce(p.first, p_found) end,
-        latest = case when p.before is not null then coalesce(p_found, p.latest) end,
-        unreachable = case when p.before is not null and p_found is null then p.unreachable + 1 else 0 end
-    from run r
+    set before = coalesce(p.before, f.found, '{}'),
+        first = case when p.before is not null then coalesce(p.first, f.found) end,
+        latest = case when p.before is not null then coalesce(f.found, p.latest) end,
+        unreachable = case when p.before is not null and f.found is null then p.unreachable + 1 else 0 end
+    from run r, (select p_found #- '{schema,objects}' as found) f -- the digest says enough, twice a second
     where p.run_id = p_run_id
       and p.tenant_id = p_tenant_id
       and r.run_id = p_run_id
@@ -157,12 +157,12 @@ begin
     cross join lateral jsonb_to_record(p.first -> 'counters') s (commits numeric, rollbacks numeric, deadlocks numeric)
     cross join lateral jsonb_to_record(p.latest -> 'counters') l (commits numeric, rollbacks numeric, deadlocks numeric)
     where p.run_id = p_run_id
-      and l.commits >= s.commits; -- or somebody has reset them
+      and l.commits >= s.commits and l.rollbacks >= s.rollbacks and l.deadlocks >= s.deadlocks; -- or somebody has reset them
     if v.transactions >= 100 and v.rollbacks / v.transactions > 0.05 + 2 * coalesce(v.rate_before, 0) then
         return format('%s of %s transactions were rolled back, and %s %% before', v.rollbacks, v.transactions,
                       round(coalesce(v.rate_before, 0) * 100, 1));
     end if;
-    if v.deadlocks >= 3 and v.deadlocks / v.transactions > 2 * coalesce(v.deadlock_rate_before, 0) then
+    if v.deadlocks >= 3 and v.deadlocks > 2 * coalesce(v.deadlock_rate_before, 0) * v.transactions then
         return format('%s deadlocks in %s transactions, and %s %% before', v.deadlocks, v.transactions,
                       round(coalesce(v.deadlock_rate_before, 0) * 100, 3));
     end if;
@@ -410,7 +410,11 @@ begin
     update run set watched_at = v_now, soak_until = v_until where run_id = p_run.run_id;
     perform look_at_probes(p_run);
     return v_until <= catalog.business_now()
-        and not exists (select from probe where run_id = p_run.run_id and latest is null and unreachable = 0);
+        and not exists (select from probe
+                        join provisioner.fleet using (tenant_id) -- nobody looks at who has left
+                        where run_id = p_run.run_id
+                          and latest is null
+                          and unreachable = 0);
 end
 $$;
 
@@ -700,10 +704,12 @@ begin
         detail := 'no failed tenant of the run is meant';
     elsif v_taking_back then
         perform set_run_state(p_run.run_id, 'rolling_back', 'rollback', p_by);
-    elsif p_run.state <> 'paused' then
-        perform forgive(p_run.run_id);
+    else
         update run set soak_left = null where run_id = p_run.run_id; -- those tried again are watched as long as the others
-        perform set_run_state(p_run.run_id, 'running', null, null);
+        if p_run.state <> 'paused' then
+            perform forgive(p_run.run_id);
+            perform set_run_state(p_run.run_id, 'running', null, null);
+        end if;
     end if;
 end
 $$;

@@ -6,23 +6,29 @@
 #include "common/pg/pg_json.h"
 #include "common/tenant/identity.h"
 
+#include <string.h>
+
 #define CONNECT_TIMEOUT SECONDS(10)
 #define TIMEOUT         SECONDS(20)
+#define VERSIONS_MOST   (512L * 1024) /* bytes of JSON: more than all the files that there may be, less than an event */
 
 /* A tenant may put functions of its own in the way of ours, and hold locks that reading a definition waits for. */
 static const char BEGIN[] = "begin read only; set local search_path = pg_catalog; set local lock_timeout = '2s'; "
                             "set local statement_timeout = '15s'; ";
 
-/* An index that is being built is not valid yet. */
+/* An index that is being built is not valid yet. The ledger is the tenant's, and may be a view by now, of any length: a
+ * version has fifty digits at most, and there are ten thousand files at most. */
 static const char LOOK[] =
         "select i.tenant_id, i.generation, current_setting('server_version_num')::int / 10000 as server_major, "
         "(select coalesce(json_agg(version order by version collate \"C\"), '[]') "
-        "from public.schema_migrations) as versions, "
-        "(select coalesce(json_agg(format('%I.%I', n.nspname, c.relname) order by n.nspname, c.relname), '[]') "
+        "from (select left(version::text, 51) as version from public.schema_migrations where version is not null "
+        "limit 10001) v) as versions, "
+        "(select coalesce(json_agg(name order by name), '[]') from ("
+        "select format('%I.%I', n.nspname, c.relname) as name "
         "from pg_index x join pg_class c on c.oid = x.indexrelid join pg_namespace n on n.oid = c.relnamespace "
         "where not x.indisvalid and c.relkind = 'i' and not exists ("
         "select from pg_stat_progress_create_index p join pg_locks l on l.pid = p.pid and l.relation = x.indrelid "
-        "where p.datname = current_database())) as invalid_indexes, "
+        "where p.datname = current_database()) order by x.indexrelid limit 100) x) as invalid_indexes, "
         "(select json_build_object('commits', xact_commit, 'rollbacks', xact_rollback, 'deadlocks', deadlocks) "
         "from pg_stat_database where datname = current_database()) as counters, "
         "s.digest, s.objects from (" IDENTITY_QUERY ") i left join (";
@@ -100,7 +106,8 @@ static const char SCHEMA[] =
         "where not exists (select from foreign_to_us x where x.classid = 'pg_type'::regclass and x.objid = t.oid)"
         "), hashed as (select name, md5(definition) as hash from objects), "
         "all_of_them as (select md5(string_agg(name || ' ' || hash, E'\\n' order by name collate \"C\")) as digest, "
-        "case when count(*) <= 5000 then json_object_agg(name, hash order by name collate \"C\") end as objects from "
+        "case when count(*) <= 5000 and sum(length(name)) <= 1000000 then json_object_agg(name, hash order by name "
+        "collate \"C\") end as objects from "
         "hashed) ";
 
 struct inspection *inspection_new(struct inspector *inspector, struct migrator *migrator, const struct pg_rows *rows,
@@ -115,6 +122,7 @@ struct inspection *inspection_new(struct inspector *inspector, struct migrator *
         inspection->with_schema = pg_bool(rows, row, "with_schema");
         inspection->known = mem_copy_text(pg_text(rows, row, "known"));
         inspection->login = pg_json(rows, row, "tenant");
+        inspection->changed_at = mem_copy_text(pg_text(rows, row, "changed_at"));
         return inspection;
 }
 
@@ -122,6 +130,7 @@ void inspection_free(struct inspection *inspection)
 {
         pg_close(inspection->conn);
         json_decref(inspection->login);
+        free(inspection->changed_at);
         free(inspection->known);
         free(inspection->tenant);
         free(inspection->id);
@@ -130,11 +139,23 @@ void inspection_free(struct inspection *inspection)
 
 static void inspection_end(struct inspection *inspection, json_t *found, const struct err *err)
 {
-        json_t *result = json_pack("{s:s, s:o*}", "inspection_id", inspection->id, "found", found);
+        json_t *result = json_pack("{s:s, s:s?, s:o*}", "inspection_id", inspection->id, "changed_at",
+                                   inspection->changed_at, "found", found);
 
         if (err != NULL)
                 json_object_set_new(result, "error", json_of_error(err));
         inspector_ended(inspection->inspector, inspection, result);
+}
+
+/* A view in place of the ledger can also set client_encoding: what arrives is no JSON then. */
+static int inspection_check(const struct pg_rows *rows, struct err *err)
+{
+        auto_json *versions = pg_json(rows, 0, "versions"), *indexes = pg_json(rows, 0, "invalid_indexes");
+
+        if (json_is_array(versions) && json_is_array(indexes) && strlen(pg_text(rows, 0, "versions")) <= VERSIONS_MOST)
+                return 0;
+        return err_set(err, ERR_PERMANENT, "unreadable",
+                       "its ledger, or a name of an index, is in no form that we know, or longer than it can be");
 }
 
 static void inspection_seen(void *context, const struct pg_rows *rows, const struct err *err)
@@ -143,8 +164,9 @@ static void inspection_seen(void *context, const struct pg_rows *rows, const str
         struct err wrong;
         json_t *found;
 
-        if (err == NULL &&
-            identity_check(rows, inspection->tenant, (int)json_number(inspection->login, "generation", 0), &wrong) < 0)
+        if (err == NULL && (identity_check(rows, inspection->tenant,
+                                           (int)json_number(inspection->login, "generation", 0), &wrong) < 0 ||
+                            inspection_check(rows, &wrong) < 0))
                 err = &wrong;
         if (err != NULL) {
                 inspection_end(inspection, NULL, err);

@@ -108,7 +108,7 @@ class Desk:
         for (taken,) in rows:
             tenant = taken["tenant_id"]
             seen = (found or {}).get(tenant, {})
-            result: dict[str, Any] = {"inspection_id": taken["inspection_id"]}
+            result: dict[str, Any] = {"inspection_id": taken["inspection_id"], "changed_at": taken["changed_at"]}
             if seen is None:
                 result["error"] = {"code": "connect_failed", "class": "busy", "detail": "it is away"}
             else:

@@ -134,6 +134,64 @@ def test_a_tenant_whose_functions_shadow_ours_is_read_all_the_same(
     assert drift(stack, "--schema") == (0, {})
 
 
+def test_no_function_of_a_tenants_tells_how_many_connections_its_server_has(
+    stack: Stack, rollouts: Rollouts, shops: list[str]
+) -> None:
+    database = rollouts.database_of(shops[0])
+    rollouts.query(
+        shops[0],
+        "create schema trap; create function trap.current_setting(text) returns text language sql as "
+        "$$select case when $1 = 'max_connections' then '2147483647' else '3' end$$; grant usage on schema trap to public",
+    )
+    rollouts.query(shops[0], f'alter database "{database}" set search_path = public, trap, pg_catalog')
+    rollouts.file("create table counted (id int)", "drop table counted")
+    rollouts.completed(strategy="all", tenants=[shops[0]])
+    told = [int(known) for [known] in rows(stack, "select connections from migrator.server")]
+    rollouts.query(shops[0], f'alter database "{database}" reset search_path')
+    rollouts.query(shops[0], "drop schema trap cascade")
+    most = int(rollouts.query(shops[0], "show max_connections")[0][0])
+    assert len(told) == 1 and 0 < told[0] < most
+    rollouts.completed(strategy="all")
+
+
+AS_OWNER = (
+    "do $$ begin execute format('set role %I', (select datdba::regrole::text from pg_database "
+    "where datname = current_database())); end $$; "
+)
+MINE = AS_OWNER + "alter table public.schema_migrations rename to mine; "
+VIEW = "create view public.schema_migrations as select v as version from public.theirs() v"
+TRICKS = {
+    "unreadable": MINE + "create function public.theirs() returns setof text language plpgsql as $$ begin "
+    "perform set_config('client_encoding', 'LATIN1', false); return next 'caf\u00e9'; end $$; " + VIEW,
+    "unreadable, since it has no end": MINE
+    + "create view public.schema_migrations as select repeat('x', 10000) as version from generate_series(1, 60000)",
+    "wrong_identity": AS_OWNER + "alter table tenantry.identity alter tenant_id drop not null; "
+    "update tenantry.identity set tenant_id = null",
+}
+UNDO = (
+    "drop view if exists public.schema_migrations; drop function if exists public.theirs(); "
+    "alter table if exists public.mine rename to schema_migrations"
+)
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_what_an_owner_makes_of_a_database_harms_the_check_of_no_other(
+    stack: Stack, rollouts: Rollouts, shops: list[str], trick: str
+) -> None:
+    rollouts.query(shops[0], TRICKS[trick])
+    rollouts.query(shops[3], "insert into public.schema_migrations (version) values ('19990101')")
+    code, found = drift(stack, "--schema")
+    assert code == 1 and set(found) == {shops[0], shops[3]}
+    assert found[shops[0]]["unreachable"]["error"]["code"] == trick.split(",")[0], found
+    assert "unknown_version" in found[shops[3]]
+    rollouts.query(shops[3], "delete from public.schema_migrations where version = '19990101'")
+    rollouts.query(
+        shops[0], UNDO if trick != "wrong_identity" else f"update tenantry.identity set tenant_id = '{shops[0]}'"
+    )
+    drift(stack, "--schema")
+    assert drift(stack, "--schema") == (0, {})
+
+
 @pytest.mark.parametrize("point", ["inspection_after_claim", "inspection_before_result"])
 def test_a_migrator_that_dies_while_it_looks_is_followed_by_another(
     stack: Stack, rollouts: Rollouts, shops: list[str], point: str

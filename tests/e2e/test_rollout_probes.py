@@ -195,6 +195,38 @@ def test_counters_that_somebody_has_reset_say_nothing(desk: Desk) -> None:
     assert desk.state(run) == "soaking"
 
 
+def test_deadlocks_of_which_no_transaction_is_counted_yet_halt_the_run_and_not_the_coordinator(desk: Desk) -> None:
+    run = soak(desk)
+    look(desk, counters(desk, commits=1000, rollbacks=10, deadlocks=3))
+    halted(desk, run, "probe_failed", "6 deadlocks in 0 transactions")
+
+
+def test_a_soak_does_not_wait_for_a_probe_that_has_left_the_fleet(desk: Desk) -> None:
+    run = begin(desk)
+    for job in desk.claim():
+        desk.end(job)
+    desk.advance()
+    desk.leave(watched(desk)[0])
+    look(desk)
+    desk.admin.execute("update run set soak_until = business_now()")
+    desk.advance()
+    assert desk.state(run) in {"forecasting", "running"}
+
+
+@pytest.mark.parametrize("strange", [{"invalid_indexes": None}, {"versions": None}, {"versions": ["1", None]}])
+def test_what_no_migrator_should_tell_of_a_tenant_stops_no_run_and_no_check(
+    desk: Desk, strange: dict[str, Any]
+) -> None:
+    run = soak(desk)
+    first, second = watched(desk)
+    look(desk, {first: strange})
+    assert desk.state(run) == "soaking"
+    assert one(desk.admin, "select unreachable from probe where tenant_id = %s", first) == 1
+    assert one(desk.admin, "select unreachable from probe where tenant_id = %s", second) == 0
+    found = check(desk, {first: strange})
+    assert [finding["error"]["code"] for finding in found[first]] == ["unreadable"] and set(found) == {first}
+
+
 def test_tenants_that_were_alike_and_are_not_any_more_halt_the_run(desk: Desk) -> None:
     run = soak(desk)
     look(desk, {watched(desk)[0]: {"schema": {"digest": "another", "objects": {}}}})
@@ -225,6 +257,23 @@ def test_a_pause_does_not_make_a_soak_begin_anew(desk: Desk) -> None:
     assert desk.command(run, "pause")[0] == "succeeded"
     assert desk.command(run, "resume")[0] == "succeeded" and desk.state(run) == "soaking"
     assert one(desk.admin, "select soak_until - business_now() between interval '9 min' and interval '11 min' from run")
+
+
+def test_tenants_tried_again_in_a_pause_are_watched_for_a_whole_soak(desk: Desk) -> None:
+    run = begin(desk, max_failure_rate=1)
+    good, bad = desk.claim()
+    desk.end(good)
+    desk.end(bad, "failed", error={"code": "42P07", "class": "permanent", "detail": "it is there already"})
+    desk.advance()
+    look(desk)
+    desk.admin.execute("update run set soak_until = soak_until - interval '50 minutes'")
+    for command in ("pause", "retry", "resume"):
+        assert desk.command(run, command)[0] == "succeeded"
+    for job in desk.claim():
+        desk.end(job)
+    desk.advance()
+    assert desk.state(run) == "soaking"
+    assert one(desk.admin, "select soak_until - business_now() > interval '59 minutes' from run")
 
 
 def test_a_look_that_is_under_way_when_a_run_is_resumed_does_not_make_its_soak_begin_anew(desk: Desk) -> None:
@@ -502,6 +551,22 @@ def test_a_ledger_that_was_read_before_a_run_changed_it_is_read_again(desk: Desk
     assert one(desk.admin, "select count(*) from drift") == 0
 
 
+def test_what_a_frozen_migrator_read_before_a_run_does_not_count_though_another_looks_after_it(desk: Desk) -> None:
+    desk.event("drift", {"check_id": str(uuid.uuid4()), "tenants": [shop(1)]})
+    taken = one(desk.migrator, "select to_jsonb(c) from claim_inspections(1) c")
+    old = {"versions": ["1", "2", "3"], "invalid_indexes": [], "server_major": 15}
+    desk.file("4")
+    desk.begin(tenants=[shop(1)])
+    desk.work()
+    desk.admin.execute("update inspection set next_at = '-infinity'")
+    assert one(desk.migrator, "select count(*) from claim_inspections(1)") == 1
+    late = {"inspection_id": taken["inspection_id"], "changed_at": taken["changed_at"], "found": old}
+    desk.migrator.execute("select end_inspections(%s)", (json.dumps([late]),))
+    sql = "select newest from ledger join tenant using (ledger_id) where tenant_id = %s"
+    assert one(desk.admin, sql, shop(1)) == "4"
+    assert one(desk.admin, "select count(*) from drift") == 0
+
+
 def test_who_is_busy_for_long_is_told_and_does_not_keep_the_check_open(desk: Desk) -> None:
     desk.admin.execute(
         "insert into tenant_claim (tenant_id, kind, holder) values (%s, 'restore', gen_random_uuid())", (shop(1),)
@@ -556,3 +621,29 @@ def test_a_plan_shows_so_much_sql_as_a_person_reads(desk: Desk) -> None:
     )
     shown = [file["sql"] is not None for file in files]
     assert len(files) == 40 and shown == sorted(shown, reverse=True) and sum(shown) == 16
+
+
+def test_a_check_of_many_tenants_that_differ_alike_ends_in_time() -> None:
+    """The catalog gives it ten seconds; those who differ in the same way are compared once."""
+    objects = "select jsonb_object_agg('table public.t' || i, md5((i * k)::text)) from generate_series(1, 4000) i"
+    with bare_catalog("alike") as stack:
+        make_fleet(stack.postgres.url(CATALOG), 2000)
+        desk = Desk(stack)
+        desk.admin.execute(
+            f"insert into fingerprint (digest, objects) select 'alike-' || k, ({objects}) from generate_series(1, 2) k"
+        )
+        desk.admin.execute(
+            "insert into tenant (tenant_id, ledger_id, fingerprint_id, fingerprint_of, server_major, fingerprinted_at) "
+            "select tenant_id, ledger_id, fingerprint_id, ledger_id, 15, now() + interval '1 hour' from ("
+            "select tenant_id, 'alike-' || 1 + (row_number() over () % 4 = 0)::int as digest from provisioner.fleet) t "
+            "join fingerprint using (digest) cross join (select min(ledger_id) as ledger_id from ledger) l "
+            "on conflict (tenant_id) do nothing"
+        )
+        desk.event("drift", {"check_id": str(uuid.uuid4()), "schema": True})
+        desk.admin.execute("delete from inspection")
+        desk.migrator.execute("set statement_timeout = '3s'")
+        desk.migrator.execute("select end_drift_check()")
+        findings = desk.admin.execute("select findings -> 0 from drift").fetchall()
+        assert len(findings) > 490
+        assert {len(finding["changed"]) for (finding,) in findings} == {50}
+        desk.close()
