@@ -34,21 +34,23 @@ static const char ADD_RUN[] = "do $tenantry$ begin if not exists (select from pg
                               "alter table tenantry.migration add column if not exists run text; "
                               "end if; end $tenantry$;\n";
 
-static const char READ_LEDGER[] = "select s.version, m.checksum, to_jsonb(m) ->> 'run' as run "
-                                  "from public.schema_migrations s "
-                                  "left join tenantry.migration m using (version) "
-                                  "order by s.version collate \"C\"";
+/* A tenant may have put anything in the ledger's place: no more is read than the files that there can be. */
+#define LEDGER_COLUMNS                                                                                                 \
+        "pg_catalog.left(s.version::text, 51) as version, pg_catalog.left(m.checksum, 65) as checksum, "               \
+        "pg_catalog.left(to_jsonb(m) ->> 'run', 40) as run"
+#define LEDGER_END "order by s.version collate \"C\" limit 10002"
+
+static const char READ_LEDGER[] = "select " LEDGER_COLUMNS " from public.schema_migrations s "
+                                  "left join tenantry.migration m using (version) " LEDGER_END;
 
 /* With the marker in each row; one row without a version if the ledger is empty. What it says of the server is about
  * all tenants there: no function or operator of this one's may stand in the way of it. */
-static const char READ_MARKED_LEDGER[] = "select i.tenant_id, i.generation, s.version, m.checksum, "
-                                         "to_jsonb(m) ->> 'run' as run, "
+static const char READ_MARKED_LEDGER[] = "select i.tenant_id, i.generation, " LEDGER_COLUMNS ", "
                                          "pg_catalog.current_setting('max_connections') as connections, "
                                          "pg_catalog.current_setting('superuser_reserved_connections') as reserved "
                                          "from (" IDENTITY_QUERY ") i "
                                          "left join (public.schema_migrations s "
-                                         "left join tenantry.migration m using (version)) on true "
-                                         "order by s.version collate \"C\"";
+                                         "left join tenantry.migration m using (version)) on true " LEDGER_END;
 
 /* By what the catalog last counted: sizes that are asked for wait for locks. */
 static const char READ_LARGE[] = "select relname from pg_class where relkind in ('r', 'm') and relpages > %d";

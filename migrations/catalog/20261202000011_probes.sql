@@ -192,6 +192,17 @@ begin
 end
 $$;
 
+-- What was counted between two looks; if that is nothing, what had been counted by the later one.
+create function migrator.counted_since(p_first jsonb, p_latest jsonb) returns jsonb
+language sql immutable
+as $$
+    select case when d ->> 'commits' = '0' and d ->> 'rollbacks' = '0' then p_latest else d end
+    from (
+        select jsonb_object_agg(key, greatest(0, value::text::numeric - coalesce((p_first ->> key)::numeric, 0))) as d
+        from jsonb_each(p_latest)
+    ) x
+$$;
+
 -- An operator has seen what halted the run, and goes on: from now on only what gets worse than it is counts.
 create function migrator.forgive(p_run_id uuid) returns void
 language sql
@@ -201,7 +212,11 @@ as $$
     where r.run_id = p_run_id;
     delete from signal where run_id = p_run_id and verdict = 'halt';
     update probe
-    set before = case when unreachable > 0 then '{}' else coalesce(latest, before) end, first = null, latest = null, unreachable = 0
+    set before = case
+            when unreachable > 0 then '{}'
+            when latest is null then before
+            else latest || jsonb_build_object('counters', counted_since(first -> 'counters', latest -> 'counters')) end,
+        first = null, latest = null, unreachable = 0
     where run_id = p_run_id
       and before is not null
 $$;
@@ -580,10 +595,11 @@ begin
                    name_tenants(tenants_with(v.version)), v.name));
     end if;
     if not (p_options ->> 'out_of_order')::boolean then
-        select f.name, l.later into v
+        select f.name, l.later, l.ledger_id into v
         from (
-            select versions, (select max(g.name collate "C") from file g where g.version = any (versions)) as later
-            from ledger_in_use
+            select ledger_id, versions, (select max(g.name collate "C") from file g where g.version = any (versions)) as later
+            from ledger
+            where exists (select from tenant t where t.ledger_id = ledger.ledger_id and t.tenant_id in (select members(p_options)))
         ) l
         join file f on f.name collate "C" < l.later
         where f.version = any (p_versions)
@@ -592,7 +608,9 @@ begin
         limit 1;
         if found then
             return jsonb_build_object('code', 'out_of_order', 'field', 'out_of_order', 'detail',
-                format('%s sorts before %s, which tenants without it have', v.name, v.later));
+                format('%s sorts before %s, and only the later one is on: %s', v.name, v.later,
+                       name_tenants(array(select t.tenant_id from tenant t
+                                          where t.ledger_id = v.ledger_id and t.tenant_id in (select members(p_options))))));
         end if;
     end if;
     if (p_data ->> 'require_staging')::boolean and not p_options ? 'tenants' then

@@ -22,30 +22,33 @@ where s.status in ('running', 'undoing')
   and s.lease_until > statement_timestamp();
 grant select on provisioner.saga_in_hand to tenantry_migrator;
 
--- How many more connections there may be to each server of which anything is known.
+-- How many more connections there may be to each server of which anything is known. A run may always have one: neither provisioners
+-- nor a check for drift keep it from going on.
 create view migrator.server_room as
 select s.server,
-    case when s.refused_at > statement_timestamp() - interval '5 minutes'
-        then least(greatest(1, s.connections * 4 / 5),
-                   s.slots + floor(extract(epoch from statement_timestamp() - s.refused_at) / 2)::int)
-        else greatest(1, s.connections * 4 / 5)
-    end - coalesce(u.in_use, 0) as room
+    greatest(
+        case when s.refused_at > statement_timestamp() - interval '5 minutes'
+            then least(greatest(1, s.connections * 4 / 5),
+                       s.slots + floor(extract(epoch from statement_timestamp() - s.refused_at) / 2)::int)
+            else greatest(1, s.connections * 4 / 5)
+        end - coalesce(u.in_use, 0),
+        1 - coalesce(u.jobs, 0)) as room
 from migrator.server s
 left join (
-    select server, count(*)::int as in_use
+    select server, count(*)::int as in_use, count(*) filter (where is_job)::int as jobs
     from (
-        select f.server
+        select f.server, true as is_job
         from migrator.job j
         join provisioner.fleet f using (tenant_id)
         where j.state in ('forecasting', 'applying', 'undoing')
         union all
-        select f.server
+        select f.server, false
         from migrator.inspection i
         join provisioner.fleet f using (tenant_id)
         where i.attempts > 0
           and i.next_at > statement_timestamp()
         union all
-        select server from provisioner.saga_in_hand
+        select server, false from provisioner.saga_in_hand
     ) c
     group by server
 ) u using (server);

@@ -235,13 +235,17 @@ def test_tenants_that_were_alike_and_are_not_any_more_halt_the_run(desk: Desk) -
 
 def test_whoever_resumes_has_seen_what_halted_the_run(desk: Desk) -> None:
     run = soak(desk)
-    worse = counters(desk, commits=1080, rollbacks=80)
+    worse = counters(desk, commits=1080, rollbacks=30)
     look(desk, worse)
     assert desk.state(run) == "halted"
     assert desk.command(run, "resume")[0] == "succeeded" and desk.state(run) == "soaking"
     look(desk, worse)
     look(desk, worse)
     assert desk.state(run) == "soaking"
+    look(desk, counters(desk, commits=1160, rollbacks=50))
+    assert desk.state(run) == "soaking", "as many of a hundred as when they were seen"
+    look(desk, counters(desk, commits=1160, rollbacks=180))
+    halted(desk, run, "probe_failed", "were rolled back")
 
 
 def test_what_got_worse_is_taken_back_if_the_run_says_so(desk: Desk) -> None:
@@ -423,11 +427,23 @@ def test_a_server_that_refuses_a_connection_gets_half_as_many_and_slowly_more(de
 @pytest.mark.usefixtures("on_a_server")
 def test_tenants_elsewhere_do_not_wait_for_a_full_server(desk: Desk) -> None:
     desk.admin.execute("update provisioner.database set server = 'two' where tenant_id = %s", (shop(SHOPS),))
-    desk.admin.execute("insert into server (server, connections, slots) values ('one', 0, 0)")
-    desk.admin.execute("update server set refused_at = now()")
+    desk.admin.execute("insert into server (server, connections, slots) values ('one', 1, 0)")
     desk.file("4")
     desk.begin(forecast="none")
-    assert [job["tenant_id"] for job in claim(desk)] == [shop(SHOPS)]
+    taken = [job["tenant_id"] for job in claim(desk)]
+    assert len(taken) == 2 and shop(SHOPS) in taken
+    assert claim(desk) == []
+
+
+@pytest.mark.usefixtures("on_a_server")
+def test_a_check_for_drift_leaves_a_run_one_connection(desk: Desk) -> None:
+    desk.admin.execute("insert into server (server, connections, slots) values ('one', 5, 0)")
+    desk.event("drift", {"check_id": str(uuid.uuid4())})
+    desk.migrator.execute("select from claim_inspections(8)")
+    assert room(desk) == 1
+    desk.file("4")
+    desk.begin(forecast="none")
+    assert len(claim(desk)) == 1 and claim(desk) == []
 
 
 @pytest.mark.usefixtures("on_a_server")
@@ -486,6 +502,17 @@ def test_a_run_brings_what_a_check_found_missing(desk: Desk) -> None:
     check(desk)
     desk.begin(out_of_order=True)
     assert desk.work() == 1 and sorted(desk.has[shop(2)]) == ["1", "2", "3"]
+
+
+def test_a_ledger_with_a_hole_stops_only_runs_that_are_for_its_tenant(desk: Desk) -> None:
+    desk.has[shop(2)] = {"1": "", "3": ""}
+    check(desk)
+    assert desk.event("run", {"run_id": str(uuid.uuid4()), "tenants": [shop(1)]})[0] == "succeeded"
+    assert desk.event("run", {"run_id": str(uuid.uuid4()), "queue": True}) == ("rejected", "out_of_order")
+    slug = one(desk.admin, "select slug from provisioner.tenant where tenant_id = %s", shop(2))
+    assert slug in one(
+        desk.admin, "select detail from operation where code = 'out_of_order' order by created_at desc limit 1"
+    )
 
 
 def test_a_version_that_no_file_has_is_told(desk: Desk) -> None:
