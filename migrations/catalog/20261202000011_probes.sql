@@ -52,6 +52,7 @@ language plpgsql
 as $$
 begin
     delete from probe where run_id = p_run.run_id;
+    perform catalog.resolve_alert(format('migration-unwatched:%s', p_run.run_id));
     if (p_run.options ->> 'soak_ms')::bigint = 0 or (p_run.options ->> 'dry_run')::boolean or p_run.wave >= p_run.waves
         or not exists (select from inspector where seen_at > statement_timestamp() - interval '1 minute') then
         return;
@@ -98,6 +99,8 @@ begin
                  and next_at < clock_timestamp() - interval '2 minutes') then
         delete from inspection where run_id = p_run_id;
         delete from probe where run_id = p_run_id;
+        perform catalog.raise_alert(format('migration-unwatched:%s', p_run_id), null, 'a rollout goes on unwatched',
+            'no migrator has looked at the tenants that it watches for two minutes');
     end if;
 end
 $$;
@@ -270,6 +273,7 @@ begin
     if p_state = 'halted' then
         perform catalog.raise_alert(v_alert, null, 'a rollout has halted', format('run %s: %s', v.number, p_detail));
     elsif v_ended then
+        perform catalog.resolve_alert(format('migration-unwatched:%s', p_run_id));
         perform catalog.resolve_alert(v_alert);
         perform catalog.raise_alert(v_alert, null, format('a rollout has ended: %s', replace(p_state, '_', ' ')),
             format('run %s to %s: %s', v.number, v.target, coalesce(p_detail, 'all as planned')));

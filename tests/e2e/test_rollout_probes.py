@@ -113,6 +113,12 @@ def test_migrators_of_the_release_before_who_look_at_nobody_do_not_hold_a_run_up
     desk.admin.execute("update inspection set next_at = next_at - interval '3 minutes'")
     desk.advance()
     assert desk.state(run) == "running" and watched(desk) == []
+    assert (
+        one(
+            desk.admin, "select count(*) from alert where title = 'a rollout goes on unwatched' and resolved_at is null"
+        )
+        == 1
+    )
 
 
 def test_nobody_is_watched_where_all_migrators_are_of_the_release_before(desk: Desk) -> None:
