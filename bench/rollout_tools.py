@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 import platform
 import shutil
 import subprocess
-import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +13,7 @@ from pathlib import Path
 from deploy.local.postgres import postgres_programs
 from deploy.local.stack import REPOSITORY
 
-DBMATE = "@dbmate/linux-x64"
-DBMATE_VERSION = "2.36.0"
-DBMATE_INTEGRITY = "LdLpgyuluwJ93rWcvJjdlsjJ8rBeeAH52h3dSk0zAMaLrQn49dup1/o2tFpG1jM9f767HkuXdBrrjy6ZwG9BSg=="  # sha512
+DBMATE = Path(os.environ.get("TENANTRY_CACHE", REPOSITORY / ".run" / "cache")) / "dbmate" / "bin" / "dbmate"
 
 ALTER = "alter table public.branches add column {column} text"
 DROP = "alter table public.branches drop column {column}"
@@ -68,35 +63,10 @@ class Unavailable(RuntimeError):
 
 
 def dbmate_program() -> Path:
-    """The real one, as its authors publish it; fetched once, and only if it is what it was."""
-    if platform.machine() != "x86_64":
-        raise Unavailable(f"dbmate: the package is not for {platform.machine()}")
-    cache = Path(os.environ.get("TENANTRY_CACHE", REPOSITORY / ".run" / "cache")) / f"dbmate-{DBMATE_VERSION}"
-    program = cache / "dbmate"
-    if program.exists():
-        return program
-    if shutil.which("npm") is None:
-        raise Unavailable("dbmate: there is no npm to fetch it with")
-    fresh = cache.with_suffix(".fresh")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    done = subprocess.run(
-        ["npm", "pack", "--silent", f"{DBMATE}@{DBMATE_VERSION}"], cwd=fresh, capture_output=True, text=True
-    )
-    if done.returncode != 0:
-        raise Unavailable(f"dbmate: npm could not fetch it: {done.stderr.strip()[-200:]}")
-    package = next(fresh.glob("*.tgz"))
-    digest = base64.b64encode(hashlib.sha512(package.read_bytes()).digest()).decode()
-    if digest != DBMATE_INTEGRITY:
-        raise Unavailable(f"dbmate: what npm fetched is not the package of {DBMATE_VERSION}: sha512 {digest}")
-    with tarfile.open(package) as archive:
-        member = archive.extractfile("package/bin/dbmate")
-        assert member is not None
-        (fresh / "dbmate").write_bytes(member.read())
-    (fresh / "dbmate").chmod(0o755)
-    package.unlink()
-    fresh.rename(cache)
-    return program
+    """The one that the tests compare our migrations with: deploy/local/install.sh test brings it."""
+    if not DBMATE.exists():
+        raise Unavailable(f"dbmate: deploy/local/install.sh test brings none for {platform.machine()}")
+    return DBMATE
 
 
 def _run(command: list[str], databases: list[str], environment: dict[str, str], log: Path) -> float:

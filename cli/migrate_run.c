@@ -33,6 +33,21 @@ static void run_show_plan(const json_t *plan)
                        (long long)json_number(each, "tenants", 0), (long long)json_number(each, "current", 0));
 }
 
+/* Sends a request and waits for its operation; with --json, shows both. The caller releases them. */
+static int run_ask(const char *path, json_t *body, json_t **answer, json_t **operation)
+{
+        int status = api_post(path, body, NULL, answer);
+
+        if (status != EXIT_GOOD)
+                return status;
+        status = wait_operation(json_text(*answer, "operation_id"), NULL, WAIT_DEFAULT_MS, operation);
+        if (cli_json) {
+                json_object_set(*answer, "operation", *operation);
+                cli_print_answer(*answer);
+        }
+        return status;
+}
+
 int migrate_run(int argc, char **argv)
 {
         auto_json *body = json_object(), *answer = NULL, *operation = NULL;
@@ -46,18 +61,10 @@ int migrate_run(int argc, char **argv)
         if (status == EXIT_GOOD)
                 status = cli_expect(argc, argv, 1);
         if (status == EXIT_GOOD)
-                status = api_post("/api/admin/migrations/run", body, NULL, &answer);
-        if (status != EXIT_GOOD)
+                status = run_ask("/api/admin/migrations/run", body, &answer, &operation);
+        if (status != EXIT_GOOD || cli_json)
                 return status;
         run = json_text(answer, "run_id");
-        status = wait_operation(json_text(answer, "operation_id"), NULL, WAIT_DEFAULT_MS, &operation);
-        if (cli_json) {
-                json_object_set(answer, "operation", operation);
-                cli_print_answer(answer);
-                return status;
-        }
-        if (status != EXIT_GOOD)
-                return status;
         print_pair("run", run);
         run_show_plan(json_object_get(operation, "result"));
         fflush(stdout);
@@ -119,16 +126,8 @@ static int run_send_command(const char *word, const char *command, json_t *body)
         if (status != EXIT_GOOD)
                 return status;
         path = mem_printf(RUNS "/%s/%s", run.text, command);
-        status = api_post(path, body, NULL, &answer);
-        if (status != EXIT_GOOD)
-                return status;
-        status = wait_operation(json_text(answer, "operation_id"), NULL, WAIT_DEFAULT_MS, &operation);
-        if (cli_json) {
-                json_object_set(answer, "operation", operation);
-                cli_print_answer(answer);
-                return status;
-        }
-        if (status == EXIT_GOOD) {
+        status = run_ask(path, body, &answer, &operation);
+        if (status == EXIT_GOOD && !cli_json) {
                 print_pair("run", run.text);
                 print_pair("state", json_text(json_object_get(operation, "result"), "state"));
         }

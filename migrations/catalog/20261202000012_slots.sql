@@ -97,7 +97,6 @@ as $$
 declare
     v_run run;
     v_limit int;
-    v_full text[];
 begin
     -- One at a time, so that no two take what is left of its concurrency.
     select r.* into v_run from run r where r.state in ('forecasting', 'running', 'rolling_back') for no key update;
@@ -109,27 +108,28 @@ begin
     if v_limit <= 0 then
         return;
     end if;
-    v_full := array(select r.server from server_room r where r.room <= 0);
     return query
-    with candidates as (
-        select j.job_id, j.tenant_id, j.wave, j.next_at, j.place, f.tenant_id is not null as here, f.server
+    with known as materialized (
+        select r.server, r.room from server_room r
+    ), candidates as (
+        select j.job_id, j.tenant_id, j.wave, j.next_at, j.place, f.tenant_id is not null as here, f.server, k.room
         from job j
         left join provisioner.fleet f on f.tenant_id = j.tenant_id
+        left join known k on k.server = f.server
         where j.run_id = v_run.run_id
           and j.state in ('waiting', 'undo_waiting')
           and j.state = case v_run.state when 'rolling_back' then 'undo_waiting' else 'waiting' end
           and (v_run.state <> 'forecasting' or j.forecast is null)
           and j.wave <= v_run.wave
           and j.next_at <= statement_timestamp()
-          and (f.server is null or f.server <> all (v_full))
+          and coalesce(k.room, v_limit) > 0
         order by j.wave, j.next_at, j.place
         limit v_limit
         for update of j skip locked
     ), due as (
         select n.job_id, n.tenant_id, n.here
         from (select x.*, row_number() over (partition by x.server order by x.wave, x.next_at, x.place) as nth from candidates x) n
-        left join server_room r using (server)
-        where n.nth <= coalesce(r.room, v_limit)
+        where n.nth <= coalesce(n.room, v_limit)
     ), gone as (
         update job j
         set state = 'left', waits_for = null, ended_at = clock_timestamp()

@@ -1,4 +1,5 @@
 /* /api/admin/migrations: files are registered, runs are begun, commanded and watched. */
+#include "services/gateway/migrations.h"
 #include "common/base/id.h"
 #include "common/base/memory.h"
 #include "common/contracts/migration.h"
@@ -57,7 +58,7 @@ void migration_file_post(struct gateway *gateway, struct http_request *request, 
                 ingest(gateway, request, &wish, TAKE_PTR(body));
 }
 
-static void migrations_post_new(struct gateway *gateway, struct http_request *request, struct ingest_wish wish)
+static void migrations_ingest(struct gateway *gateway, struct http_request *request, struct ingest_wish wish)
 {
         json_t *body = ingest_body(request, wish.subject->field);
 
@@ -67,20 +68,20 @@ static void migrations_post_new(struct gateway *gateway, struct http_request *re
 
 void migration_drift_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
-        migrations_post_new(gateway, request,
-                            (struct ingest_wish){ .caller = caller,
-                                                  .route = "drift",
-                                                  .subject = &INGEST_CHECK,
-                                                  .type = "migration.drift.requested.v1" });
+        migrations_ingest(gateway, request,
+                          (struct ingest_wish){ .caller = caller,
+                                                .route = "drift",
+                                                .subject = &INGEST_CHECK,
+                                                .type = "migration.drift.requested.v1" });
 }
 
 void migration_run_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
-        migrations_post_new(gateway, request,
-                            (struct ingest_wish){ .caller = caller,
-                                                  .route = "migrate",
-                                                  .subject = &INGEST_RUN,
-                                                  .type = "migration.run.requested.v1" });
+        migrations_ingest(gateway, request,
+                          (struct ingest_wish){ .caller = caller,
+                                                .route = "migrate",
+                                                .subject = &INGEST_RUN,
+                                                .type = "migration.run.requested.v1" });
 }
 
 static bool migrations_names_a_run(struct http_request *request)
@@ -91,20 +92,20 @@ static bool migrations_names_a_run(struct http_request *request)
         return false;
 }
 
-void migration_command_post(struct gateway *gateway, struct http_request *request, const char *caller)
+void migration_command_send(struct gateway *gateway, struct http_request *request, const char *caller, const char *run)
 {
         const struct endpoint *endpoint = http_route_extra(request);
-        const char *run = http_segment(request);
         auto_free char *type = mem_printf("migration.%s.requested.v1", endpoint->command);
         auto_free char *route = mem_printf("%s %s", endpoint->command, run);
         struct ingest_wish wish = { .caller = caller, .route = route, .subject = &INGEST_RUN, .type = type, .id = run };
-        json_t *body;
 
-        if (!migrations_names_a_run(request))
-                return;
-        body = ingest_body(request, "run_id");
-        if (body != NULL)
-                ingest(gateway, request, &wish, body);
+        migrations_ingest(gateway, request, wish);
+}
+
+void migration_command_post(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        if (migrations_names_a_run(request))
+                migration_command_send(gateway, request, caller, http_segment(request));
 }
 
 static void migrations_answer_status(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)

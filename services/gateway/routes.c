@@ -134,9 +134,9 @@ static const struct http_parameter DROP_QUERY[] = {
                 .method = "POST", .path = "/api/tenants/{id}/" where, .handle = routes_guard,                          \
                 .extra = ENDPOINT(.scope = SCOPE_ADMIN, .answer = command_post, .command = name, __VA_ARGS__)          \
         }
-#define RUN_COMMAND(where, name)                                                                                       \
+#define RUN_COMMAND(name)                                                                                              \
         {                                                                                                              \
-                .method = "POST", .path = "/api/admin/migrations/runs/{id}/" where, .handle = routes_guard,            \
+                .method = "POST", .path = "/api/admin/migrations/runs/{id}/" name, .handle = routes_guard,             \
                 .extra = ENDPOINT(.scope = SCOPE_ADMIN, .answer = migration_command_post, .command = name)             \
         }
 /* The arguments after the name are further members of the route. */
@@ -184,15 +184,18 @@ const struct http_route GATEWAY_ROUTES[] = {
         ROUTE("GET", "/api/admin/migrations/runs/{id}", SCOPE_ADMIN, migration_run_get),
         ROUTE("GET", "/api/admin/migrations/runs/{id}/tenants", SCOPE_ADMIN, migration_tenants_get,
               .query = JOBS_QUERY),
-        RUN_COMMAND("pause", "pause"),
-        RUN_COMMAND("resume", "resume"),
-        RUN_COMMAND("promote", "promote"),
-        RUN_COMMAND("halt", "halt"),
-        RUN_COMMAND("rollback", "rollback"),
-        RUN_COMMAND("retry", "retry"),
-        RUN_COMMAND("mark", "mark"),
-        RUN_COMMAND("cancel", "cancel"),
-        ROUTE("POST", "/api/admin/migrations/runs/{id}/signals", SCOPE_SIGNAL, migration_signal_post),
+        RUN_COMMAND("pause"),
+        RUN_COMMAND("resume"),
+        RUN_COMMAND("promote"),
+        RUN_COMMAND("halt"),
+        RUN_COMMAND("rollback"),
+        RUN_COMMAND("retry"),
+        RUN_COMMAND("mark"),
+        RUN_COMMAND("cancel"),
+        { .method = "POST",
+          .path = "/api/admin/migrations/runs/{id}/signals",
+          .handle = routes_guard,
+          .extra = ENDPOINT(.scope = SCOPE_SIGNAL, .answer = migration_signal_post, .command = "signal") },
         ROUTE("POST", "/api/admin/migrations/drift", SCOPE_ADMIN, migration_drift_post),
         ROUTE("GET", "/api/admin/migrations/drift", SCOPE_ADMIN, migration_drift_get),
         ROUTE("GET", "/api/admin/migrations/drift/tenants", SCOPE_ADMIN, migration_drifted_get, .query = PAGE_QUERY),

@@ -1,8 +1,7 @@
 /* POST /api/admin/migrations/runs/{id}/signals: what monitoring says of a run, or of whichever is at work. */
 #include "common/base/clock.h"
-#include "common/base/id.h"
 #include "common/base/memory.h"
-#include "services/gateway/ingest.h"
+#include "services/gateway/migrations.h"
 #include "services/gateway/pending.h"
 #include "services/gateway/reading.h"
 
@@ -14,22 +13,6 @@
 
 static const char SQL_ACTIVE[] = "select run_id from gateway.migration_run where state not in "
                                  "('queued', 'completed', 'rolled_back', 'cancelled')";
-
-static void signals_send(struct gateway *gateway, struct http_request *request, const char *caller, const char *run)
-{
-        auto_free char *route = mem_printf("signal %s", run);
-        struct ingest_wish wish = {
-                .caller = caller,
-                .route = route,
-                .subject = &INGEST_RUN,
-                .type = "migration.signal.requested.v1",
-                .id = run,
-        };
-        json_t *body = ingest_body(request, "run_id");
-
-        if (body != NULL)
-                ingest(gateway, request, &wish, body);
-}
 
 /* One to the run at work, until the catalog has said which that is. */
 struct signal {
@@ -60,7 +43,7 @@ static void signals_run_looked_up(void *context, const struct pg_rows *rows, con
         else if (pg_rows_count(rows) == 0)
                 http_answer_problem(request, 404, "not_found", NULL, "no run is at work");
         else
-                signals_send(gateway, request, caller, pg_text(rows, 0, "run_id"));
+                migration_command_send(gateway, request, caller, pg_text(rows, 0, "run_id"));
 }
 
 static void signals_look_up_run(struct gateway *gateway, struct http_request *request, const char *caller)
@@ -75,12 +58,8 @@ static void signals_look_up_run(struct gateway *gateway, struct http_request *re
 
 void migration_signal_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
-        const char *run = http_segment(request);
-
-        if (strcmp(run, AT_WORK) == 0)
+        if (strcmp(http_segment(request), AT_WORK) == 0)
                 signals_look_up_run(gateway, request, caller);
-        else if (id_is_valid(run))
-                signals_send(gateway, request, caller, run);
         else
-                http_answer_problem(request, 404, "not_found", NULL, "there is no such run");
+                migration_command_post(gateway, request, caller);
 }

@@ -148,38 +148,45 @@ static void inspection_end(struct inspection *inspection, json_t *found, const s
 }
 
 /* A view in place of the ledger can also set client_encoding: what arrives is no JSON then. */
-static int inspection_check(const struct pg_rows *rows, struct err *err)
+static int inspection_check(const struct pg_rows *rows, const json_t *found, struct err *err)
 {
-        auto_json *versions = pg_json(rows, 0, "versions"), *indexes = pg_json(rows, 0, "invalid_indexes");
-
-        if (json_is_array(versions) && json_is_array(indexes) && strlen(pg_text(rows, 0, "versions")) <= VERSIONS_MOST)
+        if (json_is_array(json_object_get(found, "versions")) &&
+            json_is_array(json_object_get(found, "invalid_indexes")) &&
+            strlen(pg_text(rows, 0, "versions")) <= VERSIONS_MOST)
                 return 0;
         return err_set(err, ERR_PERMANENT, "unreadable",
                        "its ledger, or a name of an index, is in no form that we know, or longer than it can be");
 }
 
-static void inspection_seen(void *context, const struct pg_rows *rows, const struct err *err)
+/* What it found, once the marker is known to be the tenant's. */
+static json_t *inspection_found(const struct inspection *inspection, const struct pg_rows *rows)
 {
-        struct inspection *inspection = context;
-        struct err wrong;
-        json_t *found;
+        json_t *found = json_pack("{s:o, s:o, s:o, s:I}", "versions", pg_json(rows, 0, "versions"), "invalid_indexes",
+                                  pg_json(rows, 0, "invalid_indexes"), "counters", pg_json(rows, 0, "counters"),
+                                  "server_major", (json_int_t)pg_int(rows, 0, "server_major"));
 
-        if (err == NULL && (identity_check(rows, inspection->tenant,
-                                           (int)json_number(inspection->login, "generation", 0), &wrong) < 0 ||
-                            inspection_check(rows, &wrong) < 0))
-                err = &wrong;
-        if (err != NULL) {
-                inspection_end(inspection, NULL, err);
-                return;
-        }
-        found = json_pack("{s:o, s:o, s:o, s:I}", "versions", pg_json(rows, 0, "versions"), "invalid_indexes",
-                          pg_json(rows, 0, "invalid_indexes"), "counters", pg_json(rows, 0, "counters"), "server_major",
-                          (json_int_t)pg_int(rows, 0, "server_major"));
         if (inspection->with_schema)
                 json_object_set_new(found, "schema",
                                     json_pack("{s:s, s:o}", "digest", pg_text(rows, 0, "digest"), "objects",
                                               pg_json(rows, 0, "objects")));
-        inspection_end(inspection, found, NULL);
+        return found;
+}
+
+static void inspection_seen(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct inspection *inspection = context;
+        int generation = (int)json_number(inspection->login, "generation", 0);
+        auto_json *found = NULL;
+        struct err wrong;
+
+        if (err == NULL && identity_check(rows, inspection->tenant, generation, &wrong) < 0)
+                err = &wrong;
+        if (err == NULL) {
+                found = inspection_found(inspection, rows);
+                if (inspection_check(rows, found, &wrong) < 0)
+                        err = &wrong;
+        }
+        inspection_end(inspection, err == NULL ? TAKE_PTR(found) : NULL, err);
 }
 
 static void inspection_connected(void *context, const struct err *err)

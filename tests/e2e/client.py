@@ -109,6 +109,14 @@ class Api:
     def command(self, tenant_id: str, name: str, body: Any = None, **headers: str) -> Answer:
         return self.post(f"/api/tenants/{tenant_id}/{name}", body, **headers)
 
+    def done(self, tenant_id: str, command: str, seconds: float = 30, **body: Any) -> dict[str, Any]:
+        """The operation of a command that succeeds."""
+        answer = self.command(tenant_id, command, body)
+        assert answer.status == 202, answer
+        ended = self.wait_operation(answer.json["operation_id"], seconds)
+        assert ended["state"] == "succeeded", ended
+        return ended
+
     def operation(self, operation_id: str) -> dict[str, Any]:
         answer = self.get(f"/api/operations/{operation_id}")
         return answer.json if answer.status == 200 else {}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 
-from deploy.local.fleet import tenant_number
+from deploy.local.fleet import make_fleet, tenant_number
 from deploy.local.stack import CATALOG, Stack
 
+from .conftest import bare_catalog
 from .test_catalog import as_service, one
 
 BASE = ["1", "2", "3"]
@@ -19,6 +22,14 @@ SHOPS = 4
 
 def shop(number: int) -> str:
     return tenant_number(number)
+
+
+@contextlib.contextmanager
+def shops_catalog(name: str, count: int = SHOPS) -> Iterator[Stack]:
+    """A catalog of so many shops, whose databases nobody has made."""
+    with bare_catalog(name) as stack:
+        make_fleet(stack.postgres.url(CATALOG), count)
+        yield stack
 
 
 class Desk:

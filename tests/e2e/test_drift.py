@@ -44,13 +44,6 @@ def drift(stack: Stack, *words: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, {item["tenant_id"]: {f["kind"]: f for f in item["findings"]} for item in found}
 
 
-def done(rollouts: Rollouts, shop: str, command: str, **body: Any) -> None:
-    told = rollouts.api.command(shop, command, body)
-    assert told.status == 202, told
-    ended = rollouts.api.wait_operation(told.json["operation_id"])
-    assert ended["state"] == "succeeded", ended
-
-
 def test_before_the_first_check_there_is_none_to_show(stack: Stack, rollouts: Rollouts) -> None:
     told = rollouts.api.get("/api/admin/migrations/drift")
     assert (told.status, told.json["code"]) == (404, "not_found")
@@ -209,10 +202,10 @@ def test_a_tenant_restored_from_an_old_backup_gets_what_it_missed(
     stack: Stack, rollouts: Rollouts, shops: list[str], archived: bool
 ) -> None:
     shop, slug = shops[1], rollouts.api.tenant(shops[1])["slug"]
-    done(rollouts, shop, "archive" if archived else "backup")
+    rollouts.api.done(shop, "archive" if archived else "backup")
     version = rollouts.file(f"create table missed_{archived} (id int)".lower(), f"drop table missed_{archived}".lower())
     rollouts.completed(strategy="all")
-    done(rollouts, shop, "restore", mode="in_place", confirm=slug)
+    rollouts.api.done(shop, "restore", mode="in_place", confirm=slug)
     eventually(lambda: version in rollouts.versions(shop), 30, "it has been brought forward")
     eventually(lambda: rollouts.api.tenant(shop)["schema"]["version"] == version, 10, "and its snapshot says so")
     assert drift(stack, "--schema") == (0, {})

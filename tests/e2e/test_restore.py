@@ -27,14 +27,6 @@ def stack() -> Iterator[Stack]:
     yield from make_stack("postgres", options=options, keep_memberships=True)
 
 
-def done(api: Api, tenant: str, command: str, seconds: float = 30, **body: Any) -> dict[str, Any]:
-    answer = api.command(tenant, command, body)
-    assert answer.status == 202, answer
-    ended = api.wait_operation(answer.json["operation_id"], seconds)
-    assert ended["state"] == "succeeded", ended
-    return ended
-
-
 def failed(api: Api, tenant: str, command: str, **body: Any) -> str:
     """Its code."""
     answer = api.command(tenant, command, body)
@@ -69,7 +61,7 @@ class Shop:
         self.database = str(self.connection["database"])
         self.owner(f"create table orders (n int primary key); revoke delete on orders from {self.database}_app")
         self.order(1)
-        done(api, self.tenant, "backup")
+        api.done(self.tenant, "backup")
         self.order(2)
 
     @property
@@ -105,7 +97,7 @@ def shop(stack: Stack, api: Api, app: Api, request: pytest.FixtureRequest) -> Sh
 
 def test_a_backup_is_proved_by_restoring_it_and_nothing_is_left_of_it(shop: Shop, api: Api) -> None:
     assert api.tenant(shop.tenant)["backups"][0]["proved_at"] is None
-    restored = done(api, shop.tenant, "restore", mode="check")["result"]["restored"]
+    restored = api.done(shop.tenant, "restore", mode="check")["result"]["restored"]
     assert restored["database"] is None and restored["tables"] > 1, "orders, and what the product's migrations made"
     assert restored["schema_version"] == api.tenant(shop.tenant)["schema"]["version"]
     assert api.tenant(shop.tenant)["backups"][0]["proved_at"] is not None
@@ -115,7 +107,7 @@ def test_a_backup_is_proved_by_restoring_it_and_nothing_is_left_of_it(shop: Shop
 def test_beside_its_database_a_backup_can_be_looked_at_with_the_tenants_own_login(
     stack: Stack, shop: Shop, api: Api
 ) -> None:
-    restored = done(api, shop.tenant, "restore", mode="beside")["result"]["restored"]
+    restored = api.done(shop.tenant, "restore", mode="beside")["result"]["restored"]
     copy = restored["database"]
     assert shop.databases() == sorted([shop.database, copy])
     assert shop.orders(copy) == [1] and shop.orders() == [1, 2]
@@ -123,18 +115,18 @@ def test_beside_its_database_a_backup_can_be_looked_at_with_the_tenants_own_logi
         lambda: [i for i in api.get("/api/admin/inventory").json["items"] if i["name"] == copy], 20, "seen"
     )
     assert seen[0]["verdict"] == "ours" and seen[0]["tenant_id"] == shop.tenant
-    done(api, shop.tenant, "archive")
+    api.done(shop.tenant, "archive")
     assert shop.databases() == [] and shop.logins() == 0, "what is beside goes with the tenant"
 
 
 def test_at_most_three_stand_beside(stack: Stack, shop: Shop, api: Api) -> None:
     for _ in range(3):
-        done(api, shop.tenant, "restore", mode="beside")
+        api.done(shop.tenant, "restore", mode="beside")
     assert failed(api, shop.tenant, "restore", mode="beside") == "too_many_copies"
     copies = shop.databases()[1:]
     stack.postgres.execute(f"drop database {copies[0]}")
-    done(api, shop.tenant, "restore", mode="beside")
-    done(api, shop.tenant, "deprovision", confirm=shop.slug)
+    api.done(shop.tenant, "restore", mode="beside")
+    api.done(shop.tenant, "deprovision", confirm=shop.slug)
     assert shop.databases() == [] and shop.logins() == 0
 
 
@@ -143,7 +135,7 @@ def test_in_place_the_tenant_has_what_the_backup_had_and_its_login_works_as_befo
 ) -> None:
     before = shop.connection
     session = connect(before)
-    done(api, shop.tenant, "restore", mode="in_place", confirm=shop.slug)
+    api.done(shop.tenant, "restore", mode="in_place", confirm=shop.slug)
     with pytest.raises(psycopg.OperationalError):
         session.execute("select 1")  # it was in the database that is gone
     assert shop.connection == before and shop.orders() == [1]
@@ -154,43 +146,43 @@ def test_in_place_the_tenant_has_what_the_backup_had_and_its_login_works_as_befo
             session.execute("delete from orders")  # a migration had taken that right away
     assert shop.databases() == [shop.database]
     for command in ("rotate-credentials", "suspend", "resume", "backup"):
-        done(api, shop.tenant, command)
+        api.done(shop.tenant, command)
     assert api.tenant(shop.tenant)["state"] == "ready"
 
 
 def test_a_fence_of_the_past_does_not_come_back_with_the_backup(stack: Stack, shop: Shop, api: Api) -> None:
-    done(api, shop.tenant, "suspend")
-    done(api, shop.tenant, "resume")
+    api.done(shop.tenant, "suspend")
+    api.done(shop.tenant, "resume")
     fence = "select fence from tenantry.fence"
     before = int(stack.postgres.execute(fence, shop.database))
-    done(api, shop.tenant, "restore", mode="in_place", confirm=shop.slug)
+    api.done(shop.tenant, "restore", mode="in_place", confirm=shop.slug)
     assert int(stack.postgres.execute(fence, shop.database)) > before
 
 
 def test_a_suspended_tenant_is_suspended_after_a_restore_in_place(shop: Shop, api: Api) -> None:
     connection = shop.connection
-    done(api, shop.tenant, "suspend")
-    done(api, shop.tenant, "restore", mode="in_place", confirm=shop.slug)
+    api.done(shop.tenant, "suspend")
+    api.done(shop.tenant, "restore", mode="in_place", confirm=shop.slug)
     assert not is_open(connection)
-    done(api, shop.tenant, "resume")
+    api.done(shop.tenant, "resume")
     assert shop.orders() == [1]
 
 
 def test_an_archived_tenant_comes_back_to_life(stack: Stack, shop: Shop, api: Api) -> None:
-    done(api, shop.tenant, "rotate-credentials")  # the app's other login
-    done(api, shop.tenant, "archive")
+    api.done(shop.tenant, "rotate-credentials")  # the app's other login
+    api.done(shop.tenant, "archive")
     assert shop.databases() == [] and shop.logins() == 0
     assert failed(api, shop.tenant, "restore", mode="beside") == "tenant_archived"
-    done(api, shop.tenant, "restore", mode="check")
+    api.done(shop.tenant, "restore", mode="check")
     assert api.tenant(shop.tenant)["state"] == "archived"
     assert shop.databases() == [] and shop.logins() == 0, "a check leaves nothing"
-    done(api, shop.tenant, "restore", mode="in_place")
+    api.done(shop.tenant, "restore", mode="in_place")
     assert api.tenant(shop.tenant)["state"] == "ready"
     assert shop.orders() == [1, 2], "the archive was the newest"
     shop.order(3)
     for command in ("rotate-credentials", "suspend", "resume", "backup", "archive"):
-        done(api, shop.tenant, command)
-    done(api, shop.tenant, "deprovision", confirm=shop.slug)
+        api.done(shop.tenant, command)
+    api.done(shop.tenant, "deprovision", confirm=shop.slug)
 
 
 def test_a_database_that_was_lost_comes_back_with_its_logins(stack: Stack, shop: Shop, api: Api) -> None:
@@ -199,9 +191,9 @@ def test_a_database_that_was_lost_comes_back_with_its_logins(stack: Stack, shop:
         stack.postgres.execute(f"drop role {shop.database}_{role}")
     api.command(shop.tenant, "suspend")
     assert api.wait_state(shop.tenant, "attention")["reason"]["code"] == "database_lost"
-    done(api, shop.tenant, "restore", mode="in_place", confirm=shop.slug)
+    api.done(shop.tenant, "restore", mode="in_place", confirm=shop.slug)
     assert api.wait_state(shop.tenant, "ready")
-    done(api, shop.tenant, "resume")
+    api.done(shop.tenant, "resume")
     assert shop.orders() == [1]
 
 
@@ -237,7 +229,7 @@ def test_a_damaged_backup_fails_its_check_with_an_alert_and_the_tenant_works_on(
     path.unlink()
     assert failed(api, shop.tenant, "restore", mode="check") == "backup_missing"
     path.write_bytes(whole)
-    done(api, shop.tenant, "restore", mode="check")
+    api.done(shop.tenant, "restore", mode="check")
     alerts = {alert["cause"] for alert in api.get("/api/admin/alerts").json["items"]}
     assert f"tenant-restore:{shop.tenant}" not in alerts
 
@@ -246,7 +238,7 @@ def test_a_backup_that_the_server_refuses_leaves_the_tenant_as_it_was(stack: Sta
     stack.postgres.execute("create role outsider")
     stack.postgres.execute("create table theirs (n int); alter table theirs owner to outsider", shop.database)
     stack.postgres.execute(f"grant select on theirs to {shop.database}_owner", shop.database)
-    done(api, shop.tenant, "backup")
+    api.done(shop.tenant, "backup")
     stack.postgres.execute("drop owned by outsider", shop.database)
     stack.postgres.execute("drop role outsider")
     operation = api.command(shop.tenant, "restore", {"mode": "in_place", "confirm": shop.slug}).json["operation_id"]
@@ -266,7 +258,7 @@ def test_a_newer_pg_restores_limits_that_the_server_does_not_know_hinder_nothing
     program.write_text(NEWER_PG_RESTORE)
     program.chmod(0o755)
     with told(stack.services["provisioner-0"], PATH=f"{tmp_path}:{os.environ['PATH']}"):
-        done(api, shop.tenant, "restore", mode="in_place", confirm=shop.slug)
+        api.done(shop.tenant, "restore", mode="in_place", confirm=shop.slug)
     complaints = (tmp_path / "complaints").read_text().count("unrecognized configuration parameter")
     is_known = rows(stack, "select 1 from pg_settings where name = 'transaction_timeout'")  # by a server of 17
     assert complaints == (0 if is_known else 1)
@@ -316,7 +308,7 @@ def test_a_restore_under_way_gives_way_to_a_suspension_and_is_made_afterwards(
     with hanging_pg_restore(stack, tmp_path) as begun:
         operation = api.command(shop.tenant, "restore", {"mode": "check"}).json["operation_id"]
         eventually(begun.exists, 20, "the restore has begun")
-        done(api, shop.tenant, "suspend")
+        api.done(shop.tenant, "suspend")
         assert not is_open(connection)
     assert api.wait_operation(operation, 60)["state"] == "succeeded"
     assert shop.databases() == [shop.database]
@@ -349,7 +341,7 @@ def test_a_restore_in_place_survives_kill_at(stack: Stack, patient: Shop, api: A
 
 @pytest.mark.parametrize("failpoint", ["restore_after_load", "restore_after_swap"])
 def test_an_archived_tenant_comes_back_whatever_dies_at(stack: Stack, shop: Shop, api: Api, failpoint: str) -> None:
-    done(api, shop.tenant, "archive")
+    api.done(shop.tenant, "archive")
     provisioner = stack.services["provisioner-0"]
     with armed(provisioner, f"{failpoint}=crash"):
         operation = api.command(shop.tenant, "restore", {"mode": "in_place"}).json["operation_id"]
@@ -361,11 +353,11 @@ def test_an_archived_tenant_comes_back_whatever_dies_at(stack: Stack, shop: Shop
 def test_a_deprovisioning_ends_a_restore_and_takes_everything(
     stack: Stack, shop: Shop, api: Api, tmp_path: Path
 ) -> None:
-    done(api, shop.tenant, "archive")
+    api.done(shop.tenant, "archive")
     with hanging_pg_restore(stack, tmp_path) as begun:
         operation = api.command(shop.tenant, "restore", {"mode": "in_place"}).json["operation_id"]
         eventually(begun.exists, 20, "the restore has begun")
-        done(api, shop.tenant, "deprovision", confirm=shop.slug)
+        api.done(shop.tenant, "deprovision", confirm=shop.slug)
     assert api.wait_operation(operation)["state"] == "superseded"
     assert shop.databases() == [] and shop.logins() == 0
 
@@ -380,7 +372,7 @@ def test_a_swap_that_the_server_refuses_puts_the_tenants_database_back(stack: St
         assert shop.orders() == [1, 2] and is_open(shop.connection)
     finally:
         stack.postgres.execute(f"drop database {stem}_r1_old")
-    done(api, shop.tenant, "restore", mode="in_place", confirm=shop.slug)
+    api.done(shop.tenant, "restore", mode="in_place", confirm=shop.slug)
     assert shop.orders() == [1]
 
 

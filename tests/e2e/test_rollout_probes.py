@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 
-from deploy.local.fleet import make_fleet
-from deploy.local.stack import CATALOG, Stack
+from deploy.local.stack import Stack
 
-from .conftest import bare_catalog
-from .rollout_desk import SHOPS, Desk, shop
+from .rollout_desk import SHOPS, Desk, shop, shops_catalog
 from .test_catalog import one
 
 TWO_WAVES: list[dict[str, Any]] = [{"count": 2}, {"percent": 100}]
@@ -22,8 +20,7 @@ TWO_WAVES: list[dict[str, Any]] = [{"count": 2}, {"percent": 100}]
 
 @pytest.fixture(scope="module")
 def catalog() -> Iterator[Stack]:
-    with bare_catalog("probes") as stack:
-        make_fleet(stack.postgres.url(CATALOG), SHOPS)
+    with shops_catalog("probes") as stack:
         yield stack
 
 
@@ -659,8 +656,7 @@ def test_a_plan_shows_so_much_sql_as_a_person_reads(desk: Desk) -> None:
 def test_a_check_of_many_tenants_that_differ_alike_ends_in_time() -> None:
     """The catalog gives it ten seconds; those who differ in the same way are compared once."""
     objects = "select jsonb_object_agg('table public.t' || i, md5((i * k)::text)) from generate_series(1, 4000) i"
-    with bare_catalog("alike") as stack:
-        make_fleet(stack.postgres.url(CATALOG), 2000)
+    with shops_catalog("alike", 2000) as stack:
         desk = Desk(stack)
         desk.admin.execute(
             f"insert into fingerprint (digest, objects) select 'alike-' || k, ({objects}) from generate_series(1, 2) k"

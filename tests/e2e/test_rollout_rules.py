@@ -11,19 +11,16 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from deploy.local.fleet import make_fleet
-from deploy.local.stack import CATALOG, Stack
+from deploy.local.stack import Stack
 
 from .client import eventually
-from .conftest import bare_catalog
-from .rollout_desk import BASE, SHOPS, Desk, shop
+from .rollout_desk import BASE, SHOPS, Desk, shop, shops_catalog
 from .test_catalog import as_service, one
 
 
 @pytest.fixture(scope="module")
 def catalog() -> Iterator[Stack]:
-    with bare_catalog("rules") as stack:
-        make_fleet(stack.postgres.url(CATALOG), SHOPS)
+    with shops_catalog("rules") as stack:
         yield stack
 
 
