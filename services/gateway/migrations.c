@@ -84,28 +84,30 @@ void migration_run_post(struct gateway *gateway, struct http_request *request, c
                                                 .type = "migration.run.requested.v1" });
 }
 
-static bool migrations_names_a_run(struct http_request *request)
+static bool migrations_names_a_run(struct http_request *request, const char *run)
 {
-        if (id_is_valid(http_segment(request)))
+        if (id_is_valid(run))
                 return true;
         http_answer_problem(request, 404, "not_found", NULL, "there is no such run");
         return false;
 }
 
-void migration_command_send(struct gateway *gateway, struct http_request *request, const char *caller, const char *run)
+void migration_command_send(struct gateway *gateway, struct http_request *request, const char *caller,
+                            const char *command, const char *run)
 {
-        const struct endpoint *endpoint = http_route_extra(request);
-        auto_free char *type = mem_printf("migration.%s.requested.v1", endpoint->command);
-        auto_free char *route = mem_printf("%s %s", endpoint->command, run);
+        auto_free char *type = mem_printf("migration.%s.requested.v1", command);
+        auto_free char *route = mem_printf("%s %s", command, run);
         struct ingest_wish wish = { .caller = caller, .route = route, .subject = &INGEST_RUN, .type = type, .id = run };
 
-        migrations_ingest(gateway, request, wish);
+        if (migrations_names_a_run(request, run))
+                migrations_ingest(gateway, request, wish);
 }
 
 void migration_command_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
-        if (migrations_names_a_run(request))
-                migration_command_send(gateway, request, caller, http_segment(request));
+        const struct endpoint *endpoint = http_route_extra(request);
+
+        migration_command_send(gateway, request, caller, endpoint->command, http_segment(request));
 }
 
 static void migrations_answer_status(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
@@ -135,7 +137,7 @@ static void migrations_answer_item(struct gateway *gateway, struct http_request 
 void migration_run_get(struct gateway *gateway, struct http_request *request, const char *caller)
 {
         (void)caller;
-        if (migrations_names_a_run(request))
+        if (migrations_names_a_run(request, http_segment(request)))
                 read_catalog(gateway, request, SQL_RUN, PARAMS(http_segment(request)), migrations_answer_item);
 }
 
@@ -150,7 +152,8 @@ void migration_tenants_get(struct gateway *gateway, struct http_request *request
         struct page page;
 
         (void)caller;
-        if (!migrations_names_a_run(request) || !page_read(request, TENANTS_PAGE, page_is_number, &page))
+        if (!migrations_names_a_run(request, http_segment(request)) ||
+            !page_read(request, TENANTS_PAGE, page_is_number, &page))
                 return;
         read_catalog(gateway, request, SQL_TENANTS,
                      PARAMS(http_segment(request), http_query(request, "state"), http_query(request, "code"),

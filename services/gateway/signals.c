@@ -43,7 +43,7 @@ static void signals_run_looked_up(void *context, const struct pg_rows *rows, con
         else if (pg_rows_count(rows) == 0)
                 http_answer_problem(request, 404, "not_found", NULL, "no run is at work");
         else
-                migration_command_send(gateway, request, caller, pg_text(rows, 0, "run_id"));
+                migration_command_send(gateway, request, caller, "signal", pg_text(rows, 0, "run_id"));
 }
 
 static void signals_look_up_run(struct gateway *gateway, struct http_request *request, const char *caller)
@@ -58,8 +58,10 @@ static void signals_look_up_run(struct gateway *gateway, struct http_request *re
 
 void migration_signal_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
-        if (strcmp(http_segment(request), AT_WORK) == 0)
+        const char *run = http_segment(request);
+
+        if (strcmp(run, AT_WORK) == 0)
                 signals_look_up_run(gateway, request, caller);
         else
-                migration_command_post(gateway, request, caller);
+                migration_command_send(gateway, request, caller, "signal", run);
 }
