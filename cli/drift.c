@@ -112,11 +112,7 @@ static int drift_begin(int argc, char **argv, json_t **ret)
                 status = migrate_add_list(body, "tenants", tenants, true);
         if (status == EXIT_GOOD)
                 status = cli_expect(argc, argv, 0);
-        if (status == EXIT_GOOD)
-                status = api_post(DRIFT, body, NULL, &answer);
-        if (status != EXIT_GOOD)
-                return status;
-        return wait_operation(json_text(answer, "operation_id"), NULL, 12 * WAIT_DEFAULT_MS, ret);
+        return status == EXIT_GOOD ? wait_request(DRIFT, body, 12 * WAIT_DEFAULT_MS, &answer, ret) : status;
 }
 
 /* Shows what the last check found. */

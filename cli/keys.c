@@ -4,6 +4,7 @@
 #include "common/base/crypto.h"
 #include "common/base/keyring.h"
 #include "common/base/memory.h"
+#include "common/contracts/scope.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -16,27 +17,6 @@ static bool keys_name_is_plain(const char *name)
 {
         return *name != '\0' && strlen(name) <= 64 &&
                strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == strlen(name);
-}
-
-static bool keys_is_scope(const char *word)
-{
-        static const char *const scopes[] = { "signup", "read", "app", "signal", "admin" };
-        size_t i = 0;
-
-        while (i < ARRAY_SIZE(scopes) && strcmp(scopes[i], word) != 0)
-                i++;
-        return i < ARRAY_SIZE(scopes);
-}
-
-static bool keys_are_scopes(const char *list)
-{
-        auto_free char *copy = mem_copy_text(list);
-        char *rest = copy, *scope;
-
-        while ((scope = strsep(&rest, ",")) != NULL)
-                if (!keys_is_scope(scope))
-                        return false;
-        return true;
 }
 
 static int keys_new(int argc, char **argv)
@@ -67,14 +47,14 @@ static int keys_new_token(int argc, char **argv)
         auto_secret char *token = crypto_random_password(TOKEN_LENGTH);
         auto_free char *hash = NULL;
         struct crypto_digest digest;
+        unsigned set;
 
         if (cli_expect(argc, argv, 1) != EXIT_GOOD)
                 return EXIT_USAGE;
         if (name == NULL || scopes == NULL)
                 return cli_usage("keys", "a token needs --name NAME and --scopes SCOPE,SCOPE");
-        if (!keys_name_is_plain(name) || !keys_are_scopes(scopes))
-                return cli_usage("keys",
-                                 "--name must be one plain word, --scopes a list of signup, read, app, signal, admin");
+        if (!keys_name_is_plain(name) || scope_parse_list(scopes, &set) < 0)
+                return cli_usage("keys", "--name must be one plain word, --scopes a list of " SCOPE_NAMES);
         crypto_sha256(token, strlen(token), &digest);
         hash = crypto_hex(digest.bytes, sizeof(digest.bytes));
         if (cli_json)

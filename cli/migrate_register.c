@@ -11,7 +11,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define FILES     "/api/admin/migrations/files"
 #define DIRECTORY "migrations"
@@ -128,24 +127,15 @@ static int register_send(struct register_run *run, const struct migration *file)
 
 static int register_send_path(struct register_run *run, const char *path)
 {
-        struct migration file;
         struct migration_set *set;
-        struct stat stated;
         struct err err;
         int status = EXIT_GOOD;
 
-        if (stat(path, &stated) == 0 && S_ISDIR(stated.st_mode)) {
-                if (migration_set_load(path, &set, &err) < 0)
-                        return cli_fail(EXIT_FAILED, "%s", err.message);
-                for (size_t i = 0; status == EXIT_GOOD && i < set->count; i++)
-                        status = register_send(run, &set->items[i]);
-                migration_set_free(set);
-                return status;
-        }
-        if (migration_load(path, &file, &err) < 0)
+        if (migration_set_load(path, &set, &err) < 0)
                 return cli_fail(EXIT_FAILED, "%s", err.message);
-        status = register_send(run, &file);
-        migration_release(&file);
+        for (size_t i = 0; status == EXIT_GOOD && i < set->count; i++)
+                status = register_send(run, &set->items[i]);
+        migration_set_free(set);
         return status;
 }
 
@@ -213,9 +203,7 @@ int migrate_withdraw(int argc, char **argv)
         if (status != EXIT_GOOD)
                 return status;
         body = json_pack("{s:s}", "name", json_text(file, "name"));
-        status = api_post(FILES "/withdraw", body, NULL, &answer);
-        if (status == EXIT_GOOD)
-                status = wait_operation(json_text(answer, "operation_id"), NULL, WAIT_DEFAULT_MS, &operation);
+        status = wait_request(FILES "/withdraw", body, WAIT_DEFAULT_MS, &answer, &operation);
         if (cli_json && operation != NULL)
                 cli_print_answer(operation);
         else if (status == EXIT_GOOD)

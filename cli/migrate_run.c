@@ -36,12 +36,9 @@ static void run_show_plan(const json_t *plan)
 /* Sends a request and waits for its operation; with --json, shows both. The caller releases them. */
 static int run_ask(const char *path, json_t *body, json_t **answer, json_t **operation)
 {
-        int status = api_post(path, body, NULL, answer);
+        int status = wait_request(path, body, WAIT_DEFAULT_MS, answer, operation);
 
-        if (status != EXIT_GOOD)
-                return status;
-        status = wait_operation(json_text(*answer, "operation_id"), NULL, WAIT_DEFAULT_MS, operation);
-        if (cli_json) {
+        if (cli_json && *answer != NULL) {
                 json_object_set(*answer, "operation", *operation);
                 cli_print_answer(*answer);
         }

@@ -159,6 +159,15 @@ int wait_operation(const char *operation_id, const char *tenant_id, int64_t time
         }
 }
 
+int wait_request(const char *path, json_t *body, int64_t timeout_ms, json_t **ret_answer, json_t **ret_operation)
+{
+        int status = api_post(path, body, NULL, ret_answer);
+
+        if (status != EXIT_GOOD)
+                return status;
+        return wait_operation(json_text(*ret_answer, "operation_id"), NULL, timeout_ms, ret_operation);
+}
+
 /* Whether a tenant in this state will not reach the wanted one by itself. */
 static bool wait_is_dead_end(const char *state, const char *wanted)
 {

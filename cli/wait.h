@@ -10,6 +10,9 @@
  * the operation as last seen (released by the caller; NULL if never seen). tenant_id may be NULL: its progress is
  * shown. */
 int wait_operation(const char *operation_id, const char *tenant_id, int64_t timeout_ms, json_t **ret);
+/* Sends a request, and waits for its operation. Returns what api_post returns, with *ret_answer NULL, or what
+ * wait_operation does. The caller releases both. */
+int wait_request(const char *path, json_t *body, int64_t timeout_ms, json_t **ret_answer, json_t **ret_operation);
 /* True for one of the six provisioning states. */
 bool tenant_state_exists(const char *state);
 /* The state for people: a tenant that is ready, yet closed to its application, is "suspended". Borrowed; never NULL. */

@@ -1,4 +1,4 @@
-/* A directory of migration files: see migration.h. */
+/* Migration files on disk: see migration.h. */
 #include "common/base/buf.h"
 #include "common/base/memory.h"
 #include "common/migration/migration.h"
@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static int directory_read_file(const char *path, struct buf *text, struct err *err)
@@ -25,15 +26,6 @@ static int directory_read_file(const char *path, struct buf *text, struct err *e
                 rc = err_set(err, ERR_INPUT, "migration_unreadable", "cannot read %s: %s", path, strerror(errno));
         fclose(in);
         return rc;
-}
-
-int migration_load(const char *path, struct migration *ret, struct err *err)
-{
-        const char *slash = strrchr(path, '/');
-        auto_buf text = { 0 };
-        int rc = directory_read_file(path, &text, err);
-
-        return rc < 0 ? rc : migration_parse(slash ? slash + 1 : path, text.data, text.length, ret, err);
 }
 
 /* The content of NAME.verify beside NAME.sql; empty if there is none. */
@@ -63,9 +55,8 @@ static int directory_add_file(struct migration_set *set, const char *directory, 
         return rc == 0 ? migration_set_add(set, name, text.data, text.length, verify.data, err) : rc;
 }
 
-int migration_set_load(const char *directory, struct migration_set **ret, struct err *err)
+static int directory_add_all(struct migration_set *set, const char *directory, struct err *err)
 {
-        struct migration_set *set;
         struct dirent *entry;
         DIR *dir = opendir(directory);
         int rc = 0;
@@ -73,7 +64,6 @@ int migration_set_load(const char *directory, struct migration_set **ret, struct
         if (dir == NULL)
                 return err_set(err, ERR_INPUT, "migrations_unreadable", "cannot read the migrations in %s: %s",
                                directory, strerror(errno));
-        set = NEW(struct migration_set);
         while (rc == 0 && (entry = readdir(dir)) != NULL) {
                 size_t length = strlen(entry->d_name);
 
@@ -81,6 +71,27 @@ int migration_set_load(const char *directory, struct migration_set **ret, struct
                         rc = directory_add_file(set, directory, entry->d_name, err);
         }
         closedir(dir);
+        return rc;
+}
+
+static int directory_add_one(struct migration_set *set, const char *path, struct err *err)
+{
+        const char *slash = strrchr(path, '/');
+        auto_free char *directory = slash ? mem_printf("%.*s", (int)MAX(1, slash - path), path) : mem_copy_text(".");
+
+        return directory_add_file(set, directory, slash ? slash + 1 : path, err);
+}
+
+int migration_set_load(const char *path, struct migration_set **ret, struct err *err)
+{
+        struct migration_set *set = NEW(struct migration_set);
+        struct stat status;
+        int rc;
+
+        if (stat(path, &status) == 0 && !S_ISDIR(status.st_mode))
+                rc = directory_add_one(set, path, err);
+        else
+                rc = directory_add_all(set, path, err);
         if (rc == 0)
                 rc = migration_set_sort(set, err);
         if (rc < 0)

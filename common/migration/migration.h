@@ -49,8 +49,6 @@ struct migration_set {
 
 /* Returns 0 and fills *ret (released with migration_release), or -ERR_INPUT naming file and line. */
 int migration_parse(const char *name, const char *bytes, size_t length, struct migration *ret, struct err *err);
-/* The same for a file on disk, whose name is the last part of path. Also -ERR_INPUT if it cannot be read. */
-int migration_load(const char *path, struct migration *ret, struct err *err);
 void migration_release(struct migration *migration);
 
 /* What migration_parse checks first, for SQL that is to become a file: its size, no NUL, no byte order mark, UTF-8.
@@ -64,10 +62,10 @@ bool migration_is_directive(const char *line, const char *end);
 /* Whether its migrate:down does anything. */
 bool migration_is_reversible(const struct migration *migration);
 
-/* All files in a directory whose names end in .sql, each with the content of NAME.verify where NAME.sql has such a file
- * beside it; other files are ignored. Returns 0 and *ret (freed with migration_set_free); or -ERR_INPUT: unreadable, a
- * bad file, two files with the same version. */
-int migration_set_load(const char *directory, struct migration_set **ret, struct err *err);
+/* One file, or all of a directory whose names end in .sql, each with the content of NAME.verify where NAME.sql has such
+ * a file beside it; other files of a directory are ignored. Returns 0 and *ret (freed with migration_set_free); or
+ * -ERR_INPUT: unreadable, a bad file, two files with the same version. */
+int migration_set_load(const char *path, struct migration_set **ret, struct err *err);
 /* Parses a file and adds it to the set, which is in order only after migration_set_sort. verify may be NULL. Returns 0,
  * or -ERR_INPUT: a bad file, or more than 10,000. */
 int migration_set_add(struct migration_set *set, const char *name, const char *bytes, size_t length, const char *verify,

@@ -12,11 +12,11 @@ create table migrator.fingerprint (
 );
 
 alter table migrator.tenant
-    add column fingerprint_id bigint references migrator.fingerprint,
+    add column fingerprint_id bigint references migrator.fingerprint on delete set null,
     add column fingerprint_of bigint, -- the ledger that it had then: with another one, the fingerprint says nothing any more
     add column server_major int, -- PostgreSQL's version, which writes definitions in its own way
     add column fingerprinted_at timestamptz;
-create index tenant_of_fingerprint on migrator.tenant (fingerprint_of, server_major, fingerprint_id) where fingerprint_id is not null;
+create index tenant_of_fingerprint on migrator.tenant (fingerprint_id) where fingerprint_id is not null;
 
 -- One check at a time; the last one stays until the next begins.
 create table migrator.drift_check (
@@ -47,7 +47,7 @@ create table migrator.inspection (
     run_id uuid references migrator.run on delete cascade, -- or for the probes of its present wave
     with_schema boolean not null,
     attempts int not null default 0,
-    put_off int not null default 0, -- how often something else had the tenant
+    put_off int not null default 0, -- how often something else had the tenant, or it could not be looked into
     next_at timestamptz not null default clock_timestamp(),
     check ((check_id is null) <> (run_id is null))
 );
@@ -66,10 +66,11 @@ grant select, insert, update, delete on migrator.fingerprint, migrator.drift_che
     migrator.inspector to tenantry_migrator;
 grant usage on all sequences in schema migrator to tenantry_migrator;
 
--- Takes up to p_limit. known: the digests of schemas whose objects need not be sent again. changed_at goes back with the result: what
--- was read is not compared with what came since, though others have taken the same one meanwhile.
+-- Takes up to p_limit, no more of a server's than it has room for. urgent: a wave waits for it. known: the digests of schemas whose
+-- objects need not be sent again. changed_at goes back with the result: what was read is not compared with what came since, though
+-- others have taken the same one meanwhile.
 create function migrator.claim_inspections(p_limit int)
-returns table (inspection_id uuid, tenant_id uuid, with_schema boolean, known jsonb, tenant text, changed_at timestamptz)
+returns table (inspection_id uuid, tenant_id uuid, urgent boolean, with_schema boolean, known jsonb, tenant text, changed_at timestamptz)
 language plpgsql
 as $$
 declare
@@ -81,29 +82,41 @@ begin
     if not exists (select from inspection i where i.next_at <= statement_timestamp()) then
         return;
     end if;
-    for v in
-        delete from inspection i where i.next_at <= statement_timestamp() and i.attempts >= c_attempts returning *
-    loop
-        perform inspection_failed(v, '{"code": "lost", "class": "busy", "detail": "nobody came to the end of it"}');
+    if exists (select from inspection i where i.next_at <= statement_timestamp() and i.attempts >= c_attempts) then
+        perform from drift_check for update; -- before its inspections, as a new check does
+        for v in
+            delete from inspection i where i.next_at <= statement_timestamp() and i.attempts >= c_attempts returning *
+        loop
+            perform inspection_failed(v, '{"code": "lost", "class": "busy", "detail": "nobody came to the end of it"}');
+        end loop;
         perform end_drift_check();
-    end loop;
+    end if;
     v_known := (select coalesce(jsonb_agg(digest), '[]')
                 from (select digest from fingerprint order by fingerprint_id desc limit 1000) f);
     return query
-    with due as (
-        select i.inspection_id, t.changed_at
+    with known as materialized (
+        select r.server, r.spare from server_room r
+    ), candidates as (
+        select i.inspection_id, i.check_id, i.next_at, t.changed_at, f.server,
+            case when k.spare is null then p_limit when i.check_id is null then greatest(k.spare, 1) else k.spare end as room
         from inspection i
         left join tenant t on t.tenant_id = i.tenant_id
+        left join provisioner.fleet f on f.tenant_id = i.tenant_id
+        left join known k on k.server = f.server
         where i.next_at <= statement_timestamp()
+          and (i.check_id is null or coalesce(k.spare, p_limit) > 0)
         order by i.check_id is not null, i.next_at -- a run waits for its probes
         limit p_limit
         for update of i skip locked
+    ), due as (
+        select c.*, row_number() over (partition by c.server order by c.check_id is not null, c.next_at) as nth from candidates c
     )
     update inspection i
     set next_at = clock_timestamp() + interval '1 minute', attempts = i.attempts + 1
     from due d
     where i.inspection_id = d.inspection_id
-    returning i.inspection_id, i.tenant_id, i.with_schema, v_known,
+      and d.nth <= d.room
+    returning i.inspection_id, i.tenant_id, i.check_id is null, i.with_schema, v_known,
         (select login::text from provisioner.owner_login o where o.tenant_id = i.tenant_id), d.changed_at;
 end
 $$;
@@ -121,7 +134,7 @@ as $$
              then 'migrate' end)
 $$;
 
--- Notes the schema that the tenant has with its present ledger.
+-- Notes the schema that the tenant has with its present ledger. What no tenant has any more, prune() deletes.
 create function migrator.record_fingerprint(p_tenant_id uuid, p_schema jsonb, p_server_major int) returns void
 language plpgsql
 as $$
@@ -280,10 +293,10 @@ begin
     where check_id = v.check_id
     returning * into v;
     perform operation_done(v.event, jsonb_build_object('check_id', v.check_id) || v.result);
-    if v_drifted > 0 then
+    if v_kinds - 'busy' <> '{}' then
         perform catalog.raise_alert('schema-drift', null, 'tenants have drifted',
             format('%s of %s tenants are not as they should be: see tenantry drift', v_drifted, v.tenants));
-    elsif v.whole_fleet then
+    elsif v.whole_fleet and v_drifted = 0 then
         perform catalog.resolve_alert('schema-drift');
     end if;
 end
@@ -328,7 +341,7 @@ begin
         if not exists (select from provisioner.fleet where tenant_id = i.tenant_id) then
             null; -- it has left
         elsif v.error is not null and i.attempts < c_attempts then
-            update inspection set next_at = clock_timestamp() + i.attempts * interval '2 seconds'
+            update inspection set next_at = clock_timestamp() + i.attempts * interval '2 seconds', put_off = put_off + 1
             where inspection_id = i.inspection_id;
             continue;
         elsif v.error is not null then

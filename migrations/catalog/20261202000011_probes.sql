@@ -388,23 +388,57 @@ begin
 end
 $$;
 
--- The sample was tried, and rolled back.
+create function migrator.forecast_passes(p_run migrator.run, p_failed bigint, p_tried bigint) returns boolean
+language sql immutable
+as $$
+    select p_failed <= ((p_run).options ->> 'max_failures')::int
+       and p_failed <= ((p_run).options ->> 'max_failure_rate')::numeric * p_tried
+$$;
+
+-- Whether nothing that is still to be foreseen can keep the run from going on: a tenant that does not answer holds up all others only
+-- where it matters. A dry run is there to hear of all. What a probe was like before is of use, if it can be had.
+create function migrator.forecast_is_settled(p_run migrator.run) returns boolean
+language plpgsql stable
+as $$
+declare
+    v_failed bigint;
+    v_open bigint;
+    v_tried bigint;
+begin
+    if exists (select from inspection where run_id = p_run.run_id and put_off = 0) then
+        return false;
+    end if;
+    select count(*) filter (where forecast = 'failed'), count(*) filter (where forecast is null), count(*)
+    into v_failed, v_open, v_tried
+    from job
+    where run_id = p_run.run_id
+      and wave <= p_run.wave
+      and state in ('waiting', 'forecasting')
+      and forecast is distinct from 'skipped';
+    return v_open = 0 or (not (p_run.options ->> 'dry_run')::boolean and forecast_passes(p_run, v_failed + v_open, v_tried));
+end
+$$;
+
+-- The sample was tried, and rolled back; or enough of it. Whoever is on his way is awaited by the wave.
 create or replace function migrator.end_forecast(p_run migrator.run) returns void
 language plpgsql
 as $$
 declare
     v_failed int := (select count(*) from job where run_id = p_run.run_id and state = 'waiting' and forecast = 'failed');
     v_tried int := (select count(*) from job
-                    where run_id = p_run.run_id and state = 'waiting' and wave <= p_run.wave and forecast <> 'skipped');
+                    where run_id = p_run.run_id and state in ('waiting', 'forecasting') and wave <= p_run.wave
+                      and forecast is distinct from 'skipped');
     v_detail text := format('%s of %s tenants would fail', v_failed, v_tried);
 begin
     if (p_run.options ->> 'dry_run')::boolean then
         update job set state = 'tried', ended_at = clock_timestamp() where run_id = p_run.run_id and state = 'waiting';
         perform set_run_state(p_run.run_id, 'completed', 'dry_run', v_detail);
-    elsif v_failed > (p_run.options ->> 'max_failures')::int
-        or v_failed > (p_run.options ->> 'max_failure_rate')::numeric * v_tried then
+    elsif not forecast_passes(p_run, v_failed, v_tried) then
         perform halt_run(p_run, 'forecast_failed', v_detail || ': none was touched');
     else
+        update job
+        set forecast = 'skipped'
+        where run_id = p_run.run_id and wave <= p_run.wave and state = 'waiting' and forecast is null;
         perform set_run_state(p_run.run_id, 'running', null, null);
     end if;
 end
@@ -508,12 +542,7 @@ begin
     end if;
     if v_code is not null then
         perform halt_run(v, v_code, v_detail);
-    elsif v.state = 'forecasting'
-        and not exists (select from inspection where run_id = v.run_id)
-        and not exists (select from job
-                        where run_id = v.run_id
-                          and wave <= v.wave
-                          and (state = 'forecasting' or (state = 'waiting' and forecast is null))) then
+    elsif v.state = 'forecasting' and forecast_is_settled(v) then
         perform end_forecast(v);
     elsif v.state = 'running' and not exists (
         select from job where run_id = v.run_id and wave <= v.wave and state in ('waiting', 'forecasting', 'applying')) then
@@ -781,7 +810,7 @@ begin
             end if;
         when 'rollback' then
             v_detail := irreversible_files(v.run_id);
-            if v.state not in ('forecasting', 'running', 'soaking', 'paused', 'halted', 'completed', 'cancelled')
+            if v.state not in ('forecasting', 'running', 'soaking', 'paused', 'halted', 'completed', 'cancelled', 'rolled_back')
                 or (v.options ->> 'dry_run')::boolean then
                 v_code := 'wrong_state';
                 v_detail := null;

@@ -22,17 +22,10 @@ where s.status in ('running', 'undoing')
   and s.lease_until > statement_timestamp();
 grant select on provisioner.saga_in_hand to tenantry_migrator;
 
--- How many more connections there may be to each server of which anything is known. A run may always have one: neither provisioners
--- nor a check for drift keep it from going on.
+-- How many more connections there may be to each server of which anything is known. spare: for what can wait; room: for a run, which
+-- may always have one: neither provisioners nor a check for drift keep it from going on.
 create view migrator.server_room as
-select s.server,
-    greatest(
-        case when s.refused_at > statement_timestamp() - interval '5 minutes'
-            then least(greatest(1, s.connections * 4 / 5),
-                       s.slots + floor(extract(epoch from statement_timestamp() - s.refused_at) / 2)::int)
-            else greatest(1, s.connections * 4 / 5)
-        end - coalesce(u.in_use, 0),
-        1 - coalesce(u.jobs, 0)) as room
+select s.server, x.spare, greatest(x.spare, 1 - coalesce(u.jobs, 0)) as room
 from migrator.server s
 left join (
     select server, count(*)::int as in_use, count(*) filter (where is_job)::int as jobs
@@ -51,7 +44,14 @@ left join (
         select server, false from provisioner.saga_in_hand
     ) c
     group by server
-) u using (server);
+) u using (server)
+cross join lateral (
+    select case when s.refused_at > statement_timestamp() - interval '5 minutes'
+            then least(greatest(1, s.connections * 4 / 5),
+                       s.slots + floor(extract(epoch from statement_timestamp() - s.refused_at) / 2)::int)
+            else greatest(1, s.connections * 4 / 5)
+        end - coalesce(u.in_use, 0) as spare
+) x;
 grant select on migrator.server_room to tenantry_migrator;
 
 -- What an attempt has learned about its tenant's server. Those that were on their way together when it refused count once.

@@ -18,5 +18,30 @@ $$;
 revoke execute on function catalog.migrations_brought from public, tenantry_service;
 grant execute on function catalog.migrations_brought to tenantry_provisioner;
 
+-- As before, and once more where it was done already: a tenant server that has fallen back in time since may have lost it. The tenant's
+-- own ledger is asked.
+create or replace function migrator.begin_rollback(p_run_id uuid, p_code text, p_detail text) returns void
+language plpgsql
+as $$
+declare
+    v_again boolean := (select state = 'rolled_back' from run where run_id = p_run_id);
+begin
+    update file f
+    set rolled_out = false
+    where rolled_out
+      and version = any (array(select unnest(brought) from job where run_id = p_run_id))
+      and not exists (select from run r where r.state = 'completed' and r.run_id <> p_run_id and r.versions @> array[f.version]);
+    update job
+    set state = case when brought <> '{}' or in_doubt or state = 'undone' then 'undo_waiting' else 'left' end,
+        attempts = 0, next_at = clock_timestamp(), error = null,
+        ended_at = case when brought <> '{}' or in_doubt or state = 'undone' then null else clock_timestamp() end
+    where run_id = p_run_id
+      and (state = 'waiting'
+           or (state = 'undone' and v_again)
+           or (state in ('done', 'failed', 'undo_failed', 'left') and (brought <> '{}' or in_doubt)));
+    perform set_run_state(p_run_id, 'rolling_back', p_code, p_detail);
+end
+$$;
+
 -- migrate:down
 -- Nothing: the programs of the release before work with this catalog.

@@ -10,9 +10,8 @@ static const struct config_option OPTIONS[] = {
         { "HTTP_ADDRESS", CONFIG_TEXT, 0, "127.0.0.1", "Address of the API.", AT(address), 0, 0 },
         { "HTTP_PORT", CONFIG_INTEGER, CONFIG_REQUIRED, NULL, "Port of the API.", AT(port), 1, 65535 },
         { "TOKENS", CONFIG_TEXT, CONFIG_REQUIRED, NULL,
-          "File of bearer tokens, one per line: name, scopes separated by commas (signup, read, app, signal, admin), "
-          "SHA-256 "
-          "of the token. Read again when it changes.",
+          "File of bearer tokens, one per line: name, scopes separated by commas (" SCOPE_NAMES "), "
+          "SHA-256 of the token. Read again when it changes.",
           AT(tokens), 0, 0 },
         { "PUBLIC_SIGNUP", CONFIG_BOOL, 0, "0", "Takes signups without a token, limited by the two options below.",
           AT(public_signup), 0, 0 },

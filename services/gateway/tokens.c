@@ -38,32 +38,6 @@ struct tokens {
         void *listener_context;
 };
 
-static int tokens_parse_scopes(char *text, unsigned *ret)
-{
-        static const struct {
-                const char *name;
-                unsigned scope;
-        } scopes[] = {
-                { .name = "signup", .scope = SCOPE_SIGNUP }, { .name = "read", .scope = SCOPE_READ },
-                { .name = "app", .scope = SCOPE_APP },       { .name = "admin", .scope = SCOPE_ADMIN },
-                { .name = "signal", .scope = SCOPE_SIGNAL },
-        };
-        char *word;
-
-        while ((word = strsep(&text, ",")) != NULL) {
-                size_t i = 0;
-
-                while (i < ARRAY_SIZE(scopes) && strcmp(scopes[i].name, word) != 0)
-                        i++;
-                if (i == ARRAY_SIZE(scopes))
-                        return -1;
-                *ret |= scopes[i].scope;
-        }
-        if (*ret & SCOPE_ADMIN) /* admin includes all but app */
-                *ret |= SCOPE_SIGNUP | SCOPE_READ | SCOPE_SIGNAL;
-        return 0;
-}
-
 static int tokens_parse_line(char *line, struct token *token)
 {
         char name[NAME_LENGTH + 1], scopes[64], hash[65], rest[2];
@@ -71,7 +45,7 @@ static int tokens_parse_line(char *line, struct token *token)
         if (sscanf(line, "%64s %63s %64s %1s", name, scopes, hash, rest) != 3)
                 return -1;
         memcpy(token->name, name, sizeof(name));
-        return tokens_parse_scopes(scopes, &token->scopes) < 0 || crypto_hex_decode(hash, token->hash) != 32 ? -1 : 0;
+        return scope_parse_list(scopes, &token->scopes) < 0 || crypto_hex_decode(hash, token->hash) != 32 ? -1 : 0;
 }
 
 /* The content of the file, or why it cannot be read. Runs on a worker thread: the file may be on a disk that hangs. */

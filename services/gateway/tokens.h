@@ -2,10 +2,9 @@
 #pragma once
 
 #include "common/base/err.h"
+#include "common/contracts/scope.h"
 
 #include <uv.h>
-
-enum scope { SCOPE_NONE = 0, SCOPE_SIGNUP = 1, SCOPE_READ = 2, SCOPE_APP = 4, SCOPE_ADMIN = 8, SCOPE_SIGNAL = 16 };
 
 struct tokens;
 

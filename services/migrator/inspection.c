@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define CONNECT_TIMEOUT SECONDS(10)
+#define WAVE_ANSWER     SECONDS(3) /* all others of the wave wait for a tenant that does not answer */
 #define TIMEOUT         SECONDS(20)
 #define VERSIONS_MOST   (512L * 1024) /* bytes of JSON: more than all the files that there may be, less than an event */
 
@@ -119,6 +120,7 @@ struct inspection *inspection_new(struct inspector *inspector, struct migrator *
         inspection->migrator = migrator;
         inspection->id = mem_copy_text(pg_text(rows, row, "inspection_id"));
         inspection->tenant = mem_copy_text(pg_text(rows, row, "tenant_id"));
+        inspection->urgent = pg_bool(rows, row, "urgent");
         inspection->with_schema = pg_bool(rows, row, "with_schema");
         inspection->known = mem_copy_text(pg_text(rows, row, "known"));
         inspection->login = pg_json(rows, row, "tenant");
@@ -227,6 +229,6 @@ void inspection_start(struct inspection *inspection)
                 return;
         }
         target.application_name = application_name;
-        target.connect_timeout_ms = CONNECT_TIMEOUT;
+        target.connect_timeout_ms = inspection->urgent ? WAVE_ANSWER : CONNECT_TIMEOUT;
         inspection->conn = pg_open(&migrator->service->loop, &target, inspection_connected, inspection);
 }

@@ -10,7 +10,7 @@ struct inspection {
         char *id, *tenant;
         char *known;      /* the digests that the catalog has the objects of: a JSON list */
         char *changed_at; /* the last change of its ledger that the catalog knew of then; or NULL */
-        bool with_schema, started;
+        bool urgent, with_schema, started;
         json_t *login;
         struct pg_conn *conn;
         struct inspection *prev, *next;

@@ -137,7 +137,7 @@ def test_a_malformed_file_is_an_error_with_its_line(folder: Path) -> None:
     put(folder, "1_a.sql", "-- migrate:up\nselect 'open\n-- migrate:down\n")
     refused(migrate(folder, "lint"), 1, "1_a.sql line 2: this quote is never closed")
     refused(migrate(folder, "lint", "migrations/1_a.sql"), 1, "1_a.sql line 2: this quote is never closed")
-    refused(migrate(folder, "lint", "nowhere"), 1, "cannot read nowhere")
+    refused(migrate(folder, "lint", "nowhere"), 1, "cannot read the migrations in nowhere")
     put(folder, "2_b.sql", BREAKING)
     done = migrate(folder, "lint", "migrations/1_a.sql", "migrations/2_b.sql")
     assert done.returncode == 1 and "drop-column" in done.stdout and len(done.stderr.splitlines()) == 2

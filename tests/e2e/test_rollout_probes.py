@@ -79,6 +79,18 @@ def test_a_wave_begins_only_when_its_probes_have_been_looked_at(desk: Desk) -> N
     assert desk.state(run) == "running"
 
 
+def test_a_probe_that_cannot_be_reached_holds_its_wave_up_once(desk: Desk) -> None:
+    run = begin(desk)
+    for job in claim(desk):
+        desk.end(job, forecast="passed")
+    away = watched(desk)[0]
+    assert desk.inspect({away: None}) == 2
+    desk.advance()
+    assert desk.state(run) == "running"
+    desk.admin.execute("update inspection set next_at = now()")
+    assert desk.inspect() == 1 and one(desk.admin, "select before from probe where tenant_id = %s", away) != {}
+
+
 def test_a_soak_in_which_nothing_gets_worse_ends_in_the_next_wave(desk: Desk) -> None:
     run = soak(desk)
     assert look(desk) == 2
@@ -367,6 +379,51 @@ def test_a_run_says_of_how_many_its_forecast_is(desk: Desk, forecast: str, tried
     assert desk.state(run) == ("forecasting" if tried else "running")
 
 
+@pytest.mark.parametrize(("limit", "state"), [(1, "running"), (0, "forecasting")])
+def test_who_does_not_answer_holds_up_only_a_run_that_may_not_do_without_him(
+    desk: Desk, limit: int, state: str
+) -> None:
+    desk.file("4")
+    run = desk.begin(max_failures=limit, max_failure_rate=1)
+    slow, *others = claim(desk)
+    for job in others:
+        desk.end(job, forecast="passed")
+    desk.advance()
+    assert desk.state(run) == state
+    desk.end(slow, forecast="failed", error={"code": "connect_timeout"})
+    desk.advance()
+    assert desk.state(run) == ("running" if limit else "halted")
+    assert len(claim(desk)) == (SHOPS if limit else 0), "he is tried all the same"
+
+
+def test_whose_rehearsal_could_not_begin_is_not_awaited_either(desk: Desk) -> None:
+    desk.admin.execute(
+        "insert into tenant_claim (tenant_id, kind, holder) values (%s, 'backup', gen_random_uuid())", (shop(1),)
+    )
+    desk.file("4")
+    run = desk.begin(max_failures=1, max_failure_rate=1)
+    for job in claim(desk):
+        desk.end(job, forecast="passed")
+    desk.advance()
+    assert desk.state(run) == "running"
+    assert one(desk.admin, "select forecast from job where tenant_id = %s", shop(1)) == "skipped"
+    desk.admin.execute("delete from tenant_claim; update job set next_at = now()")
+    assert desk.work() == SHOPS and desk.state(run) == "completed"
+
+
+def test_a_dry_run_hears_of_all(desk: Desk) -> None:
+    desk.file("4")
+    run = desk.begin(dry_run=True, max_failures=10, max_failure_rate=1)
+    slow, *others = claim(desk)
+    for job in others:
+        desk.end(job, forecast="passed")
+    desk.advance()
+    assert desk.state(run) == "forecasting"
+    desk.end(slow, forecast="passed")
+    desk.advance()
+    assert desk.state(run) == "completed"
+
+
 def test_a_canary_is_chosen_or_labelled(desk: Desk) -> None:
     desk.file("4")
     run = desk.begin(strategy="canary", canary=shop(3))
@@ -447,6 +504,19 @@ def test_a_check_for_drift_leaves_a_run_one_connection(desk: Desk) -> None:
     desk.file("4")
     desk.begin(forecast="none")
     assert len(claim(desk)) == 1 and claim(desk) == []
+
+
+@pytest.mark.usefixtures("on_a_server")
+def test_a_check_for_drift_leaves_a_fifth_of_a_servers_connections_too(desk: Desk) -> None:
+    desk.admin.execute("insert into server (server, connections, slots) values ('one', 3, 0)")
+    desk.admin.execute("update provisioner.database set server = 'two' where tenant_id = %s", (shop(SHOPS),))
+    desk.event("drift", {"check_id": str(uuid.uuid4())})
+    looks = desk.migrator.execute("select tenant_id::text from claim_inspections(8)").fetchall()
+    assert len(looks) == 3 and (shop(SHOPS),) in looks, "two at the full server, and the other one"
+    assert desk.migrator.execute("select from claim_inspections(8)").fetchall() == []
+    desk.admin.execute("update inspection set next_at = 'infinity' where attempts = 0")
+    desk.admin.execute("update inspection set next_at = '-infinity' where attempts > 0")
+    assert desk.inspect() == 3, "what nobody told the end of takes no room"
 
 
 @pytest.mark.usefixtures("on_a_server")

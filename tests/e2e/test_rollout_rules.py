@@ -161,6 +161,36 @@ def test_a_retry_of_a_rollback_tries_only_what_it_could_not_take_back(desk: Desk
     assert desk.jobs(run)[failed["tenant_id"]] == "failed"
 
 
+def test_what_a_server_lost_of_a_rollback_is_taken_back_once_more(desk: Desk) -> None:
+    """It fell back in time, to before the tenant's undo: the run's file is there again."""
+    desk.file("4")
+    run = desk.begin()
+    desk.work()
+    desk.command(run, "rollback")
+    desk.work()
+    assert desk.state(run) == "rolled_back"
+    desk.has[shop(2)]["4"] = run
+    assert desk.command(run, "rollback")[0] == "succeeded"
+    assert desk.state(run) == "rolling_back"
+    assert desk.work() == SHOPS and desk.state(run) == "rolled_back"
+    assert all(sorted(has) == BASE for has in desk.has.values())
+    assert set(desk.jobs(run).values()) == {"undone"}
+
+
+def test_a_second_rollback_leaves_what_a_later_run_brought(desk: Desk) -> None:
+    desk.file("4")
+    first = desk.begin()
+    desk.work()
+    desk.command(first, "rollback")
+    desk.work()
+    second = desk.begin()
+    desk.work()
+    assert desk.command(first, "rollback") == ("rejected", "wrong_state")
+    desk.command(second, "rollback")
+    desk.work()
+    assert desk.command(first, "rollback")[0] == "succeeded"
+
+
 def test_a_run_can_be_taken_back_when_those_after_it_are(desk: Desk) -> None:
     desk.file("4")
     first = desk.begin()

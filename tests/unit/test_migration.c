@@ -427,6 +427,28 @@ static void test_a_directory_is_read_in_the_order_of_names_byte_for_byte(void **
         rmdir(directory);
 }
 
+static void test_one_file_is_loaded_with_what_verifies_it(void **state)
+{
+        auto_free char *directory = scratch_directory(), *path = mem_printf("%s/1_a.sql", directory);
+        struct migration_set *set = NULL;
+        struct err err = { 0 };
+
+        (void)state;
+        put(directory, "1_a.sql", "-- migrate:up\n-- migrate:down\n");
+        put(directory, "1_a.verify", "select true");
+        put(directory, "2_b.sql", "-- migrate:up\n-- migrate:down\n");
+        if (migration_set_load(path, &set, &err) < 0)
+                fail_msg("%s", err.message);
+        assert_int_equal(set->count, 1);
+        assert_string_equal(set->items[0].name, "1_a.sql");
+        assert_string_equal(set->items[0].verify, "select true");
+        migration_set_free(set);
+        take_away(directory, "1_a.sql");
+        take_away(directory, "1_a.verify");
+        take_away(directory, "2_b.sql");
+        rmdir(directory);
+}
+
 static void test_a_directory_with_one_bad_file_is_refused_by_its_name(void **state)
 {
         auto_free char *directory = scratch_directory(), *missing = mem_printf("%s/missing", directory);
@@ -512,6 +534,7 @@ int main(void)
                 SENTENCE(test_several_ups_run_in_their_order_and_downs_from_the_last_to_the_first),
                 SENTENCE(test_ups_with_and_without_a_transaction_stand_in_one_file),
                 SENTENCE(test_a_directory_is_read_in_the_order_of_names_byte_for_byte),
+                SENTENCE(test_one_file_is_loaded_with_what_verifies_it),
                 SENTENCE(test_a_directory_with_one_bad_file_is_refused_by_its_name),
                 SENTENCE(test_an_empty_directory_is_an_empty_set),
                 SENTENCE(test_our_own_migrations_parse_and_split_without_loss),
