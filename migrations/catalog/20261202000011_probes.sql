@@ -358,6 +358,45 @@ as $$
       and c.nth > case coalesce(p_run.options ->> 'forecast', 'sample') when 'sample' then 200 when 'none' then 0 end
 $$;
 
+-- As before, whatever the planner thought of the table when it was empty.
+create or replace function migrator.reap_jobs() returns void
+language plpgsql
+as $$
+declare
+    v record;
+begin
+    for v in
+        with lost as materialized (
+            select job_id
+            from job
+            where state in ('forecasting', 'applying', 'undoing')
+              and lease_until < clock_timestamp()
+            for update skip locked
+        )
+        update job j
+        set state = case state when 'undoing' then 'undo_waiting' else 'waiting' end,
+            in_doubt = in_doubt or state <> 'forecasting',
+            owner = null, lease_until = null, fence = null, next_at = clock_timestamp()
+        from lost l
+        where j.job_id = l.job_id
+        returning j.tenant_id, j.job_id
+    loop
+        perform catalog.claim_release(v.tenant_id, v.job_id);
+    end loop;
+end
+$$;
+
+-- Has every session plan its statements anew: those that it made for a table with a few jobs take hours with ten thousand. Autovacuum
+-- would see to that, but not before the run is under way.
+create function migrator.analyze_jobs() returns void
+language plpgsql security definer
+set search_path = migrator, pg_temp
+as $$
+begin
+    analyze job;
+end
+$$;
+
 -- The run's present wave: first what would happen, then what does. A halt for what was foreseen is gone on from by hand.
 create or replace function migrator.begin_wave(p_run_id uuid) returns void
 language plpgsql
@@ -367,6 +406,9 @@ declare
 begin
     select * into v from run where run_id = p_run_id;
     perform choose_forecasts(v);
+    if (select count(*) from job where run_id = p_run_id) >= 1000 then
+        perform analyze_jobs();
+    end if;
     perform set_run_state(p_run_id, case when exists (select from inspection where run_id = p_run_id) or exists (
         select from job
         where run_id = p_run_id and wave <= v.wave and state = 'waiting' and forecast is null
