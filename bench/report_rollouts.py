@@ -123,11 +123,14 @@ def rollouts_section(measured: Rollouts) -> str:
     rows = [_rollout_row(measured.ours), _rollout_row(measured.dry)]
     rows += [_rollout_row([each for each in measured.others if each.name == name]) for name in names]
     assert measured.rows is not None
-    dry, nothing = (statistics.median(each.seconds for each in those) for those in (measured.dry, measured.nothing))
+    ours, dry, nothing = (
+        statistics.median(each.seconds for each in those) for those in (measured.ours, measured.dry, measured.nothing)
+    )
     connected = max(each.connections for each in measured.nothing)
     far, far_verdicts = _far_text(measured.far)
     fleet, fleet_verdicts = _rows_text(measured.rows)
     verdicts = [
+        ["the change under 15 s", f"{ours:.1f} s", verdict(ours < 15)],
         ["dry run under 30 s", f"{dry:.1f} s", verdict(dry < 30)],
         ["a run that everybody has: under 1 s, connecting to nobody", f"{nothing:.2f} s, {connected:.0f} connections",
          verdict(nothing < 1 and connected == 0)],

@@ -346,7 +346,7 @@ def measure_rows(root: Path, count: int) -> Rows:
         fleet.register_change()  # when that is done, the migrators have their partitions of Kafka's topic
         memory: dict[str, list[float]] = {name: [rss_mb(pid)] for name, pid in pids.items()}
         began = time.time()
-        told = fleet.operator.call("POST", "/api/admin/migrations/run", {"strategy": "all"})
+        told = fleet.operator.call("POST", "/api/admin/migrations/run", {"strategy": "all", "forecast": "all"})
         fleet.operator.done(told)
         planned = time.time() - began
         run, pages, at = str(told["run_id"]), [], 0.0

@@ -16,6 +16,7 @@
 #include "common/service/options.h"
 #include "common/service/supervisor.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -27,6 +28,10 @@
 #define CLOSE_DEADLINE 2 /* seconds: together less than the ten that orchestrators allow */
 #define STOP_TIME      (STOP_DEADLINE + SECONDS(CLOSE_DEADLINE) + SECONDS(1))
 #define STOP_INTERVAL  20
+
+/* Bytes. What is larger goes back to the system when it is freed: glibc would raise this bound with each such block,
+ * and keep later ones in a heap that never shrinks. */
+#define LARGE_BLOCK (256 * 1024)
 
 /* The only service in this process, for the handlers below that get no context. */
 struct frame {
@@ -319,6 +324,7 @@ int service_main(int argc, char **argv, const struct service_definition *definit
         common = config = mem_alloc(1, definition->config_size);
         tables = service_tables(definition);
         service_protect_process();
+        mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK);
         setenv("UV_THREADPOOL_SIZE", BLOCKING_THREADS, 0); /* before the first thread is started */
         frame->service.definition = definition;
         if (argc > 1 && strcmp(argv[1], "--health") == 0)
