@@ -221,8 +221,10 @@ def roll_out(rollouts: Rollouts, callers: dict[str, RecordingApi], tenant: str) 
     assert failed["tenant_id"] == tenant and api.tenant(tenant)["schema"]["state"] == "failed"
     for query in ("/files?limit=1", f"/files/{version}", "/status", f"/runs/{run}/tenants?limit=1"):
         assert api.get(MIGRATIONS + query).status == 200, query
-    rollouts.query(tenant, "drop table formula")
+    since = rollouts.run(run)["since"]
     rollouts.command(run, "retry", tenant_id=tenant)
+    eventually(lambda: rollouts.run(run)["since"] > since and rollouts.run(run)["state"] == "halted", 20, "again")
+    rollouts.command(run, "mark", tenant_id=tenant, reason="it has it")
     rollouts.wait(run, "completed")
     assert api.post(f"{MIGRATIONS}/runs/{run}/retry", prefer="wait=20").json["code"] == "nothing_to_retry"
     marking = {"tenant_id": tenant, "reason": "it has it"}
