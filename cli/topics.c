@@ -11,7 +11,7 @@
 #define ADMIN_TIMEOUT 20000
 #define WEEK_MS       "604800000"
 #define MONTH_MS      "2592000000"
-#define FILE_BYTES    "2097152" /* a migration file of 512 KiB, in JSON */
+#define LARGE_BYTES   "2097152" /* a migration file of 512 KiB in JSON, an event of 1 MiB from Stripe */
 
 struct topic {
         const char *name, *policy, *retention_ms, *max_bytes;
@@ -35,8 +35,9 @@ static const struct topic TOPICS[] = {
         { .name = "tenant.migration.v1",
           .policy = "delete",
           .retention_ms = WEEK_MS,
-          .max_bytes = FILE_BYTES,
+          .max_bytes = LARGE_BYTES,
           .in_one_order = true },
+        { .name = "billing.stripe.v1", .policy = "delete", .retention_ms = MONTH_MS, .max_bytes = LARGE_BYTES },
         { .name = "tenant.migration.v1.migrator.dlq",
           .policy = "delete",
           .retention_ms = MONTH_MS,

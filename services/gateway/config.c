@@ -1,6 +1,7 @@
 /* The gateway's options: see config.h. */
 #include "services/gateway/config.h"
 
+#include "common/contracts/stripe_signature.h"
 #include "common/net/proxies.h"
 #include "services/gateway/tokens.h"
 
@@ -39,19 +40,31 @@ static const struct config_option OPTIONS[] = {
           "Addresses and ranges of the proxies in front of this gateway, separated by commas. Only they are trusted to "
           "name the caller's address (Forwarded, X-Forwarded-For, the PROXY protocol).",
           AT(trusted_proxies), 0, 0 },
+        { "STRIPE_WEBHOOK_SECRET", CONFIG_TEXT, CONFIG_SECRET, NULL,
+          "Signing secret of the webhook endpoint at Stripe; several, separated by commas, while one is rolled. "
+          "Without "
+          "it, webhooks are refused (503).",
+          AT(stripe_webhook_secret), 0, 0 },
+        { "STRIPE_LIVEMODE", CONFIG_BOOL, 0, "0",
+          "Takes Stripe's events of live mode, and refuses those of test mode; off: the other way round.",
+          AT(stripe_livemode), 0, 0 },
 };
 
 static int config_check(const void *part, struct err *err)
 {
         const struct gateway_config *config = part;
         struct proxies *proxies = NULL;
+        struct stripe_secrets *secrets = NULL;
         int rc = tokens_check(config->tokens, err);
 
         if (rc == 0)
                 rc = config_check_address("HTTP_ADDRESS", config->address, err);
         if (rc == 0)
                 rc = proxies_parse("TRUSTED_PROXIES", config->trusted_proxies, &proxies, err);
+        if (rc == 0)
+                rc = stripe_secrets_parse("STRIPE_WEBHOOK_SECRET", config->stripe_webhook_secret, &secrets, err);
         proxies_free(proxies);
+        stripe_secrets_free(secrets);
         return rc;
 }
 

@@ -16,6 +16,8 @@ struct gateway_config {
         int64_t message_timeout_ms, max_wait_ms, read_timeout_ms;
         int64_t connections, connections_per_address, drain_ms;
         char *trusted_proxies;
+        char *stripe_webhook_secret;
+        bool stripe_livemode;
 };
 
 extern const struct config_table GATEWAY_OPTIONS;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/base/keyring.h"
+#include "common/contracts/stripe_signature.h"
 #include "common/kafka/producer.h"
 #include "common/net/http_server.h"
 #include "services/gateway/config.h"
@@ -13,6 +14,7 @@ struct gateway {
         struct keyring *app_keys;
         struct tokens *tokens;
         struct token_report *token_report;
+        struct stripe_secrets *stripe_secrets; /* NULL: webhooks are not configured */
         struct proxies *proxies;
         struct limiter *public_signups, *links;
         struct kafka_producer *producer;
@@ -68,3 +70,4 @@ void stream_get(struct gateway *gateway, struct http_request *request, const cha
 void invite_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void invite_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void invite_check_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void stripe_webhook_post(struct gateway *gateway, struct http_request *request, const char *caller);

@@ -2,6 +2,7 @@
  * parts. */
 #include "common/base/log.h"
 #include "common/base/memory.h"
+#include "common/contracts/billing.h"
 #include "common/durable/publisher.h"
 #include "services/gateway/gateway.h"
 #include "services/gateway/limiter.h"
@@ -19,6 +20,8 @@
 #define LINKS_PER_HOUR 20 /* sign-in links of one tenant: each makes an operation, and a call to the provider */
 
 static const char *const TOPICS[] = { "tenant.signup.v1", "tenant.command.v1", "tenant.migration.v1", NULL };
+static const char *const TOPICS_AND_STRIPE[] = { "tenant.signup.v1", "tenant.command.v1", "tenant.migration.v1",
+                                                 STRIPE_TOPIC, NULL };
 
 /* librdkafka cannot use it any more: the supervisor restarts us. */
 static void gateway_producer_died(void *context, const struct err *err)
@@ -75,8 +78,12 @@ static int gateway_start(struct service *service, const void *config, struct err
         if (rc == 0)
                 rc = proxies_parse("TRUSTED_PROXIES", c->trusted_proxies, &gateway->proxies, err);
         if (rc == 0)
-                rc = kafka_producer_new(&service->loop, &service->kafka, (int)c->message_timeout_ms, TOPICS,
-                                        gateway_producer_died, gateway, &gateway->producer, err);
+                rc = stripe_secrets_parse("STRIPE_WEBHOOK_SECRET", c->stripe_webhook_secret, &gateway->stripe_secrets,
+                                          err);
+        if (rc == 0)
+                rc = kafka_producer_new(&service->loop, &service->kafka, (int)c->message_timeout_ms,
+                                        gateway->stripe_secrets ? TOPICS_AND_STRIPE : TOPICS, gateway_producer_died,
+                                        gateway, &gateway->producer, err);
         if (rc < 0)
                 return rc;
         limits.proxies = gateway->proxies;
@@ -152,6 +159,7 @@ static void gateway_finish(struct service *service)
         tokens_free(gateway->tokens);
         keyring_free(gateway->app_keys);
         proxies_free(gateway->proxies);
+        stripe_secrets_free(gateway->stripe_secrets);
         free(gateway);
 }
 

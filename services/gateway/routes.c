@@ -1,5 +1,6 @@
 /* Every route of the API, and the check of who may call it. */
 #include "common/base/memory.h"
+#include "common/contracts/billing.h"
 #include "services/gateway/gateway.h"
 
 #include <string.h>
@@ -197,6 +198,8 @@ const struct http_route GATEWAY_ROUTES[] = {
         ROUTE("GET", "/api/admin/migrations/drift", SCOPE_ADMIN, migration_drift_get),
         ROUTE("GET", "/api/admin/migrations/drift/tenants", SCOPE_ADMIN, migration_drifted_get, .query = PAGE_QUERY),
         ROUTE("GET", "/api/invites/{id}", SCOPE_APP, invite_check_get),
+        ROUTE("POST", "/api/webhooks/stripe", SCOPE_NONE, stripe_webhook_post, .body_bytes = STRIPE_BYTES,
+              .any_body = true),
         ROUTE("GET", "/invite/{id}", SCOPE_NONE, invite_get, PAGE),
         ROUTE("POST", "/invite/{id}", SCOPE_NONE, invite_post, PAGE),
         { .method = NULL },

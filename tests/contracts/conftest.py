@@ -8,6 +8,7 @@ import pytest
 
 from deploy.local.stack import Stack
 from tests.e2e.conftest import add_signal_token, make_stack
+from tests.e2e.stripe import SECRET
 
 from .life import Life, live
 from .recording import RecordingApi
@@ -16,7 +17,7 @@ from .recording import RecordingApi
 @pytest.fixture(scope="package")
 def stack() -> Iterator[Stack]:
     """The product with the postgres driver: one gateway, one provisioner, one migrator."""
-    yield from make_stack("postgres", migrators=1)
+    yield from make_stack("postgres", migrators=1, options={"STRIPE_WEBHOOK_SECRET": SECRET})
 
 
 def caller(stack: Stack, scope: str | None) -> RecordingApi:

@@ -15,6 +15,7 @@ from typing import Any
 from deploy.local.stack import Stack
 from tests.e2e.client import Api, eventually
 from tests.e2e.rollouts import Rollouts
+from tests.e2e.stripe import Stripe, event
 from tests.e2e.topics import Record, cloudevent, produce, read_all
 
 from .documents import asyncapi, closed_schema, complaints
@@ -55,11 +56,18 @@ def live(stack: Stack, callers: dict[str, RecordingApi]) -> Life:
     roll_out(rollouts, callers, tenant)
     look_into(stack, rollouts, tenant)
     look_after_dead_letters(api, life)
+    hear_from_stripe(callers[""])
     for path in ("/api/admin/inventory", "/api/admin/alerts?all=1", "/api/tenants", "/api/tenants?limit=1"):
         assert api.get(path).status == 200
     end(stack, api, app, tenant, life)
     collect(stack, life)
     return life
+
+
+def hear_from_stripe(nobody: RecordingApi) -> None:
+    stripe = Stripe(nobody)
+    assert stripe.deliver(event("evt_life")).status == 200
+    assert stripe.deliver(event("evt_life", livemode=True)).json["code"] == "wrong_mode"
 
 
 def done(api: Api, tenant: str, command: str, body: Any = None) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
-from tests.e2e.topics import Record
+import pytest
+
+from deploy.local.stack import Stack
+from tests.e2e.topics import Record, read_all
 
 from .documents import closed_schema, complaints, messages, operations, reader_of, schema
 from .life import OUT_TOPICS, Life
@@ -40,6 +43,17 @@ def test_every_event_carries_the_headers_and_the_key_that_were_promised(life: Li
             assert record.json["tenant_id"] == key
         if headers["ce_type"] == "migration.runs.v1":
             assert record.json["run_id"] == key
+
+
+@pytest.mark.usefixtures("life")
+def test_an_event_of_stripes_carries_the_headers_and_the_key_that_were_promised(stack: Stack) -> None:
+    [record] = read_all(stack.kafka.bootstrap, "billing.stripe.v1")
+    [(kind, told)] = messages("billing.stripe.v1").items()
+    headers = {name: value.decode() for name, value in record.headers.items()}
+    assert headers["ce_type"] == kind and not complaints(headers, told["headers"])
+    key = (record.key or b"").decode()
+    assert headers["ce_partitionkey"] == headers["ce_subject"] == key
+    assert not complaints(key, told["bindings"]["kafka"]["key"])
 
 
 def test_the_run_shows_every_type_of_event(life: Life) -> None:

@@ -117,7 +117,7 @@ def test_the_doctors_own_login_sees_what_it_must_and_says_what_it_may_not_see(st
     assert [check["verdict"] for check in found_by_doctor(done, "topics")] == ["good"]
     done = cli(stack, "doctor", "--json", **catalog, **stack.secured.environment("nobody"))
     told_of = found_by_doctor(done, "topics")
-    assert len(told_of) == 8 and all("may not see" in check["found"] for check in told_of), told_of
+    assert len(told_of) == 9 and all("may not see" in check["found"] for check in told_of), told_of
 
 
 def test_events_are_followed_by_their_documented_rights(stack: SecuredStack, api: Api) -> None:

@@ -70,6 +70,7 @@ def test_monitoring_sees_the_fleet_its_alerts_and_what_waits(stack: Stack, api: 
         rollouts = Rollouts(stack)
         rollouts.file("create table counted (id int);")
         rollouts.completed(strategy="all")
+        assert api.post("/api/webhooks/stripe").json["code"] == "stripe_not_configured"
         looked = api.post("/api/admin/migrations/drift", {}).json["operation_id"]
         assert api.wait_operation(looked)["result"]["drifted"] == 0
         unknown = str(uuid.uuid4())
@@ -97,6 +98,7 @@ def test_monitoring_sees_the_fleet_its_alerts_and_what_waits(stack: Stack, api: 
         assert failures == [
             'tenantry_step_failures_total{activity="provision",step="reserve",code="failpoint",result="retried"}'
         ]
+        assert told['tenantry_webhooks_total{outcome="stripe_not_configured"}'] == 1
         assert told["tenantry_tokens"] == 4 and time.time() - told["tenantry_tokens_read_timestamp_seconds"] < 60
         assert told['tenantry_secrets_old_key{ring="control"}'] == told['tenantry_key_unknown{ring="app"}'] == 0
         measured = {re.sub(r"(_bucket|_sum|_count)?(\{.*)?$", "", name) for name in told}

@@ -1,0 +1,180 @@
+/* POST /api/webhooks/stripe: what Stripe has signed is kept in Kafka as it came, and applied later by somebody else.
+ * Only Kafka is needed: neither PostgreSQL nor Stripe is asked anything. */
+#include "common/base/clock.h"
+#include "common/base/failpoint.h"
+#include "common/base/log.h"
+#include "common/base/memory.h"
+#include "common/base/metrics.h"
+#include "common/contracts/billing.h"
+#include "common/kafka/cloudevent.h"
+#include "services/gateway/gateway.h"
+#include "services/gateway/pending.h"
+
+#include <string.h>
+
+#define ID_MOST      255 /* bytes of an id: Stripe's documents promise that */
+#define LOG_INTERVAL MINUTES(1)
+
+/* One delivery, until Kafka has it. */
+struct webhook {
+        struct pending pending; /* first */
+        char *event_id;
+};
+
+static void webhook_release(struct pending *pending)
+{
+        struct webhook *webhook = (struct webhook *)pending;
+
+        free(webhook->event_id);
+        free(webhook);
+}
+
+static void webhook_count(const char *outcome)
+{
+        static struct metric_family *deliveries;
+
+        if (deliveries == NULL)
+                deliveries = metric_counter_family("tenantry_webhooks_total", "outcome",
+                                                   "Deliveries of Stripe's webhooks, by outcome.");
+        metric_add(METRIC_OF(deliveries, outcome), 1);
+}
+
+/* Stripe shows the answer in its dashboard, and tries again for three days. Anybody may send nonsense, as often as he
+ * likes: the log has one line a minute. */
+static void webhook_refuse(struct http_request *request, const struct err *err)
+{
+        static int64_t told = -LOG_INTERVAL;
+        int64_t now = clock_boot_ms();
+
+        webhook_count(err->code);
+        if (now - told >= LOG_INTERVAL) {
+                told = now;
+                log_warn("a webhook was refused", "code", err->code, "from", http_address(request), NULL);
+        }
+        http_answer_error(request, err);
+}
+
+static bool webhook_is_id(const char *text)
+{
+        if (text == NULL || *text == '\0' || strlen(text) > ID_MOST)
+                return false;
+        for (const char *p = text; *p; p++)
+                if (*p <= ' ' || *p >= 0x7f)
+                        return false;
+        return true;
+}
+
+/* An id, or the id of the object that stands in its place where it was expanded; NULL if it is neither. */
+static const char *webhook_id_of(const json_t *value)
+{
+        const char *id = json_is_object(value) ? json_text(value, "id") : json_string_value(value);
+
+        return webhook_is_id(id) ? id : NULL;
+}
+
+/* The customer whom the event is about; of what belongs to none, the object itself. */
+static const char *webhook_customer(const json_t *event)
+{
+        const json_t *object = json_object_get(json_object_get(event, "data"), "object");
+        const char *kind = json_text(object, "object");
+        const char *customer = webhook_id_of(json_object_get(object, "customer"));
+
+        if (customer != NULL && (kind == NULL || strcmp(kind, "customer") != 0))
+                return customer;
+        return webhook_id_of(object) ?: webhook_id_of(json_object_get(event, "related_object")) ?: "-";
+}
+
+/* What is about one customer is read in the order in which it came. */
+static char *webhook_key(const json_t *event)
+{
+        return mem_printf("%s/%s/%s", json_flag(event, "livemode") ? "live" : "test",
+                          webhook_id_of(json_object_get(event, "account")) ?: "-", webhook_customer(event));
+}
+
+static int webhook_check(const struct gateway *gateway, const json_t *event, struct err *err)
+{
+        const json_t *livemode = json_object_get(event, "livemode");
+
+        if (!webhook_is_id(json_text(event, "id")) || !json_is_boolean(livemode))
+                return err_set(err, ERR_INPUT, "not_an_event", "this is signed, but no event: id or livemode is missing");
+        if (json_is_true(livemode) != gateway->config->stripe_livemode)
+                return err_set(err, ERR_INPUT, "wrong_mode", "this gateway takes events of %s mode (STRIPE_LIVEMODE)",
+                               gateway->config->stripe_livemode ? "live" : "test");
+        return 0;
+}
+
+static int webhook_read(const struct gateway *gateway, struct http_request *request, json_t **ret, struct err *err)
+{
+        size_t length;
+        const char *body = http_body(request, &length);
+
+        if (stripe_signature_check(gateway->stripe_secrets, http_header(request, "Stripe-Signature"), body, length,
+                                   clock_wall_ms() / 1000, STRIPE_TOLERANCE_S, err) < 0 ||
+            json_parse(body, length, ret, err) < 0)
+                return -ERR_INPUT;
+        return webhook_check(gateway, *ret, err);
+}
+
+static void webhook_delivered(void *context, const struct err *err)
+{
+        struct webhook *webhook = context;
+        struct http_request *request;
+
+        FAILPOINT(gateway_after_ack, NULL);
+        webhook_count(err == NULL ? "accepted" : "unavailable");
+        request = pending_done(&webhook->pending);
+        if (request == NULL)
+                return;
+        if (err != NULL) {
+                struct err told = *err;
+
+                told.retry_after = SECONDS(2);
+                http_answer_error(request, &told);
+                return;
+        }
+        http_answer_json(request, 200, json_pack("{s:s}", "id", webhook->event_id));
+}
+
+static void webhook_publish(struct gateway *gateway, struct http_request *request, const json_t *received)
+{
+        struct webhook *webhook = NEW(struct webhook);
+        auto_free char *key = webhook_key(received);
+        size_t length;
+        const char *body = http_body(request, &length);
+        char time[25];
+        struct cloudevent_out event = {
+                .topic = STRIPE_TOPIC,
+                .key = key,
+                .id = json_text(received, "id"),
+                .source = "/stripe",
+                .type = STRIPE_EVENT,
+                .time = time,
+                .data = body,
+                .raw_length = length,
+        };
+        struct err err;
+
+        clock_format(clock_wall_ms(), time);
+        webhook->event_id = mem_copy_text(event.id);
+        pending_begin(&webhook->pending, request, webhook_release);
+        if (FAILPOINT(gateway_before_produce, &err) < 0 ||
+            cloudevent_produce(gateway->producer, &event, webhook_delivered, webhook, &err) < 0)
+                webhook_delivered(webhook, &err);
+}
+
+void stripe_webhook_post(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        auto_json *event = NULL;
+        struct err err;
+
+        (void)caller; /* whoever has the secret */
+        if (gateway->stripe_secrets == NULL) {
+                webhook_count("stripe_not_configured");
+                http_answer_problem(request, 503, "stripe_not_configured", NULL, "STRIPE_WEBHOOK_SECRET is not set");
+                return;
+        }
+        if (webhook_read(gateway, request, &event, &err) < 0)
+                webhook_refuse(request, &err);
+        else
+                webhook_publish(gateway, request, event);
+}

@@ -1,0 +1,46 @@
+"""Stripe as the gateway sees it: signed deliveries of events."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from .client import Answer, Api
+
+SECRET = "whsec_of_the_tests"
+WEBHOOKS = "/api/webhooks/stripe"
+
+
+def signature(body: bytes, secret: str = SECRET, at: int | None = None) -> str:
+    """The value of Stripe-Signature for these bytes, sent now or at another second."""
+    at = int(time.time()) if at is None else at
+    return f"t={at},v1={hmac.new(secret.encode(), b'%d.' % at + body, hashlib.sha256).hexdigest()}"
+
+
+def event(name: str = "evt_1", customer: str | None = "cus_1", **more: Any) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "event",
+        "type": "customer.subscription.updated",
+        "created": 1760000000,
+        "livemode": False,
+        "data": {"object": {"id": "sub_1", "object": "subscription", "customer": customer}},
+        **more,
+    }
+
+
+@dataclass
+class Stripe:
+    """Whoever has the endpoint's secret."""
+
+    api: Api
+    secret: str = SECRET
+
+    def deliver(self, body: bytes | dict[str, Any], at: int | None = None, **headers: str) -> Answer:
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers.setdefault("stripe_signature", signature(raw, self.secret, at))
+        return self.api.call("POST", WEBHOOKS, raw=raw, timeout=60, **headers)
