@@ -16,15 +16,19 @@ from aiohttp import web
 
 from .app import Sandbox
 from .settings import Settings
+from .stripe import settings as stripe
+from .stripe.settings import StripeSettings
 from .supabase import settings as supabase
 from .supabase.settings import SupabaseSettings
 
 GRACE_SECONDS = 0.6
 
 
-def read_arguments(given: list[str]) -> tuple[Settings, SupabaseSettings]:
+def read_arguments(given: list[str]) -> tuple[Settings, SupabaseSettings, StripeSettings]:
     default = Settings(database_url="")
-    parser = argparse.ArgumentParser(prog="sandbox", description="A stand-in for Supabase with fault injection.")
+    parser = argparse.ArgumentParser(
+        prog="sandbox", description="Stand-ins for Supabase and Stripe with fault injection."
+    )
     add = parser.add_argument
     add("--smtp-port", type=int, help="also catch mail at this port")
     add("--host", default=default.host, help="address to listen at (%(default)s)")
@@ -32,8 +36,13 @@ def read_arguments(given: list[str]) -> tuple[Settings, SupabaseSettings]:
     add("--state-database", default=default.state_database, help="the sandbox's own database (%(default)s)")
     add("--seed", type=int, default=default.seed, help="of everything random in faults (%(default)s)")
     supabase.add_arguments(parser)
+    stripe.add_arguments(parser)
     told = {name: value for name, value in vars(parser.parse_args(given)).items() if value is not None}
-    return Settings(**part(told, Settings)), SupabaseSettings(**part(supabase.complete(told), SupabaseSettings))
+    return (
+        Settings(**part(told, Settings)),
+        SupabaseSettings(**part(supabase.complete(told), SupabaseSettings)),
+        StripeSettings(**part(told, StripeSettings)),
+    )
 
 
 def part(told: dict[str, Any], kind: type) -> dict[str, Any]:
@@ -48,7 +57,8 @@ async def serve(settings: Settings, *of_rooms: Any) -> None:
     sandbox = Sandbox(settings, *of_rooms)
     await sandbox.open()
     runners = []
-    for room in sandbox.rooms:
+    rooms = [room for room in sandbox.rooms if room.ports()]
+    for room in rooms:
         runner = web.AppRunner(sandbox.web_app(room), access_log=None, handle_signals=False)
         await runner.setup()
         runners.append(runner)
@@ -56,7 +66,7 @@ async def serve(settings: Settings, *of_rooms: Any) -> None:
             await web.TCPSite(runner, settings.host, port, backlog=1024).start()
     if settings.smtp_port is not None:
         await sandbox.mailbox.serve(settings.host, settings.smtp_port)
-    for room in sandbox.rooms:
+    for room in rooms:
         logging.info("%s is ready at http://%s:%s", room.name, settings.host, ", ".join(map(str, sorted(room.ports()))))
     await stopped.wait()
     try:

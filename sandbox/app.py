@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from typing import Any
 
@@ -19,6 +20,8 @@ from .refusal import Refusal
 from .room import Room
 from .settings import Settings
 from .store import Store
+from .stripe.room import StripeRoom
+from .stripe.settings import StripeSettings
 from .supabase.room import SupabaseRoom
 from .supabase.settings import SupabaseSettings
 
@@ -29,11 +32,16 @@ LARGEST_BODY = 4 * 1024 * 1024
 class Sandbox:
     """Everything one process needs; `open` it before serving its rooms, `close` it afterwards."""
 
-    def __init__(self, settings: Settings, supabase: SupabaseSettings) -> None:
+    def __init__(self, settings: Settings, supabase: SupabaseSettings, stripe: StripeSettings) -> None:
         self._store = Store(settings.database_url, settings.state_database, supabase.database_workers + 1)
         self._clock = Clock(self._store.state)
-        self.rooms: list[Room] = [SupabaseRoom(supabase, self._store, self._clock, settings.seed)]
-        kinds = {name: kind for room in self.rooms for name, kind in room.kinds.items()}
+        self.rooms: list[Room] = [
+            SupabaseRoom(supabase, self._store, self._clock, settings.seed),
+            StripeRoom(stripe, self._store, self._clock),
+        ]
+        kinds = {
+            name: dataclasses.replace(kind, room=room.name) for room in self.rooms for name, kind in room.kinds.items()
+        }
         secret_fields = {name for room in self.rooms for name in room.secret_fields}
         self._faults = Faults(self._store.state, settings.seed, kinds)
         self.mailbox = Mailbox(self._store.state)
@@ -61,11 +69,13 @@ class Sandbox:
             client_max_size=LARGEST_BODY,
             middlewares=[
                 self._observation.middleware(),
+                *room.middlewares(),
                 self._faults.middleware(room.rate_limited),
                 answer_middleware(room),
             ],
         )
         app["stopping"] = self.stopping
+        app["room"] = room.name
         app.add_routes(room.routes())
         app.add_routes(self._control.routes())
         for each in self.rooms:

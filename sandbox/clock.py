@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,6 +31,8 @@ class Clock:
 
     def __init__(self, state: Pool) -> None:
         self._state = state
+        # Set whenever the clock was changed, for whoever waits for a moment of it.
+        self.moved = asyncio.Event()
         self._forget()
 
     def _forget(self) -> None:
@@ -71,6 +74,7 @@ class Clock:
     async def _save(self) -> None:
         value = {"origin": self._origin, "base": self._base, "rate": self.rate}
         await self._state.run(SAVE, value=Jsonb(value))
+        self.moved.set()
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -38,6 +38,7 @@ class Kind:
     takes: set[str] = field(default_factory=set)
     needs: str | None = None
     about: dict[str, str] = field(default_factory=dict)
+    room: str | None = None
 
 
 # The kinds that any provider may suffer from; a room adds its own.
@@ -47,6 +48,7 @@ KINDS = {
     "hang": Kind(),
     "cut": Kind(),
     "cut_after": Kind(),
+    "rate_limit": Kind({"reset", "retry_after", "headers"}, about={"path": "^/v1/"}),
 }
 
 
@@ -68,7 +70,8 @@ class Rule:
     def about(self, request: web.Request, body: str) -> bool:
         method = self.match.get("method")
         return (
-            (method is None or method.upper() == request.method)
+            self.match.get("room") in (None, request.app["room"])
+            and (method is None or method.upper() == request.method)
             and re.search(self.match.get("path", ""), request.path) is not None
             and re.search(self.match.get("body", ""), body) is not None
         )
@@ -217,7 +220,7 @@ def read_rule(wanted: dict[str, Any], kinds: dict[str, Kind]) -> Rule:
     kind = fault["kind"]
     of_kind = kinds[kind]
     match = of_kind.about if match is None else match
-    known = {"match": {"method", "path", "body"}, "fault": of_kind.takes | {"kind"}}
+    known = {"match": {"room", "method", "path", "body"}, "fault": of_kind.takes | {"kind"}}
     known["the rule"] = {"match", "times", "after", "probability", "fault"}
     for where, given in (("match", match), ("fault", fault), ("the rule", wanted)):
         if not isinstance(given, dict) or (odd := set(given) - known[where]):
@@ -231,7 +234,7 @@ def read_rule(wanted: dict[str, Any], kinds: dict[str, Kind]) -> Rule:
         times = wanted.get("times")
         return Rule(
             id=0,
-            match=match,
+            match={**match, "room": of_kind.room} if of_kind.room is not None else match,
             fault=fault,
             times=None if times is None else int(times),
             after=int(wanted.get("after", 0)),

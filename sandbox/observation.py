@@ -8,6 +8,7 @@ import hashlib
 import json
 import time
 from typing import Any
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -88,7 +89,7 @@ class Observation:
             status=status,
             faults=[rule.id for rule in request.get("faults", [])],
             ms=round(ms, 2),
-            body=self._without_secrets(body) if body else None,
+            body=self._without_secrets(body, request.content_type) if body else None,
         )
 
     def _hidden(self, name: str, value: Any) -> Any:
@@ -97,11 +98,13 @@ class Observation:
             return value
         return f"sha256:{hashlib.sha256(str(value).encode()).hexdigest()}"
 
-    def _without_secrets(self, body: bytes) -> str:
+    def _without_secrets(self, body: bytes, content_type: str) -> str:
+        """A form is remembered as an object of its fields."""
         try:
-            parsed = json.loads(body)
+            is_form = content_type == "application/x-www-form-urlencoded"
+            parsed = dict(parse_qsl(body.decode(), keep_blank_values=True)) if is_form else json.loads(body)
         except ValueError:
-            return f"({len(body)} bytes that are not JSON)"
+            return f"({len(body)} bytes that cannot be read)"
         if isinstance(parsed, dict):
             parsed = {name: self._hidden(name, value) for name, value in parsed.items()}
         text = json.dumps(parsed)

@@ -27,11 +27,15 @@ class Room(ABC):
 
     @abstractmethod
     def ports(self) -> set[int]:
-        """Where this room listens."""
+        """Where this room listens; nowhere, and it is not there."""
 
     @abstractmethod
     def routes(self) -> list[web.RouteDef]:
         """Its provider's API."""
+
+    def middlewares(self) -> list[Any]:
+        """What stands around each of its requests, faults included."""
+        return []
 
     @abstractmethod
     def control_routes(self) -> list[web.RouteDef]:

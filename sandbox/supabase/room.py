@@ -36,7 +36,6 @@ class SupabaseRoom(Room):
     schema = SCHEMA
     tables = TABLES
     kinds = {
-        "rate_limit": Kind({"reset", "retry_after"}, about={"path": "^/v1/"}),
         "capacity": Kind({"region"}, needs="region", about={"path": "^/v1/projects(/available-regions)?$"}),
         "quota": Kind({"code", "message"}, about=CREATE),
         "stuck": Kind({"status", "seconds"}, about=CREATE),
@@ -123,7 +122,7 @@ class SupabaseRoom(Room):
         }
         if "retry_after" in rule.fault:
             headers["Retry-After"] = str(rule.fault["retry_after"])
-        return too_many_requests(headers)
+        return too_many_requests({**headers, **rule.fault.get("headers", {})})
 
     def unknown(self, request: web.Request, exception: web.HTTPException) -> web.Response:
         if request.path.startswith("/auth/"):

@@ -1,0 +1,163 @@
+"""Puts the parts of the Stripe room together, and looks at a request in the order in which the real service does."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+from datetime import timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import psycopg
+from aiohttp import web
+
+from ..clock import Clock
+from ..faults import Kind, Rule
+from ..limits import RateLimit
+from ..refusal import Refusal
+from ..room import Room
+from ..store import Store
+from .api import Api, Endpoint, new_request_id
+from .catalog import Catalog
+from .customers import Customers
+from .errors import StripeError
+from .event_list import Events
+from .ledger import Document, Ledger, Work
+from .payment_methods import PaymentMethods
+from .settings import StripeSettings
+from .tables import SCHEMA, TABLES
+
+log = logging.getLogger("sandbox.stripe")
+PAUSE_SECONDS = 1.0
+
+
+class StripeRoom(Room):
+    name = "stripe"
+    schema = SCHEMA
+    tables = TABLES
+    kinds = {"api_error": Kind({"code", "message", "work"}, about={"method": "POST", "path": "^/v1/"})}
+    secret_fields: set[str] = set()
+
+    def __init__(self, settings: StripeSettings, store: Store, clock: Clock) -> None:
+        self.settings: StripeSettings = settings
+        self._state = store.state
+        self._clock = clock
+        self._ledger = Ledger(store.state, clock, settings.stripe_version)
+        self._api = Api(self._ledger, settings.stripe_version)
+        self._limit = RateLimit(store.log, clock, 1)
+        self._task: asyncio.Task[None] | None = None
+
+    def ports(self) -> set[int]:
+        return set() if self.settings.stripe_port is None else {self.settings.stripe_port}
+
+    def _endpoints(self) -> list[Endpoint]:
+        async def nothing(_: Work, __: Document) -> None:
+            return
+
+        parts = (Customers(nothing), Catalog(), PaymentMethods(), Events())
+        return [endpoint for part in parts for endpoint in part.endpoints()]
+
+    def routes(self) -> list[web.RouteDef]:
+        return [self._api.route(endpoint) for endpoint in self._endpoints()]
+
+    def control_routes(self) -> list[web.RouteDef]:
+        return []
+
+    def middlewares(self) -> list[Any]:
+        return [self._api.middleware()]
+
+    async def begin(self) -> None:
+        if self._task is None and self.settings.stripe_port is not None:
+            self._task = asyncio.create_task(self._keep_up())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def clear(self) -> Document:
+        await self.close()
+        return {}
+
+    async def _keep_up(self) -> None:
+        """Does what is due when it is due, also where nobody asks."""
+        while True:
+            self._ledger.changed.clear()
+            self._clock.moved.clear()
+            try:
+                await self._ledger.catch_up()
+                wait = await self._seconds_until_next()
+            except (psycopg.OperationalError, OSError) as problem:
+                log.warning("what is due is tried again: %s", problem)
+                wait = PAUSE_SECONDS
+            waits = [asyncio.create_task(event.wait()) for event in (self._ledger.changed, self._clock.moved)]
+            try:
+                await asyncio.wait(waits, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for each in waits:
+                    each.cancel()
+
+    async def _seconds_until_next(self) -> float | None:
+        row = await self._state.row("select min(at) as at from stripe_due")
+        if row is None or row["at"] is None:
+            return None
+        return self._clock.real_seconds_until(self._clock.now() + timedelta(seconds=row["at"] - self._ledger.now()))
+
+    async def admit(self, request: web.Request, headers: dict[str, str]) -> None:
+        """Key and rate limit of the API; a hosted page asks for neither."""
+        # A caller takes the time of what it has read from here, so it has to be the time by which it happens.
+        headers["Date"] = format_datetime(self._clock.now(), usegmt=True)
+        if not request.path.startswith("/v1/"):
+            return
+        request["request_id"] = headers["Request-Id"] = new_request_id()
+        headers["Stripe-Version"] = request.headers.get("Stripe-Version", self.settings.stripe_version)
+        if request.method == "POST" and "Idempotency-Key" in request.headers:
+            headers["Idempotency-Key"] = request.headers["Idempotency-Key"]
+        require_key(request, self.settings.stripe_key)
+        if request.match_info.route.resource is not None:
+            used, _ = await self._limit.take("stripe")
+            if used > self.settings.stripe_rate_limit:
+                raise too_many_requests({})
+
+    def rate_limited(self, rule: Rule) -> Refusal:
+        headers = {name: str(value) for name, value in rule.fault.get("headers", {}).items()}
+        if "retry_after" in rule.fault:
+            headers["Retry-After"] = str(rule.fault["retry_after"])
+        return too_many_requests(headers)
+
+    def unknown(self, request: web.Request, exception: web.HTTPException) -> web.Response:
+        if exception.status in (404, 405):
+            return StripeError(404, f"Unrecognized request URL ({request.method}: {request.path}).").response()
+        return StripeError(exception.status, exception.reason).response()
+
+    def broken(self) -> web.Response:
+        return StripeError(500, "An unknown error occurred", kind="api_error").response()
+
+
+def require_key(request: web.Request, key: str) -> None:
+    """The secret key as a bearer's token, or as the user of basic authentication."""
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            given = base64.b64decode(given, validate=True).decode().partition(":")[0]
+        except (binascii.Error, UnicodeDecodeError):
+            given = ""
+    if scheme.lower() not in ("basic", "bearer") or not given:
+        message = (
+            "You did not provide an API key. You need to provide your API key in the Authorization header, using "
+            "Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY')."
+        )
+        raise StripeError(401, message)
+    if given != key:
+        shown = f"{given[:8]}{'*' * max(0, len(given) - 12)}{given[-4:]}" if len(given) > 12 else "*" * len(given)
+        raise StripeError(401, f"Invalid API Key provided: {shown}")
+
+
+def too_many_requests(headers: dict[str, str]) -> Refusal:
+    message = (
+        "Request rate limit exceeded. You can learn more about rate limits here https://stripe.com/docs/rate-limits."
+    )
+    return StripeError(429, message, code="rate_limit", headers=headers)
