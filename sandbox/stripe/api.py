@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,8 @@ class Call:
     version: str
     request_id: str
     idempotency_key: str | None = None
+    # What is answered in place of the object, where the work stays done all the same.
+    refusal: StripeError | None = None
 
     @property
     def cause(self) -> Document:
@@ -58,7 +60,7 @@ class Endpoint:
     method: str
     path: str
     act: Act
-    takes: dict[str, Read] = field(default_factory=dict)
+    takes: Mapping[str, Read] = field(default_factory=dict)
     needs: Iterable[str] = ()
 
 
@@ -112,6 +114,8 @@ class Api:
             async with self._ledger.work(call.cause) as work:
                 body = await self._body(work, call, endpoint)
                 status = 200
+                if call.refusal is not None:
+                    status, body = call.refusal.status, json.dumps(call.refusal.body)
                 for rule in standing(request, "api_error"):
                     status, body = rule.fault.get("code", 500), json.dumps(broken(rule.fault).body)
                 await self._keep(work, key, asked, status, body)

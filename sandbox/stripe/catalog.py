@@ -155,6 +155,7 @@ class Catalog:
             if not transfer:
                 raise invalid(f"A price (`{holder['id']}`) already uses that lookup key.", "lookup_key")
             holder["lookup_key"] = None
+            await spread(work, holder)
             work.tell("price.updated", holder)
 
     async def list_prices(self, work: Work, call: Call) -> Document:
@@ -171,6 +172,7 @@ class Catalog:
         price = await work.get("price", call.ids["id"])
         await self._key(work, price, call.params)
         take(price, call.params)
+        await spread(work, price)
         work.tell("price.updated", price)
         return price
 
@@ -183,6 +185,14 @@ async def new_product(work: Work, params: Document) -> Document:
     take(product, params)
     work.tell("product.created", product)
     return product
+
+
+async def spread(work: Work, price: Document) -> None:
+    """A subscription shows its prices as they are now."""
+    for subscription in await work.find("subscription", items={"data": [{"price": {"id": price["id"]}}]}):
+        for item in subscription["items"]["data"]:
+            if item["price"]["id"] == price["id"]:
+                item["price"] = dict(price)
 
 
 def take(document: Document, params: Document) -> None:

@@ -50,7 +50,7 @@ class Customers:
         one = "/v1/customers/{id}"
         return [
             Endpoint("POST", "/v1/customers", self.create, {**TAKES, "payment_method": text}),
-            Endpoint("GET", "/v1/customers", self.list, {**LISTING, "email": text}),
+            Endpoint("GET", "/v1/customers", self.list_all, {**LISTING, "email": text}),
             Endpoint("GET", one, self.get),
             Endpoint("POST", one, self.update, TAKES),
             Endpoint("DELETE", one, self.delete),
@@ -85,7 +85,7 @@ class Customers:
         params.pop("invoice_settings", None)
         customer.update(params)
 
-    async def list(self, work: Work, call: Call) -> Document:
+    async def list_all(self, work: Work, call: Call) -> Document:
         return await work.page("customer", "/v1/customers", call.params, email=call.params.get("email"))
 
     async def get(self, work: Work, call: Call) -> Document:

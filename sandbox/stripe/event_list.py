@@ -15,11 +15,11 @@ class Events:
     def endpoints(self) -> list[Endpoint]:
         takes = {**LISTING, "type": text, "types": list_of(text), "delivery_success": boolean}
         return [
-            Endpoint("GET", "/v1/events", self.list, takes),
+            Endpoint("GET", "/v1/events", self.list_all, takes),
             Endpoint("GET", "/v1/events/{id}", self.get),
         ]
 
-    async def list(self, work: Work, call: Call) -> Document:
+    async def list_all(self, work: Work, call: Call) -> Document:
         """The newest first; a type may end in an asterisk."""
         params = call.params
         if params.get("type") and params.get("types"):

@@ -12,7 +12,7 @@ def previous(before: Document, after: Document) -> Document:
     changed: Document = {}
     for name in {**before, **after}:
         was, now = before.get(name), after.get(name)
-        if was == now:
+        if was == now or name.startswith("_"):
             continue
         changed[name] = previous(was, now) if isinstance(was, dict) and isinstance(now, dict) else was
     return changed

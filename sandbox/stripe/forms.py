@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -36,7 +36,7 @@ def put(into: Params, path: list[str], value: str, name: str) -> None:
     into[path[-1] or str(len(into))] = value
 
 
-def read(given: Params, takes: dict[str, Read], needs: Iterable[str] = (), where: str = "") -> Params:
+def read(given: Params, takes: Mapping[str, Read], needs: Iterable[str] = (), where: str = "") -> Params:
     """The parameters in their own types; refuses one that is not known or does not fit, and the lack of one that is needed."""
     taken = {}
     for name, value in given.items():
@@ -92,7 +92,7 @@ def choice(*choices: str) -> Read:
     return one
 
 
-def hash_of(takes: dict[str, Read], needs: Iterable[str] = ()) -> Read:
+def hash_of(takes: Mapping[str, Read], needs: Iterable[str] = ()) -> Read:
     def nested(value: Any, where: str) -> Params | None:
         if value == "":
             return None

@@ -50,7 +50,7 @@ order by case when %(before)s::text is null then -seq else seq end
 limit %(limit)s
 """
 
-DUE = "select object_id, what, at from stripe_due where at <= %(now)s order by at, object_id, what limit 1"
+DUE = "select object_id, what, at from stripe_due where at <= %(now)s order by at, what, object_id limit 1"
 
 PUT_DUE = """
 insert into stripe_due (object_id, what, at)

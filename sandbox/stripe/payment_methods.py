@@ -50,7 +50,7 @@ class PaymentMethods:
         filters = {**LISTING, "type": text}
         return [
             Endpoint("POST", base, self.create, TAKES, ["type"]),
-            Endpoint("GET", base, self.list, {**filters, "customer": text}),
+            Endpoint("GET", base, self.list_all, {**filters, "customer": text}),
             Endpoint("GET", "/v1/customers/{customer}/payment_methods", self.list_of_customer, filters),
             Endpoint("GET", one, self.get),
             Endpoint("POST", one + "/attach", self.attach, {"customer": text}, ["customer"]),
@@ -68,7 +68,7 @@ class PaymentMethods:
                 return new_card(work, card)
         raise declined("Your card number is incorrect.", "incorrect_number", param="number")
 
-    async def list(self, work: Work, call: Call) -> Document:
+    async def list_all(self, work: Work, call: Call) -> Document:
         like = {"customer": call.params.get("customer"), "type": call.params.get("type")}
         return await work.page("payment_method", "/v1/payment_methods", call.params, **like)
 

@@ -8,7 +8,7 @@ import binascii
 import logging
 from datetime import timedelta
 from email.utils import format_datetime
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 from aiohttp import web
@@ -21,16 +21,28 @@ from ..room import Room
 from ..store import Store
 from .api import Api, Endpoint, new_request_id
 from .catalog import Catalog
+from .changes import Changes
+from .control import Control
 from .customers import Customers
 from .errors import StripeError
 from .event_list import Events
-from .ledger import Document, Ledger, Work
+from .invoice_api import InvoiceApi
+from .invoices import Invoices
+from .ledger import Document, Ledger
+from .lifecycle import Lifecycle
 from .payment_methods import PaymentMethods
+from .refunds import Refunds
+from .schedules import Schedules
 from .settings import StripeSettings
+from .subscriptions import Subscriptions
 from .tables import SCHEMA, TABLES
 
 log = logging.getLogger("sandbox.stripe")
 PAUSE_SECONDS = 1.0
+
+
+class Part(Protocol):
+    def endpoints(self) -> list[Endpoint]: ...
 
 
 class StripeRoom(Room):
@@ -48,22 +60,31 @@ class StripeRoom(Room):
         self._api = Api(self._ledger, settings.stripe_version)
         self._limit = RateLimit(store.log, clock, 1)
         self._task: asyncio.Task[None] | None = None
+        invoices = Invoices(settings)
+        lifecycle = Lifecycle(settings, invoices)
+        lifecycle.register(self._ledger)
+        changes = Changes(self._ledger, invoices, lifecycle)
+        subscriptions = Subscriptions(lifecycle, changes)
+        self._control = Control(self._ledger)
+        self._parts: list[Part] = [
+            Customers(subscriptions.bury),
+            Catalog(),
+            PaymentMethods(),
+            subscriptions,
+            Schedules(self._ledger, lifecycle, changes),
+            InvoiceApi(invoices, changes),
+            Refunds(),
+            Events(),
+        ]
 
     def ports(self) -> set[int]:
         return set() if self.settings.stripe_port is None else {self.settings.stripe_port}
 
-    def _endpoints(self) -> list[Endpoint]:
-        async def nothing(_: Work, __: Document) -> None:
-            return
-
-        parts = (Customers(nothing), Catalog(), PaymentMethods(), Events())
-        return [endpoint for part in parts for endpoint in part.endpoints()]
-
     def routes(self) -> list[web.RouteDef]:
-        return [self._api.route(endpoint) for endpoint in self._endpoints()]
+        return [self._api.route(endpoint) for part in self._parts for endpoint in part.endpoints()]
 
     def control_routes(self) -> list[web.RouteDef]:
-        return []
+        return self._control.routes()
 
     def middlewares(self) -> list[Any]:
         return [self._api.middleware()]
