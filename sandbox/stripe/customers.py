@@ -57,13 +57,7 @@ class Customers:
         ]
 
     async def create(self, work: Work, call: Call) -> Document:
-        made = work.add("customer", {**BLANK, "metadata": {}, "invoice_prefix": letters(8).upper()})
-        made["invoice_settings"] = {
-            "custom_fields": None,
-            "default_payment_method": None,
-            "footer": None,
-            "rendering_options": None,
-        }
+        made = blank_customer(work)
         token = call.params.pop("payment_method", None)
         method = await attach(work, made, token, "payment_method") if token else None
         await self._take(work, made, call.params)
@@ -103,3 +97,14 @@ class Customers:
         await self._bury(work, customer)
         work.tell("customer.deleted", customer)
         return work.delete(customer)
+
+
+def blank_customer(work: Work) -> Document:
+    made = work.add("customer", {**BLANK, "metadata": {}, "invoice_prefix": letters(8).upper()})
+    made["invoice_settings"] = {
+        "custom_fields": None,
+        "default_payment_method": None,
+        "footer": None,
+        "rendering_options": None,
+    }
+    return made

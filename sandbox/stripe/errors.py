@@ -25,6 +25,7 @@ class StripeError(Refusal):
         body = {"error": {name: value for name, value in told.items() if value is not None}}
         super().__init__(status, body=body, headers=headers)
         self.code = code
+        self.message = message
 
 
 def missing(kind: str, object_id: str, param: str = "id", status: int = 404) -> StripeError:

@@ -117,6 +117,12 @@ class Invoices:
         self._settings = settings
         # Told what came of every attempt, and whether there is another one to come.
         self.settled: Settled
+        # Told what a bank said to a debit, days after it was asked.
+        self.debited: Callable[[Work, Document, bool], Awaitable[None]]
+
+    def page_of(self, token: str) -> str:
+        """Where an invoice's customer pays it."""
+        return f"{self._settings.stripe_base}/i/{token}"
 
     async def draft(self, work: Work, subscription: Document, reason: str, lines: list[Document]) -> Document:
         """A new invoice of a subscription, with what was waiting for its next one."""
@@ -152,7 +158,7 @@ class Invoices:
             customer["next_invoice_sequence"] += 1
         invoice.update(status="open", effective_at=work.at, automatically_finalizes_at=None)
         invoice["status_transitions"]["finalized_at"] = work.at
-        invoice["hosted_invoice_url"] = f"{self._settings.stripe_base}/i/{letters(24)}"
+        invoice["hosted_invoice_url"] = self.page_of(letters(24))
         work.due(invoice, "finalize", None)
         work.tell("invoice.finalized", invoice)
 
@@ -248,6 +254,7 @@ class Invoices:
         if invoice["status"] != "open":
             return
         await (self._paid(work, invoice) if pays else self._failed(work, invoice, False))
+        await self.debited(work, invoice, pays)
 
     async def retry(self, work: Work, invoice: Document) -> None:
         if invoice["status"] == "open":

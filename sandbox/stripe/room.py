@@ -22,6 +22,8 @@ from ..store import Store
 from .api import Api, Endpoint, new_request_id
 from .catalog import Catalog
 from .changes import Changes
+from .checkout import Checkout
+from .checkout_page import CheckoutPage
 from .control import Control
 from .customers import Customers
 from .errors import StripeError
@@ -30,7 +32,9 @@ from .invoice_api import InvoiceApi
 from .invoices import Invoices
 from .ledger import Document, Ledger
 from .lifecycle import Lifecycle
+from .paying import InvoicePage
 from .payment_methods import PaymentMethods
+from .portal import Portal
 from .refunds import Refunds
 from .schedules import Schedules
 from .settings import StripeSettings
@@ -65,6 +69,8 @@ class StripeRoom(Room):
         lifecycle.register(self._ledger)
         changes = Changes(self._ledger, invoices, lifecycle)
         subscriptions = Subscriptions(lifecycle, changes)
+        checkout = Checkout(settings, self._ledger, invoices, lifecycle, subscriptions)
+        portal = Portal(settings, self._ledger, changes)
         self._control = Control(self._ledger)
         self._parts: list[Part] = [
             Customers(subscriptions.bury),
@@ -75,13 +81,17 @@ class StripeRoom(Room):
             InvoiceApi(invoices, changes),
             Refunds(),
             Events(),
+            checkout,
+            portal,
         ]
+        self._pages = (CheckoutPage(self._ledger, checkout), InvoicePage(self._ledger, invoices), portal)
 
     def ports(self) -> set[int]:
         return set() if self.settings.stripe_port is None else {self.settings.stripe_port}
 
     def routes(self) -> list[web.RouteDef]:
-        return [self._api.route(endpoint) for part in self._parts for endpoint in part.endpoints()]
+        api = [self._api.route(endpoint) for part in self._parts for endpoint in part.endpoints()]
+        return [*api, *(route for page in self._pages for route in page.routes())]
 
     def control_routes(self) -> list[web.RouteDef]:
         return self._control.routes()
@@ -150,6 +160,8 @@ class StripeRoom(Room):
         return too_many_requests(headers)
 
     def unknown(self, request: web.Request, exception: web.HTTPException) -> web.Response:
+        if not request.path.startswith("/v1/") or exception.status < 400:
+            return exception
         if exception.status in (404, 405):
             return StripeError(404, f"Unrecognized request URL ({request.method}: {request.path}).").response()
         return StripeError(exception.status, exception.reason).response()
