@@ -37,13 +37,15 @@ class Sandbox:
         self._clock = Clock(self._store.state)
         self.rooms: list[Room] = [
             SupabaseRoom(supabase, self._store, self._clock, settings.seed),
-            StripeRoom(stripe, self._store, self._clock),
+            StripeRoom(stripe, self._store, self._clock, settings.seed),
         ]
         kinds = {
             name: dataclasses.replace(kind, room=room.name) for room in self.rooms for name, kind in room.kinds.items()
         }
         secret_fields = {name for room in self.rooms for name in room.secret_fields}
         self._faults = Faults(self._store.state, settings.seed, kinds)
+        for room in self.rooms:
+            room.uses(self._faults)
         self.mailbox = Mailbox(self._store.state)
         self._observation = Observation(self._store.log, self._clock, secret_fields)
         self._control = Control(self._store, self._clock, self._faults, self._observation, self.mailbox, self.rooms)

@@ -39,6 +39,8 @@ class Kind:
     needs: str | None = None
     about: dict[str, str] = field(default_factory=dict)
     room: str | None = None
+    # About what the sandbox sends by itself, not about a request to it; it is told by its type.
+    outbound: bool = False
 
 
 # The kinds that any provider may suffer from; a room adds its own.
@@ -130,7 +132,18 @@ class Faults:
             return []
         needs_body = any("body" in rule.match for rule in self._rules.values())
         body = (await request.read()).decode("utf-8", "replace") if needs_body else ""
-        about = [rule for rule in self._rules.values() if rule.about(request, body)]
+        about = [rule for rule in self._rules.values() if not self._outbound(rule) and rule.about(request, body)]
+        return await self._count(about)
+
+    async def sending(self, kind: str, event: str) -> list[Rule]:
+        """The rules of an outbound kind that apply to something the sandbox is about to send."""
+        mine = [rule for rule in self._rules.values() if rule.kind == kind]
+        return await self._count([rule for rule in mine if re.search(rule.match.get("event", ""), event)])
+
+    def _outbound(self, rule: Rule) -> bool:
+        return self._kinds[rule.kind].outbound
+
+    async def _count(self, about: list[Rule]) -> list[Rule]:
         struck = [rule for rule in about if rule.applies(self._dice)]
         for rule in about:
             await self._state.run(COUNT, id=rule.id, seen=rule.seen, applied=rule.applied)
@@ -220,7 +233,8 @@ def read_rule(wanted: dict[str, Any], kinds: dict[str, Kind]) -> Rule:
     kind = fault["kind"]
     of_kind = kinds[kind]
     match = of_kind.about if match is None else match
-    known = {"match": {"room", "method", "path", "body"}, "fault": of_kind.takes | {"kind"}}
+    matched = {"room", "event"} if of_kind.outbound else {"room", "method", "path", "body"}
+    known = {"match": matched, "fault": of_kind.takes | {"kind"}}
     known["the rule"] = {"match", "times", "after", "probability", "fault"}
     for where, given in (("match", match), ("fault", fault), ("the rule", wanted)):
         if not isinstance(given, dict) or (odd := set(given) - known[where]):
@@ -229,7 +243,7 @@ def read_rule(wanted: dict[str, Any], kinds: dict[str, Kind]) -> Rule:
     if of_kind.needs is not None and of_kind.needs not in fault:
         raise Refusal(400, f"a fault of kind {kind} needs {of_kind.needs}")
     try:
-        for name in ("path", "body"):
+        for name in ("path", "body", "event"):
             re.compile(match.get(name, ""))
         times = wanted.get("times")
         return Rule(

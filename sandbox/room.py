@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from .faults import Kind, Rule
+from .faults import Faults, Kind, Rule
 from .refusal import Refusal
 from .settings import LiveSettings
 
@@ -56,6 +56,10 @@ class Room(ABC):
     @abstractmethod
     def broken(self) -> web.Response:
         """The provider's answer while the sandbox cannot reach its own database."""
+
+    def uses(self, faults: Faults) -> None:
+        """Hands over the rules, for a room that sends something by itself."""
+        return
 
     async def open(self) -> None:
         """Called at each start, once the tables are there: takes up what an earlier process left unfinished."""

@@ -32,7 +32,8 @@ class Events:
             params["_types"] = [each.replace("_", r"\_").replace("*", "%") for each in types]
         span = dict(params.get("created") or {})
         span["gte"] = max(span.get("gte", 0), work.at - KEPT_SECONDS)
-        return await work.page("event", "/v1/events", {**params, "created": span})
+        delivered = params.get("delivery_success")
+        return await work.page("event", "/v1/events", {**params, "created": span}, _delivered=delivered)
 
     async def get(self, work: Work, call: Call) -> Document:
         event = await work.get("event", call.ids["id"])

@@ -170,7 +170,8 @@ class Work:
                 return
             data["previous_attributes"] = changed
         self._told[object_id] = data["object"]
-        event = {"api_version": self._version, "data": data, "pending_webhooks": 0, "request": self.cause, "type": kind}
+        event: Document = {"api_version": self._version, "data": data, "pending_webhooks": 0}
+        event |= {"request": self.cause, "type": kind, "_delivered": True}
         self._events.append(self.add("event", event))
 
     async def store(self) -> None:
@@ -211,8 +212,8 @@ class Ledger:
         self._version = version
         self._lock = asyncio.Lock()
         self._happenings: dict[str, tuple[str, Happening]] = {}
-        # Set after every change, for whoever delivers events.
-        self.changed = asyncio.Event()
+        # Set after every change, for those who wait for one.
+        self.wakes: list[asyncio.Event] = []
 
     def now(self) -> int:
         return int(self._clock.now().timestamp())
@@ -229,14 +230,18 @@ class Ledger:
             await self._catch_up(now)
             async with self._transaction(now, cause or NOBODY) as work:
                 yield work
-        self.changed.set()
+        self._wake()
 
     async def catch_up(self) -> None:
         """Does what is due by now."""
         async with self._lock:
             done = await self._catch_up(self.now())
         if done:
-            self.changed.set()
+            self._wake()
+
+    def _wake(self) -> None:
+        for each in self.wakes:
+            each.set()
 
     async def _catch_up(self, now: int) -> int:
         """Each with the moment it was due as its own, so that a leap of the clock leaves no trace in what happened."""

@@ -21,10 +21,12 @@ def rendered(document: Any, version: str) -> Any:
         return [rendered(item, version) for item in document]
     if not isinstance(document, dict):
         return document
-    shown = {name: rendered(value, version) for name, value in document.items() if not name.startswith("_")}
     kind, date = document.get("object"), version[:10]
     if kind == "event":
-        shown["data"] = event_data(document["data"], version)
+        # An event keeps the shape that it was made in, whoever asks.
+        own = {name: value for name, value in document.items() if not name.startswith("_")}
+        return {**own, "data": event_data(document["data"], document["api_version"])}
+    shown = {name: rendered(value, version) for name, value in document.items() if not name.startswith("_")}
     if kind == "subscription" and document.get("_portal_cancel") and date < PORTAL_SETS_CANCEL_AT:
         shown["cancel_at_period_end"] = True
     if date < PERIOD_ON_ITEMS and kind in OLD_SHAPE:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import logging
-from datetime import timedelta
 from email.utils import format_datetime
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ import psycopg
 from aiohttp import web
 
 from ..clock import Clock
-from ..faults import Kind, Rule
+from ..faults import Faults, Kind, Rule
 from ..limits import RateLimit
 from ..refusal import Refusal
 from ..room import Room
@@ -26,6 +26,7 @@ from .checkout import Checkout
 from .checkout_page import CheckoutPage
 from .control import Control
 from .customers import Customers
+from .delivery import Deliveries
 from .errors import StripeError
 from .event_list import Events
 from .invoice_api import InvoiceApi
@@ -40,6 +41,7 @@ from .schedules import Schedules
 from .settings import StripeSettings
 from .subscriptions import Subscriptions
 from .tables import SCHEMA, TABLES
+from .webhooks import WebhookEndpoints
 
 log = logging.getLogger("sandbox.stripe")
 PAUSE_SECONDS = 1.0
@@ -53,17 +55,24 @@ class StripeRoom(Room):
     name = "stripe"
     schema = SCHEMA
     tables = TABLES
-    kinds = {"api_error": Kind({"code", "message", "work"}, about={"method": "POST", "path": "^/v1/"})}
+    kinds = {
+        "api_error": Kind({"code", "message", "work"}, about={"method": "POST", "path": "^/v1/"}),
+        "delivery": Kind({"how", "seconds", "count", "order"}, needs="how", outbound=True),
+    }
     secret_fields: set[str] = set()
 
-    def __init__(self, settings: StripeSettings, store: Store, clock: Clock) -> None:
+    def __init__(self, settings: StripeSettings, store: Store, clock: Clock, seed: int) -> None:
         self.settings: StripeSettings = settings
         self._state = store.state
         self._clock = clock
         self._ledger = Ledger(store.state, clock, settings.stripe_version)
         self._api = Api(self._ledger, settings.stripe_version)
         self._limit = RateLimit(store.log, clock, 1)
-        self._task: asyncio.Task[None] | None = None
+        self._seed = seed
+        self._tasks: list[asyncio.Task[None]] = []
+        self._awake = asyncio.Event()
+        self._ledger.wakes.append(self._awake)
+        clock.wakes.append(self._awake)
         invoices = Invoices(settings)
         lifecycle = Lifecycle(settings, invoices)
         lifecycle.register(self._ledger)
@@ -71,7 +80,7 @@ class StripeRoom(Room):
         subscriptions = Subscriptions(lifecycle, changes)
         checkout = Checkout(settings, self._ledger, invoices, lifecycle, subscriptions)
         portal = Portal(settings, self._ledger, changes)
-        self._control = Control(self._ledger)
+        self._control = Control(store.state, self._ledger)
         self._parts: list[Part] = [
             Customers(subscriptions.bury),
             Catalog(),
@@ -81,6 +90,7 @@ class StripeRoom(Room):
             InvoiceApi(invoices, changes),
             Refunds(),
             Events(),
+            WebhookEndpoints(),
             checkout,
             portal,
         ]
@@ -99,15 +109,18 @@ class StripeRoom(Room):
     def middlewares(self) -> list[Any]:
         return [self._api.middleware()]
 
+    def uses(self, faults: Faults) -> None:
+        self._deliveries = Deliveries(self._state, self._clock, self._ledger, self.settings, faults, self._seed)
+
     async def begin(self) -> None:
-        if self._task is None and self.settings.stripe_port is not None:
-            self._task = asyncio.create_task(self._keep_up())
+        if not self._tasks and self.settings.stripe_port is not None:
+            self._tasks = [asyncio.create_task(work) for work in (self._keep_up(), self._deliveries.run())]
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def clear(self) -> Document:
         await self.close()
@@ -116,26 +129,19 @@ class StripeRoom(Room):
     async def _keep_up(self) -> None:
         """Does what is due when it is due, also where nobody asks."""
         while True:
-            self._ledger.changed.clear()
-            self._clock.moved.clear()
+            self._awake.clear()
             try:
                 await self._ledger.catch_up()
                 wait = await self._seconds_until_next()
             except (psycopg.OperationalError, OSError) as problem:
                 log.warning("what is due is tried again: %s", problem)
                 wait = PAUSE_SECONDS
-            waits = [asyncio.create_task(event.wait()) for event in (self._ledger.changed, self._clock.moved)]
-            try:
-                await asyncio.wait(waits, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for each in waits:
-                    each.cancel()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._awake.wait(), wait)
 
     async def _seconds_until_next(self) -> float | None:
         row = await self._state.row("select min(at) as at from stripe_due")
-        if row is None or row["at"] is None:
-            return None
-        return self._clock.real_seconds_until(self._clock.now() + timedelta(seconds=row["at"] - self._ledger.now()))
+        return None if row is None or row["at"] is None else self._clock.real_seconds_until_stamp(row["at"])
 
     async def admit(self, request: web.Request, headers: dict[str, str]) -> None:
         """Key and rate limit of the API; a hosted page asks for neither."""

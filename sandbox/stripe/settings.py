@@ -15,6 +15,7 @@ class StripeSettings(LiveSettings):
         "stripe_rate_limit": int,
         "stripe_after_retries": str,
         "stripe_debit_seconds": int,
+        "stripe_deliveries_at_once": int,
     }
 
     # None: there is no Stripe.
@@ -28,6 +29,9 @@ class StripeSettings(LiveSettings):
     stripe_after_retries: str = "cancel"
     # How long a bank takes to say whether it pays a direct debit.
     stripe_debit_seconds: int = 5 * 86400
+
+    # With one at a time, events arrive in the order in which they happened; Stripe promises none.
+    stripe_deliveries_at_once: int = 16
 
     @property
     def stripe_base(self) -> str:

@@ -39,6 +39,7 @@ create table if not exists stripe_delivery (
     first_at    bigint not null,
     next_at     bigint,
     attempts    integer not null default 0,
+    delayed     boolean not null default false,
     status      integer,
     error       text
 );
