@@ -1,1 +1,1 @@
-"""A stand-in for Supabase, so that Tenantry runs and is tested with no account."""
+"""A stand-in for the providers Tenantry works with, so that it runs and is tested with no account."""

@@ -4,95 +4,73 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import logging
 import os
 import signal
 import sys
+from typing import Any
 
 import psycopg
 from aiohttp import web
 
 from .app import Sandbox
 from .settings import Settings
+from .stripe import settings as stripe
+from .stripe.settings import StripeSettings
+from .supabase import settings as supabase
+from .supabase.settings import SupabaseSettings
 
 GRACE_SECONDS = 0.6
 
 
-def port_or_same(text: str) -> int | None:
-    return None if text == "same" else int(text)
-
-
-def arguments(given: list[str]) -> Settings:
+def read_arguments(given: list[str]) -> tuple[Settings, SupabaseSettings, StripeSettings]:
     default = Settings(database_url="")
-    parser = argparse.ArgumentParser(prog="sandbox", description="A stand-in for Supabase with fault injection.")
+    parser = argparse.ArgumentParser(
+        prog="sandbox", description="Stand-ins for Supabase and Stripe with fault injection."
+    )
     add = parser.add_argument
-    add("--port", type=int, default=default.port, help="HTTP port (%(default)s)")
-    add("--auth-port", type=port_or_same, help="a second port for the Auth API, or: same (the default)")
     add("--smtp-port", type=int, help="also catch mail at this port")
     add("--host", default=default.host, help="address to listen at (%(default)s)")
     add("--database-url", required=True, help="a superuser of the cluster the projects live in")
     add("--state-database", default=default.state_database, help="the sandbox's own database (%(default)s)")
-    add("--token", default=default.token, help="the access token that is accepted (%(default)s)")
-    add("--organization", default=default.organization, help="slug of the first organization (%(default)s)")
-    add("--plan", default=default.plan, choices=["free", "pro", "team"], help="its plan (%(default)s)")
-    add("--max-projects", type=int, help="its quota (free: 2, else 100000)")
-    add("--coming-up-seconds", type=float, default=default.coming_up_seconds, help="(%(default)s)")
-    add("--services-lag-seconds", type=float, default=default.services_lag_seconds, help="(%(default)s)")
-    add("--rate-limit", type=int, default=default.rate_limit, help="requests a minute (%(default)s)")
-    add(
-        "--rate-scope",
-        choices=["endpoint", "project"],
-        default="endpoint",
-        help="what the limit is counted by",
-    )
-    add(
-        "--lazy-databases",
-        "--no-databases",
-        action="store_true",
-        help="make a database when its pooler is read",
-    )
-    add(
-        "--database-workers",
-        type=int,
-        default=default.database_workers,
-        help="databases made at once (%(default)s)",
-    )
-    add("--database-strategy", choices=["wal_log", "file_copy"], default=default.database_strategy)
-    add("--pooler-host", default=default.pooler_host, help="host in the pooler's answer (%(default)s)")
-    add(
-        "--pooler-port",
-        type=int,
-        default=default.pooler_port,
-        help="port in the pooler's answer (%(default)s)",
-    )
-    add(
-        "--site-url",
-        default=default.site_url,
-        help="a new project's site_url, where a link leads whose redirect_to is not allowed",
-    )
     add("--seed", type=int, default=default.seed, help="of everything random in faults (%(default)s)")
+    supabase.add_arguments(parser)
+    stripe.add_arguments(parser)
     told = {name: value for name, value in vars(parser.parse_args(given)).items() if value is not None}
-    told.setdefault("auth_port", told["port"])
-    told.setdefault("max_projects", 2 if told["plan"] == "free" else default.max_projects)
-    return Settings(**told)
+    return (
+        Settings(**part(told, Settings)),
+        SupabaseSettings(**part(supabase.complete(told), SupabaseSettings)),
+        StripeSettings(**part(told, StripeSettings)),
+    )
 
 
-async def serve(settings: Settings) -> None:
+def part(told: dict[str, Any], kind: type) -> dict[str, Any]:
+    """What of all that was told is for settings of this kind."""
+    return {each.name: told[each.name] for each in dataclasses.fields(kind) if each.name in told}
+
+
+async def serve(settings: Settings, *of_rooms: Any) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    sandbox = Sandbox(settings)
+    sandbox = Sandbox(settings, *of_rooms)
     await sandbox.open()
-    runner = web.AppRunner(sandbox.web_app(), access_log=None, handle_signals=False)
-    await runner.setup()
-    for port in sorted({settings.port, settings.auth_port}):
-        await web.TCPSite(runner, settings.host, port, backlog=1024).start()
+    runners = []
+    rooms = [room for room in sandbox.rooms if room.ports()]
+    for room in rooms:
+        runner = web.AppRunner(sandbox.web_app(room), access_log=None, handle_signals=False)
+        await runner.setup()
+        runners.append(runner)
+        for port in sorted(room.ports()):
+            await web.TCPSite(runner, settings.host, port, backlog=1024).start()
     if settings.smtp_port is not None:
         await sandbox.mailbox.serve(settings.host, settings.smtp_port)
-    logging.info("ready at http://%s:%d", settings.host, settings.port)
+    for room in rooms:
+        logging.info("%s is ready at http://%s:%s", room.name, settings.host, ", ".join(map(str, sorted(room.ports()))))
     await stopped.wait()
     try:
-        await asyncio.wait_for(stop(sandbox, runner), GRACE_SECONDS)
+        await asyncio.wait_for(stop(sandbox, runners), GRACE_SECONDS)
         logging.info("stopped")
     except TimeoutError:
         logging.info("stopped with work unfinished; the next start takes it up")
@@ -101,17 +79,17 @@ async def serve(settings: Settings) -> None:
     os._exit(0)
 
 
-async def stop(sandbox: Sandbox, runner: web.AppRunner) -> None:
+async def stop(sandbox: Sandbox, runners: list[web.AppRunner]) -> None:
     """Lets what hangs go, answers what is nearly done, then closes the connections to PostgreSQL."""
     sandbox.stopping.set()
-    await runner.cleanup()
+    await asyncio.gather(*(runner.cleanup() for runner in runners))
     await sandbox.close()
 
 
 def main() -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s sandbox %(levelname)s %(message)s")
     try:
-        asyncio.run(serve(arguments(sys.argv[1:])))
+        asyncio.run(serve(*read_arguments(sys.argv[1:])))
     except (psycopg.Error, OSError) as problem:
         print(f"sandbox: {problem}", file=sys.stderr)
         return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,6 +31,8 @@ class Clock:
 
     def __init__(self, state: Pool) -> None:
         self._state = state
+        # Set whenever the clock was changed, for those who wait for a moment of it.
+        self.wakes: list[asyncio.Event] = []
         self._forget()
 
     def _forget(self) -> None:
@@ -47,7 +50,11 @@ class Clock:
 
     def real_seconds_until(self, moment: datetime) -> float:
         """How long somebody with an ordinary watch has to wait for a moment of this clock."""
-        return max(0.0, (moment.timestamp() - self._seconds()) / self.rate)
+        return self.real_seconds_until_stamp(moment.timestamp())
+
+    def real_seconds_until_stamp(self, seconds: float) -> float:
+        """The same for a moment in seconds since 1970."""
+        return max(0.0, (seconds - self._seconds()) / self.rate)
 
     async def load(self) -> None:
         found = await self._state.row(LOAD)
@@ -71,6 +78,8 @@ class Clock:
     async def _save(self) -> None:
         value = {"origin": self._origin, "base": self._base, "rate": self.rate}
         await self._state.run(SAVE, value=Jsonb(value))
+        for each in self.wakes:
+            each.set()
 
     def describe(self) -> dict[str, Any]:
         return {

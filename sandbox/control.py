@@ -1,4 +1,4 @@
-"""The test's own side of the sandbox, /_sandbox: faults, the clock, what was asked and what there is."""
+"""The test's own side of the sandbox, /_sandbox: the clock, settings, faults, what was asked, what was mailed."""
 
 from __future__ import annotations
 
@@ -8,20 +8,14 @@ from typing import Any
 
 from aiohttp import web
 
-from .clock import Clock, stamp
+from .clock import Clock
 from .faults import Faults
 from .mail import Mailbox
 from .observation import Observation
-from .projects import Projects, new_secret
 from .refusal import Refusal
-from .settings import Settings
-from .store import Row, Store
-from .users import Users, describe
-
-FORGET = """
-truncate project, organization, auth_user, auth_link, auth_session, fault, mail, request, rate_window, setting
-restart identity
-"""
+from .room import Room
+from .settings import change, live
+from .store import Store
 
 KEEP_SETTINGS = """
 insert into setting (key, value)
@@ -29,21 +23,6 @@ values ('settings', %(value)s)
 on conflict (key) do update set value = excluded.value
 """
 
-SHOWN = (
-    "ref",
-    "organization_slug",
-    "name",
-    "region",
-    "instance_size",
-    "is_branch",
-    "database_name",
-    "owner_login",
-    "database_ready",
-    "database_dropped",
-    "postgrest",
-    "auth_config",
-    "restrictions",
-)
 Answer = web.Response
 
 
@@ -68,23 +47,20 @@ class Control:
     def __init__(
         self,
         store: Store,
-        settings: Settings,
         clock: Clock,
         faults: Faults,
-        projects: Projects,
-        users: Users,
         observation: Observation,
         mailbox: Mailbox,
+        rooms: list[Room],
     ) -> None:
         self._store = store
-        self._settings = settings
-        self._told_at_start = settings.live()
         self._clock = clock
         self._faults = faults
-        self._projects = projects
-        self._users = users
         self._observation = observation
         self._mailbox = mailbox
+        self._rooms = rooms
+        self._settings = [room.settings for room in rooms]
+        self._told_at_start = live(self._settings)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -98,11 +74,6 @@ class Control:
             web.delete("/_sandbox/faults", self.remove_faults),
             web.get("/_sandbox/faults/{id}", self.get_fault),
             web.delete("/_sandbox/faults/{id}", self.remove_faults),
-            web.get("/_sandbox/projects", self.list_projects),
-            web.patch("/_sandbox/projects/{ref}", self.change_project),
-            web.post("/_sandbox/branches", self.create_branch),
-            web.put("/_sandbox/organizations/{slug}", self.keep_organization),
-            web.get("/_sandbox/users", self.list_users),
             web.get("/_sandbox/requests", self.list_requests),
             web.get("/_sandbox/stats", self.stats),
             web.get("/_sandbox/mail", self.list_mail),
@@ -112,7 +83,7 @@ class Control:
     async def load_settings(self) -> None:
         kept = await self._store.state.row("select value from setting where key = 'settings'")
         if kept is not None:
-            self._settings.change(kept["value"])
+            change(self._settings, kept["value"])
 
     async def healthz(self, _: web.Request) -> Answer:
         await self._store.state.row("select 1")
@@ -129,12 +100,12 @@ class Control:
         return web.json_response(self._clock.describe())
 
     async def get_settings(self, _: web.Request) -> Answer:
-        return web.json_response(self._settings.live())
+        return web.json_response(live(self._settings))
 
     async def set_settings(self, request: web.Request) -> Answer:
-        self._settings.change(await read_object(request))
-        await self._store.state.run(KEEP_SETTINGS, value=json.dumps(self._settings.live()))
-        return web.json_response(self._settings.live())
+        change(self._settings, await read_object(request))
+        await self._store.state.run(KEEP_SETTINGS, value=json.dumps(live(self._settings)))
+        return web.json_response(live(self._settings))
 
     async def list_faults(self, _: web.Request) -> Answer:
         return web.json_response([rule.describe() for rule in self._faults.all()])
@@ -156,61 +127,9 @@ class Control:
         gone = await self._faults.remove(None if wanted is None else int(wanted))
         if wanted is not None and not gone:
             raise Refusal(404, "no such fault")
-        await self._projects.release(gone)
+        for room in self._rooms:
+            await room.faults_removed(gone)
         return web.json_response({"removed": gone})
-
-    async def list_projects(self, _: web.Request) -> Answer:
-        return web.json_response([self._describe(row) for row in await self._projects.everything()])
-
-    def _describe(self, project: Row) -> dict[str, Any]:
-        return {
-            **{name: project[name] for name in SHOWN},
-            "status": self._projects.status(project),
-            "created_at": stamp(project["created_at"]),
-            "deleted_at": stamp(project["deleted_at"]),
-        }
-
-    async def change_project(self, request: web.Request) -> Answer:
-        """Holds a project in a status until it is given back with null, or gives it new keys: the former are refused."""
-        body = await read_object(request)
-        if odd := set(body) - {"status", "new_keys"}:
-            raise Refusal(400, f"a project takes status and new_keys, not {', '.join(sorted(odd))}")
-        changes: dict[str, Any] = {"forced_status": body["status"]} if "status" in body else {}
-        if body.get("new_keys") is True:
-            changes["jwt_secret"] = new_secret()
-        if not changes:
-            raise Refusal(400, "say status or new_keys")
-        return web.json_response(self._describe(await self._projects.change(request.match_info["ref"], **changes)))
-
-    async def create_branch(self, request: web.Request) -> Answer:
-        """A preview branch of a project: a row of its own in the list, even of the same name."""
-        body = await read_object(request)
-        parent = await self._projects.get(str(body.get("ref")))
-        organization = await self._projects.organization(parent["organization_slug"])
-        branch = await self._projects.create(
-            organization,
-            str(body.get("name", parent["name"])),
-            parent["region"],
-            parent["instance_size"],
-            db_pass=str(body.get("db_pass", parent["ref"])),
-            is_branch=True,
-        )
-        return web.json_response(self._describe(branch), status=201)
-
-    async def keep_organization(self, request: web.Request) -> Answer:
-        body, slug = await read_object(request), request.match_info["slug"]
-        plan = body.get("plan", "pro")
-        if plan not in ("free", "pro", "team", "enterprise"):
-            raise Refusal(400, "plan must be free, pro, team or enterprise")
-        most = body.get("max_projects", 2 if plan == "free" else self._settings.max_projects)
-        if not isinstance(most, int):
-            raise Refusal(400, "max_projects must be a whole number")
-        kept = await self._projects.keep_organization(slug, str(body.get("name", slug)), plan, most)
-        return web.json_response(kept)
-
-    async def list_users(self, request: web.Request) -> Answer:
-        rows = await self._users.of_project(request.query.get("ref", ""))
-        return web.json_response([{"ref": row["ref"], **describe(row)} for row in rows])
 
     async def list_requests(self, request: web.Request) -> Answer:
         path = request.query.get("path", "")
@@ -229,15 +148,14 @@ class Control:
         return web.json_response(await self._mailbox.find(request.query.get("to", "")))
 
     async def reset(self, _: web.Request) -> Answer:
-        """Back to the first start: the projects' databases and logins are dropped, all is forgotten."""
+        """Back to the first start: what the rooms made elsewhere is removed, all is forgotten."""
         await self._faults.remove()
-        left = [row for row in await self._projects.everything() if not row["database_dropped"]]
-        for project in left:
-            if project["deleted_at"] is None:
-                await self._projects.delete(project)
-        await self._projects.databases.idle()
-        await self._store.state.run(FORGET)
+        report: dict[str, Any] = {}
+        for room in self._rooms:
+            report.update(await room.clear())
+        await self._store.empty(table for room in self._rooms for table in room.tables)
         await self._clock.reset()
-        self._settings.change(self._told_at_start)
-        await self._projects.keep_default_organization()
-        return web.json_response({"dropped": len(left)})
+        change(self._settings, self._told_at_start)
+        for room in self._rooms:
+            await room.begin()
+        return web.json_response(report)

@@ -5,36 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from psycopg.types.json import Jsonb
 
-from .limits import too_many_requests
 from .refusal import Refusal
 from .store import Pool
 
-# What each kind may say, and the requests it is about when its rule does not say.
-CREATE = {"method": "POST", "path": "^/v1/projects$"}
-LIST = {"method": "GET", "path": "^/v1/(organizations/[^/]+/projects|projects)$"}
-KINDS: dict[str, tuple[set[str], dict[str, str]]] = {
-    "status": ({"code", "body", "text", "headers"}, {}),
-    "delay": ({"seconds", "when"}, {}),
-    "hang": (set(), {}),
-    "cut": (set(), {}),
-    "cut_after": (set(), {}),
-    "rate_limit": ({"reset", "retry_after"}, {"path": "^/v1/"}),
-    "capacity": ({"region"}, {"path": "^/v1/projects(/available-regions)?$"}),
-    "quota": ({"code", "message"}, CREATE),
-    "stuck": ({"status", "seconds"}, CREATE),
-    "unhealthy": ({"service", "status", "error"}, {"method": "GET", "path": "/health$"}),
-    "lagging_list": ({"seconds"}, LIST),
-    "list_order": ({"order"}, LIST),
-}
-NEEDED = {"status": "code", "delay": "seconds", "capacity": "region", "lagging_list": "seconds"}
 POLL_SECONDS = 0.02
 
 SAVE = """
@@ -48,6 +29,29 @@ update fault
 set rule = rule || jsonb_build_object('seen', %(seen)s::int, 'applied', %(applied)s::int)
 where id = %(id)s
 """
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a kind of fault may say, what it has to, and the requests it is about when its rule does not say."""
+
+    takes: set[str] = field(default_factory=set)
+    needs: str | None = None
+    about: dict[str, str] = field(default_factory=dict)
+    room: str | None = None
+    # About what the sandbox sends by itself, not about a request to it; it is told by its type.
+    outbound: bool = False
+
+
+# The kinds that any provider may suffer from; a room adds its own.
+KINDS = {
+    "status": Kind({"code", "body", "text", "headers"}, needs="code"),
+    "delay": Kind({"seconds", "when"}, needs="seconds"),
+    "hang": Kind(),
+    "cut": Kind(),
+    "cut_after": Kind(),
+    "rate_limit": Kind({"reset", "retry_after", "headers"}, about={"path": "^/v1/"}),
+}
 
 
 @dataclass
@@ -68,7 +72,8 @@ class Rule:
     def about(self, request: web.Request, body: str) -> bool:
         method = self.match.get("method")
         return (
-            (method is None or method.upper() == request.method)
+            self.match.get("room") in (None, request.app["room"])
+            and (method is None or method.upper() == request.method)
             and re.search(self.match.get("path", ""), request.path) is not None
             and re.search(self.match.get("body", ""), body) is not None
         )
@@ -90,8 +95,10 @@ class Rule:
 class Faults:
     """The rules, in memory for speed and in PostgreSQL so that a restart keeps them."""
 
-    def __init__(self, state: Pool, seed: int) -> None:
+    def __init__(self, state: Pool, seed: int, kinds: dict[str, Kind]) -> None:
+        """Takes the rooms' own kinds, beside those that all share."""
         self._state = state
+        self._kinds = {**KINDS, **kinds}
         self._dice = random.Random(seed)
         self._rules: dict[int, Rule] = {}
 
@@ -100,7 +107,7 @@ class Faults:
             self._rules[row["id"]] = Rule(**{**row["rule"], "id": row["id"]})
 
     async def add(self, wanted: dict[str, Any]) -> Rule:
-        rule = read_rule(wanted)
+        rule = read_rule(wanted, self._kinds)
         kept = {name: value for name, value in rule.describe().items() if name != "id"}
         row = await self._state.row(SAVE, rule=Jsonb(kept))
         assert row is not None
@@ -125,25 +132,40 @@ class Faults:
             return []
         needs_body = any("body" in rule.match for rule in self._rules.values())
         body = (await request.read()).decode("utf-8", "replace") if needs_body else ""
-        about = [rule for rule in self._rules.values() if rule.about(request, body)]
+        about = [rule for rule in self._rules.values() if not self._outbound(rule) and rule.about(request, body)]
+        return await self._count(about)
+
+    async def sending(self, kind: str, event: str) -> list[Rule]:
+        """The rules of an outbound kind that apply to something the sandbox is about to send."""
+        mine = [rule for rule in self._rules.values() if rule.kind == kind]
+        return await self._count([rule for rule in mine if re.search(rule.match.get("event", ""), event)])
+
+    def _outbound(self, rule: Rule) -> bool:
+        return self._kinds[rule.kind].outbound
+
+    async def _count(self, about: list[Rule]) -> list[Rule]:
         struck = [rule for rule in about if rule.applies(self._dice)]
         for rule in about:
             await self._state.run(COUNT, id=rule.id, seen=rule.seen, applied=rule.applied)
         return struck
 
-    def middleware(self) -> Any:
+    def middleware(self, rate_limited: Callable[[Rule], Refusal]) -> Any:
+        """Makes requests to one room go wrong; `rate_limited` is that room's answer to too many of them."""
+
         @web.middleware
         async def go_wrong(request: web.Request, handler: Handler) -> web.StreamResponse:
             if request.path.startswith("/_sandbox"):
                 return await handler(request)
             struck = await self.strike(request)
             request["faults"] = struck
-            return await suffer(request, handler, struck)
+            return await suffer(request, handler, struck, rate_limited)
 
         return go_wrong
 
 
-async def suffer(request: web.Request, handler: Handler, struck: list[Rule]) -> web.StreamResponse:
+async def suffer(
+    request: web.Request, handler: Handler, struck: list[Rule], rate_limited: Callable[[Rule], Refusal]
+) -> web.StreamResponse:
     """Waits as told, then lets the first fault that settles the answer do so, else the handler."""
     if await given_up(request, struck, "before"):
         return nothing(request)
@@ -151,7 +173,7 @@ async def suffer(request: web.Request, handler: Handler, struck: list[Rule]) -> 
         if rule.kind == "status":
             return answer_of(rule.fault).response()
         if rule.kind == "rate_limit":
-            return rate_limited(rule.fault).response()
+            return rate_limited(rule).response()
         if rule.kind == "hang":
             await client_gone(request, None)
             return nothing(request)
@@ -199,44 +221,34 @@ def answer_of(fault: dict[str, Any]) -> Refusal:
     return Refusal(fault["code"], body=body, text=fault.get("text"), headers=fault.get("headers"))
 
 
-def rate_limited(fault: dict[str, Any]) -> Refusal:
-    headers = {
-        "X-RateLimit-Limit": "120",
-        "X-RateLimit-Remaining": "0",
-        "X-RateLimit-Reset": str(fault.get("reset", 1)),
-    }
-    if "retry_after" in fault:
-        headers["Retry-After"] = str(fault["retry_after"])
-    return too_many_requests(headers)
-
-
 def standing(request: web.Request, kind: str) -> Iterator[Rule]:
     """The faults of a kind that apply to this request and that its handler has to play out."""
     return (rule for rule in request.get("faults", []) if rule.kind == kind)
 
 
-def read_rule(wanted: dict[str, Any]) -> Rule:
+def read_rule(wanted: dict[str, Any], kinds: dict[str, Kind]) -> Rule:
     fault, match = wanted.get("fault"), wanted.get("match")
-    if not isinstance(fault, dict) or fault.get("kind") not in KINDS:
-        raise Refusal(400, f"fault.kind must be one of: {', '.join(KINDS)}")
+    if not isinstance(fault, dict) or fault.get("kind") not in kinds:
+        raise Refusal(400, f"fault.kind must be one of: {', '.join(kinds)}")
     kind = fault["kind"]
-    allowed, default = KINDS[kind]
-    match = default if match is None else match
-    known = {"match": {"method", "path", "body"}, "fault": allowed | {"kind"}}
+    of_kind = kinds[kind]
+    match = of_kind.about if match is None else match
+    matched = {"room", "event"} if of_kind.outbound else {"room", "method", "path", "body"}
+    known = {"match": matched, "fault": of_kind.takes | {"kind"}}
     known["the rule"] = {"match", "times", "after", "probability", "fault"}
     for where, given in (("match", match), ("fault", fault), ("the rule", wanted)):
         if not isinstance(given, dict) or (odd := set(given) - known[where]):
             odd = odd if isinstance(given, dict) else {"anything but an object"}
             raise Refusal(400, f"{where} of kind {kind} does not take {', '.join(sorted(odd))}")
-    if kind in NEEDED and NEEDED[kind] not in fault:
-        raise Refusal(400, f"a fault of kind {kind} needs {NEEDED[kind]}")
+    if of_kind.needs is not None and of_kind.needs not in fault:
+        raise Refusal(400, f"a fault of kind {kind} needs {of_kind.needs}")
     try:
-        for name in ("path", "body"):
+        for name in ("path", "body", "event"):
             re.compile(match.get(name, ""))
         times = wanted.get("times")
         return Rule(
             id=0,
-            match=match,
+            match={**match, "room": of_kind.room} if of_kind.room is not None else match,
             fault=fault,
             times=None if times is None else int(times),
             after=int(wanted.get("after", 0)),

@@ -1,16 +1,11 @@
-"""The Management API's rate limit: so many requests a minute, told in the X-RateLimit headers."""
+"""Counts requests in windows of the sandbox's clock; what is too many, and how that is said, is a room's own."""
 
 from __future__ import annotations
 
-import math
 from datetime import timedelta
 
 from .clock import Clock
-from .refusal import Refusal
-from .settings import Settings
 from .store import Pool
-
-WINDOW = timedelta(seconds=60)
 
 TAKE = """
 insert into rate_window as w (endpoint, started_at, used)
@@ -23,32 +18,14 @@ returning started_at, used
 
 
 class RateLimit:
-    def __init__(self, log: Pool, clock: Clock, settings: Settings) -> None:
+    def __init__(self, log: Pool, clock: Clock, seconds: float) -> None:
         self._log = log
         self._clock = clock
-        self._settings = settings
+        self._window = timedelta(seconds=seconds)
 
-    async def take(self, method: str, template: str, scope: str) -> dict[str, str]:
-        """Counts one request and returns the headers of its answer, or refuses with 429."""
-        endpoint = f"{method} {template}"
-        if self._settings.rate_scope == "project":
-            endpoint += f" {scope}"
+    async def take(self, endpoint: str) -> tuple[int, float]:
+        """Counts one request; returns how many the window has with it, and the real seconds until it is over."""
         now = self._clock.now()
-        window = await self._log.row(TAKE, endpoint=endpoint, now=now, over=now - WINDOW)
+        window = await self._log.row(TAKE, endpoint=endpoint, now=now, over=now - self._window)
         assert window is not None
-        left = self._settings.rate_limit - window["used"]
-        headers = self.headers(left, self._clock.real_seconds_until(window["started_at"] + WINDOW))
-        if left < 0:
-            raise too_many_requests(headers)
-        return headers
-
-    def headers(self, left: int, reset_seconds: float) -> dict[str, str]:
-        return {
-            "X-RateLimit-Limit": str(self._settings.rate_limit),
-            "X-RateLimit-Remaining": str(max(0, left)),
-            "X-RateLimit-Reset": str(max(1, math.ceil(reset_seconds))),
-        }
-
-
-def too_many_requests(headers: dict[str, str]) -> Refusal:
-    return Refusal(429, "ThrottlerException: Too Many Requests", headers=headers)
+        return window["used"], self._clock.real_seconds_until(window["started_at"] + self._window)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import time
 from typing import Any
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from .clock import Clock, stamp
-from .credentials import sha256
 from .store import Pool, Row
 
-SECRET_FIELDS = {"db_pass", "password", "refresh_token", "token"}
 LONGEST_BODY = 16_384
 
 INSERT = """
@@ -52,9 +52,10 @@ order by 2, 1
 
 
 class Observation:
-    def __init__(self, log: Pool, clock: Clock) -> None:
+    def __init__(self, log: Pool, clock: Clock, secret_fields: set[str]) -> None:
         self._log = log
         self._clock = clock
+        self._secret_fields = secret_fields
 
     def middleware(self) -> Any:
         @web.middleware
@@ -84,12 +85,30 @@ class Observation:
             method=request.method,
             path=request.path,
             template=resource.canonical if resource is not None else None,
-            query="&".join(f"{name}={hidden(name, value)}" for name, value in request.query.items()),
+            query="&".join(f"{name}={self._hidden(name, value)}" for name, value in request.query.items()),
             status=status,
             faults=[rule.id for rule in request.get("faults", [])],
             ms=round(ms, 2),
-            body=without_secrets(body) if body else None,
+            body=self._without_secrets(body, request.content_type) if body else None,
         )
+
+    def _hidden(self, name: str, value: Any) -> Any:
+        """A secret's SHA-256 in place of the secret: two of them can be compared, none can be read."""
+        if name not in self._secret_fields:
+            return value
+        return f"sha256:{hashlib.sha256(str(value).encode()).hexdigest()}"
+
+    def _without_secrets(self, body: bytes, content_type: str) -> str:
+        """A form is remembered as an object of its fields."""
+        try:
+            is_form = content_type == "application/x-www-form-urlencoded"
+            parsed = dict(parse_qsl(body.decode(), keep_blank_values=True)) if is_form else json.loads(body)
+        except ValueError:
+            return f"({len(body)} bytes that cannot be read)"
+        if isinstance(parsed, dict):
+            parsed = {name: self._hidden(name, value) for name, value in parsed.items()}
+        text = json.dumps(parsed)
+        return text if len(text) <= LONGEST_BODY else json.dumps(f"({len(text)} characters)")
 
     async def find(self, path: str, method: str, since: int, limit: int) -> list[dict[str, Any]]:
         rows = await self._log.rows(FIND, path=path, method=method.upper(), since=since, limit=limit)
@@ -110,19 +129,3 @@ def describe(row: Row) -> dict[str, Any]:
     with contextlib.suppress(ValueError):
         body = None if body is None else json.loads(body)
     return {**row, "at": stamp(row["at"]), "body": body}
-
-
-def hidden(name: str, value: Any) -> Any:
-    """A secret's SHA-256 in place of the secret: two of them can be compared, none can be read."""
-    return f"sha256:{sha256(str(value))}" if name in SECRET_FIELDS else value
-
-
-def without_secrets(body: bytes) -> str:
-    try:
-        parsed = json.loads(body)
-    except ValueError:
-        return f"({len(body)} bytes that are not JSON)"
-    if isinstance(parsed, dict):
-        parsed = {name: hidden(name, value) for name, value in parsed.items()}
-    text = json.dumps(parsed)
-    return text if len(text) <= LONGEST_BODY else json.dumps(f"({len(text)} characters)")

@@ -1,10 +1,10 @@
-"""The sandbox's memory: a small pool of PostgreSQL connections and the tables everything is kept in."""
+"""The sandbox's memory: a small pool of PostgreSQL connections, and the tables that all rooms share."""
 
 from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -20,76 +20,6 @@ SCHEMA = """
 create table if not exists setting (
     key   text primary key,
     value jsonb not null
-);
-
-create table if not exists organization (
-    slug         text primary key,
-    name         text not null,
-    plan         text not null,
-    max_projects integer not null
-);
-
-create table if not exists project (
-    id                bigint generated always as identity primary key,
-    ref               text not null unique,
-    organization_slug text not null references organization,
-    name              text not null,
-    region            text not null,
-    instance_size     text not null,
-    is_branch         boolean not null default false,
-    created_at        timestamptz not null,
-    up_at             timestamptz not null,
-    coming            text not null default 'COMING_UP',
-    settled           text not null default 'ACTIVE_HEALTHY',
-    forced_status     text,
-    stuck_by          bigint,
-    stuck_status      text,
-    stuck_until       timestamptz,
-    deleted_at        timestamptz,
-    database_name     text not null,
-    owner_login       text not null,
-    password_verifier text not null,
-    database_ready    boolean not null default false,
-    database_dropped  boolean not null default false,
-    jwt_secret        text not null,
-    postgrest         jsonb not null,
-    auth_config       jsonb not null,
-    restrictions      jsonb not null
-);
-
-create unique index if not exists project_name
-    on project (organization_slug, name)
-    where deleted_at is null and not is_branch;
-
-create table if not exists auth_user (
-    ref        text not null references project (ref),
-    id         uuid not null,
-    email      text,
-    password   text,
-    document   jsonb not null,
-    deleted_at timestamptz,
-    primary key (ref, id)
-);
-
-create unique index if not exists auth_user_email
-    on auth_user (ref, email)
-    where deleted_at is null;
-
-create table if not exists auth_link (
-    ref        text not null,
-    user_id    uuid not null,
-    purpose    text not null,
-    token_hash text not null,
-    expires_at timestamptz not null,
-    primary key (ref, user_id, purpose),
-    foreign key (ref, user_id) references auth_user (ref, id) on delete cascade
-);
-
-create table if not exists auth_session (
-    token_hash text primary key,
-    ref        text not null,
-    user_id    uuid not null,
-    foreign key (ref, user_id) references auth_user (ref, id) on delete cascade
 );
 
 create table if not exists fault (
@@ -124,6 +54,9 @@ create unlogged table if not exists rate_window (
     used       integer not null
 );
 """
+
+# What a reset empties.
+TABLES = ("setting", "fault", "mail", "request", "rate_window")
 
 
 class Pool:
@@ -185,21 +118,26 @@ def is_usable(connection: Connection) -> bool:
 class Store:
     """Three pools: the state itself, the log (which may lose its last moment in a power cut), the cluster."""
 
-    def __init__(self, database_url: str, state_database: str, workers: int) -> None:
+    def __init__(self, database_url: str, state_database: str, cluster_connections: int) -> None:
         state = make_conninfo(database_url, dbname=state_database)
         self.database = state_database
         self.state = Pool(state, 6)
         self.log = Pool(state, 2, options="-c synchronous_commit=off")
-        self.cluster = Pool(database_url, workers + 1)
+        self.cluster = Pool(database_url, cluster_connections)
 
-    async def open(self) -> None:
-        """Creates the sandbox's own database and its tables where they are missing."""
+    async def open(self, schemas: Iterable[str]) -> None:
+        """Creates the sandbox's own database, its tables and the rooms' where they are missing."""
         found = await self.cluster.row("select 1 from pg_database where datname = %(name)s", name=self.database)
         if found is None:
             create = sql.SQL("create database {} template template0").format(sql.Identifier(self.database))
             with suppress(psycopg.errors.DuplicateDatabase):
                 await self.cluster.run(create)
-        await self.state.run("set client_min_messages = warning; " + SCHEMA)
+        await self.state.run("".join(["set client_min_messages = warning;", SCHEMA, *schemas]))
+
+    async def empty(self, tables: Iterable[str]) -> None:
+        """Forgets all that is in these tables and in those that are shared."""
+        named = sql.SQL(", ").join(sql.Identifier(table) for table in (*TABLES, *tables))
+        await self.state.run(sql.SQL("truncate {} restart identity").format(named))
 
     async def close(self) -> None:
         for pool in (self.state, self.log, self.cluster):

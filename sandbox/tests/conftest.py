@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from .servers import Cluster, Sandbox
+from .stripe_client import Stripe
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +19,8 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def shared_sandbox(cluster: Cluster) -> Iterator[Sandbox]:
-    started = Sandbox(cluster, "--coming-up-seconds", "0.1", "--services-lag-seconds", "0.05", "--rate-limit", "5000")
+    limits = ("--rate-limit", "5000", "--stripe-rate-limit", "5000")
+    started = Sandbox(cluster, "--coming-up-seconds", "0.1", "--services-lag-seconds", "0.05", *limits)
     yield started
     started.stop()
 
@@ -27,3 +29,8 @@ def shared_sandbox(cluster: Cluster) -> Iterator[Sandbox]:
 def sandbox(shared_sandbox: Sandbox) -> Sandbox:
     shared_sandbox.control("POST", "reset")
     return shared_sandbox
+
+
+@pytest.fixture
+def stripe(sandbox: Sandbox) -> Stripe:
+    return Stripe(sandbox)

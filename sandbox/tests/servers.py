@@ -111,6 +111,7 @@ class Sandbox:
         self.cluster = cluster
         self.port = free_port()
         self.smtp_port = free_port()
+        self.stripe_port = free_port()
         self._options = options
         self.start()
 
@@ -123,6 +124,8 @@ class Sandbox:
             str(self.port),
             "--smtp-port",
             str(self.smtp_port),
+            "--stripe-port",
+            str(self.stripe_port),
         ]
         command += ["--database-url", self.cluster.url(), *self._options]
         self.process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
@@ -151,11 +154,12 @@ class Sandbox:
         headers: dict[str, str] | None = None,
         token: str | None = TOKEN,
         timeout: float = 20,
+        port: int | None = None,
     ) -> Answer:
         sent = {"Authorization": f"Bearer {token}"} if token else {}
         if body is not None:
             sent["Content-Type"] = "application/json"
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=timeout)
         try:
             text = json.dumps(body) if body is not None and not isinstance(body, str) else body
             connection.request(method, path, text, {**sent, **(headers or {})})

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ..openapi import Document
+from ..supabase.openapi import Document
 from .servers import Sandbox
 
 RECORDED = Path(__file__).with_name("recorded")

@@ -8,15 +8,15 @@ from typing import Any
 
 from aiohttp import web
 
+from ..clock import Clock, stamp
+from ..faults import standing
+from ..refusal import Refusal
+from ..store import Row
 from . import regions
-from .clock import Clock, stamp
 from .credentials import Keys
-from .faults import standing
 from .openapi import Input
 from .projects import Projects, over_quota
-from .refusal import Refusal
-from .settings import Settings
-from .store import Row
+from .settings import SupabaseSettings
 
 VERSION = {"version": "17.6.1.111", "postgres_engine": "17", "release_channel": "ga"}
 AUTH_INFO = {
@@ -47,7 +47,7 @@ def answer(body: Any, status: int = 200) -> Answer:
 
 
 class Management:
-    def __init__(self, projects: Projects, clock: Clock, settings: Settings, dice: random.Random) -> None:
+    def __init__(self, projects: Projects, clock: Clock, settings: SupabaseSettings, dice: random.Random) -> None:
         self._projects = projects
         self._clock = clock
         self._settings = settings

@@ -11,8 +11,8 @@ import uuid
 from datetime import datetime, timedelta
 from typing import Any
 
-from .clock import stamp
-from .store import Row
+from ..clock import stamp
+from ..store import Row
 
 TEN_YEARS = timedelta(days=3650)
 HIDDEN = "·" * 26
@@ -20,10 +20,6 @@ HIDDEN = "·" * 26
 
 def base64url(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sign_jwt(claims: dict[str, Any], secret: str) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from .refusal import Refusal
+from ..refusal import Refusal
 
 DOCUMENT = Path(__file__).with_name("management_openapi.json")
 TYPES: dict[str, type | tuple[type, ...]] = {

@@ -10,11 +10,11 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from .clock import Clock
+from ..clock import Clock
+from ..refusal import Refusal
+from ..store import Pool, Row, Store
 from .databases import Databases
-from .refusal import Refusal
-from .settings import Settings
-from .store import Pool, Row, Store
+from .settings import SupabaseSettings
 
 POSTGREST = {
     "db_schema": "public,graphql_public",
@@ -109,7 +109,7 @@ def new_secret() -> str:
 
 
 class Projects:
-    def __init__(self, store: Store, clock: Clock, settings: Settings, databases: Databases) -> None:
+    def __init__(self, store: Store, clock: Clock, settings: SupabaseSettings, databases: Databases) -> None:
         self._state: Pool = store.state
         self._clock = clock
         self._settings = settings

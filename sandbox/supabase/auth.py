@@ -9,11 +9,11 @@ from urllib.parse import urlencode
 import psycopg
 from aiohttp import web
 
+from ..refusal import Refusal
+from ..store import Row
 from .auth_gate import ACCESS_SECONDS, AuthGate, auth_error, read_body
 from .credentials import hash_password, password_fits, sign_jwt
 from .openapi import is_uuid
-from .refusal import Refusal
-from .store import Row
 from .users import Users, describe
 
 EMAIL = re.compile(r"[^@\s<>\"]+@[^@\s<>\"]+\.[^@\s<>\".]+")

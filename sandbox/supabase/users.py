@@ -11,8 +11,8 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from .clock import Clock, stamp
-from .store import Pool, Row
+from ..clock import Clock, stamp
+from ..store import Pool, Row
 
 OF_PROJECT = """
 select *

@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from .settings import Settings
-from .store import Row, Store
+from ..store import Row, Store
+from .settings import SupabaseSettings
 
 log = logging.getLogger("sandbox.databases")
 LONGEST_PAUSE = 2.0
@@ -39,7 +39,7 @@ having bool_and(d.dbid = b.oid or (d.classid = 'pg_database'::regclass and d.obj
 
 
 class Databases:
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: SupabaseSettings) -> None:
         self._store = store
         self._settings = settings
         self._workers = asyncio.Semaphore(settings.database_workers)

@@ -9,12 +9,12 @@ from typing import Any
 
 from aiohttp import web
 
-from .clock import Clock, stamp
+from ..clock import Clock, stamp
+from ..refusal import Refusal
+from ..store import Row
 from .credentials import Keys, read_jwt
 from .projects import Projects
-from .refusal import Refusal
-from .settings import Settings
-from .store import Row
+from .settings import SupabaseSettings
 
 ACCESS_SECONDS = 3600
 API_VERSION = "X-Supabase-Api-Version"
@@ -55,7 +55,7 @@ async def read_body(request: web.Request) -> dict[str, Any]:
 
 
 class AuthGate:
-    def __init__(self, projects: Projects, clock: Clock, settings: Settings) -> None:
+    def __init__(self, projects: Projects, clock: Clock, settings: SupabaseSettings) -> None:
         self._projects = projects
         self._settings = settings
         self.clock = clock

@@ -1,0 +1,1 @@
+"""The room that answers as Stripe: its API, its hosted pages and its signed webhooks."""

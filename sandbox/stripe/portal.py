@@ -1,0 +1,133 @@
+"""The customer portal: a page on which a customer cancels, comes back, changes the plan, the card, and pays what is open."""
+
+from __future__ import annotations
+
+from html import escape
+
+from aiohttp import web
+
+from .api import Call, Endpoint
+from .changes import Changes
+from .errors import StripeError, invalid
+from .forms import text
+from .ids import letters
+from .ledger import Document, Ledger, Work
+from .lifecycle import TERMINAL, item_of
+from .pages import button, hidden, methods, money, page, plan, wrong
+from .paying import chosen, form_of
+from .settings import StripeSettings
+from .subscriptions import end_subscription_at, new_items
+
+CREATE = {"customer": text, "locale": text, "return_url": text}
+ADDRESS = "/p/session/{secret}"
+
+
+class Portal:
+    def __init__(self, settings: StripeSettings, ledger: Ledger, changes: Changes) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._changes = changes
+
+    def endpoints(self) -> list[Endpoint]:
+        return [Endpoint("POST", "/v1/billing_portal/sessions", self.create, CREATE, ["customer"])]
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get(ADDRESS, self.show), web.post(ADDRESS, self.act)]
+
+    async def create(self, work: Work, call: Call) -> Document:
+        params = call.params
+        customer = await work.alive("customer", params["customer"], "customer", 400)
+        return work.add(
+            "billing_portal.session",
+            {
+                "configuration": "bpc_sandbox",
+                "customer": customer["id"],
+                "customer_account": None,
+                "flow": None,
+                "locale": params.get("locale"),
+                "on_behalf_of": None,
+                "return_url": params.get("return_url"),
+                "url": self._url(letters(32)),
+            },
+        )
+
+    def _url(self, secret: str) -> str:
+        return self._settings.stripe_base + ADDRESS.replace("{secret}", secret)
+
+    async def _session(self, work: Work, request: web.Request) -> tuple[Document, Document]:
+        found = await work.find("billing_portal.session", url=self._url(request.match_info["secret"]))
+        if not found:
+            raise web.HTTPNotFound
+        return found[0], await work.alive("customer", found[0]["customer"])
+
+    async def show(self, request: web.Request, problem: str | None = None) -> web.Response:
+        async with self._ledger.work() as work:
+            session, customer = await self._session(work, request)
+            body = wrong(problem)
+            for subscription in await work.find("subscription", customer=customer["id"]):
+                if subscription["status"] not in TERMINAL:
+                    body += await self._subscription(work, subscription)
+            for invoice in await work.find("invoice", customer=customer["id"], status="open"):
+                due = money(invoice["amount_remaining"], invoice["currency"])
+                body += f'<p><a href="{invoice["hosted_invoice_url"]}">Pay {due}</a>'
+        card = f"<h2>Payment method</h2>{methods()}<button>Use this one</button>"
+        body += f'<form method="post">{hidden(action="method")}{card}</form>'
+        if session["return_url"]:
+            body += f'<p><a href="{escape(session["return_url"])}">Back</a>'
+        return page("Your subscription", body, 402 if problem else 200)
+
+    async def _subscription(self, work: Work, subscription: Document) -> str:
+        own = {"subscription": subscription["id"]}
+        item = item_of(subscription)
+        product = await work.get("product", item["price"]["product"])
+        shown = f"<h2>{plan(str(product.get('name')), item)}</h2><p>{escape(subscription['status'])}</p>"
+        if subscription["cancel_at"] is not None:
+            return shown + button("Don't cancel", action="keep", **own)
+        shown += button("Cancel at the end of the period", action="cancel", **own)
+        for price in await work.find("price", active=True, type="recurring", currency=item["price"]["currency"]):
+            if price["id"] != item["price"]["id"] and price["lookup_key"]:
+                text = f"Change to {price['lookup_key']}, {money(price['unit_amount'], price['currency'])}"
+                shown += button(text, action="change", price=price["id"], **own)
+        return shown
+
+    async def act(self, request: web.Request) -> web.Response:
+        fields = await form_of(request)
+        try:
+            async with self._ledger.work() as work:
+                _, customer = await self._session(work, request)
+                if fields.get("action") == "method":
+                    method = await chosen(work, customer, fields)
+                    customer["invoice_settings"]["default_payment_method"] = method["id"]
+                    work.tell("customer.updated", customer)
+                    for subscription in await work.find("subscription", customer=customer["id"]):
+                        if subscription["status"] not in TERMINAL and subscription["default_payment_method"]:
+                            subscription["default_payment_method"] = method["id"]
+                            work.tell("customer.subscription.updated", subscription)
+                else:
+                    await self._change(work, customer, fields)
+        except StripeError as refused:
+            return await self.show(request, refused.message)
+        raise web.HTTPSeeOther(request.path)
+
+    async def _change(self, work: Work, customer: Document, fields: Document) -> None:
+        subscription = await work.get("subscription", fields.get("subscription"))
+        if subscription["customer"] != customer["id"] or subscription["status"] in TERMINAL:
+            raise invalid("This is not a subscription of yours that can be changed.")
+        action = fields.get("action")
+        if action in ("cancel", "keep") and subscription["schedule"] is not None:
+            raise invalid("A change of your plan is planned already.")
+        if action == "cancel":
+            end = item_of(subscription)["current_period_end"]
+            end_subscription_at(work, subscription, end, False)
+            # In the newer versions of the API it stands as a moment, in the older ones as the end of the period.
+            subscription["_portal_cancel"] = True
+        elif action == "keep":
+            end_subscription_at(work, subscription, None, False)
+        elif action == "change":
+            wanted = [{"id": item_of(subscription)["id"], "price": fields.get("price")}]
+            items = await new_items(work, subscription, wanted, "items")
+            told = {"proration_behavior": "always_invoice", "payment_behavior": "error_if_incomplete"}
+            await self._changes.apply(work, subscription, items, told)
+        else:
+            raise invalid("There is no such button.")
+        work.tell("customer.subscription.updated", subscription)
