@@ -48,8 +48,8 @@ int stripe_secrets_parse(const char *option, const char *text, struct stripe_sec
         while ((word = strsep(&rest, ",")) != NULL) {
                 if (!stripe_is_secret(word) || secrets->count == SECRETS_MOST) {
                         stripe_secrets_free(secrets);
-                        return err_field(err, option, "%s is one to %d secrets, separated by commas without blanks", option,
-                                         SECRETS_MOST);
+                        return err_field(err, option, "%s is one to %d secrets, separated by commas without blanks",
+                                         option, SECRETS_MOST);
                 }
                 secrets->items[secrets->count++] = mem_copy_text(word);
         }
@@ -59,7 +59,7 @@ int stripe_secrets_parse(const char *option, const char *text, struct stripe_sec
 
 /* The header's parts. */
 struct signature {
-        const char *time;  /* digits */
+        const char *time; /* digits */
         int64_t seconds;
         size_t candidates; /* values of the scheme v1 */
 };

@@ -14,9 +14,9 @@ struct stripe_secrets;
 int stripe_secrets_parse(const char *option, const char *text, struct stripe_secrets **ret, struct err *err);
 void stripe_secrets_free(struct stripe_secrets *secrets);
 
-/* header: the value of Stripe-Signature, NULL if there is none. body: as received. now_s, tolerance_s: seconds; 0: of any
- * age. Returns 0, or -ERR_INPUT with one of the codes not_signed, signature_malformed, signature_missing (none of a
- * scheme that we know), signature_mismatch, signature_too_old, signature_too_new: an attacker learns of the age only what
- * he was sent himself. */
+/* header: the value of Stripe-Signature, NULL if there is none. body: as received. now_s, tolerance_s: seconds; 0: of
+ * any age. Returns 0, or -ERR_INPUT with one of the codes not_signed, signature_malformed, signature_missing (none of a
+ * scheme that we know), signature_mismatch, signature_too_old, signature_too_new: an attacker learns of the age only
+ * what he was sent himself. */
 int stripe_signature_check(const struct stripe_secrets *secrets, const char *header, const void *body, size_t length,
                            int64_t now_s, int64_t tolerance_s, struct err *err);

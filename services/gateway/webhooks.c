@@ -96,7 +96,8 @@ static int webhook_check(const struct gateway *gateway, const json_t *event, str
         const json_t *livemode = json_object_get(event, "livemode");
 
         if (!webhook_is_id(json_text(event, "id")) || !json_is_boolean(livemode))
-                return err_set(err, ERR_INPUT, "not_an_event", "this is signed, but no event: id or livemode is missing");
+                return err_set(err, ERR_INPUT, "not_an_event",
+                               "this is signed, but no event: id or livemode is missing");
         if (json_is_true(livemode) != gateway->config->stripe_livemode)
                 return err_set(err, ERR_INPUT, "wrong_mode", "this gateway takes events of %s mode (STRIPE_LIVEMODE)",
                                gateway->config->stripe_livemode ? "live" : "test");

@@ -1,4 +1,4 @@
-/* Whom a webhook comes from. The table is tests/stripe/signature_vectors.json. */
+/* Whom a webhook comes from. The table is that of the sandbox: sandbox/tests/recorded/stripe/signature_vectors.json. */
 #include "check.h"
 
 #include "common/base/crypto.h"
@@ -6,7 +6,7 @@
 #include "common/base/macros.h"
 #include "common/contracts/stripe_signature.h"
 
-#define VECTORS "tests/stripe/signature_vectors.json"
+#define VECTORS "sandbox/tests/recorded/stripe/signature_vectors.json"
 
 /* The table's verdicts, and our codes. */
 static const struct {
@@ -81,9 +81,18 @@ static void test_each_delivery_in_the_table_is_judged_as_it_says(void **state)
 
 static void test_a_time_is_written_in_one_way_only(void **state)
 {
-        static const char *const bad[] = { "t=0,v1=x",   "t=01760000000,v1=x", "t= 1760000000,v1=x", "t=-1,v1=x",
-                                           "t=1.0,v1=x", "t=1e9,v1=x",         "t=1760000000 ,v1=x", "t=1760000000;v1=x",
-                                           ",t=1,v1=x",  "t=1,v1=x,",          "v1=x",               "" };
+        static const char *const bad[] = { "t=0,v1=x",
+                                           "t=01760000000,v1=x",
+                                           "t= 1760000000,v1=x",
+                                           "t=-1,v1=x",
+                                           "t=1.0,v1=x",
+                                           "t=1e9,v1=x",
+                                           "t=1760000000 ,v1=x",
+                                           "t=1760000000;v1=x",
+                                           ",t=1,v1=x",
+                                           "t=1,v1=x,",
+                                           "v1=x",
+                                           "" };
         struct stripe_secrets *secrets;
         struct err err;
 
@@ -98,8 +107,8 @@ static void test_a_time_is_written_in_one_way_only(void **state)
 
 static void test_secrets_that_cannot_be_right_are_refused_without_being_told(void **state)
 {
-        static const char *const bad[] = { "",          "whsec_a,",         "whsec_a, whsec_b", " whsec_a", "whsec_a\n",
-                                           ",,whsec_a", "a,b,c,d,e,f,g,h,i" };
+        static const char *const bad[] = { "",          "whsec_a,",  "whsec_a, whsec_b", " whsec_a",
+                                           "whsec_a\n", ",,whsec_a", "a,b,c,d,e,f,g,h,i" };
         struct stripe_secrets *secrets = NULL;
         struct err err;
 
