@@ -1,5 +1,6 @@
 -- What the tests of rollouts through outages found missing.
 -- migrate:up
+set local check_function_bodies = off;
 
 -- What the tenant has from runs, as the catalog knows it: {version: run_id}. A server that falls back in time loses it together with
 -- the tenant's own notes; whoever brings it again notes it anew, so that the run's rollback finds it.
@@ -41,6 +42,26 @@ begin
            or (state in ('done', 'failed', 'undo_failed', 'left') and (brought <> '{}' or in_doubt)));
     perform set_run_state(p_run_id, 'rolling_back', p_code, p_detail);
 end
+$$;
+
+-- As before; and a later one that was rolled back, if a server has lost that too: what it brought stands on what this one did.
+create or replace function migrator.stands_on(p_run migrator.run) returns bigint
+language sql stable
+as $$
+    select max(r.number)
+    from run r
+    where r.run_id <> p_run.run_id
+      and (r.state in ('forecasting', 'running', 'soaking', 'paused', 'halted', 'rolling_back')
+           or (r.number > p_run.number
+               and (r.state = 'queued'
+                    or exists (select from job j where j.run_id = r.run_id and (j.brought <> '{}' or j.in_doubt))
+                    or (r.state = 'rolled_back'
+                        and exists (select from job j
+                                    join tenant t using (tenant_id)
+                                    join ledger l using (ledger_id)
+                                    where j.run_id = r.run_id
+                                      and j.state = 'undone'
+                                      and l.versions && array(select v from unnest(r.versions) v where v <> all (p_run.versions)))))))
 $$;
 
 -- migrate:down

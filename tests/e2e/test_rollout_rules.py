@@ -177,6 +177,40 @@ def test_what_a_server_lost_of_a_rollback_is_taken_back_once_more(desk: Desk) ->
     assert set(desk.jobs(run).values()) == {"undone"}
 
 
+def test_what_a_server_lost_of_two_rollbacks_is_taken_back_in_their_order(desk: Desk) -> None:
+    runs: list[str] = []
+    for version in ("4", "5"):
+        desk.file(version)
+        runs.insert(0, desk.begin())
+        desk.work()
+    for run in runs:
+        assert desk.command(run, "rollback")[0] == "succeeded"
+        desk.work()
+    later, earlier = runs
+    desk.know(shop(2), [*BASE, "4", "5"])  # as a check has found
+    desk.has[shop(2)] |= {"4": earlier, "5": later}
+    assert desk.command(earlier, "rollback") == ("rejected", "wrong_state")
+    for run in runs:
+        assert desk.command(run, "rollback")[0] == "succeeded"
+        desk.work()
+    assert sorted(desk.has[shop(2)]) == BASE
+
+
+def test_a_run_whose_file_was_withdrawn_fails_nobody(desk: Desk) -> None:
+    """No tenant's ledger could be read."""
+    desk.file("4")
+    run = desk.begin()
+    desk.work()
+    desk.command(run, "rollback")
+    desk.work()
+    assert desk.event("withdraw", {"name": "4_f.sql"})[0] == "succeeded"
+    assert desk.command(run, "rollback") == ("rejected", "wrong_state")
+    why = "select detail from operation where code = 'wrong_state' order by created_at desc limit 1"
+    assert "not registered any more: 4" in one(desk.admin, why)
+    desk.file("4")
+    assert desk.command(run, "rollback")[0] == "succeeded"
+
+
 def test_a_second_rollback_leaves_what_a_later_run_brought(desk: Desk) -> None:
     desk.file("4")
     first = desk.begin()
@@ -319,6 +353,7 @@ def test_what_is_too_old_is_forgotten_by_the_migrator_too(desk: Desk) -> None:
     assert desk.jobs(run) == {} and one(desk.admin, "select count(*) from inbox") == 0
     shown = one(desk.admin, "select item from gateway.migration_run where run_id = %s", run)
     assert shown["states"] == {"done": SHOPS}, "how it ended is still known"
+    assert desk.command(run, "rollback") == ("rejected", "wrong_state"), "nobody knows any more of whom"
 
 
 def test_a_cancelled_run_tells_how_its_last_jobs_ended(desk: Desk) -> None:
@@ -330,3 +365,37 @@ def test_a_cancelled_run_tells_how_its_last_jobs_ended(desk: Desk) -> None:
         desk.end(job)
     shown = one(desk.admin, "select item from gateway.migration_run where run_id = %s", run)
     assert shown["states"] == {"done": SHOPS}
+
+
+def test_nobody_waits_for_a_run_that_was_cancelled(desk: Desk) -> None:
+    desk.file("4")
+    run = desk.begin()
+    given_way, tried, dead, *_ = desk.claim()
+    desk.command(run, "cancel")
+    desk.end(given_way, "given_way")
+    desk.end(tried, "retry", error={"code": "55P03"})
+    desk.admin.execute("update job set lease_until = now() where state = 'applying'")
+    desk.advance()
+    assert set(desk.jobs(run).values()) == {"left"}
+    assert one(desk.admin, "select body -> 'states' from snapshot where key = %s", run) == {"left": SHOPS}
+    desk.apply(dead)
+    assert desk.command(run, "rollback")[0] == "succeeded"
+    assert desk.work() == SHOPS - 2 and sorted(desk.has[dead["tenant_id"]]) == BASE
+
+
+def test_what_was_done_by_hand_and_lost_is_not_taken_for_done_again(desk: Desk) -> None:
+    desk.file("4")
+    run = desk.begin(
+        strategy="waves", waves=[{"count": 1}, {"percent": 100}], soak_ms=3600000, max_failures=9, max_failure_rate=1
+    )
+    [job] = desk.claim()
+    desk.end(job, "failed", error={"code": "42P07"})
+    desk.advance()
+    assert desk.command(run, "mark", tenant_id=job["tenant_id"], reason="by hand")[0] == "succeeded"
+    [again] = desk.claim()
+    assert again["marked"]
+    desk.end(again)
+    desk.advance()
+    desk.know(job["tenant_id"], BASE)  # as a check has found after its server has fallen back
+    assert desk.command(run, "promote")[0] == "succeeded"
+    assert [x["marked"] for x in desk.claim() if x["tenant_id"] == job["tenant_id"]] == [False]
