@@ -572,6 +572,7 @@ language plpgsql
 as $$
 declare
     v_count bigint;
+    v_run uuid;
 begin
     delete from job
     where job_id = any (array(select job_id
@@ -582,6 +583,16 @@ begin
                                                  and counts is not null)
                               limit 5000));
     get diagnostics v_count = row_count;
+    for v_run in -- those that were cancelled at the moment in which a job ended
+        select r.run_id
+        from run r
+        where r.counts -> 'states' ?| '{forecasting,applying}'
+          and exists (select from job j where j.run_id = r.run_id)
+          and not exists (select from job j where j.run_id = r.run_id and j.state in ('forecasting', 'applying'))
+    loop
+        update run set counts = run_counts(run_id) where run_id = v_run;
+        perform show_run(v_run);
+    end loop;
     delete from fingerprint f where not exists (select from tenant t where t.fingerprint_id = f.fingerprint_id);
     return v_count + durable.prune();
 end

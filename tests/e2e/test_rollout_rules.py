@@ -132,6 +132,7 @@ def test_a_file_is_not_changed_while_a_tenant_may_have_it(desk: Desk) -> None:
     assert desk.command(run, "cancel")[0] == "succeeded"
     for other in others:
         desk.end(other, "given_way")
+    assert desk.file("4", checksum="edited") == ("rejected", "file_applied"), "it is being applied"
     desk.admin.execute("update job set lease_until = now() where job_id = %s", (job["job_id"],))
     desk.advance()
     assert desk.file("4", checksum="edited") == ("rejected", "file_applied")
@@ -194,6 +195,34 @@ def test_what_a_server_lost_of_two_rollbacks_is_taken_back_in_their_order(desk: 
         assert desk.command(run, "rollback")[0] == "succeeded"
         desk.work()
     assert sorted(desk.has[shop(2)]) == BASE
+
+
+def test_who_had_left_at_the_second_rollback_is_looked_into_at_the_third(desk: Desk) -> None:
+    desk.file("4")
+    run = desk.begin()
+    desk.work()
+    for state in ("ready", "archived"):
+        desk.leave(shop(2), state)
+        assert desk.command(run, "rollback")[0] == "succeeded"
+        desk.work()
+        assert desk.state(run) == "rolled_back"
+    desk.leave(shop(2), "ready")
+    desk.has[shop(2)]["4"] = run  # of the time when it was archived
+    assert desk.command(run, "rollback")[0] == "succeeded"
+    assert desk.work() == SHOPS and sorted(desk.has[shop(2)]) == BASE
+
+
+def test_what_cannot_be_taken_back_from_who_has_left_keeps_no_earlier_run(desk: Desk) -> None:
+    runs: list[str] = []
+    for version in ("4", "5"):
+        desk.file(version)
+        runs.insert(0, desk.begin())
+        desk.work()
+    desk.leave(shop(2), "deprovisioned")
+    for run in runs:
+        assert desk.command(run, "rollback")[0] == "succeeded"
+        desk.work()
+        assert desk.state(run) == "rolled_back" and desk.jobs(run)[shop(2)] == "left"
 
 
 def test_a_run_whose_file_was_withdrawn_fails_nobody(desk: Desk) -> None:
@@ -365,6 +394,21 @@ def test_a_cancelled_run_tells_how_its_last_jobs_ended(desk: Desk) -> None:
         desk.end(job)
     shown = one(desk.admin, "select item from gateway.migration_run where run_id = %s", run)
     assert shown["states"] == {"done": SHOPS}
+
+
+def test_a_run_that_is_cancelled_while_its_jobs_end_tells_so_later(desk: Desk, catalog: Stack) -> None:
+    desk.file("4")
+    run = desk.begin()
+    jobs = desk.claim()
+    event = {"id": str(uuid.uuid4()), "source": "/test", "type": "migration.cancel.requested.v1", "body_hash": "x"}
+    desk.migrator.execute("begin")
+    for job in jobs:
+        desk.end(job)
+    with as_service(catalog, "migrator") as other:
+        other.execute("select accept_event(%s, %s)", (json.dumps(event), json.dumps({"run_id": run})))
+    desk.migrator.execute("commit")
+    desk.migrator.execute("select prune()")
+    assert one(desk.admin, "select body -> 'states' from snapshot where key = %s", run) == {"done": SHOPS}
 
 
 def test_nobody_waits_for_a_run_that_was_cancelled(desk: Desk) -> None:
