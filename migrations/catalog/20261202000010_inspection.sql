@@ -66,6 +66,18 @@ grant select, insert, update, delete on migrator.fingerprint, migrator.drift_che
     migrator.inspector to tenantry_migrator;
 grant usage on all sequences in schema migrator to tenantry_migrator;
 
+-- The check that there is, though another one may have come in its place while this was waited for.
+create function migrator.lock_drift_check() returns void
+language plpgsql
+as $$
+begin
+    loop
+        perform from drift_check for update;
+        exit when found or not exists (select from drift_check);
+    end loop;
+end
+$$;
+
 -- Takes up to p_limit, no more of a server's than it has room for; but one that a run waits for. urgent: a wave waits for it. known: the digests of schemas whose
 -- objects need not be sent again. changed_at goes back with the result: what was read is not compared with what came since, though
 -- others have taken the same one meanwhile.
@@ -84,7 +96,7 @@ begin
     end if;
     perform from inspector for no key update; -- one at a time, so that no two take what is left of a server's room
     if exists (select from inspection i where i.next_at <= statement_timestamp() and i.attempts >= c_attempts) then
-        perform from drift_check for update; -- before its inspections, as a new check does
+        perform lock_drift_check(); -- before its inspections, as a new check does
         perform from run -- and before the probes of the one at work, as whatever else changes them does
         where ended_at is null
           and run_id in (select i.run_id from inspection i where i.next_at <= statement_timestamp() and i.attempts >= c_attempts)
@@ -330,7 +342,7 @@ declare
     i inspection;
     v_overtaken text;
 begin
-    perform from drift_check for update; -- before its inspections, as a new check does
+    perform lock_drift_check(); -- before its inspections, as a new check does
     perform from run -- before its probes, as whatever else changes them does
     where ended_at is null
       and run_id in (select q.run_id

@@ -916,6 +916,26 @@ def test_of_two_checks_that_are_asked_for_at_once_the_second_takes_the_place_of_
     assert [one(desk.admin, state, event["id"]) for event in events] == ["superseded", "accepted"]
 
 
+def test_results_that_wait_for_a_new_check_hold_the_new_one(desk: Desk, catalog: Stack) -> None:
+    """Those that did not would have some of its tenants, and wait for it in the end."""
+    desk.event("drift", {"check_id": str(uuid.uuid4())})
+    check_id = str(uuid.uuid4())
+    event = {"id": check_id, "source": "/test", "type": "migration.drift.requested.v1", "body_hash": "x"}
+    desk.migrator.execute("begin")
+    desk.migrator.execute("select accept_event(%s, %s)", (json.dumps(event), json.dumps({"check_id": check_id})))
+    with as_service(catalog, "migrator") as other:
+        other.execute("begin")
+        waiting = threading.Thread(target=other.execute, args=("select lock_drift_check()",))
+        waiting.start()
+        eventually(lambda: waits(desk, "lock_drift_check"), 5, "it waits")
+        desk.migrator.execute("commit")
+        waiting.join()
+        free = "select check_id from drift_check for update skip locked"
+        assert desk.migrator.execute(free).fetchall() == []
+        other.execute("rollback")
+        assert len(desk.migrator.execute(free).fetchall()) == 1
+
+
 def test_an_inspection_of_which_nobody_tells_the_end_ends_all_the_same(desk: Desk) -> None:
     desk.event("drift", {"check_id": str(uuid.uuid4()), "tenants": [shop(1)]})
     for _ in range(11):
