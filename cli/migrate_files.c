@@ -38,7 +38,9 @@ int migrate_new(int argc, char **argv)
                 return status;
         name = files_name_of(argv[2]);
         if (!new_migrations_name_is_good(name))
-                return cli_usage("migrate", "NAME has up to 100 letters, digits, blanks, underscores and hyphens");
+                return cli_usage("migrate",
+                                 "NAME has up to 100 letters, digits, blanks, underscores and hyphens, and begins "
+                                 "with a letter or a digit");
         if (mkdir(directory, 0777) < 0 && errno != EEXIST)
                 return cli_fail(EXIT_FAILED, "cannot create %s: %s", directory, strerror(errno));
         if (new_migrations_write(directory, name, &empty, 1, &paths, &err) < 0)

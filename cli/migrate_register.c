@@ -57,10 +57,33 @@ static void register_show_file(const json_t *file)
         printf("%s\n", shown ? shown : "");
 }
 
+/* Without the folder, in which a shell completes it. */
+static const char *register_name_of(const char *word)
+{
+        const char *slash = strrchr(word, '/');
+
+        return slash ? slash + 1 : word;
+}
+
+/* Fetches the file that a person calls by its version, or by its name. The caller releases it. */
+static int register_fetch(const char *word, json_t **ret)
+{
+        const char *name = register_name_of(word);
+        size_t digits = strspn(name, "0123456789");
+        auto_free char *path = mem_printf(FILES "/%.*s", (int)digits, name);
+        int status;
+
+        if (digits == 0)
+                return cli_usage("migrate", "a registered file is called by its version, or by its name");
+        status = api_get(path, ret);
+        if (status == EXIT_GOOD && name[digits] != '\0' && strcmp(name, json_text(*ret, "name")) != 0)
+                return cli_fail(EXIT_FAILED, "the file with this version is %s", json_text(*ret, "name"));
+        return status;
+}
+
 int migrate_show(int argc, char **argv)
 {
         struct listing_wish wish;
-        auto_free char *path = NULL;
         auto_json *file = NULL;
         int status = listing_options(&argc, argv, &wish);
 
@@ -71,8 +94,7 @@ int migrate_show(int argc, char **argv)
         if (argc == 2)
                 return listing_run(&LISTED, &wish, false, pages_fetch,
                                    &(struct pages){ .path = FILES, .items = LISTED.items, .limit = wish.limit });
-        path = mem_printf(FILES "/%.*s", (int)strspn(argv[2], "0123456789"), argv[2]);
-        status = api_get(path, &file);
+        status = register_fetch(argv[2], &file);
         if (status == EXIT_GOOD && !listing_show_one(&LISTED, file))
                 register_show_file(file);
         return status;
@@ -85,7 +107,7 @@ struct sent {
 };
 
 struct register_run {
-        json_t *known; /* checksum by name */
+        json_t *known; /* {checksum, verify} by name */
         struct sent *sent;
         size_t count;
         json_t *told; /* of --json */
@@ -101,13 +123,14 @@ static int register_learn_known(struct register_run *run)
         int status = pages_fetch(&(struct pages){ .path = FILES, .items = "files", .limit = PAGES_ALL }, &page);
 
         json_array_foreach (json_object_get(page, "files"), i, file)
-                json_object_set(run->known, json_text(file, "name"), json_object_get(file, "checksum"));
+                json_object_set(run->known, json_text(file, "name"), file);
         return status;
 }
 
 static int register_send(struct register_run *run, const struct migration *file)
 {
-        const char *known = json_text(run->known, file->name);
+        const json_t *known = json_object_get(run->known, file->name);
+        bool same = known != NULL && strcmp(json_text(known, "checksum"), file->checksum) == 0;
         auto_json *body = json_pack("{s:s, s:s}", "name", file->name, "sql", file->text);
         json_t *answer = NULL;
         int status = EXIT_GOOD;
@@ -116,7 +139,7 @@ static int register_send(struct register_run *run, const struct migration *file)
                 json_set_text(body, "verify", file->verify);
         if (run->out_of_order)
                 json_object_set_new(body, "out_of_order", json_true());
-        if (known == NULL || strcmp(known, file->checksum) != 0 || file->verify != NULL)
+        if (!same || file->verify != NULL || json_flag(known, "verify")) /* what verifies it is not in the list */
                 status = api_post(FILES, body, NULL, &answer);
         if (status != EXIT_GOOD)
                 return status;
@@ -193,13 +216,10 @@ int migrate_register(int argc, char **argv)
 int migrate_withdraw(int argc, char **argv)
 {
         auto_json *file = NULL, *body = NULL, *answer = NULL, *operation = NULL;
-        auto_free char *path = NULL;
         int status = cli_expect(argc, argv, 2);
 
-        if (status != EXIT_GOOD)
-                return status;
-        path = mem_printf(FILES "/%.*s", (int)strspn(argv[2], "0123456789"), argv[2]);
-        status = api_get(path, &file);
+        if (status == EXIT_GOOD)
+                status = register_fetch(argv[2], &file);
         if (status != EXIT_GOOD)
                 return status;
         body = json_pack("{s:s}", "name", json_text(file, "name"));

@@ -5,24 +5,45 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* A pipe is not waited for: nobody may ever write into it. A folder can be opened, and says so when it is read. */
+static int directory_open_file(const char *path, FILE **ret, struct err *err)
+{
+        int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+        struct stat status;
+
+        if (fd < 0)
+                return err_set(err, ERR_INPUT, "migration_unreadable", "cannot read %s: %s", path, strerror(errno));
+        if (fstat(fd, &status) < 0 || !(S_ISREG(status.st_mode) || S_ISDIR(status.st_mode))) {
+                close(fd);
+                return err_set(err, ERR_INPUT, "migration_unreadable", "cannot read %s: it is not a regular file",
+                               path);
+        }
+        *ret = fdopen(fd, "r");
+        if (*ret != NULL)
+                return 0;
+        close(fd);
+        return err_set(err, ERR_INPUT, "migration_unreadable", "cannot read %s: %s", path, strerror(errno));
+}
+
 static int directory_read_file(const char *path, struct buf *text, struct err *err)
 {
-        FILE *in = fopen(path, "re");
+        FILE *in;
         char chunk[8192];
         size_t n;
         int rc = 0;
 
-        if (in == NULL)
-                return err_set(err, ERR_INPUT, "migration_unreadable", "cannot read %s: %s", path, strerror(errno));
+        if (directory_open_file(path, &in, err) < 0)
+                return -ERR_INPUT;
         buf_add(text, "", 0);
         while (text->length <= MIGRATION_FILE_LIMIT && (n = fread(chunk, 1, sizeof(chunk), in)) > 0)
                 buf_add(text, chunk, n);
-        if (ferror(in)) /* a folder, for instance: it can be opened */
+        if (ferror(in))
                 rc = err_set(err, ERR_INPUT, "migration_unreadable", "cannot read %s: %s", path, strerror(errno));
         fclose(in);
         return rc;
@@ -32,8 +53,9 @@ static int directory_read_file(const char *path, struct buf *text, struct err *e
 static int directory_read_verify(const char *directory, const char *name, struct buf *text, struct err *err)
 {
         auto_free char *path = mem_printf("%s/%.*s.verify", directory, (int)strlen(name) - 4, name);
+        struct stat status;
 
-        if (access(path, F_OK) < 0 && errno == ENOENT)
+        if (lstat(path, &status) < 0 && errno == ENOENT) /* a link to nowhere is there, and cannot be read */
                 return 0;
         if (directory_read_file(path, text, err) < 0)
                 return -ERR_INPUT;

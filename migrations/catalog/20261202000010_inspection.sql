@@ -66,7 +66,19 @@ grant select, insert, update, delete on migrator.fingerprint, migrator.drift_che
     migrator.inspector to tenantry_migrator;
 grant usage on all sequences in schema migrator to tenantry_migrator;
 
--- Takes up to p_limit, no more of a server's than it has room for. urgent: a wave waits for it. known: the digests of schemas whose
+-- The check that there is, though another one may have come in its place while this was waited for.
+create function migrator.lock_drift_check() returns void
+language plpgsql
+as $$
+begin
+    loop
+        perform from drift_check for update;
+        exit when found or not exists (select from drift_check);
+    end loop;
+end
+$$;
+
+-- Takes up to p_limit, no more of a server's than it has room for; but one that a run waits for. urgent: a wave waits for it. known: the digests of schemas whose
 -- objects need not be sent again. changed_at goes back with the result: what was read is not compared with what came since, though
 -- others have taken the same one meanwhile.
 create function migrator.claim_inspections(p_limit int)
@@ -82,8 +94,13 @@ begin
     if not exists (select from inspection i where i.next_at <= statement_timestamp()) then
         return;
     end if;
+    perform from inspector for no key update; -- one at a time, so that no two take what is left of a server's room
     if exists (select from inspection i where i.next_at <= statement_timestamp() and i.attempts >= c_attempts) then
-        perform from drift_check for update; -- before its inspections, as a new check does
+        perform lock_drift_check(); -- before its inspections, as a new check does
+        perform from run -- and before the probes of the one at work, as whatever else changes them does
+        where ended_at is null
+          and run_id in (select i.run_id from inspection i where i.next_at <= statement_timestamp() and i.attempts >= c_attempts)
+        for no key update;
         for v in
             delete from inspection i where i.next_at <= statement_timestamp() and i.attempts >= c_attempts returning *
         loop
@@ -95,16 +112,16 @@ begin
                 from (select digest from fingerprint order by fingerprint_id desc limit 1000) f);
     return query
     with known as materialized (
-        select r.server, r.spare from server_room r
+        select r.server, r.spare, greatest(r.spare, 1 - r.probes) as for_run from server_room r
     ), candidates as (
         select i.inspection_id, i.check_id, i.next_at, t.changed_at, f.server,
-            case when k.spare is null then p_limit when i.check_id is null then greatest(k.spare, 1) else k.spare end as room
+            coalesce(case when i.check_id is null then k.for_run else k.spare end, p_limit) as room
         from inspection i
         left join tenant t on t.tenant_id = i.tenant_id
         left join provisioner.fleet f on f.tenant_id = i.tenant_id
         left join known k on k.server = f.server
         where i.next_at <= statement_timestamp()
-          and (i.check_id is null or coalesce(k.spare, p_limit) > 0)
+          and coalesce(case when i.check_id is null then k.for_run else k.spare end, p_limit) > 0
         order by i.check_id is not null, i.next_at -- a run waits for its probes
         limit p_limit
         for update of i skip locked
@@ -325,7 +342,13 @@ declare
     i inspection;
     v_overtaken text;
 begin
-    perform from drift_check for update; -- before its inspections, as a new check does
+    perform lock_drift_check(); -- before its inspections, as a new check does
+    perform from run -- before its probes, as whatever else changes them does
+    where ended_at is null
+      and run_id in (select q.run_id
+                     from jsonb_to_recordset(p_results) r (inspection_id uuid)
+                     join inspection q using (inspection_id))
+    for no key update;
     for v in
         select r.inspection_id, r.changed_at, r.found, r.error
         from jsonb_to_recordset(p_results) r (inspection_id uuid, changed_at timestamptz, found jsonb, error jsonb)
@@ -383,6 +406,7 @@ begin
         perform refuse(p_event, null, 'drift', v_refusal ->> 'code', v_refusal ->> 'field', v_refusal ->> 'detail');
         return;
     end if;
+    perform from register for update; -- one at a time
     select * into v from drift_check for update;
     if v.check_id = v_check then
         perform refuse(p_event, null, 'drift', 'check_exists', 'check_id', 'there is a check with this id');

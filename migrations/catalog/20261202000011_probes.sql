@@ -25,7 +25,9 @@ create table migrator.signal (
 );
 grant select, insert, update, delete on migrator.probe, migrator.signal to tenantry_migrator;
 
-alter table migrator.run add column soak_left interval; -- of a soak that was interrupted
+alter table migrator.run
+    add column soak_left interval, -- of a soak that was interrupted
+    add column foreseen boolean not null default false; -- the forecast of its present wave has been judged
 alter table migrator.job drop constraint job_forecast_check;
 alter table migrator.job add constraint job_forecast_check check (forecast in ('passed', 'failed', 'busy', 'untried', 'skipped'));
 
@@ -93,10 +95,7 @@ create function migrator.forget_probes_nobody_looks_at(p_run_id uuid) returns vo
 language plpgsql
 as $$
 begin
-    if exists (select from inspection
-               where run_id = p_run_id
-                 and attempts = 0
-                 and next_at < clock_timestamp() - interval '2 minutes') then
+    if exists (select from inspection where run_id = p_run_id and next_at < clock_timestamp() - interval '2 minutes') then
         delete from inspection where run_id = p_run_id;
         delete from probe where run_id = p_run_id;
         perform catalog.raise_alert(format('migration-unwatched:%s', p_run_id), null, 'a rollout goes on unwatched',
@@ -358,34 +357,6 @@ as $$
       and c.nth > case coalesce(p_run.options ->> 'forecast', 'sample') when 'sample' then 200 when 'none' then 0 end
 $$;
 
--- As before, whatever the planner thought of the table when it was empty.
-create or replace function migrator.reap_jobs() returns void
-language plpgsql
-as $$
-declare
-    v record;
-begin
-    for v in
-        with lost as materialized (
-            select job_id
-            from job
-            where state in ('forecasting', 'applying', 'undoing')
-              and lease_until < clock_timestamp()
-            for update skip locked
-        )
-        update job j
-        set state = case state when 'undoing' then 'undo_waiting' else 'waiting' end,
-            in_doubt = in_doubt or state <> 'forecasting',
-            owner = null, lease_until = null, fence = null, next_at = clock_timestamp()
-        from lost l
-        where j.job_id = l.job_id
-        returning j.tenant_id, j.job_id
-    loop
-        perform catalog.claim_release(v.tenant_id, v.job_id);
-    end loop;
-end
-$$;
-
 -- Has every session plan its statements anew: those that it made for a table with a few jobs take hours with ten thousand. Autovacuum
 -- would see to that, but not before the run is under way.
 create function migrator.analyze_jobs() returns void
@@ -397,7 +368,9 @@ begin
 end
 $$;
 
--- The run's present wave: first what would happen, then what does. A halt for what was foreseen is gone on from by hand.
+-- The run's present wave: first what would happen, then what does. A halt for what was foreseen is gone on from by hand: so a probe that
+-- could not be looked into is not awaited once more. What was found out in a pause is judged, and whose rehearsal is under way is awaited.
+-- A dry run is never more than that.
 create or replace function migrator.begin_wave(p_run_id uuid) returns void
 language plpgsql
 as $$
@@ -409,10 +382,15 @@ begin
     if (select count(*) from job where run_id = p_run_id) >= 1000 then
         perform analyze_jobs();
     end if;
-    perform set_run_state(p_run_id, case when exists (select from inspection where run_id = p_run_id) or exists (
-        select from job
-        where run_id = p_run_id and wave <= v.wave and state = 'waiting' and forecast is null
-    ) then 'forecasting' else 'running' end, null, null);
+    perform set_run_state(p_run_id, case
+        when (v.options ->> 'dry_run')::boolean
+            or exists (select from inspection where run_id = p_run_id and put_off = 0)
+            or exists (select from job
+                       where run_id = p_run_id
+                         and wave <= v.wave
+                         and state in ('waiting', 'forecasting')
+                         and (forecast is null or (forecast = 'failed' and not v.foreseen))) then 'forecasting'
+        else 'running' end, null, null);
 end
 $$;
 
@@ -424,7 +402,7 @@ declare
     v run;
 begin
     perform add_late_members(p_run);
-    update run set wave = wave + 1, soak_left = null where run_id = p_run.run_id returning * into v;
+    update run set wave = wave + 1, soak_left = null, foreseen = false where run_id = p_run.run_id returning * into v;
     perform choose_probes(v);
     perform begin_wave(p_run.run_id);
 end
@@ -472,6 +450,7 @@ declare
                       and forecast is distinct from 'skipped');
     v_detail text := format('%s of %s tenants would fail', v_failed, v_tried);
 begin
+    update run set foreseen = true where run_id = p_run.run_id;
     if (p_run.options ->> 'dry_run')::boolean then
         update job set state = 'tried', ended_at = clock_timestamp() where run_id = p_run.run_id and state = 'waiting';
         perform set_run_state(p_run.run_id, 'completed', 'dry_run', v_detail);
@@ -524,6 +503,7 @@ begin
     if p_run.wave >= p_run.waves then
         perform add_late_members(p_run); -- who came during the last wave has nobody else to bring them what the run brings
         if exists (select from job where run_id = p_run.run_id and state = 'waiting') then
+            update run set foreseen = false where run_id = p_run.run_id;
             perform begin_wave(p_run.run_id);
         else
             perform complete_run(p_run);
@@ -606,6 +586,7 @@ language plpgsql
 as $$
 declare
     v_count bigint;
+    v_run uuid;
 begin
     delete from job
     where job_id = any (array(select job_id
@@ -616,6 +597,16 @@ begin
                                                  and counts is not null)
                               limit 5000));
     get diagnostics v_count = row_count;
+    for v_run in -- those that were cancelled at the moment in which a job ended
+        select r.run_id
+        from run r
+        where r.counts -> 'states' ?| '{forecasting,applying}'
+          and exists (select from job j where j.run_id = r.run_id)
+          and not exists (select from job j where j.run_id = r.run_id and j.state in ('forecasting', 'applying'))
+    loop
+        update run set counts = run_counts(run_id) where run_id = v_run;
+        perform show_run(v_run);
+    end loop;
     delete from fingerprint f where not exists (select from tenant t where t.fingerprint_id = f.fingerprint_id);
     return v_count + durable.prune();
 end
@@ -751,7 +742,8 @@ begin
       and not exists (select from provisioner.fleet f where f.tenant_id = j.tenant_id);
     update job j
     set state = case when t.ledger_id = any (v_complete) and j.brought = '{}' then 'current' else 'waiting' end,
-        attempts = 0, next_at = clock_timestamp(), ended_at = null
+        attempts = 0, next_at = clock_timestamp(), ended_at = null,
+        marked = case when j.state <> 'done' then j.marked end -- it has lost what was noted, and perhaps what was done by hand
     from provisioner.fleet f
     left join tenant t using (tenant_id)
     where j.run_id = p_run.run_id
@@ -763,7 +755,22 @@ begin
 end
 $$;
 
--- As before; a soak that follows begins anew.
+-- Why nothing can be done any more about a run that has ended, or null: all its files are needed to read a tenant's ledger, and its jobs
+-- to know whom it was for.
+create function migrator.why_not_again(p_run migrator.run) returns text
+language sql stable
+as $$
+    select case
+        when (p_run).ended_at is null then null
+        when not exists (select from job where run_id = (p_run).run_id) then 'it ended so long ago that its tenants are forgotten'
+        else (select format('not registered any more: %s; register what the run brought', left(string_agg(v, ', '), 300))
+              from unnest((p_run).versions) v
+              where v not in (select version from file)
+              having count(*) > 0)
+        end
+$$;
+
+-- As before; a soak that follows begins anew, and a forecast goes on: what it said of those who are tried again counts no more.
 create or replace function migrator.retry_jobs(
     p_run migrator.run, p_event jsonb, p_data jsonb, p_mark boolean, p_by text, out code text, out detail text
 )
@@ -780,11 +787,17 @@ begin
         code := 'wrong_state';
         return;
     end if;
+    detail := why_not_again(p_run);
+    if detail is not null then
+        code := 'wrong_state';
+        return;
+    end if;
     update job j
     set state = case j.state when 'failed' then 'waiting' else 'undo_waiting' end,
         attempts = 0,
         next_at = clock_timestamp(),
         ended_at = null,
+        forecast = case j.forecast when 'failed' then 'skipped' else j.forecast end,
         marked = case when p_mark
             then jsonb_build_object('by', p_event ->> 'source', 'reason', p_data ->> 'reason') end
     where j.run_id = p_run.run_id
@@ -801,7 +814,11 @@ begin
         update run set soak_left = null where run_id = p_run.run_id; -- those tried again are watched as long as the others
         if p_run.state <> 'paused' then
             perform forgive(p_run.run_id);
-            perform set_run_state(p_run.run_id, 'running', null, null);
+            if p_run.state in ('forecasting', 'halted') then
+                perform begin_wave(p_run.run_id);
+            else
+                perform set_run_state(p_run.run_id, 'running', null, null);
+            end if;
         end if;
     end if;
 end
@@ -859,6 +876,9 @@ begin
             elsif v.ended_at is not null and stands_on(v) is not null then
                 v_code := 'wrong_state';
                 v_detail := format('run %s has not ended, or has brought later files: roll it back first', stands_on(v));
+            elsif why_not_again(v) is not null then
+                v_code := 'wrong_state';
+                v_detail := why_not_again(v);
             elsif v_detail is not null then
                 v_code := 'irreversible';
                 v_detail := format('cannot be rolled back, since migrate:down is empty: %s', left(v_detail, 300));

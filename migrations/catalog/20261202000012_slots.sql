@@ -23,25 +23,26 @@ where s.status in ('running', 'undoing')
 grant select on provisioner.saga_in_hand to tenantry_migrator;
 
 -- How many more connections there may be to each server of which anything is known. spare: for what can wait; room: for a run, which
--- may always have one: neither provisioners nor a check for drift keep it from going on.
+-- may always have one: neither provisioners nor a check for drift keep it from going on. probes: what has been taken of a run's looks.
 create view migrator.server_room as
-select s.server, x.spare, greatest(x.spare, 1 - coalesce(u.jobs, 0)) as room
+select s.server, x.spare, greatest(x.spare, 1 - coalesce(u.jobs, 0)) as room, coalesce(u.probes, 0) as probes
 from migrator.server s
 left join (
-    select server, count(*)::int as in_use, count(*) filter (where is_job)::int as jobs
+    select server, count(*)::int as in_use, count(*) filter (where what = 'job')::int as jobs,
+        count(*) filter (where what = 'probe')::int as probes
     from (
-        select f.server, true as is_job
+        select f.server, 'job' as what
         from migrator.job j
         join provisioner.fleet f using (tenant_id)
         where j.state in ('forecasting', 'applying', 'undoing')
         union all
-        select f.server, false
+        select f.server, case when i.run_id is not null then 'probe' else 'drift' end
         from migrator.inspection i
         join provisioner.fleet f using (tenant_id)
         where i.attempts > 0
           and i.next_at > statement_timestamp()
         union all
-        select server, false from provisioner.saga_in_hand
+        select server, 'saga' from provisioner.saga_in_hand
     ) c
     group by server
 ) u using (server)
@@ -167,6 +168,41 @@ begin
 end
 $$;
 
+-- As before, whatever the planner thought of the table when it was empty; those of a run that was cancelled meanwhile are not claimed
+-- again, and it tells that they have ended.
+create or replace function migrator.reap_jobs() returns void
+language plpgsql
+as $$
+declare
+    v record;
+begin
+    for v in
+        with lost as materialized (
+            select job_id
+            from job
+            where state in ('forecasting', 'applying', 'undoing')
+              and lease_until < clock_timestamp()
+            for update skip locked
+        )
+        update job j
+        set state = case when j.state = 'undoing' then 'undo_waiting' when n.ended_at is null then 'waiting' else 'left' end,
+            in_doubt = j.in_doubt or j.state <> 'forecasting',
+            owner = null, lease_until = null, fence = null, next_at = clock_timestamp(),
+            ended_at = case when n.ended_at is not null then clock_timestamp() end
+        from lost l, run n
+        where j.job_id = l.job_id
+          and n.run_id = j.run_id
+        returning j.tenant_id, j.job_id, j.run_id, n.ended_at is not null as ended_run
+    loop
+        perform catalog.claim_release(v.tenant_id, v.job_id);
+        if v.ended_run then
+            update run set counts = run_counts(run_id) where run_id = v.run_id;
+            perform show_run(v.run_id);
+        end if;
+    end loop;
+end
+$$;
+
 -- As before, with what attempts learn about servers; tenants in an order that all keep to.
 create or replace function migrator.end_jobs(p_results jsonb) returns void
 language plpgsql
@@ -178,7 +214,7 @@ begin
     for v in
         select j.*, r.outcome, r.forecast as foreseen, r.brought as has_brought, r.versions, r.unsure, r.error as failure, r.delay_ms,
             r.connections,
-            n.target, n.event, n.ended_at is not null as ended_run
+            n.target, n.event, n.state as run_state, n.ended_at is not null as ended_run
         from jsonb_to_recordset(p_results) r (job_id uuid, fence bigint, outcome text, forecast text, brought jsonb, versions jsonb,
                                               unsure boolean, error jsonb, delay_ms bigint, connections int)
         join job j on j.job_id = r.job_id
@@ -195,17 +231,20 @@ begin
             when v.outcome = 'failed' then case v.state when 'applying' then 'failed' else 'undo_failed' end
             else case v.state when 'applying' then 'waiting' else 'undo_waiting' end
         end;
+        if v_state = 'waiting' and v.ended_run then -- for nobody
+            v_state := 'left';
+        end if;
         update job
         set state = v_state,
             brought = array(select jsonb_array_elements_text(v.has_brought)),
             in_doubt = in_doubt or coalesce(v.unsure, false),
             attempts = case when v.foreseen is not null then 0 else attempts - (v.outcome = 'given_way')::int end,
             next_at = clock_timestamp() + coalesce(v.delay_ms, 0) * interval '1 ms',
-            forecast = coalesce(v.foreseen, forecast),
+            forecast = coalesce(v.foreseen, forecast, case when v.state = 'forecasting' and v.run_state = 'running' then 'skipped' end),
             forecast_error = case when v.foreseen is not null then v.failure else forecast_error end,
             error = case when v.foreseen is null then v.failure end,
             owner = null, lease_until = null, fence = null,
-            ended_at = case when v_state in ('done', 'failed', 'undone', 'undo_failed') then clock_timestamp() end
+            ended_at = case when v_state in ('done', 'failed', 'undone', 'undo_failed', 'left') then clock_timestamp() end
         where job_id = v.job_id;
         perform catalog.claim_release(v.tenant_id, v.job_id);
         if v_state in ('done', 'failed', 'undone', 'undo_failed') then

@@ -89,6 +89,7 @@ def test_a_name_that_a_shell_or_a_folder_would_take_otherwise_is_refused(folder:
     for name in ("../up", "a.sql", "Größe", "a;b", "x" * 101, ""):
         done = migrate(folder, "new", name)
         assert done.returncode == 2, (name, done.stdout, done.stderr)
+    refused(migrate(folder, "new", " a"), 2, "begins with a letter or a digit")
     refused(migrate(folder, "new"), 2, "usage: tenantry migrate")
     refused(migrate(folder, "new", "a", "b"), 2, 'unexpected word "b"')
     refused(migrate(folder), 2, "one of new, lint, ")
@@ -141,6 +142,17 @@ def test_a_malformed_file_is_an_error_with_its_line(folder: Path) -> None:
     put(folder, "2_b.sql", BREAKING)
     done = migrate(folder, "lint", "migrations/1_a.sql", "migrations/2_b.sql")
     assert done.returncode == 1 and "drop-column" in done.stdout and len(done.stderr.splitlines()) == 2
+
+
+def test_what_is_no_file_is_neither_waited_for_nor_left_out(folder: Path) -> None:
+    os.mkfifo(folder / "migrations" / "1_a.sql")
+    refused(migrate(folder, "lint"), 1, "cannot read migrations/1_a.sql: it is not a regular file")
+    refused(migrate(folder, "lint", "migrations/1_a.sql"), 1, "it is not a regular file")
+    refused(migrate(folder, "lint", "/dev/zero"), 1, "it is not a regular file")
+    (folder / "migrations" / "1_a.sql").unlink()
+    put(folder, "1_a.sql", SAFE)
+    (folder / "migrations" / "1_a.verify").symlink_to("nowhere")
+    refused(migrate(folder, "lint"), 1, "cannot read migrations/1_a.verify: No such file")
 
 
 def test_a_pipeline_gets_all_of_it_as_json(folder: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from deploy.local.stack import REPOSITORY, Stack
 
 from .client import Api, eventually
+from .command import cli, refused
 from .conftest import make_stack
 from .invariants import rows
 from .rollouts import Rollouts
@@ -165,6 +167,24 @@ def test_a_rollback_takes_back_exactly_what_the_run_brought(rollouts: Rollouts, 
         assert rollouts.withdraw(version)["state"] == "succeeded"
     assert rollouts.withdraw(one)["code"] == "unknown_file"
     assert rollouts.withdraw(rollouts.versions(late)[-1])["code"] == "file_applied"
+
+
+def test_a_file_is_registered_as_it_lies_there_and_withdrawn_by_its_own_name(stack: Stack, tmp_path: Path) -> None:
+    path, verify = tmp_path / "20990101000000_late.sql", tmp_path / "20990101000000_late.verify"
+    path.write_text("-- migrate:up\ncreate table late (a int);\n-- migrate:down\ndrop table late;\n")
+    verify.write_text("select true")
+    shown = "select coalesce(verify, 'none') from migrator.file where version = '20990101000000'"
+    for place in (path, tmp_path, path):
+        assert cli(stack, "migrate", "register", str(place)).stdout == f"{path.name}: registered\n"
+        assert rows(stack, shown) == [["select true"]]
+    verify.unlink()
+    for outcome in ("registered", "unchanged"):
+        assert cli(stack, "migrate", "register", str(path)).stdout == f"{path.name}: {outcome}\n"
+        assert rows(stack, shown) == [["none"]]
+    other = str(tmp_path / "20990101000000_other.sql")
+    refused(cli(stack, "migrate", "withdraw", other), 1, f"the file with this version is {path.name}")
+    refused(cli(stack, "migrate", "withdraw", "late"), 2, "by its version, or by its name")
+    assert cli(stack, "migrate", "withdraw", str(path)).stdout == f"{path.name}: withdrawn\n"
 
 
 def test_by_policy_staging_comes_first(rollouts: Rollouts, shops: list[str]) -> None:

@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
 
 from deploy.local.stack import Stack
 
+from .client import eventually
 from .rollout_desk import SHOPS, Desk, shop, shops_catalog
-from .test_catalog import one
+from .test_catalog import as_service, one
 
 TWO_WAVES: list[dict[str, Any]] = [{"count": 2}, {"percent": 100}]
 
@@ -57,6 +60,12 @@ def look(desk: Desk, found: dict[str, dict[str, Any] | None] | None = None) -> i
         count += desk.inspect(found)
     desk.advance()
     return count
+
+
+def waits(desk: Desk, name: str) -> bool:
+    """Whether a session that has called the function waits for a lock."""
+    sql = "select count(*) > 0 from pg_stat_activity where query ~ %s and wait_event_type = 'Lock'"
+    return bool(one(desk.admin, sql, rf"select .*\m{name}\("))
 
 
 def watched(desk: Desk) -> list[str]:
@@ -128,6 +137,18 @@ def test_migrators_of_the_release_before_who_look_at_nobody_do_not_hold_a_run_up
         )
         == 1
     )
+
+
+def test_a_look_that_one_of_the_new_release_took_before_they_left_does_not_hold_a_run_up_either(desk: Desk) -> None:
+    run = begin(desk)
+    desk.migrator.execute("select from claim_inspections(100)")
+    for job in claim(desk):
+        desk.end(job, forecast="passed")
+    desk.advance()
+    assert desk.state(run) == "forecasting", "whoever took it may still tell"
+    desk.admin.execute("update inspection set next_at = next_at - interval '4 minutes'")
+    desk.advance()
+    assert desk.state(run) == "running" and watched(desk) == []
 
 
 def test_nobody_is_watched_where_all_migrators_are_of_the_release_before(desk: Desk) -> None:
@@ -311,6 +332,45 @@ def test_a_look_that_is_under_way_when_a_run_is_resumed_does_not_make_its_soak_b
     assert one(desk.admin, "select soak_until - business_now() between interval '9 min' and interval '11 min' from run")
 
 
+def test_a_soak_and_the_results_of_its_looks_do_not_end_each_other(desk: Desk, catalog: Stack) -> None:
+    """Each would have one probe and wait for the other's, and PostgreSQL would end one of them."""
+    soak(desk)
+    desk.admin.execute("update probe set next_at = '-infinity'")
+    desk.advance()
+    taken = [row[0] for row in desk.migrator.execute("select to_jsonb(c) from claim_inspections(100) c").fetchall()]
+    first, second = sorted(taken, key=lambda look: str(look["tenant_id"]))
+    for tenant in (
+        second["tenant_id"],
+        first["tenant_id"],
+    ):  # as they lie on the disk, so that they are not read in order
+        desk.admin.execute("update probe set next_at = 'infinity' where tenant_id = %s", (tenant,))
+        desk.admin.execute("update probe set next_at = '-infinity' where tenant_id = %s", (tenant,))
+    desk.admin.execute("analyze probe")
+    found = {"versions": ["1"], "invalid_indexes": [], "server_major": 15, "schema": {"digest": "x"}}
+    results = [{"inspection_id": look["inspection_id"], "found": found} for look in (first, second)]
+    refused: list[str] = []
+
+    def act(sql: str, *params: str) -> None:
+        with as_service(catalog, "migrator") as migrator:
+            try:
+                migrator.execute(sql, params)
+            except psycopg.Error as error:
+                refused.append(str(error.sqlstate))
+
+    ending = threading.Thread(target=act, args=("select end_inspections(%s)", json.dumps(results)))
+    advancing = threading.Thread(target=act, args=("select advance()",))
+    with as_service(catalog, "migrator") as holder:
+        holder.execute("begin")
+        holder.execute("select from inspection where inspection_id = %s for update", (second["inspection_id"],))
+        for thread, name in ((ending, "end_inspections"), (advancing, "advance")):
+            thread.start()
+            eventually(lambda name=name: waits(desk, name), 5, f"{name} waits")
+        holder.execute("rollback")
+        ending.join()
+        advancing.join()
+    assert refused == []
+
+
 def test_what_is_seen_of_a_probe_after_its_run_has_ended_changes_nothing_that_was_told(desk: Desk) -> None:
     run = soak(desk)
     desk.admin.execute("update probe set next_at = '-infinity'")
@@ -424,6 +484,105 @@ def test_a_dry_run_hears_of_all(desk: Desk) -> None:
     assert desk.state(run) == "completed"
 
 
+@pytest.mark.parametrize("ended", ["in the pause", "after it"])
+def test_a_dry_run_that_was_paused_applies_nothing_either(desk: Desk, ended: str) -> None:
+    desk.file("4")
+    run = desk.begin(dry_run=True)
+    jobs = claim(desk)
+    assert desk.command(run, "pause")[0] == "succeeded"
+    for job in jobs if ended == "in the pause" else []:
+        desk.end(job, forecast="passed")
+    assert desk.command(run, "resume")[0] == "succeeded"
+    for job in jobs if ended == "after it" else []:
+        desk.end(job, forecast="passed")
+    desk.advance()
+    assert claim(desk) == []
+    assert desk.state(run) == "completed" and one(desk.admin, "select reason ->> 'code' from run") == "dry_run"
+
+
+@pytest.mark.parametrize("ended", ["in the pause", "after it"])
+def test_a_pause_does_not_pass_over_what_would_fail(desk: Desk, ended: str) -> None:
+    desk.file("4")
+    run = desk.begin(max_failures=0)
+    jobs = claim(desk)
+    desk.command(run, "pause")
+    for job in jobs if ended == "in the pause" else []:
+        desk.end(job, forecast="failed", error={"code": "42P07"})
+    desk.command(run, "resume")
+    for job in jobs if ended == "after it" else []:
+        desk.end(job, forecast="failed", error={"code": "42P07"})
+    desk.advance()
+    halted(desk, run, "forecast_failed", f"{SHOPS} of {SHOPS}")
+
+
+def test_who_has_seen_what_would_fail_is_not_halted_by_it_again(desk: Desk) -> None:
+    run = begin(desk, max_failures=0)
+    for job in claim(desk):
+        desk.end(job, forecast="failed", error={"code": "42P07"})
+    desk.inspect({watched(desk)[0]: None})
+    desk.advance()
+    assert desk.state(run) == "halted"
+    for command in ("resume", "pause", "resume"):
+        assert desk.command(run, command)[0] == "succeeded"
+    assert desk.state(run) == "running" and len(claim(desk)) == 2
+
+
+def test_a_second_wave_is_judged_anew(desk: Desk) -> None:
+    run = begin(desk, max_failures=0, soak_ms=0)
+    for job in claim(desk):
+        desk.end(job, forecast="failed", error={"code": "42P07"})
+    desk.advance()
+    desk.command(run, "resume")
+    for job in claim(desk):
+        desk.end(job)
+    desk.advance()
+    jobs = claim(desk)
+    desk.command(run, "pause")
+    for job in jobs:
+        desk.end(job, forecast="failed", error={"code": "42P07"})
+    desk.command(run, "resume")
+    halted(desk, run, "forecast_failed", "2 of 2")
+
+
+def test_a_retry_does_not_pass_over_a_forecast(desk: Desk) -> None:
+    run = begin(desk, max_failures=1, max_failure_rate=0.5)
+    first, second = claim(desk)
+    desk.end(first, forecast="failed", error={"code": "42P07"})
+    desk.end(second, forecast="passed")
+    desk.inspect()
+    desk.advance()
+    failed, done = sorted(desk.claim(), key=lambda job: str(job["tenant_id"]) != first["tenant_id"])
+    desk.end(failed, "failed", error={"code": "42P07"})
+    desk.end(done)
+    desk.advance()
+    look(desk)
+    assert desk.command(run, "promote")[0] == "succeeded"
+    jobs = claim(desk)
+    assert desk.command(run, "retry")[0] == "succeeded" and desk.state(run) == "forecasting"
+    assert claim(desk) == []
+    desk.end(jobs[0], forecast="failed", error={"code": "42P07"})
+    desk.end(jobs[1], forecast="passed")
+    desk.advance()
+    assert desk.state(run) == "running", "one of two, beside the one who is tried again"
+    assert len(claim(desk)) == 3
+
+
+def test_who_was_not_awaited_is_not_rehearsed_after_a_pause(desk: Desk) -> None:
+    """If he fails, all who are left would."""
+    desk.file("4")
+    run = desk.begin(max_failures=1, max_failure_rate=0.5)
+    slow, *others = claim(desk)
+    for job in others:
+        desk.end(job, forecast="passed")
+    desk.advance()
+    for job in claim(desk):
+        desk.end(job)
+    desk.end(slow, "retry", error={"code": "08006"})
+    for command in ("pause", "resume"):
+        assert desk.command(run, command)[0] == "succeeded"
+    assert {job["task"] for job in claim(desk)} == {"applying"}
+
+
 def test_a_canary_is_chosen_or_labelled(desk: Desk) -> None:
     desk.file("4")
     run = desk.begin(strategy="canary", canary=shop(3))
@@ -517,6 +676,39 @@ def test_a_check_for_drift_leaves_a_fifth_of_a_servers_connections_too(desk: Des
     desk.admin.execute("update inspection set next_at = 'infinity' where attempts = 0")
     desk.admin.execute("update inspection set next_at = '-infinity' where attempts > 0")
     assert desk.inspect() == 3, "what nobody told the end of takes no room"
+
+
+@pytest.mark.usefixtures("on_a_server")
+def test_two_migrators_do_not_both_take_what_a_server_has_left_for_a_check(desk: Desk, catalog: Stack) -> None:
+    desk.admin.execute("insert into server (server, connections, slots) values ('one', 3, 0)")
+    desk.event("drift", {"check_id": str(uuid.uuid4())})
+    take = "select count(*) from claim_inspections(2)"
+    taken: list[int] = []
+    with as_service(catalog, "migrator") as other:
+        second = threading.Thread(target=lambda: taken.append(one(other, take)))
+        desk.migrator.execute("begin")
+        assert one(desk.migrator, take) == 2
+        second.start()
+        eventually(lambda: taken or waits(desk, "claim_inspections"), 5, "the second waits")
+        desk.migrator.execute("commit")
+        second.join()
+    assert taken == [0]
+
+
+@pytest.mark.usefixtures("on_a_server")
+def test_probes_of_a_full_server_are_looked_into_one_after_the_other(desk: Desk) -> None:
+    desk.admin.execute("insert into server (server, connections, slots) values ('one', 1, 0)")
+    begin(desk)
+    assert len(claim(desk)) == 1 and room(desk) == 0
+    take = "select inspection_id from claim_inspections(8)"
+    for _ in watched(desk):
+        [[look]] = desk.migrator.execute(take).fetchall()
+        assert desk.migrator.execute(take).fetchall() == []
+        error = {"code": "unreachable"}
+        desk.admin.execute("update inspection set attempts = 3 where inspection_id = %s", (look,))
+        desk.migrator.execute(
+            "select end_inspections(%s)", (json.dumps([{"inspection_id": str(look), "error": error}]),)
+        )
 
 
 @pytest.mark.usefixtures("on_a_server")
@@ -693,6 +885,55 @@ def test_a_second_check_takes_the_place_of_the_first(desk: Desk) -> None:
     check(desk)
     states = desk.admin.execute("select state from operation where kind = 'drift' and state <> 'rejected'").fetchall()
     assert sorted({state for (state,) in states}) == ["succeeded", "superseded"]
+
+
+@pytest.mark.parametrize("one_before", [True, False])
+def test_of_two_checks_that_are_asked_for_at_once_the_second_takes_the_place_of_the_first(
+    desk: Desk, catalog: Stack, one_before: bool
+) -> None:
+    if one_before:
+        desk.event("drift", {"check_id": str(uuid.uuid4())})
+    events = [{"id": str(uuid.uuid4()), "source": "/test", "type": "migration.drift.requested.v1"} for _ in range(2)]
+    refused: list[str] = []
+
+    def ask(migrator: psycopg.Connection[Any], event: dict[str, str]) -> None:
+        try:
+            accept = "select accept_event(%s, %s)"
+            migrator.execute(accept, (json.dumps({**event, "body_hash": "x"}), json.dumps({"check_id": event["id"]})))
+        except psycopg.Error as error:
+            refused.append(str(error.sqlstate))
+
+    with as_service(catalog, "migrator") as other:
+        second = threading.Thread(target=ask, args=(other, events[1]))
+        desk.migrator.execute("begin")
+        ask(desk.migrator, events[0])
+        second.start()
+        eventually(lambda: waits(desk, "accept_event"), 5, "the second waits")
+        desk.migrator.execute("commit")
+        second.join()
+    assert refused == []
+    state = "select state from operation where operation_id = %s"
+    assert [one(desk.admin, state, event["id"]) for event in events] == ["superseded", "accepted"]
+
+
+def test_results_that_wait_for_a_new_check_hold_the_new_one(desk: Desk, catalog: Stack) -> None:
+    """Those that did not would have some of its tenants, and wait for it in the end."""
+    desk.event("drift", {"check_id": str(uuid.uuid4())})
+    check_id = str(uuid.uuid4())
+    event = {"id": check_id, "source": "/test", "type": "migration.drift.requested.v1", "body_hash": "x"}
+    desk.migrator.execute("begin")
+    desk.migrator.execute("select accept_event(%s, %s)", (json.dumps(event), json.dumps({"check_id": check_id})))
+    with as_service(catalog, "migrator") as other:
+        other.execute("begin")
+        waiting = threading.Thread(target=other.execute, args=("select lock_drift_check()",))
+        waiting.start()
+        eventually(lambda: waits(desk, "lock_drift_check"), 5, "it waits")
+        desk.migrator.execute("commit")
+        waiting.join()
+        free = "select check_id from drift_check for update skip locked"
+        assert desk.migrator.execute(free).fetchall() == []
+        other.execute("rollback")
+        assert len(desk.migrator.execute(free).fetchall()) == 1
 
 
 def test_an_inspection_of_which_nobody_tells_the_end_ends_all_the_same(desk: Desk) -> None:

@@ -132,6 +132,7 @@ def test_a_file_is_not_changed_while_a_tenant_may_have_it(desk: Desk) -> None:
     assert desk.command(run, "cancel")[0] == "succeeded"
     for other in others:
         desk.end(other, "given_way")
+    assert desk.file("4", checksum="edited") == ("rejected", "file_applied"), "it is being applied"
     desk.admin.execute("update job set lease_until = now() where job_id = %s", (job["job_id"],))
     desk.advance()
     assert desk.file("4", checksum="edited") == ("rejected", "file_applied")
@@ -175,6 +176,68 @@ def test_what_a_server_lost_of_a_rollback_is_taken_back_once_more(desk: Desk) ->
     assert desk.work() == SHOPS and desk.state(run) == "rolled_back"
     assert all(sorted(has) == BASE for has in desk.has.values())
     assert set(desk.jobs(run).values()) == {"undone"}
+
+
+def test_what_a_server_lost_of_two_rollbacks_is_taken_back_in_their_order(desk: Desk) -> None:
+    runs: list[str] = []
+    for version in ("4", "5"):
+        desk.file(version)
+        runs.insert(0, desk.begin())
+        desk.work()
+    for run in runs:
+        assert desk.command(run, "rollback")[0] == "succeeded"
+        desk.work()
+    later, earlier = runs
+    desk.know(shop(2), [*BASE, "4", "5"])  # as a check has found
+    desk.has[shop(2)] |= {"4": earlier, "5": later}
+    assert desk.command(earlier, "rollback") == ("rejected", "wrong_state")
+    for run in runs:
+        assert desk.command(run, "rollback")[0] == "succeeded"
+        desk.work()
+    assert sorted(desk.has[shop(2)]) == BASE
+
+
+def test_who_had_left_at_the_second_rollback_is_looked_into_at_the_third(desk: Desk) -> None:
+    desk.file("4")
+    run = desk.begin()
+    desk.work()
+    for state in ("ready", "archived"):
+        desk.leave(shop(2), state)
+        assert desk.command(run, "rollback")[0] == "succeeded"
+        desk.work()
+        assert desk.state(run) == "rolled_back"
+    desk.leave(shop(2), "ready")
+    desk.has[shop(2)]["4"] = run  # of the time when it was archived
+    assert desk.command(run, "rollback")[0] == "succeeded"
+    assert desk.work() == SHOPS and sorted(desk.has[shop(2)]) == BASE
+
+
+def test_what_cannot_be_taken_back_from_who_has_left_keeps_no_earlier_run(desk: Desk) -> None:
+    runs: list[str] = []
+    for version in ("4", "5"):
+        desk.file(version)
+        runs.insert(0, desk.begin())
+        desk.work()
+    desk.leave(shop(2), "deprovisioned")
+    for run in runs:
+        assert desk.command(run, "rollback")[0] == "succeeded"
+        desk.work()
+        assert desk.state(run) == "rolled_back" and desk.jobs(run)[shop(2)] == "left"
+
+
+def test_a_run_whose_file_was_withdrawn_fails_nobody(desk: Desk) -> None:
+    """No tenant's ledger could be read."""
+    desk.file("4")
+    run = desk.begin()
+    desk.work()
+    desk.command(run, "rollback")
+    desk.work()
+    assert desk.event("withdraw", {"name": "4_f.sql"})[0] == "succeeded"
+    assert desk.command(run, "rollback") == ("rejected", "wrong_state")
+    why = "select detail from operation where code = 'wrong_state' order by created_at desc limit 1"
+    assert "not registered any more: 4" in one(desk.admin, why)
+    desk.file("4")
+    assert desk.command(run, "rollback")[0] == "succeeded"
 
 
 def test_a_second_rollback_leaves_what_a_later_run_brought(desk: Desk) -> None:
@@ -319,6 +382,7 @@ def test_what_is_too_old_is_forgotten_by_the_migrator_too(desk: Desk) -> None:
     assert desk.jobs(run) == {} and one(desk.admin, "select count(*) from inbox") == 0
     shown = one(desk.admin, "select item from gateway.migration_run where run_id = %s", run)
     assert shown["states"] == {"done": SHOPS}, "how it ended is still known"
+    assert desk.command(run, "rollback") == ("rejected", "wrong_state"), "nobody knows any more of whom"
 
 
 def test_a_cancelled_run_tells_how_its_last_jobs_ended(desk: Desk) -> None:
@@ -330,3 +394,52 @@ def test_a_cancelled_run_tells_how_its_last_jobs_ended(desk: Desk) -> None:
         desk.end(job)
     shown = one(desk.admin, "select item from gateway.migration_run where run_id = %s", run)
     assert shown["states"] == {"done": SHOPS}
+
+
+def test_a_run_that_is_cancelled_while_its_jobs_end_tells_so_later(desk: Desk, catalog: Stack) -> None:
+    desk.file("4")
+    run = desk.begin()
+    jobs = desk.claim()
+    event = {"id": str(uuid.uuid4()), "source": "/test", "type": "migration.cancel.requested.v1", "body_hash": "x"}
+    desk.migrator.execute("begin")
+    for job in jobs:
+        desk.end(job)
+    with as_service(catalog, "migrator") as other:
+        other.execute("select accept_event(%s, %s)", (json.dumps(event), json.dumps({"run_id": run})))
+    desk.migrator.execute("commit")
+    desk.migrator.execute("select prune()")
+    assert one(desk.admin, "select body -> 'states' from snapshot where key = %s", run) == {"done": SHOPS}
+
+
+def test_nobody_waits_for_a_run_that_was_cancelled(desk: Desk) -> None:
+    desk.file("4")
+    run = desk.begin()
+    given_way, tried, dead, *_ = desk.claim()
+    desk.command(run, "cancel")
+    desk.end(given_way, "given_way")
+    desk.end(tried, "retry", error={"code": "55P03"})
+    desk.admin.execute("update job set lease_until = now() where state = 'applying'")
+    desk.advance()
+    assert set(desk.jobs(run).values()) == {"left"}
+    assert one(desk.admin, "select body -> 'states' from snapshot where key = %s", run) == {"left": SHOPS}
+    desk.apply(dead)
+    assert desk.command(run, "rollback")[0] == "succeeded"
+    assert desk.work() == SHOPS - 2 and sorted(desk.has[dead["tenant_id"]]) == BASE
+
+
+def test_what_was_done_by_hand_and_lost_is_not_taken_for_done_again(desk: Desk) -> None:
+    desk.file("4")
+    run = desk.begin(
+        strategy="waves", waves=[{"count": 1}, {"percent": 100}], soak_ms=3600000, max_failures=9, max_failure_rate=1
+    )
+    [job] = desk.claim()
+    desk.end(job, "failed", error={"code": "42P07"})
+    desk.advance()
+    assert desk.command(run, "mark", tenant_id=job["tenant_id"], reason="by hand")[0] == "succeeded"
+    [again] = desk.claim()
+    assert again["marked"]
+    desk.end(again)
+    desk.advance()
+    desk.know(job["tenant_id"], BASE)  # as a check has found after its server has fallen back
+    assert desk.command(run, "promote")[0] == "succeeded"
+    assert [x["marked"] for x in desk.claim() if x["tenant_id"] == job["tenant_id"]] == [False]
