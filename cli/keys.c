@@ -11,6 +11,7 @@
 #include <time.h>
 
 #define TOKEN_LENGTH 40
+#define SCOPES_MOST  63 /* characters, of a line of the token file */
 
 /* Both are stored in files whose fields are separated by blanks, commas and colons. */
 static bool keys_name_is_plain(const char *name)
@@ -53,7 +54,7 @@ static int keys_new_token(int argc, char **argv)
                 return EXIT_USAGE;
         if (name == NULL || scopes == NULL)
                 return cli_usage("keys", "a token needs --name NAME and --scopes SCOPE,SCOPE");
-        if (!keys_name_is_plain(name) || scope_parse_list(scopes, &set) < 0)
+        if (!keys_name_is_plain(name) || strlen(scopes) > SCOPES_MOST || scope_parse_list(scopes, &set) < 0)
                 return cli_usage("keys", "--name must be one plain word, --scopes a list of " SCOPE_NAMES);
         crypto_sha256(token, strlen(token), &digest);
         hash = crypto_hex(digest.bytes, sizeof(digest.bytes));

@@ -156,10 +156,11 @@ static int new_draft(const struct new_files *files, struct new_file *file, struc
         return written ? 0 : -ERR_PERMANENT;
 }
 
-/* Unlike rename, link never replaces a file that came there meanwhile. */
+/* Unlike rename, neither replaces a file that came there meanwhile; not every file system has links. */
 static int new_link(const struct new_files *files, struct new_file *file, struct err *err)
 {
-        if (linkat(files->fd, file->draft, files->fd, file->name, 0) < 0)
+        if (linkat(files->fd, file->draft, files->fd, file->name, 0) < 0 &&
+            (errno == EEXIST || renameat2(files->fd, file->draft, files->fd, file->name, RENAME_NOREPLACE) < 0))
                 return new_refuse(files, file->name, err);
         file->linked = true;
         return 0;

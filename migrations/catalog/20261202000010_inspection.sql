@@ -78,10 +78,10 @@ begin
 end
 $$;
 
--- Takes up to p_limit, no more of a server's than it has room for; but one that a run waits for. urgent: a wave waits for it. known: the digests of schemas whose
--- objects need not be sent again. changed_at goes back with the result: what was read is not compared with what came since, though
--- others have taken the same one meanwhile.
-create function migrator.claim_inspections(p_limit int)
+-- Takes up to p_limit, of them up to p_checks for checks; no more of a server's than it has room for, but one that a run waits for.
+-- urgent: a wave waits for it. known: the digests of schemas whose objects need not be sent again. changed_at goes back with the
+-- result: what was read is not compared with what came since, though others have taken the same one meanwhile.
+create function migrator.claim_inspections(p_limit int, p_checks int)
 returns table (inspection_id uuid, tenant_id uuid, urgent boolean, with_schema boolean, known jsonb, tenant text, changed_at timestamptz)
 language plpgsql
 as $$
@@ -121,18 +121,23 @@ begin
         left join provisioner.fleet f on f.tenant_id = i.tenant_id
         left join known k on k.server = f.server
         where i.next_at <= statement_timestamp()
+          and (i.check_id is null or p_checks > 0)
           and coalesce(case when i.check_id is null then k.for_run else k.spare end, p_limit) > 0
         order by i.check_id is not null, i.next_at -- a run waits for its probes
         limit p_limit
         for update of i skip locked
     ), due as (
-        select c.*, row_number() over (partition by c.server order by c.check_id is not null, c.next_at) as nth from candidates c
+        select c.*, row_number() over (partition by c.server order by c.check_id is not null, c.next_at) as nth,
+            row_number() over (partition by c.check_id is not null order by c.next_at) as nth_of_kind
+        from candidates c
     )
     update inspection i
-    set next_at = clock_timestamp() + interval '1 minute', attempts = i.attempts + 1
+    set next_at = clock_timestamp() + case when d.check_id is null then interval '20 seconds' else interval '1 minute' end,
+        attempts = i.attempts + 1
     from due d
     where i.inspection_id = d.inspection_id
       and d.nth <= d.room
+      and (d.check_id is null or d.nth_of_kind <= p_checks)
     returning i.inspection_id, i.tenant_id, i.check_id is null, i.with_schema, v_known,
         (select login::text from provisioner.owner_login o where o.tenant_id = i.tenant_id), d.changed_at;
 end
@@ -330,7 +335,7 @@ as $$
         and (not p_found ? 'schema' or jsonb_typeof(p_found -> 'schema' -> 'digest') = 'string'), false)
 $$;
 
--- What became of inspections: [{inspection_id, changed_at, found, error}]; found: {versions, invalid_indexes, server_major, connections, counters,
+-- What became of inspections: [{inspection_id, changed_at, found, error}]; found: {versions, invalid_indexes, server_major, counters,
 -- schema: {digest, objects}}, see services/migrator/inspection.c. One that something else on the tenant has overtaken is made again.
 create function migrator.end_inspections(p_results jsonb) returns void
 language plpgsql

@@ -9,8 +9,9 @@
 #include <string.h>
 
 #define CONNECT_TIMEOUT SECONDS(10)
-#define WAVE_ANSWER     SECONDS(3) /* all others of the wave wait for a tenant that does not answer */
 #define TIMEOUT         SECONDS(20)
+#define URGENT_CONNECT  SECONDS(3) /* all others of the wave wait for a tenant that does not answer */
+#define URGENT_TIMEOUT  SECONDS(10)
 #define VERSIONS_MOST   (512L * 1024) /* bytes of JSON: more than all the files that there may be, less than an event */
 
 /* A tenant may put functions of its own in the way of ours, and hold locks that reading a definition waits for. */
@@ -212,7 +213,8 @@ static void inspection_connected(void *context, const struct err *err)
         else
                 buf_add_text(&sql, NO_SCHEMA);
         buf_add_text(&sql, ") s on true");
-        pg_script(inspection->conn, TIMEOUT, sql.data, inspection_seen, inspection);
+        pg_script(inspection->conn, inspection->urgent ? URGENT_TIMEOUT : TIMEOUT, sql.data, inspection_seen,
+                  inspection);
 }
 
 void inspection_start(struct inspection *inspection)
@@ -229,6 +231,6 @@ void inspection_start(struct inspection *inspection)
                 return;
         }
         target.application_name = application_name;
-        target.connect_timeout_ms = inspection->urgent ? WAVE_ANSWER : CONNECT_TIMEOUT;
+        target.connect_timeout_ms = inspection->urgent ? URGENT_CONNECT : CONNECT_TIMEOUT;
         inspection->conn = pg_open(&migrator->service->loop, &target, inspection_connected, inspection);
 }

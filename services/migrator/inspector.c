@@ -16,15 +16,16 @@
 #define INTERVAL 500
 #define TIMEOUT  SECONDS(10)
 #define LIMIT    8 /* at once: beside the jobs of a rollout, which matter more */
+#define CHECKS   6 /* of them, so that a check of tenants that hang does not hold up a wave */
 
-static const char SQL_CLAIM[] = "select * from claim_inspections($1::int)";
+static const char SQL_CLAIM[] = "select * from claim_inspections($1::int, $2::int)";
 
 static const char SQL_END[] = "select end_inspections($1::jsonb)";
 
 struct inspector {
         struct migrator *migrator;
         struct inspection *inspections;
-        int held;
+        int held, checks; /* checks: of those held, for checks for drift */
         bool claiming, stopped;
         struct results *results;
         struct periodic *periodic;
@@ -35,6 +36,7 @@ static void inspector_drop(struct inspector *inspector, struct inspection *inspe
 {
         DL_DELETE(inspector->inspections, inspection);
         inspector->held--;
+        inspector->checks -= !inspection->urgent;
         inspection_free(inspection);
 }
 
@@ -54,6 +56,7 @@ static void inspector_take(struct inspector *inspector, const struct pg_rows *ro
                 inspection = inspection_new(inspector, inspector->migrator, rows, row);
                 DL_APPEND(inspector->inspections, inspection);
                 inspector->held++;
+                inspector->checks += !inspection->urgent;
         }
         FAILPOINT(inspection_after_claim, NULL);
         DL_FOREACH_SAFE (inspector->inspections, inspection, next)
@@ -75,14 +78,15 @@ static void inspector_claimed(void *context, const struct pg_rows *rows, const s
 static void inspector_claim(void *context)
 {
         struct inspector *inspector = context;
-        char limit[24];
+        char limit[24], checks[24];
 
         results_send(inspector->results);
         if (inspector->claiming || inspector->stopped || inspector->held >= LIMIT)
                 return;
         inspector->claiming = true;
         snprintf(limit, sizeof(limit), "%d", LIMIT - inspector->held);
-        periodic_ask(inspector->periodic, TIMEOUT, SQL_CLAIM, PARAMS(limit), inspector_claimed);
+        snprintf(checks, sizeof(checks), "%d", CHECKS - inspector->checks);
+        periodic_ask(inspector->periodic, TIMEOUT, SQL_CLAIM, PARAMS(limit, checks), inspector_claimed);
 }
 
 void inspector_wake(struct inspector *inspector)

@@ -41,7 +41,7 @@ class Desk:
         self.admin.execute("set search_path = migrator, durable, catalog")
         self.migrator = as_service(stack, "migrator")
         self.has: dict[str, dict[str, str]] = {}
-        self.migrator.execute("select claim_inspections(0)")  # as each migrator does all the time
+        self.migrator.execute("select claim_inspections(0, 0)")  # as each migrator does all the time
         self.admin.execute("update provisioner.tenant set schema_version = '3'")
         for version in BASE:
             assert self.file(version) == ("succeeded", None)
@@ -114,7 +114,7 @@ class Desk:
     def inspect(self, found: dict[str, dict[str, Any] | None] | None = None) -> int:
         """Looks into the databases that are to be looked into, and finds nothing amiss, or what is said here of a tenant (None: it
         cannot be reached). Returns how many there were."""
-        rows = self.migrator.execute("select to_jsonb(c) from claim_inspections(100) c").fetchall()
+        rows = self.migrator.execute("select to_jsonb(c) from claim_inspections(100, 100) c").fetchall()
         results = []
         for (taken,) in rows:
             tenant = taken["tenant_id"]

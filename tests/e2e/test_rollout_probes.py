@@ -141,7 +141,7 @@ def test_migrators_of_the_release_before_who_look_at_nobody_do_not_hold_a_run_up
 
 def test_a_look_that_one_of_the_new_release_took_before_they_left_does_not_hold_a_run_up_either(desk: Desk) -> None:
     run = begin(desk)
-    desk.migrator.execute("select from claim_inspections(100)")
+    desk.migrator.execute("select from claim_inspections(100, 100)")
     for job in claim(desk):
         desk.end(job, forecast="passed")
     desk.advance()
@@ -160,7 +160,7 @@ def test_nobody_is_watched_where_all_migrators_are_of_the_release_before(desk: D
 def test_a_runs_probes_go_before_a_check_of_the_whole_fleet(desk: Desk) -> None:
     desk.event("drift", {"check_id": str(uuid.uuid4())})
     begin(desk)
-    first = one(desk.migrator, "select run_id from inspection join claim_inspections(1) using (inspection_id)")
+    first = one(desk.migrator, "select run_id from inspection join claim_inspections(1, 1) using (inspection_id)")
     assert first is not None
 
 
@@ -337,7 +337,9 @@ def test_a_soak_and_the_results_of_its_looks_do_not_end_each_other(desk: Desk, c
     soak(desk)
     desk.admin.execute("update probe set next_at = '-infinity'")
     desk.advance()
-    taken = [row[0] for row in desk.migrator.execute("select to_jsonb(c) from claim_inspections(100) c").fetchall()]
+    taken = [
+        row[0] for row in desk.migrator.execute("select to_jsonb(c) from claim_inspections(100, 100) c").fetchall()
+    ]
     first, second = sorted(taken, key=lambda look: str(look["tenant_id"]))
     for tenant in (
         second["tenant_id"],
@@ -658,7 +660,7 @@ def test_tenants_elsewhere_do_not_wait_for_a_full_server(desk: Desk) -> None:
 def test_a_check_for_drift_leaves_a_run_one_connection(desk: Desk) -> None:
     desk.admin.execute("insert into server (server, connections, slots) values ('one', 5, 0)")
     desk.event("drift", {"check_id": str(uuid.uuid4())})
-    desk.migrator.execute("select from claim_inspections(8)")
+    desk.migrator.execute("select from claim_inspections(8, 8)")
     assert room(desk) == 1
     desk.file("4")
     desk.begin(forecast="none")
@@ -670,9 +672,9 @@ def test_a_check_for_drift_leaves_a_fifth_of_a_servers_connections_too(desk: Des
     desk.admin.execute("insert into server (server, connections, slots) values ('one', 3, 0)")
     desk.admin.execute("update provisioner.database set server = 'two' where tenant_id = %s", (shop(SHOPS),))
     desk.event("drift", {"check_id": str(uuid.uuid4())})
-    looks = desk.migrator.execute("select tenant_id::text from claim_inspections(8)").fetchall()
+    looks = desk.migrator.execute("select tenant_id::text from claim_inspections(8, 8)").fetchall()
     assert len(looks) == 3 and (shop(SHOPS),) in looks, "two at the full server, and the other one"
-    assert desk.migrator.execute("select from claim_inspections(8)").fetchall() == []
+    assert desk.migrator.execute("select from claim_inspections(8, 8)").fetchall() == []
     desk.admin.execute("update inspection set next_at = 'infinity' where attempts = 0")
     desk.admin.execute("update inspection set next_at = '-infinity' where attempts > 0")
     assert desk.inspect() == 3, "what nobody told the end of takes no room"
@@ -682,7 +684,7 @@ def test_a_check_for_drift_leaves_a_fifth_of_a_servers_connections_too(desk: Des
 def test_two_migrators_do_not_both_take_what_a_server_has_left_for_a_check(desk: Desk, catalog: Stack) -> None:
     desk.admin.execute("insert into server (server, connections, slots) values ('one', 3, 0)")
     desk.event("drift", {"check_id": str(uuid.uuid4())})
-    take = "select count(*) from claim_inspections(2)"
+    take = "select count(*) from claim_inspections(2, 2)"
     taken: list[int] = []
     with as_service(catalog, "migrator") as other:
         second = threading.Thread(target=lambda: taken.append(one(other, take)))
@@ -700,7 +702,7 @@ def test_probes_of_a_full_server_are_looked_into_one_after_the_other(desk: Desk)
     desk.admin.execute("insert into server (server, connections, slots) values ('one', 1, 0)")
     begin(desk)
     assert len(claim(desk)) == 1 and room(desk) == 0
-    take = "select inspection_id from claim_inspections(8)"
+    take = "select inspection_id from claim_inspections(8, 8)"
     for _ in watched(desk):
         [[look]] = desk.migrator.execute(take).fetchall()
         assert desk.migrator.execute(take).fetchall() == []
@@ -709,6 +711,15 @@ def test_probes_of_a_full_server_are_looked_into_one_after_the_other(desk: Desk)
         desk.migrator.execute(
             "select end_inspections(%s)", (json.dumps([{"inspection_id": str(look), "error": error}]),)
         )
+
+
+def test_a_check_for_drift_leaves_places_for_what_a_wave_waits_for(desk: Desk) -> None:
+    desk.event("drift", {"check_id": str(uuid.uuid4())})
+    begin(desk)
+    looks = desk.migrator.execute("select urgent from claim_inspections(8, 1)").fetchall()
+    assert sorted(looks) == [(False,), (True,), (True,)]
+    assert desk.migrator.execute("select from claim_inspections(8, 0)").fetchall() == []
+    assert len(desk.migrator.execute("select from claim_inspections(8, 8)").fetchall()) == SHOPS - 1
 
 
 @pytest.mark.usefixtures("on_a_server")
@@ -816,7 +827,7 @@ def test_schemas_of_other_files_or_another_postgresql_are_not_compared(desk: Des
 def test_objects_that_the_catalog_has_are_not_sent_again(desk: Desk) -> None:
     check(desk, schema=True)
     desk.event("drift", {"check_id": str(uuid.uuid4()), "schema": True})
-    known = one(desk.migrator, "select known from claim_inspections(1)")
+    known = one(desk.migrator, "select known from claim_inspections(1, 1)")
     assert "1-2-3" in known
 
 
@@ -829,7 +840,7 @@ def test_a_tenant_that_cannot_be_reached_is_a_finding_and_no_end(desk: Desk) -> 
 def test_a_ledger_that_was_read_before_a_run_changed_it_is_read_again(desk: Desk) -> None:
     number = str(uuid.uuid4())
     desk.event("drift", {"check_id": number, "tenants": [shop(1)]})
-    taken = desk.migrator.execute("select inspection_id::text from claim_inspections(1)").fetchone()
+    taken = desk.migrator.execute("select inspection_id::text from claim_inspections(1, 1)").fetchone()
     assert taken is not None
     old = {"versions": ["1", "2", "3"], "invalid_indexes": [], "server_major": 15}
     desk.file("4")
@@ -845,13 +856,13 @@ def test_a_ledger_that_was_read_before_a_run_changed_it_is_read_again(desk: Desk
 
 def test_what_a_frozen_migrator_read_before_a_run_does_not_count_though_another_looks_after_it(desk: Desk) -> None:
     desk.event("drift", {"check_id": str(uuid.uuid4()), "tenants": [shop(1)]})
-    taken = one(desk.migrator, "select to_jsonb(c) from claim_inspections(1) c")
+    taken = one(desk.migrator, "select to_jsonb(c) from claim_inspections(1, 1) c")
     old = {"versions": ["1", "2", "3"], "invalid_indexes": [], "server_major": 15}
     desk.file("4")
     desk.begin(tenants=[shop(1)])
     desk.work()
     desk.admin.execute("update inspection set next_at = '-infinity'")
-    assert one(desk.migrator, "select count(*) from claim_inspections(1)") == 1
+    assert one(desk.migrator, "select count(*) from claim_inspections(1, 1)") == 1
     late = {"inspection_id": taken["inspection_id"], "changed_at": taken["changed_at"], "found": old}
     desk.migrator.execute("select end_inspections(%s)", (json.dumps([late]),))
     sql = "select newest from ledger join tenant using (ledger_id) where tenant_id = %s"
@@ -940,7 +951,7 @@ def test_an_inspection_of_which_nobody_tells_the_end_ends_all_the_same(desk: Des
     desk.event("drift", {"check_id": str(uuid.uuid4()), "tenants": [shop(1)]})
     for _ in range(11):
         desk.admin.execute("update inspection set next_at = '-infinity'")
-        desk.migrator.execute("select from claim_inspections(10)")
+        desk.migrator.execute("select from claim_inspections(10, 10)")
     assert one(desk.admin, "select state from drift_check") == "ended"
     assert one(desk.admin, "select findings -> 0 -> 'error' ->> 'code' from drift") == "lost"
 
