@@ -1,4 +1,4 @@
-"""Stripe as the gateway sees it: signed deliveries of events."""
+"""Stripe as the gateway sees it: signed deliveries of events, by the test itself or by the sandbox's stand-in."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import hashlib
 import hmac
 import json
 import time
+import urllib.parse
+import urllib.request
 from dataclasses import dataclass
 from typing import Any
+
+from deploy.local.stack import Stack
 
 from .client import Answer, Api
 
@@ -44,3 +48,26 @@ class Stripe:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers.setdefault("stripe_signature", signature(raw, self.secret, at))
         return self.api.call("POST", WEBHOOKS, raw=raw, timeout=60, **headers)
+
+
+class SandboxStripe:
+    """The sandbox's Stripe, beside the stack; `control` is its clock and what else a test may move."""
+
+    def __init__(self, stack: Stack, port: int) -> None:
+        self.stack, self.url = stack, f"http://127.0.0.1:{port}/v1/"
+        stack.start_sandbox("--stripe-port", str(port))
+
+    def post(self, path: str, **params: str) -> Any:
+        request = urllib.request.Request(
+            self.url + path,
+            data=urllib.parse.urlencode(params).encode(),
+            headers={"authorization": "Bearer sk_test_sandbox"},
+        )
+        with urllib.request.urlopen(request, timeout=20) as response:
+            return json.loads(response.read())
+
+    def control(self, method: str, path: str, body: object = None) -> Any:
+        return self.stack.control_sandbox(method, path, body)
+
+    def pass_time(self, seconds: int) -> None:
+        self.control("POST", "clock", {"advance_seconds": seconds})

@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 
+from deploy.local.ports import reserve_port
 from deploy.local.stack import Stack
 
 from .client import Answer, Api, eventually
 from .conftest import make_stack
-from .service_faults import armed, died_of_sigkill, told
-from .stripe import SECRET, WEBHOOKS, Stripe, event, signature
+from .service_faults import armed, died_of_sigkill, stopped, told
+from .stripe import SECRET, WEBHOOKS, SandboxStripe, Stripe, event, signature
 from .topics import Record, read_all
 
 ROLLED = "whsec_of_the_tests_rolled"
+PRICE = {"recurring[interval]": "month", "product_data[name]": "Professional"}
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +175,33 @@ def test_without_a_secret_webhooks_are_refused_and_everything_else_works(stack: 
     gateway = stack.services["gateway-0"]
     with told(gateway, STRIPE_WEBHOOK_SECRET=""):
         refused(Stripe(Api(gateway.url, None)).deliver(event()), 503, "stripe_not_configured")
+
+
+def all_types(stack: Stack) -> list[str]:
+    """Of the events that Kafka has, without those that came again."""
+    records = {r.headers["ce_id"]: r.json["type"] for r in read_all(stack.kafka.bootstrap, "billing.stripe.v1")}
+    return list(records.values())
+
+
+def failed_deliveries(provider: SandboxStripe) -> list[Any]:
+    return [each for each in provider.control("GET", "stripe/deliveries") if each["error"] is not None]
+
+
+def test_what_stripe_could_not_deliver_comes_by_itself_and_a_rolled_secret_loses_nothing(stack: Stack) -> None:
+    provider, gateway = SandboxStripe(stack, reserve_port()), stack.services["gateway-0"]
+    endpoint = provider.post("webhook_endpoints", url=gateway.url + WEBHOOKS, **{"enabled_events[0]": "*"})
+    with told(gateway, STRIPE_WEBHOOK_SECRET=endpoint["secret"]):
+        provider.post("customers", email="ada@acme.test")
+        eventually(lambda: "customer.created" in all_types(stack), 20, "the event is kept")
+        with stopped(gateway):
+            provider.post("products", name="Professional")
+            eventually(lambda: failed_deliveries(provider), 20, "it was tried")
+            provider.pass_time(3600)
+        provider.pass_time(3600)
+        eventually(lambda: "product.created" in all_types(stack), 20, "it was tried again")
+        provider.control("PATCH", f"stripe/webhook_endpoints/{endpoint['id']}", {"roll_secret_seconds": 3600})
+        provider.post("prices", currency="usd", unit_amount="9900", **PRICE)
+        eventually(lambda: "price.created" in all_types(stack), 20, "both secrets are in force")
 
 
 def test_no_secret_of_stripes_is_in_a_log(stack: Stack) -> None:
