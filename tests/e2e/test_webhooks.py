@@ -25,7 +25,7 @@ PRICE = {"recurring[interval]": "month", "product_data[name]": "Professional"}
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     yield from make_stack(
-        "postgres", provisioners=0, options={"STRIPE_WEBHOOK_SECRET": f"{SECRET},{ROLLED}", "MESSAGE_TIMEOUT": "2s"}
+        "postgres", provisioners=0, options={"STRIPE_WEBHOOK_SECRET": f"{SECRET},{ROLLED}", "MESSAGE_TIMEOUT": "6s"}
     )
 
 
