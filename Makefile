@@ -140,6 +140,9 @@ $(BUILD)/%.o: %.c $(FLAGS)
 	@echo "  cc   $<"
 	@$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
+# Embedded in it.
+$(BUILD)/common/contracts/mails.o: $(wildcard templates/mail/*)
+
 # private: the file of flags, which it needs as well, must not come to another content for it.
 $(BUILD)/common/service/service.o: private ALL_CFLAGS += -DTENANTRY_CATALOG='"$(CATALOG)"'
 $(BUILD)/common/service/service.o: $(CATALOG_FILES)

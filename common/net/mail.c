@@ -23,6 +23,7 @@
 #define BASE64_LINE     76
 #define WORD_BYTES      45 /* UTF-8 bytes in one encoded word: 60 characters of base64 */
 #define SUBJECT_PLAIN   60
+#define BOUNDARY        "--=_tenantry"
 
 #define MAIL_MAGIC 0x6d61696c
 
@@ -90,6 +91,23 @@ static void mail_add_subject(struct buf *out, const char *text)
         }
 }
 
+static void mail_add_part(struct buf *out, const char *kind, const char *text)
+{
+        buf_printf(out, "Content-Type: text/%s; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n", kind);
+        mail_add_base64(out, text, strlen(text), BASE64_LINE);
+        buf_add_text(out, "\r\n");
+}
+
+/* RFC 2046, 5.1.4: the last one that the reader can show is the best. No line of base64 is like the boundary. */
+static void mail_add_alternatives(struct buf *out, const struct mail *mail)
+{
+        buf_add_text(out, "Content-Type: multipart/alternative; boundary=\"" BOUNDARY "\"\r\n\r\n--" BOUNDARY "\r\n");
+        mail_add_part(out, "plain", mail->text);
+        buf_add_text(out, "--" BOUNDARY "\r\n");
+        mail_add_part(out, "html", mail->html);
+        buf_add_text(out, "--" BOUNDARY "--\r\n");
+}
+
 char *mail_format(const struct mail_settings *settings, const struct mail *mail)
 {
         auto_buf out = { 0 };
@@ -101,12 +119,12 @@ char *mail_format(const struct mail_settings *settings, const struct mail *mail)
         strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S +0000", &utc);
         buf_printf(&out, "From: <%s>\r\nTo: <%s>\r\nSubject: ", settings->from, mail->to);
         mail_add_subject(&out, mail->subject);
-        buf_printf(&out,
-                   "\r\nDate: %s\r\nMessage-ID: <%s>\r\nMIME-Version: 1.0\r\nAuto-Submitted: auto-generated\r\n"
-                   "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n",
+        buf_printf(&out, "\r\nDate: %s\r\nMessage-ID: <%s>\r\nMIME-Version: 1.0\r\nAuto-Submitted: auto-generated\r\n",
                    date, mail->message_id);
-        mail_add_base64(&out, mail->text, strlen(mail->text), BASE64_LINE);
-        buf_add_text(&out, "\r\n");
+        if (mail->html == NULL)
+                mail_add_part(&out, "plain", mail->text);
+        else
+                mail_add_alternatives(&out, mail);
         return buf_take(&out);
 }
 

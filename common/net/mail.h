@@ -16,6 +16,7 @@ struct mail_settings {
 
 struct mail {
         const char *to, *subject, *text;
+        const char *html;       /* the same for who prefers that; or NULL */
         const char *message_id; /* without brackets: the same mail again has the same id */
 };
 

@@ -134,6 +134,10 @@ static const struct config_option MAIL[] = {
         { "MAIL_DIRECTORY", CONFIG_TEXT, 0, NULL, "Where mails are written as .eml files if SMTP_URL is not set.",
           AT(directory), 0, 0 },
         { "MAIL_FROM", CONFIG_TEXT, CONFIG_REQUIRED, NULL, "Sender of mails: one of your addresses.", AT(from), 0, 0 },
+        { "MAIL_TEMPLATES", CONFIG_TEXT, 0, NULL,
+          "Directory with your own words for mails: invitation.txt and invitation.html. Where it has none, ours are "
+          "used.",
+          AT(templates), 0, 0 },
 };
 
 static int options_check_mail(const void *part, struct err *err)
@@ -148,6 +152,8 @@ static int options_check_mail(const void *part, struct err *err)
                 rc = config_check_directory("MAIL_DIRECTORY", config->directory, err);
         if (rc == 0)
                 rc = config_check_file("SMTP_CA", config->smtp_ca, err);
+        if (rc == 0)
+                rc = config_check_directory("MAIL_TEMPLATES", config->templates, err);
         if (rc == 0 && url == NULL && config->directory == NULL)
                 rc = err_field(err, "SMTP_URL", "set SMTP_URL, or MAIL_DIRECTORY to have mails written as files");
         return rc;

@@ -25,7 +25,7 @@ struct link_config {
 extern const struct config_table LINK_OPTIONS;
 
 struct mail_config {
-        char *smtp_url, *smtp_user, *smtp_password, *smtp_ca, *directory, *from;
+        char *smtp_url, *smtp_user, *smtp_password, *smtp_ca, *directory, *from, *templates;
 };
 
 extern const struct config_table MAIL_OPTIONS;

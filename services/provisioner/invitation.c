@@ -5,6 +5,7 @@
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
 #include "common/contracts/invite_link.h"
+#include "common/contracts/mails.h"
 #include "services/provisioner/activity.h"
 
 #include <string.h>
@@ -89,13 +90,16 @@ static void invitation_interrupt(void *work)
         mail_cut(work);
 }
 
-static char *invitation_text(const struct activity *activity, const char *link)
+static void invitation_write(const struct activity *activity, const char *link, struct mail_words *ret)
 {
-        const char *name = activity_tenant(activity, "admin_name");
+        const struct mail_value values[] = {
+                { "name", activity_tenant(activity, "admin_name") },
+                { "company", activity_tenant(activity, "company") },
+                { "link", link },
+                { NULL, NULL },
+        };
 
-        return mem_printf("Hello%s%s,\n\n%s is ready for you. Open this link to choose how you sign in:\n\n  %s\n\n"
-                          "The link is only for you and valid for 7 days. If it has expired, ask for a new one.\n",
-                          name ? " " : "", name ? name : "", activity_tenant(activity, "company"), link);
+        mail_template_fill(activity->provisioner->invitation, values, ret);
 }
 
 static int invitation_start_mail(struct saga *saga, struct err *err)
@@ -106,15 +110,20 @@ static int invitation_start_mail(struct saga *saga, struct err *err)
         auto_free char *token =
                 invite_link_make(provisioner->app_keys, saga_tenant(saga), (int)number, clock_wall_ms());
         auto_free char *link = mem_printf("%s/invite/%s", provisioner->config->links.public_url, token);
-        auto_free char *text = invitation_text(activity, link);
-        auto_free char *subject = mem_printf("%s is ready", activity_tenant(activity, "company"));
         auto_free char *id = mem_printf("invite-%s-%lld@tenantry", saga_tenant(saga), (long long)number);
-        struct mail mail = {
-                .to = activity_tenant(activity, "email"), .subject = subject, .text = text, .message_id = id
-        };
+        struct mail_words words;
         struct mail_on_way *on_way;
-        int rc = mail_send(provisioner->mailer, &mail, invitation_on_mail_sent, saga, &on_way, err);
+        int rc;
 
+        invitation_write(activity, link, &words);
+        rc = mail_send(provisioner->mailer,
+                       &(struct mail){ .to = activity_tenant(activity, "email"),
+                                       .subject = words.subject,
+                                       .text = words.text,
+                                       .html = words.html,
+                                       .message_id = id },
+                       invitation_on_mail_sent, saga, &on_way, err);
+        mail_words_release(&words);
         if (rc < 0)
                 return rc;
         activity_begin_work(activity, on_way, invitation_abandon);

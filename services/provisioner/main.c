@@ -2,6 +2,7 @@
  * parts. */
 #include "common/base/blocking.h"
 #include "common/base/memory.h"
+#include "common/contracts/mails.h"
 #include "common/contracts/tenant.h"
 #include "common/durable/alerter.h"
 #include "common/durable/resealer.h"
@@ -61,6 +62,8 @@ static int provisioner_start(struct service *service, const void *config, struct
                 rc = keyring_parse("APP_KEYS", c->keys.app_keys, &provisioner->app_keys, err);
         if (rc == 0)
                 rc = migration_set_load(c->migrations, &provisioner->migrations, err);
+        if (rc == 0)
+                rc = mail_template_load(&MAIL_INVITATION, c->mail.templates, &provisioner->invitation, err);
         if (rc < 0)
                 return rc;
         provisioner->registry = registry_new();
@@ -119,6 +122,7 @@ static void provisioner_finish(struct service *service)
         janitor_free(provisioner->janitor);
         resealer_free(provisioner->resealer);
         mailer_free(provisioner->mailer);
+        mail_template_free(provisioner->invitation);
         alerter_free(provisioner->alerter);
         dump_tools_free(provisioner->dump_tools);
         server_life_free(provisioner->server_life);

@@ -10,6 +10,7 @@
 
 struct blocking;
 struct driver;
+struct mail_template;
 struct registry;
 
 struct provisioner {
@@ -19,6 +20,7 @@ struct provisioner {
         struct migration_set *migrations; /* of TENANT_MIGRATIONS: for tenants made before any file is registered */
         struct registry *registry;
         struct mailer *mailer;
+        struct mail_template *invitation;
         struct blocking *disk;       /* calls to ARCHIVE_DIRECTORY, which may hang */
         struct tenant_access access; /* for tenants' databases: the rings above, and servers */
         struct server_life *server_life;

@@ -8,12 +8,12 @@ import subprocess
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from email import message_from_bytes
 from pathlib import Path
 
 from deploy.local.postgres import postgres_programs
 from deploy.local.stack import CATALOG, Stack
 
+from .mails import all_words
 from .topics import read_all, topics_of
 
 
@@ -65,9 +65,7 @@ def places(stack: Stack, tenant_database: str | None = None) -> Iterator[tuple[s
     for path in files(stack):
         yield str(path.relative_to(stack.root)), path.read_bytes()
         if path.suffix == ".eml":
-            decoded = message_from_bytes(path.read_bytes()).get_payload(decode=True)
-            assert isinstance(decoded, bytes)
-            yield f"{path.relative_to(stack.root)} decoded", decoded
+            yield f"{path.relative_to(stack.root)} decoded", all_words(path)
     for name, service in stack.services.items():
         with urllib.request.urlopen(f"{service.ops_url}/metrics", timeout=5) as response:
             yield f"metrics of {name}", response.read()

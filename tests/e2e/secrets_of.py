@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-from email import message_from_bytes
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from deploy.local.stack import Stack
 
 from .invariants import rows
+from .mails import words
 
 NONCE_BYTES = 12
 
@@ -50,7 +50,5 @@ def invitations(stack: Stack) -> dict[str, bytes]:
     """Name -> the signed part of each invitation's link, which only the mail may carry."""
     found = {}
     for path in (stack.root / "mail").glob("*.eml"):
-        text = message_from_bytes(path.read_bytes()).get_payload(decode=True)
-        assert isinstance(text, bytes)
-        found[f"link in {path.name}"] = text.partition(b"/invite/")[2].split()[0]
+        found[f"link in {path.name}"] = words(path).partition("/invite/")[2].split()[0].encode()
     return found

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import email
-import email.policy
 import hashlib
 import http.client
 import itertools
@@ -25,6 +23,7 @@ from deploy.local.stack import Service, Stack
 
 from .client import Answer, Api, eventually
 from .invariants import rows
+from .mails import mail, words
 
 GOOD = {"company": "Good Shop", "email": "good@shop.test"}
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -752,9 +751,8 @@ def invitation(stack: Stack, address: str, number: int = 1) -> str:
     def links() -> list[str] | None:
         found: list[tuple[float, str]] = []
         for path in (stack.root / "mail").glob("*.eml"):
-            mail = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
-            if address in str(mail["to"]):
-                text = mail.get_body().get_content()  # type: ignore[union-attr]
+            if address in str(mail(path)["to"]):
+                text = words(path)
                 link = re.search(r"https?://[^/\s]+(/invite/\S+)", text)
                 assert link is not None, text
                 found.append((path.stat().st_mtime, link.group(1)))

@@ -60,6 +60,43 @@ def open_alerts(api: Api) -> dict[str, dict[str, Any]]:
     return {alert["cause"]: alert for alert in api.get("/api/admin/alerts").json["items"]}
 
 
+def test_an_invitation_is_text_and_html_in_which_no_name_is_markup(stack: Stack, api: Api) -> None:
+    with mail_server() as server, sends_by(stack, server):
+        tenant = api.ready_tenant("Bits & <b>Pieces</b>", name="Ada", email="ada@bits.test")
+        [mail] = eventually(lambda: server.mails_to("ada@bits.test"), 20, "the invitation")
+        text, html = (str(mail.get_body((kind,)).get_content()) for kind in ("plain", "html"))  # type: ignore[union-attr]
+        assert mail["subject"] == "Bits & <b>Pieces</b> is ready"
+        assert text.startswith("Hello Ada,\n\nBits & <b>Pieces</b> is ready for you.")
+        assert "Bits &amp; &lt;b&gt;Pieces&lt;/b&gt; is ready for you." in html and "<b>" not in html
+        link = text.partition("/invite/")[2].split()[0]
+        assert link.startswith(tenant) and f'/invite/{link}"' in html
+
+
+def test_the_operators_own_words_take_the_place_of_ours(stack: Stack, api: Api, tmp_path: Path) -> None:
+    tmp_path.joinpath("invitation.txt").write_text(
+        "Subject: Bienvenue\n\n{{company}}{{#name}} ({{name}}){{/name}}: {{link}}\n"
+    )
+    tmp_path.joinpath("invitation.html").write_text('<a href="{{link}}">{{company}}</a>')
+    with mail_server() as server, sends_by(stack, server, MAIL_TEMPLATES=str(tmp_path)):
+        api.ready_tenant("Chez Nous", email="ada@chez.test")
+        [mail] = eventually(lambda: server.mails_to("ada@chez.test"), 20, "the invitation")
+        assert mail["subject"] == "Bienvenue"
+        assert str(mail.get_body(("plain",)).get_content()).startswith("Chez Nous: http")  # type: ignore[union-attr]
+
+
+def test_words_that_cannot_be_right_are_found_before_the_start(stack: Stack, tmp_path: Path) -> None:
+    tmp_path.joinpath("invitation.txt").write_text("Subject: Hi\n\n{{password}}\n")
+    tmp_path.joinpath("invitation.html").write_text("")
+    provisioner = stack.services["provisioner-0"]
+    done = subprocess.run(
+        [str(stack.build / "tenantry-provisioner"), "--check-config"],
+        env={**provisioner.environment, "MAIL_TEMPLATES": str(tmp_path)},
+        capture_output=True, text=True, timeout=20,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "invitation.txt line 3: there is no password in this mail; there are name, company, link" in done.stderr
+
+
 def test_a_mail_server_that_takes_three_seconds_for_its_last_word_holds_up_nobody(stack: Stack, api: Api) -> None:
     with mail_server(wait=3) as server, sends_by(stack, server):
         with pulse_of(stack.services["provisioner-0"]) as pulse:

@@ -16,6 +16,7 @@ from deploy.local.stack import Stack
 
 from .client import Answer, Api, eventually
 from .invariants import rows
+from .mails import words
 from .rollouts import Rollouts
 from .sandbox_control import fault, projects_of, users_of
 from .service_faults import started, stopped, told
@@ -512,15 +513,10 @@ def test_clicks_without_end_make_neither_operations_nor_secrets_without_end(stac
 
 def invitation_for(stack: Stack, tenant: str) -> str:
     """The newest link in the mails written for the tenant."""
-    import base64
-    import re
-
     mails = eventually(
         lambda: sorted((stack.root / "mail").glob(f"invite-{tenant}-*.eml")), 20, "the invitation is written"
     )
-    body = mails[-1].read_text().split("\n\n", 1)[1]
-    text = base64.b64decode(body).decode()
-    found = re.search(r"/invite/(\S+)", text)
+    found = re.search(r"/invite/(\S+)", words(mails[-1]))
     assert found is not None
     return found.group(1)
 

@@ -89,6 +89,28 @@ static void test_a_mail_says_from_whom_to_whom_and_which_it_is(void **state)
         assert_in_range(time(NULL) - timegm(&sent), 0, 60);
 }
 
+static void test_a_mail_of_two_forms_ends_with_the_better_one(void **state)
+{
+        struct mail mail = MAIL;
+        auto_free char *bytes = NULL, *plain = NULL, *html = NULL;
+        char *second;
+
+        (void)state;
+        mail.html = "<p>Come in.</p>";
+        bytes = mail_format(&FROM, &mail);
+        assert_contains(bytes,
+                        "\r\nContent-Type: multipart/alternative; boundary=\"--=_tenantry\"\r\n\r\n----=_tenantry\r\n");
+        second = strstr(bytes, "\r\n----=_tenantry\r\nContent-Type: text/html");
+        assert_non_null(second);
+        assert_string_equal(bytes + strlen(bytes) - 20, "\r\n----=_tenantry--\r\n");
+        bytes[strlen(bytes) - 20] = '\0';
+        html = body_of(second + strlen("\r\n----=_tenantry\r\n"));
+        assert_string_equal(html, mail.html);
+        *second = '\0';
+        plain = body_of(strstr(bytes, "Content-Type: text/plain"));
+        assert_string_equal(plain, mail.text);
+}
+
 static void test_a_long_text_arrives_as_it_was_in_lines_that_every_server_takes(void **state)
 {
         auto_free char *text = mem_alloc(10001, 1), *bytes = NULL, *body = NULL;
@@ -419,6 +441,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 SENTENCE(test_a_mail_says_from_whom_to_whom_and_which_it_is),
+                SENTENCE(test_a_mail_of_two_forms_ends_with_the_better_one),
                 SENTENCE(test_a_long_text_arrives_as_it_was_in_lines_that_every_server_takes),
                 SENTENCE(test_a_subject_of_any_letters_and_length_is_folded_between_characters),
                 SENTENCE(test_a_subject_makes_no_header_of_its_own),
