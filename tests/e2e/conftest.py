@@ -63,9 +63,9 @@ def part_of_product(folder: Path) -> Path:
     at, without the twenty tables that a pharmacy has."""
     folder.mkdir()
     shutil.copy(REPOSITORY / "migrations" / "tenant" / BRANCHES, folder)
-    (folder / "20260105096000_branches_by_phone.sql").write_text(
-        "-- migrate:up transaction:false\ncreate index concurrently branches_by_phone on branches (phone);\n"
-        "-- migrate:down transaction:false\ndrop index concurrently branches_by_phone;\n"
+    (folder / "20260105096000_branches_by_time_zone.sql").write_text(
+        "-- migrate:up transaction:false\ncreate index concurrently branches_by_time_zone on branches (time_zone);\n"
+        "-- migrate:down transaction:false\ndrop index concurrently branches_by_time_zone;\n"
     )
     return folder
 
