@@ -301,6 +301,10 @@ class Stack:
         done = self.run_cli("init", "--migrations", str(self.catalog_migrations), admin=True)
         if done.returncode != 0:
             raise ServerError(f"tenantry init ended with {done.returncode}: {done.stderr}")
+        if self.postgres.fast:
+            self.postgres.hasten_logins(
+                {f"tenantry_{name}": password for name, password in self.settings["passwords"].items()}
+            )
 
     def adopt_sandbox(self) -> None:
         """Makes a sandbox that an earlier program started ours to stop."""

@@ -192,7 +192,8 @@ def test_kill9_ends_the_children_too_even_those_in_sessions_of_their_own(tmp_pat
 
 
 def test_stop_kills_what_does_not_listen_even_when_paused(tmp_path: Path) -> None:
-    process = sleeper(tmp_path, "/bin/sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 0.1; done")
+    # It begins nothing once it is deaf: a shell whose child is stopped between vfork and exec waits, and is not stopped.
+    process = sleeper(tmp_path, "/bin/sh", "-c", "trap '' TERM; sleep 1000 & echo deaf; wait")
     process.start()
     wait_until(lambda: "deaf" in log_tail(process.log_path), SECONDS, "the trap")
     process.pause()

@@ -12,6 +12,7 @@ from psycopg import sql
 
 from ..store import Row, Store
 from .settings import SupabaseSettings
+from .verifier import make_verifier
 
 log = logging.getLogger("sandbox.databases")
 LONGEST_PAUSE = 2.0
@@ -88,7 +89,9 @@ class Databases:
 
     async def password_verifier(self, login: str, password: str) -> str:
         """What PostgreSQL keeps in place of a password, so that the sandbox keeps no password either."""
-        async with self._store.state.connection() as connection:
+        if password.isascii():
+            return make_verifier(password)
+        async with self._store.state.connection() as connection:  # libpq knows how other signs are prepared
             kept = connection.pgconn.encrypt_password(password.encode(), login.encode(), b"scram-sha-256")
         return kept.decode()
 

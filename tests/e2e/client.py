@@ -39,7 +39,7 @@ def eventually(condition: Callable[..., Any], seconds: float, what: str) -> Any:
         waited = time.monotonic() - began
         if waited > seconds:
             raise AssertionError(f"not within {seconds:g} s: {what}")
-        time.sleep(min(0.25, max(0.05, waited / 20)))  # who waits takes the machine from whom it waits for
+        time.sleep(min(0.25, max(0.05, waited / 5)))  # who waits takes the machine from whom it waits for
 
 
 class Api:

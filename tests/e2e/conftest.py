@@ -14,7 +14,7 @@ import pytest
 
 from deploy.local.ports import reserve_port
 from deploy.local.postgres import PostgresServer
-from deploy.local.stack import CATALOG, Stack
+from deploy.local.stack import CATALOG, REPOSITORY, Stack
 
 from .client import Api, eventually
 from .crashing import Aftermath, Crash
@@ -23,6 +23,7 @@ from .invariants import check_endings, check_history, check_invariants
 # Soon over when its holder is dead, yet long enough for statements on a crowded machine: most must come to their end before
 # the lease does.
 SHORT_LEASE = "5s"
+BRANCHES = "20260105090000_branches.sql"
 
 
 def make_stack(
@@ -32,12 +33,16 @@ def make_stack(
     migrators: int = 0,
     previous: Path | None = None,
     kind: type[Stack] = Stack,
+    whole_product: bool = False,
     **more: object,
 ) -> Iterator[Stack]:
-    """previous: where a former release lies, built; it is then what is initialized and started."""
+    """previous: where a former release lies, built; it is then what is initialized and started. `whole_product`: each tenant
+    gets all of the example's schema, which takes PostgreSQL as long as everything else that a tenant needs."""
     root = Path(tempfile.mkdtemp(prefix="tenantry-e2e-", dir=os.environ.get("TENANTRY_TEST_DIR", "/var/tmp")))
     root.chmod(0o755)
     stack = kind(root, driver=driver, **more)  # type: ignore[arg-type]
+    if not whole_product:
+        stack.tenant_migrations = part_of_product(root / "product")
     if previous is not None:
         stack.build = previous / "build" / "release"
         stack.catalog_migrations = previous / "migrations" / "catalog"
@@ -51,6 +56,18 @@ def make_stack(
         stack.destroy()
         if os.environ.get("TENANTRY_KEEP") is None:
             shutil.rmtree(root, ignore_errors=True)
+
+
+def part_of_product(folder: Path) -> Path:
+    """The example's first file, and one that no transaction may hold: what there is to apply, to die in, to dump and to look
+    at, without the twenty tables that a pharmacy has."""
+    folder.mkdir()
+    shutil.copy(REPOSITORY / "migrations" / "tenant" / BRANCHES, folder)
+    (folder / "20260105096000_branches_by_time_zone.sql").write_text(
+        "-- migrate:up transaction:false\ncreate index concurrently branches_by_time_zone on branches (time_zone);\n"
+        "-- migrate:down transaction:false\ndrop index concurrently branches_by_time_zone;\n"
+    )
+    return folder
 
 
 @contextlib.contextmanager
@@ -91,6 +108,12 @@ def stack() -> Iterator[Stack]:
     yield from make_stack("postgres")
 
 
+@pytest.fixture(scope="module")
+def whole_stack() -> Iterator[Stack]:
+    """The same, where each tenant has all that the example product makes."""
+    yield from make_stack("postgres", whole_product=True)
+
+
 def add_signal_token(stack: Stack) -> str:
     """A token that may signal to a run and do nothing else. Not in the file of every stack, as programs of the release
     before do not know its scope."""
@@ -112,7 +135,7 @@ def monitoring(stack: Stack) -> Api:
 @pytest.fixture(scope="module")
 def supabase_stack() -> Iterator[Stack]:
     """The product with the supabase driver on the sandbox."""
-    yield from make_stack("supabase")
+    yield from make_stack("supabase", whole_product=True)
 
 
 @pytest.fixture

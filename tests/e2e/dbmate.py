@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.postgres import postgres_programs
+from deploy.local.postgres import SUPERUSER, PostgresServer, postgres_programs
 from deploy.local.stack import REPOSITORY
 
 CACHE = Path(os.environ.get("TENANTRY_CACHE", REPOSITORY / ".run" / "cache"))
@@ -24,6 +24,11 @@ def there_is_dbmate() -> None:
     if not re.search(f"^{platform.machine()} ", known, re.MULTILINE):
         pytest.skip(f"there is no dbmate for {platform.machine()}")
     assert PROGRAM.exists(), "no dbmate: deploy/local/install.sh test brings it"
+
+
+def let_dbmate_in(server: PostgresServer) -> None:
+    """Its client refuses a verifier of few iterations, as tests' servers have for their superuser: this makes PostgreSQL's own."""
+    server.execute(f"alter role {SUPERUSER} password '{server.password}'")
 
 
 @dataclass

@@ -13,7 +13,7 @@ import pytest
 from deploy.local.postgres import PostgresServer
 
 from .conftest import bare_postgres
-from .dbmate import Dbmate, schema_of, there_is_dbmate
+from .dbmate import Dbmate, let_dbmate_in, schema_of, there_is_dbmate
 from .engine import Database, Outcome
 
 Files = dict[str, str | bytes]
@@ -140,6 +140,7 @@ BETTER: dict[str, Files] = {
 def server() -> Iterator[PostgresServer]:
     there_is_dbmate()
     with bare_postgres("dbmate") as server:
+        let_dbmate_in(server)
         yield server
 
 

@@ -20,7 +20,7 @@ from .service_faults import armed, died_of_sigkill
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    yield from make_stack("postgres", migrators=1)
+    yield from make_stack("postgres", whole_product=True, migrators=1)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ SCRAM_MENDED = 0x020601FF  # librdkafka 2.6.1
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    yield from make_stack("postgres", kind=SecuredStack, migrators=1)
+    yield from make_stack("postgres", whole_product=True, kind=SecuredStack, migrators=1)
 
 
 def cli(stack: SecuredStack, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:

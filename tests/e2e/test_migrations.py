@@ -25,7 +25,7 @@ PRODUCT = REPOSITORY / "migrations" / "tenant"
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    yield from make_stack("postgres", options={"LEASE": SHORT_LEASE}, keep_memberships=True)
+    yield from make_stack("postgres", whole_product=True, options={"LEASE": SHORT_LEASE}, keep_memberships=True)
 
 
 @pytest.fixture

@@ -227,9 +227,10 @@ def test_sigterm_under_load_ends_a_service_in_time_and_loses_nothing(stack: Stac
 
 
 def test_a_gateway_that_stops_answers_202_to_every_signup_that_kafka_took(stack: Stack) -> None:
-    """Callers that keep their connections and never pause: there is always something in hand."""
+    """Callers that keep their connections and never pause: there is always something in hand. Each of their signups becomes a
+    tenant."""
     gateway = stack.services["gateway-0"]
-    with Load(stack, callers=16, pause=0) as load:
+    with Load(stack, callers=8, pause=0) as load:
         load.wait_for(202, 16)
         end_by_sigterm(gateway)
     gateway.start()

@@ -24,7 +24,7 @@ from .service_faults import armed, died_of_sigkill, told
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     options = {"LEASE": SHORT_LEASE, "JANITOR_INTERVAL": "1s", "ROTATION_OVERLAP": "1s"}
-    yield from make_stack("postgres", options=options, keep_memberships=True)
+    yield from make_stack("postgres", whole_product=True, options=options, keep_memberships=True)
 
 
 def failed(api: Api, tenant: str, command: str, **body: Any) -> str:

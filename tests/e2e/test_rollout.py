@@ -20,7 +20,7 @@ PRODUCT = sorted(path.name.partition("_")[0] for path in (REPOSITORY / "migratio
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    yield from make_stack("postgres", migrators=2, keep_memberships=True)
+    yield from make_stack("postgres", whole_product=True, migrators=2, keep_memberships=True)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from .service_faults import started
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    yield from make_stack("postgres", migrators=1, keep_memberships=True, options={"LEASE": "2s"})
+    yield from make_stack("postgres", whole_product=True, migrators=1, keep_memberships=True, options={"LEASE": "2s"})
 
 
 @pytest.fixture(scope="module")

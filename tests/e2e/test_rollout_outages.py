@@ -21,7 +21,7 @@ from deploy.local.stack import CATALOG, Service, new_key
 
 from .client import eventually
 from .conftest import SHORT_LEASE, make_stack
-from .dbmate import Dbmate, dump, there_is_dbmate
+from .dbmate import Dbmate, dump, let_dbmate_in, there_is_dbmate
 from .faults import dump_catalog, restore_catalog
 from .rollouts import Rollouts
 from .standby import Proxy, StandbyStack, TwoServerStack
@@ -142,6 +142,7 @@ def test_dbmate_and_a_run_take_a_tenant_for_what_the_other_made_of_it(
 
     def dbmate(shop: str) -> Dbmate:
         name = rollouts.database_of(shop)
+        let_dbmate_in(rollouts.stack.tenant_postgres)
         return Dbmate(rollouts.stack.tenant_postgres.url(name), tmp_path, role=f"{name}_owner")
 
     assert dbmate(theirs).pending() == 2 and dbmate(theirs).migrate()

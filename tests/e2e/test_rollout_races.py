@@ -19,7 +19,7 @@ from .rollouts import Rollouts
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    yield from make_stack("postgres", migrators=1, options={"LEASE": "20s"})
+    yield from make_stack("postgres", whole_product=True, migrators=1, options={"LEASE": "20s"})
 
 
 @pytest.fixture(scope="module")

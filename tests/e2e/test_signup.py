@@ -14,6 +14,11 @@ from .secrets_of import tenant_passwords
 from .topics import cloudevent, produce
 
 
+@pytest.fixture(scope="module")
+def stack(whole_stack: Stack) -> Stack:
+    return whole_stack
+
+
 def test_a_signup_becomes_a_ready_tenant_with_its_schema(stack: Stack, api: Api, app: Api) -> None:
     tenant = api.ready_tenant("Acme Pharmacy", name="Ada")
     seen = api.tenant(tenant)
