@@ -113,18 +113,19 @@ class Api:
                     raise broken(rule.fault)
             async with self._ledger.work(call.cause) as work:
                 body = await self._body(work, call, endpoint)
-                status = 200
+                status, headers = 200, {}
                 if call.refusal is not None:
                     status, body = call.refusal.status, json.dumps(call.refusal.body)
                 for rule in standing(request, "api_error"):
-                    status, body = rule.fault.get("code", 500), json.dumps(broken(rule.fault).body)
+                    failure = broken(rule.fault)
+                    status, body, headers = failure.status, json.dumps(failure.body), failure.headers
                 await self._keep(work, key, asked, status, body)
         except StripeError as refused:
             if key is not None and refused.status not in UNTRIED:
                 async with self._ledger.work() as work:
                     await self._keep(work, key, asked, refused.status, json.dumps(refused.body))
             raise
-        return web.Response(status=status, text=body, content_type="application/json")
+        return web.Response(status=status, text=body, content_type="application/json", headers=headers)
 
     async def _body(self, work: Work, call: Call, endpoint: Endpoint) -> str:
         answer = await endpoint.act(work, call)
@@ -179,4 +180,5 @@ def new_request_id() -> str:
 
 
 def broken(fault: Document) -> StripeError:
-    return StripeError(fault.get("code", 500), fault.get("message", "An unknown error occurred"), kind="api_error")
+    message = fault.get("message", "An unknown error occurred")
+    return StripeError(fault.get("code", 500), message, kind="api_error", headers=fault.get("headers"))

@@ -98,7 +98,7 @@ BLANK: Document = {
     "subscription": None,
     "success_url": None,
     "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0},
-    "ui_mode": "hosted",
+    "ui_mode": "hosted_page",
     "wallet_options": None,
 }
 

@@ -56,7 +56,7 @@ class StripeRoom(Room):
     schema = SCHEMA
     tables = TABLES
     kinds = {
-        "api_error": Kind({"code", "message", "work"}, about={"method": "POST", "path": "^/v1/"}),
+        "api_error": Kind({"code", "headers", "message", "work"}, about={"method": "POST", "path": "^/v1/"}),
         "delivery": Kind({"how", "seconds", "count", "order"}, needs="how", outbound=True),
     }
     secret_fields: set[str] = set()

@@ -19,7 +19,6 @@ PHASE = hash_of(
         "items": list_of(hash_of({"price": text, "quantity": natural, "metadata": metadata}, ["price"])),
         "start_date": moment,
         "end_date": moment,
-        "iterations": natural,
         "duration": DURATION,
         "metadata": metadata,
         "proration_behavior": PRORATION,
@@ -219,7 +218,7 @@ def end_of(phase: Document, start: int, recurring: Document, where: str) -> int:
     elif phase.get("duration"):
         end = moved(start, phase["duration"]["interval"], phase["duration"].get("interval_count", 1))
     else:
-        end = moved(start, recurring["interval"], recurring["interval_count"] * phase.get("iterations", 1))
+        end = moved(start, recurring["interval"], recurring["interval_count"])
     if end <= start:
         raise invalid("A phase must end after it begins.", f"{where}[end_date]")
     return end

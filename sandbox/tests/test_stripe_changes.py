@@ -130,7 +130,7 @@ def downgrade(tenant: Tenant, **more: object) -> str:
     assert phase["end_date"] == tenant.item()["current_period_end"]
     phases = [
         {"items": [{"price": tenant.team["id"]}], "start_date": phase["start_date"], "end_date": phase["end_date"]},
-        {"items": [{"price": tenant.pro["id"]}], "iterations": 1},
+        {"items": [{"price": tenant.pro["id"]}], "duration": {"interval": "month"}},
     ]
     tenant.stripe.post(f"subscription_schedules/{schedule['id']}", phases=phases, **more)
     return str(schedule["id"])
