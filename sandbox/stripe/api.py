@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from ..faults import standing
+from ..faults import Rule, standing
 from .errors import StripeError, invalid
 from .forms import Params, Read, decode, list_of, read, text
 from .ids import letters
@@ -44,6 +44,7 @@ class Call:
     version: str
     request_id: str
     idempotency_key: str | None = None
+    faults: list[Rule] = field(default_factory=list)
     # What is answered in place of the object, where the work stays done all the same.
     refusal: StripeError | None = None
 
@@ -106,7 +107,7 @@ class Api:
         takes = {**endpoint.takes, "expand": list_of(text)}
         version = request.headers.get("Stripe-Version", self._version)
         params = read(given, takes, endpoint.needs)
-        call = Call(dict(request.match_info), params, version, request["request_id"], key)
+        call = Call(dict(request.match_info), params, version, request["request_id"], key, request["faults"])
         try:
             for rule in standing(request, "api_error"):
                 if rule.fault.get("work") == "undone":

@@ -32,6 +32,9 @@ class Events:
             params["_types"] = [each.replace("_", r"\_").replace("*", "%") for each in types]
         span = dict(params.get("created") or {})
         span["gte"] = max(span.get("gte", 0), work.at - KEPT_SECONDS)
+        for rule in call.faults:
+            if rule.kind == "lagging_events":
+                span["lte"] = min(span.get("lte", work.at), work.at - int(rule.fault["seconds"]))
         delivered = params.get("delivery_success")
         return await work.page("event", "/v1/events", {**params, "created": span}, _delivered=delivered)
 

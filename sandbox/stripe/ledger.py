@@ -164,9 +164,9 @@ class Work:
         object_id = document.get("id", "")
         data: Document = {"object": copy.deepcopy(document)}
         before = self._told.get(object_id)
-        if before is not None and kind.endswith((".updated", ".upcoming")):
+        if before is not None and kind.endswith(".updated"):
             changed = previous(before, document)
-            if not changed and kind.endswith(".updated"):
+            if not changed:
                 return
             data["previous_attributes"] = changed
         self._told[object_id] = data["object"]

@@ -50,6 +50,8 @@ def line(
         "quantity_decimal": str(item["quantity"]),
         "subtotal": amount,
         "taxes": [],
+        # Shown whole in the old shape.
+        "_price": dict(price),
     }
 
 

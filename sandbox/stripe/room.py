@@ -57,6 +57,7 @@ class StripeRoom(Room):
     tables = TABLES
     kinds = {
         "api_error": Kind({"code", "headers", "message", "work"}, about={"method": "POST", "path": "^/v1/"}),
+        "lagging_events": Kind({"seconds"}, needs="seconds", about={"method": "GET", "path": "^/v1/events$"}),
         "delivery": Kind({"how", "seconds", "count", "order"}, needs="how", outbound=True),
     }
     secret_fields: set[str] = set()

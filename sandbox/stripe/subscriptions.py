@@ -15,6 +15,16 @@ from .payment_methods import of_customer
 
 ITEM = {"id": text, "price": text, "quantity": natural, "metadata": metadata, "deleted": boolean}
 BEHAVIORS = ("allow_incomplete", "default_incomplete", "error_if_incomplete", "pending_if_incomplete")
+STATUSES = (
+    "active",
+    "canceled",
+    "incomplete",
+    "incomplete_expired",
+    "past_due",
+    "paused",
+    "trialing",
+    "unpaid",
+)
 TRIAL_SETTINGS = hash_of(
     {"end_behavior": hash_of({"missing_payment_method": choice("cancel", "create_invoice", "pause")})}
 )
@@ -33,7 +43,7 @@ COMMON = {
 }
 CREATE = {**COMMON, "customer": text, "trial_period_days": natural}
 UPDATE = {**COMMON, "proration_date": natural}
-LIST = {**LISTING, "customer": text, "price": text, "status": text}
+LIST = {**LISTING, "customer": text, "price": text, "status": choice(*STATUSES, "all", "ended")}
 CANCEL = {"cancellation_details": hash_of({"comment": text, "feedback": text})}
 BLANK: Document = {
     "application": None,
@@ -172,8 +182,7 @@ class Subscriptions:
         if status in (None, "all", "ended"):
             like["status"] = None
         if status is None:
-            alive = ("active", "past_due", "unpaid", "incomplete", "trialing", "paused")
-            params.update(_field="status", _any=list(alive))
+            params.update(_field="status", _any=[each for each in STATUSES if each != "canceled"])
         if status == "ended":
             params.update(_field="status", _any=list(TERMINAL))
         if params.get("price"):

@@ -65,6 +65,16 @@ def test_the_old_version_has_the_period_on_the_subscription(stripe: Stripe) -> N
     assert invoice["subscription"] == tenant.id and "parent" not in invoice
     assert invoice["lines"]["data"][0]["price"]["id"] == tenant.pro["id"]
     assert "current_period_end" not in tenant.now()
+    for name, document in (("subscription_created", shown), ("invoice_paid", invoice)):
+        official = json.loads((REFERENCE / "legacy_events" / f"{name}.json").read_text())["data"]["object"]
+        assert set(official) <= set(document), name
+    line = json.loads((REFERENCE / "legacy_events" / "invoice_paid.json").read_text())["data"]["object"]["lines"][
+        "data"
+    ][0]
+    assert set(line) <= set(invoice["lines"]["data"][0])
+    assert set(line["price"]) <= set(invoice["lines"]["data"][0]["price"])
+    assert set(line["plan"]) <= set(shown["plan"])
+    assert shown["items"]["data"][0]["plan"] == shown["plan"]
 
 
 def test_a_period_follows_a_period_with_an_hour_of_draft(stripe: Stripe) -> None:
