@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,12 +12,13 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from ..clock import Clock
-from ..store import Connection, Pool
-from .errors import invalid, missing
+from ..store import Connection, Pool, Row
+from .errors import StripeError, invalid, missing
 from .events import matches, previous
 from .ids import new_id
 
 Document = dict[str, Any]
+log = logging.getLogger("sandbox.stripe")
 
 GET = "select document, gone from stripe_object where id = %(id)s and kind = %(kind)s"
 
@@ -79,6 +81,7 @@ class Work:
         self._stored: dict[str, Document] = {}
         self._told: dict[str, Document] = {}
         self._gone: set[str] = set()
+        self._unsaved: set[str] = set()
         self._due: dict[tuple[str, str], int | None] = {}
         self._events: list[Document] = []
 
@@ -153,6 +156,7 @@ class Work:
             document.clear()
             document.update(tombstone)
         self._gone.add(object_id)
+        self._unsaved.add(object_id)
         return tombstone
 
     def due(self, document: Document, what: str, at: int | None) -> None:
@@ -176,28 +180,36 @@ class Work:
 
     async def store(self) -> None:
         """Writes what has changed so far; the transaction's end makes it stay."""
-        for object_id, document in list(self._held.items()):
-            if self._stored.get(object_id) != document or object_id in self._gone:
-                gone = object_id in self._gone
-                saved = {"id": object_id, "kind": document["object"], "document": Jsonb(document), "gone": gone}
-                await self.connection.execute(SAVE, saved)
-                self._stored[object_id] = copy.deepcopy(document)
-        for (object_id, what), at in self._due.items():
-            await self.connection.execute(
-                TAKE_DUE if at is None else PUT_DUE, {"id": object_id, "what": what, "at": at}
-            )
+        changed = [
+            each for each in self._held.items() if self._stored.get(each[0]) != each[1] or each[0] in self._unsaved
+        ]
+        saved = [
+            {"id": key, "kind": document["object"], "document": Jsonb(document), "gone": key in self._gone}
+            for key, document in changed
+        ]
+        for key, document in changed:
+            self._stored[key] = copy.deepcopy(document)
+        self._unsaved.clear()
+        set_at = [{"id": key, "what": what, "at": at} for (key, what), at in self._due.items() if at is not None]
+        taken = [{"id": key, "what": what} for (key, what), at in self._due.items() if at is None]
         self._due.clear()
+        async with self.connection.cursor() as cursor:
+            for statement, rows in ((SAVE, saved), (PUT_DUE, set_at), (TAKE_DUE, taken)):
+                if rows:
+                    await cursor.executemany(statement, rows)
 
     async def finish(self, now: int) -> None:
         """Stores all, and queues the events for the endpoints that want them."""
         if self._events:
+            queued = []
             endpoints = await self.find("webhook_endpoint", status="enabled")
             for event in self._events:
-                wanting = [each for each in endpoints if matches(each, event["type"])]
+                wanting = [each["id"] for each in endpoints if matches(each, event["type"])]
                 event["pending_webhooks"] = len(wanting)
-                await self.store()
-                for each in wanting:
-                    await self.connection.execute(QUEUE, {"event": event["id"], "endpoint": each["id"], "now": now})
+                queued += [{"event": event["id"], "endpoint": each, "now": now} for each in wanting]
+            await self.store()
+            async with self.connection.cursor() as cursor:
+                await cursor.executemany(QUEUE, queued)
         await self.store()
 
 
@@ -247,14 +259,22 @@ class Ledger:
         """Each with the moment it was due as its own, so that a leap of the clock leaves no trace in what happened."""
         done = 0
         while (row := await self._state.row(DUE, now=now)) is not None:
-            kind, happening = self._happenings[row["what"]]
-            async with self._transaction(row["at"], NOBODY) as work:
-                await work.connection.execute(TAKE_DUE, {"id": row["object_id"], "what": row["what"]})
-                document = await work.get(kind, row["object_id"])
-                if not document.get("deleted"):
-                    await happening(work, document)
+            try:
+                await self._happen(row)
+            except StripeError as refused:
+                # Nobody is there to be told; what cannot happen must not keep everything after it from happening.
+                log.warning("%s of %s does not happen: %s", row["what"], row["object_id"], refused.message)
+                await self._state.run(TAKE_DUE, id=row["object_id"], what=row["what"])
             done += 1
         return done
+
+    async def _happen(self, row: Row) -> None:
+        kind, happening = self._happenings[row["what"]]
+        async with self._transaction(row["at"], NOBODY) as work:
+            await work.connection.execute(TAKE_DUE, {"id": row["object_id"], "what": row["what"]})
+            document = await work.get(kind, row["object_id"])
+            if not document.get("deleted"):
+                await happening(work, document)
 
     @asynccontextmanager
     async def _transaction(self, at: int, cause: Document) -> AsyncIterator[Work]:
