@@ -31,7 +31,7 @@ class Events:
             # Of a pattern for `like`, only the asterisk means anything.
             params["_types"] = [each.replace("_", r"\_").replace("*", "%") for each in types]
         span = dict(params.get("created") or {})
-        span["gte"] = max(span.get("gte", 0), work.at - KEPT_SECONDS)
+        params["_since"] = work.at - KEPT_SECONDS
         for rule in call.faults:
             if rule.kind == "lagging_events":
                 span["lte"] = min(span.get("lte", work.at), work.at - int(rule.fault["seconds"]))
@@ -40,6 +40,6 @@ class Events:
 
     async def get(self, work: Work, call: Call) -> Document:
         event = await work.get("event", call.ids["id"])
-        if event["created"] < work.at - KEPT_SECONDS:
+        if event["_at"] < work.at - KEPT_SECONDS:
             raise missing("event", event["id"])
         return event

@@ -103,6 +103,7 @@ def content(subscription: Document, customer: Document, reason: str, lines: list
         "period_end": at,
         "starting_balance": customer["balance"],
         "subtotal": total,
+        "test_clock": subscription["test_clock"],
         "subtotal_excluding_tax": total,
         "total": total,
         "total_excluding_tax": total,

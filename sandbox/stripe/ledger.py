@@ -43,6 +43,7 @@ from stripe_object
 where kind = %(kind)s
   and not gone
   and document @> %(like)s
+  and (%(since)s::bigint is null or (document ->> '_at')::bigint >= %(since)s)
   and (document ->> 'created')::bigint between %(least)s and %(most)s
   and (%(after)s::text is null or seq < (select seq from stripe_object where id = %(after)s))
   and (%(before)s::text is null or seq > (select seq from stripe_object where id = %(before)s))
@@ -52,12 +53,21 @@ order by case when %(before)s::text is null then -seq else seq end
 limit %(limit)s
 """
 
-DUE = "select object_id, what, at from stripe_due where at <= %(now)s order by at, what, object_id limit 1"
+DUE = """
+select object_id, what, at, clock
+from stripe_due
+where at <= %(now)s
+  and ((clock is null and %(clock)s::text is null) or clock = %(clock)s)
+order by at, what, object_id
+limit 1
+"""
 
 PUT_DUE = """
-insert into stripe_due (object_id, what, at)
-values (%(id)s, %(what)s, %(at)s)
-on conflict (object_id, what) do update set at = excluded.at
+insert into stripe_due (object_id, what, at, clock)
+values (%(id)s, %(what)s, %(at)s, %(clock)s)
+on conflict (object_id, what) do update set
+    at = excluded.at,
+    clock = excluded.clock
 """
 
 TAKE_DUE = "delete from stripe_due where object_id = %(id)s and what = %(what)s"
@@ -69,11 +79,18 @@ values (%(event)s, %(endpoint)s, %(now)s, %(now)s)
 FAR = 1 << 53
 
 
+CLOCK = "test_helpers.test_clock"
+
+
 class Work:
     """One transaction at one moment: documents are read once, changed in place and stored at its end."""
 
-    def __init__(self, connection: Connection, at: int, cause: Document, version: str) -> None:
+    def __init__(
+        self, connection: Connection, at: int, now: int, cause: Document, version: str, clock: str | None = None
+    ) -> None:
         self.at = at
+        self._now = now
+        self._clock = clock
         self.cause = cause
         self.connection = connection
         self._version = version
@@ -93,7 +110,18 @@ class Work:
         row = await (await self.connection.execute(GET, {"id": str(object_id), "kind": kind})).fetchone()
         if row is None or object_id in self._gone or (row["gone"] and not row["document"].get("deleted")):
             raise missing(kind.rpartition(".")[2], str(object_id), param, status)
-        return self._hold(row["document"])
+        return await self._enter(self._hold(row["document"]))
+
+    async def _enter(self, document: Document) -> Document:
+        """Whatever touches a customer of a test clock, or what is its, happens at the time of that clock."""
+        if document.get("test_clock") and self._clock is None:
+            self._clock = document["test_clock"]
+            self.at = (await self.get(CLOCK, self._clock))["frozen_time"]
+        return document
+
+    async def at_clock(self, clock: str) -> None:
+        """For what is made for a test clock, before there is anything that has it."""
+        await self._enter({"test_clock": (await self.get(CLOCK, clock, "test_clock", 400))["id"]})
 
     async def alive(self, kind: str, object_id: Any, param: str = "id", status: int = 404) -> Document:
         """An object that has not been deleted."""
@@ -135,6 +163,7 @@ class Work:
             "like": Jsonb({name: value for name, value in like.items() if value is not None}),
             "least": max(span.get("gte", 0), span.get("gt", -1) + 1),
             "most": min(span.get("lte", FAR), span.get("lt", FAR + 1) - 1),
+            "since": params.get("_since"),
             "after": params.get("starting_after"),
             "before": params.get("ending_before"),
             "types": params.get("_types"),
@@ -176,6 +205,7 @@ class Work:
         self._told[object_id] = data["object"]
         event: Document = {"api_version": self._version, "data": data, "pending_webhooks": 0}
         event |= {"request": self.cause, "type": kind, "_delivered": True}
+        event["_at"] = self.at if self._clock is None else self._now
         self._events.append(self.add("event", event))
 
     async def store(self) -> None:
@@ -190,7 +220,11 @@ class Work:
         for key, document in changed:
             self._stored[key] = copy.deepcopy(document)
         self._unsaved.clear()
-        set_at = [{"id": key, "what": what, "at": at} for (key, what), at in self._due.items() if at is not None]
+        set_at = [
+            {"id": key, "what": what, "at": at, "clock": None if what == "advance" else self._clock}
+            for (key, what), at in self._due.items()
+            if at is not None
+        ]
         taken = [{"id": key, "what": what} for (key, what), at in self._due.items() if at is None]
         self._due.clear()
         async with self.connection.cursor() as cursor:
@@ -255,12 +289,12 @@ class Ledger:
         for each in self.wakes:
             each.set()
 
-    async def _catch_up(self, now: int) -> int:
+    async def _catch_up(self, now: int, clock: str | None = None) -> int:
         """Each with the moment it was due as its own, so that a leap of the clock leaves no trace in what happened."""
         done = 0
-        while (row := await self._state.row(DUE, now=now)) is not None:
+        while (row := await self._state.row(DUE, now=now, clock=clock)) is not None:
             try:
-                await self._happen(row)
+                await (self._advance(row["object_id"]) if row["what"] == "advance" else self._happen(row))
             except StripeError as refused:
                 # Nobody is there to be told; what cannot happen must not keep everything after it from happening.
                 log.warning("%s of %s does not happen: %s", row["what"], row["object_id"], refused.message)
@@ -270,15 +304,27 @@ class Ledger:
 
     async def _happen(self, row: Row) -> None:
         kind, happening = self._happenings[row["what"]]
-        async with self._transaction(row["at"], NOBODY) as work:
+        async with self._transaction(row["at"], NOBODY, row["clock"]) as work:
             await work.connection.execute(TAKE_DUE, {"id": row["object_id"], "what": row["what"]})
             document = await work.get(kind, row["object_id"])
             if not document.get("deleted"):
                 await happening(work, document)
 
+    async def _advance(self, clock_id: str) -> None:
+        """A test clock lives through the time up to its target; only then is that done."""
+        async with self._transaction(self.now(), NOBODY) as work:
+            target = (await work.get(CLOCK, clock_id))["status_details"]["advancing"]["target_frozen_time"]
+        await self._catch_up(target, clock_id)
+        async with self._transaction(self.now(), NOBODY) as work:
+            clock = await work.get(CLOCK, clock_id)
+            clock.update(status="ready", status_details={}, frozen_time=target)
+            work.due(clock, "advance", None)
+            work.tell("test_helpers.test_clock.ready", clock)
+
     @asynccontextmanager
-    async def _transaction(self, at: int, cause: Document) -> AsyncIterator[Work]:
+    async def _transaction(self, at: int, cause: Document, clock: str | None = None) -> AsyncIterator[Work]:
         async with self._state.connection() as connection, connection.transaction():
-            work = Work(connection, at, cause, self._version)
+            now = self.now()
+            work = Work(connection, at, now, cause, self._version, clock)
             yield work
-            await work.finish(self.now())
+            await work.finish(now)

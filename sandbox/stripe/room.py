@@ -29,6 +29,7 @@ from .customers import Customers
 from .delivery import Deliveries
 from .errors import StripeError
 from .event_list import Events
+from .frozen_clocks import TestClocks
 from .invoice_api import InvoiceApi
 from .invoices import Invoices
 from .ledger import Document, Ledger
@@ -92,6 +93,7 @@ class StripeRoom(Room):
             Refunds(),
             Events(),
             WebhookEndpoints(),
+            TestClocks(subscriptions),
             checkout,
             portal,
         ]
@@ -141,7 +143,7 @@ class StripeRoom(Room):
                 await asyncio.wait_for(self._awake.wait(), wait)
 
     async def _seconds_until_next(self) -> float | None:
-        row = await self._state.row("select min(at) as at from stripe_due")
+        row = await self._state.row("select min(at) as at from stripe_due where clock is null")
         return None if row is None or row["at"] is None else self._clock.real_seconds_until_stamp(row["at"])
 
     async def admit(self, request: web.Request, headers: dict[str, str]) -> None:

@@ -81,7 +81,7 @@ class Schedules:
                 "released_subscription": None,
                 "status": "active",
                 "subscription": subscription["id"],
-                "test_clock": None,
+                "test_clock": subscription["test_clock"],
             },
         )
         subscription["schedule"] = schedule["id"]

@@ -121,6 +121,7 @@ class Subscriptions:
     async def new(self, work: Work, customer: Document, params: Document) -> Document:
         """A subscription begins; as a checkout begins one, too."""
         subscription = work.add("subscription", {**BLANK, "customer": customer["id"]})
+        subscription["test_clock"] = customer["test_clock"]
         subscription.update(start_date=work.at, billing_cycle_anchor=work.at)
         url = f"/v1/subscription_items?subscription={subscription['id']}"
         subscription["items"] = {"object": "list", "data": [], "has_more": False, "total_count": 0, "url": url}
