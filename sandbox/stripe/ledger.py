@@ -79,6 +79,13 @@ values (%(event)s, %(endpoint)s, %(now)s, %(now)s)
 FAR = 1 << 53
 
 
+# The kinds whose every change is told, and what the event's type begins with.
+UPDATED = {
+    "customer": "customer",
+    "invoice": "invoice",
+    "subscription": "customer.subscription",
+    "subscription_schedule": "subscription_schedule",
+}
 CLOCK = "test_helpers.test_clock"
 
 
@@ -233,7 +240,11 @@ class Work:
                     await cursor.executemany(statement, rows)
 
     async def finish(self, now: int) -> None:
-        """Stores all, and queues the events for the endpoints that want them."""
+        """Stores all, and queues the events for the endpoints that want them; no change goes untold."""
+        for object_id, document in list(self._held.items()):
+            prefix = UPDATED.get(document["object"])
+            if prefix is not None and object_id in self._told and object_id not in self._gone:
+                self.tell(f"{prefix}.updated", document)
         if self._events:
             queued = []
             endpoints = await self.find("webhook_endpoint", status="enabled")
