@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import copy
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -22,9 +22,12 @@ log = logging.getLogger("sandbox.stripe")
 
 GET = "select document, gone from stripe_object where id = %(id)s and kind = %(kind)s"
 
+# All in one trip, in the order in which they were made.
 SAVE = """
 insert into stripe_object (id, kind, document, gone)
-values (%(id)s, %(kind)s, %(document)s, %(gone)s)
+select r.document ->> 'id', r.document ->> 'object', r.document, r.gone
+from jsonb_to_recordset(%(rows)s) as r (number integer, document jsonb, gone boolean)
+order by r.number
 on conflict (id) do update set
     document = excluded.document,
     gone = excluded.gone
@@ -77,6 +80,12 @@ insert into stripe_delivery (event_id, endpoint_id, first_at, next_at)
 values (%(event)s, %(endpoint)s, %(now)s, %(now)s)
 """
 FAR = 1 << 53
+
+
+def copied(document: Document) -> Document:
+    """Several times quicker than the general way, for what can be written as JSON."""
+    made: Document = json.loads(json.dumps(document))
+    return made
 
 
 # The kinds whose every change is told, and what the event's type begins with.
@@ -140,13 +149,13 @@ class Work:
     def _hold(self, document: Document) -> Document:
         object_id = document["id"]
         self._held[object_id] = document
-        self._stored[object_id] = copy.deepcopy(document)
+        self._stored[object_id] = copied(document)
         self._told[object_id] = self._stored[object_id]
         return document
 
     def add(self, kind: str, document: Document) -> Document:
         """A new object with what all objects have; `created` is this moment."""
-        made = {"id": new_id(kind), "object": kind, "created": self.at, "livemode": False, **copy.deepcopy(document)}
+        made = {"id": new_id(kind), "object": kind, "created": self.at, "livemode": False, **copied(document)}
         self._held[made["id"]] = made
         return made
 
@@ -202,7 +211,7 @@ class Work:
     def tell(self, kind: str, document: Document) -> None:
         """Notes an event with the object as it is now; an update that changed nothing is none."""
         object_id = document.get("id", "")
-        data: Document = {"object": copy.deepcopy(document)}
+        data: Document = {"object": copied(document)}
         before = self._told.get(object_id)
         if before is not None and kind.endswith(".updated"):
             changed = previous(before, document)
@@ -221,11 +230,11 @@ class Work:
             each for each in self._held.items() if self._stored.get(each[0]) != each[1] or each[0] in self._unsaved
         ]
         saved = [
-            {"id": key, "kind": document["object"], "document": Jsonb(document), "gone": key in self._gone}
-            for key, document in changed
+            {"number": number, "document": document, "gone": key in self._gone}
+            for number, (key, document) in enumerate(changed)
         ]
         for key, document in changed:
-            self._stored[key] = copy.deepcopy(document)
+            self._stored[key] = copied(document)
         self._unsaved.clear()
         set_at = [
             {"id": key, "what": what, "at": at, "clock": None if what == "advance" else self._clock}
@@ -234,10 +243,11 @@ class Work:
         ]
         taken = [{"id": key, "what": what} for (key, what), at in self._due.items() if at is None]
         self._due.clear()
-        async with self.connection.cursor() as cursor:
-            for statement, rows in ((SAVE, saved), (PUT_DUE, set_at), (TAKE_DUE, taken)):
-                if rows:
-                    await cursor.executemany(statement, rows)
+        if saved:
+            await self.connection.execute(SAVE, {"rows": Jsonb(saved)})
+        for statement, rows in ((PUT_DUE, set_at), (TAKE_DUE, taken)):
+            for row in rows:
+                await self.connection.execute(statement, row)
 
     async def finish(self, now: int) -> None:
         """Stores all, and queues the events for the endpoints that want them; no change goes untold."""
@@ -253,8 +263,8 @@ class Work:
                 event["pending_webhooks"] = len(wanting)
                 queued += [{"event": event["id"], "endpoint": each, "now": now} for each in wanting]
             await self.store()
-            async with self.connection.cursor() as cursor:
-                await cursor.executemany(QUEUE, queued)
+            for row in queued:
+                await self.connection.execute(QUEUE, row)
         await self.store()
 
 

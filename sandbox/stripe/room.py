@@ -119,6 +119,10 @@ class StripeRoom(Room):
         if not self._tasks and self.settings.stripe_port is not None:
             self._tasks = [asyncio.create_task(work) for work in (self._keep_up(), self._deliveries.run())]
 
+    async def clock_moved(self) -> None:
+        """A leap of a month with a thousand subscriptions takes seconds, longer than a caller of the API waits."""
+        await self._ledger.catch_up()
+
     async def close(self) -> None:
         tasks, self._tasks = self._tasks, []
         for task in tasks:
