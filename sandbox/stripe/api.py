@@ -14,8 +14,9 @@ from ..faults import Rule, standing
 from .errors import StripeError, invalid
 from .forms import Params, Read, decode, list_of, read, text
 from .ids import letters
-from .ledger import Document, Ledger, Work
+from .ledger import Ledger
 from .rendering import expanded, rendered
+from .work import Document, Work
 
 KEPT_SECONDS = 24 * 3600
 LONGEST_KEY = 255

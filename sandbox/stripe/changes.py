@@ -6,10 +6,11 @@ import copy
 
 from .errors import invalid
 from .invoices import FAILED, HOUR, Invoices
-from .ledger import Document, Ledger, Work
+from .ledger import Ledger
 from .lifecycle import TERMINAL, Lifecycle, item_of, set_period
 from .lines import period_lines, prorations
 from .periods import next_end
+from .work import Document, Work
 
 PENDING_SECONDS = 23 * HOUR
 # What may be said together with pending_if_incomplete.

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from .api import Call, Endpoint
 from .forms import LISTING, choice, hash_of, list_of, merged, metadata, text
 from .ids import letters
-from .ledger import Document, Work
 from .payment_methods import attach, of_customer
+from .work import Document, Work
 
 BLANK: Document = {
     "address": None,

@@ -19,11 +19,12 @@ from ..clock import Clock, stamp
 from ..faults import Faults, Rule
 from ..store import Pool, Row
 from .errors import StripeError
-from .ledger import Document, Ledger
+from .ledger import Ledger
 from .rendering import rendered
 from .settings import StripeSettings
 from .signature import sign
 from .webhooks import secrets_at
+from .work import Document
 
 log = logging.getLogger("sandbox.stripe")
 HOUR = 3600

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .api import Call, Endpoint
 from .errors import invalid, missing
 from .forms import LISTING, boolean, list_of, text
-from .ledger import Document, Work
+from .work import Document, Work
 
 KEPT_SECONDS = 30 * 86400
 MOST_TYPES = 20

@@ -5,8 +5,8 @@ from __future__ import annotations
 from .api import Call, Endpoint
 from .errors import invalid
 from .forms import LISTING, moment, text
-from .ledger import Document, Work
 from .subscriptions import Subscriptions
+from .work import Document, Work
 
 KEPT_SECONDS = 30 * 86400
 KIND = "test_helpers.test_clock"

@@ -7,12 +7,12 @@ from .changes import Changes
 from .errors import invalid
 from .forms import LISTING, boolean, choice, hash_of, list_of, merged, metadata, natural, text
 from .invoices import FAILED, Invoices, content
-from .ledger import Document, Work
 from .lifecycle import item_of
 from .lines import period_lines
 from .payment_methods import of_customer
 from .periods import next_end
 from .subscriptions import ITEM, new_items
+from .work import Document, Work
 
 LIST = {
     **LISTING,

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from . import payments
 from .errors import StripeError, declined, invalid
 from .ids import letters
-from .ledger import Document, Work
 from .settings import StripeSettings
+from .work import Document, Work
 
 HOUR = 3600
 DAY = 86400

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from .invoices import DAY, FAILED, HOUR, PAID, PENDING, Invoices, content
-from .ledger import Document, Ledger, Work
+from .ledger import Ledger
 from .lines import period_lines, trial_lines
 from .periods import next_end
 from .settings import StripeSettings
+from .work import Document, Work
 
 TERMINAL = ("canceled", "incomplete_expired")
 BEHIND = ("past_due", "unpaid")

@@ -6,8 +6,8 @@ from typing import Any
 
 from .errors import invalid
 from .ids import kind_of
-from .ledger import Document, Work
 from .old_shape import OLD_SHAPE
+from .work import Document, Work
 
 # From then on a subscription's period stands on its items, and an invoice names its subscription under `parent`.
 PERIOD_ON_ITEMS = "2025-03-31"

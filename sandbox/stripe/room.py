@@ -32,7 +32,7 @@ from .event_list import Events
 from .frozen_clocks import TestClocks
 from .invoice_api import InvoiceApi
 from .invoices import Invoices
-from .ledger import Document, Ledger
+from .ledger import Ledger
 from .lifecycle import Lifecycle
 from .paying import InvoicePage
 from .payment_methods import PaymentMethods
@@ -43,6 +43,7 @@ from .settings import StripeSettings
 from .subscriptions import Subscriptions
 from .tables import SCHEMA, TABLES
 from .webhooks import WebhookEndpoints
+from .work import Document
 
 log = logging.getLogger("sandbox.stripe")
 PAUSE_SECONDS = 1.0
@@ -147,7 +148,7 @@ class StripeRoom(Room):
                 await asyncio.wait_for(self._awake.wait(), wait)
 
     async def _seconds_until_next(self) -> float | None:
-        row = await self._state.row("select min(at) as at from stripe_due where clock is null")
+        row = await self._state.row("select min(at) as at from stripe_due where clock = ''")
         return None if row is None or row["at"] is None else self._clock.real_seconds_until_stamp(row["at"])
 
     async def admit(self, request: web.Request, headers: dict[str, str]) -> None:

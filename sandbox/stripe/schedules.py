@@ -6,10 +6,11 @@ from .api import Call, Endpoint
 from .changes import Changes
 from .errors import invalid
 from .forms import LISTING, choice, hash_of, list_of, merged, metadata, moment, natural, text
-from .ledger import Document, Ledger, Work
+from .ledger import Ledger
 from .lifecycle import Lifecycle, item_of
 from .periods import moved
 from .subscriptions import new_items, recurring_price
+from .work import Document, Work
 
 END_BEHAVIOR = choice("release", "cancel")
 PRORATION = choice("create_prorations", "always_invoice", "none")

@@ -9,9 +9,9 @@ from .changes import PENDABLE, Changes, interval_of
 from .errors import invalid, missing
 from .forms import LISTING, boolean, choice, hash_of, list_of, merged, metadata, moment, natural, text
 from .ids import new_id
-from .ledger import Document, Work
 from .lifecycle import TERMINAL, Lifecycle, item_of, set_period
 from .payment_methods import of_customer
+from .work import Document, Work
 
 ITEM = {"id": text, "price": text, "quantity": natural, "metadata": metadata, "deleted": boolean}
 BEHAVIORS = ("allow_incomplete", "default_incomplete", "error_if_incomplete", "pending_if_incomplete")

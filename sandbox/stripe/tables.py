@@ -19,8 +19,8 @@ create table if not exists stripe_due (
     object_id text not null references stripe_object,
     what      text not null,
     at        bigint not null,
-    -- The test clock by which it is due; null: the sandbox's.
-    clock     text,
+    -- The test clock by which it is due; empty: the sandbox's.
+    clock     text not null,
     primary key (object_id, what)
 );
 
