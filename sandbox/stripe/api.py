@@ -88,7 +88,9 @@ class Api:
                 return await handler(request)
             if key in self._under_way:
                 message = f"There is currently another in-progress request using this Idempotent Key ({key})."
-                return StripeError(409, message, kind="idempotency_error", code="idempotency_key_in_use").response()
+                headers = {"Request-Id": new_request_id()}
+                code = "idempotency_key_in_use"
+                return StripeError(409, message, code=code, headers=headers).response()
             self._under_way.add(key)
             try:
                 return await handler(request)

@@ -34,6 +34,8 @@ RETRIES = (*FIRST_RETRIES, 72 * HOUR - sum(FIRST_RETRIES))
 TIMEOUT = aiohttp.ClientTimeout(total=10)
 MOST_QUEUED = 200
 PAUSE_SECONDS = 1.0
+# What a fault can do to a delivery.
+HOW = ("duplicate", "delay", "reorder", "drop_answer", "lose")
 
 DUE = """
 select d.*, e.document as event, w.document as endpoint

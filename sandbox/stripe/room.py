@@ -26,7 +26,7 @@ from .checkout import Checkout
 from .checkout_page import CheckoutPage
 from .control import Control
 from .customers import Customers
-from .delivery import Deliveries
+from .delivery import HOW, Deliveries
 from .errors import StripeError
 from .event_list import Events
 from .frozen_clocks import TestClocks
@@ -58,9 +58,18 @@ class StripeRoom(Room):
     schema = SCHEMA
     tables = TABLES
     kinds = {
-        "api_error": Kind({"code", "headers", "message", "work"}, about={"method": "POST", "path": "^/v1/"}),
+        "api_error": Kind(
+            {"code", "headers", "message", "work"},
+            about={"method": "POST", "path": "^/v1/"},
+            choices={"work": ("done", "undone")},
+        ),
         "lagging_events": Kind({"seconds"}, needs="seconds", about={"method": "GET", "path": "^/v1/events$"}),
-        "delivery": Kind({"how", "seconds", "count", "order"}, needs="how", outbound=True),
+        "delivery": Kind(
+            {"how", "seconds", "count", "order"},
+            needs="how",
+            choices={"how": HOW, "order": ("reverse", "random")},
+            outbound=True,
+        ),
     }
     secret_fields: set[str] = set()
 
