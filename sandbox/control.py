@@ -97,6 +97,8 @@ class Control:
         if odd := set(body) - {"rate", "advance_seconds"}:
             raise Refusal(400, f"the clock takes rate and advance_seconds, not {', '.join(sorted(odd))}")
         await self._clock.change(**body)
+        for room in self._rooms:
+            await room.clock_moved()
         return web.json_response(self._clock.describe())
 
     async def get_settings(self, _: web.Request) -> Answer:

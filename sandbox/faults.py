@@ -38,6 +38,8 @@ class Kind:
     takes: set[str] = field(default_factory=set)
     needs: str | None = None
     about: dict[str, str] = field(default_factory=dict)
+    # What it may say where only some words mean anything.
+    choices: dict[str, tuple[str, ...]] = field(default_factory=dict)
     room: str | None = None
     # About what the sandbox sends by itself, not about a request to it; it is told by its type.
     outbound: bool = False
@@ -242,6 +244,9 @@ def read_rule(wanted: dict[str, Any], kinds: dict[str, Kind]) -> Rule:
             raise Refusal(400, f"{where} of kind {kind} does not take {', '.join(sorted(odd))}")
     if of_kind.needs is not None and of_kind.needs not in fault:
         raise Refusal(400, f"a fault of kind {kind} needs {of_kind.needs}")
+    for name, choices in of_kind.choices.items():
+        if name in fault and fault[name] not in choices:
+            raise Refusal(400, f"{name} of a fault of kind {kind} is one of: {', '.join(choices)}")
     try:
         for name in ("path", "body", "event"):
             re.compile(match.get(name, ""))

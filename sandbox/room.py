@@ -69,6 +69,10 @@ class Room(ABC):
         """Stops what is under way; nothing may be lost by it."""
         return
 
+    async def clock_moved(self) -> None:
+        """Does what is due by now, before whoever has moved the clock is answered."""
+        return
+
     async def faults_removed(self, fault_ids: list[int]) -> None:
         """Lets go what these faults have held back."""
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,7 +25,7 @@ class Settings:
 class LiveSettings:
     """A room's own settings; a test may change those that LIVE names."""
 
-    LIVE: ClassVar[dict[str, type]] = {}
+    LIVE: ClassVar[dict[str, Callable[[Any], Any]]] = {}
 
     def live(self) -> dict[str, Any]:
         """The settings a test may change, as they are now."""

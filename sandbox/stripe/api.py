@@ -10,12 +10,13 @@ from typing import Any
 
 from aiohttp import web
 
-from ..faults import standing
+from ..faults import Rule, standing
 from .errors import StripeError, invalid
 from .forms import Params, Read, decode, list_of, read, text
 from .ids import letters
-from .ledger import Document, Ledger, Work
+from .ledger import Ledger
 from .rendering import expanded, rendered
+from .work import Document, Work
 
 KEPT_SECONDS = 24 * 3600
 LONGEST_KEY = 255
@@ -44,6 +45,7 @@ class Call:
     version: str
     request_id: str
     idempotency_key: str | None = None
+    faults: list[Rule] = field(default_factory=list)
     # What is answered in place of the object, where the work stays done all the same.
     refusal: StripeError | None = None
 
@@ -86,7 +88,9 @@ class Api:
                 return await handler(request)
             if key in self._under_way:
                 message = f"There is currently another in-progress request using this Idempotent Key ({key})."
-                return StripeError(409, message, kind="idempotency_error", code="idempotency_key_in_use").response()
+                headers = {"Request-Id": new_request_id()}
+                code = "idempotency_key_in_use"
+                return StripeError(409, message, code=code, headers=headers).response()
             self._under_way.add(key)
             try:
                 return await handler(request)
@@ -106,25 +110,26 @@ class Api:
         takes = {**endpoint.takes, "expand": list_of(text)}
         version = request.headers.get("Stripe-Version", self._version)
         params = read(given, takes, endpoint.needs)
-        call = Call(dict(request.match_info), params, version, request["request_id"], key)
+        call = Call(dict(request.match_info), params, version, request["request_id"], key, request["faults"])
         try:
             for rule in standing(request, "api_error"):
                 if rule.fault.get("work") == "undone":
                     raise broken(rule.fault)
             async with self._ledger.work(call.cause) as work:
                 body = await self._body(work, call, endpoint)
-                status = 200
+                status, headers = 200, {}
                 if call.refusal is not None:
                     status, body = call.refusal.status, json.dumps(call.refusal.body)
                 for rule in standing(request, "api_error"):
-                    status, body = rule.fault.get("code", 500), json.dumps(broken(rule.fault).body)
+                    failure = broken(rule.fault)
+                    status, body, headers = failure.status, json.dumps(failure.body), failure.headers
                 await self._keep(work, key, asked, status, body)
         except StripeError as refused:
             if key is not None and refused.status not in UNTRIED:
                 async with self._ledger.work() as work:
                     await self._keep(work, key, asked, refused.status, json.dumps(refused.body))
             raise
-        return web.Response(status=status, text=body, content_type="application/json")
+        return web.Response(status=status, text=body, content_type="application/json", headers=headers)
 
     async def _body(self, work: Work, call: Call, endpoint: Endpoint) -> str:
         answer = await endpoint.act(work, call)
@@ -179,4 +184,5 @@ def new_request_id() -> str:
 
 
 def broken(fault: Document) -> StripeError:
-    return StripeError(fault.get("code", 500), fault.get("message", "An unknown error occurred"), kind="api_error")
+    message = fault.get("message", "An unknown error occurred")
+    return StripeError(fault.get("code", 500), message, kind="api_error", headers=fault.get("headers"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .api import Call, Endpoint
 from .errors import invalid
 from .forms import LISTING, boolean, choice, hash_of, list_of, merged, metadata, natural, text
-from .ledger import Document, Work
+from .work import Document, Work
 
 BLANK_PRODUCT: Document = {
     "active": True,

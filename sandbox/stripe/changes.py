@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 
-from .errors import declined, invalid
+from .errors import invalid
 from .invoices import FAILED, HOUR, Invoices
-from .ledger import Document, Ledger, Work
+from .ledger import Ledger
 from .lifecycle import TERMINAL, Lifecycle, item_of, set_period
 from .lines import period_lines, prorations
 from .periods import next_end
+from .work import Document, Work
 
 PENDING_SECONDS = 23 * HOUR
 # What may be said together with pending_if_incomplete.
@@ -67,7 +68,7 @@ class Changes:
         if behavior == "default_incomplete" and invoice["amount_due"] > 0:
             return
         if await self._invoices.collect(work, invoice) == FAILED and behavior == "error_if_incomplete":
-            raise declined("Your card was declined.", decline_code="generic_decline")
+            raise await self._invoices.refusal(work, invoice, "subscription")
 
     def _wait(self, work: Work, subscription: Document, lines: list[Document]) -> None:
         """Prorations that are not billed at once wait for the next invoice."""

@@ -7,11 +7,12 @@ from .customers import blank_customer
 from .errors import StripeError, invalid
 from .forms import LISTING, choice, hash_of, list_of, merged, metadata, moment, natural, text
 from .invoices import PENDING, Invoices
-from .ledger import Document, Ledger, Work
+from .ledger import Ledger
 from .lifecycle import Lifecycle
 from .paying import chosen, pay_now
 from .settings import StripeSettings
 from .subscriptions import TRIAL_SETTINGS, Subscriptions, recurring_price
+from .work import Document, Work
 
 HOUR = 3600
 LEAST_TRIAL = 48 * HOUR
@@ -98,7 +99,7 @@ BLANK: Document = {
     "subscription": None,
     "success_url": None,
     "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0},
-    "ui_mode": "hosted",
+    "ui_mode": "hosted_page",
     "wallet_options": None,
 }
 

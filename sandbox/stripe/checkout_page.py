@@ -8,9 +8,10 @@ from aiohttp import web
 
 from .checkout import Checkout
 from .errors import StripeError
-from .ledger import Document, Ledger, Work
+from .ledger import Ledger
 from .pages import authentication, gone, money, page, pay_form, plan, wrong
 from .paying import NeedsOwner, form_of
+from .work import Document, Work
 
 ADDRESS = "/c/pay/{id}"
 

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from .api import Call, Endpoint
 from .forms import LISTING, choice, hash_of, list_of, merged, metadata, text
 from .ids import letters
-from .ledger import Document, Work
 from .payment_methods import attach, of_customer
+from .work import Document, Work
 
 BLANK: Document = {
     "address": None,
@@ -49,7 +49,7 @@ class Customers:
     def endpoints(self) -> list[Endpoint]:
         one = "/v1/customers/{id}"
         return [
-            Endpoint("POST", "/v1/customers", self.create, {**TAKES, "payment_method": text}),
+            Endpoint("POST", "/v1/customers", self.create, {**TAKES, "payment_method": text, "test_clock": text}),
             Endpoint("GET", "/v1/customers", self.list_all, {**LISTING, "email": text}),
             Endpoint("GET", one, self.get),
             Endpoint("POST", one, self.update, TAKES),
@@ -57,6 +57,8 @@ class Customers:
         ]
 
     async def create(self, work: Work, call: Call) -> Document:
+        if call.params.get("test_clock"):
+            await work.at_clock(call.params["test_clock"])
         made = blank_customer(work)
         token = call.params.pop("payment_method", None)
         method = await attach(work, made, token, "payment_method") if token else None

@@ -19,11 +19,12 @@ from ..clock import Clock, stamp
 from ..faults import Faults, Rule
 from ..store import Pool, Row
 from .errors import StripeError
-from .ledger import Document, Ledger
+from .ledger import Ledger
 from .rendering import rendered
 from .settings import StripeSettings
 from .signature import sign
 from .webhooks import secrets_at
+from .work import Document
 
 log = logging.getLogger("sandbox.stripe")
 HOUR = 3600
@@ -33,6 +34,8 @@ RETRIES = (*FIRST_RETRIES, 72 * HOUR - sum(FIRST_RETRIES))
 TIMEOUT = aiohttp.ClientTimeout(total=10)
 MOST_QUEUED = 200
 PAUSE_SECONDS = 1.0
+# What a fault can do to a delivery.
+HOW = ("duplicate", "delay", "reorder", "drop_answer", "lose")
 
 DUE = """
 select d.*, e.document as event, w.document as endpoint

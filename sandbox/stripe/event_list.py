@@ -5,7 +5,7 @@ from __future__ import annotations
 from .api import Call, Endpoint
 from .errors import invalid, missing
 from .forms import LISTING, boolean, list_of, text
-from .ledger import Document, Work
+from .work import Document, Work
 
 KEPT_SECONDS = 30 * 86400
 MOST_TYPES = 20
@@ -31,12 +31,15 @@ class Events:
             # Of a pattern for `like`, only the asterisk means anything.
             params["_types"] = [each.replace("_", r"\_").replace("*", "%") for each in types]
         span = dict(params.get("created") or {})
-        span["gte"] = max(span.get("gte", 0), work.at - KEPT_SECONDS)
+        params["_since"] = work.at - KEPT_SECONDS
+        for rule in call.faults:
+            if rule.kind == "lagging_events":
+                span["lte"] = min(span.get("lte", work.at), work.at - int(rule.fault["seconds"]))
         delivered = params.get("delivery_success")
         return await work.page("event", "/v1/events", {**params, "created": span}, _delivered=delivered)
 
     async def get(self, work: Work, call: Call) -> Document:
         event = await work.get("event", call.ids["id"])
-        if event["created"] < work.at - KEPT_SECONDS:
+        if event["_at"] < work.at - KEPT_SECONDS:
             raise missing("event", event["id"])
         return event

@@ -14,11 +14,15 @@ Read = Callable[[Any, str], Any]
 NAME = re.compile(r"[^\[\]]+")
 DEEPEST = 8
 LONGEST_METADATA = 50
+# The year 2100.
+LATEST = 4102444800
 
 
 def decode(text: str) -> Params:
     """`a[b][0]=c&d[]=e` as `{"a": {"b": {"0": "c"}}, "d": {"0": "e"}}`; a list is a hash whose keys are numbers."""
     decoded: Params = {}
+    if "%00" in text or "\0" in text:
+        raise invalid("Invalid string: it must not contain a null byte")
     for name, value in parse_qsl(text, keep_blank_values=True):
         head, _, rest = name.partition("[")
         path = [head, *(("[" + rest)[1:-1].split("][") if rest else [])]
@@ -80,7 +84,12 @@ def boolean(value: Any, where: str) -> bool:
 
 def moment(value: Any, where: str) -> int | str | None:
     """Seconds since 1970; `now` is left to the endpoint, and an empty string takes the moment away."""
-    return value or None if value in ("now", "") else natural(value, where)
+    if value in ("now", ""):
+        return value or None
+    seconds = natural(value, where)
+    if seconds > LATEST:
+        raise invalid("Invalid timestamp: it is too far in the future.", where)
+    return seconds
 
 
 def choice(*choices: str) -> Read:

@@ -24,6 +24,7 @@ PREFIX = {
     "subscription": "sub",
     "subscription_item": "si",
     "subscription_schedule": "sub_sched",
+    "test_helpers.test_clock": "clock",
     "webhook_endpoint": "we",
 }
 LETTERS = string.ascii_letters + string.digits

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from .api import Call, Endpoint
 from .changes import Changes
-from .errors import declined, invalid
+from .errors import invalid
 from .forms import LISTING, boolean, choice, hash_of, list_of, merged, metadata, natural, text
 from .invoices import FAILED, Invoices, content
-from .ledger import Document, Work
 from .lifecycle import item_of
 from .lines import period_lines
 from .payment_methods import of_customer
 from .periods import next_end
 from .subscriptions import ITEM, new_items
+from .work import Document, Work
 
 LIST = {
     **LISTING,
@@ -93,13 +93,7 @@ class InvoiceApi:
             customer = await work.alive("customer", invoice["customer"])
             method = await of_customer(work, customer, call.params["payment_method"], "payment_method")
         if await self._invoices.collect(work, invoice, method) == FAILED:
-            intent = await work.get("payment_intent", invoice["_intent"])
-            if intent["next_action"] is not None:
-                call.refusal = declined(
-                    "This payment requires additional user action.", "invoice_payment_intent_requires_action"
-                )
-            else:
-                call.refusal = declined("Your card was declined.", decline_code="generic_decline")
+            call.refusal = await self._invoices.refusal(work, invoice, "invoice")
         return invoice
 
     async def void(self, work: Work, call: Call) -> Document:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from . import payments
-from .errors import invalid
+from .errors import StripeError, declined, invalid
 from .ids import letters
-from .ledger import Document, Work
 from .settings import StripeSettings
+from .work import Document, Work
 
 HOUR = 3600
 DAY = 86400
@@ -103,10 +103,12 @@ def content(subscription: Document, customer: Document, reason: str, lines: list
         "period_end": at,
         "starting_balance": customer["balance"],
         "subtotal": total,
+        "test_clock": subscription["test_clock"],
         "subtotal_excluding_tax": total,
         "total": total,
         "total_excluding_tax": total,
         "_subscription": subscription["id"],
+        "_charge": None,
         "_intent": None,
         "_retries": 0,
     }
@@ -178,6 +180,7 @@ class Invoices:
         if method is not None:
             seconds = self._settings.stripe_debit_seconds
             status = payments.attempt(work, intent, method, authenticated, seconds)
+            invoice["_charge"] = intent["latest_charge"]
         if status == payments.SUCCEEDED:
             return await self._paid(work, invoice)
         if status == payments.PROCESSING:
@@ -244,6 +247,13 @@ class Invoices:
             work.tell("invoice.payment_action_required", invoice)
         await self.settled(work, invoice, FAILED, again)
         return FAILED
+
+    async def refusal(self, work: Work, invoice: Document, where: str) -> StripeError:
+        """Why an attempt has failed, as a caller who waits for it is told."""
+        intent = await work.get("payment_intent", invoice["_intent"]) if invoice["_intent"] else None
+        if intent is not None and intent["status"] == payments.ACTION:
+            return declined("This payment requires additional user action.", f"{where}_payment_intent_requires_action")
+        return declined(payments.MESSAGE, decline_code="generic_decline")
 
     async def debit_settled(self, work: Work, intent: Document) -> None:
         """What a bank answers days after it was asked."""

@@ -1,205 +1,27 @@
-"""All objects of the account, changed in transactions one after the other, each after everything that was due before it."""
+"""Transactions one after the other, each after everything that was due before it, by the sandbox's clock or a test clock."""
 
 from __future__ import annotations
 
 import asyncio
-import copy
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
-
-from psycopg.types.json import Jsonb
 
 from ..clock import Clock
-from ..store import Connection, Pool
-from .errors import invalid, missing
-from .events import matches, previous
-from .ids import new_id
+from ..store import Pool, Row
+from .errors import StripeError
+from .work import CLOCK, TAKE_DUE, Document, Work
 
-Document = dict[str, Any]
+log = logging.getLogger("sandbox.stripe")
 
-GET = "select document, gone from stripe_object where id = %(id)s and kind = %(kind)s"
-
-SAVE = """
-insert into stripe_object (id, kind, document, gone)
-values (%(id)s, %(kind)s, %(document)s, %(gone)s)
-on conflict (id) do update set
-    document = excluded.document,
-    gone = excluded.gone
+DUE = """
+select object_id, what, at, clock
+from stripe_due
+where clock = %(clock)s
+  and at <= %(now)s
+order by at, what, object_id
+limit 1
 """
-
-FIND = """
-select id, document
-from stripe_object
-where kind = %(kind)s and not gone and document @> %(like)s
-order by seq
-"""
-
-PAGE = """
-select document
-from stripe_object
-where kind = %(kind)s
-  and not gone
-  and document @> %(like)s
-  and (document ->> 'created')::bigint between %(least)s and %(most)s
-  and (%(after)s::text is null or seq < (select seq from stripe_object where id = %(after)s))
-  and (%(before)s::text is null or seq > (select seq from stripe_object where id = %(before)s))
-  and (%(types)s::text[] is null or document ->> 'type' like any (%(types)s))
-  and (%(any)s::text[] is null or document ->> %(field)s = any (%(any)s))
-order by case when %(before)s::text is null then -seq else seq end
-limit %(limit)s
-"""
-
-DUE = "select object_id, what, at from stripe_due where at <= %(now)s order by at, what, object_id limit 1"
-
-PUT_DUE = """
-insert into stripe_due (object_id, what, at)
-values (%(id)s, %(what)s, %(at)s)
-on conflict (object_id, what) do update set at = excluded.at
-"""
-
-TAKE_DUE = "delete from stripe_due where object_id = %(id)s and what = %(what)s"
-
-QUEUE = """
-insert into stripe_delivery (event_id, endpoint_id, first_at, next_at)
-values (%(event)s, %(endpoint)s, %(now)s, %(now)s)
-"""
-FAR = 1 << 53
-
-
-class Work:
-    """One transaction at one moment: documents are read once, changed in place and stored at its end."""
-
-    def __init__(self, connection: Connection, at: int, cause: Document, version: str) -> None:
-        self.at = at
-        self.cause = cause
-        self.connection = connection
-        self._version = version
-        self._held: dict[str, Document] = {}
-        self._stored: dict[str, Document] = {}
-        self._told: dict[str, Document] = {}
-        self._gone: set[str] = set()
-        self._due: dict[tuple[str, str], int | None] = {}
-        self._events: list[Document] = []
-
-    async def get(self, kind: str, object_id: Any, param: str = "id", status: int = 404) -> Document:
-        """An object, or its tombstone where its kind leaves one; refuses an id that there is not."""
-        held = self._held.get(str(object_id))
-        if held is not None and held["object"] == kind and object_id not in self._gone:
-            return held
-        row = await (await self.connection.execute(GET, {"id": str(object_id), "kind": kind})).fetchone()
-        if row is None or object_id in self._gone or (row["gone"] and not row["document"].get("deleted")):
-            raise missing(kind.rpartition(".")[2], str(object_id), param, status)
-        return self._hold(row["document"])
-
-    async def alive(self, kind: str, object_id: Any, param: str = "id", status: int = 404) -> Document:
-        """An object that has not been deleted."""
-        found = await self.get(kind, object_id, param, status)
-        if found.get("deleted"):
-            raise missing(kind, str(object_id), param, status)
-        return found
-
-    def _hold(self, document: Document) -> Document:
-        object_id = document["id"]
-        self._held[object_id] = document
-        self._stored[object_id] = copy.deepcopy(document)
-        self._told[object_id] = self._stored[object_id]
-        return document
-
-    def add(self, kind: str, document: Document) -> Document:
-        """A new object with what all objects have; `created` is this moment."""
-        made = {"id": new_id(kind), "object": kind, "created": self.at, "livemode": False, **copy.deepcopy(document)}
-        self._held[made["id"]] = made
-        return made
-
-    async def find(self, kind: str, **like: Any) -> list[Document]:
-        """The objects whose fields are these, oldest first."""
-        await self.store()
-        rows = await (await self.connection.execute(FIND, {"kind": kind, "like": Jsonb(like)})).fetchall()
-        return [self._held.get(row["id"]) or self._hold(row["document"]) for row in rows]
-
-    async def page(self, kind: str, url: str, params: Document, **like: Any) -> Document:
-        """A list as the API gives one: the newest first, from a cursor on."""
-        for name in ("starting_after", "ending_before"):
-            if params.get(name):
-                await self.get(kind, params[name], name, 400)
-        if params.get("starting_after") and params.get("ending_before"):
-            raise invalid("You can only specify one of these parameters: starting_after, ending_before.")
-        await self.store()
-        span, limit = params.get("created") or {}, params.get("limit") or 10
-        wanted = {
-            "kind": kind,
-            "like": Jsonb({name: value for name, value in like.items() if value is not None}),
-            "least": max(span.get("gte", 0), span.get("gt", -1) + 1),
-            "most": min(span.get("lte", FAR), span.get("lt", FAR + 1) - 1),
-            "after": params.get("starting_after"),
-            "before": params.get("ending_before"),
-            "types": params.get("_types"),
-            "field": params.get("_field"),
-            "any": params.get("_any"),
-            "limit": limit + 1,
-        }
-        rows = await (await self.connection.execute(PAGE, wanted)).fetchall()
-        data = [row["document"] for row in rows[:limit]]
-        if params.get("ending_before"):
-            data.reverse()
-        return {"object": "list", "data": data, "has_more": len(rows) > limit, "url": url}
-
-    def delete(self, document: Document) -> Document:
-        """Takes an object away; customers and products leave a tombstone that says so."""
-        object_id, kind = document["id"], document["object"]
-        tombstone = {"id": object_id, "object": kind, "deleted": True}
-        if kind in ("customer", "product"):
-            document.clear()
-            document.update(tombstone)
-        self._gone.add(object_id)
-        return tombstone
-
-    def due(self, document: Document, what: str, at: int | None) -> None:
-        """Sets when something happens to an object by itself; None takes it back."""
-        self._due[document["id"], what] = at
-
-    def tell(self, kind: str, document: Document) -> None:
-        """Notes an event with the object as it is now; an update that changed nothing is none."""
-        object_id = document.get("id", "")
-        data: Document = {"object": copy.deepcopy(document)}
-        before = self._told.get(object_id)
-        if before is not None and kind.endswith((".updated", ".upcoming")):
-            changed = previous(before, document)
-            if not changed and kind.endswith(".updated"):
-                return
-            data["previous_attributes"] = changed
-        self._told[object_id] = data["object"]
-        event: Document = {"api_version": self._version, "data": data, "pending_webhooks": 0}
-        event |= {"request": self.cause, "type": kind, "_delivered": True}
-        self._events.append(self.add("event", event))
-
-    async def store(self) -> None:
-        """Writes what has changed so far; the transaction's end makes it stay."""
-        for object_id, document in list(self._held.items()):
-            if self._stored.get(object_id) != document or object_id in self._gone:
-                gone = object_id in self._gone
-                saved = {"id": object_id, "kind": document["object"], "document": Jsonb(document), "gone": gone}
-                await self.connection.execute(SAVE, saved)
-                self._stored[object_id] = copy.deepcopy(document)
-        for (object_id, what), at in self._due.items():
-            await self.connection.execute(
-                TAKE_DUE if at is None else PUT_DUE, {"id": object_id, "what": what, "at": at}
-            )
-        self._due.clear()
-
-    async def finish(self, now: int) -> None:
-        """Stores all, and queues the events for the endpoints that want them."""
-        if self._events:
-            endpoints = await self.find("webhook_endpoint", status="enabled")
-            for event in self._events:
-                wanting = [each for each in endpoints if matches(each, event["type"])]
-                event["pending_webhooks"] = len(wanting)
-                await self.store()
-                for each in wanting:
-                    await self.connection.execute(QUEUE, {"event": event["id"], "endpoint": each["id"], "now": now})
-        await self.store()
-
 
 Happening = Callable[[Work, Document], Awaitable[None]]
 NOBODY: Document = {"id": None, "idempotency_key": None}
@@ -243,22 +65,42 @@ class Ledger:
         for each in self.wakes:
             each.set()
 
-    async def _catch_up(self, now: int) -> int:
+    async def _catch_up(self, now: int, clock: str = "") -> int:
         """Each with the moment it was due as its own, so that a leap of the clock leaves no trace in what happened."""
         done = 0
-        while (row := await self._state.row(DUE, now=now)) is not None:
-            kind, happening = self._happenings[row["what"]]
-            async with self._transaction(row["at"], NOBODY) as work:
-                await work.connection.execute(TAKE_DUE, {"id": row["object_id"], "what": row["what"]})
-                document = await work.get(kind, row["object_id"])
-                if not document.get("deleted"):
-                    await happening(work, document)
+        while (row := await self._state.row(DUE, now=now, clock=clock)) is not None:
+            try:
+                await (self._advance(row["object_id"]) if row["what"] == "advance" else self._happen(row))
+            except StripeError as refused:
+                # Nobody is there to be told; what cannot happen must not keep everything after it from happening.
+                log.warning("%s of %s does not happen: %s", row["what"], row["object_id"], refused.message)
+                await self._state.run(TAKE_DUE, id=row["object_id"], what=row["what"])
             done += 1
         return done
 
+    async def _happen(self, row: Row) -> None:
+        kind, happening = self._happenings[row["what"]]
+        async with self._transaction(row["at"], NOBODY, row["clock"] or None) as work:
+            await work.connection.execute(TAKE_DUE, {"id": row["object_id"], "what": row["what"]})
+            document = await work.get(kind, row["object_id"])
+            if not document.get("deleted"):
+                await happening(work, document)
+
+    async def _advance(self, clock_id: str) -> None:
+        """A test clock lives through the time up to its target; only then is that done."""
+        async with self._transaction(self.now(), NOBODY) as work:
+            target = (await work.get(CLOCK, clock_id))["status_details"]["advancing"]["target_frozen_time"]
+        await self._catch_up(target, clock_id)
+        async with self._transaction(self.now(), NOBODY) as work:
+            clock = await work.get(CLOCK, clock_id)
+            clock.update(status="ready", status_details={}, frozen_time=target)
+            work.due(clock, "advance", None)
+            work.tell("test_helpers.test_clock.ready", clock)
+
     @asynccontextmanager
-    async def _transaction(self, at: int, cause: Document) -> AsyncIterator[Work]:
+    async def _transaction(self, at: int, cause: Document, clock: str | None = None) -> AsyncIterator[Work]:
         async with self._state.connection() as connection, connection.transaction():
-            work = Work(connection, at, cause, self._version)
+            now = self.now()
+            work = Work(connection, at, now, cause, self._version, clock)
             yield work
-            await work.finish(self.now())
+            await work.finish(now)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from .errors import declined
 from .invoices import DAY, FAILED, HOUR, PAID, PENDING, Invoices, content
-from .ledger import Document, Ledger, Work
+from .ledger import Ledger
 from .lines import period_lines, trial_lines
 from .periods import next_end
 from .settings import StripeSettings
+from .work import Document, Work
 
 TERMINAL = ("canceled", "incomplete_expired")
 BEHIND = ("past_due", "unpaid")
@@ -76,7 +76,7 @@ class Lifecycle:
             return
         outcome = await self._invoices.collect(work, invoice)
         if outcome == FAILED and behavior == "error_if_incomplete":
-            raise declined("Your card was declined.", decline_code="generic_decline")
+            raise await self._invoices.refusal(work, invoice, "subscription")
         if outcome == PENDING:
             await self.first_payment_pending(work, subscription, invoice)
 

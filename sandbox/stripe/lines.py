@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .ids import new_id
-from .ledger import Document
+from .work import Document
 
 
 def amount_of(item: Document) -> int:
@@ -50,6 +50,8 @@ def line(
         "quantity_decimal": str(item["quantity"]),
         "subtotal": amount,
         "taxes": [],
+        # Shown whole in the old shape.
+        "_price": dict(price),
     }
 
 

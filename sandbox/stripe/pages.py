@@ -7,8 +7,8 @@ from typing import Any
 
 from aiohttp import web
 
-from .ledger import Document
 from .payment_methods import ACCOUNTS, CARDS
+from .work import Document
 
 STYLE = "body{font:16px sans-serif;max-width:34em;margin:3em auto}button{margin:.3em 0}.wrong{color:#b00}"
 SAYS = {

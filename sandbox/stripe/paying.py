@@ -7,9 +7,10 @@ from aiohttp import web
 from . import payments
 from .errors import StripeError, declined, invalid
 from .invoices import FAILED, Invoices
-from .ledger import Document, Ledger, Work
+from .ledger import Ledger
 from .pages import authentication, gone, money, page, pay_form, wrong
 from .payment_methods import CARDS, attach, new_account, new_card
+from .work import Document, Work
 
 
 class NeedsOwner(Exception):

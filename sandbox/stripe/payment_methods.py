@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from .api import Call, Endpoint
 from .errors import declined, invalid, missing
 from .forms import LISTING, choice, hash_of, metadata, text
-from .ledger import Document, Work
+from .work import Document, Work
 
 # What a payment method does when it is charged.
 PAYS, DECLINES, AUTHENTICATES, DISPUTED, REFUSED = "pays", "declines", "authenticates", "disputed", "refused"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .ids import letters
-from .ledger import Document, Work
 from .payment_methods import AUTHENTICATES, DECLINES, DISPUTED
+from .work import Document, Work
 
 SUCCEEDED, PROCESSING, ACTION, FAILED = "succeeded", "processing", "requires_action", "requires_payment_method"
 MESSAGE = "Your card was declined."

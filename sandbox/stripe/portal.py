@@ -11,12 +11,13 @@ from .changes import Changes
 from .errors import StripeError, invalid
 from .forms import text
 from .ids import letters
-from .ledger import Document, Ledger, Work
+from .ledger import Ledger
 from .lifecycle import TERMINAL, item_of
 from .pages import button, hidden, methods, money, page, plan, wrong
 from .paying import chosen, form_of
 from .settings import StripeSettings
 from .subscriptions import end_subscription_at, new_items
+from .work import Document, Work
 
 CREATE = {"customer": text, "locale": text, "return_url": text}
 ADDRESS = "/p/session/{secret}"

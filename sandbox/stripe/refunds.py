@@ -5,7 +5,7 @@ from __future__ import annotations
 from .api import Call, Endpoint
 from .errors import invalid, missing
 from .forms import LISTING, choice, merged, metadata, natural, text
-from .ledger import Document, Work
+from .work import Document, Work
 
 CREATE = {
     "amount": natural,

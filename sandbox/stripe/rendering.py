@@ -6,7 +6,8 @@ from typing import Any
 
 from .errors import invalid
 from .ids import kind_of
-from .ledger import Document, Work
+from .old_shape import OLD_SHAPE
+from .work import Document, Work
 
 # From then on a subscription's period stands on its items, and an invoice names its subscription under `parent`.
 PERIOD_ON_ITEMS = "2025-03-31"
@@ -30,7 +31,7 @@ def rendered(document: Any, version: str) -> Any:
     if kind == "subscription" and document.get("_portal_cancel") and date < PORTAL_SETS_CANCEL_AT:
         shown["cancel_at_period_end"] = True
     if date < PERIOD_ON_ITEMS and kind in OLD_SHAPE:
-        OLD_SHAPE[kind](shown)
+        OLD_SHAPE[kind](shown, document)
     return shown
 
 
@@ -43,28 +44,6 @@ def event_data(data: Document, version: str) -> Document:
         before.pop("object")
         shown["previous_attributes"] = before
     return shown
-
-
-def old_subscription(shown: Document) -> None:
-    items = shown.get("items", {}).get("data", [])
-    for name, latest in (("current_period_start", max), ("current_period_end", max)):
-        known = [item.pop(name) for item in items if name in item]
-        if known:
-            shown[name] = latest(known)
-
-
-def old_invoice(shown: Document) -> None:
-    if "parent" in shown:
-        parent = shown.pop("parent") or {}
-        shown["subscription"] = (parent.get("subscription_details") or {}).get("subscription")
-
-
-def old_line(shown: Document) -> None:
-    price = (shown.pop("pricing", None) or {}).get("price_details") or {}
-    shown["price"] = {"id": price.get("price"), "object": "price", "product": price.get("product")}
-
-
-OLD_SHAPE = {"subscription": old_subscription, "invoice": old_invoice, "line_item": old_line}
 
 
 async def expanded(work: Work, document: Document, paths: list[str]) -> Document:

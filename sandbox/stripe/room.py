@@ -26,12 +26,13 @@ from .checkout import Checkout
 from .checkout_page import CheckoutPage
 from .control import Control
 from .customers import Customers
-from .delivery import Deliveries
+from .delivery import HOW, Deliveries
 from .errors import StripeError
 from .event_list import Events
+from .frozen_clocks import TestClocks
 from .invoice_api import InvoiceApi
 from .invoices import Invoices
-from .ledger import Document, Ledger
+from .ledger import Ledger
 from .lifecycle import Lifecycle
 from .paying import InvoicePage
 from .payment_methods import PaymentMethods
@@ -42,6 +43,7 @@ from .settings import StripeSettings
 from .subscriptions import Subscriptions
 from .tables import SCHEMA, TABLES
 from .webhooks import WebhookEndpoints
+from .work import Document
 
 log = logging.getLogger("sandbox.stripe")
 PAUSE_SECONDS = 1.0
@@ -56,8 +58,18 @@ class StripeRoom(Room):
     schema = SCHEMA
     tables = TABLES
     kinds = {
-        "api_error": Kind({"code", "message", "work"}, about={"method": "POST", "path": "^/v1/"}),
-        "delivery": Kind({"how", "seconds", "count", "order"}, needs="how", outbound=True),
+        "api_error": Kind(
+            {"code", "headers", "message", "work"},
+            about={"method": "POST", "path": "^/v1/"},
+            choices={"work": ("done", "undone")},
+        ),
+        "lagging_events": Kind({"seconds"}, needs="seconds", about={"method": "GET", "path": "^/v1/events$"}),
+        "delivery": Kind(
+            {"how", "seconds", "count", "order"},
+            needs="how",
+            choices={"how": HOW, "order": ("reverse", "random")},
+            outbound=True,
+        ),
     }
     secret_fields: set[str] = set()
 
@@ -91,6 +103,7 @@ class StripeRoom(Room):
             Refunds(),
             Events(),
             WebhookEndpoints(),
+            TestClocks(subscriptions),
             checkout,
             portal,
         ]
@@ -116,6 +129,10 @@ class StripeRoom(Room):
         if not self._tasks and self.settings.stripe_port is not None:
             self._tasks = [asyncio.create_task(work) for work in (self._keep_up(), self._deliveries.run())]
 
+    async def clock_moved(self) -> None:
+        """A leap of a month with a thousand subscriptions takes seconds, longer than a caller of the API waits."""
+        await self._ledger.catch_up()
+
     async def close(self) -> None:
         tasks, self._tasks = self._tasks, []
         for task in tasks:
@@ -140,7 +157,7 @@ class StripeRoom(Room):
                 await asyncio.wait_for(self._awake.wait(), wait)
 
     async def _seconds_until_next(self) -> float | None:
-        row = await self._state.row("select min(at) as at from stripe_due")
+        row = await self._state.row("select min(at) as at from stripe_due where clock = ''")
         return None if row is None or row["at"] is None else self._clock.real_seconds_until_stamp(row["at"])
 
     async def admit(self, request: web.Request, headers: dict[str, str]) -> None:

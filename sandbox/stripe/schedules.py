@@ -6,10 +6,11 @@ from .api import Call, Endpoint
 from .changes import Changes
 from .errors import invalid
 from .forms import LISTING, choice, hash_of, list_of, merged, metadata, moment, natural, text
-from .ledger import Document, Ledger, Work
+from .ledger import Ledger
 from .lifecycle import Lifecycle, item_of
 from .periods import moved
 from .subscriptions import new_items, recurring_price
+from .work import Document, Work
 
 END_BEHAVIOR = choice("release", "cancel")
 PRORATION = choice("create_prorations", "always_invoice", "none")
@@ -19,7 +20,6 @@ PHASE = hash_of(
         "items": list_of(hash_of({"price": text, "quantity": natural, "metadata": metadata}, ["price"])),
         "start_date": moment,
         "end_date": moment,
-        "iterations": natural,
         "duration": DURATION,
         "metadata": metadata,
         "proration_behavior": PRORATION,
@@ -82,7 +82,7 @@ class Schedules:
                 "released_subscription": None,
                 "status": "active",
                 "subscription": subscription["id"],
-                "test_clock": None,
+                "test_clock": subscription["test_clock"],
             },
         )
         subscription["schedule"] = schedule["id"]
@@ -219,7 +219,7 @@ def end_of(phase: Document, start: int, recurring: Document, where: str) -> int:
     elif phase.get("duration"):
         end = moved(start, phase["duration"]["interval"], phase["duration"].get("interval_count", 1))
     else:
-        end = moved(start, recurring["interval"], recurring["interval_count"] * phase.get("iterations", 1))
+        end = moved(start, recurring["interval"], recurring["interval_count"])
     if end <= start:
         raise invalid("A phase must end after it begins.", f"{where}[end_date]")
     return end

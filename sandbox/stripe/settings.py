@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ..settings import LiveSettings
 
 
+def cancel_unpaid_or_past_due(value: Any) -> str:
+    """A kind of setting; its name is what a refusal says."""
+    if value not in ("cancel", "unpaid", "past_due"):
+        raise ValueError(value)
+    return str(value)
+
+
 @dataclass
 class StripeSettings(LiveSettings):
-    LIVE: ClassVar[dict[str, type]] = {
+    LIVE: ClassVar[dict[str, Callable[[Any], Any]]] = {
         "stripe_rate_limit": int,
-        "stripe_after_retries": str,
+        "stripe_after_retries": cancel_unpaid_or_past_due,
         "stripe_debit_seconds": int,
         "stripe_deliveries_at_once": int,
     }

@@ -9,12 +9,22 @@ from .changes import PENDABLE, Changes, interval_of
 from .errors import invalid, missing
 from .forms import LISTING, boolean, choice, hash_of, list_of, merged, metadata, moment, natural, text
 from .ids import new_id
-from .ledger import Document, Work
 from .lifecycle import TERMINAL, Lifecycle, item_of, set_period
 from .payment_methods import of_customer
+from .work import Document, Work
 
 ITEM = {"id": text, "price": text, "quantity": natural, "metadata": metadata, "deleted": boolean}
 BEHAVIORS = ("allow_incomplete", "default_incomplete", "error_if_incomplete", "pending_if_incomplete")
+STATUSES = (
+    "active",
+    "canceled",
+    "incomplete",
+    "incomplete_expired",
+    "past_due",
+    "paused",
+    "trialing",
+    "unpaid",
+)
 TRIAL_SETTINGS = hash_of(
     {"end_behavior": hash_of({"missing_payment_method": choice("cancel", "create_invoice", "pause")})}
 )
@@ -33,7 +43,7 @@ COMMON = {
 }
 CREATE = {**COMMON, "customer": text, "trial_period_days": natural}
 UPDATE = {**COMMON, "proration_date": natural}
-LIST = {**LISTING, "customer": text, "price": text, "status": text}
+LIST = {**LISTING, "customer": text, "price": text, "status": choice(*STATUSES, "all", "ended")}
 CANCEL = {"cancellation_details": hash_of({"comment": text, "feedback": text})}
 BLANK: Document = {
     "application": None,
@@ -111,6 +121,7 @@ class Subscriptions:
     async def new(self, work: Work, customer: Document, params: Document) -> Document:
         """A subscription begins; as a checkout begins one, too."""
         subscription = work.add("subscription", {**BLANK, "customer": customer["id"]})
+        subscription["test_clock"] = customer["test_clock"]
         subscription.update(start_date=work.at, billing_cycle_anchor=work.at)
         url = f"/v1/subscription_items?subscription={subscription['id']}"
         subscription["items"] = {"object": "list", "data": [], "has_more": False, "total_count": 0, "url": url}
@@ -172,8 +183,7 @@ class Subscriptions:
         if status in (None, "all", "ended"):
             like["status"] = None
         if status is None:
-            alive = ("active", "past_due", "unpaid", "incomplete", "trialing", "paused")
-            params.update(_field="status", _any=list(alive))
+            params.update(_field="status", _any=[each for each in STATUSES if each != "canceled"])
         if status == "ended":
             params.update(_field="status", _any=list(TERMINAL))
         if params.get("price"):

@@ -19,10 +19,12 @@ create table if not exists stripe_due (
     object_id text not null references stripe_object,
     what      text not null,
     at        bigint not null,
+    -- The test clock by which it is due; empty: the sandbox's.
+    clock     text not null,
     primary key (object_id, what)
 );
 
-create index if not exists stripe_due_at on stripe_due (at);
+create index if not exists stripe_due_at on stripe_due (clock, at);
 
 create table if not exists stripe_idempotency (
     key     text primary key,

@@ -8,7 +8,7 @@ from .api import Call, Endpoint
 from .errors import invalid
 from .forms import LISTING, boolean, list_of, merged, metadata, text
 from .ids import letters
-from .ledger import Document, Work
+from .work import Document, Work
 
 CHANGE = {"description": text, "enabled_events": list_of(text), "metadata": metadata, "url": text}
 

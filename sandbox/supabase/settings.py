@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ from ..settings import LiveSettings
 
 @dataclass
 class SupabaseSettings(LiveSettings):
-    LIVE: ClassVar[dict[str, type]] = {
+    LIVE: ClassVar[dict[str, Callable[[Any], Any]]] = {
         "coming_up_seconds": float,
         "services_lag_seconds": float,
         "rate_limit": int,

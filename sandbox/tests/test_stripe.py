@@ -204,3 +204,18 @@ def test_events_are_kept_for_thirty_days(stripe: Stripe) -> None:
     stripe.pass_time(days=2)
     assert stripe.types(type="*") == ["product.created"] and stripe.types(type="product.*") == ["product.created"]
     assert DAY * 28 < stripe.events()[0]["created"] - first["created"] < DAY * 30
+
+
+def test_the_list_of_events_can_lag(stripe: Stripe) -> None:
+    stripe.post("customers")
+    stripe.sandbox.fault("lagging_events", seconds=60)
+    assert stripe.types() == []
+    stripe.pass_time(seconds=61)
+    stripe.post("products", name="x")
+    assert stripe.types() == ["customer.created"]
+
+
+def test_what_no_database_can_keep_is_refused(stripe: Stripe) -> None:
+    assert stripe.refused("POST", "customers", name="a\0b")[0] == 400
+    odd: list[dict[str, Any]] = [{"[x]": "y"}, {"metadata": {"a": {"b": "c"}}}, {"a[b": "c"}]
+    assert [stripe.refused("POST", "customers", **params)[0] for params in odd] == [400] * 3

@@ -65,6 +65,16 @@ def test_the_old_version_has_the_period_on_the_subscription(stripe: Stripe) -> N
     assert invoice["subscription"] == tenant.id and "parent" not in invoice
     assert invoice["lines"]["data"][0]["price"]["id"] == tenant.pro["id"]
     assert "current_period_end" not in tenant.now()
+    for name, document in (("subscription_created", shown), ("invoice_paid", invoice)):
+        official = json.loads((REFERENCE / "legacy_events" / f"{name}.json").read_text())["data"]["object"]
+        assert set(official) <= set(document), name
+    line = json.loads((REFERENCE / "legacy_events" / "invoice_paid.json").read_text())["data"]["object"]["lines"][
+        "data"
+    ][0]
+    assert set(line) <= set(invoice["lines"]["data"][0])
+    assert set(line["price"]) <= set(invoice["lines"]["data"][0]["price"])
+    assert set(line["plan"]) <= set(shown["plan"])
+    assert shown["items"]["data"][0]["plan"] == shown["plan"]
 
 
 def test_a_period_follows_a_period_with_an_hour_of_draft(stripe: Stripe) -> None:
@@ -219,3 +229,31 @@ def test_a_deleted_customer_has_no_subscription_left(stripe: Stripe) -> None:
     assert tenant.status() == "canceled"
     assert stripe.get("subscriptions")["data"] == []
     assert [row["id"] for row in stripe.get("subscriptions", status="all")["data"]] == [tenant.id]
+
+
+def test_a_test_clock_moves_its_own_customers_only(stripe: Stripe) -> None:
+    start = 1_700_000_000
+    clock = stripe.post("test_helpers/test_clocks", frozen_time=start, name="a year of one tenant")
+    official = set(json.loads((REFERENCE / "objects" / "test_helpers.test_clock.json").read_text()))
+    assert official <= set(clock)
+    price, ordinary = stripe.price()["id"], Tenant(stripe)
+    customer = stripe.post("customers", test_clock=clock["id"], payment_method="pm_card_visa")
+    (method,) = stripe.get(f"customers/{customer['id']}/payment_methods")["data"]
+    told = {"customer": customer["id"], "items": [{"price": price}], "default_payment_method": method["id"]}
+    made = stripe.post("subscriptions", **told)
+    assert (made["created"], made["test_clock"], made["status"]) == (start, clock["id"], "active")
+    stripe.pass_time(days=40)
+    assert len(stripe.get("invoices", subscription=made["id"])["data"]) == 1
+    later = start + 370 * DAY
+    path = f"test_helpers/test_clocks/{clock['id']}"
+    assert stripe.post(path + "/advance", frozen_time=later)["status"] == "advancing"
+    ready = stripe.get(path)
+    assert (ready["status"], ready["frozen_time"]) == ("ready", later)
+    invoices = stripe.get("invoices", subscription=made["id"], limit=100)["data"]
+    assert len(invoices) == 13 and {invoice["status"] for invoice in invoices} == {"paid"}
+    assert max(invoice["created"] for invoice in invoices) < later
+    assert len(ordinary.invoices()) == 2
+    assert stripe.refused("POST", path + "/advance", frozen_time=start)[0] == 400
+    assert "test_helpers.test_clock.ready" in stripe.types(type="test_helpers.*")
+    assert stripe.delete(path)["deleted"] is True
+    assert stripe.get(f"customers/{customer['id']}")["deleted"] is True

@@ -130,7 +130,7 @@ def downgrade(tenant: Tenant, **more: object) -> str:
     assert phase["end_date"] == tenant.item()["current_period_end"]
     phases = [
         {"items": [{"price": tenant.team["id"]}], "start_date": phase["start_date"], "end_date": phase["end_date"]},
-        {"items": [{"price": tenant.pro["id"]}], "iterations": 1},
+        {"items": [{"price": tenant.pro["id"]}], "duration": {"interval": "month"}},
     ]
     tenant.stripe.post(f"subscription_schedules/{schedule['id']}", phases=phases, **more)
     return str(schedule["id"])
@@ -164,6 +164,15 @@ def test_a_schedule_can_be_released_early_or_end_its_subscription(stripe: Stripe
     tenant.to_period_end(1)
     assert tenant.status() == "canceled"
     assert stripe.get(f"subscription_schedules/{last}")["status"] == "completed"
+
+
+def test_a_phase_that_has_become_impossible_holds_up_nothing(stripe: Stripe) -> None:
+    tenant = Tenant(stripe)
+    tenant.to_team(proration_behavior="none")
+    downgrade(tenant)
+    stripe.post(f"prices/{tenant.pro['id']}", active=False)
+    tenant.to_period_end(3700)
+    assert (tenant.plan(), tenant.status(), len(tenant.invoices())) == ("team", "active", 2)
 
 
 def test_a_payment_goes_back_in_part_and_in_whole(stripe: Stripe) -> None:

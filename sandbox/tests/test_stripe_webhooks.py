@@ -146,6 +146,15 @@ def fault(stripe: Stripe, how: str, event: str = "", rule: Any = None, **more: A
     return stripe.sandbox.fault("delivery", {"event": event}, rule, how=how, **more)
 
 
+def test_a_word_that_means_nothing_is_refused(stripe: Stripe) -> None:
+    control = stripe.sandbox
+    for fault in ({"kind": "delivery", "how": "twice"}, {"kind": "api_error", "work": "half"}):
+        answer = control.ask("POST", "/_sandbox/faults", {"fault": fault}, token=None)
+        assert answer.status == 400 and "is one of" in answer.body["message"]
+    answer = control.ask("POST", "/_sandbox/settings", {"stripe_after_retries": "canceled"}, token=None)
+    assert answer.body["message"] == "stripe_after_retries must be of type cancel_unpaid_or_past_due"
+
+
 def test_a_delivery_can_be_doubled(stripe: Stripe, receiver: Receiver) -> None:
     endpoint(stripe, receiver)
     fault(stripe, "duplicate", "^customer", {"times": 1}, count=2)
