@@ -21,8 +21,8 @@ struct mail_template {
 
 /* What stands between the braces. */
 struct tag {
-        char sort;         /* '#', '/', or '\0': a value */
-        const char *name;  /* not terminated */
+        char sort;        /* '#', '/', or '\0': a value */
+        const char *name; /* not terminated */
         size_t length;
         const char *after; /* the braces */
 };
@@ -84,7 +84,8 @@ static int template_check(const struct mail_kind *kind, const char *path, const 
 
         for (const char *at = strstr(text, "{{"); at != NULL; at = strstr(tag.after, "{{")) {
                 if (!template_read_tag(at, &tag))
-                        return template_complain(path, text, at, "this is not {{field}}, {{#field}} or {{/field}}", err);
+                        return template_complain(path, text, at, "this is not {{field}}, {{#field}} or {{/field}}",
+                                                 err);
                 if (!template_has_field(kind, &tag))
                         return template_unknown(kind, path, text, &tag, err);
                 if (tag.sort == '#' && depth == DEEP)
@@ -145,15 +146,16 @@ static int template_read_file(const char *path, struct buf *text, struct err *er
         fclose(in);
         if (failed)
                 return err_field(err, path, "cannot read %s: %s", path, strerror(errno));
-        if (text->length > FILE_LIMIT || strlen(text->data) < text->length || utf8_valid_length(text->data, text->length) < text->length)
+        if (text->length > FILE_LIMIT || strlen(text->data) < text->length ||
+            utf8_valid_length(text->data, text->length) < text->length)
                 return err_field(err, path, "%s has more than %d bytes, a NUL byte, or bytes that are no UTF-8", path,
                                  FILE_LIMIT);
         template_unify_lines(text);
         return 0;
 }
 
-static int template_take(struct mail_template *template, const char *text_path, const char *text,
-                         const char *html_path, const char *html, struct err *err)
+static int template_take(struct mail_template *template, const char *text_path, const char *text, const char *html_path,
+                         const char *html, struct err *err)
 {
         int rc = template_check(template->kind, text_path, text, err);
 

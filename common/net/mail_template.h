@@ -25,8 +25,8 @@ struct mail_words {
 };
 
 /* Reads the kind's files in directory; where it has none of them, or is NULL, ours. Returns 0 and *ret (freed with
- * mail_template_free); or -ERR_INPUT: one of the two is missing or cannot be read, has more than 64 KiB, is no UTF-8, or
- * is wrong, with file and line. */
+ * mail_template_free); or -ERR_INPUT: one of the two is missing or cannot be read, has more than 64 KiB, is no UTF-8,
+ * or is wrong, with file and line. */
 int mail_template_load(const struct mail_kind *kind, const char *directory, struct mail_template **ret,
                        struct err *err);
 void mail_template_free(struct mail_template *template);

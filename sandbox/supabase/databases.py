@@ -11,8 +11,8 @@ import psycopg
 from psycopg import sql
 
 from ..store import Row, Store
+from ..verifier import make_verifier
 from .settings import SupabaseSettings
-from .verifier import make_verifier
 
 log = logging.getLogger("sandbox.databases")
 LONGEST_PAUSE = 2.0

@@ -75,8 +75,7 @@ static void test_no_value_becomes_html_or_another_header_or_a_field(void **state
         (void)state;
         assert_string_equal(words.subject, "<b>\"O'Neil\" & {{link}}  Bcc: eve@example.com");
         assert_string_equal(words.text, bad);
-        assert_string_equal(words.html,
-                            "&lt;b&gt;&quot;O&#39;Neil&quot; &amp; {{link}}\r\nBcc: eve@example.com");
+        assert_string_equal(words.html, "&lt;b&gt;&quot;O&#39;Neil&quot; &amp; {{link}}\r\nBcc: eve@example.com");
         mail_words_release(&words);
 }
 
@@ -88,7 +87,8 @@ static void test_what_is_wrong_is_told_with_its_line(void **state)
                 { "Hello\n\n", "", "built-in/test.txt does not begin with \"Subject: ...\"" },
                 { "Subject: x\nHello\n", "", "built-in/test.txt does not begin with \"Subject: ...\"" },
                 { "Subject: x", "", "built-in/test.txt does not begin with \"Subject: ...\"" },
-                { "Subject: x\n\n{{nam}}", "", "test.txt line 3: there is no nam in this mail; there are name, company, link" },
+                { "Subject: x\n\n{{nam}}", "",
+                  "test.txt line 3: there is no nam in this mail; there are name, company, link" },
                 { "Subject: x\n\n", "\n{{Name}}", "test.html line 2: this is not {{field}}" },
                 { "Subject: x\n\n", "{{name}", "test.html line 1: this is not {{field}}" },
                 { "Subject: x\n\n", "{{", "test.html line 1: this is not {{field}}" },
@@ -98,8 +98,7 @@ static void test_what_is_wrong_is_told_with_its_line(void **state)
                 { "Subject: x\n\n", "{{#name}}{{#link}}{{/name}}{{/link}}", "test.html line 1: this ends a section" },
                 { "Subject: x\rBcc: eve@example.com\n\n", "", "test.txt line 1: a subject has no control characters" },
                 { "Subject: {{#name}}x\n\n{{/name}}", "", "test.txt line 1: this section never ends" },
-                { "Subject: x\n\n",
-                  "{{#name}}{{#name}}{{#name}}{{#name}}{{#name}}{{#name}}{{#name}}{{#name}}{{#name}}",
+                { "Subject: x\n\n", "{{#name}}{{#name}}{{#name}}{{#name}}{{#name}}{{#name}}{{#name}}{{#name}}{{#name}}",
                   "test.html line 1: too many sections" },
         };
 
