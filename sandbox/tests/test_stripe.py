@@ -82,6 +82,13 @@ def test_a_list_goes_on_from_a_cursor(stripe: Stripe) -> None:
     assert stripe.refused("GET", "customers", starting_after="cus_nobody") == (400, INVALID, "resource_missing")
 
 
+def test_a_filter_may_hold_what_means_something_in_an_address(stripe: Stripe) -> None:
+    made = stripe.post("customers", email="a+b&c=%2B@example.com")
+    stripe.post("customers", email="a b")
+    (found,) = stripe.get("customers", email="a+b&c=%2B@example.com")["data"]
+    assert found["id"] == made["id"]
+
+
 def test_what_is_asked_for_is_expanded(stripe: Stripe) -> None:
     price = stripe.price()
     shown = stripe.get(f"prices/{price['id']}", expand=["product"])
