@@ -108,6 +108,15 @@ def test_a_deleted_customer_answers_and_says_that_it_is_gone(stripe: Stripe) -> 
     assert stripe.refused("GET", "customers/cus_nobody") == (404, INVALID, "resource_missing")
 
 
+def test_a_product_with_a_chosen_id_takes_nobodys_place(stripe: Stripe) -> None:
+    customer = stripe.post("customers")["id"]
+    assert stripe.post("products", id="professional", name="Professional")["id"] == "professional"
+    for taken in ("professional", customer):
+        refused = stripe.refused("POST", "products", id=taken, name="Other")
+        assert refused == (400, INVALID, "resource_already_exists")
+    assert stripe.get(f"customers/{customer}")["object"] == "customer"
+
+
 def test_a_lookup_key_moves_to_another_price_only_when_told(stripe: Stripe) -> None:
     old = stripe.price(key="pro")
     again = {"currency": "usd", "product": old["product"], "lookup_key": "pro", "recurring": {"interval": "year"}}
