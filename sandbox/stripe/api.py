@@ -100,7 +100,7 @@ class Api:
         return one_at_a_time
 
     async def _answer(self, request: web.Request, endpoint: Endpoint) -> web.Response:
-        given = decode(request.query_string if request.method == "GET" else await form(request))
+        given = decode(request.rel_url.raw_query_string if request.method == "GET" else await form(request))
         key = request.headers.get("Idempotency-Key") if request.method == "POST" else None
         if key is not None and not 0 < len(key) <= LONGEST_KEY:
             raise invalid(f"An idempotency key has between 1 and {LONGEST_KEY} characters.")
@@ -171,7 +171,7 @@ async def form(request: web.Request) -> str:
             f"not {request.content_type}."
         )
         raise invalid(message)
-    return body or request.query_string
+    return body or request.rel_url.raw_query_string
 
 
 def fingerprint(request: web.Request, given: Params) -> str:

@@ -179,7 +179,7 @@ class Catalog:
 
 async def new_product(work: Work, params: Document) -> Document:
     wanted = {"id": params.pop("id")} if params.get("id") else {}
-    if wanted and await work.find("product", id=wanted["id"]):
+    if wanted and await work.is_taken(wanted["id"]):
         raise invalid("Product already exists.", "id", code="resource_already_exists")
     product = work.add("product", {**BLANK_PRODUCT, "metadata": {}, "updated": work.at, **wanted})
     take(product, params)

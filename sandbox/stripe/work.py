@@ -138,6 +138,11 @@ class Work:
         self._told[object_id] = self._stored[object_id]
         return document
 
+    async def is_taken(self, object_id: str) -> bool:
+        """Whether there is, or was, an object of any kind with an id that somebody has chosen."""
+        row = await self.connection.execute("select 1 from stripe_object where id = %(id)s", {"id": object_id})
+        return object_id in self._held or await row.fetchone() is not None
+
     def add(self, kind: str, document: Document) -> Document:
         """A new object with what all objects have; `created` is this moment."""
         made = {"id": new_id(kind), "object": kind, "created": self.at, "livemode": False, **copied(document)}

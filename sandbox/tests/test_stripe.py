@@ -82,6 +82,13 @@ def test_a_list_goes_on_from_a_cursor(stripe: Stripe) -> None:
     assert stripe.refused("GET", "customers", starting_after="cus_nobody") == (400, INVALID, "resource_missing")
 
 
+def test_a_filter_may_hold_what_means_something_in_an_address(stripe: Stripe) -> None:
+    made = stripe.post("customers", email="a+b&c=%2B@example.com")
+    stripe.post("customers", email="a b")
+    (found,) = stripe.get("customers", email="a+b&c=%2B@example.com")["data"]
+    assert found["id"] == made["id"]
+
+
 def test_what_is_asked_for_is_expanded(stripe: Stripe) -> None:
     price = stripe.price()
     shown = stripe.get(f"prices/{price['id']}", expand=["product"])
@@ -99,6 +106,15 @@ def test_a_deleted_customer_answers_and_says_that_it_is_gone(stripe: Stripe) -> 
     assert stripe.get("customers")["data"] == []
     assert stripe.types() == ["customer.created", "customer.deleted"]
     assert stripe.refused("GET", "customers/cus_nobody") == (404, INVALID, "resource_missing")
+
+
+def test_a_product_with_a_chosen_id_takes_nobodys_place(stripe: Stripe) -> None:
+    customer = stripe.post("customers")["id"]
+    assert stripe.post("products", id="professional", name="Professional")["id"] == "professional"
+    for taken in ("professional", customer):
+        refused = stripe.refused("POST", "products", id=taken, name="Other")
+        assert refused == (400, INVALID, "resource_already_exists")
+    assert stripe.get(f"customers/{customer}")["object"] == "customer"
 
 
 def test_a_lookup_key_moves_to_another_price_only_when_told(stripe: Stripe) -> None:
