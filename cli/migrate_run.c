@@ -68,50 +68,6 @@ int migrate_run(int argc, char **argv)
         return watch ? migrate_watch_run(run, INT64_MAX) : status;
 }
 
-/* A run among those of one member of the status. */
-static const json_t *run_find_among(const json_t *runs, const char *word)
-{
-        json_t *run;
-        size_t i;
-
-        json_array_foreach (runs, i, run) {
-                auto_free char *number = mem_printf("%lld", (long long)json_number(run, "number", 0));
-
-                if (strcmp(number, word) == 0 ||
-                    (strlen(word) >= 4 && strncmp(json_text(run, "run_id"), word, strlen(word)) == 0))
-                        return run;
-        }
-        return NULL;
-}
-
-int migrate_find_run(const char *word, struct id *ret)
-{
-        auto_json *status = NULL, *active = json_array();
-        const json_t *found;
-        int code;
-
-        if (word != NULL && id_is_valid(word)) {
-                memcpy(ret->text, word, sizeof(ret->text));
-                return EXIT_GOOD;
-        }
-        code = api_get("/api/admin/migrations/status", &status);
-        if (code != EXIT_GOOD)
-                return code;
-        if (json_is_object(json_object_get(status, "active")))
-                json_array_append(active, json_object_get(status, "active"));
-        if (word == NULL) {
-                found = json_array_get(active, 0) ?: json_array_get(json_object_get(status, "ended"), 0);
-                found = found ?: json_array_get(json_object_get(status, "queued"), 0);
-        } else {
-                found = run_find_among(active, word) ?: run_find_among(json_object_get(status, "queued"), word);
-                found = found ?: run_find_among(json_object_get(status, "ended"), word);
-        }
-        if (found == NULL)
-                return cli_fail(EXIT_NOT_FOUND, "there is no such run (see: tenantry migrate status)");
-        memcpy(ret->text, json_text(found, "run_id"), sizeof(ret->text));
-        return EXIT_GOOD;
-}
-
 /* Sends it and waits for its end; shows the run's state then. */
 static int run_send_command(const char *word, const char *command, json_t *body)
 {

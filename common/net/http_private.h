@@ -60,6 +60,7 @@ struct http_server {
         unsigned connection_count; /* with guests */
         struct http_request *requests;
         size_t waiting;
+        size_t large_bytes; /* held now, as in http_limits */
 };
 
 struct http_request {
@@ -72,7 +73,7 @@ struct http_request {
         char *method, *path, *segment, address[ADDRESS_TEXT], site[ADDRESS_TEXT];
         struct buf body;
         unsigned refused; /* status to answer once the body has been skipped, 0 = none */
-        bool dispatched, suspended, answered, inside;
+        bool dispatched, suspended, answered, inside, crowded_out;
         int64_t answer_by;
         struct MHD_Response *response;
         unsigned status;

@@ -146,6 +146,12 @@ void http_answer_refused(struct http_request *request)
                 { 503, "stopping", "the service is stopping; try again" },
         };
 
+        if (request->crowded_out) {
+                http_answer_header(request, "Retry-After", "2");
+                http_answer_problem(request, 503, "too_many_large_bodies", NULL,
+                                    "too many large bodies are on their way; try again");
+                return;
+        }
         for (size_t i = 0; i < ARRAY_SIZE(refusals); i++)
                 if (refusals[i].status == request->refused)
                         http_answer_problem(request, request->refused, refusals[i].code, NULL, refusals[i].detail);

@@ -157,6 +157,40 @@ static enum MHD_Result server_queue_response(struct http_request *request)
         return result;
 }
 
+/* How much of so many bytes of a body stands against large_bytes. */
+static size_t server_large_part(const struct http_request *request, size_t length)
+{
+        return length - MIN(length, request->server->limits.body_bytes);
+}
+
+static void server_drop_body(struct http_request *request)
+{
+        request->server->large_bytes -= server_large_part(request, request->body.length);
+        if (request->body.data != NULL)
+                explicit_bzero(request->body.data, request->body.length);
+        buf_free(&request->body);
+}
+
+/* Anybody may send a body before he is known: large ones share what there is for them, and small ones always get in. */
+static void server_take_body(struct http_request *request, const char *upload, size_t size)
+{
+        struct http_server *server = request->server;
+        size_t length = request->body.length + size;
+        size_t more = server_large_part(request, length) - server_large_part(request, request->body.length);
+
+        if (length > http_body_limit(request)) {
+                request->refused = 413;
+        } else if (server->large_bytes + more > server->limits.large_bytes) {
+                request->refused = 503;
+                request->crowded_out = true;
+        } else {
+                server->large_bytes += more;
+                buf_add(&request->body, upload, size);
+        }
+        if (request->refused)
+                server_drop_body(request);
+}
+
 static enum MHD_Result server_on_request(void *context, struct MHD_Connection *connection, const char *url,
                                          const char *method, const char *version, const char *upload,
                                          size_t *upload_size, void **request_context)
@@ -173,10 +207,8 @@ static enum MHD_Result server_on_request(void *context, struct MHD_Connection *c
         }
         CHECK_MAGIC(request, HTTP_REQUEST_MAGIC);
         if (*upload_size > 0) {
-                if (request->body.length + *upload_size > http_body_limit(request) && !request->refused)
-                        request->refused = 413;
                 if (!request->refused)
-                        buf_add(&request->body, upload, *upload_size);
+                        server_take_body(request, upload, *upload_size);
                 *upload_size = 0;
                 return MHD_YES;
         }
@@ -211,9 +243,7 @@ static void server_free_request(struct http_request *request)
         free(request->method);
         free(request->path);
         free(request->segment);
-        if (request->body.data != NULL)
-                explicit_bzero(request->body.data, request->body.length);
-        buf_free(&request->body);
+        server_drop_body(request);
         buf_free(&request->headers);
         request->magic = 0;
         free(request);

@@ -30,6 +30,7 @@ struct http_route {
 
 struct http_limits {
         size_t body_bytes;             /* a larger body is answered with 413, unless the route says otherwise */
+        size_t large_bytes;            /* of all bodies together, what is beyond body_bytes of each: more gets 503 */
         unsigned connections;          /* in all */
         unsigned per_address;          /* from one address (IPv6: one /64); a proxy's own do not count */
         int64_t read_ms;               /* a connection that has not sent a complete request by then is closed */

@@ -63,13 +63,15 @@ log_error_verbosity = 'terse'
 # Commits stay synchronous even here: without fsync that costs nothing, and a commit then survives kill -9
 # of the server, which tests rely on. Only a crash of the whole machine may lose data. The log stays small, for it may be kept
 # in memory; a checkpoint without fsync costs little. Nor is each of hundreds of databases, which live for minutes, looked
-# through for dead rows every minute.
+# through for dead rows every minute. What workers share is a file in the cluster: of a server that was killed, segments of
+# shared memory would be left behind for good.
 _FAST = """\
 fsync = off
 full_page_writes = off
 max_wal_size = '256MB'
 checkpoint_warning = 0
 autovacuum_naptime = '10min'
+dynamic_shared_memory_type = mmap
 """
 
 

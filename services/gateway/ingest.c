@@ -153,14 +153,9 @@ static void ingest_event_delivered(void *context, const struct err *err)
         request = pending_done(&ingest->pending);
         if (request == NULL)
                 return;
-        if (err != NULL) {
-                struct err told = *err;
-
-                told.retry_after = SECONDS(2);
-                http_answer_error(request, &told);
-                return;
-        }
-        if (ingest->unconfirmed)
+        if (err != NULL)
+                pending_answer_untaken(request, err);
+        else if (ingest->unconfirmed)
                 ingest_answer_unconfirmed(request, ingest);
         else
                 ingest_answer_accepted(request, ingest);

@@ -14,8 +14,9 @@
 
 #include <sys/resource.h>
 
-#define BODY_LIMIT (64 * 1024)
-#define OWN_FILES  200
+#define BODY_LIMIT  (64 * 1024)
+#define LARGE_LIMIT (32 * 1024 * 1024) /* of all bodies together, beyond that */
+#define OWN_FILES   200
 
 #define LINKS_PER_HOUR 20 /* sign-in links of one tenant: each makes an operation, and a call to the provider */
 
@@ -62,6 +63,7 @@ static int gateway_start(struct service *service, const void *config, struct err
         const struct gateway_config *c = gateway->config = config;
         struct http_limits limits = {
                 .body_bytes = BODY_LIMIT,
+                .large_bytes = LARGE_LIMIT,
                 .connections = (unsigned)c->connections,
                 .per_address = (unsigned)c->connections_per_address,
                 .read_ms = c->read_timeout_ms,

@@ -27,3 +27,11 @@ struct http_request *pending_done(struct pending *pending)
         }
         return http_is_answered(pending->request) ? NULL : pending->request;
 }
+
+void pending_answer_untaken(struct http_request *request, const struct err *err)
+{
+        struct err told = *err;
+
+        told.retry_after = SECONDS(2);
+        http_answer_error(request, &told);
+}

@@ -15,3 +15,5 @@ void pending_begin(struct pending *pending, struct http_request *request, void (
 /* The owner's work is done. Returns the request if it still wants its answer (answer it at once); otherwise NULL, and
  * pending has been freed. */
 struct http_request *pending_done(struct pending *pending);
+/* The answer if Kafka has not taken the event: come again in a moment. */
+void pending_answer_untaken(struct http_request *request, const struct err *err);

@@ -126,14 +126,10 @@ static void webhook_delivered(void *context, const struct err *err)
         request = pending_done(&webhook->pending);
         if (request == NULL)
                 return;
-        if (err != NULL) {
-                struct err told = *err;
-
-                told.retry_after = SECONDS(2);
-                http_answer_error(request, &told);
-                return;
-        }
-        http_answer_json(request, 200, json_pack("{s:s}", "id", webhook->event_id));
+        if (err != NULL)
+                pending_answer_untaken(request, err);
+        else
+                http_answer_json(request, 200, json_pack("{s:s}", "id", webhook->event_id));
 }
 
 static void webhook_publish(struct gateway *gateway, struct http_request *request, const json_t *received)

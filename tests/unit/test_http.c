@@ -306,6 +306,7 @@ static const struct http_route ROUTES[] = {
 static void open_house(struct house *house, const char *address, const char *proxies, unsigned connections)
 {
         struct http_limits limits = { .body_bytes = 1000,
+                                      .large_bytes = 200000,
                                       .connections = connections,
                                       .per_address = 3,
                                       .read_ms = 400,
