@@ -6,7 +6,7 @@
 #include <string.h>
 
 /* A run among those of one member of the status. */
-static const json_t *run_find_among(const json_t *runs, const char *word)
+static const json_t *find_run_among(const json_t *runs, const char *word)
 {
         json_t *run;
         size_t i;
@@ -40,8 +40,8 @@ int migrate_find_run(const char *word, struct id *ret)
                 found = json_array_get(active, 0) ?: json_array_get(json_object_get(status, "ended"), 0);
                 found = found ?: json_array_get(json_object_get(status, "queued"), 0);
         } else {
-                found = run_find_among(active, word) ?: run_find_among(json_object_get(status, "queued"), word);
-                found = found ?: run_find_among(json_object_get(status, "ended"), word);
+                found = find_run_among(active, word) ?: find_run_among(json_object_get(status, "queued"), word);
+                found = found ?: find_run_among(json_object_get(status, "ended"), word);
         }
         if (found == NULL)
                 return cli_fail(EXIT_NOT_FOUND, "there is no such run (see: tenantry migrate status)");
