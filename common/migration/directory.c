@@ -1,52 +1,22 @@
 /* Migration files on disk: see migration.h. */
 #include "common/base/buf.h"
+#include "common/base/file.h"
 #include "common/base/memory.h"
 #include "common/migration/migration.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* A pipe is not waited for: nobody may ever write into it. A folder can be opened, and says so when it is read. */
-static int directory_open_file(const char *path, FILE **ret, struct err *err)
-{
-        int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-        struct stat status;
-
-        if (fd < 0)
-                return err_set(err, ERR_INPUT, "migration_unreadable", "cannot read %s: %s", path, strerror(errno));
-        if (fstat(fd, &status) < 0 || !(S_ISREG(status.st_mode) || S_ISDIR(status.st_mode))) {
-                close(fd);
-                return err_set(err, ERR_INPUT, "migration_unreadable", "cannot read %s: it is not a regular file",
-                               path);
-        }
-        *ret = fdopen(fd, "r");
-        if (*ret != NULL)
-                return 0;
-        close(fd);
-        return err_set(err, ERR_INPUT, "migration_unreadable", "cannot read %s: %s", path, strerror(errno));
-}
-
 static int directory_read_file(const char *path, struct buf *text, struct err *err)
 {
-        FILE *in;
-        char chunk[8192];
-        size_t n;
-        int rc = 0;
+        struct err why;
 
-        if (directory_open_file(path, &in, err) < 0)
-                return -ERR_INPUT;
-        buf_add(text, "", 0);
-        while (text->length <= MIGRATION_FILE_LIMIT && (n = fread(chunk, 1, sizeof(chunk), in)) > 0)
-                buf_add(text, chunk, n);
-        if (ferror(in))
-                rc = err_set(err, ERR_INPUT, "migration_unreadable", "cannot read %s: %s", path, strerror(errno));
-        fclose(in);
-        return rc;
+        if (file_read(path, MIGRATION_FILE_LIMIT, text, &why) == 0)
+                return 0;
+        return err_set(err, ERR_INPUT, "migration_unreadable", "%s", why.message);
 }
 
 /* The content of NAME.verify beside NAME.sql; empty if there is none. */

@@ -2,11 +2,10 @@
 #include "common/net/mail_template.h"
 
 #include "common/base/buf.h"
+#include "common/base/file.h"
 #include "common/base/memory.h"
 #include "common/base/utf8.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -132,20 +131,10 @@ static void template_unify_lines(struct buf *text)
 
 static int template_read_file(const char *path, struct buf *text, struct err *err)
 {
-        FILE *in = fopen(path, "re");
-        char chunk[8192];
-        size_t n;
-        bool failed;
+        struct err why;
 
-        if (in == NULL)
-                return err_field(err, path, "cannot read %s: %s", path, strerror(errno));
-        buf_add(text, "", 0);
-        while (text->length <= FILE_LIMIT && (n = fread(chunk, 1, sizeof(chunk), in)) > 0)
-                buf_add(text, chunk, n);
-        failed = ferror(in) != 0;
-        fclose(in);
-        if (failed)
-                return err_field(err, path, "cannot read %s: %s", path, strerror(errno));
+        if (file_read(path, FILE_LIMIT, text, &why) < 0)
+                return err_field(err, path, "%s", why.message);
         if (text->length > FILE_LIMIT || strlen(text->data) < text->length ||
             utf8_valid_length(text->data, text->length) < text->length)
                 return err_field(err, path, "%s has more than %d bytes, a NUL byte, or bytes that are no UTF-8", path,

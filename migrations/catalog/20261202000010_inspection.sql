@@ -78,6 +78,20 @@ begin
 end
 $$;
 
+-- What is locked before inspections, in this order by all: the check, as a new one does, and the run at work, as whatever else changes
+-- its probes does.
+create function migrator.lock_owners(p_inspections uuid[]) returns void
+language plpgsql
+as $$
+begin
+    perform lock_drift_check();
+    perform from run
+    where ended_at is null
+      and run_id in (select run_id from inspection where inspection_id = any (p_inspections))
+    for no key update;
+end
+$$;
+
 -- Takes up to p_limit, of them up to p_checks for checks; no more of a server's than it has room for, but one that a run waits for.
 -- urgent: a wave waits for it. known: the digests of schemas whose objects need not be sent again. changed_at goes back with the
 -- result: what was read is not compared with what came since, though others have taken the same one meanwhile.
@@ -96,11 +110,8 @@ begin
     end if;
     perform from inspector for no key update; -- one at a time, so that no two take what is left of a server's room
     if exists (select from inspection i where i.next_at <= statement_timestamp() and i.attempts >= c_attempts) then
-        perform lock_drift_check(); -- before its inspections, as a new check does
-        perform from run -- and before the probes of the one at work, as whatever else changes them does
-        where ended_at is null
-          and run_id in (select i.run_id from inspection i where i.next_at <= statement_timestamp() and i.attempts >= c_attempts)
-        for no key update;
+        perform lock_owners(array(select i.inspection_id from inspection i
+                                  where i.next_at <= statement_timestamp() and i.attempts >= c_attempts));
         for v in
             delete from inspection i where i.next_at <= statement_timestamp() and i.attempts >= c_attempts returning *
         loop
@@ -347,13 +358,7 @@ declare
     i inspection;
     v_overtaken text;
 begin
-    perform lock_drift_check(); -- before its inspections, as a new check does
-    perform from run -- before its probes, as whatever else changes them does
-    where ended_at is null
-      and run_id in (select q.run_id
-                     from jsonb_to_recordset(p_results) r (inspection_id uuid)
-                     join inspection q using (inspection_id))
-    for no key update;
+    perform lock_owners(array(select r.inspection_id from jsonb_to_recordset(p_results) r (inspection_id uuid)));
     for v in
         select r.inspection_id, r.changed_at, r.found, r.error
         from jsonb_to_recordset(p_results) r (inspection_id uuid, changed_at timestamptz, found jsonb, error jsonb)

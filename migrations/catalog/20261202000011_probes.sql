@@ -581,6 +581,16 @@ begin
 end
 $$;
 
+-- Of a run that has ended, when a job of it ends all the same.
+create function migrator.recount_run(p_run_id uuid) returns void
+language plpgsql
+as $$
+begin
+    update run set counts = run_counts(run_id) where run_id = p_run_id;
+    perform show_run(p_run_id);
+end
+$$;
+
 create or replace function migrator.prune() returns bigint
 language plpgsql
 as $$
@@ -604,8 +614,7 @@ begin
           and exists (select from job j where j.run_id = r.run_id)
           and not exists (select from job j where j.run_id = r.run_id and j.state in ('forecasting', 'applying'))
     loop
-        update run set counts = run_counts(run_id) where run_id = v_run;
-        perform show_run(v_run);
+        perform recount_run(v_run);
     end loop;
     delete from fingerprint f where not exists (select from tenant t where t.fingerprint_id = f.fingerprint_id);
     return v_count + durable.prune();

@@ -196,8 +196,7 @@ begin
     loop
         perform catalog.claim_release(v.tenant_id, v.job_id);
         if v.ended_run then
-            update run set counts = run_counts(run_id) where run_id = v.run_id;
-            perform show_run(v.run_id);
+            perform recount_run(v.run_id);
         end if;
     end loop;
 end
@@ -264,8 +263,7 @@ begin
                 v.event ->> 'id', v.event ->> 'traceparent');
         end if;
         if v.ended_run then -- it was cancelled while this job was in hand
-            update run set counts = run_counts(run_id) where run_id = v.run_id;
-            perform show_run(v.run_id);
+            perform recount_run(v.run_id);
         end if;
     end loop;
 end

@@ -42,8 +42,7 @@ static const struct config_option OPTIONS[] = {
           AT(trusted_proxies), 0, 0 },
         { "STRIPE_WEBHOOK_SECRET", CONFIG_TEXT, CONFIG_SECRET, NULL,
           "Signing secret of the webhook endpoint at Stripe; several, separated by commas, while one is rolled. "
-          "Without "
-          "it, webhooks are refused (503).",
+          "Without it, webhooks are refused (503).",
           AT(stripe_webhook_secret), 0, 0 },
         { "STRIPE_LIVEMODE", CONFIG_BOOL, 0, "0",
           "Takes Stripe's events of live mode, and refuses those of test mode; off: the other way round.",

@@ -20,9 +20,9 @@
 
 #define LINKS_PER_HOUR 20 /* sign-in links of one tenant: each makes an operation, and a call to the provider */
 
-static const char *const TOPICS[] = { "tenant.signup.v1", "tenant.command.v1", "tenant.migration.v1", NULL };
-static const char *const TOPICS_AND_STRIPE[] = { "tenant.signup.v1", "tenant.command.v1", "tenant.migration.v1",
-                                                 STRIPE_TOPIC, NULL };
+/* The first one only where webhooks are configured. */
+static const char *const TOPICS[] = { STRIPE_TOPIC, "tenant.signup.v1", "tenant.command.v1", "tenant.migration.v1",
+                                      NULL };
 
 /* librdkafka cannot use it any more: the supervisor restarts us. */
 static void gateway_producer_died(void *context, const struct err *err)
@@ -84,8 +84,8 @@ static int gateway_start(struct service *service, const void *config, struct err
                                           err);
         if (rc == 0)
                 rc = kafka_producer_new(&service->loop, &service->kafka, (int)c->message_timeout_ms,
-                                        gateway->stripe_secrets ? TOPICS_AND_STRIPE : TOPICS, gateway_producer_died,
-                                        gateway, &gateway->producer, err);
+                                        gateway->stripe_secrets ? TOPICS : TOPICS + 1, gateway_producer_died, gateway,
+                                        &gateway->producer, err);
         if (rc < 0)
                 return rc;
         limits.proxies = gateway->proxies;

@@ -142,6 +142,10 @@ static void test_the_operators_own_words_come_first_both_or_none(void **state)
         put(directory, "invitation.txt", "Subject: Hi\r\n\r\nCome in: {{link}}\r\n");
         assert_int_equal(mail_template_load(&MAIL_INVITATION, directory, &template, &err), -ERR_INPUT);
         assert_contains(err.message, html);
+        assert_int_equal(mkfifo(html, 0600), 0); /* is not waited for */
+        assert_int_equal(mail_template_load(&MAIL_INVITATION, directory, &template, &err), -ERR_INPUT);
+        assert_contains(err.message, "it is not a regular file");
+        unlink(html);
         put(directory, "invitation.html", "<a href=\"{{link}}\">Come in</a>");
         assert_int_equal(mail_template_load(&MAIL_INVITATION, directory, &template, &err), 0);
         mail_template_fill(template, (const struct mail_value[]){ { "link", "https://x/?a=1&b=2" }, { NULL, NULL } },
