@@ -100,6 +100,12 @@ def watch(stack: Stack, tenants: list[str]) -> None:
         time.sleep(0.05)
 
 
+def how_to_read_mails(folder: str) -> str:
+    """The shell's words that show each mail's text, which comes before its HTML."""
+    text = r"""sed '1,/text\/plain/d' "$m" | sed '1,/^\r*$/d; /^--/,$d' | base64 -di"""
+    return f"for m in {folder}/*; do {text}; done"
+
+
 def tell_what_next(stack: Stack) -> None:
     mails = stack.root / "mail"
     say(f"""
@@ -119,7 +125,7 @@ def tell_what_next(stack: Stack) -> None:
   curl -s -H "Authorization: Bearer $TENANTRY_TOKEN" $TENANTRY_URL/api/tenants | jq .
   kcat -b $KAFKA_BROKERS -C -e -t tenant.status.v1 -f '%k %s\\n'
   psql "$CATALOG_DATABASE_URL" -c 'select slug, state from provisioner.tenant'
-  for m in {os.path.relpath(mails, REPOSITORY)}/*; do sed '1,/^\\r*$/d' "$m" | base64 -di; done    the invitations
+  {how_to_read_mails(os.path.relpath(mails, REPOSITORY))}    the invitations
 
 `make down` stops it, `make clean-data` forgets it.""")
 

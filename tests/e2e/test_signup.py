@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import uuid
 
 import psycopg
 import pytest
 
+from deploy.local.demo import how_to_read_mails
 from deploy.local.stack import Stack
 
 from .client import Api, eventually
@@ -31,6 +33,17 @@ def test_a_signup_becomes_a_ready_tenant_with_its_schema(stack: Stack, api: Api,
     ) as database:  # fmt: skip
         tables = {row[0] for row in database.execute("select tablename from pg_tables where schemaname = 'public'")}
     assert {"branches", "products", "sales"} <= tables
+
+
+def test_the_demo_tells_how_to_read_the_invitations(stack: Stack, api: Api) -> None:
+    api.ready_tenant("Readers & Co", name="Ada")
+    words = how_to_read_mails(str(stack.root / "mail"))
+
+    def shown() -> str:
+        return subprocess.run(["bash", "-c", words], capture_output=True, text=True, timeout=20).stdout
+
+    told = eventually(lambda: "Readers & Co is ready for you." in (text := shown()) and text, 20, "the invitation")
+    assert "Hello Ada," in told and "/invite/" in told and "<p>" not in told
 
 
 def test_no_tenants_login_opens_another_tenants_database(stack: Stack, api: Api, app: Api) -> None:
