@@ -89,11 +89,17 @@ def test_a_suspension_does_not_wait_for_a_long_migration(rollouts: Rollouts, sho
     operation = rollouts.api.command(shops[2], "suspend").json["operation_id"]
     assert rollouts.api.wait_operation(operation)["state"] == "succeeded"
     assert time.monotonic() - began < 20, "it did not wait for the migration's end"
-    assert rollouts.run(run)["state"] in ("forecasting", "running"), "it will be tried again"
+    eventually(
+        lambda: rollouts.run(run)["states"] == {"applying": 1}, 20, "it is tried again, of a suspended tenant too"
+    )
     assert rollouts.command(run, "cancel")["state"] == "succeeded"
     operation = rollouts.api.command(shops[2], "resume").json["operation_id"]
     assert rollouts.api.wait_operation(operation)["state"] == "succeeded"
-    eventually(lambda: rollouts.withdraw(slow)["state"] == "succeeded", 20, "nobody has it")
+    refused = rollouts.withdraw(slow)
+    assert refused["code"] == "file_applied", "nobody knows what became of an attempt that was cut off"
+    assert rollouts.command(run, "rollback")["state"] == "succeeded"
+    rollouts.wait(run, "rolled_back")
+    assert rollouts.withdraw(slow)["state"] == "succeeded", "the rollback has looked"
 
 
 def test_a_migrator_that_is_told_to_stop_gives_its_tenants_back_at_once(
