@@ -142,6 +142,7 @@ $(BUILD)/%.o: %.c $(FLAGS)
 
 # Embedded in it.
 $(BUILD)/common/contracts/mails.o: $(wildcard templates/mail/*)
+$(BUILD)/common/contracts/plans.o: templates/plans.json
 
 # private: the file of flags, which it needs as well, must not come to another content for it.
 $(BUILD)/common/service/service.o: private ALL_CFLAGS += -DTENANTRY_CATALOG='"$(CATALOG)"'

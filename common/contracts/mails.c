@@ -1,10 +1,7 @@
 /* The mails that tenants' people get, in our words: see templates/mail/. */
 #include "common/contracts/mails.h"
 
-/* The content of a file of this repository, with a NUL behind it. */
-#define EMBED(symbol, path)                                                                                            \
-        __asm__(".pushsection .rodata\n" #symbol ":\n.incbin \"" path "\"\n.byte 0\n.popsection\n");                   \
-        extern const char symbol[]
+#include "common/base/embed.h"
 
 EMBED(mails_invitation_text, "templates/mail/invitation.txt");
 EMBED(mails_invitation_html, "templates/mail/invitation.html");
