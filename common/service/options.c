@@ -3,6 +3,8 @@
 
 #include "common/service/service.h"
 
+#include "common/base/memory.h"
+#include "common/net/stripe_api.h"
 #include "common/pg/pg.h"
 
 #include <string.h>
@@ -191,3 +193,86 @@ static int options_check_alerts(const void *part, struct err *err)
 const struct config_table ALERT_OPTIONS = { .options = ALERTS,
                                             .count = ARRAY_SIZE(ALERTS),
                                             .check = options_check_alerts };
+
+#undef AT
+#define AT(field) offsetof(struct stripe_config, field)
+
+static const struct config_option STRIPE[] = {
+        { "STRIPE_SECRET_KEY", CONFIG_TEXT, CONFIG_SECRET, NULL,
+          "Key of Stripe's API: a restricted one (rk_test_..., rk_live_...) with the rights listed in "
+          "docs/security.md, "
+          "or a secret one (sk_test_..., sk_live_...).",
+          AT(secret_key), 0, 0 },
+        { "STRIPE_API_URL", CONFIG_TEXT, 0, STRIPE_API_URL, "Where Stripe's API is: Stripe, or a stand-in for it.",
+          AT(api_url), 0, 0 },
+};
+
+static bool options_begin(const char *text, const char *beginning)
+{
+        return strncmp(text, beginning, strlen(beginning)) == 0;
+}
+
+bool stripe_config_is_live(const struct stripe_config *config)
+{
+        return config->secret_key != NULL &&
+               (options_begin(config->secret_key, "sk_live_") || options_begin(config->secret_key, "rk_live_"));
+}
+
+/* What it may be instead is said, but nothing of the key itself. */
+static const char *options_doubt_stripe_key(const char *key)
+{
+        if (options_begin(key, "pk_"))
+                return "STRIPE_SECRET_KEY is a publishable key (pk_): take the secret or a restricted one (sk_, rk_)";
+        if (options_begin(key, "whsec_"))
+                return "STRIPE_SECRET_KEY is the secret of a webhook endpoint (whsec_), which belongs into "
+                       "STRIPE_WEBHOOK_SECRET";
+        if (!options_begin(key, "sk_test_") && !options_begin(key, "rk_test_") && !options_begin(key, "sk_live_") &&
+            !options_begin(key, "rk_live_"))
+                return "STRIPE_SECRET_KEY is neither a secret nor a restricted key of Stripe's: one begins with "
+                       "sk_test_, rk_test_, sk_live_ or rk_live_";
+        for (const char *p = key; *p; p++) /* it becomes part of a header */
+                if (*p <= ' ' || *p >= 0x7f)
+                        return "STRIPE_SECRET_KEY has a blank or another character that no key has";
+        return NULL;
+}
+
+static int options_check_sandbox(bool *ret, struct err *err)
+{
+        const struct config_option option = { .name = "SANDBOX", .type = CONFIG_BOOL };
+        auto_free char *text = NULL;
+        int rc = config_read("SANDBOX", &text, err);
+
+        *ret = false;
+        return rc < 0 || text == NULL ? rc : config_parse(&option, text, ret, err);
+}
+
+/* A sandbox's clock can be moved, and its failpoints break what they like: not where money is. */
+static int options_check_live_stripe(const struct stripe_config *config, struct err *err)
+{
+        bool sandbox;
+        int rc = options_check_sandbox(&sandbox, err);
+
+        if (rc == 0 && sandbox)
+                return err_field(err, "STRIPE_SECRET_KEY",
+                                 "STRIPE_SECRET_KEY is a key of live mode, which does not go with SANDBOX=1");
+        if (rc == 0 && !options_begin(config->api_url, "https://"))
+                return err_field(err, "STRIPE_API_URL", "STRIPE_API_URL must begin with https:// for a live key");
+        return rc;
+}
+
+static int options_check_stripe(const void *part, struct err *err)
+{
+        const struct stripe_config *config = part;
+        const char *doubt = config->secret_key ? options_doubt_stripe_key(config->secret_key) : NULL;
+        int rc = config_check_url("STRIPE_API_URL", config->api_url, err);
+
+        if (rc == 0 && config->api_url[strlen(config->api_url) - 1] == '/')
+                rc = err_field(err, "STRIPE_API_URL", "STRIPE_API_URL must not end with a slash");
+        if (rc == 0 && doubt != NULL)
+                rc = err_field(err, "STRIPE_SECRET_KEY", "%s", doubt);
+        return rc == 0 && stripe_config_is_live(config) ? options_check_live_stripe(config, err) : rc;
+}
+
+const struct config_table STRIPE_OPTIONS = { .options = STRIPE,
+                                             .count = ARRAY_SIZE(STRIPE),
+                                             .check = options_check_stripe };

@@ -39,3 +39,15 @@ struct alert_config {
 };
 
 extern const struct config_table ALERT_OPTIONS;
+
+/* Our account at Stripe. */
+struct stripe_config {
+        char *secret_key; /* NULL = there is none */
+        char *api_url;
+};
+
+/* STRIPE_SECRET_KEY, STRIPE_API_URL. A live key is refused together with SANDBOX=1, and with an address without TLS. */
+extern const struct config_table STRIPE_OPTIONS;
+
+/* Whether a secret key is one of live mode: what is done with it moves money. */
+bool stripe_config_is_live(const struct stripe_config *config);
