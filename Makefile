@@ -63,7 +63,8 @@ PYTHON := /usr/bin/python3
 all: prerequisites
 	@$(MAKE) --no-print-directory -j$$(nproc) programs
 
-programs: $(PROGRAMS) $(BUILD)/tests/tenantry-example $(BUILD)/tests/migrate-one
+programs: $(PROGRAMS) $(BUILD)/tests/tenantry-example $(BUILD)/tests/migrate-one \
+	$(BUILD)/tests/read-stripe-events
 
 prerequisites:
 	@deploy/local/install.sh build
@@ -133,6 +134,10 @@ $(BUILD)/tests/tenantry-example: $(BUILD)/tests/service/main.o $(EXTRA_OBJECTS) 
 
 # The migration engine on one database: tests/e2e/test_migration_engine.py.
 $(BUILD)/tests/migrate-one: $(BUILD)/tests/engine/main.o $(EXTRA_OBJECTS) $(BUILD)/libtenantry.a $(FLAGS)
+	$(link)
+
+# What billing makes of Stripe's events: tests/e2e/test_billing_orders.py.
+$(BUILD)/tests/read-stripe-events: $(BUILD)/tests/stripe/main.o $(EXTRA_OBJECTS) $(BUILD)/libtenantry.a $(FLAGS)
 	$(link)
 
 $(BUILD)/%.o: %.c $(FLAGS)

@@ -48,6 +48,7 @@
         POINT(inspection_before_result)                                                                                \
         POINT(run_before_advance)                                                                                      \
         POINT(run_after_advance)                                                                                       \
+        POINT(billing_before_fetched)                                                                                  \
         POINT(backup_before_dump)                                                                                      \
         POINT(backup_after_dump)                                                                                       \
         POINT(backup_after_list)                                                                                       \

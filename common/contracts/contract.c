@@ -335,8 +335,8 @@ int contract_check(const struct contract *contract, const char *key, const json_
             (contract->key != NULL && contract_check_key(contract, key, copy, err) < 0) ||
             (contract->check != NULL && contract->check(copy, err) < 0))
                 return -ERR_INPUT;
-        if (contract->complete != NULL)
-                contract->complete(copy);
+        if (contract->complete != NULL && contract->complete(copy, err) < 0)
+                return -ERR_INPUT;
         *ret = TAKE_PTR(copy);
         return 0;
 }

@@ -46,7 +46,11 @@ struct contract {
         /* What the fields cannot say, being about several of them; called when each is valid. Returns 0 or -ERR_INPUT
          * naming one of them. NULL: nothing more. */
         int (*check)(const json_t *data, struct err *err);
-        void (*complete)(json_t *data); /* adds fields derived from the data; or NULL */
+        /* Adds what is derived from the data, or puts that in its place. Returns 0 or -ERR_INPUT; NULL: nothing is. */
+        int (*complete)(json_t *data, struct err *err);
+        /* The field of the completed data by which deliveries of one event are known from another event with its id;
+         * NULL: by the whole data. */
+        const char *digest;
 };
 
 /* The contract of a type, in a list that ends with a NULL type; NULL for an unknown one. */

@@ -142,17 +142,18 @@ json_t *migration_file_facts(const struct migration *migration)
         return facts;
 }
 
-static void migration_complete_file(json_t *data)
+static int migration_complete_file(json_t *data, struct err *err)
 {
         const char *sql = json_text(data, "sql");
         auto_json *facts = NULL;
         struct migration migration;
 
-        if (migration_parse(json_text(data, "name"), sql, strlen(sql), &migration, NULL) < 0) /* checked before */
-                return;
+        if (migration_parse(json_text(data, "name"), sql, strlen(sql), &migration, err) < 0)
+                return -ERR_INPUT;
         facts = migration_file_facts(&migration);
         json_object_update_missing(data, facts);
         migration_release(&migration);
+        return 0;
 }
 
 static int migration_check_members(const json_t *data, struct err *err)
@@ -208,10 +209,11 @@ static int migration_check_run(const json_t *data, struct err *err)
 }
 
 /* The catalog reckons in milliseconds. */
-static void migration_complete_run(json_t *data)
+static int migration_complete_run(json_t *data, struct err *err)
 {
         static const char *const names[] = { "soak", "lock_timeout", "statement_timeout" };
 
+        (void)err;
         for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
                 const char *text = json_text(data, names[i]);
                 auto_free char *name = mem_printf("%s_ms", names[i]);
@@ -220,6 +222,7 @@ static void migration_complete_run(json_t *data)
                 if (text != NULL && duration_parse(names[i], text, &ms, NULL) == 0)
                         json_object_set_new(data, name, json_integer(ms));
         }
+        return 0;
 }
 
 #define RUN_COMMAND(command, list)                                                                                     \

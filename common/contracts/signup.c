@@ -77,13 +77,15 @@ static void signup_slug_of(const char *company, char slug[SLUG_MOST + 1])
                 strcpy(slug, "tenant");
 }
 
-void signup_normalize(json_t *data)
+int signup_normalize(json_t *data, struct err *err)
 {
         char slug[SLUG_MOST + 1];
         auto_free char *email = NULL;
 
+        (void)err;
         if (mail_address_read("email", json_text(data, "email"), &email, NULL) == 0) /* checked by the contract */
                 json_set_text(data, "email", email);
         signup_slug_of(json_text(data, "company"), slug);
         json_set_text(data, "slug", slug);
+        return 0;
 }

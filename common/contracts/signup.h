@@ -4,5 +4,5 @@
 #include "common/base/json.h"
 
 /* Adds "slug": a DNS label derived from the company's name, for a signup without a subdomain. Lower-cases the mail
- * address, as the providers' Auth servers do. */
-void signup_normalize(json_t *data);
+ * address, as the providers' Auth servers do. Returns 0. */
+int signup_normalize(json_t *data, struct err *err);

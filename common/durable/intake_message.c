@@ -4,6 +4,7 @@
 #include "common/base/crypto.h"
 #include "common/base/memory.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static json_t *message_base64_text(const void *bytes, size_t length)
@@ -57,7 +58,7 @@ static json_t *message_describe_event(const struct cloudevent *event, const char
 }
 
 /* Decides what the message is: "event", "dead" or "park". */
-static const char *message_judge(struct intake *intake, const char *topic, const struct cloudevent *event, int decoded,
+static const char *message_judge(struct intake *intake, const char *topic, struct cloudevent *event, int decoded,
                                  json_t **ret_data, struct err *err)
 {
         const struct contract *contract;
@@ -72,6 +73,8 @@ static const char *message_judge(struct intake *intake, const char *topic, const
         if (contract_check_topic(contract, topic, err) < 0 || contract_check_form(contract, event->is_raw, err) < 0 ||
             contract_check(contract, event->key, event->data, ret_data, err) < 0)
                 return "dead";
+        if (contract->digest != NULL)
+                snprintf(event->body_hash, sizeof(event->body_hash), "%s", json_text(*ret_data, contract->digest));
         if (intake->settings.enrich != NULL)
                 intake->settings.enrich(intake->settings.context, *ret_data);
         return "event";

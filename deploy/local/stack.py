@@ -132,6 +132,7 @@ class Stack:
         max_connections: int = 200,
         options: Mapping[str, str] | None = None,
         keep_memberships: bool = False,
+        stripe: bool = False,
     ) -> None:
         """`keep_memberships` gives each process one membership of its consumer group for good: a new process need not
         wait until that of its dead self has run out. No other takes over meanwhile."""
@@ -140,6 +141,7 @@ class Stack:
         self.build = build or Path(os.environ.get("TENANTRY_BUILD", REPOSITORY / "build" / "release"))
         self.options = dict(options or {})
         self.keep_memberships = keep_memberships
+        self.stripe = stripe  # the sandbox's stand-in, which billing asks
         self.catalog_migrations = REPOSITORY / "migrations" / "catalog"
         self.tenant_migrations = REPOSITORY / "migrations" / "tenant"
         self.die_with_parent = die_with_parent
@@ -220,6 +222,8 @@ class Stack:
             }
         elif name == "migrator":
             own = self._tenant_environment()
+        elif name == "billing":
+            own = {"STRIPE_API_URL": self.stripe_url, "STRIPE_SECRET_KEY": "sk_test_sandbox"} if self.stripe else {}
         else:
             own = {
                 **self._tenant_environment(),
@@ -273,6 +277,10 @@ class Stack:
         }
 
     @property
+    def stripe_url(self) -> str:
+        return f"http://127.0.0.1:{self._port('stripe')}"
+
+    @property
     def sandbox_url(self) -> str:
         return f"http://127.0.0.1:{self._port('sandbox')}"
 
@@ -293,7 +301,7 @@ class Stack:
         for folder in ("mail", "archive", "logs"):
             (self.root / folder).mkdir(exist_ok=True)
         self.tokens.write()
-        if self.driver == "supabase":
+        if self.driver == "supabase" or self.stripe:
             self.start_sandbox()
 
     def init(self) -> None:
@@ -308,7 +316,7 @@ class Stack:
 
     def adopt_sandbox(self) -> None:
         """Makes a sandbox that an earlier program started ours to stop."""
-        if self.driver == "supabase":
+        if self.driver == "supabase" or self.stripe:
             self.sandbox = self._sandbox_process()
 
     def start_sandbox(self, *arguments: str) -> None:
@@ -332,7 +340,7 @@ class Stack:
             [
                 PYTHON, "-m", "sandbox", "--port", str(self._port("sandbox")), "--smtp-port", str(self.smtp_port),
                 "--database-url", self.provider.superuser_url, "--database-strategy", "file_copy",
-                *arguments,
+                *(("--stripe-port", str(self._port("stripe"))) if self.stripe else ()), *arguments,
             ],
             log_path=self.root / "sandbox.log",
             pid_path=self.root / "sandbox.pid",
@@ -369,9 +377,9 @@ class Stack:
         made.wait_until_ready()
         return made
 
-    def start(self, gateways: int = 1, provisioners: int = 1, migrators: int = 0) -> None:
+    def start(self, gateways: int = 1, provisioners: int = 1, migrators: int = 0, billings: int = 0) -> None:
         self.start_servers()
-        counts = {"gateway": gateways, "provisioner": provisioners, "migrator": migrators}
+        counts = {"gateway": gateways, "provisioner": provisioners, "migrator": migrators, "billing": billings}
         wanted = [(name, index) for name, count in counts.items() for index in range(count)]
         started = [self.service(name, index) for name, index in wanted]
         for each in started:

@@ -6,13 +6,13 @@
 #include "common/base/memory.h"
 #include "common/base/metrics.h"
 #include "common/contracts/billing.h"
+#include "common/contracts/stripe_event.h"
 #include "common/kafka/cloudevent.h"
 #include "services/gateway/gateway.h"
 #include "services/gateway/pending.h"
 
 #include <string.h>
 
-#define ID_MOST      255 /* bytes of an id: Stripe's documents promise that */
 #define LOG_INTERVAL MINUTES(1)
 
 /* One delivery, until Kafka has it. */
@@ -54,48 +54,30 @@ static void webhook_refuse(struct http_request *request, const struct err *err)
         http_answer_error(request, err);
 }
 
-static bool webhook_is_id(const char *text)
-{
-        if (text == NULL || *text == '\0' || strlen(text) > ID_MOST)
-                return false;
-        for (const char *p = text; *p; p++)
-                if (*p <= ' ' || *p >= 0x7f)
-                        return false;
-        return true;
-}
-
-/* An id, or the id of the object that stands in its place where it was expanded; NULL if it is neither. */
-static const char *webhook_id_of(const json_t *value)
-{
-        const char *id = json_is_object(value) ? json_text(value, "id") : json_string_value(value);
-
-        return webhook_is_id(id) ? id : NULL;
-}
-
 /* The customer whom the event is about; of what belongs to none, the object itself. */
 static const char *webhook_customer(const json_t *event)
 {
         const json_t *object = json_object_get(json_object_get(event, "data"), "object");
         const char *kind = json_text(object, "object");
-        const char *customer = webhook_id_of(json_object_get(object, "customer"));
+        const char *customer = stripe_id_of(json_object_get(object, "customer"));
 
         if (customer != NULL && (kind == NULL || strcmp(kind, "customer") != 0))
                 return customer;
-        return webhook_id_of(object) ?: webhook_id_of(json_object_get(event, "related_object")) ?: "-";
+        return stripe_id_of(object) ?: stripe_id_of(json_object_get(event, "related_object")) ?: "-";
 }
 
 /* What is about one customer is read in the order in which it came. */
 static char *webhook_key(const json_t *event)
 {
         return mem_printf("%s/%s/%s", json_flag(event, "livemode") ? "live" : "test",
-                          webhook_id_of(json_object_get(event, "account")) ?: "-", webhook_customer(event));
+                          stripe_id_of(json_object_get(event, "account")) ?: "-", webhook_customer(event));
 }
 
 static int webhook_check(const struct gateway *gateway, const json_t *event, struct err *err)
 {
         const json_t *livemode = json_object_get(event, "livemode");
 
-        if (!webhook_is_id(json_text(event, "id")) || !json_is_boolean(livemode))
+        if (stripe_id_of(json_object_get(event, "id")) == NULL || !json_is_boolean(livemode))
                 return err_set(err, ERR_INPUT, "not_an_event",
                                "this is signed, but no event: id or livemode is missing");
         if (json_is_true(livemode) != gateway->config->stripe_livemode)

@@ -31,6 +31,7 @@ def make_stack(
     gateways: int = 1,
     provisioners: int = 1,
     migrators: int = 0,
+    billings: int = 0,
     previous: Path | None = None,
     kind: type[Stack] = Stack,
     whole_product: bool = False,
@@ -47,7 +48,7 @@ def make_stack(
         stack.build = previous / "build" / "release"
         stack.catalog_migrations = previous / "migrations" / "catalog"
     try:
-        stack.start(gateways, provisioners, migrators)
+        stack.start(gateways, provisioners, migrators, billings)
         yield stack
         check_invariants(stack)
         stack.stop()

@@ -1,0 +1,16 @@
+/* The parts of billing, as they see each other. */
+#pragma once
+
+#include "common/contracts/plans.h"
+#include "common/net/stripe_api.h"
+#include "services/billing/config.h"
+
+struct billing {
+        struct service *service;
+        const struct billing_config *config;
+        struct plans *plans;
+        struct stripe_account account; /* secret_key NULL: there is none */
+        struct worker *worker;
+        struct news *news;
+        struct fetcher *fetcher;
+};

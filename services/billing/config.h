@@ -1,0 +1,17 @@
+/* Billing's configuration. */
+#pragma once
+
+#include "common/contracts/plan_options.h"
+#include "common/service/options.h"
+#include "common/service/service.h"
+
+struct billing_config {
+        struct service_config service;
+        struct plan_config plans;
+        struct stripe_config stripe;
+        char *existing_tenants;
+        bool livemode;
+        int64_t calls_per_second;
+};
+
+extern const struct config_table BILLING_OPTIONS;

@@ -1,0 +1,137 @@
+"""A desk for tests of billing: tenants that pay at the sandbox's Stripe, and time that passes there and here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+from deploy.local.stack import CATALOG, Stack
+from sandbox.tests.stripe_client import brackets
+
+from .client import Api, eventually
+from .command import cli
+from .conftest import make_stack
+from .stripe import WEBHOOKS
+
+DAY = 86400
+CENTS = {"starter": 9900, "professional": 29900}
+
+
+def billing_stack(billings: int = 1, **options: str) -> Iterator[Stack]:
+    wanted = {"LEASE": "2s", **options}
+    yield from make_stack("postgres", billings=billings, stripe=True, keep_memberships=True, options=wanted)
+
+
+class Desk:
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.api = Api(stack.services["gateway-0"].url, stack.settings["tokens"]["admin"])
+        self.prices: dict[str, str] = {}
+        gateway = stack.services["gateway-0"]
+        self.endpoint = self.stripe("webhook_endpoints", url=gateway.url + WEBHOOKS, enabled_events=["*"])
+        gateway.stop()
+        gateway.restart({"STRIPE_WEBHOOK_SECRET": self.endpoint["secret"]})
+        gateway.wait_until_ready()
+
+    # At Stripe.
+
+    def stripe(self, path: str, method: str = "POST", **params: Any) -> Any:
+        form = urlencode(list(brackets(params)))
+        request = urllib.request.Request(
+            f"{self.stack.stripe_url}/v1/{path}" + ("" if method == "POST" or not form else f"?{form}"),
+            method=method,
+            data=form.encode() if method == "POST" else None,
+            headers={"authorization": "Bearer sk_test_sandbox"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=20) as response:
+                return json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            raise AssertionError(error.read().decode()) from error
+
+    def price(self, plan: str) -> str:
+        if plan not in self.prices:
+            made = self.stripe(
+                "prices", product_data={"name": plan}, currency="usd", unit_amount=CENTS.get(plan, 100),
+                recurring={"interval": "month"}, lookup_key=f"tenantry_{plan}_month", metadata={"plan": plan},
+            )  # fmt: skip
+            self.prices[plan] = made["id"]
+        return self.prices[plan]
+
+    def subscribe(self, tenant: str, plan: str = "starter", card: str = "pm_card_visa", **more: Any) -> Any:
+        """As a finished checkout leaves it: a customer with a card, and a subscription that names its tenant."""
+        customer = self.stripe("customers", email="owner@acme.test", metadata={"tenant_id": tenant})["id"]
+        self.pay_with(customer, card)
+        return self.stripe(
+            "subscriptions",
+            customer=customer,
+            items=[{"price": self.price(plan)}],
+            metadata={"tenant_id": tenant},
+            **more,
+        )
+
+    def pay_with(self, customer: str, card: str) -> None:
+        method = self.stripe(f"payment_methods/{card}/attach", customer=customer)["id"]
+        self.stripe(f"customers/{customer}", invoice_settings={"default_payment_method": method})
+
+    # Here.
+
+    def subscription(self, tenant: str) -> Any:
+        return self.api.tenant(tenant)["subscription"]
+
+    def wait(self, tenant: str, seconds: float = 30, **expected: Any) -> Any:
+        """The tenant's snapshot, once its subscription says all of this."""
+
+        def reached() -> Any:
+            told = self.api.tenant(tenant)
+            subscription = told["subscription"] or {}
+            return all(subscription.get(name) == value for name, value in expected.items()) and told
+
+        try:
+            return eventually(reached, seconds, f"the subscription of {tenant} is {expected}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.api.tenant(tenant)['subscription']}") from error
+
+    def wait_access(self, tenant: str, access: str) -> None:
+        wanted = {"wanted": access, "applied": access}
+        eventually(lambda: wanted.items() <= self.api.tenant(tenant)["access"].items(), 30, f"access is {access}")
+
+    def pass_days(self, days: float) -> None:
+        """At Stripe first: what happened there is known here before anything here ends."""
+        self.stack.control_sandbox("POST", "clock", {"advance_seconds": int(days * DAY)})
+        self.wait_for_deliveries()
+        done = cli(self.stack, "clock", "advance", f"{int(days * DAY)}s", SANDBOX="1")
+        assert done.returncode == 0, done.stderr
+
+    def wait_for_deliveries(self) -> None:
+        """All that Stripe has to tell has been applied."""
+
+        def applied() -> bool:
+            told = {event["id"] for event in self.events_at_stripe()}
+            return told == set(self.sql("select event_id from billing.event where event_id = any (%s)", list(told)))
+
+        eventually(applied, 30, "all of Stripe's events are known")
+
+    def events_at_stripe(self) -> list[Any]:
+        return list(self.stripe("events", "GET", limit=100)["data"])
+
+    def sql(self, statement: str, *params: Any) -> list[Any]:
+        """The first column, as the catalog's owner."""
+        import psycopg
+
+        with psycopg.connect(self.stack.postgres.url(CATALOG), autocommit=True) as connection:
+            return [row[0] for row in connection.execute(statement, params or None)]
+
+    @contextlib.contextmanager
+    def stripe_away(self) -> Iterator[None]:
+        assert self.stack.sandbox is not None
+        self.stack.sandbox.stop(5)
+        try:
+            yield
+        finally:
+            self.stack.start_sandbox()
