@@ -71,6 +71,10 @@ const struct command COMMANDS[] = {
           "create and check migrations, and bring them to the whole fleet", MANUAL_MIGRATE, run_migrate, true },
         { "drift", "[--schema] [--labels LIST] [--tenants LIST] | --last",
           "find tenants whose databases are not as they should be", MANUAL_DRIFT, run_drift, true },
+        { "billing",
+          "show TENANT | override TENANT --plan PLAN --reason TEXT [--until TIME] [--by NAME] | "
+          "override TENANT --remove --reason TEXT [--by NAME]",
+          "show what a tenant has bought, and give it what it has not", MANUAL_BILLING, run_billing, false },
         { "clock", "[advance DURATION] [--timeout TIME]", "show business time; in a sandbox, advance it", MANUAL_CLOCK,
           run_clock, false },
         { "keys", "new [--id ID] | token --name NAME --scopes SCOPE,SCOPE", "create keys and tokens", MANUAL_KEYS,

@@ -70,4 +70,8 @@ void stream_get(struct gateway *gateway, struct http_request *request, const cha
 void invite_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void invite_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void invite_check_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void entitlements_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_usage_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_override_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void stripe_webhook_post(struct gateway *gateway, struct http_request *request, const char *caller);
