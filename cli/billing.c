@@ -12,8 +12,8 @@
 static void billing_show_subscription(const json_t *billing)
 {
         static const char *const LINES[][2] = {
-                { "status", "status" },           { "reason", "reason" },           { "interval", "interval" },
-                { "period end", "period_end" },   { "trial end", "trial_end" },     { "ends", "cancel_at" },
+                { "status", "status" },           { "reason", "reason" },          { "interval", "interval" },
+                { "period end", "period_end" },   { "trial end", "trial_end" },    { "ends", "cancel_at" },
                 { "grace until", "grace_until" }, { "archived on", "archive_at" },
         };
         const json_t *subscription = json_object_get(billing, "subscription");
@@ -46,9 +46,9 @@ static void billing_show_over(const json_t *over)
         size_t i;
 
         json_array_foreach (over, i, each) {
-                auto_free char *text = mem_printf("%s: %lld of %lld", json_text(each, "limit") ?: "?",
-                                                  (long long)json_number(each, "used", 0),
-                                                  (long long)json_number(each, "most", 0));
+                auto_free char *text =
+                        mem_printf("%s: %lld of %lld", json_text(each, "limit") ?: "?",
+                                   (long long)json_number(each, "used", 0), (long long)json_number(each, "most", 0));
 
                 print_pair("over", text);
         }
@@ -60,10 +60,10 @@ static void billing_show_invoices(const json_t *invoices)
         size_t i;
 
         json_array_foreach (invoices, i, each) {
-                auto_free char *text = mem_printf("%s  %s  %lld %s  %s", json_text(each, "invoice_id") ?: "?",
-                                                  json_text(each, "status") ?: "?",
-                                                  (long long)json_number(each, "amount_due", 0),
-                                                  json_text(each, "currency") ?: "", json_text(each, "created") ?: "");
+                auto_free char *text =
+                        mem_printf("%s  %s  %lld %s  %s", json_text(each, "invoice_id") ?: "?",
+                                   json_text(each, "status") ?: "?", (long long)json_number(each, "amount_due", 0),
+                                   json_text(each, "currency") ?: "", json_text(each, "created") ?: "");
 
                 print_pair("invoice", text);
         }
@@ -152,6 +152,16 @@ static int billing_override(int argc, char **argv)
         return billing_send(argv[2], "override", body);
 }
 
+static int billing_end_duplicate(int argc, char **argv)
+{
+        const char *reason = cli_option(&argc, argv, "reason");
+        auto_json *body = json_object();
+
+        if (cli_expect(argc, argv, 2) != EXIT_GOOD || tenant_command_add(body, "reason", reason) != EXIT_GOOD)
+                return EXIT_USAGE;
+        return billing_send(argv[2], "end-duplicate", body);
+}
+
 int run_billing(int argc, char **argv)
 {
         const char *what = argc > 1 ? argv[1] : "";
@@ -160,5 +170,7 @@ int run_billing(int argc, char **argv)
                 return cli_expect(argc, argv, 2) == EXIT_GOOD ? billing_show(argv[2]) : EXIT_USAGE;
         if (strcmp(what, "override") == 0)
                 return billing_override(argc, argv);
-        return cli_usage("billing", "say show or override");
+        if (strcmp(what, "end-duplicate") == 0)
+                return billing_end_duplicate(argc, argv);
+        return cli_usage("billing", "say show, override or end-duplicate");
 }

@@ -1,8 +1,9 @@
-/* /api/tenants/{id}/billing and .../entitlements: what a tenant has bought and may use, and what is asked of billing. */
+/* /api/tenants/{id}/billing and .../entitlements: what a tenant has bought and may use, and what is asked of billing.
+ */
+#include "common/contracts/billing.h"
 #include "common/base/crypto.h"
 #include "common/base/id.h"
 #include "common/base/memory.h"
-#include "common/contracts/billing.h"
 #include "services/gateway/ingest.h"
 #include "services/gateway/reading.h"
 
@@ -95,4 +96,39 @@ void billing_usage_post(struct gateway *gateway, struct http_request *request, c
 void billing_override_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
         billing_send(gateway, request, caller, "billing.override.requested.v1");
+}
+
+void billing_checkout_post(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        billing_send(gateway, request, caller, "billing.checkout.requested.v1");
+}
+
+void billing_portal_post(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        billing_send(gateway, request, caller, "billing.portal.requested.v1");
+}
+
+void billing_change_plan_post(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        billing_send(gateway, request, caller, "billing.change_plan.requested.v1");
+}
+
+void billing_cancel_post(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        billing_send(gateway, request, caller, "billing.cancel.requested.v1");
+}
+
+void billing_resume_post(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        billing_send(gateway, request, caller, "billing.resume.requested.v1");
+}
+
+void billing_preview_post(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        billing_send(gateway, request, caller, "billing.preview.requested.v1");
+}
+
+void billing_end_duplicate_post(struct gateway *gateway, struct http_request *request, const char *caller)
+{
+        billing_send(gateway, request, caller, "billing.end_duplicate.requested.v1");
 }
