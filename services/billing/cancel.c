@@ -23,7 +23,8 @@ static enum step_result cancel_at_period_end(struct saga *saga)
         const json_t *live = look_live(saga);
 
         if (json_number(live, "cancel_at", 0) > 0) {
-                work_result(saga, json_pack("{s:s, s:O?}", "outcome", "ends", "at", json_object_get(live, "cancel_at")));
+                work_result(saga,
+                            json_pack("{s:s, s:O?}", "outcome", "ends", "at", json_object_get(live, "cancel_at")));
                 return stripe_look(saga, cancel_path(saga), NULL, cancel_set);
         }
         work_result(saga, json_pack("{s:s, s:O?}", "outcome", "ends", "at", json_object_get(live, "period_end")));

@@ -60,7 +60,8 @@ enum step_result change_check(struct saga *saga)
         enum change_way way = change_way(saga);
 
         if (change_is(live, "status", "past_due") || change_is(live, "status", "unpaid"))
-                return work_refuse(saga, "payment_due", NULL, NULL, "an invoice is not paid: pay it first, in the portal");
+                return work_refuse(saga, "payment_due", NULL, NULL,
+                                   "an invoice is not paid: pay it first, in the portal");
         if (way == CHANGE_LATER && json_number(live, "cancel_at", 0) > 0)
                 return work_refuse(saga, "ends_already", NULL, NULL, "the subscription was cancelled: resume it first");
         if (way == CHANGE_NOW && !change_is_dated_well(saga))
@@ -150,9 +151,8 @@ static enum step_result change_page_known(struct saga *saga, const json_t *reply
 
 static enum step_result change_look_at_page(struct saga *saga)
 {
-        return stripe_look(saga,
-                           mem_printf("/v1/invoices/%s", json_text(saga_data(saga), "unpaid_invoice") ?: ""), NULL,
-                           change_page_known);
+        return stripe_look(saga, mem_printf("/v1/invoices/%s", json_text(saga_data(saga), "unpaid_invoice") ?: ""),
+                           NULL, change_page_known);
 }
 
 static enum step_result change_made(struct saga *saga, const json_t *reply, const struct err *err)
@@ -177,11 +177,11 @@ static enum step_result change_apply(struct saga *saga)
 
         if (change_way(saga) != CHANGE_NOW)
                 return STEP_DONE;
-        params = json_pack("{s:o, s:s, s:s, s:I}", "items", change_items(saga), "proration_behavior", "always_invoice",
-                           "payment_behavior", "pending_if_incomplete", "proration_date",
-                           (json_int_t)change_date(saga));
-        return stripe_change(saga, "change", "POST", mem_printf("/v1/subscriptions/%s", json_text(look_live(saga), "id")),
-                             params, change_made);
+        params =
+                json_pack("{s:o, s:s, s:s, s:I}", "items", change_items(saga), "proration_behavior", "always_invoice",
+                          "payment_behavior", "pending_if_incomplete", "proration_date", (json_int_t)change_date(saga));
+        return stripe_change(saga, "change", "POST",
+                             mem_printf("/v1/subscriptions/%s", json_text(look_live(saga), "id")), params, change_made);
 }
 
 /* At the end of the period. */
@@ -231,10 +231,9 @@ static enum step_result change_plan_phases(struct saga *saga)
         then = json_pack("{s:[{s:s?, s:i}], s:s, s:{s:s?, s:i}}", "items", "price", json_text(price, "id"), "quantity",
                          1, "proration_behavior", "none", "duration", "interval", json_text(price, "interval"),
                          "interval_count", 1);
-        return stripe_change(saga, "phases", "POST",
-                             mem_printf("/v1/subscription_schedules/%s", json_text(schedule, "id") ?: ""),
-                             json_pack("{s:s, s:[o, o]}", "end_behavior", "release", "phases", now, then),
-                             change_planned);
+        return stripe_change(
+                saga, "phases", "POST", mem_printf("/v1/subscription_schedules/%s", json_text(schedule, "id") ?: ""),
+                json_pack("{s:s, s:[o, o]}", "end_behavior", "release", "phases", now, then), change_planned);
 }
 
 /* The subscription as it is after that, for who looks before Stripe's events are there. */
@@ -247,14 +246,15 @@ static enum step_result change_look_again(struct saga *saga)
 {
         if (change_way(saga) == CHANGE_NONE)
                 work_result(saga, json_pack("{s:s}", "outcome", "kept"));
-        return stripe_look(saga, mem_printf("/v1/subscriptions/%s", json_text(look_live(saga), "id")), NULL, change_seen);
+        return stripe_look(saga, mem_printf("/v1/subscriptions/%s", json_text(look_live(saga), "id")), NULL,
+                           change_seen);
 }
 
 static const struct saga_step STEPS[] = {
-        { "look", look_for_subscription, NULL, LIMIT, 10 },   { "price", look_up_price, NULL, LIMIT, 20 },
-        { "decide", change_decide, NULL, LIMIT, 30 },         { "void", change_void, NULL, LIMIT, 40 },
+        { "look", look_for_subscription, NULL, LIMIT, 10 },    { "price", look_up_price, NULL, LIMIT, 20 },
+        { "decide", change_decide, NULL, LIMIT, 30 },          { "void", change_void, NULL, LIMIT, 40 },
         { "release", look_release_schedule, NULL, LIMIT, 50 }, { "change", change_apply, NULL, LIMIT, 60 },
-        { "schedule", change_schedule, NULL, LIMIT, 70 },     { "phases", change_plan_phases, NULL, LIMIT, 80 },
+        { "schedule", change_schedule, NULL, LIMIT, 70 },      { "phases", change_plan_phases, NULL, LIMIT, 80 },
         { "see", change_look_again, NULL, LIMIT, 90 },
 };
 

@@ -1,5 +1,5 @@
-/* A checkout: a page of Stripe's on which the tenant subscribes. One page is open at a time: the same price gets the same
- * page, for another one the page before is closed first; and none for who has a subscription. */
+/* A checkout: a page of Stripe's on which the tenant subscribes. One page is open at a time: the same price gets the
+ * same page, for another one the page before is closed first; and none for who has a subscription. */
 #include "common/base/memory.h"
 #include "services/billing/kinds.h"
 #include "services/billing/return_url.h"
@@ -30,9 +30,9 @@ static bool checkout_is_wanted(struct saga *saga, const json_t *session)
 
 static void checkout_tell(struct saga *saga)
 {
-        work_result(saga, json_pack("{s:s, s:O?, s:O?}", "outcome", "page", "plan",
-                                    json_object_get(saga_data(saga), "plan"), "interval",
-                                    json_object_get(saga_data(saga), "interval")));
+        work_result(saga,
+                    json_pack("{s:s, s:O?, s:O?}", "outcome", "page", "plan", json_object_get(saga_data(saga), "plan"),
+                              "interval", json_object_get(saga_data(saga), "interval")));
 }
 
 static enum step_result checkout_sorted(struct saga *saga, const json_t *reply, const struct err *err)
@@ -137,7 +137,8 @@ static enum step_result checkout_make(struct saga *saga)
         if (config->checkout_tax) {
                 json_object_set_new(params, "automatic_tax", json_pack("{s:b}", "enabled", 1));
                 json_object_set_new(params, "tax_id_collection", json_pack("{s:b}", "enabled", 1));
-                json_object_set_new(params, "customer_update", json_pack("{s:s, s:s}", "address", "auto", "name", "auto"));
+                json_object_set_new(params, "customer_update",
+                                    json_pack("{s:s, s:s}", "address", "auto", "name", "auto"));
         }
         return stripe_change(saga, "session", "POST", mem_copy_text(SESSIONS), params, checkout_made);
 }

@@ -62,7 +62,8 @@ static enum step_result customer_none(struct saga *saga)
 static enum step_result customer_gone(struct saga *saga)
 {
         json_t *known = json_object_get(work_of(saga)->facts, "customers");
-        json_t *gone = json_pack("[{s:s, s:O, s:b}]", "object", "customer", "id", json_array_get(known, 0), "deleted", 1);
+        json_t *gone =
+                json_pack("[{s:s, s:O, s:b}]", "object", "customer", "id", json_array_get(known, 0), "deleted", 1);
 
         json_array_remove(known, 0);
         return stripe_keep(saga, gone, customer_try_next);

@@ -6,7 +6,8 @@
 
 #define LIMIT (7 * 24 * 60 * MINUTES(1))
 
-/* Chosen once: when this begins anew, the chosen one may have ended already, and its money must go back all the same. */
+/* Chosen once: when this begins anew, the chosen one may have ended already, and its money must go back all the same.
+ */
 static enum step_result duplicate_choose(struct saga *saga)
 {
         json_t *data = saga_data(saga), *live = json_object_get(data, "live");
@@ -133,9 +134,9 @@ static enum step_result duplicate_refund_next(struct saga *saga)
 }
 
 static const struct saga_step STEPS[] = {
-        { "look", look_at_subscriptions, NULL, LIMIT, 10 },   { "choose", duplicate_choose, NULL, LIMIT, 20 },
-        { "end", duplicate_end, NULL, LIMIT, 30 },            { "invoices", duplicate_invoices, NULL, LIMIT, 50 },
-        { "payments", duplicate_payments, NULL, LIMIT, 60 },  { "refund", duplicate_refund_next, NULL, LIMIT, 80 },
+        { "look", look_at_subscriptions, NULL, LIMIT, 10 },  { "choose", duplicate_choose, NULL, LIMIT, 20 },
+        { "end", duplicate_end, NULL, LIMIT, 30 },           { "invoices", duplicate_invoices, NULL, LIMIT, 50 },
+        { "payments", duplicate_payments, NULL, LIMIT, 60 }, { "refund", duplicate_refund_next, NULL, LIMIT, 80 },
 };
 
 const struct saga_kind END_DUPLICATE = BILLING_KIND("end_duplicate", STEPS);

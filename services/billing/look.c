@@ -100,7 +100,8 @@ static enum step_result look_at_next_customer(struct saga *saga)
         const char *id = json_string_value(json_array_get(work_of(saga)->left, 0));
 
         if (id == NULL && json_flag(saga_data(saga), "must_live") && look_live(saga) == NULL)
-                return work_refuse(saga, "not_subscribed", NULL, NULL, "the tenant has no subscription: begin a checkout");
+                return work_refuse(saga, "not_subscribed", NULL, NULL,
+                                   "the tenant has no subscription: begin a checkout");
         if (id == NULL)
                 return STEP_DONE;
         return stripe_look(saga, mem_copy_text("/v1/subscriptions"),

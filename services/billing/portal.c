@@ -16,11 +16,13 @@ static enum step_result portal_open(struct saga *saga)
         struct work *work = work_of(saga);
         const struct billing_config *config = work->billing->config;
         auto_free char *back = return_url(config->return_url, json_text(work->facts, "slug"), NULL);
-        json_t *params = json_pack("{s:s?, s:s}", "customer", json_text(saga_data(saga), "customer"), "return_url", back);
+        json_t *params =
+                json_pack("{s:s?, s:s}", "customer", json_text(saga_data(saga), "customer"), "return_url", back);
 
         if (config->portal_configuration != NULL)
                 json_set_text(params, "configuration", config->portal_configuration);
-        return stripe_change(saga, "portal", "POST", mem_copy_text("/v1/billing_portal/sessions"), params, portal_opened);
+        return stripe_change(saga, "portal", "POST", mem_copy_text("/v1/billing_portal/sessions"), params,
+                             portal_opened);
 }
 
 static const struct saga_step STEPS[] = {

@@ -191,6 +191,13 @@ static enum step_result calls_ask_turn(struct saga *saga)
         return rate_budget_ask(saga, &budget, calls_turn_came);
 }
 
+/* Ids become part of it as they are. */
+static bool calls_is_path(const char *path)
+{
+        return path[strspn(path, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-/")] == '\0' &&
+               strstr(path, "//") == NULL && path[strlen(path) - 1] != '/';
+}
+
 /* Without a key there is nothing to ask; another process may have one. */
 static enum step_result calls_begin(struct saga *saga, struct stripe_asking *asked)
 {
@@ -199,6 +206,10 @@ static enum step_result calls_begin(struct saga *saga, struct stripe_asking *ask
 
         assert(work->asked == NULL);
         work->asked = asked;
+        if (!calls_is_path(asked->path)) {
+                err_set(&none, ERR_PERMANENT, "stripe_id", "%.200s is no place at Stripe", asked->path);
+                return calls_give_up(saga, saga_fail(saga, &none));
+        }
         if (work->billing->account.secret_key != NULL)
                 return STEP_DONE;
         err_set(&none, ERR_BUSY, "stripe_not_configured", "there is no key of Stripe's (STRIPE_SECRET_KEY)");
@@ -227,8 +238,8 @@ static enum step_result calls_frozen(struct saga *saga, const struct pg_rows *ro
         if (err != NULL)
                 return calls_give_up(saga, saga_retry(saga, err));
         if (pg_bool(rows, 0, "is_stale")) {
-                log_warn("a call to Stripe may have been carried out, and its key is of no use: looking first", "tenant",
-                         saga_tenant(saga), "call", asked->name, NULL);
+                log_warn("a call to Stripe may have been carried out, and its key is of no use: looking first",
+                         "tenant", saga_tenant(saga), "call", asked->name, NULL);
                 return calls_give_up(saga, STEP_RESTART);
         }
         params = pg_text(rows, 0, "params");

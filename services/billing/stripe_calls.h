@@ -1,6 +1,6 @@
-/* How the steps of a saga ask Stripe. What changes something there is stored with its idempotency key before it is sent,
- * and sent again as it was stored, however often a process dies; what only looks is asked as it is. Each call waits for
- * its turn under the budget that all calls share. */
+/* How the steps of a saga ask Stripe. What changes something there is stored with its idempotency key before it is
+ * sent, and sent again as it was stored, however often a process dies; what only looks is asked as it is. Each call
+ * waits for its turn under the budget that all calls share. */
 #pragma once
 
 #include "common/durable/saga.h"
@@ -30,8 +30,8 @@ typedef enum step_result (*stripe_then)(struct saga *saga, const json_t *reply, 
 
 /* Looks. Takes path and params (NULL = none). */
 enum step_result stripe_look(struct saga *saga, char *path, json_t *params, stripe_then then);
-/* Changes something, once under this name in the life of the saga. Takes path and params. If it may have been done under
- * a key that Stripe has forgotten, the saga begins anew: its first steps look what there is. */
+/* Changes something, once under this name in the life of the saga. Takes path and params. If it may have been done
+ * under a key that Stripe has forgotten, the saga begins anew: its first steps look what there is. */
 enum step_result stripe_change(struct saga *saga, const char *name, const char *method, char *path, json_t *params,
                                stripe_then then);
 
