@@ -217,6 +217,20 @@ const char MANUAL_EVENTS[] =
         "  tenantry events tail\n"
         "  tenantry events tail --from-beginning --json | jq -r '.headers.ce_type'\n";
 
+const char MANUAL_BILLING[] =
+        "events        what became of Stripe's events, the newest first: applied; stale (an older state of the object\n"
+        "              than is known); twin (the same once more); tie (another state of the same second: Stripe is\n"
+        "              asked); thin (it carries nothing: Stripe is asked); parked (nobody's yet); quarantined (of\n"
+        "              another mode or account: set aside)\n"
+        "replay N...   applies events that were set aside once more, when the cause is mended\n"
+        "held          tenants whose time is over, but so many at once that nobody is suspended before somebody looks\n"
+        "release       suspends those\n\n"
+        "  --tenant TENANT     of events: only those about this tenant\n"
+        "  --outcome OUTCOME   only those with this outcome\n"
+        "  --object ID         only those about this object of Stripe's, as sub_1PqR...\n" LIST_WORDS "\nExamples:\n"
+        "  tenantry billing events --tenant acme\n"
+        "  tenantry billing events --outcome quarantined -o name | xargs tenantry billing replay\n";
+
 const char MANUAL_DOCTOR[] =
         "One line per check: good, bad (and what to do about it) or skipped (cannot be checked from here). Run it\n"
         "with the services' environment, for instance through TENANTRY_ENV_FILE, and it sees as much as they do:\n"

@@ -70,4 +70,8 @@ void stream_get(struct gateway *gateway, struct http_request *request, const cha
 void invite_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void invite_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void invite_check_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_events_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_event_replay(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_held_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_release_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void stripe_webhook_post(struct gateway *gateway, struct http_request *request, const char *caller);
