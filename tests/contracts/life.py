@@ -55,7 +55,7 @@ def live(stack: Stack, callers: dict[str, RecordingApi]) -> Life:
     roll_out(rollouts, callers, tenant)
     look_into(stack, rollouts, tenant)
     look_after_dead_letters(api, life)
-    hear_from_stripe(callers[""])
+    hear_from_stripe(callers[""], api)
     for path in ("/api/admin/inventory", "/api/admin/alerts?all=1", "/api/tenants", "/api/tenants?limit=1"):
         assert api.get(path).status == 200
     end(stack, api, app, tenant, life)
@@ -63,10 +63,19 @@ def live(stack: Stack, callers: dict[str, RecordingApi]) -> Life:
     return life
 
 
-def hear_from_stripe(nobody: RecordingApi) -> None:
+def hear_from_stripe(nobody: RecordingApi, api: RecordingApi) -> None:
     stripe = Stripe(nobody)
     assert stripe.deliver(event("evt_life")).status == 200
     assert stripe.deliver(event("evt_life", livemode=True)).json["code"] == "wrong_mode"
+    assert stripe.deliver(event("evt_of_another", account="acct_7")).status == 200
+    aside = "/api/admin/billing/events?outcome=quarantined"
+    [told] = eventually(lambda: api.get(aside).json["items"], 20, "it is set aside")
+    again = f"/api/admin/billing/events/{told['number']}/replay"
+    assert api.post(again).status == 200
+    assert api.get("/api/admin/billing/events?tenant_id=nobody").status == 400
+    assert api.post("/api/admin/billing/events/999999/replay").status == 404
+    assert api.get("/api/admin/billing/held").status == 200
+    assert api.post("/api/admin/billing/release").json == {"released": 0}
 
 
 def done(api: Api, tenant: str, command: str, body: Any = None) -> None:
