@@ -72,7 +72,8 @@ const struct command COMMANDS[] = {
         { "drift", "[--schema] [--labels LIST] [--tenants LIST] | --last",
           "find tenants whose databases are not as they should be", MANUAL_DRIFT, run_drift, true },
         { "billing",
-          "events [--tenant TENANT] [--outcome OUTCOME] [--object ID] " LISTING_OPTIONS " | replay NUMBER [NUMBER...] | "
+          "events [--tenant TENANT] [--outcome OUTCOME] [--object ID] " LISTING_OPTIONS
+          " | replay NUMBER [NUMBER...] | "
           "held " LISTING_OPTIONS " | release",
           "show what became of Stripe's events, and suspensions that wait", MANUAL_BILLING, run_billing, true },
         { "clock", "[advance DURATION] [--timeout TIME]", "show business time; in a sandbox, advance it", MANUAL_CLOCK,
