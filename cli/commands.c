@@ -72,10 +72,13 @@ const struct command COMMANDS[] = {
         { "drift", "[--schema] [--labels LIST] [--tenants LIST] | --last",
           "find tenants whose databases are not as they should be", MANUAL_DRIFT, run_drift, true },
         { "billing",
+          "show TENANT | override TENANT --plan PLAN --reason TEXT [--until TIME] [--by NAME] | "
+          "override TENANT --remove --reason TEXT [--by NAME] | "
           "events [--tenant TENANT] [--outcome OUTCOME] [--object ID] " LISTING_OPTIONS
           " | replay NUMBER [NUMBER...] | "
           "held " LISTING_OPTIONS " | release",
-          "show what became of Stripe's events, and suspensions that wait", MANUAL_BILLING, run_billing, true },
+          "show what a tenant has bought, give it what it has not, and what became of Stripe's events", MANUAL_BILLING,
+          run_billing, true },
         { "clock", "[advance DURATION] [--timeout TIME]", "show business time; in a sandbox, advance it", MANUAL_CLOCK,
           run_clock, false },
         { "keys", "new [--id ID] | token --name NAME --scopes SCOPE,SCOPE", "create keys and tokens", MANUAL_KEYS,

@@ -217,20 +217,6 @@ const char MANUAL_EVENTS[] =
         "  tenantry events tail\n"
         "  tenantry events tail --from-beginning --json | jq -r '.headers.ce_type'\n";
 
-const char MANUAL_BILLING[] =
-        "events        what became of Stripe's events, the newest first: applied; stale (an older state of the object\n"
-        "              than is known); twin (the same once more); tie (another state of the same second: Stripe is\n"
-        "              asked); thin (it carries nothing: Stripe is asked); parked (nobody's yet); quarantined (of\n"
-        "              another mode or account: set aside)\n"
-        "replay N...   applies events that were set aside once more, when the cause is mended\n"
-        "held          tenants whose time is over, but so many at once that nobody is suspended before somebody looks\n"
-        "release       suspends those\n\n"
-        "  --tenant TENANT     of events: only those about this tenant\n"
-        "  --outcome OUTCOME   only those with this outcome\n"
-        "  --object ID         only those about this object of Stripe's, as sub_1PqR...\n" LIST_WORDS "\nExamples:\n"
-        "  tenantry billing events --tenant acme\n"
-        "  tenantry billing events --outcome quarantined -o name | xargs tenantry billing replay\n";
-
 const char MANUAL_DOCTOR[] =
         "One line per check: good, bad (and what to do about it) or skipped (cannot be checked from here). Run it\n"
         "with the services' environment, for instance through TENANTRY_ENV_FILE, and it sees as much as they do:\n"
@@ -318,6 +304,31 @@ const char MANUAL_MIGRATE[] =
         "  tenantry wait migration 7 --timeout 1h && deploy-the-code\n\n"
         "lint: 0 if nothing is breaking that no file allows; otherwise, and if a file is malformed, 1. watch and\n"
         "run --watch: 0 if the run was completed on all tenants, otherwise 1.\n";
+
+const char MANUAL_BILLING[] =
+        "show TENANT   plan, status, what comes next, and the last invoices\n"
+        "override      gives the tenant a plan that it has not bought (sold by talking, or a gift), or takes that\n"
+        "              back\n"
+        "events        what became of Stripe's events, the newest first: applied; stale (an older state of the object\n"
+        "              than is known); twin (the same once more); tie (another state of the same second: Stripe is\n"
+        "              asked); thin (it carries nothing: Stripe is asked); parked (nobody's yet); quarantined (of\n"
+        "              another mode or account: set aside)\n"
+        "replay N...   applies events that were set aside once more, when the cause is mended\n"
+        "held          tenants whose time is over, but so many at once that nobody is suspended before somebody looks\n"
+        "release       suspends those\n\n" TENANT_WORD "  --plan PLAN         of override: a plan of PLANS\n"
+        "  --until TIME        2027-12-31, or 2027-12-31T12:00:00Z; without it, until somebody removes it\n"
+        "  --reason TEXT       why; kept with it\n"
+        "  --by NAME           who decided it; your login's name by default\n"
+        "  --remove            takes the override back\n"
+        "  --tenant TENANT     of events: only those about this tenant\n"
+        "  --outcome OUTCOME   only those with this outcome\n"
+        "  --object ID         only those about this object of Stripe's, as sub_1PqR...\n" LIST_WORDS "\nExamples:\n"
+        "  tenantry billing show acme-pharmacy\n"
+        "  tenantry billing override acme-pharmacy --plan enterprise --until 2027-12-31 --reason 'order 4711'\n"
+        "  tenantry billing override acme-pharmacy --remove --reason 'order 4711 was cancelled'\n"
+        "  tenantry billing events --tenant acme\n"
+        "  tenantry billing events --outcome quarantined -o name | xargs tenantry billing replay\n\n"
+        "0 done; 4 refused: no such plan, or a time that has passed.\n";
 
 const char MANUAL_DRIFT[] =
         "Has the migrators look into each tenant's database, and lists those that differ: in the versions that their\n"

@@ -233,10 +233,12 @@ begin
     v_next := subscription_of(v, v_now);
     if v_next ->> 'access' = 'none' and v.access = 'full'
         and is_mass_suspension(p_tenant_id, (v_next ->> 'access_ended')::timestamptz, v_now) then
-        update tenant set held = true, access_until = (v_next ->> 'access_ended')::timestamptz where tenant_id = p_tenant_id;
-        perform catalog.raise_alert('billing-mass-suspension', null, 'many tenants would be suspended at once',
-            'their time is over, but more than five and more than a twentieth of all at once may be a fault: see tenantry billing held; '
-            'tenantry billing release suspends them');
+        if not v.held then -- the alert is one row for all
+            update tenant set held = true, access_until = (v_next ->> 'access_ended')::timestamptz where tenant_id = p_tenant_id;
+            perform catalog.raise_alert('billing-mass-suspension', null, 'many tenants would be suspended at once',
+                'their time is over, but more than five and more than a twentieth of all at once may be a fault: see tenantry billing held; '
+                'tenantry billing release suspends them');
+        end if;
         perform set_timer('settle', p_tenant_id::text, v_now + interval '10 minutes');
         return;
     end if;

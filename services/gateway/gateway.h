@@ -74,4 +74,8 @@ void billing_events_get(struct gateway *gateway, struct http_request *request, c
 void billing_event_replay(struct gateway *gateway, struct http_request *request, const char *caller);
 void billing_held_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void billing_release_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void entitlements_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_usage_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_override_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void stripe_webhook_post(struct gateway *gateway, struct http_request *request, const char *caller);

@@ -6,6 +6,7 @@
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
 #include "common/base/metrics.h"
+#include "common/contracts/billing.h"
 #include "common/contracts/migration.h"
 #include "common/contracts/operation_id.h"
 #include "common/contracts/tenant.h"
@@ -23,6 +24,9 @@
 static const char SQL_KNOWN[] = "select body_hash from gateway.operation where operation_id = $1::uuid";
 
 const struct ingest_subject INGEST_TENANT = { .contracts = TENANT_CONTRACTS, .field = "tenant_id", .derive = "tenant" };
+const struct ingest_subject INGEST_BILLING = { .contracts = BILLING_CONTRACTS,
+                                               .field = "tenant_id",
+                                               .derive = "tenant" };
 const struct ingest_subject INGEST_RUN = { .contracts = MIGRATION_CONTRACTS, .field = "run_id", .derive = "run" };
 const struct ingest_subject INGEST_CHECK = { .contracts = MIGRATION_CONTRACTS, .field = "check_id", .derive = "check" };
 const struct ingest_subject INGEST_FILE = { .contracts = MIGRATION_CONTRACTS };
