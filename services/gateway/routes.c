@@ -197,6 +197,7 @@ const struct http_route GATEWAY_ROUTES[] = {
         ROUTE("POST", "/api/admin/migrations/drift", SCOPE_ADMIN, migration_drift_post),
         ROUTE("GET", "/api/admin/migrations/drift", SCOPE_ADMIN, migration_drift_get),
         ROUTE("GET", "/api/admin/migrations/drift/tenants", SCOPE_ADMIN, migration_drifted_get, .query = PAGE_QUERY),
+        ROUTE("GET", "/api/plans", SCOPE_NONE, plans_get, .cache = "public, max-age=60"),
         ROUTE("GET", "/api/invites/{id}", SCOPE_APP, invite_check_get),
         ROUTE("POST", "/api/webhooks/stripe", SCOPE_NONE, stripe_webhook_post, .body_bytes = STRIPE_BYTES,
               .any_body = true),

@@ -56,6 +56,7 @@ def live(stack: Stack, callers: dict[str, RecordingApi]) -> Life:
     look_into(stack, rollouts, tenant)
     look_after_dead_letters(api, life)
     hear_from_stripe(callers[""])
+    look_at_the_plans(callers[""])
     for path in ("/api/admin/inventory", "/api/admin/alerts?all=1", "/api/tenants", "/api/tenants?limit=1"):
         assert api.get(path).status == 200
     end(stack, api, app, tenant, life)
@@ -67,6 +68,12 @@ def hear_from_stripe(nobody: RecordingApi) -> None:
     stripe = Stripe(nobody)
     assert stripe.deliver(event("evt_life")).status == 200
     assert stripe.deliver(event("evt_life", livemode=True)).json["code"] == "wrong_mode"
+
+
+def look_at_the_plans(nobody: RecordingApi) -> None:
+    plans = nobody.get("/api/plans")
+    assert plans.status == 200
+    assert nobody.get("/api/plans", if_none_match=plans.headers["etag"]).status == 304
 
 
 def done(api: Api, tenant: str, command: str, body: Any = None) -> None:
