@@ -131,9 +131,7 @@ class Portal:
             return await self.show(request, refused.message)
         raise web.HTTPSeeOther(request.path)
 
-    async def _change(
-        self, work: Work, customer: Document, fields: Document, features: Document | None
-    ) -> None:
+    async def _change(self, work: Work, customer: Document, fields: Document, features: Document | None) -> None:
         subscription = await work.get("subscription", fields.get("subscription"))
         if subscription["customer"] != customer["id"] or subscription["status"] in TERMINAL:
             raise invalid("This is not a subscription of yours that can be changed.")
