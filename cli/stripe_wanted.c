@@ -55,7 +55,7 @@ json_t *stripe_wanted_events(void)
 
 char *stripe_product_id(const struct plan *plan)
 {
-        return mem_printf("tenantry_%s", plan->id);
+        return mem_printf(PLANS_PRODUCT "%s", plan->id);
 }
 
 json_t *stripe_wanted_product(const struct plan *plan)
