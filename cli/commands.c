@@ -79,6 +79,8 @@ const struct command COMMANDS[] = {
           "held " LISTING_OPTIONS " | release",
           "show what a tenant has bought, give it what it has not, and what became of Stripe's events", MANUAL_BILLING,
           run_billing, true },
+        { "stripe", "setup [--endpoint URL] [--secret-file FILE] [--roll] | check [--endpoint URL]",
+          "bring the plans to Stripe, and find what differs there", MANUAL_STRIPE, run_stripe, false },
         { "clock", "[advance DURATION] [--timeout TIME]", "show business time; in a sandbox, advance it", MANUAL_CLOCK,
           run_clock, false },
         { "keys", "new [--id ID] | token --name NAME --scopes SCOPE,SCOPE", "create keys and tokens", MANUAL_KEYS,

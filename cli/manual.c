@@ -371,6 +371,28 @@ const char MANUAL_KEYS[] =
         "  tenantry keys new --id k2\n"
         "  tenantry keys token --name website --scopes signup\n";
 
+const char MANUAL_STRIPE[] =
+        "setup  makes products, prices, a configuration of the customer portal and the webhook endpoint, as the plans\n"
+        "       say, keeps what is right, and changes what is not; may be run again at any time. A new amount is a "
+        "new\n"
+        "       price, to which the lookup key moves: subscribers stay on the price that they have\n"
+        "check  says how Stripe differs from that, one line each, and changes nothing\n\n"
+        "  --endpoint URL      where Stripe delivers; PUBLIC_URL and /api/webhooks/stripe by default\n"
+        "  --secret-file FILE  where the endpoint's secret is written when the endpoint is made, since Stripe shows "
+        "it\n"
+        "                      once: a new file, for its owner alone. Give it to each gateway as\n"
+        "                      STRIPE_WEBHOOK_SECRET_FILE\n"
+        "  --roll              make another endpoint in the place of the present one, whose secret is lost or whose\n"
+        "                      API version is old; FILE is replaced\n\n"
+        "Reads STRIPE_SECRET_KEY (better: STRIPE_SECRET_KEY_FILE), STRIPE_API_URL, PLANS and PUBLIC_URL; check also\n"
+        "compares STRIPE_WEBHOOK_SECRET and STRIPE_LIVEMODE, where they are set. Rights of the key: "
+        "docs/security.md.\n\n"
+        "Examples:\n"
+        "  tenantry stripe setup --endpoint https://api.example.com/api/webhooks/stripe --secret-file stripe-webhook\n"
+        "  TENANTRY_ENV_FILE=/etc/tenantry/gateway.env tenantry stripe check\n\n"
+        "check: 1 if anything differs. setup: 1 if a person must look at something. 4 the key is refused, 6 Stripe\n"
+        "cannot be reached.\n";
+
 const char MANUAL_COMPLETION[] = "The scripts get subdomains from the gateway, through `completion tenants`.\n\n"
                                  "Examples:\n"
                                  "  . <(tenantry completion bash)\n"

@@ -214,6 +214,7 @@ const struct http_route GATEWAY_ROUTES[] = {
         ROUTE("POST", "/api/admin/billing/events/{id}/replay", SCOPE_ADMIN, billing_event_replay),
         ROUTE("GET", "/api/admin/billing/held", SCOPE_ADMIN, billing_held_get, .query = PAGE_QUERY),
         ROUTE("POST", "/api/admin/billing/release", SCOPE_ADMIN, billing_release_post),
+        ROUTE("GET", "/api/plans", SCOPE_NONE, plans_get, .cache = "public, max-age=60"),
         ROUTE("GET", "/api/invites/{id}", SCOPE_APP, invite_check_get),
         ROUTE("POST", "/api/webhooks/stripe", SCOPE_NONE, stripe_webhook_post, .body_bytes = STRIPE_BYTES,
               .any_body = true),

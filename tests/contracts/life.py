@@ -59,6 +59,7 @@ def live(stack: Stack, callers: dict[str, RecordingApi]) -> Life:
     look_into(stack, rollouts, tenant)
     look_after_dead_letters(api, life)
     hear_from_stripe(callers[""], api)
+    look_at_the_plans(callers[""])
     for path in ("/api/admin/inventory", "/api/admin/alerts?all=1", "/api/tenants", "/api/tenants?limit=1"):
         assert api.get(path).status == 200
     end(stack, api, app, tenant, life)
@@ -79,6 +80,12 @@ def hear_from_stripe(nobody: RecordingApi, api: RecordingApi) -> None:
     assert api.post("/api/admin/billing/events/999999/replay").status == 404
     assert api.get("/api/admin/billing/held").status == 200
     assert api.post("/api/admin/billing/release").json == {"released": 0}
+
+
+def look_at_the_plans(nobody: RecordingApi) -> None:
+    plans = nobody.get("/api/plans")
+    assert plans.status == 200
+    assert nobody.get("/api/plans", if_none_match=plans.headers["etag"]).status == 304
 
 
 def done(api: Api, tenant: str, command: str, body: Any = None) -> None:
