@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from deploy.local.stack import Stack
 from tests.e2e.client import Api, eventually
 from tests.e2e.mails import words
@@ -368,6 +370,8 @@ def end(stack: Stack, api: RecordingApi, app: RecordingApi, tenant: str, life: L
     api.command(tenant, "retry")
     api.wait_state(tenant, "archived")
     assert api.command(tenant, "suspend", prefer="wait=20").json["code"] == "tenant_archived"
+    with psycopg.connect(stack.catalog_url("billing"), autocommit=True) as billing:
+        billing.execute("select catalog.want_lifecycle(%s, 'archived', 'subscription ended', 'sub_1 ended')", (tenant,))
     done(api, tenant, "deprovision", {"confirm": "lifelong-pharmacy"})
     assert api.command(tenant, "resume", prefer="wait=20").json["code"] == "tenant_gone"
     gone = api.ready_tenant("Short Lived")
