@@ -71,6 +71,8 @@ const struct command COMMANDS[] = {
           "create and check migrations, and bring them to the whole fleet", MANUAL_MIGRATE, run_migrate, true },
         { "drift", "[--schema] [--labels LIST] [--tenants LIST] | --last",
           "find tenants whose databases are not as they should be", MANUAL_DRIFT, run_drift, true },
+        { "mail", "preview [KIND] [--html] [--templates DIRECTORY]", "show a mail as people get it, with example data",
+          MANUAL_MAIL, run_mail, false },
         { "clock", "[advance DURATION] [--timeout TIME]", "show business time; in a sandbox, advance it", MANUAL_CLOCK,
           run_clock, false },
         { "keys", "new [--id ID] | token --name NAME --scopes SCOPE,SCOPE", "create keys and tokens", MANUAL_KEYS,
