@@ -53,6 +53,7 @@ static const struct column HELD_COLUMNS[] = {
         { .heading = "SUBDOMAIN", .member = "slug" },
         { .heading = "PLAN", .member = "plan" },
         { .heading = "STATUS", .member = "status" },
+        { .heading = "WAITS TO", .member = "what" },
         { .heading = "TIME WAS OVER (UTC)", .member = "access_until", .cell = billing_until_cell },
         { .heading = NULL },
 };

@@ -108,4 +108,5 @@ int run_archive(int argc, char **argv);
 int run_doctor(int argc, char **argv);
 int run_migrate(int argc, char **argv);
 int run_stripe(int argc, char **argv);
+int run_mail(int argc, char **argv);
 int run_completion(int argc, char **argv);

@@ -81,6 +81,8 @@ const struct command COMMANDS[] = {
           run_billing, true },
         { "stripe", "setup [--endpoint URL] [--secret-file FILE] [--roll] | check [--endpoint URL]",
           "bring the plans to Stripe, and find what differs there", MANUAL_STRIPE, run_stripe, false },
+        { "mail", "preview [KIND] [--html] [--templates DIRECTORY]", "show a mail as people get it, with example data",
+          MANUAL_MAIL, run_mail, false },
         { "clock", "[advance DURATION] [--timeout TIME]", "show business time; in a sandbox, advance it", MANUAL_CLOCK,
           run_clock, false },
         { "keys", "new [--id ID] | token --name NAME --scopes SCOPE,SCOPE", "create keys and tokens", MANUAL_KEYS,

@@ -393,6 +393,19 @@ const char MANUAL_STRIPE[] =
         "check: 1 if anything differs. setup: 1 if a person must look at something. 4 the key is refused, 6 Stripe\n"
         "cannot be reached.\n";
 
+const char MANUAL_MAIL[] =
+        "preview [KIND]          the mail of that kind, with a made-up tenant's data; without KIND, which kinds there "
+        "are\n\n"
+        "  --html                its HTML instead of its text\n"
+        "  --templates DIRECTORY your own words, as the services' MAIL_TEMPLATES; by default MAIL_TEMPLATES, where "
+        "that\n"
+        "                        is set. Where the directory has no files of the kind, ours are shown\n\n"
+        "Nothing is sent, and no service is asked. A mistake in a file is told with its line.\n\n"
+        "Examples:\n"
+        "  tenantry mail preview\n"
+        "  tenantry mail preview trial_ending --templates ./mails\n"
+        "  tenantry mail preview suspended --html > suspended.html\n";
+
 const char MANUAL_COMPLETION[] = "The scripts get subdomains from the gateway, through `completion tenants`.\n\n"
                                  "Examples:\n"
                                  "  . <(tenantry completion bash)\n"

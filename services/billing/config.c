@@ -1,6 +1,8 @@
 /* Billing's options: see config.h. */
 #include "services/billing/config.h"
 
+#include "common/contracts/mails.h"
+
 #define AT(field) offsetof(struct billing_config, field)
 
 static const struct config_option OPTIONS[] = {
@@ -22,7 +24,11 @@ static int config_check(const void *part, struct err *err)
 {
         const struct billing_config *config = part;
 
-        return config_check_choice("EXISTING_TENANTS", config->existing_tenants, "exempt|trial", err);
+        int rc = config_check_choice("EXISTING_TENANTS", config->existing_tenants, "exempt|trial", err);
+
+        if (rc == 0)
+                rc = mails_check_templates(BILLING_MAILS, config->mail.templates, err);
+        return rc;
 }
 
 const struct config_table BILLING_OPTIONS = { .options = OPTIONS, .count = ARRAY_SIZE(OPTIONS), .check = config_check };

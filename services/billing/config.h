@@ -9,6 +9,8 @@ struct billing_config {
         struct service_config service;
         struct plan_config plans;
         struct stripe_config stripe;
+        struct link_config links;
+        struct mail_config mail;
         char *existing_tenants;
         bool livemode;
         int64_t calls_per_second;
