@@ -39,7 +39,7 @@ static const struct rule ACTIVITY_RULES[] = {
 static const struct rule COMMAND_RULES[] = {
         { "suspend", "the operator's wanted access becomes none; the stricter of operator and billing wins" },
         { "resume", "the operator's wanted access becomes full; the stricter of operator and billing wins" },
-        { "archive", "the wanted lifecycle becomes archived" },
+        { "archive", "the operator's wanted lifecycle becomes archived; the stricter of operator and billing wins" },
         { "deprovision", "confirm names the subdomain: the wanted lifecycle becomes gone, running work is cancelled" },
         { "rotate_credentials", "one more rotation is wanted" },
         { "backup", "one more backup is wanted" },
@@ -93,6 +93,8 @@ const char *story_rule(const char *type, const json_t *data)
                 return "every step of its provisioning is done";
         if (strcmp(type, "tenant.state.changed.v1") == 0)
                 return story_find_rule(STATE_RULES, ARRAY_SIZE(STATE_RULES), json_text(data, "to"));
+        if (strcmp(type, "tenant.lifecycle.wanted.v1") == 0)
+                return "the strictest of what operator and billing want counts; a restore takes back what was wanted";
         if (strcmp(type, "tenant.subscription.changed.v1") == 0)
                 return "what Stripe told, the trial, overrides, reported usage and the time decide it together";
         if (strcmp(type, "tenant.labelled.v1") == 0)
@@ -169,6 +171,14 @@ static void story_tell_command(struct buf *out, const json_t *data)
                 buf_printf(out, ": %s", json_text(data, "reason"));
 }
 
+static void story_tell_lifecycle(struct buf *out, const json_t *data)
+{
+        buf_printf(out, "%s wants it %s, and the strictest wish is %s", story_word(data, "source"),
+                   story_word(data, "wanted"), story_word(data, "strictest"));
+        if (json_text(data, "reason") != NULL)
+                buf_printf(out, ": %s", json_text(data, "reason"));
+}
+
 /* "trial starter -> active professional" */
 static void story_tell_subscription(struct buf *out, const json_t *data)
 {
@@ -240,6 +250,7 @@ static const struct {
 } TELLERS[] = {
         { .type = "tenant.requested.v1", .tell = story_tell_requested },
         { .type = "tenant.command.accepted.v1", .tell = story_tell_command },
+        { .type = "tenant.lifecycle.wanted.v1", .tell = story_tell_lifecycle },
         { .type = "tenant.labelled.v1", .tell = story_tell_labels },
         { .type = "tenant.ledger.corrected.v1", .tell = story_tell_ledger },
         { .type = "tenant.activity.started.v1", .tell = story_tell_started },

@@ -223,7 +223,13 @@ class Stack:
         elif name == "migrator":
             own = self._tenant_environment()
         elif name == "billing":
-            own = {"STRIPE_API_URL": self.stripe_url, "STRIPE_SECRET_KEY": "sk_test_sandbox"} if self.stripe else {}
+            own = {"MAIL_DIRECTORY": str(self.root / "mail"), "MAIL_FROM": "billing@example.com"}
+            if self.stripe:
+                own |= {
+                    "STRIPE_API_URL": self.stripe_url,
+                    "STRIPE_SECRET_KEY": "sk_test_sandbox",
+                    "SMTP_URL": f"smtp://127.0.0.1:{self.smtp_port}",
+                }
         else:
             own = {
                 **self._tenant_environment(),

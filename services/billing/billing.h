@@ -15,4 +15,5 @@ struct billing {
         struct worker *worker;
         struct news *news;
         struct fetcher *fetcher;
+        struct sender *sender;
 };

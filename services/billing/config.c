@@ -2,6 +2,7 @@
 #include "services/billing/config.h"
 
 #include "common/base/memory.h"
+#include "common/contracts/mails.h"
 #include "services/billing/return_url.h"
 
 #define AT(field) offsetof(struct billing_config, field)
@@ -37,10 +38,13 @@ static int config_check(const void *part, struct err *err)
         const struct billing_config *config = part;
 
         auto_free char *plain = return_url(config->return_url, "slug", NULL);
+        int rc = config_check_choice("EXISTING_TENANTS", config->existing_tenants, "exempt|trial", err);
 
-        if (config_check_url("BILLING_RETURN_URL", plain, err) < 0)
-                return -ERR_INPUT;
-        return config_check_choice("EXISTING_TENANTS", config->existing_tenants, "exempt|trial", err);
+        if (rc == 0)
+                rc = config_check_url("BILLING_RETURN_URL", plain, err);
+        if (rc == 0)
+                rc = mails_check_templates(BILLING_MAILS, config->mail.templates, err);
+        return rc;
 }
 
 const struct config_table BILLING_OPTIONS = { .options = OPTIONS, .count = ARRAY_SIZE(OPTIONS), .check = config_check };

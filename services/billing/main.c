@@ -6,6 +6,7 @@
 #include "services/billing/fetcher.h"
 #include "services/billing/kinds.h"
 #include "services/billing/news.h"
+#include "services/billing/sender.h"
 
 #define SAGAS 32 /* in hand at once */
 
@@ -18,6 +19,7 @@ static void billing_facts_changed(void *context)
         struct billing *billing = context;
 
         fetcher_wake(billing->fetcher);
+        sender_wake(billing->sender);
 }
 
 static int billing_start(struct service *service, const void *config, struct err *err)
@@ -45,6 +47,9 @@ static int billing_start(struct service *service, const void *config, struct err
         billing->account = (struct stripe_account){ .url = c->stripe.api_url, .secret_key = c->stripe.secret_key };
         billing->fetcher = fetcher_new(billing);
         billing->news = news_new(billing);
+        rc = sender_new(billing, &billing->sender, err);
+        if (rc < 0)
+                return rc;
         return worker_new(service, &worker, &billing->worker, err);
 }
 
@@ -65,13 +70,14 @@ static void billing_stop(struct service *service)
 
         worker_stop(billing->worker);
         fetcher_stop(billing->fetcher);
+        sender_stop(billing->sender);
 }
 
 static bool billing_idle(struct service *service)
 {
         struct billing *billing = service->state;
 
-        return fetcher_is_idle(billing->fetcher) && worker_is_idle(billing->worker);
+        return fetcher_is_idle(billing->fetcher) && sender_is_idle(billing->sender) && worker_is_idle(billing->worker);
 }
 
 static void billing_finish(struct service *service)
@@ -80,6 +86,7 @@ static void billing_finish(struct service *service)
 
         worker_free(billing->worker);
         news_free(billing->news);
+        sender_free(billing->sender);
         fetcher_free(billing->fetcher);
         plans_free(billing->plans);
         keyring_free(billing->app_keys);
@@ -93,6 +100,8 @@ int main(int argc, char **argv)
                 config_at(&APP_KEY_OPTIONS, offsetof(struct billing_config, keys)),
                 config_at(&PLAN_OPTIONS, offsetof(struct billing_config, plans)),
                 config_at(&STRIPE_OPTIONS, offsetof(struct billing_config, stripe)),
+                config_at(&LINK_OPTIONS, offsetof(struct billing_config, links)),
+                config_at(&MAIL_OPTIONS, offsetof(struct billing_config, mail)),
         };
         const struct service_definition definition = {
                 .name = "billing",

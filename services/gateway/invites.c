@@ -4,8 +4,9 @@
 #include "common/base/clock.h"
 #include "common/base/memory.h"
 #include "common/contracts/contract.h"
-#include "common/contracts/invite_link.h"
 #include "common/contracts/operation_id.h"
+#include "common/contracts/product_url.h"
+#include "common/contracts/signed_link.h"
 #include "common/kafka/cloudevent.h"
 #include "services/gateway/limiter.h"
 #include "services/gateway/pending.h"
@@ -38,11 +39,12 @@ static void invite_answer_page(struct http_request *request, unsigned status, co
 }
 
 /* Checks the link in the path; answers and returns false if it is not valid. */
-static bool invite_link_holds(struct gateway *gateway, struct http_request *request, struct invite_link *ret)
+static bool invite_link_holds(struct gateway *gateway, struct http_request *request, struct signed_link *ret)
 {
         struct err err;
 
-        if (invite_link_check(gateway->app_keys, http_segment(request), clock_wall_ms(), ret, &err) == 0)
+        if (signed_link_check(gateway->app_keys, LINK_INVITATION, http_segment(request), clock_wall_ms(), ret, &err) ==
+            0)
                 return true;
         invite_answer_page(request, err.class == ERR_GONE ? 410 : 404, "This link does not work", err.message, "");
         return false;
@@ -50,7 +52,7 @@ static bool invite_link_holds(struct gateway *gateway, struct http_request *requ
 
 void invite_get(struct gateway *gateway, struct http_request *request, const char *caller)
 {
-        struct invite_link link;
+        struct signed_link link;
 
         (void)caller;
         if (invite_link_holds(gateway, request, &link))
@@ -173,7 +175,7 @@ static bool invite_link_allowed(struct gateway *gateway, struct http_request *re
 
 static void invite_answer_visit(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
 {
-        struct invite_link link;
+        struct signed_link link;
         auto_free char *base = NULL, *where = NULL;
 
         if (!invite_link_holds(gateway, request, &link))
@@ -185,36 +187,37 @@ static void invite_answer_visit(struct gateway *gateway, struct http_request *re
                 return;
         }
         if (strcmp(pg_text(rows, 0, "driver"), "supabase") == 0) {
-                if (invite_link_allowed(gateway, request, link.tenant.text))
-                        invite_ask_for_link(gateway, request, link.tenant.text);
+                if (invite_link_allowed(gateway, request, link.subject.text))
+                        invite_ask_for_link(gateway, request, link.subject.text);
                 return;
         }
-        base = invite_link_product(gateway->config->links.product_url, pg_text(rows, 0, "slug"));
+        base = product_url_of(gateway->config->links.product_url, pg_text(rows, 0, "slug"));
         where = mem_printf("%s?invite=%s", base, http_segment(request));
         invite_redirect(request, where);
 }
 
 void invite_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
-        struct invite_link link;
+        struct signed_link link;
 
         (void)caller;
         if (invite_link_holds(gateway, request, &link))
-                read_catalog(gateway, request, SQL_INVITE, PARAMS(link.tenant.text), invite_answer_visit);
+                read_catalog(gateway, request, SQL_INVITE, PARAMS(link.subject.text), invite_answer_visit);
 }
 
 static void invite_answer_check(struct gateway *gateway, struct http_request *request, const struct pg_rows *rows)
 {
-        struct invite_link link;
+        struct signed_link link;
 
-        if (invite_link_check(gateway->app_keys, http_segment(request), clock_wall_ms(), &link, NULL) < 0 ||
+        if (signed_link_check(gateway->app_keys, LINK_INVITATION, http_segment(request), clock_wall_ms(), &link, NULL) <
+                    0 ||
             pg_rows_count(rows) == 0 || strcmp(pg_text(rows, 0, "state"), "ready") != 0 ||
             pg_int(rows, 0, "invite_sent") > link.number) {
                 http_answer_problem(request, 404, "link_invalid", NULL, "this invitation is not valid (any more)");
                 return;
         }
         http_answer_json(request, 200,
-                         json_pack("{s:s, s:s, s:s, s:s}", "tenant_id", link.tenant.text, "admin_id",
+                         json_pack("{s:s, s:s, s:s, s:s}", "tenant_id", link.subject.text, "admin_id",
                                    pg_text(rows, 0, "admin_id"), "subdomain", pg_text(rows, 0, "slug"), "state",
                                    pg_text(rows, 0, "state")));
 }
@@ -222,12 +225,13 @@ static void invite_answer_check(struct gateway *gateway, struct http_request *re
 /* For the product's backend: whose invitation is this? */
 void invite_check_get(struct gateway *gateway, struct http_request *request, const char *caller)
 {
-        struct invite_link link;
+        struct signed_link link;
         struct err err;
 
         (void)caller;
-        if (invite_link_check(gateway->app_keys, http_segment(request), clock_wall_ms(), &link, &err) < 0)
+        if (signed_link_check(gateway->app_keys, LINK_INVITATION, http_segment(request), clock_wall_ms(), &link, &err) <
+            0)
                 http_answer_problem(request, 404, err.code, NULL, err.message);
         else
-                read_catalog(gateway, request, SQL_INVITE, PARAMS(link.tenant.text), invite_answer_check);
+                read_catalog(gateway, request, SQL_INVITE, PARAMS(link.subject.text), invite_answer_check);
 }

@@ -4,8 +4,8 @@
 #include "common/base/clock.h"
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
-#include "common/contracts/invite_link.h"
 #include "common/contracts/mails.h"
+#include "common/contracts/signed_link.h"
 #include "services/provisioner/activity.h"
 
 #include <string.h>
@@ -107,8 +107,8 @@ static int invitation_start_mail(struct saga *saga, struct err *err)
         struct activity *activity = activity_of(saga);
         struct provisioner *provisioner = activity->provisioner;
         int64_t number = activity_number(activity, "invite_wanted");
-        auto_free char *token =
-                invite_link_make(provisioner->app_keys, saga_tenant(saga), (int)number, clock_wall_ms());
+        auto_free char *token = signed_link_make(provisioner->app_keys, LINK_INVITATION, saga_tenant(saga), (int)number,
+                                                 clock_wall_ms() / 1000 + SIGNED_LINK_WEEK);
         auto_free char *link = mem_printf("%s/invite/%s", provisioner->config->links.public_url, token);
         auto_free char *id = mem_printf("invite-%s-%lld@tenantry", saga_tenant(saga), (long long)number);
         struct mail_words words;

@@ -4,7 +4,7 @@
 
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
-#include "common/contracts/invite_link.h"
+#include "common/contracts/product_url.h"
 #include "common/tenant/fence.h"
 #include "services/provisioner/activity.h"
 #include "services/provisioner/logins.h"
@@ -158,7 +158,7 @@ static enum step_result supabase_create_user(struct saga *saga)
 /* Where the tenant uses the product; the caller frees it. */
 static char *supabase_product_url(const struct activity *activity)
 {
-        return invite_link_product(activity->provisioner->config->links.product_url, activity_tenant(activity, "slug"));
+        return product_url_of(activity->provisioner->config->links.product_url, activity_tenant(activity, "slug"));
 }
 
 static enum step_result supabase_site_set(struct saga *saga, const struct err *err)

@@ -16,7 +16,7 @@ from .recording import RecordingApi
 
 @pytest.fixture(scope="package")
 def stack() -> Iterator[Stack]:
-    """The product with the postgres driver: one gateway, one provisioner, one migrator, one billing with the sandbox's Stripe."""
+    """The product with the postgres driver: one of each service."""
     yield from make_stack("postgres", migrators=1, billings=1, stripe=True, options={"STRIPE_WEBHOOK_SECRET": SECRET})
 
 

@@ -72,7 +72,7 @@ def part_of_product(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def bare_catalog(name: str) -> Iterator[Stack]:
+def bare_catalog(name: str, migrations: Path | str = "migrations/catalog") -> Iterator[Stack]:
     """PostgreSQL and `tenantry init` only: no Kafka, and no service runs."""
     root = Path(tempfile.mkdtemp(prefix=f"tenantry-{name}-", dir=os.environ.get("TENANTRY_TEST_DIR", "/var/tmp")))
     root.chmod(0o755)
@@ -80,7 +80,7 @@ def bare_catalog(name: str) -> Iterator[Stack]:
     try:
         stack.postgres.start()
         stack.postgres.execute(f"create database {CATALOG}")
-        done = stack.run_cli("init", "--no-topics", "--migrations", "migrations/catalog", admin=True)
+        done = stack.run_cli("init", "--no-topics", "--migrations", str(migrations), admin=True)
         assert done.returncode == 0, done.stderr
         yield stack
     finally:

@@ -109,6 +109,7 @@ def check_invariants(stack: Stack) -> None:
         "everything is published",
     )
     check_operations(stack)
+    check_lifecycles(stack)
     check_history(stack)
     check_published_history(stack)
     check_snapshots(stack)
@@ -142,6 +143,16 @@ def check_operations(stack: Stack) -> None:
         eventually(lambda: not open_operations(stack), 10, "every operation has ended")
     left = open_operations(stack)
     assert not left, f"operations never ended: {left}"
+
+
+def check_lifecycles(stack: Stack) -> None:
+    """What is known of a tenant's life with the tenant is the strictest of what its sources want."""
+    other = rows(
+        stack,
+        "select tenant_id, lifecycle_wanted, catalog.wanted_lifecycle(tenant_id), state from provisioner.tenant "
+        "where lifecycle_wanted <> catalog.wanted_lifecycle(tenant_id)",
+    )
+    assert not other, f"the copy of what is wanted differs: {other}"
 
 
 def check_history(stack: Stack, after: int = 0) -> int:

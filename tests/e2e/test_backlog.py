@@ -82,6 +82,8 @@ def add_archived_tenants(stack: Stack, count: int) -> None:
         select gen_random_uuid(), 'old-' || n, repeat('💊', 200), '', gen_random_uuid(), 'starter', 'postgres',
                'archived', 'archived', repeat('c', 300), 'old', repeat('é', 400)
         from generate_series(1, {count}) n;
+        insert into catalog.lifecycle_wanted (tenant_id, source, wanted)
+        select tenant_id, 'operator', 'archived' from provisioner.tenant where slug like 'old-%';
         insert into catalog.tenant_status (tenant_id, version, caused_by)
         select tenant_id, 1, caused_by from provisioner.tenant where slug like 'old-%'
         """,

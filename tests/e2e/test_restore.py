@@ -185,6 +185,43 @@ def test_an_archived_tenant_comes_back_to_life(stack: Stack, shop: Shop, api: Ap
     api.done(shop.tenant, "deprovision", confirm=shop.slug)
 
 
+def test_a_restore_brings_back_for_good_whom_billing_had_archived(stack: Stack, shop: Shop, api: Api) -> None:
+    def want(wanted: str, cause: str) -> str:
+        with psycopg.connect(stack.catalog_url("billing"), autocommit=True) as billing:
+            asked = billing.execute(
+                "select catalog.want_lifecycle(%s, %s, 'its subscription', %s)", (shop.tenant, wanted, cause)
+            ).fetchone()
+        assert asked is not None
+        return str(asked[0])
+
+    assert want("archived", "ended") == "archived"
+    api.wait_state(shop.tenant, "archived", 60)
+    assert shop.databases() == [] and shop.logins() == 0
+    api.done(shop.tenant, "restore", mode="in_place")
+    assert want("archived", "ended") == "live", "the restore was an answer to that"
+    shop.order(3)
+    assert shop.orders() == [1, 2, 3] and api.tenant(shop.tenant)["state"] == "ready"
+    done = stack.run_cli("explain", shop.tenant)
+    assert "billing wants it archived, and the strictest wish is archived: its subscription" in done.stdout, done
+    assert "billing wants it live, and the strictest wish is live: restored" in done.stdout
+    assert want("archived", "ended once more") == "archived"
+    api.wait_state(shop.tenant, "archived", 60)
+
+
+def test_an_archive_whose_database_is_gone_is_ended_by_a_retry(stack: Stack, shop: Shop, api: Api) -> None:
+    """As if it had failed between the database and its logins: there is nothing to close any more."""
+    stack.postgres.execute("update tenantry.identity set generation = generation + 1", shop.database)
+    api.command(shop.tenant, "archive")
+    assert api.wait_state(shop.tenant, "attention")["reason"]["code"] == "wrong_identity"
+    rows(
+        stack,
+        f"update provisioner.saga set step = 'drop' where tenant_id = '{shop.tenant}' and kind = 'archive' returning 1",
+    )
+    stack.postgres.execute(f"drop database {shop.database} with (force)")
+    api.done(shop.tenant, "retry")
+    assert api.tenant(shop.tenant)["state"] == "archived" and shop.logins() == 0
+
+
 def test_a_database_that_was_lost_comes_back_with_its_logins(stack: Stack, shop: Shop, api: Api) -> None:
     stack.postgres.execute(f"drop database {shop.database} with (force)")
     for role in ("app_a", "app", "owner"):

@@ -96,9 +96,13 @@ def test_each_service_may_write_only_what_is_its_own(stack: Stack) -> None:
         "billing": [
             "update provisioner.tenant set state = 'ready'", "select * from provisioner.secret",
             "insert into catalog.access_wanted values (gen_random_uuid(), 'operator', 'none', null)",
-            "delete from catalog.tenant_event",
+            "insert into catalog.lifecycle_wanted values (gen_random_uuid(), 'billing', 'live')",
+            "update catalog.lifecycle_wanted set wanted = 'live'", "delete from catalog.tenant_event",
         ],
-        "migrator": ["update provisioner.tenant set state = 'ready'", "delete from catalog.operation"],
+        "migrator": [
+            "update provisioner.tenant set state = 'ready'", "delete from catalog.operation",
+            "select catalog.want_lifecycle(gen_random_uuid(), 'live', null, null)",
+        ],
         "provisioner": [
             "insert into catalog.access_wanted values (gen_random_uuid(), 'billing', 'none', null)",
             "delete from catalog.tenant_event", "update catalog.tenant_status set version = 0",

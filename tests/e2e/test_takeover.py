@@ -183,6 +183,7 @@ def state_of(stack: Stack, tenants: list[str]) -> dict[str, object]:
         for table in (
             "provisioner.tenant", "provisioner.database", "provisioner.saga", "provisioner.secret",
             "catalog.operation", "catalog.tenant_claim", "catalog.access_wanted",
+            "catalog.lifecycle_wanted",
         )
     }  # fmt: skip
     # Whether Kafka has it by now is the publisher's business.

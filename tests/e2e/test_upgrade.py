@@ -106,11 +106,13 @@ def test_the_programs_of_the_release_before_go_on_with_the_new_catalog(stack: St
     stack.services["gateway-0"].wait_until_ready()
     api = Api(stack.services["gateway-0"].url, stack.settings["tokens"]["admin"])
     tenant = api.ready_tenant("Steady Shop")
-    for command in ("suspend", "resume", "rotate-credentials", "backup", "resend-invite", "retry"):
+    for command in ("suspend", "resume", "rotate-credentials", "backup", "resend-invite", "retry", "archive"):
         ended = api.wait_operation(api.command(tenant, command).json["operation_id"])
         assert ended["state"] == "succeeded", (command, ended)
     assert len(api.get("/api/tenants?limit=2").json["tenants"]) == 2
     assert api.tenant(tenant)["history"]
+    wished = f"select source, wanted from catalog.lifecycle_wanted where tenant_id = '{tenant}'"
+    assert rows(stack, wished) == [["operator", "archived"]]
     gone = api.command(tenant, "deprovision", {"confirm": api.tenant(tenant)["slug"]}).json["operation_id"]
     assert api.wait_operation(gone)["state"] == "succeeded"
 
