@@ -8,8 +8,9 @@ static const struct {
         const char *name;
         int (*run)(int argc, char **argv);
 } SUBCOMMANDS[] = {
-        { "show", billing_show },     { "override", billing_override }, { "events", billing_events },
-        { "replay", billing_replay }, { "held", billing_held },         { "release", billing_release },
+        { "show", billing_show },       { "override", billing_override }, { "end-duplicate", billing_end_duplicate },
+        { "events", billing_events },   { "replay", billing_replay },     { "held", billing_held },
+        { "release", billing_release },
 };
 
 static int billing_name_subcommands(void)

@@ -6,6 +6,7 @@
 /* billing_tenant.c: what a tenant has bought, and what an operator gives it beside that. */
 int billing_show(int argc, char **argv);
 int billing_override(int argc, char **argv);
+int billing_end_duplicate(int argc, char **argv);
 
 /* billing_events.c: what became of Stripe's events, and the suspensions that wait for an operator. */
 int billing_events(int argc, char **argv);

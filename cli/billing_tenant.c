@@ -154,3 +154,13 @@ int billing_override(int argc, char **argv)
                 return EXIT_USAGE;
         return billing_send(argv[2], "override", body);
 }
+
+int billing_end_duplicate(int argc, char **argv)
+{
+        const char *reason = cli_option(&argc, argv, "reason");
+        auto_json *body = json_object();
+
+        if (cli_expect(argc, argv, 2) != EXIT_GOOD || tenant_command_add(body, "reason", reason) != EXIT_GOOD)
+                return EXIT_USAGE;
+        return billing_send(argv[2], "end-duplicate", body);
+}

@@ -73,7 +73,7 @@ const struct command COMMANDS[] = {
           "find tenants whose databases are not as they should be", MANUAL_DRIFT, run_drift, true },
         { "billing",
           "show TENANT | override TENANT --plan PLAN --reason TEXT [--until TIME] [--by NAME] | "
-          "override TENANT --remove --reason TEXT [--by NAME] | "
+          "override TENANT --remove --reason TEXT [--by NAME] | end-duplicate TENANT [--reason TEXT] | "
           "events [--tenant TENANT] [--outcome OUTCOME] [--object ID] " LISTING_OPTIONS
           " | replay NUMBER [NUMBER...] | "
           "held " LISTING_OPTIONS " | release",

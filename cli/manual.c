@@ -309,6 +309,7 @@ const char MANUAL_BILLING[] =
         "show TENANT   plan, status, what comes next, and the last invoices\n"
         "override      gives the tenant a plan that it has not bought (sold by talking, or a gift), or takes that\n"
         "              back\n"
+        "end-duplicate of two subscriptions ends the later one at once, and refunds what was paid for it\n"
         "events        what became of Stripe's events, the newest first: applied; stale (an older state of the object\n"
         "              than is known); twin (the same once more); tie (another state of the same second: Stripe is\n"
         "              asked); thin (it carries nothing: Stripe is asked); parked (nobody's yet); quarantined (of\n"
@@ -328,7 +329,7 @@ const char MANUAL_BILLING[] =
         "  tenantry billing override acme-pharmacy --remove --reason 'order 4711 was cancelled'\n"
         "  tenantry billing events --tenant acme\n"
         "  tenantry billing events --outcome quarantined -o name | xargs tenantry billing replay\n\n"
-        "0 done; 4 refused: no such plan, or a time that has passed.\n";
+        "0 done; 4 refused: no such plan, a time that has passed, or there is only one subscription.\n";
 
 const char MANUAL_DRIFT[] =
         "Has the migrators look into each tenant's database, and lists those that differ: in the versions that their\n"

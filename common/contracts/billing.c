@@ -35,6 +35,25 @@ static const struct contract_field USAGE[] = {
         { .name = "items", .kind = CONTRACT_INTEGER, .least = 0, .most = COUNT_MOST },
 };
 
+static const struct contract_field CHECKOUT[] = {
+        { .name = "tenant_id", .kind = CONTRACT_UUID, .required = true },
+        { .name = "plan", .kind = CONTRACT_NAME, .required = true, .max = 40 },
+        { .name = "interval", .kind = CONTRACT_CHOICE, .required = true, .choices = "month|year" },
+};
+
+static const struct contract_field COMMAND[] = {
+        { .name = "tenant_id", .kind = CONTRACT_UUID, .required = true },
+        { .name = "reason", .kind = CONTRACT_TEXT, .max = 500 },
+};
+
+/* proration_date: of a preview, so that the change costs what was shown. */
+static const struct contract_field CHANGE[] = {
+        { .name = "tenant_id", .kind = CONTRACT_UUID, .required = true },
+        { .name = "plan", .kind = CONTRACT_NAME, .required = true, .max = 40 },
+        { .name = "interval", .kind = CONTRACT_CHOICE, .required = true, .choices = "month|year" },
+        { .name = "proration_date", .kind = CONTRACT_INTEGER, .least = 1, .most = 4102444800.0 },
+};
+
 /* It gives something, or takes back what was given. */
 static int billing_check_override(const json_t *data, struct err *err)
 {
@@ -73,6 +92,13 @@ const struct contract BILLING_CONTRACTS[] = {
           .count = ARRAY_SIZE(RECEIVED),
           .complete = stripe_event_complete,
           .digest = "digest" },
+        BILLING_CONTRACT("billing.checkout.requested.v1", CHECKOUT),
+        BILLING_CONTRACT("billing.portal.requested.v1", COMMAND),
+        BILLING_CONTRACT("billing.change_plan.requested.v1", CHANGE),
+        BILLING_CONTRACT("billing.cancel.requested.v1", COMMAND),
+        BILLING_CONTRACT("billing.resume.requested.v1", COMMAND),
+        BILLING_CONTRACT("billing.preview.requested.v1", CHANGE),
+        BILLING_CONTRACT("billing.end_duplicate.requested.v1", COMMAND),
         BILLING_CONTRACT("billing.override.requested.v1", OVERRIDE, .check = billing_check_override),
         BILLING_CONTRACT("billing.usage.reported.v1", USAGE, .check = billing_check_usage),
         { .type = NULL },

@@ -131,6 +131,19 @@ def be_billed(api: RecordingApi, app: RecordingApi, tenant: str) -> None:
     assert api.post(f"{path}/override", {**gift, "plan": "none"}, prefer="wait=20").json["code"] == "plan_unknown"
     assert api.post(f"{path}/override", gift, prefer="wait=20").json["state"] == "succeeded"
     assert app.get(path).json["override"]["plan"] == "enterprise"
+    buy = {"plan": "starter", "interval": "month"}
+    for what, body in {
+        "checkout": buy,
+        "portal": {},
+        "change-plan": buy,
+        "cancel": {},
+        "resume": {},
+        "preview": buy,
+    }.items():
+        assert app.post(f"{path}/{what}", body).status == 202
+    assert api.post(f"{path}/end-duplicate").status == 202
+    assert app.post(f"{path}/checkout", buy, prefer="wait=20").json["code"] == "price_missing"
+    assert app.post(f"{path}/portal", prefer="wait=20").json["state"] == "succeeded"  # a customer it is already
     known = app.get(f"/api/tenants/{tenant}/entitlements").headers["etag"]
     assert app.get(f"/api/tenants/{tenant}/entitlements", if_none_match=known).status == 304
 

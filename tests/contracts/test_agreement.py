@@ -186,7 +186,16 @@ def test_commands_are_taken_as_their_schemas_say(stack: Stack) -> None:
 
 def test_commands_to_billing_are_taken_as_their_schemas_say(stack: Stack) -> None:
     """For tenants that do not exist: what is allowed is put aside."""
-    whole = [f"billing.{command}.v1" for command in ("override.requested", "usage.reported")]
+    whole = [
+        f"billing.{command}.v1"
+        for command in (
+            "override.requested",
+            "usage.reported",
+            "checkout.requested",
+            "change_plan.requested",
+            "cancel.requested",
+        )
+    ]
     check_agreement(stack, of_commands("billing.command.v1", whole))
 
 

@@ -41,6 +41,7 @@ NEVER = {
         "backup_": "the gateway opens no tenant's database",
         "restore_": "the gateway opens no tenant's database",
         "mail_": "the gateway sends no mail",
+        "billing_": "the gateway asks Stripe nothing",
         "job_": "the gateway migrates nobody: test_rollout_crashes.py",
         "run_": "the gateway migrates nobody: test_rollout_crashes.py",
         "inspection_": "the gateway looks into nobody: test_drift.py",
@@ -49,6 +50,7 @@ NEVER = {
     },
     "provisioner": {
         "gateway_": "the provisioner takes no requests",
+        "billing_": "Stripe is billing's: test_checkout_crashes.py",
         "job_": "rollouts are the migrator's: test_rollout_crashes.py",
         "run_": "rollouts are the migrator's: test_rollout_crashes.py",
         "inspection_": "looking into tenants is the migrator's: test_drift.py",
