@@ -47,7 +47,22 @@ create table billing.watched (
 );
 insert into billing.watched (at, until) values (clock_timestamp(), catalog.business_now());
 
-grant select, insert, update on billing.mail, billing.watched to tenantry_billing;
+-- With which cards an open invoice is to be paid at once, each once. known: Stripe tried it, or its owner had it before.
+create table billing.payment (
+    invoice_id text not null,
+    payment_method text not null,
+    tenant_id uuid not null,
+    state text not null check (state in ('known', 'wanted', 'done', 'void')),
+    next_at timestamptz not null default clock_timestamp(), -- real time
+    attempts int not null default 0,
+    has_turn boolean not null default false, -- under the budget of calls to Stripe
+    taken_until timestamptz,
+    outcome text, -- what Stripe said
+    primary key (invoice_id, payment_method)
+);
+create index payment_wanted on billing.payment (next_at) where state = 'wanted';
+
+grant select, insert, update on billing.mail, billing.watched, billing.payment to tenantry_billing;
 
 create function billing.notice_days() returns int[] language sql immutable as $$ select array[7, 1] $$;
 create function billing.notice_watched() returns interval language sql immutable as $$ select interval '24 hours' $$;
@@ -563,6 +578,103 @@ begin
         perform settle_mails(p_tenant_id);
     end if;
 end
+$$;
+
+-- Stripe tries a failed payment again after days. A card that its customer has chosen since is tried at once.
+create function billing.want_payment(p_tenant_id uuid) returns void
+language plpgsql
+as $$
+declare
+    v_live object := live_subscription(p_tenant_id);
+    v_invoice object := failing_invoice(p_tenant_id, v_live.object_id);
+    v_first boolean := not exists (select from payment where invoice_id = v_invoice.object_id);
+begin
+    if v_invoice.object_id is null or v_invoice.facts ->> 'status' <> 'open' then
+        return;
+    end if;
+    insert into payment (invoice_id, payment_method, tenant_id, state)
+    select v_invoice.object_id, c.card, p_tenant_id,
+        case when v_first and coalesce((m.body ->> 'created')::bigint, 0) <= coalesce(v_invoice.first_failure, v_invoice.seen)
+             then 'known' else 'wanted' end
+    from (
+        select coalesce(v_live.body #>> '{default_payment_method,id}', v_live.body ->> 'default_payment_method') as card
+        union
+        select o.facts ->> 'default_payment_method'
+        from object o
+        where o.kind = 'customer'
+          and o.object_id = v_invoice.customer_id
+    ) c
+    left join object m on m.kind = 'payment_method' and m.object_id = c.card
+    where c.card is not null
+    on conflict do nothing;
+end
+$$;
+
+-- Whatever is told of its customer, subscription or invoice, by an event or by an answer.
+create function billing.follow_object() returns trigger
+language plpgsql
+set search_path = billing, durable, pg_temp
+as $$
+begin
+    perform want_payment(new.tenant_id);
+    return null;
+end
+$$;
+create trigger follow_object after insert or update on billing.object for each row
+    when (new.tenant_id is not null and new.kind in ('customer', 'subscription', 'invoice'))
+    execute function billing.follow_object();
+
+-- Up to p_limit payments to be tried now, for p_lease_ms.
+create function billing.take_payments(p_limit int, p_lease_ms bigint, p_per_second float8)
+returns table (invoice_id text, payment_method text, attempts int)
+language plpgsql
+as $$
+#variable_conflict use_column
+declare
+    v payment;
+    v_wait bigint;
+begin
+    for v in
+        select *
+        from payment
+        where state = 'wanted'
+          and next_at <= clock_timestamp()
+          and (taken_until is null or taken_until < clock_timestamp())
+        order by next_at
+        limit p_limit
+        for update skip locked
+    loop
+        if not exists (
+            select from object o where o.kind = 'invoice' and o.object_id = v.invoice_id and o.facts ->> 'status' = 'open') then
+            update payment set state = 'void' where invoice_id = v.invoice_id and payment_method = v.payment_method;
+            continue;
+        end if;
+        if not v.has_turn then
+            select t.wait_ms into v_wait from catalog.take_token('stripe:calls', p_per_second / 2, p_per_second / 2) t;
+            if v_wait > 50 then
+                update payment
+                set has_turn = true, next_at = clock_timestamp() + v_wait * interval '1 ms'
+                where invoice_id = v.invoice_id and payment_method = v.payment_method;
+                continue;
+            end if;
+        end if;
+        update payment
+        set has_turn = false, attempts = attempts + 1, taken_until = clock_timestamp() + p_lease_ms * interval '1 ms'
+        where invoice_id = v.invoice_id and payment_method = v.payment_method;
+        return query select v.invoice_id, v.payment_method, v.attempts + 1;
+    end loop;
+end
+$$;
+
+-- What Stripe said; its events say what follows. p_delay_ms: it is to be tried again; null: that was its answer.
+create function billing.payment_tried(p_invoice_id text, p_payment_method text, p_outcome text, p_delay_ms bigint) returns void
+language sql
+as $$
+    update billing.payment
+    set state = case when p_delay_ms is null then 'done' else state end, outcome = p_outcome, taken_until = null,
+        next_at = case when p_delay_ms is null then next_at else clock_timestamp() + p_delay_ms * interval '1 ms' end
+    where invoice_id = p_invoice_id
+      and payment_method = p_payment_method
 $$;
 
 -- What an event says of money beside what the subscription becomes. Access stays as the subscription says: a person decides.

@@ -14,4 +14,5 @@ struct billing {
         struct news *news;
         struct fetcher *fetcher;
         struct sender *sender;
+        struct payer *payer;
 };
