@@ -87,6 +87,7 @@ const char *cli_setting(const char *name);
 int run_init(int argc, char **argv);
 int run_migrate(int argc, char **argv);
 int run_drift(int argc, char **argv);
+int run_billing(int argc, char **argv);
 int run_clock(int argc, char **argv);
 int run_keys(int argc, char **argv);
 int run_signup(int argc, char **argv);

@@ -73,6 +73,10 @@ const struct command COMMANDS[] = {
           "find tenants whose databases are not as they should be", MANUAL_DRIFT, run_drift, true },
         { "mail", "preview [KIND] [--html] [--templates DIRECTORY]", "show a mail as people get it, with example data",
           MANUAL_MAIL, run_mail, false },
+        { "billing",
+          "show TENANT | override TENANT --plan PLAN --reason TEXT [--until TIME] [--by NAME] | "
+          "override TENANT --remove --reason TEXT [--by NAME] | end-duplicate TENANT [--reason TEXT]",
+          "show what a tenant has bought, and give it what it has not", MANUAL_BILLING, run_billing, false },
         { "clock", "[advance DURATION] [--timeout TIME]", "show business time; in a sandbox, advance it", MANUAL_CLOCK,
           run_clock, false },
         { "keys", "new [--id ID] | token --name NAME --scopes SCOPE,SCOPE", "create keys and tokens", MANUAL_KEYS,

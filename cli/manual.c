@@ -305,6 +305,22 @@ const char MANUAL_MIGRATE[] =
         "lint: 0 if nothing is breaking that no file allows; otherwise, and if a file is malformed, 1. watch and\n"
         "run --watch: 0 if the run was completed on all tenants, otherwise 1.\n";
 
+const char MANUAL_BILLING[] =
+        "show             plan, status, what comes next, and the last invoices\n"
+        "override         gives the tenant a plan that it has not bought (sold by talking, or a gift), or takes that "
+        "back\n"
+        "end-duplicate    of two subscriptions ends the later one at once, and refunds what was paid for "
+        "it\n\n" TENANT_WORD "  --plan PLAN         a plan of PLANS\n"
+        "  --until TIME        2027-12-31, or 2027-12-31T12:00:00Z; without it, until somebody removes it\n"
+        "  --reason TEXT       why; kept with it\n"
+        "  --by NAME           who decided it; your login's name by default\n"
+        "  --remove            takes the override back\n\n"
+        "Examples:\n"
+        "  tenantry billing show acme-pharmacy\n"
+        "  tenantry billing override acme-pharmacy --plan enterprise --until 2027-12-31 --reason 'order 4711'\n"
+        "  tenantry billing override acme-pharmacy --remove --reason 'order 4711 was cancelled'\n\n"
+        "0 done; 4 refused: no such plan, a time that has passed, or there is only one subscription.\n";
+
 const char MANUAL_DRIFT[] =
         "Has the migrators look into each tenant's database, and lists those that differ: in the versions that their\n"
         "ledger names from what the catalog says (which is put right), by a version that no file has, by an invalid\n"

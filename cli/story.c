@@ -23,6 +23,14 @@ static const struct rule ACTIVITY_RULES[] = {
         { "retire", "the old login's overlap has ended" },
         { "verify", "its server failed over or was restored: the tenant is checked against the catalog" },
         { "backup", "fewer backups are done than wanted" },
+        { "checkout", "a page is wanted on which the tenant subscribes" },
+        { "portal", "a page is wanted on which the tenant manages its subscription" },
+        { "change_plan", "another plan is wanted" },
+        { "cancel", "the subscription shall end with its period" },
+        { "resume", "the subscription shall go on" },
+        { "preview", "what a change would cost is asked" },
+        { "end_subscription", "the tenant is archived or deprovisioned, and has a subscription still" },
+        { "end_duplicate", "the tenant has more than one subscription" },
         { "restore", "fewer restores are done than wanted" },
         { "invite", "fewer invitations are sent than wanted" },
         { "link", "fewer sign-in links are made than wanted" },
@@ -38,6 +46,13 @@ static const struct rule COMMAND_RULES[] = {
         { "restore", "the backup is known; in place, confirm names the subdomain: one more restore is wanted" },
         { "resend_invite", "one more invitation is wanted" },
         { "invite_link", "one more sign-in link is wanted" },
+        { "override", "an operator gives what was not bought, or takes it back" },
+        { "checkout", "one checkout at a time: it waits for its turn" },
+        { "portal", "one request to Stripe at a time: it waits for its turn" },
+        { "change_plan", "one request to Stripe at a time: it waits for its turn" },
+        { "cancel", "one request to Stripe at a time: it waits for its turn" },
+        { "preview", "one request to Stripe at a time: it waits for its turn" },
+        { "end_duplicate", "one request to Stripe at a time: it waits for its turn" },
         { "retry", "the block is lifted; provisioning starts over, or continues if past its point of no return" },
 };
 
@@ -80,6 +95,8 @@ const char *story_rule(const char *type, const json_t *data)
                 return story_find_rule(STATE_RULES, ARRAY_SIZE(STATE_RULES), json_text(data, "to"));
         if (strcmp(type, "tenant.lifecycle.wanted.v1") == 0)
                 return "the strictest of what operator and billing want counts; a restore takes back what was wanted";
+        if (strcmp(type, "tenant.subscription.changed.v1") == 0)
+                return "what Stripe told, the trial, overrides, reported usage and the time decide it together";
         if (strcmp(type, "tenant.labelled.v1") == 0)
                 return "of the labels in the command, it lacked those with + and had those with -";
         if (strcmp(type, "tenant.ledger.corrected.v1") == 0)
@@ -162,6 +179,17 @@ static void story_tell_lifecycle(struct buf *out, const json_t *data)
                 buf_printf(out, ": %s", json_text(data, "reason"));
 }
 
+/* "trial starter -> active professional" */
+static void story_tell_subscription(struct buf *out, const json_t *data)
+{
+        const json_t *from = json_object_get(data, "from"), *to = json_object_get(data, "to");
+
+        buf_printf(out, "subscription %s %s -> %s %s", story_word(from, "status"), story_word(from, "plan"),
+                   story_word(to, "status"), story_word(to, "plan"));
+        if (json_text(to, "reason") != NULL)
+                buf_printf(out, " (%s)", json_text(to, "reason"));
+}
+
 static void story_tell_started(struct buf *out, const json_t *data)
 {
         buf_printf(out, "%s begins", story_word(data, "activity"));
@@ -229,6 +257,7 @@ static const struct {
         { .type = "tenant.activity.progressed.v1", .tell = story_tell_progress },
         { .type = "tenant.activity.delayed.v1", .tell = story_tell_delay },
         { .type = "tenant.activity.finished.v1", .tell = story_tell_finished },
+        { .type = "tenant.subscription.changed.v1", .tell = story_tell_subscription },
         { .type = "tenant.state.changed.v1", .tell = story_tell_state },
         { .type = "tenant.request.rejected.v1", .tell = story_tell_rejection },
         { .type = "tenant.operator.acted.v1", .tell = story_tell_deed },

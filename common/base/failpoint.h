@@ -48,6 +48,10 @@
         POINT(inspection_before_result)                                                                                \
         POINT(run_before_advance)                                                                                      \
         POINT(run_after_advance)                                                                                       \
+        POINT(billing_after_freeze)                                                                                    \
+        POINT(billing_before_call)                                                                                     \
+        POINT(billing_after_call)                                                                                      \
+        POINT(billing_after_keep)                                                                                      \
         POINT(billing_before_fetched)                                                                                  \
         POINT(billing_after_payment)                                                                                   \
         POINT(backup_before_dump)                                                                                      \

@@ -80,6 +80,7 @@ begin
       and o.kind = 'invoice'
       and o.facts ->> 'status' in ('open', 'uncollectible')
       and o.facts ->> 'subscription' = p_subscription
+      and o.facts ->> 'billing_reason' is distinct from 'subscription_update'
       and (o.first_failure is not null or (o.facts ->> 'attempt_count')::int > 0)
     order by (o.facts ->> 'created')::bigint, o.object_id
     limit 1;

@@ -11,7 +11,10 @@ struct billing_config {
         struct stripe_config stripe;
         struct link_config links;
         struct mail_config mail;
+        struct key_config keys; /* control_keys is not used */
         char *existing_tenants;
+        char *return_url, *portal_configuration;
+        bool checkout_tax, checkout_promotion_codes;
         bool livemode;
         int64_t calls_per_second;
 };

@@ -4,9 +4,16 @@
 #include "common/contracts/billing.h"
 #include "common/durable/worker.h"
 #include "services/billing/fetcher.h"
+#include "services/billing/kinds.h"
 #include "services/billing/news.h"
 #include "services/billing/payer.h"
 #include "services/billing/sender.h"
+
+#define SAGAS 32 /* in hand at once */
+
+static const struct saga_kind *const KINDS[] = {
+        &CHECKOUT, &PORTAL, &CHANGE_PLAN, &CANCEL, &RESUME, &PREVIEW, &END_SUBSCRIPTION, &END_DUPLICATE, NULL,
+};
 
 static void billing_facts_changed(void *context)
 {
@@ -24,6 +31,8 @@ static int billing_start(struct service *service, const void *config, struct err
         struct worker_settings worker = {
                 .group = "tenantry-billing",
                 .contracts = BILLING_CONTRACTS,
+                .kinds = KINDS,
+                .sagas = SAGAS,
                 .has_timers = true,
                 .changed = billing_facts_changed,
                 .context = billing,
@@ -33,6 +42,8 @@ static int billing_start(struct service *service, const void *config, struct err
         service->state = billing;
         billing->service = service;
         rc = plans_load(c->plans.plans, &billing->plans, err);
+        if (rc == 0)
+                rc = keyring_parse("APP_KEYS", c->keys.app_keys, &billing->app_keys, err);
         if (rc < 0)
                 return rc;
         billing->account = (struct stripe_account){ .url = c->stripe.api_url, .secret_key = c->stripe.secret_key };
@@ -84,6 +95,7 @@ static void billing_finish(struct service *service)
         payer_free(billing->payer);
         fetcher_free(billing->fetcher);
         plans_free(billing->plans);
+        keyring_free(billing->app_keys);
         free(billing);
 }
 
@@ -91,6 +103,7 @@ int main(int argc, char **argv)
 {
         const struct config_table tables[] = {
                 BILLING_OPTIONS,
+                config_at(&APP_KEY_OPTIONS, offsetof(struct billing_config, keys)),
                 config_at(&PLAN_OPTIONS, offsetof(struct billing_config, plans)),
                 config_at(&STRIPE_OPTIONS, offsetof(struct billing_config, stripe)),
                 config_at(&LINK_OPTIONS, offsetof(struct billing_config, links)),

@@ -70,4 +70,15 @@ void stream_get(struct gateway *gateway, struct http_request *request, const cha
 void invite_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void invite_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void invite_check_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void entitlements_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_checkout_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_portal_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_change_plan_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_cancel_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_resume_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_preview_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_end_duplicate_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_usage_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_override_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void stripe_webhook_post(struct gateway *gateway, struct http_request *request, const char *caller);

@@ -21,8 +21,8 @@
 #define LINKS_PER_HOUR 20 /* sign-in links of one tenant: each makes an operation, and a call to the provider */
 
 /* The first one only where webhooks are configured. */
-static const char *const TOPICS[] = { STRIPE_TOPIC, "tenant.signup.v1", "tenant.command.v1", "tenant.migration.v1",
-                                      NULL };
+static const char *const TOPICS[] = { STRIPE_TOPIC,          "tenant.signup.v1",    "tenant.command.v1",
+                                      "tenant.migration.v1", BILLING_COMMAND_TOPIC, NULL };
 
 /* librdkafka cannot use it any more: the supervisor restarts us. */
 static void gateway_producer_died(void *context, const struct err *err)

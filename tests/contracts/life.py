@@ -49,6 +49,7 @@ def live(stack: Stack, callers: dict[str, RecordingApi]) -> Life:
     tenant = begin(api, callers[""], callers["signup"])
     eventually(lambda: mails_about(stack, tenant), 20, "the invitation is sent")
     use(api, app, tenant)
+    be_billed(api, app, tenant)
     follow_the_invitation(stack, callers[""], app, tenant)
     be_delayed(stack, api, tenant)
     be_wrong(stack, api, callers, tenant)
@@ -103,6 +104,32 @@ def use(api: RecordingApi, app: RecordingApi, tenant: str) -> None:
     done(api, tenant, "resend-invite")
     done(api, tenant, "labels", {"add": ["canary", "eu"], "remove": ["us"], "reason": "first in the next rollout"})
     assert api.command(tenant, "retry").status == 202
+
+
+def be_billed(api: RecordingApi, app: RecordingApi, tenant: str) -> None:
+    eventually(lambda: app.get(f"/api/tenants/{tenant}/entitlements").json["why"] == "trial", 20, "its trial begins")
+    path, at = f"/api/tenants/{tenant}/billing", "2026-11-01T00:00:00Z"
+    assert app.post(f"{path}/usage", {"at": at, "users": 7, "items": 3}, prefer="wait=20").json["state"] == "succeeded"
+    assert app.post(f"{path}/usage", {"at": at, "users": 8}, prefer="wait=20").json["state"] == "superseded"
+    gift = {"by": "ada", "reason": "a gift", "plan": "enterprise", "modules": ["a"], "until": "2099-12-31T00:00:00Z"}
+    assert api.post(f"{path}/override", {**gift, "plan": "none"}, prefer="wait=20").json["code"] == "plan_unknown"
+    assert api.post(f"{path}/override", gift, prefer="wait=20").json["state"] == "succeeded"
+    assert app.get(path).json["override"]["plan"] == "enterprise"
+    buy = {"plan": "starter", "interval": "month"}
+    for what, body in {
+        "checkout": buy,
+        "portal": {},
+        "change-plan": buy,
+        "cancel": {},
+        "resume": {},
+        "preview": buy,
+    }.items():
+        assert app.post(f"{path}/{what}", body).status == 202
+    assert api.post(f"{path}/end-duplicate").status == 202
+    refused = app.post(f"{path}/checkout", buy, prefer="wait=20")
+    assert (refused.status, refused.json["code"]) == (503, "stripe_not_configured")
+    known = app.get(f"/api/tenants/{tenant}/entitlements").headers["etag"]
+    assert app.get(f"/api/tenants/{tenant}/entitlements", if_none_match=known).status == 304
 
 
 def mails_about(stack: Stack, tenant: str) -> list[Path]:

@@ -54,14 +54,16 @@ class Desk:
         except urllib.error.HTTPError as error:
             raise AssertionError(error.read().decode()) from error
 
-    def price(self, plan: str) -> str:
-        if plan not in self.prices:
+    def price(self, plan: str, interval: str = "month") -> str:
+        key = f"tenantry_{plan}_{interval}"
+        if key not in self.prices:
+            amount = CENTS.get(plan, 100) * (10 if interval == "year" else 1)
             made = self.stripe(
-                "prices", product_data={"name": plan}, currency="usd", unit_amount=CENTS.get(plan, 100),
-                recurring={"interval": "month"}, lookup_key=f"tenantry_{plan}_month", metadata={"plan": plan},
+                "prices", product_data={"name": plan}, currency="usd", unit_amount=amount,
+                recurring={"interval": interval}, lookup_key=key, metadata={"plan": plan},
             )  # fmt: skip
-            self.prices[plan] = made["id"]
-        return self.prices[plan]
+            self.prices[key] = made["id"]
+        return self.prices[key]
 
     def subscribe(self, tenant: str, plan: str = "starter", card: str = "pm_card_visa", **more: Any) -> Any:
         """As a finished checkout leaves it: a customer with a card, and a subscription that names its tenant."""
@@ -83,6 +85,12 @@ class Desk:
 
     def subscription(self, tenant: str) -> Any:
         return self.api.tenant(tenant)["subscription"]
+
+    def tenant_on_trial(self, company: str) -> str:
+        """A tenant whose trial has begun: it does once it is ready."""
+        tenant = self.api.ready_tenant(company)
+        eventually(lambda: (self.subscription(tenant) or {}).get("trial_end"), 20, "its trial has begun")
+        return tenant
 
     def wait(self, tenant: str, seconds: float = 30, **expected: Any) -> Any:
         """The tenant's snapshot, once its subscription says all of this."""
