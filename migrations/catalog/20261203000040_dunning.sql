@@ -3,10 +3,12 @@
 -- migrate:up
 set local check_function_bodies = off;
 
+-- link_asked_at: when somebody last wanted a new link to the tenant's pages.
 -- access_ended: since when the tenant has no access, as it was seen then: the name of what its last mails and its archive are about.
 -- archive_held: too many would have been archived at once; archive_released: somebody has looked at them.
 alter table billing.tenant
     add column access_ended timestamptz,
+    add column link_asked_at timestamptz,
     add column archive_held boolean not null default false,
     add column archive_released boolean not null default false;
 update billing.tenant set access_ended = (subscription ->> 'access_ended')::timestamptz where access = 'none';
@@ -19,7 +21,8 @@ alter table billing.object add column action_since bigint;
 -- Each mail of one cause once. void: it was not true any more when it was to go; it may be true again.
 create table billing.mail (
     tenant_id uuid not null,
-    kind text not null check (kind in ('trial_ending', 'payment_failed', 'payment_action_required', 'suspended', 'archive_notice')),
+    kind text not null check (kind in ('trial_ending', 'payment_failed', 'payment_action_required', 'suspended', 'archive_notice',
+                                    'billing_link')),
     step int not null, -- of payment_failed: day 0, 3, 6; of archive_notice: 7 or 1 days before
     cause text not null, -- what it is about: the end of the trial, an invoice, the end of access
     message_id text not null unique, -- follows from those four: the same however often it is sent
@@ -104,6 +107,9 @@ declare
 begin
     if t.lifecycle <> 'live' then
         return;
+    end if;
+    if t.link_asked_at is not null then
+        return query select 'billing_link', 0, catalog.json_time(t.link_asked_at), t.link_asked_at, t.link_asked_at + interval '1 hour';
     end if;
     if s ->> 'status' = 'trial' and v_trial_end is not null and not s ? 'subscription_id' then -- who has chosen needs none
         return query select 'trial_ending', 0, catalog.json_time(v_trial_end),
@@ -455,7 +461,7 @@ begin
         else (s ->> 'access_until')::timestamptz
     end;
     return jsonb_strip_nulls(jsonb_build_object(
-        'to', v_life.email, 'slug', v_life.slug, 'name', v_life.admin_name, 'company', v_life.company,
+        'to', v_life.email, 'tenant_id', m.tenant_id, 'name', v_life.admin_name, 'company', v_life.company,
         'plan', (select p.name from plan p where p.plan_id = s ->> 'plan'),
         'date', to_char(v_until at time zone 'UTC', 'FMDD FMMonth YYYY'),
         'left', time_left(v_until - p_now),
@@ -794,6 +800,72 @@ begin
     return v_found;
 end
 $$;
+
+-- Where a mail's link leads: what a tenant has, what it can choose, and what it was asked to pay.
+create view gateway.billing_page as
+select r.tenant_id, r.slug,
+    jsonb_build_object(
+        'company', r.company, 'status', t.subscription -> 'status', 'reason', t.subscription -> 'reason',
+        'plan', (select p.name from billing.plan p where p.plan_id = t.subscription ->> 'plan'),
+        'until', (
+            select to_char(coalesce(t.subscription ->> 'access_until', t.subscription ->> 'cancel_at',
+                                    t.subscription ->> 'period_end')::timestamptz at time zone 'UTC', 'FMDD FMMonth YYYY')),
+        'archive', to_char((t.subscription ->> 'archive_at')::timestamptz at time zone 'UTC', 'FMDD FMMonth YYYY'),
+        'is_live', t.lifecycle = 'live',
+        'has_subscription', t.subscription ? 'subscription_id',
+        'is_customer', exists (select from billing.customer c where c.tenant_id = r.tenant_id),
+        'plans', (
+            select jsonb_agg(jsonb_build_object('id', p.plan_id, 'name', p.name, 'periods', x.periods) order by p.place)
+            from billing.plan p,
+                lateral (select jsonb_agg(distinct period order by period) as periods from billing.price where plan_id = p.plan_id) x
+            where p.is_offered
+              and x.periods is not null),
+        'invoices', (
+            select coalesce(jsonb_agg(i.item order by i.created desc), '[]')
+            from (
+                select (o.facts ->> 'created')::bigint as created,
+                    jsonb_build_object(
+                        'number', coalesce(o.facts ->> 'number', o.object_id), 'status', o.facts -> 'status',
+                        'date', to_char(to_timestamp((o.facts ->> 'created')::bigint) at time zone 'UTC', 'FMDD FMMonth YYYY'),
+                        'amount', billing.amount_text((o.facts ->> 'amount_due')::bigint, o.facts ->> 'currency')) as item
+                from billing.object o
+                where o.tenant_id = r.tenant_id
+                  and o.kind = 'invoice'
+                  and o.facts ->> 'status' <> 'draft'
+                order by 1 desc
+                limit 12) i)) as item
+from gateway.tenant_row r
+join billing.tenant t using (tenant_id);
+
+-- The checkouts that Stripe has told to be finished, once their tenants may be used.
+create view gateway.billing_back as
+select o.object_id as session_id, r.slug
+from billing.object o
+join gateway.tenant_row r using (tenant_id)
+join billing.tenant t using (tenant_id)
+where o.kind = 'checkout.session'
+  and o.facts ->> 'status' = 'complete'
+  and t.access = 'full'
+  and t.subscription ? 'subscription_id';
+grant select on gateway.billing_page, gateway.billing_back to tenantry_gateway;
+
+-- Somebody with an old link wants a new one, which goes to the tenant's own address, at most every ten minutes. Returns whether
+-- there is one on its way.
+create function catalog.ask_billing_link(p_tenant_id uuid) returns boolean
+language plpgsql security definer
+set search_path = billing, durable, catalog, pg_temp
+as $$
+begin
+    update tenant
+    set link_asked_at = business_now()
+    where tenant_id = p_tenant_id
+      and lifecycle = 'live'
+      and (link_asked_at is null or link_asked_at < business_now() - interval '10 minutes');
+    return exists (select from tenant where tenant_id = p_tenant_id and lifecycle = 'live');
+end
+$$;
+revoke execute on function catalog.ask_billing_link from public;
+grant execute on function catalog.ask_billing_link to tenantry_gateway;
 
 insert into catalog.timer (service, name, key, due_at)
 select 'billing', 'mails', tenant_id::text, catalog.business_now() from billing.tenant;
