@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import hmac
 import re
-import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -14,7 +11,7 @@ import pytest
 
 from deploy.local.stack import Stack
 
-from .billing import Desk, billing_stack
+from .billing import Desk, billing_stack, signed
 from .client import Answer, Api, eventually
 
 CARD = "4242424242424242"
@@ -42,15 +39,6 @@ def desk(stack: Stack) -> Desk:
 def person(stack: Stack) -> Api:
     """Who has a mail and a browser, and no token."""
     return Api(stack.services["gateway-0"].url, None)
-
-
-def signed(stack: Stack, tenant: str, purpose: str = "tenantry billing link", days: float = 7) -> str:
-    """A link as billing makes it."""
-    key = base64.b64decode(stack.settings["keys"]["app"].partition(":")[2])
-    text = f"{tenant}.0.{int(time.time() + days * 86400)}"
-    derived = hmac.digest(key, purpose.encode(), "sha256")
-    signature = base64.urlsafe_b64encode(hmac.digest(derived, text.encode(), "sha256")).decode().rstrip("=")
-    return f"/billing/{text}.{signature}"
 
 
 def shop(desk: Desk, name: str) -> str:
