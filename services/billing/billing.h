@@ -16,4 +16,5 @@ struct billing {
         struct news *news;
         struct fetcher *fetcher;
         struct sender *sender;
+        struct payer *payer;
 };

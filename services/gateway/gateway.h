@@ -73,6 +73,9 @@ void migration_run_get(struct gateway *gateway, struct http_request *request, co
 void migration_tenants_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void migration_stream_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void stream_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_page_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_page_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_back_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void invite_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void invite_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void invite_check_get(struct gateway *gateway, struct http_request *request, const char *caller);

@@ -226,6 +226,9 @@ const struct http_route GATEWAY_ROUTES[] = {
         ROUTE("POST", "/api/webhooks/stripe", SCOPE_NONE, stripe_webhook_post, .body_bytes = STRIPE_BYTES,
               .any_body = true),
         ROUTE("GET", "/invite/{id}", SCOPE_NONE, invite_get, PAGE),
+        ROUTE("GET", "/billing/{id}", SCOPE_NONE, billing_page_get, PAGE),
+        ROUTE("POST", "/billing/{id}", SCOPE_NONE, billing_page_post, PAGE),
+        ROUTE("GET", "/billing/back/{id}", SCOPE_NONE, billing_back_get, PAGE),
         ROUTE("POST", "/invite/{id}", SCOPE_NONE, invite_post, PAGE),
         { .method = NULL },
 };
