@@ -1,4 +1,6 @@
 /* `tenantry billing`: what became of Stripe's events, and the suspensions that wait for an operator. */
+#include "cli/billing.h"
+
 #include "cli/api.h"
 #include "cli/listing.h"
 #include "cli/numbered.h"
@@ -130,10 +132,9 @@ static const struct {
         const char *name;
         int (*run)(int argc, char **argv);
 } SUBCOMMANDS[] = {
-        { "events", billing_events },
-        { "replay", billing_replay },
-        { "held", billing_held },
-        { "release", billing_release },
+        { "events", billing_events },     { "replay", billing_replay },       { "held", billing_held },
+        { "release", billing_release },   { "reconcile", billing_reconcile }, { "verify", billing_verify },
+        { "forecast", billing_forecast },
 };
 
 static int billing_name_subcommands(void)

@@ -72,9 +72,11 @@ const struct command COMMANDS[] = {
         { "drift", "[--schema] [--labels LIST] [--tenants LIST] | --last",
           "find tenants whose databases are not as they should be", MANUAL_DRIFT, run_drift, true },
         { "billing",
-          "events [--tenant TENANT] [--outcome OUTCOME] [--object ID] " LISTING_OPTIONS " | replay NUMBER [NUMBER...] | "
-          "held " LISTING_OPTIONS " | release",
-          "show what became of Stripe's events, and suspensions that wait", MANUAL_BILLING, run_billing, true },
+          "events [--tenant TENANT] [--outcome OUTCOME] [--object ID] " LISTING_OPTIONS
+          " | replay NUMBER [NUMBER...] | "
+          "held " LISTING_OPTIONS " | release | reconcile [--now] | verify | forecast TENANT",
+          "show what became of Stripe's events, compare with Stripe, and look ahead", MANUAL_BILLING, run_billing,
+          true },
         { "clock", "[advance DURATION] [--timeout TIME]", "show business time; in a sandbox, advance it", MANUAL_CLOCK,
           run_clock, false },
         { "keys", "new [--id ID] | token --name NAME --scopes SCOPE,SCOPE", "create keys and tokens", MANUAL_KEYS,

@@ -224,12 +224,23 @@ const char MANUAL_BILLING[] =
         "              another mode or account: set aside)\n"
         "replay N...   applies events that were set aside once more, when the cause is mended\n"
         "held          tenants whose time is over, but so many at once that nobody is suspended before somebody looks\n"
-        "release       suspends those\n\n"
+        "release       suspends those\n"
+        "reconcile     the last comparisons with Stripe, and the subscriptions that were different there (drift): "
+        "which\n"
+        "              were missing here or there, or had another status, price, period, cancellation or other "
+        "details\n"
+        "verify        rebuilds every state from Stripe's events in Kafka, with the functions that billing uses, and\n"
+        "              compares; 1 if something is different. Also shown, but no difference: asked (Stripe answered\n"
+        "              when it was asked), listed (found in Stripe's list, never delivered), lost (Kafka has deleted\n"
+        "              its events). Reads CATALOG_ADMIN_URL and KAFKA_BROKERS; changes nothing\n"
+        "forecast T    what becomes of a tenant's subscription within 45 days if nothing changes and all is paid\n\n"
         "  --tenant TENANT     of events: only those about this tenant\n"
         "  --outcome OUTCOME   only those with this outcome\n"
-        "  --object ID         only those about this object of Stripe's, as sub_1PqR...\n" LIST_WORDS "\nExamples:\n"
+        "  --object ID         only those about this object of Stripe's, as sub_1PqR...\n"
+        "  --now               of reconcile: compare now\n" LIST_WORDS "\nExamples:\n"
         "  tenantry billing events --tenant acme\n"
-        "  tenantry billing events --outcome quarantined -o name | xargs tenantry billing replay\n";
+        "  tenantry billing events --outcome quarantined -o name | xargs tenantry billing replay\n"
+        "  tenantry billing forecast acme\n";
 
 const char MANUAL_DOCTOR[] =
         "One line per check: good, bad (and what to do about it) or skipped (cannot be checked from here). Run it\n"

@@ -49,6 +49,7 @@
         POINT(run_before_advance)                                                                                      \
         POINT(run_after_advance)                                                                                       \
         POINT(billing_before_fetched)                                                                                  \
+        POINT(billing_before_reconciled)                                                                               \
         POINT(backup_before_dump)                                                                                      \
         POINT(backup_after_dump)                                                                                       \
         POINT(backup_after_list)                                                                                       \

@@ -13,4 +13,5 @@ struct billing {
         struct worker *worker;
         struct news *news;
         struct fetcher *fetcher;
+        struct reconciler *reconciler;
 };

@@ -11,7 +11,7 @@ struct billing_config {
         struct stripe_config stripe;
         char *existing_tenants;
         bool livemode;
-        int64_t calls_per_second;
+        int64_t calls_per_second, reconcile_ms, subscriptions_ms;
 };
 
 extern const struct config_table BILLING_OPTIONS;

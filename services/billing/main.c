@@ -5,6 +5,7 @@
 #include "common/durable/worker.h"
 #include "services/billing/fetcher.h"
 #include "services/billing/news.h"
+#include "services/billing/reconciler.h"
 
 static void billing_facts_changed(void *context)
 {
@@ -33,6 +34,7 @@ static int billing_start(struct service *service, const void *config, struct err
                 return rc;
         billing->account = (struct stripe_account){ .url = c->stripe.api_url, .secret_key = c->stripe.secret_key };
         billing->fetcher = fetcher_new(billing);
+        billing->reconciler = reconciler_new(billing);
         billing->news = news_new(billing);
         return worker_new(service, &worker, &billing->worker, err);
 }
@@ -54,13 +56,15 @@ static void billing_stop(struct service *service)
 
         worker_stop(billing->worker);
         fetcher_stop(billing->fetcher);
+        reconciler_stop(billing->reconciler);
 }
 
 static bool billing_idle(struct service *service)
 {
         struct billing *billing = service->state;
 
-        return fetcher_is_idle(billing->fetcher) && worker_is_idle(billing->worker);
+        return fetcher_is_idle(billing->fetcher) && reconciler_is_idle(billing->reconciler) &&
+               worker_is_idle(billing->worker);
 }
 
 static void billing_finish(struct service *service)
@@ -69,6 +73,7 @@ static void billing_finish(struct service *service)
 
         worker_free(billing->worker);
         news_free(billing->news);
+        reconciler_free(billing->reconciler);
         fetcher_free(billing->fetcher);
         plans_free(billing->plans);
         free(billing);

@@ -34,7 +34,8 @@ void billing_events_get(struct gateway *gateway, struct http_request *request, c
 
         (void)caller;
         if (tenant != NULL && !id_is_valid(tenant)) {
-                http_answer_problem(request, 400, "invalid_field", "tenant_id", "tenant_id must be a UUID in lower case");
+                http_answer_problem(request, 400, "invalid_field", "tenant_id",
+                                    "tenant_id must be a UUID in lower case");
                 return;
         }
         if (!page_read(request, EVENTS_PAGE, page_is_number, &page))

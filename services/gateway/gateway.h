@@ -74,4 +74,7 @@ void billing_events_get(struct gateway *gateway, struct http_request *request, c
 void billing_event_replay(struct gateway *gateway, struct http_request *request, const char *caller);
 void billing_held_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void billing_release_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_reconcile_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_reconcile_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_forecast_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void stripe_webhook_post(struct gateway *gateway, struct http_request *request, const char *caller);
