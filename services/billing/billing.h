@@ -17,4 +17,5 @@ struct billing {
         struct fetcher *fetcher;
         struct sender *sender;
         struct payer *payer;
+        struct reconciler *reconciler;
 };

@@ -7,6 +7,7 @@
 #include "services/billing/kinds.h"
 #include "services/billing/news.h"
 #include "services/billing/payer.h"
+#include "services/billing/reconciler.h"
 #include "services/billing/sender.h"
 
 #define SAGAS 32 /* in hand at once */
@@ -49,6 +50,7 @@ static int billing_start(struct service *service, const void *config, struct err
         billing->account = (struct stripe_account){ .url = c->stripe.api_url, .secret_key = c->stripe.secret_key };
         billing->fetcher = fetcher_new(billing);
         billing->payer = payer_new(billing);
+        billing->reconciler = reconciler_new(billing);
         billing->news = news_new(billing);
         rc = sender_new(billing, &billing->sender, err);
         if (rc < 0)
@@ -75,6 +77,7 @@ static void billing_stop(struct service *service)
         fetcher_stop(billing->fetcher);
         sender_stop(billing->sender);
         payer_stop(billing->payer);
+        reconciler_stop(billing->reconciler);
 }
 
 static bool billing_idle(struct service *service)
@@ -82,7 +85,7 @@ static bool billing_idle(struct service *service)
         struct billing *billing = service->state;
 
         return fetcher_is_idle(billing->fetcher) && sender_is_idle(billing->sender) && payer_is_idle(billing->payer) &&
-               worker_is_idle(billing->worker);
+               reconciler_is_idle(billing->reconciler) && worker_is_idle(billing->worker);
 }
 
 static void billing_finish(struct service *service)
@@ -93,6 +96,7 @@ static void billing_finish(struct service *service)
         news_free(billing->news);
         sender_free(billing->sender);
         payer_free(billing->payer);
+        reconciler_free(billing->reconciler);
         fetcher_free(billing->fetcher);
         plans_free(billing->plans);
         keyring_free(billing->app_keys);

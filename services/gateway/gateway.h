@@ -94,5 +94,8 @@ void billing_preview_post(struct gateway *gateway, struct http_request *request,
 void billing_end_duplicate_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void billing_usage_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void billing_override_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_reconcile_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_reconcile_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_forecast_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void stripe_webhook_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void plans_get(struct gateway *gateway, struct http_request *request, const char *caller);

@@ -64,6 +64,8 @@ def live(stack: Stack, callers: dict[str, RecordingApi]) -> Life:
     look_at_the_plans(callers[""])
     for path in ("/api/admin/inventory", "/api/admin/alerts?all=1", "/api/tenants", "/api/tenants?limit=1"):
         assert api.get(path).status == 200
+    forecast = f"/api/tenants/{tenant}/billing/forecast"
+    eventually(lambda: api.get(forecast).status == 200, 20, "billing knows the tenant")
     end(stack, api, app, tenant, life)
     collect(stack, life)
     return life
@@ -82,6 +84,8 @@ def hear_from_stripe(nobody: RecordingApi, api: RecordingApi) -> None:
     assert api.post("/api/admin/billing/events/999999/replay").status == 404
     assert api.get("/api/admin/billing/held").status == 200
     assert api.post("/api/admin/billing/release").json == {"released": 0}
+    assert api.get("/api/admin/billing/reconcile").status == 200
+    assert api.post("/api/admin/billing/reconcile").status == 200
 
 
 def look_at_the_plans(nobody: RecordingApi) -> None:

@@ -57,7 +57,9 @@ def test_whoever_dies_anywhere_loses_and_doubles_nothing(desk: Desk, stack: Stac
     eventually(lambda: not desk.sql(wanted, subscription["id"]), 60, "what the dead one asked for is asked by another")
     kinds = "select count(*) from billing.object where tenant_id = %s and kind = 'subscription'"
     assert desk.sql(kinds, tenant) == [1]
-    changes = "select count(*) from catalog.tenant_event where tenant_id = %s and type = 'tenant.subscription.changed.v1' "
+    changes = (
+        "select count(*) from catalog.tenant_event where tenant_id = %s and type = 'tenant.subscription.changed.v1' "
+    )
     changes += "and data -> 'to' ->> 'status' = 'active' and data -> 'from' ->> 'status' is distinct from 'active'"
     assert desk.sql(changes, tenant) == [1], "it became active once"
 
