@@ -180,17 +180,6 @@ static void story_tell_lifecycle(struct buf *out, const json_t *data)
                 buf_printf(out, ": %s", json_text(data, "reason"));
 }
 
-/* "trial starter -> active professional" */
-static void story_tell_subscription(struct buf *out, const json_t *data)
-{
-        const json_t *from = json_object_get(data, "from"), *to = json_object_get(data, "to");
-
-        buf_printf(out, "subscription %s %s -> %s %s", story_word(from, "status"), story_word(from, "plan"),
-                   story_word(to, "status"), story_word(to, "plan"));
-        if (json_text(to, "reason") != NULL)
-                buf_printf(out, " (%s)", json_text(to, "reason"));
-}
-
 static void story_tell_started(struct buf *out, const json_t *data)
 {
         buf_printf(out, "%s begins", story_word(data, "activity"));

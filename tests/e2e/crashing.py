@@ -46,7 +46,6 @@ NEVER = {
         "run_": "the gateway migrates nobody: test_rollout_crashes.py",
         "inspection_": "the gateway looks into nobody: test_drift.py",
         "setup_": "the command's: test_stripe_setup.py",
-        "billing_": "billing's: test_billing_crashes.py",
     },
     "provisioner": {
         "gateway_": "the provisioner takes no requests",
@@ -55,7 +54,6 @@ NEVER = {
         "run_": "rollouts are the migrator's: test_rollout_crashes.py",
         "inspection_": "looking into tenants is the migrator's: test_drift.py",
         "setup_": "the command's: test_stripe_setup.py",
-        "billing_": "billing's: test_billing_crashes.py",
         "restore_": "needs a backup first: test_restore.py lets it die there",
         "driver_before_renew": "needs a key or a pooler that changed: test_supabase_crashes.py brings them",
         "driver_after_renew": "needs a key or a pooler that changed: test_supabase_crashes.py brings them",
