@@ -16,7 +16,7 @@ from confluent_kafka import Producer
 from deploy.local.fleet import make_fleet, tenant_number
 from deploy.local.process import wait_until
 from deploy.local.stack import CATALOG, Stack
-from tests.e2e.stripe_life import START, Life
+from tests.e2e.stripe_life import DAY, Life
 
 from .ingest import BROKER_JVM
 from .machine import CpuMeter
@@ -75,14 +75,15 @@ def billing_stack(root: Path, tenants: int) -> Iterator[Stack]:
 
 
 def events_of(number: int, run: str) -> list[dict[str, Any]]:
-    """The first two months of a tenant: paid at once, a renewal that fails and is paid late, the end."""
-    life = Life(tenant=tenant_number(number), number=f"{run}{number}")
-    return life.first_payment() + life.failed_renewal(START + 30 * 86400) + life.end()
+    """Two months of a tenant: paid at once, a renewal that fails and is paid late, a cancellation that is still to come."""
+    life = Life(tenant=tenant_number(number), number=f"{run}{number}", start=int(time.time()) - 35 * DAY)
+    return life.first_payment() + life.failed_renewal() + life.end()[:1]
 
 
 def padded(event: dict[str, Any]) -> bytes:
     text = json.dumps(event)
-    event["data"]["object"]["description"] = "x" * max(0, BYTES - len(text) - 20)
+    about = event["data"]["object"]  # which twins share
+    about.setdefault("description", "x" * max(0, BYTES - len(text) - 20))
     return json.dumps(event).encode()
 
 

@@ -8,9 +8,16 @@ static const struct {
         const char *name;
         int (*run)(int argc, char **argv);
 } SUBCOMMANDS[] = {
-        { "show", billing_show },       { "override", billing_override }, { "end-duplicate", billing_end_duplicate },
-        { "events", billing_events },   { "replay", billing_replay },     { "held", billing_held },
+        { "show", billing_show },
+        { "override", billing_override },
+        { "end-duplicate", billing_end_duplicate },
+        { "events", billing_events },
+        { "replay", billing_replay },
+        { "held", billing_held },
         { "release", billing_release },
+        { "reconcile", billing_reconcile },
+        { "verify", billing_verify },
+        { "forecast", billing_forecast },
 };
 
 static int billing_name_subcommands(void)

@@ -13,3 +13,10 @@ int billing_events(int argc, char **argv);
 int billing_replay(int argc, char **argv);
 int billing_held(int argc, char **argv);
 int billing_release(int argc, char **argv);
+
+/* billing_compare.c: what differs from Stripe, and what lies ahead of a tenant. */
+int billing_reconcile(int argc, char **argv);
+int billing_forecast(int argc, char **argv);
+
+/* billing_verify.c: every state rebuilt from Kafka. */
+int billing_verify(int argc, char **argv);

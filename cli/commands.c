@@ -76,9 +76,9 @@ const struct command COMMANDS[] = {
           "override TENANT --remove --reason TEXT [--by NAME] | end-duplicate TENANT [--reason TEXT] | "
           "events [--tenant TENANT] [--outcome OUTCOME] [--object ID] " LISTING_OPTIONS
           " | replay NUMBER [NUMBER...] | "
-          "held " LISTING_OPTIONS " | release",
-          "show what a tenant has bought, give it what it has not, and what became of Stripe's events", MANUAL_BILLING,
-          run_billing, true },
+          "held " LISTING_OPTIONS " | release | reconcile [--now] | verify | forecast TENANT",
+          "show what a tenant has bought, give it what it has not; what became of Stripe's events; compare with Stripe",
+          MANUAL_BILLING, run_billing, true },
         { "stripe", "setup [--endpoint URL] [--secret-file FILE] [--roll] | check [--endpoint URL]",
           "bring the plans to Stripe, and find what differs there", MANUAL_STRIPE, run_stripe, false },
         { "mail", "preview [KIND] [--html] [--templates DIRECTORY]", "show a mail as people get it, with example data",

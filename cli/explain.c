@@ -1,5 +1,7 @@
-/* `tenantry explain`: which event had which effect, and by which rule, from a tenant's history. */
+/* `tenantry explain`: which event had which effect, and by which rule, from a tenant's history; and what billing says.
+ */
 #include "cli/api.h"
+#include "cli/explain_billing.h"
 #include "cli/story.h"
 #include "cli/terminal.h"
 #include "common/base/memory.h"
@@ -128,19 +130,22 @@ static int explain_tell(const json_t *tenant, const char *only)
 {
         const json_t *history = json_object_get(tenant, "history");
         auto_json *rows = explain_rows_of(history, only), *causes = explain_group_by_cause(rows), *whole = NULL;
+        auto_json *billing = explain_billing_get(json_text(tenant, "tenant_id"));
         json_t *cause;
         size_t i;
 
         json_array_foreach (causes, i, cause)
                 explain_add_operation(cause);
         if (cli_json) {
-                whole = json_pack("{s:s?, s:s?, s:s?, s:O}", "tenant_id", json_text(tenant, "tenant_id"), "subdomain",
-                                  json_text(tenant, "slug"), "state", json_text(tenant, "state"), "causes", causes);
+                whole = json_pack("{s:s?, s:s?, s:s?, s:O?, s:O}", "tenant_id", json_text(tenant, "tenant_id"),
+                                  "subdomain", json_text(tenant, "slug"), "state", json_text(tenant, "state"),
+                                  "billing", billing, "causes", causes);
                 print_json(whole);
                 return EXIT_GOOD;
         }
         print_pair("tenant", json_text(tenant, "slug") ? json_text(tenant, "slug") : json_text(tenant, "tenant_id"));
         print_pair("state", json_text(tenant, "state"));
+        explain_billing_tell(billing);
         if (json_array_size(history) >= 100)
                 puts("(only the last 100 events)");
         json_array_foreach (causes, i, cause) {

@@ -8,7 +8,7 @@
         "  TENANTRY_APP_TOKEN    token of the product's backend, for `connection`\n"                                   \
         "  TENANTRY_OPS_URL      services' ops ports for `doctor`, as http://host:port, separated by commas\n"         \
         "  KAFKA_BROKERS         for `init`, `events` and `doctor`; KAFKA_PROPERTIES adds librdkafka properties\n"     \
-        "  CATALOG_ADMIN_URL     for `init` and `doctor`\n"                                                            \
+        "  CATALOG_ADMIN_URL     for `init`, `doctor` and `billing verify`\n"                                          \
         "  CATALOG_PASSWORD_...  for `init`: GATEWAY, PROVISIONER, MIGRATOR, BILLING\n"                                \
         "  CONTROL_KEYS          for `archive cat` and `archive check`\n"                                              \
         "  STRIPE_SECRET_KEY     for `stripe`; PLANS names the file of plans\n"                                        \

@@ -2,6 +2,7 @@
  * and saga_ended. */
 #include "cli/story.h"
 
+#include "cli/explain_billing.h"
 #include "cli/terminal.h"
 #include "common/base/buf.h"
 #include "common/base/memory.h"
@@ -96,7 +97,7 @@ const char *story_rule(const char *type, const json_t *data)
         if (strcmp(type, "tenant.lifecycle.wanted.v1") == 0)
                 return "the strictest of what operator and billing want counts; a restore takes back what was wanted";
         if (strcmp(type, "tenant.subscription.changed.v1") == 0)
-                return "what Stripe told, the trial, overrides, reported usage and the time decide it together";
+                return explain_billing_rule(json_object_get(data, "to"));
         if (strcmp(type, "tenant.labelled.v1") == 0)
                 return "of the labels in the command, it lacked those with + and had those with -";
         if (strcmp(type, "tenant.ledger.corrected.v1") == 0)
@@ -179,17 +180,6 @@ static void story_tell_lifecycle(struct buf *out, const json_t *data)
                 buf_printf(out, ": %s", json_text(data, "reason"));
 }
 
-/* "trial starter -> active professional" */
-static void story_tell_subscription(struct buf *out, const json_t *data)
-{
-        const json_t *from = json_object_get(data, "from"), *to = json_object_get(data, "to");
-
-        buf_printf(out, "subscription %s %s -> %s %s", story_word(from, "status"), story_word(from, "plan"),
-                   story_word(to, "status"), story_word(to, "plan"));
-        if (json_text(to, "reason") != NULL)
-                buf_printf(out, " (%s)", json_text(to, "reason"));
-}
-
 static void story_tell_started(struct buf *out, const json_t *data)
 {
         buf_printf(out, "%s begins", story_word(data, "activity"));
@@ -244,6 +234,28 @@ static void story_tell_deed(struct buf *out, const json_t *data)
         buf_printf(out, ", by %s", story_word(data, "by"));
 }
 
+/* "trial, plan starter"; nothing for what there is not. */
+static void story_add_subscription(struct buf *out, const json_t *told)
+{
+        buf_printf(out, "%s", story_word(told, "status"));
+        if (json_text(told, "reason") != NULL)
+                buf_printf(out, " (%s)", json_text(told, "reason"));
+        if (json_text(told, "plan") != NULL)
+                buf_printf(out, ", plan %s", json_text(told, "plan"));
+        if (json_text(told, "cancel_at") != NULL)
+                buf_printf(out, ", ends %s", json_text(told, "cancel_at"));
+}
+
+static void story_tell_subscription(struct buf *out, const json_t *data)
+{
+        buf_add_text(out, "subscription ");
+        if (json_is_object(json_object_get(data, "from"))) {
+                story_add_subscription(out, json_object_get(data, "from"));
+                buf_add_text(out, " -> ");
+        }
+        story_add_subscription(out, json_object_get(data, "to"));
+}
+
 static const struct {
         const char *type;
         void (*tell)(struct buf *out, const json_t *data);
@@ -261,6 +273,7 @@ static const struct {
         { .type = "tenant.state.changed.v1", .tell = story_tell_state },
         { .type = "tenant.request.rejected.v1", .tell = story_tell_rejection },
         { .type = "tenant.operator.acted.v1", .tell = story_tell_deed },
+        { .type = "tenant.subscription.changed.v1", .tell = story_tell_subscription },
 };
 
 char *story_effect(const char *type, const json_t *data)

@@ -53,6 +53,8 @@
         POINT(billing_after_call)                                                                                      \
         POINT(billing_after_keep)                                                                                      \
         POINT(billing_before_fetched)                                                                                  \
+        POINT(billing_after_payment)                                                                                   \
+        POINT(billing_before_reconciled)                                                                               \
         POINT(backup_before_dump)                                                                                      \
         POINT(backup_after_dump)                                                                                       \
         POINT(backup_after_list)                                                                                       \

@@ -22,6 +22,7 @@ EMBED_MAIL(payment_failed);
 EMBED_MAIL(payment_action_required);
 EMBED_MAIL(suspended);
 EMBED_MAIL(archive_notice);
+EMBED_MAIL(billing_link);
 
 #define OF_BILLING "name", "company", "link", "plan", "date", "left"
 
@@ -36,20 +37,21 @@ const struct mail_kind MAIL_PAYMENT_FAILED = MAIL_KIND(payment_failed, PAYMENT_F
 const struct mail_kind MAIL_PAYMENT_ACTION_REQUIRED = MAIL_KIND(payment_action_required, PAYMENT_FIELDS);
 const struct mail_kind MAIL_SUSPENDED = MAIL_KIND(suspended, END_FIELDS);
 const struct mail_kind MAIL_ARCHIVE_NOTICE = MAIL_KIND(archive_notice, END_FIELDS);
+const struct mail_kind MAIL_BILLING_LINK = MAIL_KIND(billing_link, TRIAL_FIELDS);
 
 const struct mail_kind *const MAILS[] = {
-        &MAIL_INVITATION,
+        &MAIL_INVITATION, &MAIL_TRIAL_ENDING,   &MAIL_PAYMENT_FAILED, &MAIL_PAYMENT_ACTION_REQUIRED,
+        &MAIL_SUSPENDED,  &MAIL_ARCHIVE_NOTICE, &MAIL_BILLING_LINK,   NULL,
+};
+
+const struct mail_kind *const BILLING_MAILS[] = {
         &MAIL_TRIAL_ENDING,
         &MAIL_PAYMENT_FAILED,
         &MAIL_PAYMENT_ACTION_REQUIRED,
         &MAIL_SUSPENDED,
         &MAIL_ARCHIVE_NOTICE,
+        &MAIL_BILLING_LINK,
         NULL,
-};
-
-const struct mail_kind *const BILLING_MAILS[] = {
-        &MAIL_TRIAL_ENDING, &MAIL_PAYMENT_FAILED, &MAIL_PAYMENT_ACTION_REQUIRED,
-        &MAIL_SUSPENDED,    &MAIL_ARCHIVE_NOTICE, NULL,
 };
 
 const struct mail_value MAIL_EXAMPLE[] = {

@@ -15,6 +15,9 @@ extern const struct mail_kind MAIL_PAYMENT_ACTION_REQUIRED;
 /* trial_ended, not_paid or cancelled: one of them, which is then not empty. */
 extern const struct mail_kind MAIL_SUSPENDED, MAIL_ARCHIVE_NOTICE;
 
+/* Whoever has an old link has asked for a new one. */
+extern const struct mail_kind MAIL_BILLING_LINK;
+
 /* All of the above; those about billing alone. Both end with NULL. */
 extern const struct mail_kind *const MAILS[], *const BILLING_MAILS[];
 

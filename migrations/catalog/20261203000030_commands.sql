@@ -70,19 +70,16 @@ begin
             p_cause ->> 'id', p_cause ->> 'traceparent');
     end if;
     perform look_after(v, v_next);
-    if v.lifecycle <> 'gone' then
+    if v.lifecycle <> 'gone'
+        and (v.subscription is null or (v.subscription ->> 'access', v.subscription ->> 'reason')
+             is distinct from (v_next ->> 'access', v_next ->> 'reason')) then
         perform want_access(p_tenant_id, v_next ->> 'access', v_next ->> 'reason');
     end if;
-    if v_next ? 'next_at' then
-        if (v_next ->> 'next_at')::timestamptz is distinct from
-            (select due_at from catalog.timer where service = 'billing' and name = 'settle' and key = p_tenant_id::text) then
-            perform set_timer('settle', p_tenant_id::text, (v_next ->> 'next_at')::timestamptz);
-        end if;
-    else
-        perform drop_timer('settle', p_tenant_id::text);
-    end if;
+    perform settle_timer(p_tenant_id, (v_next ->> 'next_at')::timestamptz);
 end
 $$;
+
+grant select (cause, resolved_at) on catalog.alert to tenantry_billing;
 
 -- What follows from a tenant's objects at Stripe beside its subscription: a price that no plan has is for a person to sort out.
 create function billing.look_after(t billing.tenant, p_subscription jsonb) returns void
@@ -101,7 +98,7 @@ begin
             format('%s has the price %s; until PLANS has it, the plan stays %s', v_live.object_id,
                 coalesce(v_live.facts #>> '{prices,0,lookup_key}', v_live.facts #>> '{prices,0,price}', 'unknown'),
                 coalesce(p_subscription ->> 'plan', 'none')));
-    else
+    elsif exists (select from catalog.alert where cause = 'billing-unknown-price:' || t.tenant_id and resolved_at is null) then
         perform catalog.resolve_alert('billing-unknown-price:' || t.tenant_id);
     end if;
 end

@@ -398,6 +398,9 @@ begin
     if not t.existing and t.ready_at is not null then
         v_trial_end := t.ready_at + s.trial_days * interval '1 day';
     end if;
+    if v_live.object_id is null then
+        v_ended := ended_subscription(t.tenant_id);
+    end if;
     if v_live.object_id is not null then
         v_pending := planned_change(t.tenant_id, v_live, p_now);
         select plan, period into v_plan, v_interval from plan_of_prices(v_facts -> 'prices');
@@ -425,7 +428,7 @@ begin
                 v_status := 'active';
                 v_reason := 'unknown_status';
         end case;
-    elsif t.existing and not exists (select from object where tenant_id = t.tenant_id and kind = 'subscription') then
+    elsif t.existing and v_ended.object_id is null then
         v_status := 'active';
         v_reason := 'exempt';
         v_trial_end := null;
@@ -433,19 +436,16 @@ begin
         v_status := 'trial';
         v_plan := s.trial_plan;
         v_access_until := v_trial_end;
+    elsif v_ended.object_id is not null then
+        v_status := 'cancelled';
+        v_reason := case when v_ended.facts ->> 'cancel_reason' = 'payment_failed' then 'payment_failed' end;
+        select plan, period into v_plan, v_interval from plan_of_prices(v_ended.facts -> 'prices');
+        v_access_until := greatest(to_timestamp(coalesce((v_ended.facts ->> 'ended_at')::bigint, v_ended.seen)), v_trial_end);
     else
-        v_ended := ended_subscription(t.tenant_id);
-        if v_ended.object_id is not null then
-            v_status := 'cancelled';
-            v_reason := case when v_ended.facts ->> 'cancel_reason' = 'payment_failed' then 'payment_failed' end;
-            select plan, period into v_plan, v_interval from plan_of_prices(v_ended.facts -> 'prices');
-            v_access_until := greatest(to_timestamp(coalesce((v_ended.facts ->> 'ended_at')::bigint, v_ended.seen)), v_trial_end);
-        else
-            v_status := 'suspended';
-            v_reason := 'trial_ended';
-            v_plan := s.trial_plan;
-            v_access_until := coalesce(v_trial_end, s.since);
-        end if;
+        v_status := 'suspended';
+        v_reason := 'trial_ended';
+        v_plan := s.trial_plan;
+        v_access_until := v_trial_end;
     end if;
     if v_overridden then
         v_status := case when v_status in ('trial', 'suspended', 'cancelled') then 'active' else v_status end;
@@ -498,7 +498,7 @@ begin
             format('%s has the price %s; until PLANS has it, the plan stays %s', v_live.object_id,
                 coalesce(v_live.facts #>> '{prices,0,lookup_key}', v_live.facts #>> '{prices,0,price}', 'unknown'),
                 coalesce(p_subscription ->> 'plan', 'none')));
-    else
+    elsif exists (select from catalog.alert where cause = 'billing-unknown-price:' || t.tenant_id and resolved_at is null) then
         perform catalog.resolve_alert('billing-unknown-price:' || t.tenant_id);
     end if;
     select array_agg(o.object_id order by (o.facts ->> 'start_date')::bigint, o.object_id) into v_all
@@ -513,7 +513,7 @@ begin
             'a tenant has more than one subscription, and pays for each',
             format('%s; to cancel and refund the later: tenantry billing end-duplicate %s', array_to_string(v_all, ', '),
                    t.tenant_id));
-    else
+    elsif exists (select from catalog.alert where cause = 'billing-duplicate:' || t.tenant_id and resolved_at is null) then
         perform catalog.resolve_alert('billing-duplicate:' || t.tenant_id);
     end if;
     for v_price in

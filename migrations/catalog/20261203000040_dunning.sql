@@ -3,10 +3,12 @@
 -- migrate:up
 set local check_function_bodies = off;
 
+-- link_asked_at: when somebody last wanted a new link to the tenant's pages.
 -- access_ended: since when the tenant has no access, as it was seen then: the name of what its last mails and its archive are about.
 -- archive_held: too many would have been archived at once; archive_released: somebody has looked at them.
 alter table billing.tenant
     add column access_ended timestamptz,
+    add column link_asked_at timestamptz,
     add column archive_held boolean not null default false,
     add column archive_released boolean not null default false;
 update billing.tenant set access_ended = (subscription ->> 'access_ended')::timestamptz where access = 'none';
@@ -19,7 +21,8 @@ alter table billing.object add column action_since bigint;
 -- Each mail of one cause once. void: it was not true any more when it was to go; it may be true again.
 create table billing.mail (
     tenant_id uuid not null,
-    kind text not null check (kind in ('trial_ending', 'payment_failed', 'payment_action_required', 'suspended', 'archive_notice')),
+    kind text not null check (kind in ('trial_ending', 'payment_failed', 'payment_action_required', 'suspended', 'archive_notice',
+                                    'billing_link')),
     step int not null, -- of payment_failed: day 0, 3, 6; of archive_notice: 7 or 1 days before
     cause text not null, -- what it is about: the end of the trial, an invoice, the end of access
     message_id text not null unique, -- follows from those four: the same however often it is sent
@@ -47,7 +50,22 @@ create table billing.watched (
 );
 insert into billing.watched (at, until) values (clock_timestamp(), catalog.business_now());
 
-grant select, insert, update on billing.mail, billing.watched to tenantry_billing;
+-- With which cards an open invoice is to be paid at once, each once. known: Stripe tried it, or its owner had it before.
+create table billing.payment (
+    invoice_id text not null,
+    payment_method text not null,
+    tenant_id uuid not null,
+    state text not null check (state in ('known', 'wanted', 'done', 'void')),
+    next_at timestamptz not null default clock_timestamp(), -- real time
+    attempts int not null default 0,
+    has_turn boolean not null default false, -- under the budget of calls to Stripe
+    taken_until timestamptz,
+    outcome text, -- what Stripe said
+    primary key (invoice_id, payment_method)
+);
+create index payment_wanted on billing.payment (next_at) where state = 'wanted';
+
+grant select, insert, update on billing.mail, billing.watched, billing.payment to tenantry_billing;
 
 create function billing.notice_days() returns int[] language sql immutable as $$ select array[7, 1] $$;
 create function billing.notice_watched() returns interval language sql immutable as $$ select interval '24 hours' $$;
@@ -65,6 +83,7 @@ begin
       and o.kind = 'invoice'
       and o.facts ->> 'status' in ('open', 'uncollectible')
       and o.facts ->> 'subscription' = p_subscription
+      and o.facts ->> 'billing_reason' is distinct from 'subscription_update'
       and (o.first_failure is not null or (o.facts ->> 'attempt_count')::int > 0)
     order by (o.facts ->> 'created')::bigint, o.object_id
     limit 1;
@@ -88,6 +107,9 @@ declare
 begin
     if t.lifecycle <> 'live' then
         return;
+    end if;
+    if t.link_asked_at is not null then
+        return query select 'billing_link', 0, catalog.json_time(t.link_asked_at), t.link_asked_at, t.link_asked_at + interval '1 hour';
     end if;
     if s ->> 'status' = 'trial' and v_trial_end is not null and not s ? 'subscription_id' then -- who has chosen needs none
         return query select 'trial_ending', 0, catalog.json_time(v_trial_end),
@@ -453,7 +475,7 @@ begin
         else (s ->> 'access_until')::timestamptz
     end;
     return jsonb_strip_nulls(jsonb_build_object(
-        'to', v_life.email, 'slug', v_life.slug, 'name', v_life.admin_name, 'company', v_life.company,
+        'to', v_life.email, 'tenant_id', m.tenant_id, 'name', v_life.admin_name, 'company', v_life.company,
         'plan', (select p.name from plan p where p.plan_id = s ->> 'plan'),
         'date', to_char(v_until at time zone 'UTC', 'FMDD FMMonth YYYY'),
         'left', time_left(v_until - p_now),
@@ -579,6 +601,103 @@ begin
 end
 $$;
 
+-- Stripe tries a failed payment again after days. A card that its customer has chosen since is tried at once.
+create function billing.want_payment(p_tenant_id uuid) returns void
+language plpgsql
+as $$
+declare
+    v_live object := live_subscription(p_tenant_id);
+    v_invoice object := failing_invoice(p_tenant_id, v_live.object_id);
+    v_first boolean := not exists (select from payment where invoice_id = v_invoice.object_id);
+begin
+    if v_invoice.object_id is null or v_invoice.facts ->> 'status' <> 'open' then
+        return;
+    end if;
+    insert into payment (invoice_id, payment_method, tenant_id, state)
+    select v_invoice.object_id, c.card, p_tenant_id,
+        case when v_first and coalesce((m.body ->> 'created')::bigint, 0) <= coalesce(v_invoice.first_failure, v_invoice.seen)
+             then 'known' else 'wanted' end
+    from (
+        select coalesce(v_live.body #>> '{default_payment_method,id}', v_live.body ->> 'default_payment_method') as card
+        union
+        select o.facts ->> 'default_payment_method'
+        from object o
+        where o.kind = 'customer'
+          and o.object_id = v_invoice.customer_id
+    ) c
+    left join object m on m.kind = 'payment_method' and m.object_id = c.card
+    where c.card is not null
+    on conflict do nothing;
+end
+$$;
+
+-- Whatever is told of its customer, subscription or invoice, by an event or by an answer.
+create function billing.follow_object() returns trigger
+language plpgsql
+set search_path = billing, durable, pg_temp
+as $$
+begin
+    perform want_payment(new.tenant_id);
+    return null;
+end
+$$;
+create trigger follow_object after insert or update on billing.object for each row
+    when (new.tenant_id is not null and new.kind in ('customer', 'subscription', 'invoice'))
+    execute function billing.follow_object();
+
+-- Up to p_limit payments to be tried now, for p_lease_ms.
+create function billing.take_payments(p_limit int, p_lease_ms bigint, p_per_second float8)
+returns table (invoice_id text, payment_method text, attempts int)
+language plpgsql
+as $$
+#variable_conflict use_column
+declare
+    v payment;
+    v_wait bigint;
+begin
+    for v in
+        select *
+        from payment
+        where state = 'wanted'
+          and next_at <= clock_timestamp()
+          and (taken_until is null or taken_until < clock_timestamp())
+        order by next_at
+        limit p_limit
+        for update skip locked
+    loop
+        if not exists (
+            select from object o where o.kind = 'invoice' and o.object_id = v.invoice_id and o.facts ->> 'status' = 'open') then
+            update payment set state = 'void' where invoice_id = v.invoice_id and payment_method = v.payment_method;
+            continue;
+        end if;
+        if not v.has_turn then
+            select t.wait_ms into v_wait from catalog.take_token('stripe:calls', p_per_second / 2, p_per_second / 2) t;
+            if v_wait > 50 then
+                update payment
+                set has_turn = true, next_at = clock_timestamp() + v_wait * interval '1 ms'
+                where invoice_id = v.invoice_id and payment_method = v.payment_method;
+                continue;
+            end if;
+        end if;
+        update payment
+        set has_turn = false, attempts = attempts + 1, taken_until = clock_timestamp() + p_lease_ms * interval '1 ms'
+        where invoice_id = v.invoice_id and payment_method = v.payment_method;
+        return query select v.invoice_id, v.payment_method, v.attempts + 1;
+    end loop;
+end
+$$;
+
+-- What Stripe said; its events say what follows. p_delay_ms: it is to be tried again; null: that was its answer.
+create function billing.payment_tried(p_invoice_id text, p_payment_method text, p_outcome text, p_delay_ms bigint) returns void
+language sql
+as $$
+    update billing.payment
+    set state = case when p_delay_ms is null then 'done' else state end, outcome = p_outcome, taken_until = null,
+        next_at = case when p_delay_ms is null then next_at else clock_timestamp() + p_delay_ms * interval '1 ms' end
+    where invoice_id = p_invoice_id
+      and payment_method = p_payment_method
+$$;
+
 -- What an event says of money beside what the subscription becomes. Access stays as the subscription says: a person decides.
 create function billing.note_money(p_event jsonb, p_tenant_id uuid) returns void
 language plpgsql
@@ -695,6 +814,72 @@ begin
     return v_found;
 end
 $$;
+
+-- Where a mail's link leads: what a tenant has, what it can choose, and what it was asked to pay.
+create view gateway.billing_page as
+select r.tenant_id, r.slug,
+    jsonb_build_object(
+        'company', r.company, 'status', t.subscription -> 'status', 'reason', t.subscription -> 'reason',
+        'plan', (select p.name from billing.plan p where p.plan_id = t.subscription ->> 'plan'),
+        'until', (
+            select to_char(coalesce(t.subscription ->> 'access_until', t.subscription ->> 'cancel_at',
+                                    t.subscription ->> 'period_end')::timestamptz at time zone 'UTC', 'FMDD FMMonth YYYY')),
+        'archive', to_char((t.subscription ->> 'archive_at')::timestamptz at time zone 'UTC', 'FMDD FMMonth YYYY'),
+        'is_live', t.lifecycle = 'live',
+        'has_subscription', t.subscription ? 'subscription_id',
+        'is_customer', exists (select from billing.customer c where c.tenant_id = r.tenant_id),
+        'plans', (
+            select jsonb_agg(jsonb_build_object('id', p.plan_id, 'name', p.name, 'periods', x.periods) order by p.place)
+            from billing.plan p,
+                lateral (select jsonb_agg(distinct period order by period) as periods from billing.price where plan_id = p.plan_id) x
+            where p.is_offered
+              and x.periods is not null),
+        'invoices', (
+            select coalesce(jsonb_agg(i.item order by i.created desc), '[]')
+            from (
+                select (o.facts ->> 'created')::bigint as created,
+                    jsonb_build_object(
+                        'number', coalesce(o.facts ->> 'number', o.object_id), 'status', o.facts -> 'status',
+                        'date', to_char(to_timestamp((o.facts ->> 'created')::bigint) at time zone 'UTC', 'FMDD FMMonth YYYY'),
+                        'amount', billing.amount_text((o.facts ->> 'amount_due')::bigint, o.facts ->> 'currency')) as item
+                from billing.object o
+                where o.tenant_id = r.tenant_id
+                  and o.kind = 'invoice'
+                  and o.facts ->> 'status' <> 'draft'
+                order by 1 desc
+                limit 12) i)) as item
+from gateway.tenant_row r
+join billing.tenant t using (tenant_id);
+
+-- The checkouts that Stripe has told to be finished, once their tenants may be used.
+create view gateway.billing_back as
+select o.object_id as session_id, r.slug
+from billing.object o
+join gateway.tenant_row r using (tenant_id)
+join billing.tenant t using (tenant_id)
+where o.kind = 'checkout.session'
+  and o.facts ->> 'status' = 'complete'
+  and t.access = 'full'
+  and t.subscription ? 'subscription_id';
+grant select on gateway.billing_page, gateway.billing_back to tenantry_gateway;
+
+-- Somebody with an old link wants a new one, which goes to the tenant's own address, at most every ten minutes. Returns whether
+-- there is one on its way.
+create function catalog.ask_billing_link(p_tenant_id uuid) returns boolean
+language plpgsql security definer
+set search_path = billing, durable, catalog, pg_temp
+as $$
+begin
+    update tenant
+    set link_asked_at = business_now()
+    where tenant_id = p_tenant_id
+      and lifecycle = 'live'
+      and (link_asked_at is null or link_asked_at < business_now() - interval '10 minutes');
+    return exists (select from tenant where tenant_id = p_tenant_id and lifecycle = 'live');
+end
+$$;
+revoke execute on function catalog.ask_billing_link from public;
+grant execute on function catalog.ask_billing_link to tenantry_gateway;
 
 insert into catalog.timer (service, name, key, due_at)
 select 'billing', 'mails', tenant_id::text, catalog.business_now() from billing.tenant;

@@ -16,4 +16,6 @@ struct billing {
         struct news *news;
         struct fetcher *fetcher;
         struct sender *sender;
+        struct payer *payer;
+        struct reconciler *reconciler;
 };

@@ -31,17 +31,22 @@ static const struct config_option OPTIONS[] = {
           "How many calls to Stripe all billing processes make in a second, at most. Stripe allows 25 in test mode and "
           "100 in live mode, to everybody with this account together.",
           AT(calls_per_second), 1, 100 },
+        { "RECONCILE_INTERVAL", CONFIG_DURATION, 0, "1h",
+          "How often Stripe's list of events is read for those that were not delivered.", AT(reconcile_ms), SECONDS(1),
+          MINUTES(24 * 60) },
+        { "RECONCILE_SUBSCRIPTIONS", CONFIG_DURATION, 0, "24h",
+          "How often all of Stripe's subscriptions are compared with what is known of them.", AT(subscriptions_ms),
+          SECONDS(1), 30 * MINUTES(24 * 60) },
 };
 
 static int config_check(const void *part, struct err *err)
 {
         const struct billing_config *config = part;
-
         auto_free char *plain = return_url(config->return_url, "slug", NULL);
-        int rc = config_check_choice("EXISTING_TENANTS", config->existing_tenants, "exempt|trial", err);
+        int rc = config_check_url("BILLING_RETURN_URL", plain, err);
 
         if (rc == 0)
-                rc = config_check_url("BILLING_RETURN_URL", plain, err);
+                rc = config_check_choice("EXISTING_TENANTS", config->existing_tenants, "exempt|trial", err);
         if (rc == 0)
                 rc = mails_check_templates(BILLING_MAILS, config->mail.templates, err);
         return rc;

@@ -16,7 +16,7 @@ struct billing_config {
         char *return_url, *portal_configuration;
         bool checkout_tax, checkout_promotion_codes;
         bool livemode;
-        int64_t calls_per_second;
+        int64_t calls_per_second, reconcile_ms, subscriptions_ms;
 };
 
 extern const struct config_table BILLING_OPTIONS;

@@ -16,13 +16,13 @@
 #define INTERVAL     SECONDS(1)
 #define SQL_TIMEOUT  SECONDS(10)
 #define CALL_TIMEOUT SECONDS(20)
-#define LEASE        "60000" /* ms: longer than a call and the statement after it */
 #define AT_ONCE      8
 #define KEY_REFUSED  MINUTES(1)
 
 static const char SQL_TAKE[] = "select kind, object_id, path, version, attempts "
                                "from take_wanted($1::int, $2::bigint, $3::float8)";
-static const char SQL_FETCHED[] = "select fetched($1, $2, $3::bigint, $4::jsonb, $5::bigint)";
+static const char SQL_ANSWERED[] = "select class from answered($1, $2, $3::bigint, $4::jsonb, $5::bigint) classes, "
+                                   "unnest(classes) class";
 static const char SQL_FAILED[] = "select fetch_failed($1, $2, $3, $4::bigint, $5::boolean)";
 
 static const struct {
@@ -58,7 +58,7 @@ struct fetcher {
         struct fetch *fetches;
         size_t count;
         bool stopped;
-        struct metric_family *calls;
+        struct metric_family *calls, *drift;
 };
 
 static void fetcher_drop(struct fetch *fetch)
@@ -72,16 +72,33 @@ static void fetcher_drop(struct fetch *fetch)
         free(fetch);
 }
 
-static void fetcher_stored(void *context, const struct pg_rows *rows, const struct err *err)
+static void fetcher_note_drift(const struct fetch *fetch, const char *class)
+{
+        metric_add(METRIC_OF(fetch->fetcher->drift, class), 1);
+        log_warn("a subscription was different at Stripe", "object", fetch->id, "class", class, NULL);
+}
+
+static void fetcher_answer_stored(void *context, const struct pg_rows *rows, const struct err *err)
 {
         struct fetch *fetch = context;
         struct fetcher *fetcher = fetch->fetcher;
 
-        (void)rows;
         if (err != NULL) /* its lease ends, and it is asked again */
                 log_warn("an answer of Stripe's could not be stored", "object", fetch->id, "error", err->message, NULL);
+        for (int row = 0; err == NULL && row < pg_rows_count(rows); row++)
+                fetcher_note_drift(fetch, pg_text(rows, row, "class"));
         fetcher_drop(fetch);
         fetcher_wake(fetcher);
+}
+
+static void fetcher_failure_stored(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct fetch *fetch = context;
+
+        (void)rows;
+        if (err != NULL)
+                log_warn("an answer of Stripe's could not be stored", "object", fetch->id, "error", err->message, NULL);
+        fetcher_drop(fetch);
 }
 
 static void fetcher_store(struct fetch *fetch, const json_t *object, int64_t date_s)
@@ -89,8 +106,8 @@ static void fetcher_store(struct fetch *fetch, const json_t *object, int64_t dat
         auto_free char *text = object ? json_print(object) : NULL;
         auto_free char *date = mem_printf("%lld", (long long)date_s);
 
-        pg_pool_exec(fetch->fetcher->billing->service->catalog, SQL_TIMEOUT, SQL_FETCHED,
-                     PARAMS(fetch->kind, fetch->id, fetch->version, text, date), fetcher_stored, fetch);
+        pg_pool_exec(fetch->fetcher->billing->service->catalog, SQL_TIMEOUT, SQL_ANSWERED,
+                     PARAMS(fetch->kind, fetch->id, fetch->version, text, date), fetcher_answer_stored, fetch);
 }
 
 static void fetcher_fail(struct fetch *fetch, const struct err *err)
@@ -107,7 +124,7 @@ static void fetcher_fail(struct fetch *fetch, const struct err *err)
                  "error", err->message, NULL);
         pg_pool_exec(fetch->fetcher->billing->service->catalog, SQL_TIMEOUT, SQL_FAILED,
                      PARAMS(fetch->kind, fetch->id, err->message, delay_text, err->retry_after ? "true" : "false"),
-                     fetcher_stored, fetch);
+                     fetcher_failure_stored, fetch);
 }
 
 static void fetcher_answered(void *context, const struct stripe_reply *reply, const struct err *err)
@@ -194,13 +211,15 @@ static void fetcher_taken(void *context, const struct pg_rows *rows, const struc
 static void fetcher_act(void *context)
 {
         struct fetcher *fetcher = context;
-        auto_free char *limit = NULL, *rate = NULL;
+        const struct billing_config *config = fetcher->billing->config;
+        auto_free char *limit = NULL, *rate = NULL, *lease = NULL;
 
         if (fetcher->stopped || fetcher->count == AT_ONCE || fetcher->billing->account.secret_key == NULL)
                 return;
         limit = mem_printf("%zu", AT_ONCE - fetcher->count);
-        rate = mem_printf("%lld", (long long)fetcher->billing->config->calls_per_second);
-        periodic_ask(fetcher->periodic, SQL_TIMEOUT, SQL_TAKE, PARAMS(limit, LEASE, rate), fetcher_taken);
+        rate = mem_printf("%lld", (long long)config->calls_per_second);
+        lease = mem_printf("%lld", (long long)(config->service.lease_ms + CALL_TIMEOUT)); /* a call does not renew it */
+        periodic_ask(fetcher->periodic, SQL_TIMEOUT, SQL_TAKE, PARAMS(limit, lease, rate), fetcher_taken);
 }
 
 struct fetcher *fetcher_new(struct billing *billing)
@@ -210,6 +229,8 @@ struct fetcher *fetcher_new(struct billing *billing)
         fetcher->billing = billing;
         fetcher->calls =
                 metric_counter_family("tenantry_stripe_calls_total", "outcome", "Calls to Stripe's API, by outcome.");
+        fetcher->drift = metric_counter_family("tenantry_billing_drift_total", "class",
+                                               "Subscriptions that were different at Stripe, by what was different.");
         fetcher->periodic = periodic_new(billing->service, INTERVAL, INTERVAL, fetcher_act, fetcher);
         return fetcher;
 }

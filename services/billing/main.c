@@ -6,6 +6,8 @@
 #include "services/billing/fetcher.h"
 #include "services/billing/kinds.h"
 #include "services/billing/news.h"
+#include "services/billing/payer.h"
+#include "services/billing/reconciler.h"
 #include "services/billing/sender.h"
 
 #define SAGAS 32 /* in hand at once */
@@ -20,6 +22,7 @@ static void billing_facts_changed(void *context)
 
         fetcher_wake(billing->fetcher);
         sender_wake(billing->sender);
+        payer_wake(billing->payer);
 }
 
 static int billing_start(struct service *service, const void *config, struct err *err)
@@ -46,6 +49,8 @@ static int billing_start(struct service *service, const void *config, struct err
                 return rc;
         billing->account = (struct stripe_account){ .url = c->stripe.api_url, .secret_key = c->stripe.secret_key };
         billing->fetcher = fetcher_new(billing);
+        billing->payer = payer_new(billing);
+        billing->reconciler = reconciler_new(billing);
         billing->news = news_new(billing);
         rc = sender_new(billing, &billing->sender, err);
         if (rc < 0)
@@ -71,13 +76,16 @@ static void billing_stop(struct service *service)
         worker_stop(billing->worker);
         fetcher_stop(billing->fetcher);
         sender_stop(billing->sender);
+        payer_stop(billing->payer);
+        reconciler_stop(billing->reconciler);
 }
 
 static bool billing_idle(struct service *service)
 {
         struct billing *billing = service->state;
 
-        return fetcher_is_idle(billing->fetcher) && sender_is_idle(billing->sender) && worker_is_idle(billing->worker);
+        return fetcher_is_idle(billing->fetcher) && sender_is_idle(billing->sender) && payer_is_idle(billing->payer) &&
+               reconciler_is_idle(billing->reconciler) && worker_is_idle(billing->worker);
 }
 
 static void billing_finish(struct service *service)
@@ -87,6 +95,8 @@ static void billing_finish(struct service *service)
         worker_free(billing->worker);
         news_free(billing->news);
         sender_free(billing->sender);
+        payer_free(billing->payer);
+        reconciler_free(billing->reconciler);
         fetcher_free(billing->fetcher);
         plans_free(billing->plans);
         keyring_free(billing->app_keys);

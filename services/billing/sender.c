@@ -3,13 +3,14 @@
 
 #include "common/base/backoff.h"
 #include "common/base/buf.h"
+#include "common/base/clock.h"
 #include "common/base/crypto.h"
 #include "common/base/failpoint.h"
 #include "common/base/log.h"
 #include "common/base/memory.h"
 #include "common/base/metrics.h"
 #include "common/contracts/mails.h"
-#include "common/contracts/product_url.h"
+#include "common/contracts/signed_link.h"
 #include "common/service/periodic.h"
 
 #include <string.h>
@@ -216,6 +217,15 @@ static void sender_ask_for_invoice(struct letter *letter, const char *invoice)
                                 sender_invoice_answered, letter);
 }
 
+/* To the tenant's pages, for a week from now. */
+static char *sender_link(const struct billing *billing, const char *tenant_id)
+{
+        auto_free char *token = signed_link_make(billing->app_keys, LINK_BILLING, tenant_id, 0,
+                                                 clock_wall_ms() / 1000 + SIGNED_LINK_WEEK);
+
+        return mem_printf("%s/billing/%s", billing->config->links.public_url, token);
+}
+
 static void sender_begin(struct sender *sender, const struct pg_rows *rows, int row)
 {
         struct letter *letter = NEW(struct letter);
@@ -240,7 +250,7 @@ static void sender_begin(struct sender *sender, const struct pg_rows *rows, int 
                 sender_end(letter, &err);
                 return;
         }
-        letter->link = product_url_of(sender->billing->config->links.product_url, json_text(letter->facts, "slug"));
+        letter->link = sender_link(sender->billing, json_text(letter->facts, "tenant_id"));
         invoice = json_text(letter->facts, "invoice");
         if (invoice != NULL && sender->billing->account.secret_key != NULL)
                 sender_ask_for_invoice(letter, invoice);

@@ -73,6 +73,9 @@ void migration_run_get(struct gateway *gateway, struct http_request *request, co
 void migration_tenants_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void migration_stream_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void stream_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_page_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_page_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_back_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void invite_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void invite_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void invite_check_get(struct gateway *gateway, struct http_request *request, const char *caller);
@@ -91,5 +94,8 @@ void billing_preview_post(struct gateway *gateway, struct http_request *request,
 void billing_end_duplicate_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void billing_usage_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void billing_override_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_reconcile_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_reconcile_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_forecast_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void stripe_webhook_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void plans_get(struct gateway *gateway, struct http_request *request, const char *caller);

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 
 from deploy.local.stack import Stack
+from tests.e2e.billing import signed
 from tests.e2e.client import Api, eventually
 from tests.e2e.mails import words
 from tests.e2e.rollouts import Rollouts
@@ -50,6 +51,7 @@ def live(stack: Stack, callers: dict[str, RecordingApi]) -> Life:
     eventually(lambda: mails_about(stack, tenant), 20, "the invitation is sent")
     use(api, app, tenant)
     be_billed(api, app, tenant)
+    look_at_the_billing_pages(stack, callers[""], tenant)
     follow_the_invitation(stack, callers[""], app, tenant)
     be_delayed(stack, api, tenant)
     be_wrong(stack, api, callers, tenant)
@@ -62,6 +64,8 @@ def live(stack: Stack, callers: dict[str, RecordingApi]) -> Life:
     look_at_the_plans(callers[""])
     for path in ("/api/admin/inventory", "/api/admin/alerts?all=1", "/api/tenants", "/api/tenants?limit=1"):
         assert api.get(path).status == 200
+    forecast = f"/api/tenants/{tenant}/billing/forecast"
+    eventually(lambda: api.get(forecast).status == 200, 20, "billing knows the tenant")
     end(stack, api, app, tenant, life)
     collect(stack, life)
     return life
@@ -80,6 +84,8 @@ def hear_from_stripe(nobody: RecordingApi, api: RecordingApi) -> None:
     assert api.post("/api/admin/billing/events/999999/replay").status == 404
     assert api.get("/api/admin/billing/held").status == 200
     assert api.post("/api/admin/billing/release").json == {"released": 0}
+    assert api.get("/api/admin/billing/reconcile").status == 200
+    assert api.post("/api/admin/billing/reconcile").status == 200
 
 
 def look_at_the_plans(nobody: RecordingApi) -> None:
@@ -146,6 +152,18 @@ def be_billed(api: RecordingApi, app: RecordingApi, tenant: str) -> None:
     assert app.post(f"{path}/portal", prefer="wait=20").json["state"] == "succeeded"  # a customer it is already
     known = app.get(f"/api/tenants/{tenant}/entitlements").headers["etag"]
     assert app.get(f"/api/tenants/{tenant}/entitlements", if_none_match=known).status == 304
+
+
+def look_at_the_billing_pages(stack: Stack, nobody: RecordingApi, tenant: str) -> None:
+    link = signed(stack, tenant)
+    assert nobody.get(link).status == 200
+    for form, status in ((b"action=mail", 200), (b"action=none", 400), (b"action=portal", 409)):
+        pressed = nobody.call("POST", link, raw=form, content_type="application/x-www-form-urlencoded")
+        assert pressed.status == status, "to Stripe it cannot lead, without a key"
+    assert nobody.get(signed(stack, tenant, days=-1)).status == 410
+    assert nobody.get("/billing/not-one").status == 404
+    assert nobody.get("/billing/back/acme?checkout=cs_1").status == 200
+    assert nobody.get("/billing/back/acme").status == 303
 
 
 def mails_about(stack: Stack, tenant: str) -> list[Path]:

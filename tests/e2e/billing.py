@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hmac
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -103,7 +106,12 @@ class Desk:
         try:
             return eventually(reached, seconds, f"the subscription of {tenant} is {expected}")
         except AssertionError as error:
-            raise AssertionError(f"{error}: {self.api.tenant(tenant)['subscription']}") from error
+            told = self.sql("select item::text from gateway.billing_event order by number desc limit 12")
+            asked = self.sql("select row_to_json(w)::text from billing.wanted_object w")
+            sent = self.stack.control_sandbox("GET", "stripe/deliveries")[-6:] if self.stack.stripe else []
+            raise AssertionError(
+                f"{error}: {self.api.tenant(tenant)['subscription']}; events: {told}; asked for: {asked}; sent: {sent}"
+            ) from error
 
     def wait_access(self, tenant: str, access: str) -> None:
         wanted = {"wanted": access, "applied": access}
@@ -157,3 +165,12 @@ class Desk:
             yield
         finally:
             self.stack.start_sandbox()
+
+
+def signed(stack: Stack, tenant: str, purpose: str = "tenantry billing link", days: float = 7) -> str:
+    """A link as billing makes it."""
+    key = base64.b64decode(stack.settings["keys"]["app"].partition(":")[2])
+    text = f"{tenant}.0.{int(time.time() + days * 86400)}"
+    derived = hmac.digest(key, purpose.encode(), "sha256")
+    signature = base64.urlsafe_b64encode(hmac.digest(derived, text.encode(), "sha256")).decode().rstrip("=")
+    return f"/billing/{text}.{signature}"

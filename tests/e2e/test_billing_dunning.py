@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from .billing_books import DAY, Books, books_of
+from .stripe_life import Life, Object
 from .test_catalog import command, one
 
 TRIAL = 14
@@ -304,6 +305,53 @@ def test_what_stripe_refunds_or_somebody_disputes_is_told_and_changes_nothing(bo
     assert set(told) == {"billing-refund", "billing-dispute"}
     assert "50.00 USD of 99.00 USD" in told["billing-refund"] and "fraudulent" in told["billing-dispute"]
     assert books.subscription(tenant) == before
+
+
+def chooses(books: Books, life: Life, card: str, at: int) -> list[Object]:
+    """A card is attached and becomes its customer's choice."""
+    customer = f"cus_{life.number}"
+    method = {"id": f"pm_{life.number}_{card}", "object": "payment_method", "customer": customer, "created": at}
+    settings = {"default_payment_method": method["id"]}
+    return [
+        life.event("payment_method.attached", at, method),
+        life.event("customer.updated", at, {"id": customer, "object": "customer", "invoice_settings": settings}),
+    ]
+
+
+def tried(books: Books) -> list[str]:
+    """The cards with which billing would pay now."""
+    taken = books.billing.execute("select payment_method from take_payments(10, 60000, 1000)").fetchall()
+    return [str(row[0]).partition("_")[2].partition("_")[2] for row in taken]
+
+
+def test_a_card_is_tried_at_once_if_it_was_chosen_since_the_payment_failed_and_only_once(books: Books) -> None:
+    tenant = books.tenant()
+    life = books.subscribe(tenant)
+    books.apply(*chooses(books, life, "old", int(books.now())))
+    books.pass_days(31)
+    began = books.fail(life)
+    assert tried(books) == [], "Stripe has tried it, and will again"
+    books.pass_days(1)
+    books.apply(*chooses(books, life, "new", int(books.now())))
+    assert tried(books) == ["new"] and tried(books) == []
+    books.apply(
+        *chooses(books, life, "old", int(books.now()) + 1), *chooses(books, life, "newer", int(books.now()) + 2)
+    )
+    books.pay(life, began)
+    assert tried(books) == [], "it is paid"
+
+
+def test_a_card_that_is_known_before_the_failure_is_told_is_tried_if_it_is_younger(books: Books) -> None:
+    tenant = books.tenant()
+    life = books.subscribe(tenant)
+    books.pass_days(31)
+    now = int(books.now())
+    books.apply(*chooses(books, life, "new", now + 5))
+    books.apply(
+        life.event("invoice.payment_failed", now, life.invoice("second", "open", now, amount_remaining=9900)),
+        life.event("customer.subscription.updated", now, life.subscription("past_due", start=now)),
+    )
+    assert tried(books) == ["new"]
 
 
 def test_a_refused_address_is_told_by_alert_and_a_mail_that_goes_ends_that(books: Books) -> None:

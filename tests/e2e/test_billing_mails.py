@@ -56,6 +56,14 @@ def arrives(desk: Desk, name: str, count: int, word: str) -> Any:
     return found[-1]
 
 
+def to_renewal(desk: Desk, tenant: str) -> None:
+    """Time passes until a bit more than the hour after a month's end in which Stripe leaves an invoice open to changes."""
+    [days] = desk.sql(
+        "select extract(epoch from %s - catalog.business_now()) / 86400", desk.subscription(tenant)["period_end"]
+    )
+    desk.pass_days(float(days) + 0.06)
+
+
 def remind(desk: Desk, tenant: str) -> None:
     """Its trial ends in less than two days."""
     desk.sql(
@@ -79,8 +87,7 @@ def test_a_trial_is_told_of_its_end_and_then_that_it_has_ended(desk: Desk) -> No
     mail = arrives(desk, "early", 1, "ends in 2 days")
     assert mail["subject"] == "Your trial of Early & Sons ends in 2 days"
     assert "Hello Ada," in mail["text"] and "Early &amp; Sons" in mail["html"]
-    [subdomain] = desk.sql("select slug from provisioner.tenant where tenant_id = %s", tenant)
-    assert f"https://{subdomain}.example.com" in mail["text"]
+    assert f"{desk.api.url}/billing/{tenant}." in mail["text"]
     desk.pass_days(2)
     mail = arrives(desk, "early", 2, "cannot be used")
     assert "no plan was chosen" in mail["text"] and "{{" not in mail["text"] + mail["html"]
@@ -111,7 +118,7 @@ def test_a_renewal_that_fails_is_told_until_it_is_paid(desk: Desk) -> None:
     subscription = desk.subscribe(tenant)
     desk.wait(tenant, status="active")
     desk.pay_with(subscription["customer"], "pm_card_chargeCustomerFail")
-    desk.pass_days(31.2)
+    to_renewal(desk, tenant)
     desk.wait(tenant, status="past_due")
     mail = arrives(desk, "failing", 1, "The payment for Failing & Sons failed")
     assert "99.00 USD" in mail["text"]
@@ -124,11 +131,50 @@ def test_a_renewal_that_fails_is_told_until_it_is_paid(desk: Desk) -> None:
     mail = arrives(desk, "failing", 4, "cannot be used")
     assert "is not paid" in mail["text"]
     desk.pay_with(subscription["customer"], "pm_card_visa")
-    [invoice] = desk.stripe("invoices", "GET", customer=subscription["customer"], status="open")["data"]
-    desk.stripe(f"invoices/{invoice['id']}/pay")
     desk.wait(tenant, status="active")
     desk.wait_access(tenant, "full")
     assert len(box(desk, "failing")) == 4
+
+
+def failed(desk: Desk, name: str) -> tuple[str, Any]:
+    """A tenant whose renewal has failed, and its subscription."""
+    tenant = shop(desk, name)
+    subscription = desk.subscribe(tenant)
+    desk.wait(tenant, status="active")
+    desk.pay_with(subscription["customer"], "pm_card_chargeCustomerFail")
+    to_renewal(desk, tenant)
+    desk.wait(tenant, status="past_due")
+    return tenant, subscription
+
+
+def payments(desk: Desk, subscription: Any) -> list[Any]:
+    """What was asked of Stripe: to pay an invoice of this subscription."""
+    invoices = desk.sql("select object_id from billing.object where kind = 'invoice' and customer_id = %s",
+                        subscription["customer"])  # fmt: skip
+    asked = desk.stack.control_sandbox("GET", "requests?path=/v1/invoices/.*/pay&method=POST")
+    return [request for request in asked if any(str(invoice) in request["path"] for invoice in invoices)]
+
+
+def test_a_new_card_pays_the_open_invoice_at_once_and_a_bad_one_is_tried_once(desk: Desk) -> None:
+    tenant, subscription = failed(desk, "newcard")
+    assert payments(desk, subscription) == [], "the card that failed is Stripe's to try again"
+    desk.pay_with(subscription["customer"], "pm_card_chargeCustomerFail")
+    eventually(lambda: len(payments(desk, subscription)) == 1, 20, "another card is tried")
+    desk.wait_for_deliveries()
+    desk.pay_with(subscription["customer"], "pm_card_visa")
+    desk.wait(tenant, status="active")
+    assert len(payments(desk, subscription)) == 2
+
+
+def test_a_kill_after_a_payment_pays_once(desk: Desk, billing: Service) -> None:
+    tenant, subscription = failed(desk, "paidonce")
+    with armed(billing, "billing_after_payment=crash"):
+        desk.pay_with(subscription["customer"], "pm_card_visa")
+        assert died_of_sigkill(billing)
+        desk.sql("update billing.payment set taken_until = now() where tenant_id = %s returning 1", tenant)
+    desk.wait(tenant, status="active")
+    charges = desk.stripe("charges", "GET", customer=subscription["customer"])["data"]
+    assert sum(charge["paid"] for charge in charges) == 2, "the first month and this one"
 
 
 def test_a_bank_that_asks_for_its_customer_leads_to_the_invoices_page(desk: Desk) -> None:
@@ -136,7 +182,7 @@ def test_a_bank_that_asks_for_its_customer_leads_to_the_invoices_page(desk: Desk
     subscription = desk.subscribe(tenant)
     desk.wait(tenant, status="active")
     desk.pay_with(subscription["customer"], "pm_card_authenticationRequired")
-    desk.pass_days(31.2)
+    to_renewal(desk, tenant)
     mail = arrives(desk, "careful", 1, "confirm the payment")
     [invoice] = desk.stripe("invoices", "GET", customer=subscription["customer"], status="open")["data"]
     assert invoice["hosted_invoice_url"] in mail["text"]
@@ -220,7 +266,7 @@ def test_trials_that_ended_while_billing_was_down_wait_for_a_person(desk: Desk, 
 
 def test_every_mail_can_be_looked_at_in_our_words_and_in_ones_own(stack: Stack, tmp_path: Path) -> None:
     kinds = stack.run_cli("mail", "preview").stdout.split()
-    assert "invitation" in kinds and "archive_notice" in kinds and len(kinds) == 6
+    assert "invitation" in kinds and "archive_notice" in kinds and len(kinds) == 7
     for kind in kinds:
         shown = stack.run_cli("mail", "preview", kind).stdout
         assert shown.startswith("Subject: ") and "Example & Daughters" in shown and "{{" not in shown
