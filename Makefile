@@ -80,7 +80,7 @@ help:
 ## make demo [DRIVER=supabase]  start everything on this machine and watch signups become tenants
 demo:
 	@case "$(DRIVER)" in postgres|supabase) ;; *) echo "DRIVER is postgres or supabase"; exit 2 ;; esac
-	@deploy/local/install.sh build run demo $(if $(filter supabase,$(DRIVER)),sandbox)
+	@deploy/local/install.sh build run demo sandbox
 	@$(MAKE) --no-print-directory -s -j$$(nproc) programs
 	@$(PYTHON) -m deploy.local.demo up --driver $(DRIVER)
 

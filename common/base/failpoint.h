@@ -48,7 +48,12 @@
         POINT(inspection_before_result)                                                                                \
         POINT(run_before_advance)                                                                                      \
         POINT(run_after_advance)                                                                                       \
+        POINT(billing_after_freeze)                                                                                    \
+        POINT(billing_before_call)                                                                                     \
+        POINT(billing_after_call)                                                                                      \
+        POINT(billing_after_keep)                                                                                      \
         POINT(billing_before_fetched)                                                                                  \
+        POINT(billing_after_payment)                                                                                   \
         POINT(billing_before_reconciled)                                                                               \
         POINT(backup_before_dump)                                                                                      \
         POINT(backup_after_dump)                                                                                       \
@@ -59,7 +64,9 @@
         POINT(restore_after_swap)                                                                                      \
         POINT(restore_after_drop)                                                                                      \
         POINT(mail_before_send)                                                                                        \
-        POINT(mail_after_send)
+        POINT(mail_after_send)                                                                                         \
+        POINT(setup_after_create)                                                                                      \
+        POINT(setup_after_secret)
 
 enum failpoint {
 #define FAILPOINT_ENUM(name) FAILPOINT_##name,

@@ -9,5 +9,8 @@
 #define STRIPE_EVENT "billing.stripe.received.v1"
 #define STRIPE_BYTES (1024 * 1024) /* of one event, at most */
 
+/* What people and the product ask of billing, for one tenant; the key is its id. */
+#define BILLING_COMMAND_TOPIC "billing.command.v1"
+
 /* Ends with a NULL type. */
 extern const struct contract BILLING_CONTRACTS[];

@@ -177,6 +177,34 @@ static int contract_check_duration(const struct contract_field *field, const cha
                          field->least, field->most);
 }
 
+static bool contract_is_time(const char *text)
+{
+        static const int days[] = { 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
+        const char *form = "dddd-dd-ddTdd:dd:ddZ", *with_ms = "dddd-dd-ddTdd:dd:dd.dddZ";
+        int year, month, day, hour, minute, second;
+
+        form = strlen(text) == strlen(form) ? form : with_ms;
+        if (strlen(text) != strlen(form))
+                return false;
+        for (size_t i = 0; form[i]; i++)
+                if (form[i] == 'd' ? text[i] < '0' || text[i] > '9' : text[i] != form[i])
+                        return false;
+        if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d", &year, &month, &day, &hour, &minute, &second) != 6)
+                return false;
+        if (year < 1 || month < 1 || month > 12 || day < 1 || day > days[month - 1])
+                return false;
+        if (month == 2 && day == 29 && (year % 4 != 0 || (year % 100 == 0 && year % 400 != 0)))
+                return false;
+        return hour < 24 && minute < 60 && second < 60;
+}
+
+static int contract_check_time(const struct contract_field *field, const char *text, struct err *err)
+{
+        if (contract_is_time(text))
+                return 0;
+        return err_field(err, field->name, "%s must be a time in UTC, such as 2026-01-31T12:00:00Z", field->name);
+}
+
 static int contract_check_string(const struct contract_field *field, const json_t *value, struct err *err)
 {
         const char *text = json_string_value(value);
@@ -203,6 +231,8 @@ static int contract_check_string(const struct contract_field *field, const json_
                 return contract_check_choice(field, text, length, err);
         case CONTRACT_BYTES:
                 return contract_check_bytes(field, text, length, err);
+        case CONTRACT_TIME:
+                return contract_check_time(field, text, err);
         case CONTRACT_DURATION:
                 return contract_check_duration(field, text, err);
         default:

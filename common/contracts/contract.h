@@ -17,6 +17,7 @@ enum contract_kind {
         CONTRACT_INTEGER, /* a whole number, least to most */
         CONTRACT_BOOLEAN,
         CONTRACT_BYTES,    /* up to max bytes, in base64 */
+        CONTRACT_TIME,     /* RFC 3339 in UTC, "2026-01-31T12:00:00Z" or with milliseconds; a day that exists */
         CONTRACT_DURATION, /* as in base/duration.h, least to most milliseconds */
         CONTRACT_LIST,     /* up to max elements, each described by the one field in `fields` (its name is not used) */
         CONTRACT_OBJECT,   /* with these fields and no others */

@@ -109,11 +109,12 @@ void http_answer_header(struct http_request *request, const char *name, const ch
 }
 
 /* Headers of every answer; pages bring their own, stricter policy. A caller refused now may be accepted a minute later,
- * so only successful answers may be cached. */
+ * so only successful answers may be cached, and what is said to be unchanged (304) as the answer that it stands for. */
 static void request_add_common_headers(const struct http_request *request, unsigned status,
                                        struct MHD_Response *response, const char *content_type)
 {
-        const char *cache = status < 300 && request->route != NULL ? request->route->cache : NULL;
+        bool good = status < 300 || status == 304;
+        const char *cache = good && request->route != NULL ? request->route->cache : NULL;
 
         MHD_add_response_header(response, "Content-Type", content_type);
         MHD_add_response_header(response, "Cache-Control", cache ? cache : "no-store");

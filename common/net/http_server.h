@@ -23,7 +23,7 @@ struct http_route {
         const void *extra;                  /* for the handler, by http_route_extra */
         const struct http_parameter *query; /* for http_query_holds; ends with a NULL name, NULL = takes none */
         size_t body_bytes;                  /* a larger body is answered with 413; 0 = the limit in http_limits */
-        const char *cache;                  /* Cache-Control of its successful answers; NULL = "no-store" */
+        const char *cache;                  /* Cache-Control of its answers below 300, and of 304; NULL = "no-store" */
         bool any_query;                     /* parameters not in that table are ignored */
         bool any_body;                      /* the body may have any type; otherwise only JSON is accepted (415) */
 };

@@ -137,8 +137,8 @@ static const struct config_option MAIL[] = {
           AT(directory), 0, 0 },
         { "MAIL_FROM", CONFIG_TEXT, CONFIG_REQUIRED, NULL, "Sender of mails: one of your addresses.", AT(from), 0, 0 },
         { "MAIL_TEMPLATES", CONFIG_TEXT, 0, NULL,
-          "Directory with your own words for mails: invitation.txt and invitation.html. "
-          "Where it has none, ours are used.",
+          "Directory with your own words for mails: invitation.txt and invitation.html, and so on (tenantry mail "
+          "preview lists all). Where it has none, ours are used.",
           AT(templates), 0, 0 },
 };
 

@@ -12,6 +12,7 @@ import time
 import urllib.request
 from typing import Any
 
+from .demo_billing import set_up_stripe, tell_billing
 from .process import ServerError
 from .stack import REPOSITORY, Stack
 
@@ -30,7 +31,8 @@ def say(text: str) -> None:
 
 
 def demo_stack(driver: str) -> Stack:
-    return Stack(RUN / "demo", driver=driver, fast=False, die_with_parent=False)
+    secret = {"STRIPE_WEBHOOK_SECRET_FILE": str(RUN / "demo" / "stripe-webhook")}
+    return Stack(RUN / "demo", driver=driver, fast=False, die_with_parent=False, stripe=True, options=secret)
 
 
 def call(stack: Stack, method: str, path: str, body: Any = None, key: str | None = None) -> Any:
@@ -118,6 +120,7 @@ def tell_what_next(stack: Stack) -> None:
   tenantry watch                                    live, every change (end with Ctrl-C)
   tenantry suspend acme-pharmacy --wait
   tenantry explain acme-pharmacy
+  tenantry billing show acme-pharmacy
   tenantry doctor                                   is everything as it should be?
   file=$(tenantry migrate new "opening hours" --directory .run/files)
   printf -- '-- migrate:up\\ncreate table opening_hours (day int);\\n-- migrate:down\\ndrop table opening_hours;\\n' > $file
@@ -137,13 +140,16 @@ def up(driver: str) -> None:
         say(f"The demo runs already: gateway at {stack.client_environment()['TENANTRY_URL']}.")
         say("`. .run/env` to use it, `make down` to stop it.")
         return
-    say(f"{BOLD}Starting PostgreSQL, Apache Kafka and the services ({driver} driver) ...{PLAIN}")
+    say(f"{BOLD}Starting PostgreSQL, Apache Kafka, Stripe's stand-in and the services ({driver} driver) ...{PLAIN}")
     began = time.monotonic()
-    stack.start(gateways=1, provisioners=2, migrators=1)
+    stack.start_servers()
+    set_up_stripe(stack)
+    stack.start(gateways=1, provisioners=2, migrators=1, billings=1)
     write_environment(stack)
     say(f"  up in {time.monotonic() - began:.1f} s: gateway at {stack.client_environment()['TENANTRY_URL']}")
     tenants = sign_up(stack)
     watch(stack, tenants)
+    tell_billing(stack, tenants)
     tell_what_next(stack)
 
 
@@ -157,7 +163,7 @@ def down(forget: bool) -> None:
         say("nothing is running")
         return
     stack = demo_stack(known_driver())
-    for name, index in (("gateway", 0), ("provisioner", 0), ("provisioner", 1), ("migrator", 0)):
+    for name, index in (("gateway", 0), ("provisioner", 0), ("provisioner", 1), ("migrator", 0), ("billing", 0)):
         stack.service(name, index)
     stack.adopt_sandbox()
     if forget:

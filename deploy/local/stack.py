@@ -29,6 +29,7 @@ SERVICES = tuple(
     re.findall(r"^ +SERVICE\((\w+),", (REPOSITORY / "common" / "service" / "services.h").read_text(), re.MULTILINE)
 )
 CATALOG = "tenantry"
+STRIPE_KEY = "sk_test_sandbox"  # of the sandbox's stand-in
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1",
     "TSAN_OPTIONS": "ignore_noninstrumented_modules=1:halt_on_error=1",  # librdkafka's atomics are not seen
@@ -198,6 +199,7 @@ class Stack:
         return {
             "CATALOG_ADMIN_URL": self.postgres.url(CATALOG),
             "KAFKA_BROKERS": self.kafka.bootstrap,
+            "SANDBOX": "1",
             **{f"CATALOG_PASSWORD_{name.upper()}": word for name, word in self.settings["passwords"].items()},
         }
 
@@ -223,7 +225,13 @@ class Stack:
         elif name == "migrator":
             own = self._tenant_environment()
         elif name == "billing":
-            own = {"STRIPE_API_URL": self.stripe_url, "STRIPE_SECRET_KEY": "sk_test_sandbox"} if self.stripe else {}
+            own = {"MAIL_DIRECTORY": str(self.root / "mail"), "MAIL_FROM": "billing@example.com"}
+            if self.stripe:
+                own |= {
+                    "STRIPE_API_URL": self.stripe_url,
+                    "STRIPE_SECRET_KEY": STRIPE_KEY,
+                    "SMTP_URL": f"smtp://127.0.0.1:{self.smtp_port}",
+                }
         else:
             own = {
                 **self._tenant_environment(),
@@ -301,7 +309,7 @@ class Stack:
         for folder in ("mail", "archive", "logs"):
             (self.root / folder).mkdir(exist_ok=True)
         self.tokens.write()
-        if self.driver == "supabase" or self.stripe:
+        if (self.driver == "supabase" or self.stripe) and not (self.sandbox and self.sandbox.running):
             self.start_sandbox()
 
     def init(self) -> None:
@@ -378,7 +386,7 @@ class Stack:
         return made
 
     def start(self, gateways: int = 1, provisioners: int = 1, migrators: int = 0, billings: int = 0) -> None:
-        self.start_servers()
+        self.start_servers()  # those that do not run
         counts = {"gateway": gateways, "provisioner": provisioners, "migrator": migrators, "billing": billings}
         wanted = [(name, index) for name, count in counts.items() for index in range(count)]
         started = [self.service(name, index) for name, index in wanted]
@@ -433,4 +441,6 @@ class Stack:
             made["CATALOG_DATABASE_URL"] = self.postgres.url(CATALOG)
         if self.driver == "supabase":
             made["SUPABASE_API_URL"] = self.sandbox_url
+        if self.stripe:
+            made |= {"STRIPE_API_URL": self.stripe_url, "STRIPE_SECRET_KEY": STRIPE_KEY}
         return made

@@ -34,7 +34,7 @@ as $$
 declare
     v object;
 begin
-    select * into v
+    select kind, object_id, customer_id, claimed, tenant_id, seen, is_first, is_deleted, is_terminal, rank, digest, facts into v -- without its body
     from object o
     where o.tenant_id = p_tenant_id
       and o.kind = 'subscription'
@@ -55,7 +55,7 @@ as $$
 declare
     v object;
 begin
-    select * into v
+    select kind, object_id, customer_id, claimed, tenant_id, seen, is_first, is_deleted, is_terminal, rank, digest, facts into v -- without its body
     from object o
     where o.tenant_id = p_tenant_id
       and o.kind = 'subscription'
@@ -114,6 +114,9 @@ begin
     if not t.existing and t.ready_at is not null then
         v_trial_end := t.ready_at + s.trial_days * interval '1 day';
     end if;
+    if v_live.object_id is null then
+        v_ended := ended_subscription(t.tenant_id);
+    end if;
     if v_live.object_id is not null then
         select plan, period into v_plan, v_interval from plan_of_prices(v_facts -> 'prices');
         if v_plan is null then -- a price that is not in the plans: what it was before holds
@@ -140,7 +143,7 @@ begin
                 v_status := 'active';
                 v_reason := 'unknown_status';
         end case;
-    elsif t.existing and not exists (select from object where tenant_id = t.tenant_id and kind = 'subscription') then
+    elsif t.existing and v_ended.object_id is null then
         v_status := 'active';
         v_reason := 'exempt';
         v_trial_end := null;
@@ -148,19 +151,16 @@ begin
         v_status := 'trial';
         v_plan := s.trial_plan;
         v_access_until := v_trial_end;
+    elsif v_ended.object_id is not null then
+        v_status := 'cancelled';
+        v_reason := case when v_ended.facts ->> 'cancel_reason' = 'payment_failed' then 'payment_failed' end;
+        select plan, period into v_plan, v_interval from plan_of_prices(v_ended.facts -> 'prices');
+        v_access_until := greatest(to_timestamp(coalesce((v_ended.facts ->> 'ended_at')::bigint, v_ended.seen)), v_trial_end);
     else
-        v_ended := ended_subscription(t.tenant_id);
-        if v_ended.object_id is not null then
-            v_status := 'cancelled';
-            v_reason := case when v_ended.facts ->> 'cancel_reason' = 'payment_failed' then 'payment_failed' end;
-            select plan, period into v_plan, v_interval from plan_of_prices(v_ended.facts -> 'prices');
-            v_access_until := greatest(to_timestamp(coalesce((v_ended.facts ->> 'ended_at')::bigint, v_ended.seen)), v_trial_end);
-        else
-            v_status := 'suspended';
-            v_reason := 'trial_ended';
-            v_plan := s.trial_plan;
-            v_access_until := coalesce(v_trial_end, s.since);
-        end if;
+        v_status := 'suspended';
+        v_reason := 'trial_ended';
+        v_plan := s.trial_plan;
+        v_access_until := v_trial_end;
     end if;
     if v_overridden then
         v_status := case when v_status in ('trial', 'suspended', 'cancelled') then 'active' else v_status end;
@@ -219,6 +219,22 @@ begin
 end
 $$;
 
+-- When the tenant is to be settled again; null: not because of the time.
+create function billing.settle_timer(p_tenant_id uuid, p_at timestamptz) returns void
+language plpgsql
+as $$
+declare
+    v_set timestamptz := (
+        select due_at from catalog.timer where service = 'billing' and name = 'settle' and key = p_tenant_id::text);
+begin
+    if p_at is not null and v_set is distinct from p_at then
+        perform set_timer('settle', p_tenant_id::text, p_at);
+    elsif p_at is null and v_set is not null then
+        perform drop_timer('settle', p_tenant_id::text);
+    end if;
+end
+$$;
+
 -- Brings what is known of the tenant's subscription up to date, and what follows from it: its access, what watchers are told, the
 -- time at which it is to be asked again.
 create function billing.settle(p_tenant_id uuid, p_cause jsonb) returns void
@@ -233,10 +249,12 @@ begin
     v_next := subscription_of(v, v_now);
     if v_next ->> 'access' = 'none' and v.access = 'full'
         and is_mass_suspension(p_tenant_id, (v_next ->> 'access_ended')::timestamptz, v_now) then
-        update tenant set held = true, access_until = (v_next ->> 'access_ended')::timestamptz where tenant_id = p_tenant_id;
-        perform catalog.raise_alert('billing-mass-suspension', null, 'many tenants would be suspended at once',
-            'their time is over, but more than five and more than a twentieth of all at once may be a fault: see tenantry billing held; '
-            'tenantry billing release suspends them');
+        if not v.held then -- the alert is one row for all
+            update tenant set held = true, access_until = (v_next ->> 'access_ended')::timestamptz where tenant_id = p_tenant_id;
+            perform catalog.raise_alert('billing-mass-suspension', null, 'many tenants would be suspended at once',
+                'their time is over, but more than five and more than a twentieth of all at once may be a fault: see tenantry billing held; '
+                'tenantry billing release suspends them');
+        end if;
         perform set_timer('settle', p_tenant_id::text, v_now + interval '10 minutes');
         return;
     end if;
@@ -249,17 +267,12 @@ begin
         perform catalog.record_change(p_tenant_id, 'tenant.subscription.changed.v1',
             jsonb_build_object('from', told(v.subscription), 'to', told(v_next)), p_cause ->> 'id', p_cause ->> 'traceparent');
     end if;
-    if v.lifecycle <> 'gone' then
+    if v.lifecycle <> 'gone'
+        and (v.subscription is null or (v.subscription ->> 'access', v.subscription ->> 'reason')
+             is distinct from (v_next ->> 'access', v_next ->> 'reason')) then
         perform want_access(p_tenant_id, v_next ->> 'access', v_next ->> 'reason');
     end if;
-    if v_next ? 'next_at' then
-        if (v_next ->> 'next_at')::timestamptz is distinct from
-            (select due_at from catalog.timer where service = 'billing' and name = 'settle' and key = p_tenant_id::text) then
-            perform set_timer('settle', p_tenant_id::text, (v_next ->> 'next_at')::timestamptz);
-        end if;
-    else
-        perform drop_timer('settle', p_tenant_id::text);
-    end if;
+    perform settle_timer(p_tenant_id, (v_next ->> 'next_at')::timestamptz);
 end
 $$;
 

@@ -1,6 +1,10 @@
 /* Billing's options: see config.h. */
 #include "services/billing/config.h"
 
+#include "common/base/memory.h"
+#include "common/contracts/mails.h"
+#include "services/billing/return_url.h"
+
 #define AT(field) offsetof(struct billing_config, field)
 
 static const struct config_option OPTIONS[] = {
@@ -12,6 +16,17 @@ static const struct config_option OPTIONS[] = {
         { "STRIPE_LIVEMODE", CONFIG_BOOL, 0, "0",
           "1: events of live mode are applied, 0: those of test mode. Others are set aside. The same as the gateway's.",
           AT(livemode), 0, 0 },
+        { "BILLING_RETURN_URL", CONFIG_TEXT, 0, "http://localhost/",
+          "Where Stripe's pages lead back to, {slug} being the tenant's subdomain. After a checkout with the parameter "
+          "checkout, the session's id.",
+          AT(return_url), 0, 0 },
+        { "STRIPE_PORTAL_CONFIGURATION", CONFIG_TEXT, 0, NULL,
+          "Id of a configuration of the customer portal (bpc_...); without it, Stripe's default one is used.",
+          AT(portal_configuration), 0, 0 },
+        { "CHECKOUT_TAX", CONFIG_BOOL, 0, "0",
+          "1: checkouts compute tax (Stripe Tax) and ask for tax ids and addresses.", AT(checkout_tax), 0, 0 },
+        { "CHECKOUT_PROMOTION_CODES", CONFIG_BOOL, 0, "0", "1: checkouts take promotion codes.",
+          AT(checkout_promotion_codes), 0, 0 },
         { "STRIPE_CALLS_PER_SECOND", CONFIG_INTEGER, 0, "20",
           "How many calls to Stripe all billing processes make in a second, at most. Stripe allows 25 in test mode and "
           "100 in live mode, to everybody with this account together.",
@@ -27,8 +42,14 @@ static const struct config_option OPTIONS[] = {
 static int config_check(const void *part, struct err *err)
 {
         const struct billing_config *config = part;
+        auto_free char *plain = return_url(config->return_url, "slug", NULL);
+        int rc = config_check_url("BILLING_RETURN_URL", plain, err);
 
-        return config_check_choice("EXISTING_TENANTS", config->existing_tenants, "exempt|trial", err);
+        if (rc == 0)
+                rc = config_check_choice("EXISTING_TENANTS", config->existing_tenants, "exempt|trial", err);
+        if (rc == 0)
+                rc = mails_check_templates(BILLING_MAILS, config->mail.templates, err);
+        return rc;
 }
 
 const struct config_table BILLING_OPTIONS = { .options = OPTIONS, .count = ARRAY_SIZE(OPTIONS), .check = config_check };

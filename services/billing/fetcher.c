@@ -16,7 +16,6 @@
 #define INTERVAL     SECONDS(1)
 #define SQL_TIMEOUT  SECONDS(10)
 #define CALL_TIMEOUT SECONDS(20)
-#define LEASE        "60000" /* ms: longer than a call and the statement after it */
 #define AT_ONCE      8
 #define KEY_REFUSED  MINUTES(1)
 
@@ -216,13 +215,15 @@ static void fetcher_taken(void *context, const struct pg_rows *rows, const struc
 static void fetcher_act(void *context)
 {
         struct fetcher *fetcher = context;
-        auto_free char *limit = NULL, *rate = NULL;
+        const struct billing_config *config = fetcher->billing->config;
+        auto_free char *limit = NULL, *rate = NULL, *lease = NULL;
 
         if (fetcher->stopped || fetcher->count == AT_ONCE || fetcher->billing->account.secret_key == NULL)
                 return;
         limit = mem_printf("%zu", AT_ONCE - fetcher->count);
-        rate = mem_printf("%lld", (long long)fetcher->billing->config->calls_per_second);
-        periodic_ask(fetcher->periodic, SQL_TIMEOUT, SQL_TAKE, PARAMS(limit, LEASE, rate), fetcher_taken);
+        rate = mem_printf("%lld", (long long)config->calls_per_second);
+        lease = mem_printf("%lld", (long long)(config->service.lease_ms + CALL_TIMEOUT)); /* a call does not renew it */
+        periodic_ask(fetcher->periodic, SQL_TIMEOUT, SQL_TAKE, PARAMS(limit, lease, rate), fetcher_taken);
 }
 
 struct fetcher *fetcher_new(struct billing *billing)

@@ -14,7 +14,7 @@
 #define TIMEOUT  SECONDS(30)
 #define AT_ONCE  200 /* tenants in one transaction */
 
-static const char SQL_CONFIGURE[] = "select configure($1::jsonb, $2::boolean)";
+static const char SQL_CONFIGURE[] = "select configure($1::jsonb, $2::boolean), know_stripe($3::boolean)";
 static const char SQL_TAKE[] = "select take_news($1::int, $2::boolean) as taken";
 
 struct news {
@@ -60,7 +60,9 @@ static void news_configure(struct news *news)
         auto_free char *text = json_print(news->billing->plans->document);
 
         periodic_ask(news->periodic, TIMEOUT, SQL_CONFIGURE,
-                     PARAMS(text, news->billing->config->livemode ? "true" : "false"), news_configured);
+                     PARAMS(text, news->billing->config->livemode ? "true" : "false",
+                            news->billing->account.secret_key ? "true" : "false"),
+                     news_configured);
 }
 
 static void news_act(void *context)

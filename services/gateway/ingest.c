@@ -6,6 +6,7 @@
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
 #include "common/base/metrics.h"
+#include "common/contracts/billing.h"
 #include "common/contracts/migration.h"
 #include "common/contracts/operation_id.h"
 #include "common/contracts/tenant.h"
@@ -20,9 +21,14 @@
 #define IDEMPOTENCY_KEY_LIMIT 255
 #define LOOKUP_TIMEOUT        1000
 
+static const char SQL_LINK[] = "select sealed from gateway.billing_link "
+                               "where operation_id = $1::uuid and tenant_id = $2::uuid";
 static const char SQL_KNOWN[] = "select body_hash from gateway.operation where operation_id = $1::uuid";
 
 const struct ingest_subject INGEST_TENANT = { .contracts = TENANT_CONTRACTS, .field = "tenant_id", .derive = "tenant" };
+const struct ingest_subject INGEST_BILLING = { .contracts = BILLING_CONTRACTS,
+                                               .field = "tenant_id",
+                                               .derive = "tenant" };
 const struct ingest_subject INGEST_RUN = { .contracts = MIGRATION_CONTRACTS, .field = "run_id", .derive = "run" };
 const struct ingest_subject INGEST_CHECK = { .contracts = MIGRATION_CONTRACTS, .field = "check_id", .derive = "check" };
 const struct ingest_subject INGEST_FILE = { .contracts = MIGRATION_CONTRACTS };
@@ -37,6 +43,7 @@ struct ingest {
         char body_hash[65];
         int64_t wait_ms, started_ns;
         bool unconfirmed;
+        json_t *outcome; /* of its operation, while a page of Stripe's is looked up */
 };
 
 static void ingest_release(struct pending *pending)
@@ -48,6 +55,7 @@ static void ingest_release(struct pending *pending)
         free(ingest->data);
         free(ingest->key);
         free(ingest->traceparent);
+        json_decref(ingest->outcome);
         free(ingest);
 }
 
@@ -99,9 +107,22 @@ static void ingest_count(const struct ingest *ingest, bool accepted)
         metric_observe(seconds, (double)(clock_ns() - ingest->started_ns) / 1e9);
 }
 
-static void ingest_outcome_told(void *context, const json_t *operation)
+/* 409, but for what is not the caller's doing. */
+static void ingest_answer_rejected(struct http_request *request, const struct ingest *ingest, const json_t *operation)
 {
-        struct ingest *ingest = context;
+        json_t *body = json_deep_copy(json_object_get(operation, "result")); /* for instance suggestions */
+        const char *code = json_text(operation, "code");
+        bool is_ours = code != NULL && strcmp(code, "stripe_not_configured") == 0;
+
+        json_object_set_new(body, "operation_id", json_string(ingest->operation.text));
+        if (is_ours) /* until somebody has configured it */
+                http_answer_header(request, "Retry-After", "300");
+        http_answer_problem_more(request, is_ours ? 503 : 409, code, json_text(operation, "field"),
+                                 json_text(operation, "detail"), body);
+}
+
+static void ingest_answer_outcome(struct ingest *ingest, const json_t *operation, const char *url)
+{
         struct http_request *request = pending_done(&ingest->pending);
         const char *state = operation ? json_text(operation, "state") : NULL;
         json_t *body;
@@ -115,13 +136,14 @@ static void ingest_outcome_told(void *context, const json_t *operation)
         }
         http_answer_header(request, "Preference-Applied", "wait");
         if (strcmp(state, "rejected") == 0) {
-                body = json_deep_copy(json_object_get(operation, "result")); /* for instance suggestions */
-                json_object_set_new(body, "operation_id", json_string(ingest->operation.text));
-                http_answer_problem_more(request, 409, json_text(operation, "code"), json_text(operation, "field"),
-                                         json_text(operation, "detail"), body);
+                ingest_answer_rejected(request, ingest, operation);
                 return;
         }
         body = ingest_answer_body(ingest);
+        if (ingest->subject == &INGEST_BILLING) {
+                json_object_set(body, "result", json_object_get(operation, "result"));
+                json_set_text(body, "url", url);
+        }
         json_object_set_new(body, "state", json_string(state));
         json_set_text(body, "code", json_text(operation, "code"));
         json_set_text(body, "detail", json_text(operation, "detail"));
@@ -129,6 +151,34 @@ static void ingest_outcome_told(void *context, const json_t *operation)
         if (parked)
                 ingest_add_location(request, ingest);
         http_answer_json(request, parked ? 202 : 200, body);
+}
+
+/* The page is told here and nowhere else. */
+static void ingest_link_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct ingest *ingest = context;
+        auto_json *operation = json_incref(ingest->outcome);
+        auto_secret char *url = NULL;
+
+        if (err == NULL && pg_rows_count(rows) == 1 &&
+            keyring_open(ingest->gateway->app_keys, ingest->id.text, "billing_link", 0, pg_text(rows, 0, "sealed"),
+                         &url, NULL) < 0)
+                url = NULL;
+        ingest_answer_outcome(ingest, operation, url);
+}
+
+static void ingest_outcome_told(void *context, const json_t *operation)
+{
+        struct ingest *ingest = context;
+        const char *state = operation ? json_text(operation, "state") : NULL;
+
+        if (ingest->subject != &INGEST_BILLING || state == NULL || strcmp(state, "succeeded") != 0) {
+                ingest_answer_outcome(ingest, operation, NULL);
+                return;
+        }
+        ingest->outcome = json_deep_copy(operation);
+        pg_pool_exec(ingest->gateway->service->catalog, SECONDS(2), SQL_LINK,
+                     PARAMS(ingest->operation.text, ingest->id.text), ingest_link_arrived, ingest);
 }
 
 static void ingest_answer_unconfirmed(struct http_request *request, const struct ingest *ingest)

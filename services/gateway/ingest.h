@@ -10,7 +10,7 @@ struct ingest_subject {
         const char *derive; /* a new one's id is derived from the operation and this word */
 };
 
-extern const struct ingest_subject INGEST_TENANT, INGEST_RUN, INGEST_CHECK, INGEST_FILE;
+extern const struct ingest_subject INGEST_TENANT, INGEST_BILLING, INGEST_RUN, INGEST_CHECK, INGEST_FILE;
 
 struct ingest_wish {
         const char *caller, *route; /* together with the Idempotency-Key they determine the operation id */

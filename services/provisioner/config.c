@@ -76,17 +76,6 @@ static int config_check_migrations(const char *directory, struct err *err)
         return 0;
 }
 
-static int config_check_templates(const char *directory, struct err *err)
-{
-        struct mail_template *template = NULL;
-        struct err bad;
-
-        if (mail_template_load(&MAIL_INVITATION, directory, &template, &bad) < 0)
-                return err_field(err, "MAIL_TEMPLATES", "MAIL_TEMPLATES: %s", bad.message);
-        mail_template_free(template);
-        return 0;
-}
-
 static int config_check(const void *part, struct err *err)
 {
         const struct provisioner_config *config = part;
@@ -95,7 +84,8 @@ static int config_check(const void *part, struct err *err)
         if (rc == 0)
                 rc = config_check_migrations(config->migrations, err);
         if (rc == 0)
-                rc = config_check_templates(config->mail.templates, err);
+                rc = mails_check_templates((const struct mail_kind *const[]){ &MAIL_INVITATION, NULL },
+                                           config->mail.templates, err);
         if (rc == 0 && config->tenants.servers == NULL && strcmp(config->driver, "postgres") == 0)
                 rc = err_field(err, "TENANT_SERVERS", "TENANT_DRIVER=postgres needs TENANT_SERVERS");
         if (rc < 0 || strcmp(config->driver, "postgres") == 0)

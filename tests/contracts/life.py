@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 
 from deploy.local.stack import Stack
+from tests.e2e.billing import signed
 from tests.e2e.client import Api, eventually
 from tests.e2e.mails import words
 from tests.e2e.rollouts import Rollouts
@@ -49,6 +50,8 @@ def live(stack: Stack, callers: dict[str, RecordingApi]) -> Life:
     tenant = begin(api, callers[""], callers["signup"])
     eventually(lambda: mails_about(stack, tenant), 20, "the invitation is sent")
     use(api, app, tenant)
+    be_billed(api, app, tenant)
+    look_at_the_billing_pages(stack, callers[""], tenant)
     follow_the_invitation(stack, callers[""], app, tenant)
     be_delayed(stack, api, tenant)
     be_wrong(stack, api, callers, tenant)
@@ -58,6 +61,7 @@ def live(stack: Stack, callers: dict[str, RecordingApi]) -> Life:
     look_into(stack, rollouts, tenant)
     look_after_dead_letters(api, life)
     hear_from_stripe(callers[""], api)
+    look_at_the_plans(callers[""])
     for path in ("/api/admin/inventory", "/api/admin/alerts?all=1", "/api/tenants", "/api/tenants?limit=1"):
         assert api.get(path).status == 200
     forecast = f"/api/tenants/{tenant}/billing/forecast"
@@ -82,6 +86,12 @@ def hear_from_stripe(nobody: RecordingApi, api: RecordingApi) -> None:
     assert api.post("/api/admin/billing/release").json == {"released": 0}
     assert api.get("/api/admin/billing/reconcile").status == 200
     assert api.post("/api/admin/billing/reconcile").status == 200
+
+
+def look_at_the_plans(nobody: RecordingApi) -> None:
+    plans = nobody.get("/api/plans")
+    assert plans.status == 200
+    assert nobody.get("/api/plans", if_none_match=plans.headers["etag"]).status == 304
 
 
 def done(api: Api, tenant: str, command: str, body: Any = None) -> None:
@@ -116,6 +126,44 @@ def use(api: RecordingApi, app: RecordingApi, tenant: str) -> None:
     done(api, tenant, "resend-invite")
     done(api, tenant, "labels", {"add": ["canary", "eu"], "remove": ["us"], "reason": "first in the next rollout"})
     assert api.command(tenant, "retry").status == 202
+
+
+def be_billed(api: RecordingApi, app: RecordingApi, tenant: str) -> None:
+    eventually(lambda: app.get(f"/api/tenants/{tenant}/entitlements").json["why"] == "trial", 20, "its trial begins")
+    path, at = f"/api/tenants/{tenant}/billing", "2026-11-01T00:00:00Z"
+    assert app.post(f"{path}/usage", {"at": at, "users": 7, "items": 3}, prefer="wait=20").json["state"] == "succeeded"
+    assert app.post(f"{path}/usage", {"at": at, "users": 8}, prefer="wait=20").json["state"] == "superseded"
+    gift = {"by": "ada", "reason": "a gift", "plan": "enterprise", "modules": ["a"], "until": "2099-12-31T00:00:00Z"}
+    assert api.post(f"{path}/override", {**gift, "plan": "none"}, prefer="wait=20").json["code"] == "plan_unknown"
+    assert api.post(f"{path}/override", gift, prefer="wait=20").json["state"] == "succeeded"
+    assert app.get(path).json["override"]["plan"] == "enterprise"
+    buy = {"plan": "starter", "interval": "month"}
+    for what, body in {
+        "checkout": buy,
+        "portal": {},
+        "change-plan": buy,
+        "cancel": {},
+        "resume": {},
+        "preview": buy,
+    }.items():
+        assert app.post(f"{path}/{what}", body).status == 202
+    assert api.post(f"{path}/end-duplicate").status == 202
+    assert app.post(f"{path}/checkout", buy, prefer="wait=20").json["code"] == "price_missing"
+    assert app.post(f"{path}/portal", prefer="wait=20").json["state"] == "succeeded"  # a customer it is already
+    known = app.get(f"/api/tenants/{tenant}/entitlements").headers["etag"]
+    assert app.get(f"/api/tenants/{tenant}/entitlements", if_none_match=known).status == 304
+
+
+def look_at_the_billing_pages(stack: Stack, nobody: RecordingApi, tenant: str) -> None:
+    link = signed(stack, tenant)
+    assert nobody.get(link).status == 200
+    for form, status in ((b"action=mail", 200), (b"action=none", 400), (b"action=portal", 409)):
+        pressed = nobody.call("POST", link, raw=form, content_type="application/x-www-form-urlencoded")
+        assert pressed.status == status, "to Stripe it cannot lead, without a key"
+    assert nobody.get(signed(stack, tenant, days=-1)).status == 410
+    assert nobody.get("/billing/not-one").status == 404
+    assert nobody.get("/billing/back/acme?checkout=cs_1").status == 200
+    assert nobody.get("/billing/back/acme").status == 303
 
 
 def mails_about(stack: Stack, tenant: str) -> list[Path]:

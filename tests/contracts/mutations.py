@@ -41,6 +41,12 @@ DURATIONS = [
     "99999999999999999999d", "106751991168d", "1", "s", "ms", "1S", "1M", "1w", "1 s", " 1s", "1s ", "1s\n", "+1s", "-1s", "1.5s", "1e3s",
     "0x1s", "1ss", "1sm", "1h30m", "PT1S", "\u0661s", "\uff11s",
 ]  # fmt: skip
+# That February has no 30th is for the unit tests: JSON Schema's format need not be checked.
+TIMES = [
+    "2026-01-31T12:00:00Z", "2026-01-31T12:00:00.000Z", "2026-01-31T12:00:00.00Z", "2026-01-31T12:00:00", "2026-01-31",
+    "2026-01-31T12:00:00+00:00", "2026-01-31 12:00:00Z", "2026-01-31t12:00:00z", "2026-1-31T12:00:00Z", "2026-01-31T12:00:00Z\n",
+    " 2026-01-31T12:00:00Z", "26-01-31T12:00:00Z", "2026-01-31T12:00Z", "\u0662026-01-31T12:00:00Z", "1767225600",
+]  # fmt: skip
 LONGEST = 1000  # of the texts made here; that longer limits hold as well is for the unit tests
 
 
@@ -89,6 +95,8 @@ def texts(field: str, by: dict[str, Any], around: tuple[str, str]) -> Iterator[s
         yield from EMAILS
     if by.get("format") == "uuid":
         yield from IDS
+    if by.get("format") == "date-time":
+        yield from TIMES
 
 
 def values(field: str, by: dict[str, Any], around: tuple[str, str] = ("", "")) -> Iterator[Any]:

@@ -184,6 +184,21 @@ def test_commands_are_taken_as_their_schemas_say(stack: Stack) -> None:
     check_agreement(stack, trials)
 
 
+def test_commands_to_billing_are_taken_as_their_schemas_say(stack: Stack) -> None:
+    """For tenants that do not exist: what is allowed is put aside."""
+    whole = [
+        f"billing.{command}.v1"
+        for command in (
+            "override.requested",
+            "usage.reported",
+            "checkout.requested",
+            "change_plan.requested",
+            "cancel.requested",
+        )
+    ]
+    check_agreement(stack, of_commands("billing.command.v1", whole))
+
+
 @pytest.fixture(scope="module")
 def migrated(api: RecordingApi) -> str:
     """A tenant that has the product's files."""
@@ -294,6 +309,7 @@ HTTP_WAYS = {
     "http.confirmed_command": "/api/tenants/{id}/deprovision",
     "http.restore": "/api/tenants/{id}/restore",
     "http.label": "/api/tenants/{id}/labels",
+    "http.billing_override": "/api/tenants/{id}/billing/override",
     "http.migration_register": "/api/admin/migrations/files",
     "http.migration_withdraw": "/api/admin/migrations/files/withdraw",
     "http.migration_begin": "/api/admin/migrations/run",

@@ -101,7 +101,10 @@ def test_every_type_that_comes_in_has_its_schema_and_its_topic() -> None:
     migrations = set(re.findall(r'\.type = "([a-z_.0-9]+)"', table))
     migrations |= {f"migration.{command}.requested.v1" for command in re.findall(r'RUN_COMMAND\("([a-z_]+)",', table)}
     assert migrations == set(messages("tenant.migration.v1"))
-    types |= migrations
+    table = source("common/contracts/billing.c").partition("BILLING_CONTRACTS[] = {")[2]
+    billing = set(re.findall(r'BILLING_CONTRACT\("([a-z_.0-9]+)"', table))
+    assert billing == set(messages("billing.command.v1"))
+    types |= migrations | billing
     assert types <= set(schema_names())
     for each in types:
         assert document(schema_path(each))["additionalProperties"] is False, f"{each} takes unknown fields"

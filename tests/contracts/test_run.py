@@ -80,7 +80,7 @@ def request_id(record: Record) -> str:
 
 
 def test_what_a_request_led_to_names_the_request(life: Life) -> None:
-    topics = ("tenant.signup.v1", "tenant.command.v1", "tenant.migration.v1")
+    topics = ("tenant.signup.v1", "tenant.command.v1", "tenant.migration.v1", "billing.command.v1")
     requests = {request_id(each) for each in life.records if each.topic in topics}
     for kind in (
         "tenant.command.accepted.v1",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hmac
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -54,14 +57,16 @@ class Desk:
         except urllib.error.HTTPError as error:
             raise AssertionError(error.read().decode()) from error
 
-    def price(self, plan: str) -> str:
-        if plan not in self.prices:
+    def price(self, plan: str, interval: str = "month") -> str:
+        key = f"tenantry_{plan}_{interval}"
+        if key not in self.prices:
+            amount = CENTS.get(plan, 100) * (10 if interval == "year" else 1)
             made = self.stripe(
-                "prices", product_data={"name": plan}, currency="usd", unit_amount=CENTS.get(plan, 100),
-                recurring={"interval": "month"}, lookup_key=f"tenantry_{plan}_month", metadata={"plan": plan},
+                "prices", product_data={"name": plan}, currency="usd", unit_amount=amount,
+                recurring={"interval": interval}, lookup_key=key, metadata={"plan": plan},
             )  # fmt: skip
-            self.prices[plan] = made["id"]
-        return self.prices[plan]
+            self.prices[key] = made["id"]
+        return self.prices[key]
 
     def subscribe(self, tenant: str, plan: str = "starter", card: str = "pm_card_visa", **more: Any) -> Any:
         """As a finished checkout leaves it: a customer with a card, and a subscription that names its tenant."""
@@ -84,6 +89,12 @@ class Desk:
     def subscription(self, tenant: str) -> Any:
         return self.api.tenant(tenant)["subscription"]
 
+    def tenant_on_trial(self, company: str) -> str:
+        """A tenant whose trial has begun: it does once it is ready."""
+        tenant = self.api.ready_tenant(company)
+        eventually(lambda: (self.subscription(tenant) or {}).get("trial_end"), 20, "its trial has begun")
+        return tenant
+
     def wait(self, tenant: str, seconds: float = 30, **expected: Any) -> Any:
         """The tenant's snapshot, once its subscription says all of this."""
 
@@ -95,7 +106,12 @@ class Desk:
         try:
             return eventually(reached, seconds, f"the subscription of {tenant} is {expected}")
         except AssertionError as error:
-            raise AssertionError(f"{error}: {self.api.tenant(tenant)['subscription']}") from error
+            told = self.sql("select item::text from gateway.billing_event order by number desc limit 12")
+            asked = self.sql("select row_to_json(w)::text from billing.wanted_object w")
+            sent = self.stack.control_sandbox("GET", "stripe/deliveries")[-6:] if self.stack.stripe else []
+            raise AssertionError(
+                f"{error}: {self.api.tenant(tenant)['subscription']}; events: {told}; asked for: {asked}; sent: {sent}"
+            ) from error
 
     def wait_access(self, tenant: str, access: str) -> None:
         wanted = {"wanted": access, "applied": access}
@@ -149,3 +165,12 @@ class Desk:
             yield
         finally:
             self.stack.start_sandbox()
+
+
+def signed(stack: Stack, tenant: str, purpose: str = "tenantry billing link", days: float = 7) -> str:
+    """A link as billing makes it."""
+    key = base64.b64decode(stack.settings["keys"]["app"].partition(":")[2])
+    text = f"{tenant}.0.{int(time.time() + days * 86400)}"
+    derived = hmac.digest(key, purpose.encode(), "sha256")
+    signature = base64.urlsafe_b64encode(hmac.digest(derived, text.encode(), "sha256")).decode().rstrip("=")
+    return f"/billing/{text}.{signature}"

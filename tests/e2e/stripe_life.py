@@ -23,6 +23,7 @@ class Life:
     number: str = "1"
     old: bool = False
     named: bool = True
+    start: int = START
     made: int = field(default=0)
 
     @property
@@ -36,7 +37,8 @@ class Life:
             "product": f"prod_{key}",
         }  # fmt: skip
 
-    def subscription(self, status: str, plan: str = "starter", start: int = START, **more: Any) -> Object:
+    def subscription(self, status: str, plan: str = "starter", start: int | None = None, **more: Any) -> Object:
+        start = self.start if start is None else start
         amount = {"starter": 9900, "professional": 29900}.get(plan, 100)
         period = {"current_period_start": start, "current_period_end": start + MONTH}
         item = {
@@ -47,13 +49,14 @@ class Life:
         }
         return {
             "id": f"sub_{self.number}", "object": "subscription", "customer": f"cus_{self.number}", "status": status,
-            "created": START, "start_date": START, "cancel_at": None, "cancel_at_period_end": False, "ended_at": None,
+            "created": self.start, "start_date": self.start, "cancel_at": None, "cancel_at_period_end": False, "ended_at": None,
             "canceled_at": None, "trial_end": None, "schedule": None, "metadata": self.metadata, "latest_invoice": None,
             "items": {"object": "list", "data": [item if self.old else {**item, **period}]},
             **(period if self.old else {}), **more,
         }  # fmt: skip
 
-    def invoice(self, name: str, status: str, created: int = START, attempts: int = 1, **more: Any) -> Object:
+    def invoice(self, name: str, status: str, created: int | None = None, attempts: int = 1, **more: Any) -> Object:
+        created = self.start if created is None else created
         about = {"subscription": f"sub_{self.number}", "metadata": self.metadata}
         return {
             "id": f"in_{self.number}_{name}", "object": "invoice", "customer": f"cus_{self.number}", "status": status,
@@ -76,11 +79,11 @@ class Life:
         """All within one second, but for the end of the checkout."""
         paid = self.invoice("first", "paid", billing_reason="subscription_create", amount_paid=9900)
         return [
-            self.event("customer.subscription.created", START, self.subscription("incomplete")),
-            self.event("customer.subscription.updated", START, self.subscription("active")),
-            self.event("invoice.payment_succeeded", START, paid),
-            self.event("invoice.paid", START, paid),
-            self.event("checkout.session.completed", START + 1, self.session()),
+            self.event("customer.subscription.created", self.start, self.subscription("incomplete")),
+            self.event("customer.subscription.updated", self.start, self.subscription("active")),
+            self.event("invoice.payment_succeeded", self.start, paid),
+            self.event("invoice.paid", self.start, paid),
+            self.event("checkout.session.completed", self.start + 1, self.session()),
         ]
 
     def session(self) -> Object:
@@ -90,8 +93,9 @@ class Life:
             "status": "complete", "payment_status": "paid", "mode": "subscription", "metadata": {},
         }  # fmt: skip
 
-    def failed_renewal(self, at: int = START + MONTH) -> list[Object]:
+    def failed_renewal(self, at: int | None = None) -> list[Object]:
         """A renewal that fails twice and is paid on its ninth day: it came to be suspended in between."""
+        at = self.start + MONTH if at is None else at
         due = at + 3600
         return [
             self.event("invoice.payment_failed", due, self.invoice("second", "open", at, 1)),
@@ -101,7 +105,8 @@ class Life:
             self.event("customer.subscription.updated", due + 9 * DAY, self.subscription("active", start=at)),
         ]
 
-    def end(self, at: int = START + 2 * MONTH) -> list[Object]:
+    def end(self, at: int | None = None) -> list[Object]:
+        at = self.start + 2 * MONTH if at is None else at
         gone = self.subscription("canceled", start=at - MONTH, ended_at=at, canceled_at=at - DAY)
         until = self.subscription("active", start=at - MONTH, cancel_at=at, cancel_at_period_end=self.old)
         return [

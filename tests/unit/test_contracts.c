@@ -2,6 +2,7 @@
 #include "tests/unit/check.h"
 
 #include "common/base/buf.h"
+#include "common/contracts/billing.h"
 #include "common/contracts/mail_address.h"
 #include "common/contracts/operation_id.h"
 #include "common/contracts/product_url.h"
@@ -377,6 +378,29 @@ static void test_a_command_about_labels_names_some_and_each_in_one_list(void **s
         assert_string_equal(wrong_field(label, TENANT, "{\"add\": [], \"remove\": []}"), "add");
         assert_string_equal(wrong_field(label, TENANT, "{\"remove\": [\"eu\"], \"add\": [\"a\", \"eu\"]}"), "remove");
         assert_string_equal(wrong_field(label, TENANT, "{\"remove\": [\"Eu\"], \"add\": [\"Eu\"]}"), "add");
+}
+
+static void test_a_time_is_one_in_utc_of_a_day_that_exists(void **state)
+{
+        static const char *const good[] = { "2026-01-31T12:00:00Z", "2024-02-29T23:59:59.999Z",
+                                            "2000-02-29T00:00:00Z" };
+        static const char *const bad[] = { "2026-02-29T12:00:00Z", "1900-02-29T12:00:00Z", "2026-04-31T12:00:00Z",
+                                           "2026-13-01T12:00:00Z", "2026-00-01T12:00:00Z", "2026-01-00T12:00:00Z",
+                                           "2026-01-31T24:00:00Z", "2026-01-31T12:60:00Z", "2026-01-31T12:00:60Z",
+                                           "0000-01-31T12:00:00Z", "2026-01-31T12:00:00",  "2026-01-31" };
+        const struct contract *usage = contract_find(BILLING_CONTRACTS, "billing.usage.reported.v1");
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+                auto_json *data = json_pack("{s:s, s:s, s:i}", "tenant_id", TENANT, "at", good[i], "users", 1);
+
+                assert_accepted(usage, data);
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+                auto_json *data = json_pack("{s:s, s:s, s:i}", "tenant_id", TENANT, "at", bad[i], "users", 1);
+
+                assert_refused(usage, data, "at");
+        }
 }
 
 static void test_lists_of_labels_have_a_limit(void **state)
@@ -830,6 +854,7 @@ int main(void)
                 SENTENCE(test_the_key_must_be_the_tenants_id),
                 SENTENCE(test_numbers_truths_lists_and_objects_are_checked_to_the_bottom),
                 SENTENCE(test_a_command_about_labels_names_some_and_each_in_one_list),
+                SENTENCE(test_a_time_is_one_in_utc_of_a_day_that_exists),
                 SENTENCE(test_lists_of_labels_have_a_limit),
                 SENTENCE(test_a_key_may_be_another_field_or_made_of_several),
                 SENTENCE(test_bytes_come_as_bytes_up_to_their_limit_under_any_key),

@@ -160,6 +160,28 @@ static void test_the_operators_own_words_come_first_both_or_none(void **state)
         rmdir(directory);
 }
 
+static void test_our_own_words_are_right_and_leave_no_field_unsaid(void **state)
+{
+        (void)state;
+        for (size_t i = 0; MAILS[i] != NULL; i++) {
+                struct mail_template *template = NULL;
+                struct mail_words words;
+                struct err err;
+
+                assert_ptr_equal(mail_kind_find(MAILS[i]->name), MAILS[i]);
+                assert_int_equal(mail_template_load(MAILS[i], NULL, &template, &err), 0);
+                mail_template_fill(template, MAIL_EXAMPLE, &words);
+                assert_contains(words.subject, "Example & Daughters");
+                assert_contains(words.text, "Hello Ada Example,");
+                assert_contains(words.text, "\n  https://example.com/follow-this\n");
+                assert_contains(words.html, "Example &amp; Daughters");
+                assert_contains(words.html, "href=\"https://example.com/follow-this\"");
+                mail_words_release(&words);
+                mail_template_free(template);
+        }
+        assert_null(mail_kind_find("unheard_of"));
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -168,6 +190,7 @@ int main(void)
                 SENTENCE(test_no_value_becomes_html_or_another_header_or_a_field),
                 SENTENCE(test_what_is_wrong_is_told_with_its_line),
                 SENTENCE(test_the_operators_own_words_come_first_both_or_none),
+                SENTENCE(test_our_own_words_are_right_and_leave_no_field_unsaid),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

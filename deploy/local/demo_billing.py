@@ -1,0 +1,110 @@
+"""The demo's story of money: one tenant buys a plan on Stripe's page, another one never does, and time passes."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+from .process import ServerError, wait_until
+from .stack import Stack
+
+BOLD, DIM, PLAIN = ("\033[1m", "\033[2m", "\033[0m") if sys.stdout.isatty() else ("", "", "")
+CARD = "4242424242424242"
+DAY = 86400
+PATIENCE = 60.0
+
+
+class Stay(urllib.request.HTTPRedirectHandler):
+    """Stripe's page leads back to the product, which the demo does not have."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def set_up_stripe(stack: Stack) -> None:
+    """As an operator would: products, prices, the portal and the endpoint, whose secret goes to a file for the gateway."""
+    url = stack.client_environment()["TENANTRY_URL"]
+    words = ("stripe", "setup", "--endpoint", f"{url}/api/webhooks/stripe")
+    done = stack.run_cli(*words, "--secret-file", stack.options["STRIPE_WEBHOOK_SECRET_FILE"], admin=True)
+    if done.returncode != 0:
+        raise ServerError(f"tenantry stripe setup ended with {done.returncode}: {done.stderr}")
+
+
+def ask(stack: Stack, method: str, path: str, token: str, body: Any = None, **headers: str) -> Any:
+    request = urllib.request.Request(
+        stack.client_environment()["TENANTRY_URL"] + path,
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"content-type": "application/json", "authorization": f"Bearer {token}", **headers},
+    )
+    with urllib.request.urlopen(request, timeout=40) as response:
+        return json.load(response)
+
+
+def tenant(stack: Stack, tenant_id: str) -> Any:
+    return ask(stack, "GET", f"/api/tenants/{tenant_id}", stack.client_environment()["TENANTRY_TOKEN"])
+
+
+def wait_for(stack: Stack, tenant_id: str, what: str, **wanted: str) -> Any:
+    def reached() -> bool:
+        told = tenant(stack, tenant_id)["subscription"] or {}
+        return all(told.get(name) == value for name, value in wanted.items())
+
+    wait_until(reached, PATIENCE, what)
+    return tenant(stack, tenant_id)
+
+
+def show(told: Any) -> str:
+    subscription = told["subscription"]
+    modules = f"{DIM}{', '.join(told['modules'])}{PLAIN}"
+    return f"  {told['slug']:22} {subscription['status']:10} {subscription['plan']:13} access {told['access']['wanted']:5} {modules}"
+
+
+def press_pay(url: str) -> None:
+    try:
+        form = urllib.parse.urlencode({"action": "pay", "number": CARD}).encode()
+        urllib.request.build_opener(Stay).open(urllib.request.Request(url, data=form), timeout=20).close()
+    except urllib.error.HTTPError as answer:
+        if answer.code != 303:
+            raise
+
+
+def pass_days(stack: Stack, days: int) -> None:
+    """At Stripe and here."""
+    stack.control_sandbox("POST", "clock", {"advance_seconds": days * DAY})
+    time.sleep(2)  # what Stripe tells about these days is known before anything here ends
+    done = stack.run_cli("clock", "advance", f"{days}d", admin=True, timeout=120)
+    if done.returncode != 0:
+        raise ServerError(f"tenantry clock advance ended with {done.returncode}: {done.stderr}")
+
+
+def tell_billing(stack: Stack, tenants: list[str]) -> None:
+    buyer, other = tenants[0], tenants[1]
+    wait_until(lambda: tenant(stack, buyer)["subscription"] is not None, PATIENCE, "billing knows the first tenant")
+    if tenant(stack, buyer)["subscription"]["status"] != "trial":
+        return  # the demo was here before
+    say(f"\n{BOLD}Each has a trial of 14 days, without a card:{PLAIN}")
+    for each in tenants:
+        say(show(wait_for(stack, each, "its trial begins", status="trial")))
+    say(f"\n{BOLD}{tenant(stack, buyer)['company']} chooses Professional, on Stripe's page:{PLAIN}")
+    app = stack.client_environment()["TENANTRY_APP_TOKEN"]
+    page = ask(
+        stack, "POST", f"/api/tenants/{buyer}/billing/checkout", app, {"plan": "professional", "interval": "month"},
+        prefer="wait=25",
+    )["url"]  # fmt: skip
+    say(f"  {DIM}{page}{PLAIN}")
+    press_pay(page)
+    say(show(wait_for(stack, buyer, "its plan is known", plan="professional")))
+    say(f"\n{BOLD}15 days later: the one pays, the others' trial has ended:{PLAIN}")
+    pass_days(stack, 15)
+    say(show(wait_for(stack, buyer, "it pays", status="active")))
+    say(show(wait_for(stack, other, "its trial ends", status="suspended")))

@@ -1,0 +1,182 @@
+/* Payments with another card: see payer.h. */
+#include "services/billing/payer.h"
+
+#include "common/base/backoff.h"
+#include "common/base/crypto.h"
+#include "common/base/failpoint.h"
+#include "common/base/log.h"
+#include "common/base/memory.h"
+#include "common/service/periodic.h"
+
+#include <string.h>
+#include <utlist.h>
+
+#define INTERVAL     SECONDS(1)
+#define SQL_TIMEOUT  SECONDS(10)
+#define CALL_TIMEOUT SECONDS(40) /* a bank takes its time */
+#define LEASE        "90000"     /* ms: longer than a call and the statement after it */
+#define AT_ONCE      4
+#define KEY_REFUSED  MINUTES(1)
+
+static const char SQL_TAKE[] = "select invoice_id, payment_method, attempts "
+                               "from take_payments($1::int, $2::bigint, $3::float8)";
+static const char SQL_TRIED[] = "select payment_tried($1, $2, $3, $4::bigint)";
+
+/* A payment that is being tried. */
+struct payment {
+        struct payment *prev, *next;
+        struct payer *payer;
+        char *invoice, *card;
+        int64_t attempts;
+        struct stripe_request *request; /* under way, or NULL */
+};
+
+struct payer {
+        struct billing *billing;
+        struct periodic *periodic;
+        struct payment *payments;
+        size_t count;
+        bool stopped;
+};
+
+static void payer_drop(struct payment *payment)
+{
+        DL_DELETE(payment->payer->payments, payment);
+        payment->payer->count--;
+        stripe_api_cancel(payment->request);
+        free(payment->invoice);
+        free(payment->card);
+        free(payment);
+}
+
+static void payer_stored(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct payment *payment = context;
+        struct payer *payer = payment->payer;
+
+        (void)rows;
+        if (err != NULL) /* its lease ends, and it is tried again under the same key */
+                log_warn("what became of a payment could not be stored", "invoice", payment->invoice, "error",
+                         err->message, NULL);
+        payer_drop(payment);
+        payer_wake(payer);
+}
+
+/* Returns whether it is to be tried again, and *ret when. Any other answer was Stripe's last word on this card. */
+static bool payer_tries_again(const struct payment *payment, const struct err *err, int64_t *ret)
+{
+        unsigned random;
+
+        crypto_random(&random, sizeof(random));
+        *ret = KEY_REFUSED;
+        if (err->class == ERR_BUSY)
+                *ret = err->retry_after ?: backoff_ms((int)payment->attempts - 1, random);
+        return err->class == ERR_BUSY || err->class == ERR_AUTH;
+}
+
+static void payer_answered(void *context, const struct stripe_reply *reply, const struct err *err)
+{
+        struct payment *payment = context;
+        auto_free char *delay = NULL;
+        int64_t ms;
+
+        (void)reply;
+        payment->request = NULL; /* it is gone */
+        FAILPOINT(billing_after_payment, NULL);
+        if (err != NULL) {
+                log_warn("an invoice was not paid with the new card", "invoice", payment->invoice, "code", err->code,
+                         "error", err->message, NULL);
+                if (payer_tries_again(payment, err, &ms))
+                        delay = mem_printf("%lld", (long long)ms);
+        }
+        pg_pool_exec(payment->payer->billing->service->catalog, SQL_TIMEOUT, SQL_TRIED,
+                     PARAMS(payment->invoice, payment->card, err ? err->code : "paid", delay), payer_stored, payment);
+}
+
+static void payer_begin(struct payer *payer, const struct pg_rows *rows, int row)
+{
+        struct billing *billing = payer->billing;
+        struct payment *payment = NEW(struct payment);
+        auto_free char *path = NULL, *key = NULL;
+        auto_json *params = NULL;
+
+        payment->payer = payer;
+        payment->invoice = mem_copy_text(pg_text(rows, row, "invoice_id"));
+        payment->card = mem_copy_text(pg_text(rows, row, "payment_method"));
+        payment->attempts = pg_int(rows, row, "attempts");
+        DL_APPEND(payer->payments, payment);
+        payer->count++;
+        path = mem_printf("/v1/invoices/%s/pay", payment->invoice);
+        key = mem_printf("tenantry-pay-%.100s-%.100s", payment->invoice, payment->card);
+        params = json_pack("{s:s}", "payment_method", payment->card);
+        payment->request = stripe_api_call(billing->service->transfers, &billing->account,
+                                           &(struct stripe_call){ .method = "POST",
+                                                                  .path = path,
+                                                                  .params = params,
+                                                                  .idempotency_key = key,
+                                                                  .timeout_ms = CALL_TIMEOUT },
+                                           payer_answered, payment);
+}
+
+static void payer_taken(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct payer *payer = context;
+
+        if (err != NULL) {
+                log_warn("which invoices are to be paid could not be read", "error", err->message, NULL);
+                return;
+        }
+        for (int row = 0; row < pg_rows_count(rows) && !payer->stopped; row++)
+                payer_begin(payer, rows, row);
+}
+
+static void payer_act(void *context)
+{
+        struct payer *payer = context;
+        auto_free char *limit = NULL, *rate = NULL;
+
+        if (payer->stopped || payer->count == AT_ONCE || payer->billing->account.secret_key == NULL)
+                return;
+        limit = mem_printf("%zu", AT_ONCE - payer->count);
+        rate = mem_printf("%lld", (long long)payer->billing->config->calls_per_second);
+        periodic_ask(payer->periodic, SQL_TIMEOUT, SQL_TAKE, PARAMS(limit, LEASE, rate), payer_taken);
+}
+
+struct payer *payer_new(struct billing *billing)
+{
+        struct payer *payer = NEW(struct payer);
+
+        payer->billing = billing;
+        payer->periodic = periodic_new(billing->service, INTERVAL, INTERVAL, payer_act, payer);
+        return payer;
+}
+
+void payer_wake(struct payer *payer)
+{
+        periodic_act(payer->periodic);
+}
+
+void payer_stop(struct payer *payer)
+{
+        struct payment *payment, *next;
+
+        payer->stopped = true;
+        DL_FOREACH_SAFE (payer->payments, payment, next)
+                if (payment->request != NULL)
+                        payer_drop(payment);
+}
+
+bool payer_is_idle(const struct payer *payer)
+{
+        return payer->count == 0;
+}
+
+void payer_free(struct payer *payer)
+{
+        if (payer == NULL)
+                return;
+        periodic_free(payer->periodic);
+        while (payer->payments != NULL)
+                payer_drop(payer->payments);
+        free(payer);
+}

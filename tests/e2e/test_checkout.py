@@ -1,0 +1,216 @@
+"""Checkout and portal: pages of Stripe's, one at a time, told to who waits and to nobody else."""
+
+from __future__ import annotations
+
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from deploy.local.stack import Stack
+
+from .billing import Desk, billing_stack
+from .client import Answer, Api, eventually
+from .sandbox_control import fault
+from .secret_search import Search, places
+from .service_faults import start
+
+WAIT = "wait=25"
+CARD = "4242424242424242"
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    yield from billing_stack(BILLING_RETURN_URL="https://{slug}.example.com/billing")
+
+
+@pytest.fixture(scope="module")
+def desk(stack: Stack) -> Desk:
+    made = Desk(stack)
+    for plan in ("starter", "professional"):
+        made.price(plan)
+    return made
+
+
+@pytest.fixture(scope="module")
+def app(stack: Stack) -> Api:
+    return Api(stack.services["gateway-0"].url, stack.settings["tokens"]["app"])
+
+
+def ask(app: Api, tenant: str, what: str, prefer: str = WAIT, key: str | None = None, **body: Any) -> Answer:
+    headers = {"prefer": prefer, **({"idempotency_key": key} if key else {})}
+    return app.post(f"/api/tenants/{tenant}/billing/{what}", body, **headers)
+
+
+def checkout(app: Api, tenant: str, plan: str = "starter", **more: Any) -> Answer:
+    return ask(app, tenant, "checkout", plan=plan, interval="month", **more)
+
+
+def press(url: str, **fields: str) -> int:
+    """A button of a page of Stripe's."""
+    request = urllib.request.Request(url, data=urllib.parse.urlencode(fields).encode())
+    opener = urllib.request.build_opener(Stay)
+    try:
+        with opener.open(request, timeout=20) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+class Stay(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+def customers(desk: Desk, tenant: str) -> list[Any]:
+    found = desk.stripe("customers", "GET", limit=100)["data"]
+    return [each for each in found if each["metadata"].get("tenant_id") == tenant]
+
+
+def sessions(desk: Desk, tenant: str, status: str = "open") -> list[Any]:
+    found = [
+        desk.stripe("checkout/sessions", "GET", customer=each["id"], limit=100)["data"]
+        for each in customers(desk, tenant)
+    ]
+    return [session for page in found for session in page if session["status"] == status]
+
+
+def test_a_tenant_subscribes_on_the_page_and_its_trial_goes_on(desk: Desk, app: Api) -> None:
+    tenant = desk.tenant_on_trial("Buying Pharmacy")
+    trial_end = desk.subscription(tenant)["trial_end"]
+    answer = checkout(app, tenant, "professional")
+    assert answer.status == 200 and answer.json["state"] == "succeeded", answer
+    assert press(answer.json["url"], action="pay", number=CARD) == 303
+    told = desk.wait(tenant, status="trial", plan="professional", interval="month")
+    assert "reports" in told["modules"]
+    assert told["subscription"]["trial_end"][:19] == trial_end[:19]
+    again = checkout(app, tenant)
+    assert (again.status, again.json["code"]) == (409, "already_subscribed")
+
+
+def test_with_less_than_two_days_of_trial_left_the_first_month_is_paid_at_once(desk: Desk, app: Api) -> None:
+    tenant = desk.tenant_on_trial("Late Buyer")
+    desk.pass_days(12.1)
+    answer = checkout(app, tenant)
+    assert press(answer.json["url"], action="pay", number=CARD) == 303
+    desk.wait(tenant, status="active", plan="starter")
+
+
+def test_the_same_price_gives_the_same_page_and_another_closes_the_one_before(desk: Desk, app: Api) -> None:
+    tenant = desk.tenant_on_trial("Wavering Pharmacy")
+    first, second = checkout(app, tenant), checkout(app, tenant)
+    assert first.json["url"] == second.json["url"] and first.json["operation_id"] != second.json["operation_id"]
+    other = checkout(app, tenant, "professional")
+    assert other.json["url"] != first.json["url"]
+    [session] = sessions(desk, tenant)
+    assert session["url"] == other.json["url"] and len(sessions(desk, tenant, "expired")) == 1
+    assert press(first.json["url"], action="pay", number=CARD) == 410
+
+
+def test_many_tabs_at_once_get_one_page_and_one_customer(desk: Desk, app: Api) -> None:
+    tenant = desk.tenant_on_trial("Tabbed Pharmacy")
+    answers: list[Answer] = []
+    threads = [threading.Thread(target=lambda: answers.append(checkout(app, tenant))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({answer.json["url"] for answer in answers}) == 1, answers
+    assert len(customers(desk, tenant)) == 1 and len(sessions(desk, tenant)) == 1
+
+
+def test_a_page_that_was_used_while_another_was_asked_for_is_not_followed_by_a_second(desk: Desk, app: Api) -> None:
+    tenant = desk.tenant_on_trial("Racing Pharmacy")
+    first = checkout(app, tenant)
+    answers: list[Answer] = []
+    asking = threading.Thread(target=lambda: answers.append(checkout(app, tenant, "professional")))
+    with fault(desk.stack, "POST", "/expire$", {"kind": "delay", "seconds": 3, "when": "before"}):
+        asking.start()
+        closing = (
+            "select 1 from billing.stripe_call join billing.request using (saga_id) "
+            "where name like 'expire:%%' and tenant_id::text = %s"
+        )
+        eventually(lambda: desk.sql(closing, tenant), 20, "the first page is being closed")
+        assert press(first.json["url"], action="pay", number=CARD) == 303
+        asking.join()
+    assert answers[0].json["code"] == "already_subscribed", answers
+    assert len(sessions(desk, tenant)) == 0
+
+
+def test_a_customer_deleted_at_stripe_is_made_anew(desk: Desk, app: Api) -> None:
+    tenant = desk.tenant_on_trial("Deleted Pharmacy")
+    first = checkout(app, tenant).json["url"]
+    [customer] = customers(desk, tenant)
+    desk.stripe(f"customers/{customer['id']}", "DELETE")
+    answer = checkout(app, tenant)
+    assert answer.status == 200 and answer.json["url"] != first
+    [made] = customers(desk, tenant)
+    assert made["id"] != customer["id"]
+
+
+def test_the_same_key_is_the_same_request_and_its_page_is_told_again(desk: Desk, app: Api) -> None:
+    tenant = desk.tenant_on_trial("Repeating Pharmacy")
+    first, second = (checkout(app, tenant, key="tab-1") for _ in range(2))
+    assert first.json == second.json
+    assert checkout(app, tenant, "professional", key="tab-1").json["code"] == "idempotency_key_reused"
+
+
+def test_the_portal_opens_for_a_customer_and_for_nobody_else(desk: Desk, app: Api) -> None:
+    tenant = desk.tenant_on_trial("Portal Pharmacy")
+    refused = ask(app, tenant, "portal")
+    assert (refused.status, refused.json["code"]) == (409, "no_customer")
+    subscription = desk.subscribe(tenant)
+    desk.wait(tenant, status="active")
+    answer = ask(app, tenant, "portal")
+    assert answer.status == 200 and "/p/session/" in answer.json["url"]
+    assert press(answer.json["url"], action="cancel", subscription=subscription["id"]) == 303
+    desk.wait(tenant, cancel_at=desk.subscription(tenant)["period_end"])
+
+
+def test_what_cannot_be_bought_is_refused(desk: Desk, app: Api) -> None:
+    tenant = desk.tenant_on_trial("Wishing Pharmacy")
+    assert checkout(app, tenant, "platinum").json["code"] == "plan_unknown"
+    assert checkout(app, tenant, "enterprise").json["code"] == "not_sold"
+    assert ask(app, tenant, "checkout", plan="starter", interval="week").status == 400
+    year = ask(app, tenant, "checkout", plan="starter", interval="year")
+    assert year.json["code"] == "price_missing" and "stripe setup" in year.json["detail"]
+
+
+def test_no_address_is_in_catalog_topics_or_logs(desk: Desk, app: Api, stack: Stack) -> None:
+    """But for Stripe's events as they came, which are Stripe's own words."""
+    tenant = desk.tenant_on_trial("Secretive Pharmacy")
+    page = checkout(app, tenant).json["url"].partition("//")[2].partition("/")[2]
+    desk.subscribe(tenant)
+    desk.wait(tenant, status="active")
+    portal = ask(app, tenant, "portal").json["url"].rpartition("/")[2]
+    desk.wait_for_deliveries()
+    search = Search({"page": page.encode(), "portal": portal.encode()}, stack.root)
+    allowed = ("topic billing.stripe.v1", "sandbox", "secret-forms")
+    for place, content in places(stack):
+        assert place.startswith(allowed) or not search.find(content), place
+
+
+def test_without_a_key_of_stripes_trials_work_and_a_checkout_is_answered_503(
+    desk: Desk, app: Api, stack: Stack
+) -> None:
+    billing = stack.services["billing-0"]
+    key = billing.environment.pop("STRIPE_SECRET_KEY")
+    billing.stop()
+    try:
+        start(billing)
+        tenant = desk.tenant_on_trial("Keyless Pharmacy")
+        refused = checkout(app, tenant)
+        assert (refused.status, refused.json["code"]) == (503, "stripe_not_configured"), refused
+        assert refused.headers["retry-after"] == "300"
+        gift = {"by": "ada", "reason": "a gift", "plan": "enterprise"}
+        given = desk.api.post(f"/api/tenants/{tenant}/billing/override", gift, prefer=WAIT)
+        assert given.json["state"] == "succeeded", given
+    finally:
+        billing.environment["STRIPE_SECRET_KEY"] = key
+        billing.stop()
+        start(billing)
+    assert checkout(app, tenant).status == 200

@@ -1,0 +1,254 @@
+"""A subscription that changes: dearer at once, cheaper when its period ends, cancelled and taken back, ended with its tenant."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from deploy.local.stack import Stack
+
+from .billing import Desk, billing_stack
+from .client import Answer, Api, eventually
+from .test_checkout import CARD, ask, checkout, press, sessions
+
+OPEN_ALERT = "select detail from catalog.alert where cause = %s and resolved_at is null"
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    yield from billing_stack()
+
+
+@pytest.fixture(scope="module")
+def desk(stack: Stack) -> Desk:
+    made = Desk(stack)
+    for plan in ("starter", "professional"):
+        made.price(plan)
+        made.price(plan, "year")
+    return made
+
+
+@pytest.fixture(scope="module")
+def app(stack: Stack) -> Api:
+    return Api(stack.services["gateway-0"].url, stack.settings["tokens"]["app"])
+
+
+def subscriber(desk: Desk, name: str, plan: str = "starter", **more: Any) -> tuple[str, Any]:
+    tenant = desk.tenant_on_trial(name)
+    made = desk.subscribe(tenant, plan, **more)
+    desk.wait(tenant, status="active", plan=plan)
+    return tenant, made
+
+
+def change(app: Api, tenant: str, plan: str, interval: str = "month", what: str = "change-plan", **more: Any) -> Answer:
+    return ask(app, tenant, what, plan=plan, interval=interval, **more)
+
+
+def outcome(answer: Answer) -> str:
+    assert answer.status == 200 and answer.json["state"] == "succeeded", answer
+    return str(answer.json["result"]["outcome"])
+
+
+def charges(desk: Desk, customer: str) -> list[int]:
+    found = desk.stripe("charges", "GET", customer=customer, limit=100)["data"]
+    return sorted(each["amount"] for each in found if each["paid"])
+
+
+def test_an_upgrade_is_at_once_and_costs_what_its_preview_said(desk: Desk, app: Api) -> None:
+    tenant, subscription = subscriber(desk, "Growing Pharmacy")
+    desk.pass_days(10)
+    shown = change(app, tenant, "professional", what="preview").json["result"]
+    assert shown["when"] == "now" and 0 < shown["amount_due"] < 20000 and shown["lines"]
+    desk.pass_days(0.5)
+    answer = change(app, tenant, "professional", proration_date=shown["proration_date"])
+    assert outcome(answer) == "changed" and answer.json["url"] is None
+    assert desk.subscription(tenant)["plan"] == "professional"  # known before Stripe's events are
+    assert charges(desk, subscription["customer"]) == sorted([9900, shown["amount_due"]])
+
+
+def test_from_month_to_year_is_at_once_and_back_is_at_the_years_end(desk: Desk, app: Api) -> None:
+    tenant, subscription = subscriber(desk, "Yearly Pharmacy", "professional")
+    assert outcome(change(app, tenant, "starter", "year")) == "changed"
+    desk.wait(tenant, plan="starter", interval="year")
+    answer = change(app, tenant, "professional", "month")
+    assert outcome(answer) == "planned"
+    pending = desk.subscription(tenant)["pending"]
+    assert (pending["plan"], pending["interval"]) == ("professional", "month")
+    assert pending["at"] == desk.subscription(tenant)["period_end"]
+
+
+def test_an_upgrade_that_is_not_paid_leaves_the_plan_and_begins_no_grace(desk: Desk, app: Api) -> None:
+    """Declined and tried thrice: one charge, once the card is good."""
+    tenant, subscription = subscriber(desk, "Declined Pharmacy")
+    desk.pay_with(subscription["customer"], "pm_card_chargeCustomerFail")
+    pages = []
+    for _ in range(3):
+        answer = change(app, tenant, "professional")
+        assert outcome(answer) == "payment_needed"
+        pages.append(answer.json["url"])
+        told = desk.subscription(tenant)
+        assert (told["status"], told["plan"], told["grace_until"]) == ("active", "starter", None)
+    assert len(set(pages)) == 3
+    invoices = desk.stripe("invoices", "GET", customer=subscription["customer"], limit=100)["data"]
+    assert sorted(each["status"] for each in invoices) == ["open", "paid", "void", "void"]
+    desk.pay_with(subscription["customer"], "pm_card_visa")
+    assert outcome(change(app, tenant, "professional")) == "changed"
+    desk.wait(tenant, plan="professional", status="active")
+    assert len(charges(desk, subscription["customer"])) == 2
+
+
+def test_an_upgrade_that_needs_its_owner_is_paid_on_the_invoices_page(desk: Desk, app: Api) -> None:
+    tenant, subscription = subscriber(desk, "Careful Pharmacy")
+    desk.pay_with(subscription["customer"], "pm_card_authenticationRequired")
+    answer = change(app, tenant, "professional")
+    assert outcome(answer) == "payment_needed" and desk.subscription(tenant)["plan"] == "starter"
+    assert press(answer.json["url"], action="pay", number=CARD) == 200
+    desk.wait(tenant, plan="professional", status="active")
+
+
+def test_a_downgrade_waits_for_the_periods_end_and_can_be_taken_back_or_replaced(desk: Desk, app: Api) -> None:
+    tenant, subscription = subscriber(desk, "Shrinking Pharmacy", "professional")
+    assert outcome(change(app, tenant, "starter")) == "planned"
+    told = desk.subscription(tenant)
+    assert (told["plan"], told["pending"]["plan"]) == ("professional", "starter")
+    shown = app.get(f"/api/tenants/{tenant}/billing").json
+    assert shown["next"] == {"what": "change", "at": told["period_end"]}
+    assert outcome(change(app, tenant, "professional")) == "kept"
+    assert desk.wait(tenant, pending=None)["subscription"]["plan"] == "professional"
+    assert outcome(change(app, tenant, "starter")) == "planned"
+    assert outcome(change(app, tenant, "starter")) == "planned"
+    assert outcome(ask(app, tenant, "resume")) == "goes_on"
+    desk.wait(tenant, pending=None)
+    assert outcome(change(app, tenant, "starter")) == "planned"
+    desk.pass_days(31.2)
+    desk.wait(tenant, plan="starter", status="active", pending=None)
+
+
+def test_a_downgrade_below_what_is_used_is_refused_and_what_is_over_at_the_switch_is_said(desk: Desk, app: Api) -> None:
+    tenant, _ = subscriber(desk, "Crowded Pharmacy", "professional")
+    path = f"/api/tenants/{tenant}/billing/usage"
+    app.post(path, {"at": "2026-01-01T00:00:00Z", "users": 7, "branches": 1}, prefer="wait=20")
+    answer = change(app, tenant, "starter")
+    assert (answer.status, answer.json["code"]) == (409, "usage_over_limits")
+    assert answer.json["blockers"] == [{"limit": "users", "used": 7, "most": 5}]
+    assert change(app, tenant, "starter", what="preview").json["result"]["blockers"] == answer.json["blockers"]
+    app.post(path, {"at": "2026-01-02T00:00:00Z", "users": 5, "branches": 1}, prefer="wait=20")
+    assert outcome(change(app, tenant, "starter")) == "planned"
+    app.post(path, {"at": "2026-01-03T00:00:00Z", "users": 8, "branches": 1}, prefer="wait=20")
+    assert app.get(f"/api/tenants/{tenant}/entitlements").json["over"] == []
+    desk.pass_days(31.2)
+    desk.wait(tenant, plan="starter", status="active")
+    over = app.get(f"/api/tenants/{tenant}/entitlements").json["over"]
+    assert over == [{"limit": "users", "used": 8, "most": 5}]
+
+
+def test_a_cancelled_subscription_ends_with_its_period_and_can_be_resumed(desk: Desk, app: Api) -> None:
+    tenant, _ = subscriber(desk, "Undecided Pharmacy", "professional")
+    assert outcome(change(app, tenant, "starter")) == "planned"
+    answer = ask(app, tenant, "cancel", reason="too dear")
+    assert outcome(answer) == "ends"
+    told = desk.subscription(tenant)
+    assert told["cancel_at"] == told["period_end"] and told["pending"] is None
+    assert change(app, tenant, "starter").json["code"] == "ends_already"
+    assert outcome(ask(app, tenant, "cancel")) == "ends"
+    assert outcome(ask(app, tenant, "resume")) == "goes_on"
+    assert desk.subscription(tenant)["cancel_at"] is None
+    assert outcome(ask(app, tenant, "resume")) == "goes_on"
+    portal = ask(app, tenant, "portal").json["url"]
+    [subscription] = desk.stripe(
+        "subscriptions", "GET", limit=100, customer=app.get(f"/api/tenants/{tenant}/billing").json["customer_id"]
+    )["data"]
+    assert press(portal, action="cancel", subscription=subscription["id"]) == 303
+    desk.wait(tenant, cancel_at=told["period_end"])
+    assert outcome(ask(app, tenant, "resume")) == "goes_on"
+    assert desk.subscription(tenant)["cancel_at"] is None
+
+
+def test_who_has_no_subscription_has_nothing_to_change(desk: Desk, app: Api) -> None:
+    tenant = desk.tenant_on_trial("Free Pharmacy")
+    for what in ("cancel", "resume"):
+        assert ask(app, tenant, what).json["code"] == "not_subscribed"
+    assert change(app, tenant, "professional").json["code"] == "not_subscribed"
+    assert change(app, tenant, "professional", what="preview").json["code"] == "not_subscribed"
+
+
+def test_an_archived_tenants_subscription_and_page_end_at_once(desk: Desk, app: Api) -> None:
+    tenant, subscription = subscriber(desk, "Closing Pharmacy")
+    desk.api.done(tenant, "archive")
+    eventually(
+        lambda: desk.stripe(f"subscriptions/{subscription['id']}", "GET")["status"] == "canceled", 30, "it has ended"
+    )
+    assert checkout(app, tenant).json["code"] == "tenant_archived"
+    waiting = desk.tenant_on_trial("Closing Window")
+    assert checkout(app, waiting).status == 200
+    desk.api.done(waiting, "archive")
+    eventually(lambda: not sessions(desk, waiting), 30, "its page is closed")
+
+
+def test_money_for_an_archived_tenant_is_told(desk: Desk, app: Api) -> None:
+    tenant, subscription = subscriber(desk, "Paying Ghost")
+    desk.api.done(tenant, "archive")
+    eventually(
+        lambda: desk.stripe(f"subscriptions/{subscription['id']}", "GET")["status"] == "canceled", 30, "it has ended"
+    )
+    desk.stripe(
+        "subscriptions", customer=subscription["customer"], items=[{"price": desk.price("starter")}],
+        metadata={"tenant_id": tenant},
+    )  # fmt: skip
+    eventually(lambda: desk.sql(OPEN_ALERT, f"billing-late-money:{tenant}"), 30, "the money is told")
+
+    def ended() -> bool:
+        found = desk.stripe("subscriptions", "GET", customer=subscription["customer"], status="all", limit=10)["data"]
+        return {each["status"] for each in found} == {"canceled"}
+
+    eventually(ended, 30, "the new one is ended, too")
+
+
+def test_of_two_subscriptions_the_later_is_ended_and_refunded_by_command(desk: Desk, app: Api, stack: Stack) -> None:
+    tenant, first = subscriber(desk, "Double Pharmacy")
+    desk.pass_days(0.1)
+    second = desk.stripe(
+        "subscriptions", customer=first["customer"], items=[{"price": desk.price("professional")}],
+        metadata={"tenant_id": tenant},
+    )  # fmt: skip
+    cause = f"billing-duplicate:{tenant}"
+    eventually(lambda: desk.sql(OPEN_ALERT, cause), 30, "it is told")
+    assert f"tenantry billing end-duplicate {tenant}" in desk.sql(OPEN_ALERT, cause)[0]
+    done = stack.run_cli("billing", "end-duplicate", tenant)
+    assert done.returncode == 0, done.stderr
+    assert desk.stripe(f"subscriptions/{second['id']}", "GET")["status"] == "canceled"
+    refunds = desk.stripe("refunds", "GET", limit=10)["data"]
+    assert [each["amount"] for each in refunds] == [29900]
+    assert desk.subscription(tenant)["plan"] == "starter"
+    assert not desk.sql(OPEN_ALERT, cause)
+    again = stack.run_cli("billing", "end-duplicate", tenant)
+    assert again.returncode == 4 and len(desk.stripe("refunds", "GET", limit=10)["data"]) == 1
+
+
+def test_portal_and_changes_at_once_end_in_one_subscription(desk: Desk, app: Api) -> None:
+    tenant, subscription = subscriber(desk, "Busy Pharmacy")
+    portal = ask(app, tenant, "portal").json["url"]
+    answers: list[Answer] = []
+    wanted = [("professional", "month"), ("starter", "month"), ("professional", "year")]
+    threads = [
+        threading.Thread(
+            target=lambda plan=plan, interval=interval: answers.append(change(app, tenant, plan, interval))
+        )
+        for plan, interval in wanted
+    ]
+    for thread in threads:
+        thread.start()
+    press(portal, action="cancel", subscription=subscription["id"])
+    press(portal, action="keep", subscription=subscription["id"])
+    for thread in threads:
+        thread.join()
+    assert all(answer.status in (200, 409) for answer in answers), answers
+    found = desk.stripe("subscriptions", "GET", customer=subscription["customer"], status="all", limit=10)["data"]
+    assert [each["id"] for each in found] == [subscription["id"]]
+    desk.wait_for_deliveries()
+    assert desk.subscription(tenant)["plan"] == (
+        "starter" if found[0]["items"]["data"][0]["price"]["id"] == desk.price("starter") else "professional"
+    )
