@@ -21,7 +21,7 @@
 /* What is read is what billing had taken when the transaction began: both ends of the comparison are of one moment. The
  * replica is in a schema that the rollback takes away. */
 static const char SQL_BEGIN[] =
-        "begin isolation level repeatable read; set local lock_timeout = '5s'; set local jit = off";
+        "begin isolation level repeatable read; set local lock_timeout = '5s'; set local client_min_messages = warning";
 static const char SQL_OFFSETS[] = "select partition, next_offset from billing.consumer_offset where topic = $1";
 static const char SQL_REPLICA[] = "select billing.make_replica($1)";
 static const char SQL_PATH[] = "select set_config('search_path', $1 || ', durable', true)";

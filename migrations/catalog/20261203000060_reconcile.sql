@@ -54,7 +54,8 @@ create table billing.drift (
 create index drift_of_run on billing.drift (run, class);
 create index drift_at on billing.drift (at);
 
--- What is amiss at Stripe and seen by look_for_faults, until it is no more. An alert is raised once for each.
+-- What is amiss, as look_for_faults sees it, until it is no more: an alert is raised once for each. Also billing-deliveries, which
+-- the next event that is delivered ends.
 create table billing.fault (
     cause text primary key,
     tenant_id uuid,
@@ -81,12 +82,106 @@ language plpgsql
 as $$
 begin
     if p_event ->> 'type' = 'billing.stripe.received.v1' then
-        perform catalog.resolve_alerts('billing-deliveries', '{}');
+        if exists (select from fault where cause = 'billing-deliveries') then
+            delete from fault where cause = 'billing-deliveries';
+            perform catalog.resolve_alert('billing-deliveries');
+        end if;
         if exists (select from event where event_id = p_data ->> 'id') then
             return;
         end if;
     end if;
     perform accept_new(p_event, p_data);
+end
+$$;
+
+-- Whoever stores what is nobody's, and whoever learns whose it is, come one after the other: at the same time neither would see what
+-- the other does, and a subscription stayed nobody's though its tenant is known.
+create function billing.lock_owner(p_claimed uuid, p_customer text) returns void
+language plpgsql
+as $$
+begin
+    if p_claimed is not null then
+        perform pg_advisory_xact_lock(hashtextextended('billing-owner:' || p_claimed, 0));
+    end if;
+    if p_customer is not null then
+        perform pg_advisory_xact_lock(hashtextextended('billing-owner:' || p_customer, 0));
+    end if;
+end
+$$;
+
+create or replace function billing.adopt(p_tenant_id uuid, p_customer text) returns void
+language plpgsql
+as $$
+begin
+    perform lock_owner(p_tenant_id, p_customer);
+    update object
+    set tenant_id = p_tenant_id
+    where tenant_id is null
+      and (claimed = p_tenant_id or customer_id = p_customer);
+    update event
+    set tenant_id = p_tenant_id, outcome = 'applied', reason = 'its tenant is known now', kept = null
+    where outcome = 'parked'
+      and tenant_id is null
+      and object_id in (select object_id from object where tenant_id = p_tenant_id);
+end
+$$;
+
+create or replace function billing.apply_object(p_object jsonb, p_seen bigint, p_first boolean, out owner uuid, out outcome text)
+language plpgsql
+as $$
+declare
+    v_customer text := p_object ->> 'customer';
+    v_claimed uuid := (p_object ->> 'tenant_id')::uuid;
+    v_old object;
+begin
+    owner := owner_of(v_claimed, v_customer);
+    if owner is null then
+        perform lock_owner(v_claimed, v_customer);
+        owner := owner_of(v_claimed, v_customer);
+    end if;
+    perform lock_tenant(owner);
+    select * into v_old from object where kind = p_object ->> 'kind' and object_id = p_object ->> 'id' for update;
+    outcome := compare(v_old, p_object, p_seen, p_first);
+    if outcome = 'apply' then
+        perform put_object(p_object, p_seen, p_first, owner);
+    elsif outcome = 'tie' then
+        perform want_object(p_object ->> 'kind', p_object ->> 'id', null, 'tie');
+    end if;
+    if v_claimed = owner and v_customer is not null then
+        if learn_customer(v_customer, owner, coalesce((p_object ->> 'created')::bigint, p_seen)) then
+            perform adopt(owner, v_customer);
+        end if;
+    end if;
+end
+$$;
+
+-- What was nobody's when it came, though its tenant is known: stored by programs from before lock_owner. Returns how many tenants.
+create function billing.adopt_the_lost() returns int
+language plpgsql
+as $$
+declare
+    v record;
+    v_count int := 0;
+begin
+    perform learn_customer(o.customer_id, o.tenant_id, coalesce((o.body ->> 'created')::bigint, o.seen))
+    from object o
+    where o.claimed = o.tenant_id
+      and o.customer_id is not null
+      and not exists (select from customer c where c.customer_id = o.customer_id);
+    for v in
+        select distinct owner_of(o.claimed, o.customer_id) as tenant_id, o.customer_id
+        from object o
+        where o.tenant_id is null
+          and (o.claimed is not null or o.customer_id is not null)
+    loop
+        if v.tenant_id is not null then
+            perform lock_tenant(v.tenant_id);
+            perform adopt(v.tenant_id, v.customer_id);
+            perform settle(v.tenant_id, jsonb_build_object('id', null));
+            v_count := v_count + 1;
+        end if;
+    end loop;
+    return v_count;
 end
 $$;
 
@@ -305,10 +400,12 @@ begin
         return v_missed;
     end if;
     if v.fresh > 0 and v.delivered = 0 then
+        insert into fault (cause, is_told) values ('billing-deliveries', true) on conflict do nothing;
         perform catalog.raise_alert('billing-deliveries', null, 'Stripe''s webhooks do not arrive',
             format('Stripe has %s new events, and none of them was delivered: the endpoint at Stripe is disabled or points elsewhere, '
                    'or STRIPE_WEBHOOK_SECRET is not its secret. What they say is asked for meanwhile', v.fresh));
     end if;
+    perform adopt_the_lost();
     perform look_for_faults(v.until);
     perform reconcile_end('events', p_interval_ms);
     return v_missed;
@@ -552,7 +649,9 @@ declare
     v record;
     c_most constant int := 50; -- alerts at once
 begin
-    delete from fault where cause not in (select c.cause from current_faults(9223372036854775807) c);
+    delete from fault
+    where cause <> 'billing-deliveries'
+      and cause not in (select c.cause from current_faults(9223372036854775807) c);
     perform catalog.resolve_alerts('billing-' || k || ':%', array(select cause from fault))
     from unnest(array['duplicate', 'orphan', 'alive']) k;
     for v in

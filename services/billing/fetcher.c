@@ -43,6 +43,10 @@ static const struct {
         { "subscription_schedule", "subscription_schedules" },
 };
 
+/* What may be different: see billing.drift. All of them are counted from the start. */
+static const char *const DRIFTS[] = { "missing_here", "missing_there", "status", "price",
+                                      "period",       "cancellation",  "details" };
+
 /* An object that is being asked for. */
 struct fetch {
         struct fetch *prev, *next;
@@ -231,6 +235,8 @@ struct fetcher *fetcher_new(struct billing *billing)
                 metric_counter_family("tenantry_stripe_calls_total", "outcome", "Calls to Stripe's API, by outcome.");
         fetcher->drift = metric_counter_family("tenantry_billing_drift_total", "class",
                                                "Subscriptions that were different at Stripe, by what was different.");
+        for (size_t i = 0; i < ARRAY_SIZE(DRIFTS); i++)
+                metric_add(METRIC_OF(fetcher->drift, DRIFTS[i]), 0);
         fetcher->periodic = periodic_new(billing->service, INTERVAL, INTERVAL, fetcher_act, fetcher);
         return fetcher;
 }

@@ -273,6 +273,9 @@ struct reconciler *reconciler_new(struct billing *billing)
                 metric_counter_family("tenantry_stripe_calls_total", "outcome", "Calls to Stripe's API, by outcome.");
         reconciler->read = metric_counter_family("tenantry_billing_reconciled_pages_total", "kind",
                                                  "Pages of Stripe's lists that were compared, by kind.");
+        metric_add(METRIC_OF(reconciler->calls, "ok"), 0);
+        metric_add(METRIC_OF(reconciler->read, "events"), 0);
+        metric_add(METRIC_OF(reconciler->read, "subscriptions"), 0);
         reconciler->missed =
                 metric_counter("tenantry_billing_missed_events_total", "",
                                "Events of Stripe's that had not been delivered and were found in its list.");

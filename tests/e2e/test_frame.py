@@ -27,11 +27,11 @@ from .topics import cloudevent
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """One process of each service."""
-    yield from make_stack("postgres", migrators=1)
+    yield from make_stack("postgres", migrators=1, billings=1)
 
 
 def services(stack: Stack) -> list[Service]:
-    return [stack.services[f"{name}-0"] for name in ("gateway", "provisioner", "migrator")]
+    return [stack.services[f"{name}-0"] for name in ("gateway", "provisioner", "migrator", "billing")]
 
 
 def test_every_service_tells_what_it_uses_of_the_machine(stack: Stack) -> None:
