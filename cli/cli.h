@@ -107,5 +107,6 @@ int run_events(int argc, char **argv);
 int run_archive(int argc, char **argv);
 int run_doctor(int argc, char **argv);
 int run_migrate(int argc, char **argv);
+int run_stripe(int argc, char **argv);
 int run_mail(int argc, char **argv);
 int run_completion(int argc, char **argv);

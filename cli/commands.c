@@ -71,12 +71,18 @@ const struct command COMMANDS[] = {
           "create and check migrations, and bring them to the whole fleet", MANUAL_MIGRATE, run_migrate, true },
         { "drift", "[--schema] [--labels LIST] [--tenants LIST] | --last",
           "find tenants whose databases are not as they should be", MANUAL_DRIFT, run_drift, true },
-        { "mail", "preview [KIND] [--html] [--templates DIRECTORY]", "show a mail as people get it, with example data",
-          MANUAL_MAIL, run_mail, false },
         { "billing",
           "show TENANT | override TENANT --plan PLAN --reason TEXT [--until TIME] [--by NAME] | "
-          "override TENANT --remove --reason TEXT [--by NAME] | end-duplicate TENANT [--reason TEXT]",
-          "show what a tenant has bought, and give it what it has not", MANUAL_BILLING, run_billing, false },
+          "override TENANT --remove --reason TEXT [--by NAME] | end-duplicate TENANT [--reason TEXT] | "
+          "events [--tenant TENANT] [--outcome OUTCOME] [--object ID] " LISTING_OPTIONS
+          " | replay NUMBER [NUMBER...] | "
+          "held " LISTING_OPTIONS " | release",
+          "show what a tenant has bought, give it what it has not, and what became of Stripe's events", MANUAL_BILLING,
+          run_billing, true },
+        { "stripe", "setup [--endpoint URL] [--secret-file FILE] [--roll] | check [--endpoint URL]",
+          "bring the plans to Stripe, and find what differs there", MANUAL_STRIPE, run_stripe, false },
+        { "mail", "preview [KIND] [--html] [--templates DIRECTORY]", "show a mail as people get it, with example data",
+          MANUAL_MAIL, run_mail, false },
         { "clock", "[advance DURATION] [--timeout TIME]", "show business time; in a sandbox, advance it", MANUAL_CLOCK,
           run_clock, false },
         { "keys", "new [--id ID] | token --name NAME --scopes SCOPE,SCOPE", "create keys and tokens", MANUAL_KEYS,

@@ -306,19 +306,29 @@ const char MANUAL_MIGRATE[] =
         "run --watch: 0 if the run was completed on all tenants, otherwise 1.\n";
 
 const char MANUAL_BILLING[] =
-        "show             plan, status, what comes next, and the last invoices\n"
-        "override         gives the tenant a plan that it has not bought (sold by talking, or a gift), or takes that "
-        "back\n"
-        "end-duplicate    of two subscriptions ends the later one at once, and refunds what was paid for "
-        "it\n\n" TENANT_WORD "  --plan PLAN         a plan of PLANS\n"
+        "show TENANT   plan, status, what comes next, and the last invoices\n"
+        "override      gives the tenant a plan that it has not bought (sold by talking, or a gift), or takes that\n"
+        "              back\n"
+        "end-duplicate of two subscriptions ends the later one at once, and refunds what was paid for it\n"
+        "events        what became of Stripe's events, the newest first: applied; stale (an older state of the object\n"
+        "              than is known); twin (the same once more); tie (another state of the same second: Stripe is\n"
+        "              asked); thin (it carries nothing: Stripe is asked); parked (nobody's yet); quarantined (of\n"
+        "              another mode or account: set aside)\n"
+        "replay N...   applies events that were set aside once more, when the cause is mended\n"
+        "held          tenants whose time is over, but so many at once that nobody is suspended before somebody looks\n"
+        "release       suspends those\n\n" TENANT_WORD "  --plan PLAN         of override: a plan of PLANS\n"
         "  --until TIME        2027-12-31, or 2027-12-31T12:00:00Z; without it, until somebody removes it\n"
         "  --reason TEXT       why; kept with it\n"
         "  --by NAME           who decided it; your login's name by default\n"
-        "  --remove            takes the override back\n\n"
-        "Examples:\n"
+        "  --remove            takes the override back\n"
+        "  --tenant TENANT     of events: only those about this tenant\n"
+        "  --outcome OUTCOME   only those with this outcome\n"
+        "  --object ID         only those about this object of Stripe's, as sub_1PqR...\n" LIST_WORDS "\nExamples:\n"
         "  tenantry billing show acme-pharmacy\n"
         "  tenantry billing override acme-pharmacy --plan enterprise --until 2027-12-31 --reason 'order 4711'\n"
-        "  tenantry billing override acme-pharmacy --remove --reason 'order 4711 was cancelled'\n\n"
+        "  tenantry billing override acme-pharmacy --remove --reason 'order 4711 was cancelled'\n"
+        "  tenantry billing events --tenant acme\n"
+        "  tenantry billing events --outcome quarantined -o name | xargs tenantry billing replay\n\n"
         "0 done; 4 refused: no such plan, a time that has passed, or there is only one subscription.\n";
 
 const char MANUAL_DRIFT[] =
@@ -361,6 +371,28 @@ const char MANUAL_KEYS[] =
         "Examples:\n"
         "  tenantry keys new --id k2\n"
         "  tenantry keys token --name website --scopes signup\n";
+
+const char MANUAL_STRIPE[] =
+        "setup  makes products, prices, a configuration of the customer portal and the webhook endpoint, as the plans\n"
+        "       say, keeps what is right, and changes what is not; may be run again at any time. A new amount is a "
+        "new\n"
+        "       price, to which the lookup key moves: subscribers stay on the price that they have\n"
+        "check  says how Stripe differs from that, one line each, and changes nothing\n\n"
+        "  --endpoint URL      where Stripe delivers; PUBLIC_URL and /api/webhooks/stripe by default\n"
+        "  --secret-file FILE  where the endpoint's secret is written when the endpoint is made, since Stripe shows "
+        "it\n"
+        "                      once: a new file, for its owner alone. Give it to each gateway as\n"
+        "                      STRIPE_WEBHOOK_SECRET_FILE\n"
+        "  --roll              make another endpoint in the place of the present one, whose secret is lost or whose\n"
+        "                      API version is old; FILE is replaced\n\n"
+        "Reads STRIPE_SECRET_KEY (better: STRIPE_SECRET_KEY_FILE), STRIPE_API_URL, PLANS and PUBLIC_URL; check also\n"
+        "compares STRIPE_WEBHOOK_SECRET and STRIPE_LIVEMODE, where they are set. Rights of the key: "
+        "docs/security.md.\n\n"
+        "Examples:\n"
+        "  tenantry stripe setup --endpoint https://api.example.com/api/webhooks/stripe --secret-file stripe-webhook\n"
+        "  TENANTRY_ENV_FILE=/etc/tenantry/gateway.env tenantry stripe check\n\n"
+        "check: 1 if anything differs. setup: 1 if a person must look at something. 4 the key is refused, 6 Stripe\n"
+        "cannot be reached.\n";
 
 const char MANUAL_MAIL[] =
         "preview [KIND]          the mail of that kind, with a made-up tenant's data; without KIND, which kinds there "

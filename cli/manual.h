@@ -11,6 +11,7 @@
         "  CATALOG_ADMIN_URL     for `init` and `doctor`\n"                                                            \
         "  CATALOG_PASSWORD_...  for `init`: GATEWAY, PROVISIONER, MIGRATOR, BILLING\n"                                \
         "  CONTROL_KEYS          for `archive cat` and `archive check`\n"                                              \
+        "  STRIPE_SECRET_KEY     for `stripe`; PLANS names the file of plans\n"                                        \
         "  TENANTRY_ENV_FILE     a file of NAME=value lines, for variables that the environment does not set\n"        \
         "  NO_COLOR              no colours\n"                                                                         \
         "Each may be given as NAME_FILE instead: a file that contains the value. `doctor` also reads the services' "   \
@@ -36,5 +37,5 @@ extern const char MANUAL_INIT[], MANUAL_CLOCK[], MANUAL_KEYS[], MANUAL_SIGNUP[],
         MANUAL_CONNECTION[], MANUAL_WATCH[], MANUAL_WAIT[], MANUAL_SUSPEND[], MANUAL_RESUME[], MANUAL_ARCHIVE[],
         MANUAL_DEPROVISION[], MANUAL_OPERATION[], MANUAL_RETRY[], MANUAL_ROTATE[], MANUAL_BACKUP[],
         MANUAL_RESEND_INVITE[], MANUAL_LABEL[], MANUAL_EXPLAIN[], MANUAL_INVENTORY[], MANUAL_ALERTS[], MANUAL_DLQ[],
-        MANUAL_EVENTS[], MANUAL_DOCTOR[], MANUAL_MIGRATE[], MANUAL_DRIFT[], MANUAL_BILLING[], MANUAL_MAIL[],
-        MANUAL_COMPLETION[];
+        MANUAL_EVENTS[], MANUAL_BILLING[], MANUAL_DOCTOR[], MANUAL_MIGRATE[], MANUAL_DRIFT[], MANUAL_STRIPE[],
+        MANUAL_MAIL[], MANUAL_COMPLETION[];

@@ -63,7 +63,9 @@
         POINT(restore_after_swap)                                                                                      \
         POINT(restore_after_drop)                                                                                      \
         POINT(mail_before_send)                                                                                        \
-        POINT(mail_after_send)
+        POINT(mail_after_send)                                                                                         \
+        POINT(setup_after_create)                                                                                      \
+        POINT(setup_after_secret)
 
 enum failpoint {
 #define FAILPOINT_ENUM(name) FAILPOINT_##name,

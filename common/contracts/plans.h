@@ -7,7 +7,8 @@
 
 #include <stddef.h>
 
-#define PLANS_INTERVALS 2 /* month, year */
+#define PLANS_INTERVALS 2           /* month, year */
+#define PLANS_PRODUCT   "tenantry_" /* and the plan's id: the id of its product at Stripe */
 
 struct plan_price {
         const char *interval;   /* "month" or "year" */
@@ -46,6 +47,9 @@ const struct plan *plans_find(const struct plans *plans, const char *id);
 /* ret_price may be NULL. */
 const struct plan *plans_find_by_price(const struct plans *plans, const char *lookup_key,
                                        const struct plan_price **ret_price);
+/* Of a price as Stripe shows it, in an event or an answer: by its lookup key; or by metadata.plan, which a price keeps
+ * when its key has moved to another; or by its product, for a price that was made by hand for one customer. */
+const struct plan *plans_find_by_stripe_price(const struct plans *plans, const json_t *price);
 /* NULL for an interval in which the plan is not sold. */
 const struct plan_price *plan_find_price(const struct plan *plan, const char *interval);
 

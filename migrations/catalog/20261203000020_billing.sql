@@ -38,9 +38,11 @@ create table billing.tenant (
     subscription jsonb, -- as computed: see subscription_of
     access text not null default 'full' check (access in ('full', 'none')),
     access_until timestamptz, -- business time: when it ends unless something changes; null: not by itself
+    suspended_at timestamptz, -- real time; null: it has access
     held boolean not null default false -- too many would have been suspended at once
 );
 create index tenant_ending on billing.tenant (access_until) where access = 'full' and access_until is not null;
+create index tenant_suspended on billing.tenant (suspended_at) where suspended_at is not null;
 create index tenant_with_access on billing.tenant (tenant_id) where access = 'full';
 
 -- What is new about tenants elsewhere in the catalog, until billing has taken it: ready_at is when it was seen to be ready first.
@@ -459,21 +461,29 @@ begin
 end
 $$;
 
--- An event that was set aside, once more: after its mode or account was sorted out.
-create function billing.replay(p_event_id text) returns text
-language plpgsql
+-- An event that was set aside, once more, by an operator who has mended what it was set aside for: replayed, not_found, or
+-- not_replayable (it was not set aside).
+create function catalog.replay_stripe_event(p_number bigint, p_by text) returns text
+language plpgsql security definer
+set search_path = billing, durable, pg_temp
 as $$
 declare
     v event;
 begin
-    select * into v from event where event_id = p_event_id for update;
-    if v.kept is null then
-        return null;
+    select * into v from event where number = p_number for update;
+    if not found then
+        return 'not_found';
     end if;
-    perform apply_event(v.kept, jsonb_build_object('id', p_event_id));
-    return (select outcome from event where event_id = p_event_id);
+    if v.kept is null then
+        return 'not_replayable';
+    end if;
+    perform apply_event(v.kept, jsonb_build_object('id', v.event_id));
+    perform catalog.record_deed(coalesce(v.tenant_id::text, v.event_id), 'stripe_event_replayed', p_number, v.event_id, null, p_by);
+    return 'replayed';
 end
 $$;
+revoke execute on function catalog.replay_stripe_event from public;
+grant execute on function catalog.replay_stripe_event to tenantry_gateway;
 
 -- What a starting process has been told: the plans, the mode of its key. Those of the last one to start hold.
 create function billing.configure(p_plans jsonb, p_livemode boolean) returns void
@@ -550,7 +560,7 @@ $$;
 
 create view gateway.billing_event as
 select e.number, e.event_id, e.type, e.outcome, e.tenant_id, e.object_id, e.customer_id,
-    jsonb_build_object('event_id', e.event_id, 'type', e.type, 'created', catalog.json_time(to_timestamp(e.created)),
+    jsonb_build_object('number', e.number, 'event_id', e.event_id, 'type', e.type, 'created', catalog.json_time(to_timestamp(e.created)),
         'api_version', e.api_version, 'kind', e.kind, 'object_id', e.object_id, 'customer_id', e.customer_id,
         'tenant_id', e.tenant_id, 'outcome', e.outcome, 'reason', e.reason, 'at', catalog.json_time(e.at)) as item
 from billing.event e;

@@ -193,22 +193,29 @@ begin
 end
 $$;
 
--- Whether so many would lose access at this moment that something is more likely to be wrong: over five, and over a twentieth of
--- those who have it. Until somebody has released them.
-create function billing.is_mass_suspension(p_now timestamptz) returns boolean
+-- Whether so many lose access at this time that something is more likely to be wrong: those who have lost it within ten minutes,
+-- and those who are to lose it now, are over five, and over a twentieth of all who had it. p_ended: when this one's time was over;
+-- until somebody has released those whose time was over by then.
+create function billing.is_mass_suspension(p_tenant_id uuid, p_ended timestamptz, p_now timestamptz) returns boolean
 language plpgsql
 as $$
 declare
-    v_released timestamptz := (select released_at from settings);
-    v_ending bigint;
+    v_released timestamptz := coalesce((select released_at from settings), '-infinity');
+    v_lost bigint;
+    v_losing bigint;
 begin
-    select count(*) into v_ending
+    if p_ended <= v_released then
+        return false;
+    end if;
+    select count(*) into v_lost from tenant where suspended_at > clock_timestamp() - interval '10 minutes';
+    select count(*) into v_losing
     from tenant
     where access = 'full'
       and access_until <= p_now
-      and (v_released is null or access_until > v_released);
-    return v_ending > 5
-        and v_ending * 20 > (select count(*) from tenant where access = 'full');
+      and access_until > v_released
+      and tenant_id <> p_tenant_id;
+    return v_lost + v_losing + 1 > 5
+        and (v_lost + v_losing + 1) * 20 > v_lost + (select count(*) from tenant where access = 'full');
 end
 $$;
 
@@ -221,26 +228,25 @@ declare
     v tenant;
     v_now timestamptz := catalog.business_now();
     v_next jsonb;
-    v_hold boolean := false;
 begin
     select * into v from tenant where tenant_id = p_tenant_id for update;
     v_next := subscription_of(v, v_now);
-    if v_next ->> 'access' = 'none' and v.access = 'full' and v.access_until <= v_now
-        and v.access_until > coalesce((select released_at from settings), '-infinity')
-        and is_mass_suspension(v_now) then
-        if not v.held then
-            update tenant set held = true where tenant_id = p_tenant_id;
+    if v_next ->> 'access' = 'none' and v.access = 'full'
+        and is_mass_suspension(p_tenant_id, (v_next ->> 'access_ended')::timestamptz, v_now) then
+        if not v.held then -- the alert is one row for all
+            update tenant set held = true, access_until = (v_next ->> 'access_ended')::timestamptz where tenant_id = p_tenant_id;
+            perform catalog.raise_alert('billing-mass-suspension', null, 'many tenants would be suspended at once',
+                'their time is over, but more than five and more than a twentieth of all at once may be a fault: see tenantry billing held; '
+                'tenantry billing release suspends them');
         end if;
-        perform catalog.raise_alert('billing-mass-suspension', null, 'many tenants would be suspended at once',
-            'their time is over, but more than five and more than a twentieth of all at once may be a fault: see tenantry billing held; '
-            'tenantry billing release suspends them');
         perform set_timer('settle', p_tenant_id::text, v_now + interval '10 minutes');
         return;
     end if;
     if v_next - 'next_at' is distinct from v.subscription or v.held then
         update tenant
         set subscription = v_next - 'next_at', access = v_next ->> 'access', held = false,
-            access_until = (v_next ->> 'access_until')::timestamptz
+            access_until = (v_next ->> 'access_until')::timestamptz,
+            suspended_at = case when v_next ->> 'access' = 'none' then coalesce(suspended_at, clock_timestamp()) end
         where tenant_id = p_tenant_id;
         perform catalog.record_change(p_tenant_id, 'tenant.subscription.changed.v1',
             jsonb_build_object('from', told(v.subscription), 'to', told(v_next)), p_cause ->> 'id', p_cause ->> 'traceparent');
@@ -297,19 +303,35 @@ begin
 end
 $$;
 
--- Suspends those who were held back. Returns how many.
-create function billing.release() returns bigint
-language plpgsql
+-- By an operator, who has looked: suspends those who were held back. Returns how many they were.
+create function catalog.release_suspensions(p_by text) returns bigint
+language plpgsql security definer
+set search_path = billing, durable, pg_temp
 as $$
 declare
     v_held bigint := (select count(*) from tenant where held);
+    v_now timestamptz := catalog.business_now();
 begin
-    update settings set released_at = catalog.business_now();
-    perform set_timer('settle', tenant_id::text, catalog.business_now()) from tenant where held;
-    perform catalog.resolve_alert('billing-mass-suspension');
+    if v_held > 0 then
+        update settings set released_at = v_now;
+        perform set_timer('settle', tenant_id::text, v_now) from tenant where held;
+        perform catalog.resolve_alert('billing-mass-suspension');
+        perform catalog.record_deed('billing-mass-suspension', 'suspensions_released', v_held, 'billing-mass-suspension', null, p_by);
+    end if;
     return v_held;
 end
 $$;
+revoke execute on function catalog.release_suspensions from public;
+grant execute on function catalog.release_suspensions to tenantry_gateway;
+
+create view gateway.held_suspension as
+select t.tenant_id, t.access_until,
+    jsonb_build_object('tenant_id', t.tenant_id, 'slug', p.slug, 'reason', t.subscription ->> 'reason',
+        'status', t.subscription ->> 'status', 'plan', t.subscription ->> 'plan', 'access_until', catalog.json_time(t.access_until)) as item
+from billing.tenant t
+join provisioner.tenant p using (tenant_id)
+where t.held;
+grant select on gateway.held_suspension to tenantry_gateway;
 
 -- Billing's part of a tenant's snapshot.
 create view billing.tenant_part as

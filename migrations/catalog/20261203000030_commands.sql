@@ -47,22 +47,22 @@ begin
     select * into v from tenant where tenant_id = p_tenant_id for update;
     v_next := subscription_of(v, v_now);
     v_entitled := entitlements_of(v, v_next);
-    if v_next ->> 'access' = 'none' and v.access = 'full' and v.access_until <= v_now
-        and v.access_until > coalesce((select released_at from settings), '-infinity')
-        and is_mass_suspension(v_now) then
-        if not v.held then
-            update tenant set held = true where tenant_id = p_tenant_id;
+    if v_next ->> 'access' = 'none' and v.access = 'full'
+        and is_mass_suspension(p_tenant_id, (v_next ->> 'access_ended')::timestamptz, v_now) then
+        if not v.held then -- the alert is one row for all
+            update tenant set held = true, access_until = (v_next ->> 'access_ended')::timestamptz where tenant_id = p_tenant_id;
+            perform catalog.raise_alert('billing-mass-suspension', null, 'many tenants would be suspended at once',
+                'their time is over, but more than five and more than a twentieth of all at once may be a fault: see tenantry billing held; '
+                'tenantry billing release suspends them');
         end if;
-        perform catalog.raise_alert('billing-mass-suspension', null, 'many tenants would be suspended at once',
-            'their time is over, but more than five and more than a twentieth of all at once may be a fault: see tenantry billing held; '
-            'tenantry billing release suspends them');
         perform set_timer('settle', p_tenant_id::text, v_now + interval '10 minutes');
         return;
     end if;
     if v_next - 'next_at' is distinct from v.subscription or v_entitled is distinct from v.entitled or v.held then
         update tenant
         set subscription = v_next - 'next_at', entitled = v_entitled, access = v_next ->> 'access', held = false,
-            access_until = (v_next ->> 'access_until')::timestamptz
+            access_until = (v_next ->> 'access_until')::timestamptz,
+            suspended_at = case when v_next ->> 'access' = 'none' then coalesce(suspended_at, clock_timestamp()) end
         where tenant_id = p_tenant_id;
         perform catalog.record_change(p_tenant_id, 'tenant.subscription.changed.v1',
             jsonb_build_object('from', told(v.subscription), 'to', told(v_next), 'modules', v_entitled -> 'modules',

@@ -531,6 +531,12 @@ begin
 end
 $$;
 
+-- What was asked for a tenant last: its archive, for one.
+create view provisioner.tenant_cause as
+select tenant_id, caused_by, traceparent
+from provisioner.tenant;
+grant select on provisioner.tenant_cause to tenantry_billing;
+
 create function billing.end_if_over(t billing.tenant, p_live text) returns void
 language plpgsql
 as $$
@@ -546,7 +552,9 @@ begin
         return;
     end if;
     if (select has_stripe from settings) then
-        perform ask_stripe(t.tenant_id, 'end_subscription', '{}', '{}');
+        perform ask_stripe(t.tenant_id, 'end_subscription',
+            (select jsonb_build_object('id', caused_by, 'traceparent', traceparent) from provisioner.tenant_cause
+             where tenant_id = t.tenant_id), '{}');
     elsif p_live is not null then
         perform catalog.raise_alert('billing-end:' || t.tenant_id, t.tenant_id,
             'a tenant that is archived or gone has a subscription still',

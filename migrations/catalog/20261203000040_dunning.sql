@@ -301,6 +301,9 @@ begin
         perform set_timer('archive', p_tenant_id::text, v_now + interval '10 minutes');
     else
         update tenant set archive_held = false where tenant_id = p_tenant_id and archive_held;
+        if not t.archive_released then
+            perform catalog.resolve_alert('billing-mass-archive');
+        end if;
         perform catalog.want_lifecycle(p_tenant_id, 'archived', coalesce(s ->> 'reason', 'cancelled'), v_cause);
     end if;
 end
@@ -328,6 +331,9 @@ create function billing.note_access() returns trigger
 language plpgsql
 as $$
 begin
+    if new.lifecycle <> 'live' then
+        new.archive_held := false;
+    end if;
     if new.access = 'full' then
         new.access_ended := null;
         new.archive_held := false;
@@ -367,23 +373,37 @@ begin
 end
 $$;
 
--- As before, and archives who was held back from that. Returns how many there were in all.
-create or replace function billing.release() returns bigint
-language plpgsql
+-- By an operator, who has looked: suspends and archives those who were held back. Returns how many they were.
+create or replace function catalog.release_suspensions(p_by text) returns bigint
+language plpgsql security definer
+set search_path = billing, durable, pg_temp
 as $$
 declare
-    v_held bigint := (select count(*) from tenant where held);
-    v_archives bigint;
+    v_held bigint := (select count(*) from tenant where held or archive_held);
+    v_now timestamptz := catalog.business_now();
 begin
-    update settings set released_at = catalog.business_now();
-    perform set_timer('settle', tenant_id::text, catalog.business_now()) from tenant where held;
-    update tenant set archive_released = true, archive_held = false where archive_held; -- which sets their timers
-    get diagnostics v_archives = row_count;
-    perform catalog.resolve_alert('billing-mass-suspension');
-    perform catalog.resolve_alert('billing-mass-archive');
-    return v_held + v_archives;
+    if v_held > 0 then
+        update settings set released_at = v_now;
+        perform set_timer('settle', tenant_id::text, v_now) from tenant where held;
+        update tenant set archive_released = true, archive_held = false where archive_held; -- which sets their timers
+        perform catalog.resolve_alert('billing-mass-suspension');
+        perform catalog.resolve_alert('billing-mass-archive');
+        perform catalog.record_deed('billing-mass-suspension', 'suspensions_released', v_held, 'billing-mass-suspension', null, p_by);
+    end if;
+    return v_held;
 end
 $$;
+
+create or replace view gateway.held_suspension as
+select t.tenant_id, t.access_until,
+    jsonb_build_object('tenant_id', t.tenant_id, 'slug', p.slug, 'reason', t.subscription ->> 'reason',
+        'status', t.subscription ->> 'status', 'plan', t.subscription ->> 'plan',
+        'access_until', catalog.json_time(coalesce(t.access_until, t.access_ended)),
+        'what', case when t.archive_held then 'archive' else 'suspend' end) as item
+from billing.tenant t
+join provisioner.tenant p using (tenant_id)
+where t.held
+   or t.archive_held;
 
 -- A look, as often as a process sends mails. What passed while no process looked does not count, and neither does what a new
 -- process finds to have passed (p_first): nobody knows who looked. What a sandbox's clock was moved by meanwhile does.
@@ -596,7 +616,8 @@ declare
     v_invoice object := failing_invoice(p_tenant_id, v_live.object_id);
     v_first boolean := not exists (select from payment where invoice_id = v_invoice.object_id);
 begin
-    if v_invoice.object_id is null or v_invoice.facts ->> 'status' <> 'open' then
+    if v_invoice.object_id is null or v_invoice.facts ->> 'status' <> 'open'
+        or (select lifecycle from tenant where tenant_id = p_tenant_id) <> 'live' then
         return;
     end if;
     insert into payment (invoice_id, payment_method, tenant_id, state)
@@ -652,7 +673,13 @@ begin
         for update skip locked
     loop
         if not exists (
-            select from object o where o.kind = 'invoice' and o.object_id = v.invoice_id and o.facts ->> 'status' = 'open') then
+            select
+            from object o
+            join tenant t using (tenant_id)
+            where o.kind = 'invoice'
+              and o.object_id = v.invoice_id
+              and o.facts ->> 'status' = 'open'
+              and t.lifecycle = 'live') then
             update payment set state = 'void' where invoice_id = v.invoice_id and payment_method = v.payment_method;
             continue;
         end if;
@@ -835,7 +862,8 @@ select r.tenant_id, r.slug,
                 order by 1 desc
                 limit 12) i)) as item
 from gateway.tenant_row r
-join billing.tenant t using (tenant_id);
+join billing.tenant t using (tenant_id)
+where t.lifecycle <> 'gone';
 
 -- The checkouts that Stripe has told to be finished, once their tenants may be used.
 create view gateway.billing_back as

@@ -6,6 +6,7 @@ import random
 import string
 
 PREFIX = {
+    "billing_portal.configuration": "bpc",
     "billing_portal.session": "bps",
     "charge": "ch",
     "checkout.session": "cs_test",

@@ -15,12 +15,15 @@ from .ledger import Ledger
 from .lifecycle import TERMINAL, item_of
 from .pages import button, hidden, methods, money, page, plan, wrong
 from .paying import chosen, form_of
+from .portal_configurations import KIND, allows, offers
 from .settings import StripeSettings
 from .subscriptions import end_subscription_at, new_items
 from .work import Document, Work
 
-CREATE = {"customer": text, "locale": text, "return_url": text}
+CREATE = {"configuration": text, "customer": text, "locale": text, "return_url": text}
 ADDRESS = "/p/session/{secret}"
+# What a session has that names none: it allows everything.
+DEFAULT = "bpc_sandbox"
 
 
 class Portal:
@@ -38,10 +41,14 @@ class Portal:
     async def create(self, work: Work, call: Call) -> Document:
         params = call.params
         customer = await work.alive("customer", params["customer"], "customer", 400)
+        if params.get("configuration") is not None:
+            configuration = await work.get(KIND, params["configuration"], "configuration", 400)
+            if not configuration["active"]:
+                raise invalid("This configuration is not active.", "configuration")
         return work.add(
             "billing_portal.session",
             {
-                "configuration": "bpc_sandbox",
+                "configuration": params.get("configuration") or DEFAULT,
                 "customer": customer["id"],
                 "customer_account": None,
                 "flow": None,
@@ -61,32 +68,44 @@ class Portal:
             raise web.HTTPNotFound
         return found[0], await work.alive("customer", found[0]["customer"])
 
+    async def _features(self, work: Work, session: Document) -> Document | None:
+        if session["configuration"] == DEFAULT:
+            return None
+        features: Document = (await work.get(KIND, session["configuration"]))["features"]
+        return features
+
     async def show(self, request: web.Request, problem: str | None = None) -> web.Response:
         async with self._ledger.work() as work:
             session, customer = await self._session(work, request)
+            features = await self._features(work, session)
             body = wrong(problem)
             for subscription in await work.find("subscription", customer=customer["id"]):
                 if subscription["status"] not in TERMINAL:
-                    body += await self._subscription(work, subscription)
-            for invoice in await work.find("invoice", customer=customer["id"], status="open"):
+                    body += await self._subscription(work, subscription, features)
+            owed = await work.find("invoice", customer=customer["id"], status="open")
+            for invoice in owed if allows(features, "invoice_history") else []:
                 due = money(invoice["amount_remaining"], invoice["currency"])
                 body += f'<p><a href="{invoice["hosted_invoice_url"]}">Pay {due}</a>'
-        card = f"<h2>Payment method</h2>{methods()}<button>Use this one</button>"
-        body += f'<form method="post">{hidden(action="method")}{card}</form>'
+        if allows(features, "payment_method_update"):
+            card = f"<h2>Payment method</h2>{methods()}<button>Use this one</button>"
+            body += f'<form method="post">{hidden(action="method")}{card}</form>'
         if session["return_url"]:
             body += f'<p><a href="{escape(session["return_url"])}">Back</a>'
         return page("Your subscription", body, 402 if problem else 200)
 
-    async def _subscription(self, work: Work, subscription: Document) -> str:
+    async def _subscription(self, work: Work, subscription: Document, features: Document | None) -> str:
         own = {"subscription": subscription["id"]}
         item = item_of(subscription)
         product = await work.get("product", item["price"]["product"])
         shown = f"<h2>{plan(str(product.get('name')), item)}</h2><p>{escape(subscription['status'])}</p>"
         if subscription["cancel_at"] is not None:
             return shown + button("Don't cancel", action="keep", **own)
-        shown += button("Cancel at the end of the period", action="cancel", **own)
+        if allows(features, "subscription_cancel"):
+            shown += button("Cancel at the end of the period", action="cancel", **own)
+        if not allows(features, "subscription_update"):
+            return shown
         for price in await work.find("price", active=True, type="recurring", currency=item["price"]["currency"]):
-            if price["id"] != item["price"]["id"] and price["lookup_key"]:
+            if price["id"] != item["price"]["id"] and price["lookup_key"] and offers(features, price["id"]):
                 text = f"Change to {price['lookup_key']}, {money(price['unit_amount'], price['currency'])}"
                 shown += button(text, action="change", price=price["id"], **own)
         return shown
@@ -95,7 +114,9 @@ class Portal:
         fields = await form_of(request)
         try:
             async with self._ledger.work() as work:
-                _, customer = await self._session(work, request)
+                session, customer = await self._session(work, request)
+                features = await self._features(work, session)
+                require(features, fields)
                 if fields.get("action") == "method":
                     method = await chosen(work, customer, fields)
                     customer["invoice_settings"]["default_payment_method"] = method["id"]
@@ -105,12 +126,12 @@ class Portal:
                             subscription["default_payment_method"] = method["id"]
                             work.tell("customer.subscription.updated", subscription)
                 else:
-                    await self._change(work, customer, fields)
+                    await self._change(work, customer, fields, features)
         except StripeError as refused:
             return await self.show(request, refused.message)
         raise web.HTTPSeeOther(request.path)
 
-    async def _change(self, work: Work, customer: Document, fields: Document) -> None:
+    async def _change(self, work: Work, customer: Document, fields: Document, features: Document | None) -> None:
         subscription = await work.get("subscription", fields.get("subscription"))
         if subscription["customer"] != customer["id"] or subscription["status"] in TERMINAL:
             raise invalid("This is not a subscription of yours that can be changed.")
@@ -127,8 +148,24 @@ class Portal:
         elif action == "change":
             wanted = [{"id": item_of(subscription)["id"], "price": fields.get("price")}]
             items = await new_items(work, subscription, wanted, "items")
-            told = {"proration_behavior": "always_invoice", "payment_behavior": "error_if_incomplete"}
+            proration = features["subscription_update"]["proration_behavior"] if features else "always_invoice"
+            told = {"proration_behavior": proration, "payment_behavior": "error_if_incomplete"}
             await self._changes.apply(work, subscription, items, told)
         else:
             raise invalid("There is no such button.")
         work.tell("customer.subscription.updated", subscription)
+
+
+def require(features: Document | None, fields: Document) -> None:
+    """Refuses what the session's configuration does not allow, whatever the page showed."""
+    needs = {
+        "method": "payment_method_update",
+        "cancel": "subscription_cancel",
+        "keep": "subscription_cancel",
+        "change": "subscription_update",
+    }
+    action = fields.get("action")
+    if action in needs and not allows(features, needs[action]):
+        raise invalid("This is not offered here.")
+    if action == "change" and not offers(features, fields.get("price")):
+        raise invalid("This plan is not offered here.")

@@ -37,6 +37,7 @@ from .lifecycle import Lifecycle
 from .paying import InvoicePage
 from .payment_methods import PaymentMethods
 from .portal import Portal
+from .portal_configurations import PortalConfigurations
 from .refunds import Refunds
 from .schedules import Schedules
 from .settings import StripeSettings
@@ -106,6 +107,7 @@ class StripeRoom(Room):
             TestClocks(subscriptions),
             checkout,
             portal,
+            PortalConfigurations(),
         ]
         self._pages = (CheckoutPage(self._ledger, checkout), InvoicePage(self._ledger, invoices), portal)
 

@@ -193,3 +193,62 @@ def test_the_portal_changes_the_plan_and_the_card(stripe: Stripe) -> None:
     assert tenant.invoices()[1]["total"] == TEAM - PRO
     stranger = portal(Tenant(stripe))
     assert stranger.press("cancel", subscription=tenant.id).status == 402
+
+
+def configuration(tenant: Tenant, **more: Any) -> Any:
+    update = {
+        "enabled": True,
+        "default_allowed_updates": ["price"],
+        "proration_behavior": "always_invoice",
+        "products": [{"product": tenant.team["product"], "prices": [tenant.team["id"]]}],
+    }
+    features = {"subscription_update": update, "payment_method_update": {"enabled": True}, **more}
+    return tenant.stripe.post("billing_portal/configurations", features=features, metadata={"owner": "us"})
+
+
+def test_a_configuration_shows_its_products_only_to_who_has_them_expanded(stripe: Stripe) -> None:
+    tenant = Tenant(stripe)
+    made = configuration(tenant)
+    path = "features.subscription_update.products"
+    assert made["id"].startswith("bpc_") and "products" not in made["features"]["subscription_update"]
+    (listed,) = stripe.get("billing_portal/configurations", active=True, expand=[f"data.{path}"])["data"]
+    (product,) = listed["features"]["subscription_update"]["products"]
+    assert (product["product"], product["prices"]) == (tenant.team["product"], [tenant.team["id"]])
+    one = f"billing_portal/configurations/{made['id']}"
+    assert stripe.get(one, expand=[path])["features"] == listed["features"]
+    changed = stripe.post(one, active=False, features={"invoice_history": {"enabled": True}}, expand=[path])
+    assert changed["features"] == {**listed["features"], "invoice_history": {"enabled": True}}
+    assert stripe.get("billing_portal/configurations", active=True)["data"] == []
+    refused = stripe.refused("POST", "billing_portal/sessions", customer=tenant.customer, configuration=made["id"])
+    assert refused[:2] == (400, "invalid_request_error")
+
+
+def test_a_configuration_has_prices_in_use_of_the_products_it_names(stripe: Stripe) -> None:
+    tenant = Tenant(stripe)
+    stripe.post(f"prices/{tenant.pro['id']}", active=False)
+    for products in (
+        [],
+        [{"product": tenant.team["product"], "prices": [tenant.pro["id"]]}],
+        [{"product": tenant.pro["product"], "prices": [tenant.pro["id"]]}],
+        [{"product": "prod_unknown", "prices": [tenant.team["id"]]}],
+        [{"product": tenant.team["product"], "prices": [tenant.team["id"]]}] * 11,
+    ):
+        update = {"enabled": True, "default_allowed_updates": ["price"], "products": products}
+        features = {"subscription_update": update}
+        assert stripe.refused("POST", "billing_portal/configurations", features=features)[0] == 400, products
+
+
+def test_a_session_allows_what_its_configuration_does_and_nothing_else(stripe: Stripe) -> None:
+    tenant = Tenant(stripe)
+    third = stripe.price(1000, "third_month", metadata={"plan": "third"})
+    made = configuration(tenant)["id"]
+    session = stripe.post("billing_portal/sessions", customer=tenant.customer, configuration=made)
+    assert session["configuration"] == made
+    browser = Browser(stripe, session["url"])
+    page = browser.open().text
+    assert "team_month" in page and "third_month" not in page and "Cancel" not in page and "Use this one" in page
+    assert browser.press("cancel", subscription=tenant.id).status == 402
+    assert browser.press("change", subscription=tenant.id, price=third["id"]).status == 402
+    assert (tenant.plan(), tenant.now()["cancel_at"]) == ("pro", None)
+    assert browser.press("change", subscription=tenant.id, price=tenant.team["id"]).status == 303
+    assert tenant.plan() == "team"

@@ -37,10 +37,10 @@ static int config_check(const void *part, struct err *err)
 {
         const struct billing_config *config = part;
         auto_free char *plain = return_url(config->return_url, "slug", NULL);
-        int rc = config_check_url("BILLING_RETURN_URL", plain, err);
+        int rc = config_check_choice("EXISTING_TENANTS", config->existing_tenants, "exempt|trial", err);
 
         if (rc == 0)
-                rc = config_check_choice("EXISTING_TENANTS", config->existing_tenants, "exempt|trial", err);
+                rc = config_check_url("BILLING_RETURN_URL", plain, err);
         if (rc == 0)
                 rc = mails_check_templates(BILLING_MAILS, config->mail.templates, err);
         return rc;

@@ -9,9 +9,9 @@ struct billing_config {
         struct service_config service;
         struct plan_config plans;
         struct stripe_config stripe;
+        struct key_config keys; /* control_keys is not used */
         struct link_config links;
         struct mail_config mail;
-        struct key_config keys; /* control_keys is not used */
         char *existing_tenants;
         char *return_url, *portal_configuration;
         bool checkout_tax, checkout_promotion_codes;

@@ -191,6 +191,13 @@ static enum step_result calls_ask_turn(struct saga *saga)
         return rate_budget_ask(saga, &budget, calls_turn_came);
 }
 
+/* Ids become part of it as they are. */
+static bool calls_is_path(const char *path)
+{
+        return path[strspn(path, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-/")] == '\0' &&
+               strstr(path, "//") == NULL && path[strlen(path) - 1] != '/';
+}
+
 /* Without a key there is nothing to ask; another process may have one. */
 static enum step_result calls_begin(struct saga *saga, struct stripe_asking *asked)
 {
@@ -199,6 +206,10 @@ static enum step_result calls_begin(struct saga *saga, struct stripe_asking *ask
 
         assert(work->asked == NULL);
         work->asked = asked;
+        if (!calls_is_path(asked->path)) {
+                err_set(&none, ERR_PERMANENT, "stripe_id", "%.200s is no place at Stripe", asked->path);
+                return calls_give_up(saga, saga_fail(saga, &none));
+        }
         if (work->billing->account.secret_key != NULL)
                 return STEP_DONE;
         err_set(&none, ERR_BUSY, "stripe_not_configured", "there is no key of Stripe's (STRIPE_SECRET_KEY)");

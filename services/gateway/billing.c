@@ -5,11 +5,15 @@
 #include "common/base/id.h"
 #include "common/base/memory.h"
 #include "services/gateway/ingest.h"
+#include "services/gateway/pending.h"
 #include "services/gateway/reading.h"
 
 #include <string.h>
 
+#define LOOKUP_TIMEOUT 1000
+
 static const char SQL_ENTITLEMENTS[] = "select item from gateway.entitlements where tenant_id = $1::uuid";
+static const char SQL_SETUP[] = "select has_stripe from gateway.billing_setup";
 static const char SQL_BILLING[] = "select item from gateway.billing where tenant_id = $1::uuid";
 
 static void billing_no_such_tenant(struct http_request *request)
@@ -70,65 +74,131 @@ void billing_get(struct gateway *gateway, struct http_request *request, const ch
         billing_read(gateway, request, SQL_BILLING, billing_answer);
 }
 
-static void billing_send(struct gateway *gateway, struct http_request *request, const char *caller, const char *type)
+static void billing_send(struct gateway *gateway, struct http_request *request, const char *caller, const char *type,
+                         json_t *body)
 {
         const char *tenant = http_segment(request);
         auto_free char *route = mem_printf("%s %s", type, tenant);
         struct ingest_wish wish = {
                 .caller = caller, .route = route, .subject = &INGEST_BILLING, .type = type, .id = tenant
         };
-        json_t *body;
 
-        if (!id_is_valid(tenant)) {
-                billing_no_such_tenant(request);
+        ingest(gateway, request, &wish, body);
+}
+
+/* NULL, and answered, if it is none. */
+static json_t *billing_body(struct http_request *request)
+{
+        if (id_is_valid(http_segment(request)))
+                return ingest_body(request, "tenant_id");
+        billing_no_such_tenant(request);
+        return NULL;
+}
+
+static void billing_post(struct gateway *gateway, struct http_request *request, const char *caller, const char *type)
+{
+        json_t *body = billing_body(request);
+
+        if (body != NULL)
+                billing_send(gateway, request, caller, type, body);
+}
+
+/* A request that Stripe is needed for. */
+struct billing_wish {
+        struct pending pending; /* first */
+        struct gateway *gateway;
+        const char *type;
+        char *caller;
+        json_t *body;
+};
+
+static void billing_release(struct pending *pending)
+{
+        struct billing_wish *wish = (struct billing_wish *)pending;
+
+        free(wish->caller);
+        json_decref(wish->body);
+        free(wish);
+}
+
+/* If the catalog is not certain, billing decides later. */
+static void billing_setup_arrived(void *context, const struct pg_rows *rows, const struct err *err)
+{
+        struct billing_wish *wish = context;
+        bool has_none = err == NULL && (pg_rows_count(rows) == 0 || !pg_bool(rows, 0, "has_stripe"));
+        struct gateway *gateway = wish->gateway;
+        auto_free char *caller = mem_copy_text(wish->caller);
+        auto_json *body = json_incref(wish->body);
+        const char *type = wish->type;
+        struct http_request *request = pending_done(&wish->pending);
+
+        if (request == NULL)
+                return;
+        if (!has_none) {
+                billing_send(gateway, request, caller, type, TAKE_PTR(body));
                 return;
         }
-        body = ingest_body(request, "tenant_id");
-        if (body != NULL)
-                ingest(gateway, request, &wish, body);
+        http_answer_header(request, "Retry-After", "300");
+        http_answer_problem(request, 503, "stripe_not_configured", NULL, "billing has no key of Stripe's");
+}
+
+static void billing_ask(struct gateway *gateway, struct http_request *request, const char *caller, const char *type)
+{
+        json_t *body = billing_body(request);
+        struct billing_wish *wish;
+
+        if (body == NULL)
+                return;
+        wish = NEW(struct billing_wish);
+        wish->gateway = gateway;
+        wish->type = type;
+        wish->caller = mem_copy_text(caller); /* copied, as the tokens may be reread meanwhile */
+        wish->body = body;
+        pending_begin(&wish->pending, request, billing_release);
+        pg_pool_exec(gateway->service->catalog, LOOKUP_TIMEOUT, SQL_SETUP, 0, NULL, billing_setup_arrived, wish);
 }
 
 void billing_usage_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
-        billing_send(gateway, request, caller, "billing.usage.reported.v1");
+        billing_post(gateway, request, caller, "billing.usage.reported.v1");
 }
 
 void billing_override_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
-        billing_send(gateway, request, caller, "billing.override.requested.v1");
+        billing_post(gateway, request, caller, "billing.override.requested.v1");
 }
 
 void billing_checkout_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
-        billing_send(gateway, request, caller, "billing.checkout.requested.v1");
+        billing_ask(gateway, request, caller, "billing.checkout.requested.v1");
 }
 
 void billing_portal_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
-        billing_send(gateway, request, caller, "billing.portal.requested.v1");
+        billing_ask(gateway, request, caller, "billing.portal.requested.v1");
 }
 
 void billing_change_plan_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
-        billing_send(gateway, request, caller, "billing.change_plan.requested.v1");
+        billing_ask(gateway, request, caller, "billing.change_plan.requested.v1");
 }
 
 void billing_cancel_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
-        billing_send(gateway, request, caller, "billing.cancel.requested.v1");
+        billing_ask(gateway, request, caller, "billing.cancel.requested.v1");
 }
 
 void billing_resume_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
-        billing_send(gateway, request, caller, "billing.resume.requested.v1");
+        billing_ask(gateway, request, caller, "billing.resume.requested.v1");
 }
 
 void billing_preview_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
-        billing_send(gateway, request, caller, "billing.preview.requested.v1");
+        billing_ask(gateway, request, caller, "billing.preview.requested.v1");
 }
 
 void billing_end_duplicate_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
-        billing_send(gateway, request, caller, "billing.end_duplicate.requested.v1");
+        billing_ask(gateway, request, caller, "billing.end_duplicate.requested.v1");
 }

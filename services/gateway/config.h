@@ -1,6 +1,7 @@
 /* The gateway's configuration. */
 #pragma once
 
+#include "common/contracts/plan_options.h"
 #include "common/service/options.h"
 #include "common/service/service.h"
 
@@ -11,6 +12,7 @@ struct gateway_config {
         char *tokens;
         struct key_config keys; /* control_keys is not used */
         struct link_config links;
+        struct plan_config plans;
         bool public_signup;
         int64_t public_signup_per_hour, signups_in_progress;
         int64_t message_timeout_ms, max_wait_ms, read_timeout_ms;

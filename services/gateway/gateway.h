@@ -15,6 +15,7 @@ struct gateway {
         struct tokens *tokens;
         struct token_report *token_report;
         struct stripe_secrets *stripe_secrets; /* NULL: webhooks are not configured */
+        struct plan_list *plan_list;           /* what GET /api/plans answers */
         struct proxies *proxies;
         struct limiter *public_signups, *links;
         struct kafka_producer *producer;
@@ -37,6 +38,11 @@ struct endpoint {
 
 /* All routes; ends with a NULL method. */
 extern const struct http_route GATEWAY_ROUTES[];
+
+/* The plans as they are answered, made once at the start. Returns 0 and *ret, or -ERR_INPUT. Freed with plan_list_free.
+ */
+int plan_list_new(const char *file, struct plan_list **ret, struct err *err);
+void plan_list_free(struct plan_list *list);
 
 /* The endpoints, by file. */
 void signup_post(struct gateway *gateway, struct http_request *request, const char *caller);
@@ -73,6 +79,10 @@ void billing_back_get(struct gateway *gateway, struct http_request *request, con
 void invite_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void invite_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void invite_check_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_events_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_event_replay(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_held_get(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_release_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void entitlements_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void billing_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void billing_checkout_post(struct gateway *gateway, struct http_request *request, const char *caller);
@@ -85,3 +95,4 @@ void billing_end_duplicate_post(struct gateway *gateway, struct http_request *re
 void billing_usage_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void billing_override_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void stripe_webhook_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void plans_get(struct gateway *gateway, struct http_request *request, const char *caller);

@@ -83,6 +83,8 @@ static int gateway_start(struct service *service, const void *config, struct err
                 rc = stripe_secrets_parse("STRIPE_WEBHOOK_SECRET", c->stripe_webhook_secret, &gateway->stripe_secrets,
                                           err);
         if (rc == 0)
+                rc = plan_list_new(c->plans.plans, &gateway->plan_list, err);
+        if (rc == 0)
                 rc = kafka_producer_new(&service->loop, &service->kafka, (int)c->message_timeout_ms,
                                         gateway->stripe_secrets ? TOPICS : TOPICS + 1, gateway_producer_died, gateway,
                                         &gateway->producer, err);
@@ -162,6 +164,7 @@ static void gateway_finish(struct service *service)
         keyring_free(gateway->app_keys);
         proxies_free(gateway->proxies);
         stripe_secrets_free(gateway->stripe_secrets);
+        plan_list_free(gateway->plan_list);
         free(gateway);
 }
 
@@ -171,6 +174,7 @@ int main(int argc, char **argv)
                 GATEWAY_OPTIONS,
                 config_at(&APP_KEY_OPTIONS, offsetof(struct gateway_config, keys)),
                 config_at(&LINK_OPTIONS, offsetof(struct gateway_config, links)),
+                config_at(&PLAN_OPTIONS, offsetof(struct gateway_config, plans)),
         };
         const struct service_definition definition = {
                 .name = "gateway",

@@ -1,4 +1,4 @@
-/* Dead letters and alerts by their number: see numbered.h. */
+/* Dead letters, alerts and events of Stripe's by their number: see numbered.h. */
 #include "services/gateway/numbered.h"
 
 #include "services/gateway/paging.h"
@@ -21,6 +21,8 @@ static const struct outcome {
 } OUTCOMES[] = {
         { .outcome = "dropped", .status = 200 },
         { .outcome = "resolved", .status = 200 },
+        { .outcome = "replayed", .status = 200 },
+        { .outcome = "not_replayable", .status = 409, .detail = "only an event that was set aside is applied again" },
         { .outcome = "not_found", .status = 404, .detail = "there is no such number" },
         { .outcome = "not_confirmed",
           .status = 409,

@@ -1,4 +1,4 @@
-/* Shared by dead letters and alerts, which have a number in their path. */
+/* Shared by dead letters, alerts and events of Stripe's, which have a number in their path. */
 #pragma once
 
 #include "services/gateway/reading.h"

@@ -114,6 +114,14 @@ static const struct http_parameter JOBS_QUERY[] = {
         { .name = NULL },
 };
 
+#define EVENT_OUTCOMES "applied|stale|tie|twin|thin|parked|quarantined"
+
+static const struct http_parameter BILLING_EVENTS_QUERY[] = {
+        { .name = "tenant_id" }, { .name = "outcome", .choices = EVENT_OUTCOMES },
+        { .name = "object_id" }, { .name = "limit" },
+        { .name = "cursor" },    { .name = NULL },
+};
+
 static const struct http_parameter DROP_QUERY[] = {
         { .name = "confirm" },
         { .name = NULL },
@@ -209,6 +217,11 @@ const struct http_route GATEWAY_ROUTES[] = {
         ROUTE("POST", "/api/admin/migrations/drift", SCOPE_ADMIN, migration_drift_post),
         ROUTE("GET", "/api/admin/migrations/drift", SCOPE_ADMIN, migration_drift_get),
         ROUTE("GET", "/api/admin/migrations/drift/tenants", SCOPE_ADMIN, migration_drifted_get, .query = PAGE_QUERY),
+        ROUTE("GET", "/api/admin/billing/events", SCOPE_ADMIN, billing_events_get, .query = BILLING_EVENTS_QUERY),
+        ROUTE("POST", "/api/admin/billing/events/{id}/replay", SCOPE_ADMIN, billing_event_replay),
+        ROUTE("GET", "/api/admin/billing/held", SCOPE_ADMIN, billing_held_get, .query = PAGE_QUERY),
+        ROUTE("POST", "/api/admin/billing/release", SCOPE_ADMIN, billing_release_post),
+        ROUTE("GET", "/api/plans", SCOPE_NONE, plans_get, .cache = "public, max-age=60"),
         ROUTE("GET", "/api/invites/{id}", SCOPE_APP, invite_check_get),
         ROUTE("POST", "/api/webhooks/stripe", SCOPE_NONE, stripe_webhook_post, .body_bytes = STRIPE_BYTES,
               .any_body = true),

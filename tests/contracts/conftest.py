@@ -16,8 +16,8 @@ from .recording import RecordingApi
 
 @pytest.fixture(scope="package")
 def stack() -> Iterator[Stack]:
-    """The product with the postgres driver: one gateway, one provisioner, one migrator, one billing without Stripe."""
-    yield from make_stack("postgres", migrators=1, billings=1, options={"STRIPE_WEBHOOK_SECRET": SECRET})
+    """The product with the postgres driver: one of each service."""
+    yield from make_stack("postgres", migrators=1, billings=1, stripe=True, options={"STRIPE_WEBHOOK_SECRET": SECRET})
 
 
 def caller(stack: Stack, scope: str | None) -> RecordingApi:

@@ -310,7 +310,6 @@ HTTP_WAYS = {
     "http.restore": "/api/tenants/{id}/restore",
     "http.label": "/api/tenants/{id}/labels",
     "http.billing_override": "/api/tenants/{id}/billing/override",
-    "http.billing_end_duplicate": "/api/tenants/{id}/billing/end-duplicate",
     "http.migration_register": "/api/admin/migrations/files",
     "http.migration_withdraw": "/api/admin/migrations/files/withdraw",
     "http.migration_begin": "/api/admin/migrations/run",

@@ -119,6 +119,11 @@ class Desk:
         done = cli(self.stack, "clock", "advance", f"{int(days * DAY)}s", SANDBOX="1")
         assert done.returncode == 0, done.stderr
 
+    def miss_days(self, days: float) -> None:
+        """Time passes here while nobody looks."""
+        self.sql("update catalog.business_clock set ahead = ahead + %s * interval '1 day' returning 1", days)
+        self.stack.control_sandbox("POST", "clock", {"advance_seconds": int(days * DAY)})
+
     def wait_for_deliveries(self) -> None:
         """All that Stripe has to tell has been applied."""
 
@@ -137,6 +142,15 @@ class Desk:
 
         with psycopg.connect(self.stack.postgres.url(CATALOG), autocommit=True) as connection:
             return [row[0] for row in connection.execute(statement, params or None)]
+
+    @contextlib.contextmanager
+    def endpoint_disabled(self) -> Iterator[None]:
+        """What happens at Stripe meanwhile is told to nobody."""
+        self.stripe(f"webhook_endpoints/{self.endpoint['id']}", disabled=True)
+        try:
+            yield
+        finally:
+            self.stripe(f"webhook_endpoints/{self.endpoint['id']}", disabled=False)
 
     @contextlib.contextmanager
     def stripe_away(self) -> Iterator[None]:

@@ -45,6 +45,7 @@ NEVER = {
         "job_": "the gateway migrates nobody: test_rollout_crashes.py",
         "run_": "the gateway migrates nobody: test_rollout_crashes.py",
         "inspection_": "the gateway looks into nobody: test_drift.py",
+        "setup_": "the command's: test_stripe_setup.py",
     },
     "provisioner": {
         "gateway_": "the provisioner takes no requests",
@@ -52,6 +53,7 @@ NEVER = {
         "job_": "rollouts are the migrator's: test_rollout_crashes.py",
         "run_": "rollouts are the migrator's: test_rollout_crashes.py",
         "inspection_": "looking into tenants is the migrator's: test_drift.py",
+        "setup_": "the command's: test_stripe_setup.py",
         "restore_": "needs a backup first: test_restore.py lets it die there",
         "driver_before_renew": "needs a key or a pooler that changed: test_supabase_crashes.py brings them",
         "driver_after_renew": "needs a key or a pooler that changed: test_supabase_crashes.py brings them",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,9 @@ from deploy.local.stack import Stack
 
 from .billing import Desk, billing_stack
 from .client import eventually
+from .command import answered, cli
+from .service_faults import stopped
+from .stripe import Stripe, event
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +76,73 @@ def test_a_cancelled_subscription_lasts_to_its_periods_end(desk: Desk) -> None:
     desk.pass_days(31)
     desk.wait(tenant, status="cancelled")
     desk.wait_access(tenant, "none")
+
+
+def test_what_became_of_each_event_is_told(desk: Desk, stack: Stack) -> None:
+    tenant = desk.api.ready_tenant("Told Pharmacy")
+    subscription = desk.subscribe(tenant)
+    desk.wait(tenant, status="active")
+    desk.wait_for_deliveries()
+    listed = answered(cli(stack, "billing", "events", "--tenant", "told-pharmacy", "--json"))["items"]
+    assert {event["tenant_id"] for event in listed} == {tenant}
+    [made] = [event for event in listed if event["type"] == "customer.subscription.created"]
+    assert made["outcome"] == "applied" and made["object_id"] == subscription["id"] and made["api_version"]
+    shown = cli(stack, "billing", "events", "--object", subscription["id"])
+    assert shown.returncode == 0 and "customer.subscription.created" in shown.stdout
+    again = cli(stack, "billing", "replay", str(made["number"]))
+    assert again.returncode == 4 and "set aside" in again.stderr
+
+
+def test_events_of_another_account_are_set_aside_and_applied_by_hand(desk: Desk, stack: Stack) -> None:
+    told = event("evt_foreign", "cus_foreign", account="acct_other")
+    assert Stripe(desk.api, desk.endpoint["secret"]).deliver(told).status == 200
+    eventually(lambda: desk.sql("select event_id from billing.event where event_id = 'evt_foreign'"), 20, "it is taken")
+    [listed] = answered(cli(stack, "billing", "events", "--outcome", "quarantined", "--json"))["items"]
+    assert listed["event_id"] == "evt_foreign" and "acct_other" in listed["reason"]
+    assert desk.sql("select object_id from billing.object where customer_id = 'cus_foreign'") == []
+    assert cli(stack, "billing", "replay", str(listed["number"])).returncode == 0
+    assert "billing-quarantine" in cli(stack, "alerts").stdout
+
+
+def test_trials_that_ended_in_an_outage_are_suspended_when_somebody_has_looked(desk: Desk, stack: Stack) -> None:
+    tenants = [desk.api.ready_tenant(f"Crowd {number}") for number in range(7)]
+    for tenant in tenants:
+        desk.wait(tenant, status="trial")
+    with stopped(stack.services["billing-0"]):
+        desk.miss_days(15)
+    eventually(lambda: len(answered(cli(stack, "billing", "held", "--json"))["items"]) == 7, 30, "they are held")
+    assert {desk.subscription(tenant)["status"] for tenant in tenants} == {"trial"}
+    assert "billing-mass-suspension" in cli(stack, "alerts").stdout
+    assert cli(stack, "billing", "release").stdout == "7 suspensions released\n"
+    for tenant in tenants:
+        desk.wait(tenant, status="suspended", reason="trial_ended")
+    assert "billing-mass-suspension" not in cli(stack, "alerts").stdout
+
+
+def test_two_states_of_one_second_are_asked_for_at_stripe(desk: Desk) -> None:
+    tenant = desk.api.ready_tenant("Tie Pharmacy")
+    subscription = desk.subscribe(tenant)
+    desk.wait(tenant, status="active", plan="starter")
+    now = desk.stripe(f"subscriptions/{subscription['id']}", "GET")
+    hook, created = Stripe(desk.api, desk.endpoint["secret"]), int(time.time()) + 400 * 86400
+    for name, status in (("evt_tie_1", "past_due"), ("evt_tie_2", "unpaid")):
+        told = event(name, created=created, data={"object": {**now, "status": status}})
+        assert hook.deliver(told).status == 200
+    outcome = "select outcome from billing.event where event_id = 'evt_tie_2'"
+    eventually(lambda: desk.sql(outcome) == ["tie"], 20, "it is a tie")
+    eventually(lambda: not desk.sql("select object_id from billing.wanted_object"), 20, "Stripe was asked")
+
+
+def test_a_thin_event_is_followed_by_its_object(desk: Desk) -> None:
+    tenant = desk.api.ready_tenant("Thin Pharmacy")
+    with desk.endpoint_disabled():
+        subscription = desk.subscribe(tenant)
+    thin = {
+        "id": "evt_thin", "object": "v2.core.event", "type": "v1.customer.subscription.updated", "livemode": False,
+        "created": "2026-11-30T12:00:00.000Z",
+        "related_object": {
+            "id": subscription["id"], "type": "subscription", "url": f"/v1/subscriptions/{subscription['id']}"
+        },
+    }  # fmt: skip
+    assert Stripe(desk.api, desk.endpoint["secret"]).deliver(thin).status == 200
+    desk.wait(tenant, status="active", plan="starter")

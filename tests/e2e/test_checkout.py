@@ -17,6 +17,7 @@ from .billing import Desk, billing_stack
 from .client import Answer, Api, eventually
 from .sandbox_control import fault
 from .secret_search import Search, places
+from .service_faults import start
 
 WAIT = "wait=25"
 CARD = "4242424242424242"
@@ -191,3 +192,25 @@ def test_no_address_is_in_catalog_topics_or_logs(desk: Desk, app: Api, stack: St
     allowed = ("topic billing.stripe.v1", "sandbox", "secret-forms")
     for place, content in places(stack):
         assert place.startswith(allowed) or not search.find(content), place
+
+
+def test_without_a_key_of_stripes_trials_work_and_a_checkout_is_answered_503(
+    desk: Desk, app: Api, stack: Stack
+) -> None:
+    billing = stack.services["billing-0"]
+    key = billing.environment.pop("STRIPE_SECRET_KEY")
+    billing.stop()
+    try:
+        start(billing)
+        tenant = desk.tenant_on_trial("Keyless Pharmacy")
+        refused = checkout(app, tenant)
+        assert (refused.status, refused.json["code"]) == (503, "stripe_not_configured"), refused
+        assert refused.headers["retry-after"] == "300"
+        gift = {"by": "ada", "reason": "a gift", "plan": "enterprise"}
+        given = desk.api.post(f"/api/tenants/{tenant}/billing/override", gift, prefer=WAIT)
+        assert given.json["state"] == "succeeded", given
+    finally:
+        billing.environment["STRIPE_SECRET_KEY"] = key
+        billing.stop()
+        start(billing)
+    assert checkout(app, tenant).status == 200

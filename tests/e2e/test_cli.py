@@ -28,7 +28,7 @@ NOWHERE = "00000000-0000-4000-8000-000000000000"
 COMMANDS = [
     "signup", "tenants", "tenant", "watch", "wait", "operation", "explain", "connection", "suspend", "resume", "rotate",
     "backup", "resend-invite", "retry", "label", "archive", "deprovision", "inventory", "alerts", "dlq", "events", "doctor",
-    "init", "migrate", "billing", "keys", "completion",
+    "init", "migrate", "billing", "stripe", "keys", "completion",
 ]  # fmt: skip
 
 

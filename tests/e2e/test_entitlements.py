@@ -218,6 +218,6 @@ def test_the_command_shows_and_overrides(stack: Stack, desk: Desk) -> None:
     assert answered(stack.run_cli("billing", "show", tenant, "--json"))["plan"] == "enterprise"
     refused(cli(stack, "billing", "override", tenant, "--plan", "nothing", "--reason", "x", "--by", "y"), 4, "nothing")
     refused(stack.run_cli("billing", "override", tenant, "--reason", "x"), 2, "--plan")
-    refused(stack.run_cli("billing", "frob"), 2, "say show, override or end-duplicate")
+    refused(stack.run_cli("billing", "frob"), 2, "show, override, end-duplicate")
     explained = stack.run_cli("explain", tenant)
     assert "command override accepted: a gift" in explained.stdout, explained.stdout

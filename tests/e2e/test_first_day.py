@@ -95,6 +95,7 @@ def test_the_documented_rights_suffice_for_all_that_the_services_do(stack: Secur
         "tenant.signup.v1.provisioner.dlq",
         "tenant.command.v1.provisioner.dlq",
         "tenant.migration.v1.migrator.dlq",
+        "billing.stripe.v1.billing.dlq",
     )
     for topic in (*letters, "migration.runs.v1"):
         eventually(lambda t=topic: read_all(stack.kafka.bootstrap, t), 20, f"{topic} has a message")

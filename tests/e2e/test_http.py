@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from deploy.local.stack import Service, Stack
+from deploy.local.stack import REPOSITORY, Service, Stack
 
 from .client import Answer, Api, eventually
 from .invariants import rows
@@ -60,6 +60,7 @@ ROUTES: list[tuple[str, str, set[str] | None]] = [
     *[("POST", f"/api/admin/migrations/runs/{NOBODY}/{command}", {"admin"}) for command in RUN_COMMANDS],
     ("POST", f"/api/admin/migrations/runs/{NOBODY}/signals", {"signal", "admin"}),
     ("POST", "/api/admin/migrations/runs/active/signals", {"signal", "admin"}),
+    ("GET", "/api/plans", None),
     ("GET", "/api/invites/nothing", {"app"}),
     ("GET", "/invite/nothing", None),
     ("POST", "/invite/nothing", None),
@@ -553,7 +554,7 @@ def test_a_query_that_would_do_nothing_is_refused_by_its_name(
     """But not for people who follow a link: mail programs hang things on it."""
     caller = app if allowed == {"app"} else api
     answer = caller.call(method, f"{path}{'&' if '?' in path else '?'}{query}", {"?": 1} if method == "POST" else None)
-    if allowed is None:
+    if path.startswith("/invite/"):
         assert answer.status == 404 and answer.headers["content-type"].startswith("text/html")
     else:
         refused = problem(answer, 400)
@@ -598,6 +599,41 @@ def test_no_answer_may_be_kept_or_guessed_at(api: Api) -> None:
     for answer in (api.get("/api/tenants"), api.get("/api/nothing"), api.get("/invite/nothing")):
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_plans_are_there_for_everybody_and_not_sent_twice(stack: Stack) -> None:
+    nobody = Api(stack.services["gateway-0"].url, None)
+    first = nobody.get("/api/plans")
+    assert [plan["id"] for plan in first.json["plans"]] == ["starter", "professional", "enterprise"]
+    assert first.json["plans"][0]["prices"] == {"month": {"amount": 9900}, "year": {"amount": 99000}}
+    tag = first.headers["etag"]
+    for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        again = nobody.get("/api/plans", if_none_match=known)
+        assert (again.status, again.text, again.headers["etag"]) == (304, "", tag), known
+        assert again.headers["cache-control"] == first.headers["cache-control"] == "public, max-age=60"
+    assert nobody.get("/api/plans", if_none_match='"other"').text == first.text
+    assert nobody.call("HEAD", "/api/plans").headers["etag"] == tag
+
+
+def test_the_plans_are_those_of_the_file_and_a_broken_file_stops_the_start(stack: Stack) -> None:
+    file = stack.root / "plans.json"
+    plans = json.loads((REPOSITORY / "templates" / "plans.json").read_text())
+    plans["plans"][0]["prices"]["month"]["amount"] = 12345
+    file.write_text(json.dumps(plans))
+    gateway = stack.start_service("gateway", 3, PLANS=str(file))
+    assert Api(gateway.url, None).get("/api/plans").json["plans"][0]["prices"]["month"] == {"amount": 12345}
+    assert gateway.stop()
+    plans["plans"][1]["limits"]["users"] = "20"
+    broken = stack.root / "broken.json"
+    broken.write_text(json.dumps(plans))
+    done = subprocess.run(
+        [str(stack.build / "tenantry-gateway"), "--check-config"],
+        env={**gateway.environment, "PLANS": str(broken)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode != 0 and "plans[1].limits.users" in done.stderr and str(broken) in done.stderr, done.stderr
 
 
 # Streams.

@@ -1,6 +1,7 @@
 /* What Stripe is sent, and what is made of its answers. */
 #include "check.h"
 
+#include "common/net/http_server.h"
 #include "common/net/stripe_api.h"
 #include "common/service/options.h"
 
@@ -167,6 +168,185 @@ static void test_an_answer_that_is_not_stripes_says_nothing_about_what_was_done(
         }
 }
 
+/* A stand-in in this process's loop, and what a caller of it was told. */
+
+struct stand {
+        uv_loop_t loop;
+        uv_async_t alive;
+        struct http_server *server;
+        struct transfers *transfers;
+        char *url;
+        int port;
+        bool called;
+        int status;
+        int64_t date_s;
+        char request_id[64];
+        bool replayed;
+        json_t *body;
+        struct err err;
+};
+
+/* What came, and what only Stripe says beside the body. */
+static void answer_with_what_came(struct http_request *request, void *context)
+{
+        static const char *const names[] = { "Authorization", "Stripe-Version", "Idempotency-Key", "Content-Type" };
+        json_t *told = json_object();
+        size_t length;
+
+        (void)context;
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+                json_set_text(told, names[i], http_header(request, names[i]));
+        json_set_text(told, "body", http_body(request, &length));
+        json_set_text(told, "limit", http_query(request, "limit"));
+        http_answer_header(request, "Request-Id", "req_7");
+        http_answer_header(request, "Idempotent-Replayed", "true");
+        http_answer_json(request, 200, told);
+}
+
+static void answer_with_a_limit(struct http_request *request, void *context)
+{
+        (void)context;
+        http_answer_header(request, "Stripe-Should-Retry", "true");
+        http_answer_header(request, "Retry-After", "3");
+        http_answer_json(request, 429, json_pack("{s:{s:s}}", "error", "code", "lock_timeout"));
+}
+
+static const struct http_parameter QUERY[] = { { .name = "limit" }, { .name = NULL } };
+
+static const struct http_route ROUTES[] = {
+        { .method = "POST", .path = "/v1/prices", .handle = answer_with_what_came, .any_body = true },
+        { .method = "GET", .path = "/v1/prices", .handle = answer_with_what_came, .query = QUERY },
+        { .method = "DELETE", .path = "/v1/prices", .handle = answer_with_a_limit },
+        { .method = NULL },
+};
+
+static void open_stand(struct stand *stand)
+{
+        const struct http_limits limits = { .body_bytes = 1000,
+                                            .large_bytes = 1000,
+                                            .connections = 9,
+                                            .per_address = 9,
+                                            .read_ms = SECONDS(5),
+                                            .answer_ms = SECONDS(5) };
+        struct err err = { 0 };
+
+        memset(stand, 0, sizeof(*stand));
+        uv_loop_init(&stand->loop);
+        uv_async_init(&stand->loop, &stand->alive, NULL);
+        stand->transfers = transfers_new(&stand->loop);
+        for (stand->port = 21000 + getpid() % 9000;; stand->port++) {
+                if (http_server_new(&stand->loop, "127.0.0.1", stand->port, ROUTES, &limits, NULL, &stand->server,
+                                    &err) == 0)
+                        break;
+                if (strstr(err.message, "in use") == NULL)
+                        fail_msg("%s", err.message);
+        }
+        stand->url = mem_printf("http://127.0.0.1:%d", stand->port);
+}
+
+static void close_stand(struct stand *stand)
+{
+        transfers_free(stand->transfers);
+        http_server_free(stand->server);
+        uv_close((uv_handle_t *)&stand->alive, NULL);
+        uv_run(&stand->loop, UV_RUN_DEFAULT);
+        assert_int_equal(uv_loop_close(&stand->loop), 0);
+        json_decref(stand->body);
+        free(stand->url);
+}
+
+static void keep_answer(void *context, const struct stripe_reply *reply, const struct err *err)
+{
+        struct stand *stand = context;
+
+        stand->called = true;
+        stand->err = err ? *err : (struct err){ 0 };
+        json_decref(stand->body);
+        stand->body = reply ? json_incref((json_t *)reply->body) : NULL;
+        stand->status = reply ? reply->status : 0;
+        stand->date_s = reply ? reply->date_s : 0;
+        stand->replayed = reply != NULL && reply->replayed;
+        snprintf(stand->request_id, sizeof(stand->request_id), "%s", reply ? reply->request_id : "");
+}
+
+static struct stripe_request *begin(struct stand *stand, const char *method, json_t *params)
+{
+        const struct stripe_account account = { .url = stand->url, .secret_key = "sk_test_treasure" };
+        const struct stripe_call call = { .method = method,
+                                          .path = "/v1/prices",
+                                          .params = params,
+                                          .idempotency_key = strcmp(method, "POST") == 0 ? "key-1" : NULL,
+                                          .timeout_ms = SECONDS(10) };
+        struct stripe_request *request = stripe_api_call(stand->transfers, &account, &call, keep_answer, stand);
+
+        json_decref(params);
+        stand->called = false;
+        return request;
+}
+
+static void ask(struct stand *stand, const char *method, json_t *params)
+{
+        begin(stand, method, params);
+        while (!stand->called)
+                uv_run(&stand->loop, UV_RUN_ONCE);
+}
+
+static void test_a_call_carries_key_version_and_form_and_brings_back_what_stripe_said(void **state)
+{
+        struct stand stand;
+
+        (void)state;
+        open_stand(&stand);
+        ask(&stand, "POST", json_pack("{s:{s:s}}", "recurring", "interval", "month"));
+        assert_int_equal(stand.err.class, ERR_NONE);
+        assert_int_equal(stand.status, 200);
+        assert_string_equal(json_text(stand.body, "Authorization"), "Bearer sk_test_treasure");
+        assert_string_equal(json_text(stand.body, "Stripe-Version"), STRIPE_VERSION);
+        assert_string_equal(json_text(stand.body, "Idempotency-Key"), "key-1");
+        assert_string_equal(json_text(stand.body, "Content-Type"), "application/x-www-form-urlencoded");
+        assert_string_equal(json_text(stand.body, "body"), "recurring[interval]=month");
+        assert_string_equal(stand.request_id, "req_7");
+        assert_true(stand.replayed);
+        assert_true(stand.date_s > 1700000000);
+        ask(&stand, "GET", json_pack("{s:i}", "limit", 3));
+        assert_string_equal(json_text(stand.body, "limit"), "3");
+        assert_string_equal(json_text(stand.body, "body"), "");
+        assert_null(json_text(stand.body, "Idempotency-Key"));
+        close_stand(&stand);
+}
+
+static void test_a_refused_call_and_one_without_an_answer_are_told_apart(void **state)
+{
+        struct stand stand;
+
+        (void)state;
+        open_stand(&stand);
+        ask(&stand, "DELETE", NULL);
+        assert_int_equal(stand.err.class, ERR_BUSY);
+        assert_string_equal(stand.err.code, "stripe_lock_timeout");
+        assert_int_equal(stand.err.retry_after, 3000);
+        assert_int_equal(stand.status, 429);
+        http_server_free(TAKE_PTR(stand.server));
+        ask(&stand, "GET", NULL);
+        assert_int_equal(stand.err.class, ERR_BUSY);
+        assert_string_equal(stand.err.code, "transport");
+        assert_int_equal(stand.status, 0);
+        close_stand(&stand);
+}
+
+static void test_a_call_that_was_cancelled_brings_nothing_back(void **state)
+{
+        struct stand stand;
+
+        (void)state;
+        open_stand(&stand);
+        stripe_api_cancel(begin(&stand, "POST", NULL));
+        ask(&stand, "GET", NULL);
+        assert_null(json_text(stand.body, "Idempotency-Key"));
+        stripe_api_cancel(NULL);
+        close_stand(&stand);
+}
+
 static const char *const VARIABLES[] = { "STRIPE_SECRET_KEY", "STRIPE_API_URL", "SANDBOX" };
 
 static int forget_variables(void **state)
@@ -232,6 +412,9 @@ int main(void)
                 SENTENCE(test_stripes_own_words_are_told_with_all_that_finds_them_again),
                 SENTENCE(test_no_key_comes_back_in_a_message),
                 SENTENCE(test_an_answer_that_is_not_stripes_says_nothing_about_what_was_done),
+                SENTENCE(test_a_call_carries_key_version_and_form_and_brings_back_what_stripe_said),
+                SENTENCE(test_a_refused_call_and_one_without_an_answer_are_told_apart),
+                SENTENCE(test_a_call_that_was_cancelled_brings_nothing_back),
                 cmocka_unit_test_teardown(test_a_key_of_live_mode_has_no_place_in_a_sandbox, forget_variables),
                 cmocka_unit_test_teardown(test_what_is_no_key_is_refused_without_being_told, forget_variables),
         };

@@ -1,0 +1,175 @@
+"""kill -9 between any two effects at Stripe, and answers that are lost, late or wrong: Stripe itself says how often a thing was
+done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from deploy.local.stack import Stack
+
+from .billing import Desk, billing_stack
+from .client import Answer, Api, eventually
+from .sandbox_control import fault
+from .service_faults import armed, died_of_sigkill
+from .test_checkout import checkout, customers, sessions
+from .test_plan_changes import change, charges
+
+POINTS = ("billing_after_freeze", "billing_before_call", "billing_after_call", "billing_after_keep")
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    yield from billing_stack()
+
+
+@pytest.fixture(scope="module")
+def desk(stack: Stack) -> Desk:
+    made = Desk(stack)
+    for plan in ("starter", "professional"):
+        made.price(plan)
+    return made
+
+
+@pytest.fixture(scope="module")
+def app(stack: Stack) -> Api:
+    return Api(stack.services["gateway-0"].url, stack.settings["tokens"]["app"])
+
+
+def repeat_dying(stack: Stack, api: Api, begin: Any, point: str, last: int) -> list[dict[str, Any]]:
+    """Begins the request once for each pass of the failpoint at which the process dies; the operations as they ended."""
+    ended = []
+    billing = stack.services["billing-0"]
+    for number in range(1, last + 1):
+        with armed(billing, f"{point}=crash@{number}"):
+            answer: Answer = begin(number)
+            assert answer.status == 202, answer
+            assert died_of_sigkill(billing)
+        ended.append(api.wait_operation(answer.json["operation_id"], 60))
+    return ended
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_checkout_that_dies_anywhere_makes_one_customer_and_one_page(
+    desk: Desk, app: Api, stack: Stack, point: str
+) -> None:
+    """Each with a tenant of its own: both its calls are the first."""
+    tenants = [desk.tenant_on_trial(f"Dying {point} {number}") for number in (1, 2)]
+    ended = repeat_dying(stack, desk.api, lambda number: checkout(app, tenants[number - 1], prefer=""), point, 2)
+    assert [each["state"] for each in ended] == ["succeeded"] * 2, ended
+    for tenant in tenants:
+        assert len(customers(desk, tenant)) == 1
+        [session] = sessions(desk, tenant)
+        assert checkout(app, tenant).json["url"] == session["url"]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_an_upgrade_that_dies_anywhere_is_charged_once(desk: Desk, app: Api, stack: Stack, point: str) -> None:
+    tenant = desk.tenant_on_trial(f"Dying upgrade {point}")
+    subscription = desk.subscribe(tenant)
+    desk.wait(tenant, status="active")
+    [ended] = repeat_dying(stack, desk.api, lambda _: change(app, tenant, "professional", prefer=""), point, 1)
+    assert ended["state"] == "succeeded", ended
+    desk.wait(tenant, plan="professional", status="active")
+    assert len(charges(desk, subscription["customer"])) == 2
+    invoices = desk.stripe("invoices", "GET", customer=subscription["customer"], limit=10)["data"]
+    assert sorted(each["billing_reason"] for each in invoices) == ["subscription_create", "subscription_update"]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_downgrade_that_dies_anywhere_leaves_one_schedule(desk: Desk, app: Api, stack: Stack, point: str) -> None:
+    tenants = []
+    for number in (1, 2):
+        tenants.append(desk.tenant_on_trial(f"Dying downgrade {point} {number}"))
+        desk.subscribe(tenants[-1], "professional")
+        desk.wait(tenants[-1], status="active")
+    ended = repeat_dying(
+        stack, desk.api, lambda number: change(app, tenants[number - 1], "starter", prefer=""), point, 2
+    )
+    assert [each["state"] for each in ended] == ["succeeded"] * 2, ended
+    for tenant in tenants:
+        told = desk.wait(tenant, status="active", plan="professional")
+        assert told["subscription"]["pending"]["plan"] == "starter"
+        customer = app.get(f"/api/tenants/{tenant}/billing").json["customer_id"]
+        found = desk.stripe("subscription_schedules", "GET", customer=customer, limit=10)["data"]
+        assert [each["status"] for each in found] == ["active"]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_duplicates_end_that_dies_anywhere_refunds_once(desk: Desk, stack: Stack, point: str) -> None:
+    for number in (1, 2):
+        tenant = desk.tenant_on_trial(f"Dying double {point} {number}")
+        first = desk.subscribe(tenant)
+        desk.wait(tenant, status="active")
+        second = desk.stripe(
+            "subscriptions", customer=first["customer"], items=[{"price": desk.price("professional")}],
+            metadata={"tenant_id": tenant},
+        )  # fmt: skip
+        with armed(stack.services["billing-0"], f"{point}=crash@{number}"):
+            answer = desk.api.post(f"/api/tenants/{tenant}/billing/end-duplicate")
+            assert died_of_sigkill(stack.services["billing-0"])
+        ended = desk.api.wait_operation(answer.json["operation_id"], 60)
+        assert ended["state"] == "succeeded", ended
+        found = desk.stripe("subscriptions", "GET", customer=first["customer"], status="all", limit=10)["data"]
+        assert {each["id"] for each in found} == {first["id"], second["id"]}
+        assert {each["status"] for each in found} == {
+            "active",
+            "canceled",
+        }  # which is later, if in one second, the id says
+        refunded = desk.stripe("charges", "GET", customer=first["customer"], limit=10)["data"]
+        assert sorted(each["amount_refunded"] > 0 for each in refunded) == [False, True]
+
+
+def test_a_lost_answer_a_failure_saved_under_the_key_429_and_409_are_one_checkout(desk: Desk, app: Api) -> None:
+    kinds: list[dict[str, Any]] = [
+        {"kind": "cut_after"}, {"kind": "cut"}, {"kind": "rate_limit"}, {"kind": "status", "code": 409},
+        {"kind": "api_error", "work": "done"}, {"kind": "api_error", "work": "undone"}, {"kind": "status", "code": 503},
+    ]  # fmt: skip
+    for number, what in enumerate(kinds):
+        tenant = desk.tenant_on_trial(f"Unlucky Pharmacy {number}")
+        with (
+            fault(desk.stack, "POST", "^/v1/customers$", what),
+            fault(desk.stack, "POST", "^/v1/checkout/sessions$", what),
+        ):
+            answer = checkout(app, tenant, prefer="wait=30")
+            assert answer.status == 200, (what, answer)
+        assert len(customers(desk, tenant)) == 1, what
+        [session] = sessions(desk, tenant)
+        assert session["url"] == answer.json["url"]
+
+
+def test_an_upgrade_whose_answer_was_lost_is_charged_once_a_day_later_too(desk: Desk, app: Api) -> None:
+    """By then Stripe has forgotten the key: what was done is seen, and not done again."""
+    tenant = desk.tenant_on_trial("Forgotten Pharmacy")
+    subscription = desk.subscribe(tenant)
+    desk.wait(tenant, status="active")
+    held = desk.stack.control_sandbox(
+        "POST",
+        "faults",
+        {"match": {"method": "POST", "path": f"subscriptions/{subscription['id']}$"}, "fault": {"kind": "cut_after"}},
+    )
+    answer = change(app, tenant, "professional", prefer="")
+    eventually(lambda: len(charges(desk, subscription["customer"])) == 2, 30, "the change is made, and not known")
+    desk.sql("update catalog.business_clock set ahead = ahead + interval '26 hours' returning ahead")
+    desk.stack.control_sandbox("POST", "clock", {"advance_seconds": 26 * 3600})
+    desk.stack.control_sandbox("DELETE", f"faults/{held['id']}")
+    ended = desk.api.wait_operation(answer.json["operation_id"], 60)
+    assert ended["state"] == "succeeded", ended
+    assert len(charges(desk, subscription["customer"])) == 2
+    desk.wait(tenant, plan="professional", status="active")
+
+
+def test_stripe_away_for_long_and_the_tenant_deleted_meanwhile_ends_what_there_is(desk: Desk, app: Api) -> None:
+    tenant = desk.tenant_on_trial("Vanishing Pharmacy")
+    subscription = desk.subscribe(tenant)
+    slug = desk.wait(tenant, status="active")["slug"]
+    with desk.stripe_away():
+        asked = change(app, tenant, "professional", prefer="")
+        gone = desk.api.command(tenant, "deprovision", {"confirm": slug})
+        assert desk.api.wait_operation(gone.json["operation_id"], 60)["state"] == "succeeded"
+    assert desk.api.wait_operation(asked.json["operation_id"], 60)["state"] in ("succeeded", "failed")
+    eventually(
+        lambda: desk.stripe(f"subscriptions/{subscription['id']}", "GET")["status"] == "canceled", 60, "it has ended"
+    )

@@ -1,0 +1,245 @@
+/* One form for all shapes of Stripe's events. */
+#include "check.h"
+
+#include "common/base/crypto.h"
+#include "common/base/macros.h"
+#include "common/contracts/billing.h"
+#include "common/contracts/stripe_event.h"
+
+#define TENANT "8a1f0c5e-3b7d-4f0a-9a52-6d2e6f1c0001"
+#define EVENT(type, object)                                                                                            \
+        "{\"id\": \"evt_1\", \"object\": \"event\", \"type\": \"" type                                                 \
+        "\", \"created\": 1760000000, \"livemode\": false, \"pending_webhooks\": 1, \"data\": {\"object\": " object    \
+        "}}"
+
+static json_t *parsed(const char *text)
+{
+        json_t *value;
+        struct err err;
+
+        if (json_parse(text, strlen(text), &value, &err) < 0)
+                fail_msg("%s: %s", err.message, text);
+        return value;
+}
+
+static json_t *event_of(const char *text)
+{
+        auto_json *event = parsed(text);
+        struct err err;
+        json_t *read;
+
+        if (stripe_event_read(event, &read, &err) < 0)
+                fail_msg("%s: %s", err.message, text);
+        return read;
+}
+
+static json_t *object_of(const char *text)
+{
+        auto_json *object = parsed(text);
+        struct err err;
+        json_t *read;
+
+        assert_int_equal(stripe_object_read(object, &read, &err), 0);
+        return read;
+}
+
+static const json_t *fact(const json_t *object, const char *name)
+{
+        return json_object_get(json_object_get(object, "facts"), name);
+}
+
+static void test_a_subscription_has_one_form_in_both_shapes(void **state)
+{
+        auto_json *old =
+                object_of("{\"id\": \"sub_1\", \"object\": \"subscription\", \"customer\": {\"id\": \"cus_1\"},"
+                          "\"status\": \"active\", \"current_period_start\": 10, \"current_period_end\": 20,"
+                          "\"cancel_at_period_end\": true, \"metadata\": {\"tenant_id\": \"" TENANT "\"},"
+                          "\"items\": {\"data\": [{\"id\": \"si_1\", \"plan\": {\"id\": \"price_1\", \"amount\": 5,"
+                          "\"currency\": \"usd\", \"interval\": \"month\", \"product\": \"prod_1\"}}]}}");
+        auto_json *new = object_of("{\"id\": \"sub_1\", \"object\": \"subscription\", \"customer\": \"cus_1\","
+                                   "\"status\": \"active\", \"cancel_at\": 20, \"metadata\": {\"tenant_id\": \"" TENANT
+                                   "\"}, \"items\": {\"data\": [{\"id\": \"si_1\", \"current_period_start\": 10,"
+                                   "\"current_period_end\": 20, \"price\": {\"id\": \"price_1\", \"unit_amount\": 5,"
+                                   "\"currency\": \"usd\", \"recurring\": {\"interval\": \"month\"},"
+                                   "\"product\": \"prod_1\"}}]}}");
+
+        (void)state;
+        assert_true(json_equal(json_object_get(old, "facts"), json_object_get(new, "facts")));
+        assert_string_equal(json_text(old, "customer"), "cus_1");
+        assert_string_equal(json_text(new, "tenant_id"), TENANT);
+        assert_int_equal(json_integer_value(fact(new, "cancel_at")), 20);
+}
+
+static void test_an_invoice_names_its_subscription_and_tenant_in_each_shape(void **state)
+{
+        static const char *const shapes[] = {
+                "{\"id\": \"in_1\", \"object\": \"invoice\", \"status\": \"open\", \"subscription\": \"sub_1\","
+                "\"subscription_details\": {\"metadata\": {\"tenant_id\": \"" TENANT "\"}}}",
+                "{\"id\": \"in_1\", \"object\": \"invoice\", \"status\": \"open\", \"subscription\": null, \"parent\": "
+                "{\"subscription_details\": {\"subscription\": \"sub_1\", \"metadata\": {\"tenant_id\": \"" TENANT
+                "\"}}}}",
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(shapes); i++) {
+                auto_json *invoice = object_of(shapes[i]);
+
+                assert_string_equal(json_string_value(fact(invoice, "subscription")), "sub_1");
+                assert_string_equal(json_text(invoice, "tenant_id"), TENANT);
+        }
+}
+
+static void test_an_invoices_steps_have_an_order(void **state)
+{
+        static const char *const order[] = { "draft", "open", "uncollectible", "paid" };
+
+        (void)state;
+        for (int i = 0; i < (int)ARRAY_SIZE(order); i++) {
+                auto_free char *text =
+                        mem_printf("{\"id\": \"in_1\", \"object\": \"invoice\", \"status\": \"%s\"}", order[i]);
+                auto_json *invoice = object_of(text);
+
+                assert_int_equal(json_number(invoice, "rank", -1), i);
+        }
+}
+
+static void test_links_and_secrets_are_not_kept_and_everything_else_is(void **state)
+{
+        auto_json *read = object_of("{\"id\": \"cs_1\", \"object\": \"checkout.session\", \"url\": \"https://pay/x\","
+                                    "\"client_secret\": \"cs_secret\", \"new\": {\"field\": [1, \"http://x\", null]}}");
+        const json_t *body = json_object_get(read, "body");
+        auto_free char *text = json_print(body);
+
+        (void)state;
+        assert_null(strstr(text, "http"));
+        assert_null(strstr(text, "cs_secret"));
+        assert_string_equal(text,
+                            "{\"id\":\"cs_1\",\"object\":\"checkout.session\",\"url\":null,\"client_secret\":null,"
+                            "\"new\":{\"field\":[1,null,null]}}");
+}
+
+static void test_deliveries_of_one_event_have_one_digest(void **state)
+{
+        static const char first[] = EVENT("customer.updated", "{\"id\": \"cus_1\", \"object\": \"customer\"}");
+        auto_free char *later = mem_copy_text(first), *other = mem_copy_text(first);
+        auto_json *a = event_of(first), *b = NULL, *c = NULL;
+
+        (void)state;
+        strstr(later, "pending_webhooks\": 1")[19] = '0';
+        strstr(other, "cus_1")[4] = '2';
+        b = event_of(later);
+        c = event_of(other);
+        assert_string_equal(json_text(a, "digest"), json_text(b, "digest"));
+        assert_string_not_equal(json_text(a, "digest"), json_text(c, "digest"));
+}
+
+static void test_an_event_of_deletion_and_what_stripe_calls_deleted_are_the_end(void **state)
+{
+        auto_json *told =
+                event_of(EVENT("customer.subscription.deleted",
+                               "{\"id\": \"sub_1\", \"object\": \"subscription\", \"status\": \"canceled\"}"));
+        auto_json *asked = object_of("{\"id\": \"cus_1\", \"object\": \"customer\", \"deleted\": true}");
+
+        (void)state;
+        assert_true(json_flag(json_object_get(told, "object"), "is_deleted"));
+        assert_true(json_flag(json_object_get(told, "object"), "is_terminal"));
+        assert_true(json_flag(asked, "is_deleted"));
+}
+
+static void test_an_event_about_nothing_that_exists_has_no_object(void **state)
+{
+        auto_json *read = event_of(EVENT("invoice.upcoming", "{\"object\": \"invoice\", \"amount_due\": 5}"));
+
+        (void)state;
+        assert_true(json_is_null(json_object_get(read, "object")));
+}
+
+static void test_a_thin_event_says_what_to_ask_for_where_that_is_a_path_of_stripes(void **state)
+{
+        static const struct {
+                const char *path;
+                bool good;
+        } paths[] = { { "/v1/customers/cus_1", true },
+                      { "/v2/core/accounts/a", true },
+                      { "/v1/../x", false },
+                      { "https://elsewhere/v1/x", false },
+                      { "/v1/a b", false } };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
+                auto_free char *text =
+                        mem_printf("{\"id\": \"evt_1\", \"object\": \"v2.core.event\", \"type\": \"v1.x\","
+                                   "\"livemode\": false, \"created\": \"2026-11-30T12:00:00Z\","
+                                   "\"related_object\": {\"id\": \"cus_1\", \"type\": \"customer\","
+                                   "\"url\": \"%s\"}}",
+                                   paths[i].path);
+                auto_json *read = event_of(text);
+                const json_t *object = json_object_get(read, "object");
+
+                assert_true(json_flag(read, "is_thin"));
+                if (paths[i].good)
+                        assert_string_equal(json_text(object, "path"), paths[i].path);
+                else
+                        assert_true(json_is_null(object));
+        }
+}
+
+static void test_what_is_no_event_is_refused_with_the_reason(void **state)
+{
+        static const char *const wrong[] = {
+                "{}",
+                "[]",
+                EVENT("x", "[]"),
+                EVENT("x", "{\"id\": \"a\"}"),
+                EVENT("x", "{\"id\": \"a\\u0007\", \"object\": \"customer\"}"),
+                "{\"id\": \"evt\", \"type\": \"x\", \"livemode\": false, \"created\": \"now\"}",
+                "{\"id\": \"evt\", \"type\": \"x\", \"created\": 1, \"data\": {\"object\": {}}}",
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+                auto_json *event = parsed(wrong[i]);
+                struct err err;
+                json_t *read;
+
+                assert_int_equal(stripe_event_read(event, &read, &err), -ERR_INPUT);
+                assert_true(err.message[0] != '\0');
+        }
+}
+
+static void test_the_contract_turns_bytes_into_the_event(void **state)
+{
+        static const char body[] = EVENT("customer.updated", "{\"id\": \"cus_1\", \"object\": \"customer\"}");
+        const struct contract *contract = contract_find(BILLING_CONTRACTS, STRIPE_EVENT);
+        auto_free char *text = crypto_base64(body, strlen(body)), *broken = crypto_base64(body, strlen(body) - 1);
+        auto_json *data = json_pack("{s:s}", "body_base64", text), *bad = json_pack("{s:s}", "body_base64", broken);
+        auto_json *read = NULL;
+        struct err err;
+
+        (void)state;
+        assert_int_equal(contract_check(contract, "test/-/cus_1", data, &read, &err), 0);
+        assert_string_equal(json_text(read, "id"), "evt_1");
+        assert_string_equal(json_text(json_object_get(read, "object"), "kind"), "customer");
+        assert_null(json_object_get(read, "body_base64"));
+        assert_non_null(json_text(read, contract->digest));
+        json_decref(TAKE_PTR(read));
+        assert_int_equal(contract_check(contract, "test/-/cus_1", bad, &read, &err), -ERR_INPUT);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                SENTENCE(test_a_subscription_has_one_form_in_both_shapes),
+                SENTENCE(test_an_invoice_names_its_subscription_and_tenant_in_each_shape),
+                SENTENCE(test_an_invoices_steps_have_an_order),
+                SENTENCE(test_links_and_secrets_are_not_kept_and_everything_else_is),
+                SENTENCE(test_deliveries_of_one_event_have_one_digest),
+                SENTENCE(test_an_event_of_deletion_and_what_stripe_calls_deleted_are_the_end),
+                SENTENCE(test_an_event_about_nothing_that_exists_has_no_object),
+                SENTENCE(test_a_thin_event_says_what_to_ask_for_where_that_is_a_path_of_stripes),
+                SENTENCE(test_what_is_no_event_is_refused_with_the_reason),
+                SENTENCE(test_the_contract_turns_bytes_into_the_event),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
