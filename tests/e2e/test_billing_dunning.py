@@ -25,7 +25,9 @@ def books(shared: Books) -> Books:
     """With as many others beside that five of these are no mass."""
     shared.owner.execute("truncate billing.mail")
     shared.owner.execute("delete from timer")
-    shared.owner.execute("update billing.tenant set lifecycle = 'gone', suspended_at = null, held = false")
+    shared.owner.execute(
+        "update billing.tenant set lifecycle = 'gone', suspended_at = null, held = false, access_until = null"
+    )
     shared.owner.execute("delete from timer")
     shared.resolve_alerts()
     shared.sent.clear()
