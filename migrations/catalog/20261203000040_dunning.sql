@@ -301,6 +301,9 @@ begin
         perform set_timer('archive', p_tenant_id::text, v_now + interval '10 minutes');
     else
         update tenant set archive_held = false where tenant_id = p_tenant_id and archive_held;
+        if not t.archive_released then
+            perform catalog.resolve_alert('billing-mass-archive');
+        end if;
         perform catalog.want_lifecycle(p_tenant_id, 'archived', coalesce(s ->> 'reason', 'cancelled'), v_cause);
     end if;
 end
@@ -328,6 +331,9 @@ create function billing.note_access() returns trigger
 language plpgsql
 as $$
 begin
+    if new.lifecycle <> 'live' then
+        new.archive_held := false;
+    end if;
     if new.access = 'full' then
         new.access_ended := null;
         new.archive_held := false;
@@ -610,7 +616,8 @@ declare
     v_invoice object := failing_invoice(p_tenant_id, v_live.object_id);
     v_first boolean := not exists (select from payment where invoice_id = v_invoice.object_id);
 begin
-    if v_invoice.object_id is null or v_invoice.facts ->> 'status' <> 'open' then
+    if v_invoice.object_id is null or v_invoice.facts ->> 'status' <> 'open'
+        or (select lifecycle from tenant where tenant_id = p_tenant_id) <> 'live' then
         return;
     end if;
     insert into payment (invoice_id, payment_method, tenant_id, state)
@@ -666,7 +673,13 @@ begin
         for update skip locked
     loop
         if not exists (
-            select from object o where o.kind = 'invoice' and o.object_id = v.invoice_id and o.facts ->> 'status' = 'open') then
+            select
+            from object o
+            join tenant t using (tenant_id)
+            where o.kind = 'invoice'
+              and o.object_id = v.invoice_id
+              and o.facts ->> 'status' = 'open'
+              and t.lifecycle = 'live') then
             update payment set state = 'void' where invoice_id = v.invoice_id and payment_method = v.payment_method;
             continue;
         end if;
@@ -849,7 +862,8 @@ select r.tenant_id, r.slug,
                 order by 1 desc
                 limit 12) i)) as item
 from gateway.tenant_row r
-join billing.tenant t using (tenant_id);
+join billing.tenant t using (tenant_id)
+where t.lifecycle <> 'gone';
 
 -- The checkouts that Stripe has told to be finished, once their tenants may be used.
 create view gateway.billing_back as

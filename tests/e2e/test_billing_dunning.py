@@ -25,7 +25,9 @@ def books(shared: Books) -> Books:
     """With as many others beside that five of these are no mass."""
     shared.owner.execute("truncate billing.mail")
     shared.owner.execute("delete from timer")
-    shared.owner.execute("update billing.tenant set lifecycle = 'gone'")
+    shared.owner.execute(
+        "update billing.tenant set lifecycle = 'gone', suspended_at = null, held = false, access_until = null"
+    )
     shared.owner.execute("delete from timer")
     shared.resolve_alerts()
     shared.sent.clear()
@@ -260,7 +262,7 @@ def test_300_trials_that_ended_in_a_weeks_outage_wait_for_a_person_and_lose_noth
     paying = tenants[:20]
     for tenant in paying:
         books.subscribe(tenant)
-    books.billing.execute("select release()")
+    books.owner.execute("select release_suspensions('ada')")
     books.settle()
     assert {books.fact(tenant, "access") for tenant in paying} == {"full"}
     assert {books.fact(tenant, "access") for tenant in tenants[20:]} == {"none"}
@@ -272,7 +274,7 @@ def test_300_trials_that_ended_in_a_weeks_outage_wait_for_a_person_and_lose_noth
     books.pass_days(1.01)
     assert {books.wish(tenant) for tenant in tenants} == {None}, "so many at once wait for a person again"
     assert "billing-mass-archive" in books.alerts()
-    assert one(books.billing, "select release()") == 280
+    assert one(books.owner, "select release_suspensions('ada')") == 280
     books.settle()
     assert {books.wish(tenant) for tenant in tenants[20:]} == {"archived"}
     assert {books.wish(tenant) for tenant in paying} == {None}
