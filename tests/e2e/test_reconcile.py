@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +21,8 @@ from .sandbox_control import fault
 from .service_faults import armed, stopped, told
 from .stripe import Stripe
 from .stripe_life import DAY, START, Life
+
+LONG = os.environ.get("TENANTRY_LONG") == "1"
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +221,7 @@ def test_a_payment_that_is_nobodys_is_told_until_somebody_says_whose_it_is(desk:
     wait_no_alert(stack, f"billing-orphan:{invoice}")
 
 
+@pytest.mark.skipif(not LONG, reason="more than a page of events takes minutes: TENANTRY_LONG=1")
 def test_a_process_that_dies_at_a_page_is_followed_by_one_that_goes_on_there(desk: Desk, stack: Stack) -> None:
     billing = stack.services["billing-0"]
     tenant = desk.api.ready_tenant("Page Pharmacy")
