@@ -238,19 +238,32 @@ begin
 end
 $$;
 
--- Whether so many are to be archived at this moment that something is more likely to be wrong; see is_mass_suspension.
-create function billing.is_mass_archive(p_now timestamptz) returns boolean
+-- Whether so many are archived at this time that something is more likely to be wrong: those of whom that was wanted within ten
+-- minutes, and those of whom it is to be wanted now; see is_mass_suspension.
+create function billing.is_mass_archive(p_tenant_id uuid, p_now timestamptz) returns boolean
 language plpgsql
 as $$
 declare
+    v_ended bigint;
     v_ending bigint;
 begin
+    select count(*) into v_ended
+    from catalog.lifecycle_wanted
+    where source = 'billing'
+      and wanted = 'archived'
+      and since > clock_timestamp() - interval '10 minutes';
     select count(*) into v_ending
     from tenant t
     where t.access = 'none'
       and t.lifecycle = 'live'
       and not t.archive_released
+      and t.tenant_id <> p_tenant_id
       and (t.subscription ->> 'archive_at')::timestamptz <= p_now
+      and not exists (
+          select from catalog.lifecycle_wanted l
+          where l.tenant_id = t.tenant_id
+            and l.source = 'billing'
+            and (l.wanted = 'archived' or l.overruled = catalog.json_time(t.access_ended)))
       and exists (
           select
           from mail m, watched w
@@ -259,8 +272,8 @@ begin
             and m.cause = catalog.json_time(t.access_ended)
             and m.state = 'sent'
             and w.total - m.watched >= notice_watched());
-    return v_ending > 5
-        and v_ending * 20 > (select count(*) from tenant where lifecycle = 'live');
+    return v_ended + v_ending + 1 > 5
+        and (v_ended + v_ending + 1) * 20 > v_ended + (select count(*) from tenant where lifecycle = 'live');
 end
 $$;
 
@@ -293,7 +306,7 @@ begin
         perform set_timer('archive', p_tenant_id::text, v_now); -- the clock has leapt; the next look says what of that counts
     elsif v_watched < notice_watched() then
         perform set_timer('archive', p_tenant_id::text, v_now + greatest(notice_watched() - v_watched, interval '1 minute'));
-    elsif not t.archive_released and is_mass_archive(v_now) then
+    elsif not t.archive_released and is_mass_archive(p_tenant_id, v_now) then
         update tenant set archive_held = true where tenant_id = p_tenant_id and not archive_held;
         perform catalog.raise_alert('billing-mass-archive', null, 'many tenants would be archived at once',
             'they have not paid for long and were told, but more than five and more than a twentieth of all at once may be a fault: '

@@ -24,6 +24,7 @@ def shared() -> Iterator[Books]:
 def books(shared: Books) -> Books:
     """With as many others beside that five of these are no mass."""
     shared.owner.execute("truncate billing.mail")
+    shared.owner.execute("update lifecycle_wanted set since = '-infinity'")
     shared.owner.execute("delete from timer")
     shared.owner.execute(
         "update billing.tenant set lifecycle = 'gone', suspended_at = null, held = false, access_until = null"
@@ -280,6 +281,25 @@ def test_300_trials_that_ended_in_a_weeks_outage_wait_for_a_person_and_lose_noth
     assert {books.wish(tenant) for tenant in paying} == {None}
     told = [(mail.tenant, mail.kind, mail.step) for mail in books.sent]
     assert len(told) == len(set(told)), "each mail of one cause once"
+
+
+def test_archives_one_after_another_are_many_at_once_too(books: Books) -> None:
+    minute = 1 / 1440
+    tenants = []
+    for _ in range(8):
+        tenants.append(books.tenant())
+        books.pass_days(minute)
+    books.pass_days(TRIAL)
+    books.owner.execute("select release_suspensions('ada')")
+    books.pass_days(30 - 9 * minute)
+    for _ in range(20):
+        books.pass_days(minute)
+        books.take_news()
+    assert [books.wish(tenant) for tenant in tenants] == ["archived"] * 5 + [None] * 3
+    assert "billing-mass-archive" in books.alerts()
+    assert one(books.owner, "select release_suspensions('ada')") == 3
+    books.settle()
+    assert {books.wish(tenant) for tenant in tenants} == {"archived"}
 
 
 def test_what_stripe_refunds_or_somebody_disputes_is_told_and_changes_nothing(books: Books) -> None:
