@@ -284,6 +284,24 @@ begin
 end
 $$;
 
+-- Whoever finds a tenant or a customer unknown, and whoever makes it known, wait for each other: else the one would store what
+-- the other, who looks for that, cannot see yet, and nobody would ever look again.
+create function billing.lock_arrival(p_tenant_id uuid) returns void
+language plpgsql
+as $$
+begin
+    perform pg_advisory_xact_lock(hashtextextended('billing tenant ' || p_tenant_id, 0));
+end
+$$;
+
+create function billing.lock_customer(p_customer text) returns void
+language plpgsql
+as $$
+begin
+    perform pg_advisory_xact_lock(hashtextextended('billing customer ' || p_customer, 0));
+end
+$$;
+
 -- Applies what is said of an object as of a second of Stripe's time, by an event or by an answer. Returns what compare says.
 create function billing.apply_object(p_object jsonb, p_seen bigint, p_first boolean, out owner uuid, out outcome text)
 language plpgsql
@@ -294,6 +312,11 @@ declare
     v_old object;
 begin
     owner := owner_of(v_claimed, v_customer);
+    if owner is null then
+        perform lock_arrival(v_claimed);
+        perform lock_customer(v_customer);
+        owner := owner_of(v_claimed, v_customer);
+    end if;
     perform lock_tenant(owner);
     v_old := known_object(p_object ->> 'kind', p_object ->> 'id');
     outcome := compare(v_old, p_object, p_seen, p_first);
@@ -304,6 +327,7 @@ begin
     end if;
     if v_claimed = owner and v_customer is not null
         and (v_old.tenant_id, v_old.claimed, v_old.customer_id) is distinct from (owner, v_claimed, v_customer) then
+        perform lock_customer(v_customer);
         if learn_customer(v_customer, owner, coalesce((p_object ->> 'created')::bigint, p_seen)) then
             perform adopt(owner, v_customer);
         end if;
@@ -566,12 +590,14 @@ begin
         returning n.tenant_id, n.ready_at, l.created_at < v_since as existing, l.lifecycle, l.state
     loop
         v_count := v_count + 1;
+        perform lock_arrival(v.tenant_id);
         insert into tenant as t (tenant_id, existing, lifecycle, ready_at)
         values (v.tenant_id, v.existing and not p_existing_trial, v.lifecycle,
             coalesce(v.ready_at, case when v.state in ('ready', 'attention') and v.existing and p_existing_trial then v_since end))
         on conflict (tenant_id) do update
             set lifecycle = excluded.lifecycle, ready_at = coalesce(t.ready_at, excluded.ready_at);
-        perform learn_customer(o.customer_id, v.tenant_id, coalesce((o.body ->> 'created')::bigint, o.seen))
+        perform lock_customer(o.customer_id),
+            learn_customer(o.customer_id, v.tenant_id, coalesce((o.body ->> 'created')::bigint, o.seen))
         from object o
         where o.claimed = v.tenant_id
           and o.tenant_id is null

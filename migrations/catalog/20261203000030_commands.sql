@@ -139,13 +139,6 @@ as $$
       and state = 'accepted'
 $$;
 
--- Who parks a command for a tenant that is not known yet, and who brings that tenant, see each other.
-create function billing.lock_arrival(p_tenant_id uuid) returns void
-language sql
-as $$
-    select pg_advisory_xact_lock(hashtextextended('billing tenant ' || p_tenant_id, 0))
-$$;
-
 create function billing.take_waiting() returns trigger
 language plpgsql
 as $$

@@ -140,14 +140,14 @@ static void ingest_answer_outcome(struct ingest *ingest, const json_t *operation
                 return;
         }
         body = ingest_answer_body(ingest);
-        if (ingest->subject == &INGEST_BILLING) {
+        parked = strcmp(state, "accepted") == 0; /* nobody knows when it will continue */
+        if (ingest->subject == &INGEST_BILLING && !parked) {
                 json_object_set(body, "result", json_object_get(operation, "result"));
                 json_set_text(body, "url", url);
         }
         json_object_set_new(body, "state", json_string(state));
         json_set_text(body, "code", json_text(operation, "code"));
         json_set_text(body, "detail", json_text(operation, "detail"));
-        parked = strcmp(state, "accepted") == 0; /* nobody knows when it will continue */
         if (parked)
                 ingest_add_location(request, ingest);
         http_answer_json(request, parked ? 202 : 200, body);

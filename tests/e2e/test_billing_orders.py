@@ -6,7 +6,9 @@ import itertools
 import json
 import os
 import random
+import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 
 from deploy.local.stack import CATALOG, REPOSITORY
 
+from .client import eventually
 from .conftest import bare_catalog
 from .stripe_life import DAY, MONTH, START, TENANT, Life, Object, read_events
 
@@ -62,6 +65,13 @@ $$
 class Orders:
     def __init__(self, connection: psycopg.Connection[Any], owner: psycopg.Connection[Any]) -> None:
         self.connection, self.owner = connection, owner
+
+    def another(self) -> psycopg.Connection[Any]:
+        """Another process of billing's."""
+        made = psycopg.connect(self.owner.info.dsn, password=self.owner.info.password, autocommit=True)
+        made.execute("set session authorization tenantry_billing")
+        made.execute("set search_path = billing, durable")
+        return made
 
     def states(self, events: list[Object], orders: list[tuple[int, ...]], instants: list[int]) -> list[Any]:
         """The different states in which these orders end."""
@@ -174,3 +184,25 @@ def test_events_without_a_tenant_wait_until_a_customer_is_known(orders: Orders) 
     state = orders.the_state(events, list(itertools.permutations(range(5))), [START + DAY])
     assert {row[2] for row in state["objects"]} == {TENANT}
     assert statuses(state) == ["active"]
+
+
+def test_a_tenant_that_becomes_known_while_its_event_is_taken_gets_its_subscription(orders: Orders) -> None:
+    tenant, life = str(uuid.uuid4()), Life(number="race")
+    life.tenant = tenant
+    [event] = read_events(BUILD, [life.event("customer.subscription.updated", START, life.subscription("active"))])
+    taking, knowing = orders.another(), orders.another()
+    taking.execute("begin")
+    taking.execute("select apply_event(%s, '{}')", [json.dumps(event)])
+    orders.owner.execute(
+        "insert into provisioner.tenant (tenant_id, slug, company, email, admin_id, plan, driver, state) "
+        "values (%s, 'race', 'Race', 'a@b.test', %s, 'starter', 'postgres', 'ready')", [tenant, tenant]
+    )  # fmt: skip
+    with ThreadPoolExecutor(1) as pool:
+        taken = pool.submit(knowing.execute, "select take_news(10, false)")
+        waits = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+        eventually(lambda: orders.owner.execute(waits).fetchone() == (1,), 10, "who makes it known waits")
+        taking.execute("commit")
+        taken.result(20)
+    owner = orders.owner.execute("select tenant_id::text from billing.object where object_id = 'sub_race'").fetchone()
+    status = orders.owner.execute("select subscription ->> 'status' from billing.tenant where tenant_id = %s", [tenant])
+    assert owner == (tenant,) and status.fetchone() == ("active",)

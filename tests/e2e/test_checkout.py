@@ -25,7 +25,7 @@ CARD = "4242424242424242"
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    yield from billing_stack(BILLING_RETURN_URL="https://{slug}.example.com/billing")
+    yield from billing_stack(billings=2, BILLING_RETURN_URL="https://{slug}.example.com/billing")
 
 
 @pytest.fixture(scope="module")

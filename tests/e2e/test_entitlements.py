@@ -185,6 +185,7 @@ def test_a_report_before_the_signup_waits_for_it(desk: Desk, stack: Stack, app: 
     tenant = str(uuid.uuid4())
     early = report(app, tenant, in_hours(-1), users=3)
     assert (early.status, early.json["state"], early.json["code"]) == (202, "accepted", "parked")
+    assert "url" not in early.json
     data = json.dumps({"tenant_id": tenant, "company": "Early Pharmacy", "email": "a@b.example"}).encode()
     produce(stack.kafka.bootstrap, "tenant.signup.v1", tenant.encode(), data, cloudevent("tenant.signup.requested.v1"))
     assert desk.api.wait_operation(early.json["operation_id"])["state"] == "succeeded"

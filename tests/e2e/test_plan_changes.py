@@ -12,7 +12,7 @@ from deploy.local.stack import Stack
 
 from .billing import Desk, billing_stack
 from .client import Answer, Api, eventually
-from .test_checkout import CARD, ask, checkout, press, sessions
+from .test_checkout import CARD, ask, checkout, customers, press, sessions
 
 OPEN_ALERT = "select detail from catalog.alert where cause = %s and resolved_at is null"
 
@@ -109,6 +109,25 @@ def test_an_upgrade_that_needs_its_owner_is_paid_on_the_invoices_page(desk: Desk
     desk.wait(tenant, plan="professional", status="active")
 
 
+def test_who_has_not_paid_pays_first_and_then_changes(desk: Desk, app: Api) -> None:
+    tenant, subscription = subscriber(desk, "Owing Pharmacy")
+    desk.pay_with(subscription["customer"], "pm_card_chargeCustomerFail")
+    desk.pass_days(31.2)
+    desk.wait(tenant, status="past_due")
+    assert change(app, tenant, "professional").json["code"] == "payment_due"
+    desk.pass_days(7.5)
+    desk.wait(tenant, status="suspended")
+    assert change(app, tenant, "professional").json["code"] == "payment_due"
+    assert checkout(app, tenant).json["code"] == "already_subscribed"
+    before = len(charges(desk, subscription["customer"]))
+    desk.pay_with(subscription["customer"], "pm_card_visa")
+    [invoice] = desk.stripe("invoices", "GET", customer=subscription["customer"], status="open")["data"]
+    desk.stripe(f"invoices/{invoice['id']}/pay")
+    desk.wait(tenant, status="active")
+    assert outcome(change(app, tenant, "professional")) == "changed"
+    assert len(charges(desk, subscription["customer"])) == before + 2
+
+
 def test_a_downgrade_waits_for_the_periods_end_and_can_be_taken_back_or_replaced(desk: Desk, app: Api) -> None:
     tenant, subscription = subscriber(desk, "Shrinking Pharmacy", "professional")
     assert outcome(change(app, tenant, "starter")) == "planned"
@@ -186,6 +205,21 @@ def test_an_archived_tenants_subscription_and_page_end_at_once(desk: Desk, app: 
     assert checkout(app, waiting).status == 200
     desk.api.done(waiting, "archive")
     eventually(lambda: not sessions(desk, waiting), 30, "its page is closed")
+
+
+def test_a_page_that_is_paid_while_its_tenant_is_archived_leaves_no_subscription(desk: Desk, app: Api) -> None:
+    tenant = desk.tenant_on_trial("Racing Ghost")
+    page = checkout(app, tenant).json["url"]
+    archived = desk.api.command(tenant, "archive").json["operation_id"]
+    press(page, action="pay", number=CARD)  # it is closed by now, or not yet
+    assert desk.api.wait_operation(archived)["state"] == "succeeded"
+    [customer] = customers(desk, tenant)
+
+    def ended() -> bool:
+        found = desk.stripe("subscriptions", "GET", customer=customer["id"], status="all", limit=10)["data"]
+        return not sessions(desk, tenant) and {each["status"] for each in found} <= {"canceled"}
+
+    eventually(ended, 40, "nothing is left at Stripe")
 
 
 def test_money_for_an_archived_tenant_is_told(desk: Desk, app: Api) -> None:
