@@ -94,68 +94,8 @@ begin
 end
 $$;
 
--- Whoever stores what is nobody's, and whoever learns whose it is, come one after the other: at the same time neither would see what
--- the other does, and a subscription stayed nobody's though its tenant is known.
-create function billing.lock_owner(p_claimed uuid, p_customer text) returns void
-language plpgsql
-as $$
-begin
-    if p_claimed is not null then
-        perform pg_advisory_xact_lock(hashtextextended('billing-owner:' || p_claimed, 0));
-    end if;
-    if p_customer is not null then
-        perform pg_advisory_xact_lock(hashtextextended('billing-owner:' || p_customer, 0));
-    end if;
-end
-$$;
-
-create or replace function billing.adopt(p_tenant_id uuid, p_customer text) returns void
-language plpgsql
-as $$
-begin
-    perform lock_owner(p_tenant_id, p_customer);
-    update object
-    set tenant_id = p_tenant_id
-    where tenant_id is null
-      and (claimed = p_tenant_id or customer_id = p_customer);
-    update event
-    set tenant_id = p_tenant_id, outcome = 'applied', reason = 'its tenant is known now', kept = null
-    where outcome = 'parked'
-      and tenant_id is null
-      and object_id in (select object_id from object where tenant_id = p_tenant_id);
-end
-$$;
-
-create or replace function billing.apply_object(p_object jsonb, p_seen bigint, p_first boolean, out owner uuid, out outcome text)
-language plpgsql
-as $$
-declare
-    v_customer text := p_object ->> 'customer';
-    v_claimed uuid := (p_object ->> 'tenant_id')::uuid;
-    v_old object;
-begin
-    owner := owner_of(v_claimed, v_customer);
-    if owner is null then
-        perform lock_owner(v_claimed, v_customer);
-        owner := owner_of(v_claimed, v_customer);
-    end if;
-    perform lock_tenant(owner);
-    select * into v_old from object where kind = p_object ->> 'kind' and object_id = p_object ->> 'id' for update;
-    outcome := compare(v_old, p_object, p_seen, p_first);
-    if outcome = 'apply' then
-        perform put_object(p_object, p_seen, p_first, owner);
-    elsif outcome = 'tie' then
-        perform want_object(p_object ->> 'kind', p_object ->> 'id', null, 'tie');
-    end if;
-    if v_claimed = owner and v_customer is not null then
-        if learn_customer(v_customer, owner, coalesce((p_object ->> 'created')::bigint, p_seen)) then
-            perform adopt(owner, v_customer);
-        end if;
-    end if;
-end
-$$;
-
--- What was nobody's when it came, though its tenant is known: stored by programs from before lock_owner. Returns how many tenants.
+-- What is nobody's, though its tenant is known: so it may have been stored by programs from before those who find a tenant unknown
+-- waited for those who make it known. Returns how many tenants it is now.
 create function billing.adopt_the_lost() returns int
 language plpgsql
 as $$
@@ -918,6 +858,8 @@ begin
             select coalesce(a.kind, b.kind) as kind, coalesce(a.object_id, b.object_id) as id,
                 coalesce(a.tenant_id, b.tenant_id) as tenant_id,
                 case when a.answered = a.seen
+                       or (a.object_id is not null
+                           and not exists (select from billing.event e where e.object_id = a.object_id and e.created = a.seen))
                        or exists (select from %1$I.wanted_object w where w.kind = b.kind and w.object_id = b.object_id) then 'asked'
                      when exists (select from billing.event e
                                   where e.object_id = coalesce(a.object_id, b.object_id)
