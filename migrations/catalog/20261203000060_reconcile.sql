@@ -533,8 +533,8 @@ begin
 end
 $$;
 
--- What is amiss at Stripe, as far as it is known here: a tenant that pays twice, payments that are nobody's, and payments of tenants
--- that are no more. Nothing younger than p_until: what explains it may be on its way.
+-- What is amiss at Stripe, as far as it is known here: payments that are nobody's, and payments of tenants that are no more. (Who pays
+-- twice is told at once, by look_after.) Nothing younger than p_until: what explains it may be on its way.
 create function billing.current_faults(p_until bigint)
 returns table (cause text, tenant_id uuid, title text, detail text)
 language sql stable
@@ -548,21 +548,13 @@ as $$
           and o.facts ->> 'status' <> 'incomplete'
           and o.seen <= p_until
     )
-    select 'billing-duplicate:' || l.tenant_id, l.tenant_id, 'a tenant has two subscriptions at Stripe',
-        format('%s are alive, and each is paid for: cancel the one that is not wanted, and refund what it took',
-               string_agg(l.object_id, ' and ' order by l.facts ->> 'start_date', l.object_id))
-    from live l
-    where l.tenant_id is not null
-    group by l.tenant_id
-    having count(*) > 1
-    union all
-    select 'billing-orphan:' || l.object_id, null, 'a subscription is nobody''s',
+    select 'billing-orphan:' || l.object_id, null::uuid, 'a subscription is nobody''s',
         format('%s of customer %s is %s, and names no tenant that is known: set metadata.tenant_id on it at Stripe, or cancel it',
                l.object_id, l.customer_id, l.facts ->> 'status')
     from live l
     where l.tenant_id is null
     union all
-    select 'billing-orphan:' || o.object_id, null, 'a payment is nobody''s',
+    select 'billing-orphan:' || o.object_id, null::uuid, 'a payment is nobody''s',
         format('invoice %s of customer %s is paid (%s %s), and names no tenant that is known: set metadata.tenant_id on the customer at '
                'Stripe, or refund it', o.object_id, o.customer_id, (o.facts ->> 'amount_paid')::numeric / 100, o.facts ->> 'currency')
     from object o
@@ -592,7 +584,7 @@ begin
     where cause <> 'billing-deliveries'
       and cause not in (select c.cause from current_faults(9223372036854775807) c);
     perform catalog.resolve_alerts('billing-' || k || ':%', array(select cause from fault))
-    from unnest(array['duplicate', 'orphan', 'alive']) k;
+    from unnest(array['orphan', 'alive']) k;
     for v in
         select c.*, f.cause is not null as was_seen
         from current_faults(p_until) c
@@ -865,6 +857,8 @@ begin
             select coalesce(a.kind, b.kind) as kind, coalesce(a.object_id, b.object_id) as id,
                 coalesce(a.tenant_id, b.tenant_id) as tenant_id,
                 case when a.answered = a.seen
+                       or (a.object_id is not null
+                           and not exists (select from billing.event e where e.object_id = a.object_id and e.created = a.seen))
                        or exists (select from %1$I.wanted_object w where w.kind = b.kind and w.object_id = b.object_id) then 'asked'
                      when exists (select from billing.event e
                                   where e.object_id = coalesce(a.object_id, b.object_id)
