@@ -317,6 +317,7 @@ int sender_new(struct billing *billing, struct sender **ret, struct err *err)
         sender->mailer = mail_config_mailer(&billing->config->mail, &billing->service->loop, AT_ONCE);
         sender->mails = metric_counter_family("tenantry_billing_mails_total", "outcome",
                                               "Attempts to send mails about billing, by outcome.");
+        metric_add(METRIC_OF(sender->mails, "sent"), 0);
         sender->periodic = periodic_new(billing->service, INTERVAL, INTERVAL, sender_act, sender);
         return 0;
 }

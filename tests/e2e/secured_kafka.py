@@ -14,14 +14,15 @@ from deploy.local.kafka import KafkaBroker
 from deploy.local.stack import REPOSITORY, Stack
 
 SECURITY = REPOSITORY / "docs" / "security.md"
-LOGINS = ("gateway", "provisioner", "migrator", "init", "doctor", "events", "nobody")
+LOGINS = ("gateway", "provisioner", "migrator", "billing", "init", "doctor", "events", "nobody")
 
 # The names of the table's first column that are logins of ours.
 PRINCIPALS = {
     "gateway": ("gateway",),
     "provisioner": ("provisioner",),
     "migrator": ("migrator",),
-    "gateway, provisioner and migrator (each may publish)": ("gateway", "provisioner", "migrator"),
+    "billing": ("billing",),
+    "gateway, provisioner, migrator and billing (each may publish)": ("gateway", "provisioner", "migrator", "billing"),
     "`tenantry init`": ("init",),
     "`tenantry doctor`": ("doctor",),
     "`tenantry events tail`": ("events",),

@@ -26,7 +26,7 @@ SCRAM_MENDED = 0x020601FF  # librdkafka 2.6.1
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    yield from make_stack("postgres", whole_product=True, kind=SecuredStack, migrators=1)
+    yield from make_stack("postgres", whole_product=True, kind=SecuredStack, migrators=1, billings=1)
 
 
 def cli(stack: SecuredStack, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -91,11 +91,14 @@ def test_the_documented_rights_suffice_for_all_that_the_services_do(stack: Secur
     produce(stack.kafka.bootstrap, "tenant.command.v1", b"x", b"{", cloudevent("tenant.suspend.requested.v1"))
     Rollouts(stack).completed(strategy="all")
     produce(stack.kafka.bootstrap, "tenant.migration.v1", b"x", b"{", cloudevent("migration.pause.requested.v1"))
+    produce(stack.kafka.bootstrap, "billing.stripe.v1", b"x", b"{", cloudevent("billing.stripe.received.v1"))
+    produce(stack.kafka.bootstrap, "billing.command.v1", b"x", b"{", cloudevent("billing.cancel.requested.v1"))
     letters = (
         "tenant.signup.v1.provisioner.dlq",
         "tenant.command.v1.provisioner.dlq",
         "tenant.migration.v1.migrator.dlq",
         "billing.stripe.v1.billing.dlq",
+        "billing.command.v1.billing.dlq",
     )
     for topic in (*letters, "migration.runs.v1"):
         eventually(lambda t=topic: read_all(stack.kafka.bootstrap, t), 20, f"{topic} has a message")
@@ -118,7 +121,7 @@ def test_the_doctors_own_login_sees_what_it_must_and_says_what_it_may_not_see(st
     assert [check["verdict"] for check in found_by_doctor(done, "topics")] == ["good"]
     done = cli(stack, "doctor", "--json", **catalog, **stack.secured.environment("nobody"))
     told_of = found_by_doctor(done, "topics")
-    assert len(told_of) == 9 and all("may not see" in check["found"] for check in told_of), told_of
+    assert len(told_of) == 12 and all("may not see" in check["found"] for check in told_of), told_of
 
 
 def test_events_are_followed_by_their_documented_rights(stack: SecuredStack, api: Api) -> None:
