@@ -416,6 +416,7 @@ begin
     if v_tenant is not null then
         perform settle(v_tenant, p_cause);
     end if;
+    perform note_money(p_event, v_tenant);
 end
 $$;
 
@@ -501,13 +502,23 @@ begin
 end
 $$;
 
+-- An event that was found in Stripe's list and is delivered after all has had its effect. It is not looked at whether the two agree:
+-- Stripe's list and its webhooks may show an event in the shapes of two versions of its API.
 create function billing.accept_event(p_event jsonb, p_data jsonb) returns void
 language plpgsql
 as $$
 begin
-    case p_event ->> 'type'
-        when 'billing.stripe.received.v1' then perform apply_event(p_data, p_event);
-    end case;
+    if p_event ->> 'type' <> 'billing.stripe.received.v1' then
+        perform accept_command(p_event, p_data);
+        return;
+    end if;
+    if exists (select from fault where cause = 'billing-deliveries') then -- what is delivered shows that deliveries work
+        delete from fault where cause = 'billing-deliveries';
+        perform catalog.resolve_alert('billing-deliveries');
+    end if;
+    if not exists (select from event where event_id = p_data ->> 'id') then
+        perform apply_event(p_data, p_event);
+    end if;
 end
 $$;
 

@@ -78,6 +78,7 @@ begin
           and o.kind = 'invoice'
           and o.facts ->> 'status' in ('open', 'uncollectible')
           and o.facts ->> 'subscription' = p_subscription
+          and o.facts ->> 'billing_reason' is distinct from 'subscription_update' -- of a change that was not taken
           and (o.first_failure is not null or (o.facts ->> 'attempt_count')::int > 0)
         order by (o.facts ->> 'created')::bigint, o.object_id
         limit 1);
@@ -108,6 +109,7 @@ declare
     v_override_until timestamptz := (t.override ->> 'until')::timestamptz;
     v_overridden boolean := t.override is not null and (v_override_until is null or v_override_until > p_now);
     v_archive_at timestamptz;
+    v_pending jsonb;
     s settings;
 begin
     select * into s from settings;
@@ -118,6 +120,7 @@ begin
         v_ended := ended_subscription(t.tenant_id);
     end if;
     if v_live.object_id is not null then
+        v_pending := planned_change(t.tenant_id, v_live, p_now);
         select plan, period into v_plan, v_interval from plan_of_prices(v_facts -> 'prices');
         if v_plan is null then -- a price that is not in the plans: what it was before holds
             v_plan := t.subscription ->> 'plan';
@@ -186,6 +189,7 @@ begin
         'grace_until', catalog.json_time(v_grace),
         'archive_at', catalog.json_time(v_archive_at),
         'subscription_id', v_live.object_id,
+        'pending', v_pending,
         'access', case when v_ended_at is null then 'full' else 'none' end,
         'access_until', case when v_ended_at is null then catalog.json_time(v_access_until) end,
         'access_ended', catalog.json_time(v_ended_at),
@@ -244,9 +248,11 @@ declare
     v tenant;
     v_now timestamptz := catalog.business_now();
     v_next jsonb;
+    v_entitled jsonb;
 begin
     select * into v from tenant where tenant_id = p_tenant_id for update;
     v_next := subscription_of(v, v_now);
+    v_entitled := entitlements_of(v, v_next);
     if v_next ->> 'access' = 'none' and v.access = 'full'
         and is_mass_suspension(p_tenant_id, (v_next ->> 'access_ended')::timestamptz, v_now) then
         if not v.held then -- the alert is one row for all
@@ -258,15 +264,18 @@ begin
         perform set_timer('settle', p_tenant_id::text, v_now + interval '10 minutes');
         return;
     end if;
-    if v_next - 'next_at' is distinct from v.subscription or v.held then
+    if v_next - 'next_at' is distinct from v.subscription or v_entitled is distinct from v.entitled or v.held then
         update tenant
-        set subscription = v_next - 'next_at', access = v_next ->> 'access', held = false,
+        set subscription = v_next - 'next_at', entitled = v_entitled, access = v_next ->> 'access', held = false,
             access_until = (v_next ->> 'access_until')::timestamptz,
             suspended_at = case when v_next ->> 'access' = 'none' then coalesce(suspended_at, clock_timestamp()) end
         where tenant_id = p_tenant_id;
         perform catalog.record_change(p_tenant_id, 'tenant.subscription.changed.v1',
-            jsonb_build_object('from', told(v.subscription), 'to', told(v_next)), p_cause ->> 'id', p_cause ->> 'traceparent');
+            jsonb_build_object('from', told(v.subscription), 'to', told(v_next), 'modules', v_entitled -> 'modules',
+                'limits', v_entitled -> 'limits', 'over', v_entitled -> 'over'),
+            p_cause ->> 'id', p_cause ->> 'traceparent');
     end if;
+    perform look_after(v, v_next);
     if v.lifecycle <> 'gone'
         and (v.subscription is null or (v.subscription ->> 'access', v.subscription ->> 'reason')
              is distinct from (v_next ->> 'access', v_next ->> 'reason')) then
@@ -310,51 +319,11 @@ as $$
 begin
     case p_name
         when 'settle' then perform settle(p_key::uuid, jsonb_build_object('id', null));
+        when 'mails' then perform settle_mails(p_key::uuid);
+        when 'archive' then perform decide_archive(p_key::uuid);
     end case;
 end
 $$;
-
--- By an operator, who has looked: suspends those who were held back. Returns how many they were.
-create function catalog.release_suspensions(p_by text) returns bigint
-language plpgsql security definer
-set search_path = billing, durable, pg_temp
-as $$
-declare
-    v_held bigint := (select count(*) from tenant where held);
-    v_now timestamptz := catalog.business_now();
-begin
-    if v_held > 0 then
-        update settings set released_at = v_now;
-        perform set_timer('settle', tenant_id::text, v_now) from tenant where held;
-        perform catalog.resolve_alert('billing-mass-suspension');
-        perform catalog.record_deed('billing-mass-suspension', 'suspensions_released', v_held, 'billing-mass-suspension', null, p_by);
-    end if;
-    return v_held;
-end
-$$;
-revoke execute on function catalog.release_suspensions from public;
-grant execute on function catalog.release_suspensions to tenantry_gateway;
-
-create view gateway.held_suspension as
-select t.tenant_id, t.access_until,
-    jsonb_build_object('tenant_id', t.tenant_id, 'slug', p.slug, 'reason', t.subscription ->> 'reason',
-        'status', t.subscription ->> 'status', 'plan', t.subscription ->> 'plan', 'access_until', catalog.json_time(t.access_until)) as item
-from billing.tenant t
-join provisioner.tenant p using (tenant_id)
-where t.held;
-grant select on gateway.held_suspension to tenantry_gateway;
-
--- Billing's part of a tenant's snapshot.
-create view billing.tenant_part as
-select t.tenant_id,
-    jsonb_build_object(
-        'subscription', billing.told(t.subscription),
-        'modules', coalesce(t.override -> 'modules', p.modules, '[]'),
-        'limits', coalesce(p.limits, '{}') || coalesce(t.override -> 'limits', '{}')) as part
-from billing.tenant t
-left join billing.plan p on p.plan_id = t.subscription ->> 'plan'
-where t.subscription is not null;
-select catalog.add_snapshot_part('billing');
 
 grant execute on all functions in schema billing to tenantry_billing;
 

@@ -34,75 +34,7 @@ begin
 end
 $$;
 
--- As before, and what the tenant is entitled to; what nobody would notice otherwise is told by alert.
-create or replace function billing.settle(p_tenant_id uuid, p_cause jsonb) returns void
-language plpgsql
-as $$
-declare
-    v tenant;
-    v_now timestamptz := catalog.business_now();
-    v_next jsonb;
-    v_entitled jsonb;
-begin
-    select * into v from tenant where tenant_id = p_tenant_id for update;
-    v_next := subscription_of(v, v_now);
-    v_entitled := entitlements_of(v, v_next);
-    if v_next ->> 'access' = 'none' and v.access = 'full'
-        and is_mass_suspension(p_tenant_id, (v_next ->> 'access_ended')::timestamptz, v_now) then
-        if not v.held then -- the alert is one row for all
-            update tenant set held = true, access_until = (v_next ->> 'access_ended')::timestamptz where tenant_id = p_tenant_id;
-            perform catalog.raise_alert('billing-mass-suspension', null, 'many tenants would be suspended at once',
-                'their time is over, but more than five and more than a twentieth of all at once may be a fault: see tenantry billing held; '
-                'tenantry billing release suspends them');
-        end if;
-        perform set_timer('settle', p_tenant_id::text, v_now + interval '10 minutes');
-        return;
-    end if;
-    if v_next - 'next_at' is distinct from v.subscription or v_entitled is distinct from v.entitled or v.held then
-        update tenant
-        set subscription = v_next - 'next_at', entitled = v_entitled, access = v_next ->> 'access', held = false,
-            access_until = (v_next ->> 'access_until')::timestamptz,
-            suspended_at = case when v_next ->> 'access' = 'none' then coalesce(suspended_at, clock_timestamp()) end
-        where tenant_id = p_tenant_id;
-        perform catalog.record_change(p_tenant_id, 'tenant.subscription.changed.v1',
-            jsonb_build_object('from', told(v.subscription), 'to', told(v_next), 'modules', v_entitled -> 'modules',
-                'limits', v_entitled -> 'limits', 'over', v_entitled -> 'over'),
-            p_cause ->> 'id', p_cause ->> 'traceparent');
-    end if;
-    perform look_after(v, v_next);
-    if v.lifecycle <> 'gone'
-        and (v.subscription is null or (v.subscription ->> 'access', v.subscription ->> 'reason')
-             is distinct from (v_next ->> 'access', v_next ->> 'reason')) then
-        perform want_access(p_tenant_id, v_next ->> 'access', v_next ->> 'reason');
-    end if;
-    perform settle_timer(p_tenant_id, (v_next ->> 'next_at')::timestamptz);
-end
-$$;
-
 grant select (cause, resolved_at) on catalog.alert to tenantry_billing;
-
--- What follows from a tenant's objects at Stripe beside its subscription: a price that no plan has is for a person to sort out.
-create function billing.look_after(t billing.tenant, p_subscription jsonb) returns void
-language plpgsql
-as $$
-declare
-    v_live object := live_subscription(t.tenant_id);
-    v_plan text;
-begin
-    if v_live.object_id is not null then
-        select plan into v_plan from plan_of_prices(v_live.facts -> 'prices');
-    end if;
-    if v_live.object_id is not null and v_plan is null then
-        perform catalog.raise_alert('billing-unknown-price:' || t.tenant_id, t.tenant_id,
-            'a subscription has a price that is in no plan',
-            format('%s has the price %s; until PLANS has it, the plan stays %s', v_live.object_id,
-                coalesce(v_live.facts #>> '{prices,0,lookup_key}', v_live.facts #>> '{prices,0,price}', 'unknown'),
-                coalesce(p_subscription ->> 'plan', 'none')));
-    elsif exists (select from catalog.alert where cause = 'billing-unknown-price:' || t.tenant_id and resolved_at is null) then
-        perform catalog.resolve_alert('billing-unknown-price:' || t.tenant_id);
-    end if;
-end
-$$;
 
 -- A plan that sells something else now: who has it is told.
 create function billing.plan_changed() returns trigger
@@ -117,7 +49,8 @@ end
 $$;
 create trigger plan_changed after insert or update on billing.plan for each row execute function billing.plan_changed();
 
-create or replace view billing.tenant_part as
+-- Billing's part of a tenant's snapshot.
+create view billing.tenant_part as
 select t.tenant_id,
     jsonb_build_object(
         'subscription', billing.told(t.subscription),
@@ -126,6 +59,7 @@ select t.tenant_id,
 from billing.tenant t
 left join billing.plan p on p.plan_id = t.subscription ->> 'plan'
 where t.subscription is not null;
+select catalog.add_snapshot_part('billing');
 
 -- The end of what an event asked for, where nothing has to be waited for.
 create function billing.finish(p_event jsonb, p_state text, p_code text default null, p_detail text default null) returns void
@@ -256,29 +190,6 @@ begin
         perform refuse(p_event, v_tenant, v_kind, 'tenant_archived', null, 'this tenant is archived');
     else
         perform carry_out(v, v_kind, p_event, p_data);
-    end if;
-end
-$$;
-
-create function billing.carry_out(t billing.tenant, p_kind text, p_event jsonb, p_data jsonb) returns void
-language plpgsql
-as $$
-begin
-    case p_kind
-        when 'override' then perform accept_override(t, p_event, p_data);
-        when 'usage' then perform accept_usage(t, p_event, p_data);
-    end case;
-end
-$$;
-
-create or replace function billing.accept_event(p_event jsonb, p_data jsonb) returns void
-language plpgsql
-as $$
-begin
-    if p_event ->> 'type' = 'billing.stripe.received.v1' then
-        perform apply_event(p_data, p_event);
-    else
-        perform accept_command(p_event, p_data);
     end if;
 end
 $$;

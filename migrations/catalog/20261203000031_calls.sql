@@ -142,7 +142,7 @@ begin
 end
 $$;
 
-create or replace function billing.carry_out(t billing.tenant, p_kind text, p_event jsonb, p_data jsonb) returns void
+create function billing.carry_out(t billing.tenant, p_kind text, p_event jsonb, p_data jsonb) returns void
 language plpgsql
 as $$
 begin
@@ -353,134 +353,9 @@ begin
 end
 $$;
 
--- As before, without invoices for changes: one that is not paid leaves the plan as it is, and no grace begins.
-create or replace function billing.failing_since(p_tenant_id uuid, p_subscription text) returns timestamptz
-language plpgsql stable
-as $$
-begin
-    return (
-        select to_timestamp(coalesce(o.first_failure, (o.facts ->> 'finalized_at')::bigint, (o.facts ->> 'created')::bigint, o.seen))
-        from object o
-        where o.tenant_id = p_tenant_id
-          and o.kind = 'invoice'
-          and o.facts ->> 'status' in ('open', 'uncollectible')
-          and o.facts ->> 'subscription' = p_subscription
-          and o.facts ->> 'billing_reason' is distinct from 'subscription_update' -- of a change that was not taken
-          and (o.first_failure is not null or (o.facts ->> 'attempt_count')::int > 0)
-        order by (o.facts ->> 'created')::bigint, o.object_id
-        limit 1);
-end
-$$;
-
--- As before, with the change that is planned.
-create or replace function billing.subscription_of(t billing.tenant, p_now timestamptz) returns jsonb
-language plpgsql stable
-as $$
-declare
-    v_live object := live_subscription(t.tenant_id);
-    v_ended object;
-    v_facts jsonb := v_live.facts;
-    v_status text;
-    v_reason text;
-    v_plan text;
-    v_interval text;
-    v_access_until timestamptz;
-    v_ended_at timestamptz;
-    v_grace timestamptz;
-    v_trial_end timestamptz;
-    v_override_until timestamptz := (t.override ->> 'until')::timestamptz;
-    v_overridden boolean := t.override is not null and (v_override_until is null or v_override_until > p_now);
-    v_archive_at timestamptz;
-    v_pending jsonb;
-    s settings;
-begin
-    select * into s from settings;
-    if not t.existing and t.ready_at is not null then
-        v_trial_end := t.ready_at + s.trial_days * interval '1 day';
-    end if;
-    if v_live.object_id is null then
-        v_ended := ended_subscription(t.tenant_id);
-    end if;
-    if v_live.object_id is not null then
-        v_pending := planned_change(t.tenant_id, v_live, p_now);
-        select plan, period into v_plan, v_interval from plan_of_prices(v_facts -> 'prices');
-        if v_plan is null then -- a price that is not in the plans: what it was before holds
-            v_plan := t.subscription ->> 'plan';
-            v_interval := v_facts #>> '{prices,0,interval}';
-        end if;
-        case
-            when v_facts ->> 'status' = 'active' then
-                v_status := 'active';
-            when v_facts ->> 'status' = 'trialing' then
-                v_status := 'trial';
-                v_trial_end := to_timestamp((v_facts ->> 'trial_end')::bigint);
-            when v_facts ->> 'status' in ('past_due', 'unpaid') then
-                v_grace := coalesce(failing_since(t.tenant_id, v_live.object_id), to_timestamp(v_live.seen))
-                           + grace_days() * interval '1 day';
-                v_reason := 'payment_failed';
-                v_status := case when p_now < v_grace then 'past_due' else 'suspended' end;
-                v_access_until := v_grace;
-            when v_facts ->> 'status' = 'paused' then
-                v_status := 'suspended';
-                v_reason := 'paused';
-                v_access_until := to_timestamp(v_live.seen);
-            else
-                v_status := 'active';
-                v_reason := 'unknown_status';
-        end case;
-    elsif t.existing and v_ended.object_id is null then
-        v_status := 'active';
-        v_reason := 'exempt';
-        v_trial_end := null;
-    elsif not t.existing and (v_trial_end is null or p_now < v_trial_end) then
-        v_status := 'trial';
-        v_plan := s.trial_plan;
-        v_access_until := v_trial_end;
-    elsif v_ended.object_id is not null then
-        v_status := 'cancelled';
-        v_reason := case when v_ended.facts ->> 'cancel_reason' = 'payment_failed' then 'payment_failed' end;
-        select plan, period into v_plan, v_interval from plan_of_prices(v_ended.facts -> 'prices');
-        v_access_until := greatest(to_timestamp(coalesce((v_ended.facts ->> 'ended_at')::bigint, v_ended.seen)), v_trial_end);
-    else
-        v_status := 'suspended';
-        v_reason := 'trial_ended';
-        v_plan := s.trial_plan;
-        v_access_until := v_trial_end;
-    end if;
-    if v_overridden then
-        v_status := case when v_status in ('trial', 'suspended', 'cancelled') then 'active' else v_status end;
-        v_reason := 'override';
-        v_plan := coalesce(t.override ->> 'plan', v_plan);
-        v_access_until := greatest(v_override_until, v_access_until);
-        if v_override_until is null then
-            v_access_until := null;
-        end if;
-    end if;
-    if v_access_until <= p_now then
-        v_ended_at := greatest(v_access_until, case when v_override_until <= p_now then v_override_until end);
-        v_archive_at := v_ended_at + kept_days() * interval '1 day';
-    end if;
-    if t.lifecycle <> 'live' then
-        v_status := 'archived';
-    end if;
-    return jsonb_strip_nulls(jsonb_build_object(
-        'status', v_status, 'reason', v_reason, 'plan', v_plan, 'interval', v_interval,
-        'period_end', catalog.json_time(to_timestamp((v_facts ->> 'period_end')::bigint)),
-        'trial_end', case when v_status = 'trial' or v_reason = 'trial_ended' then catalog.json_time(v_trial_end) end,
-        'cancel_at', catalog.json_time(to_timestamp((v_facts ->> 'cancel_at')::bigint)),
-        'grace_until', catalog.json_time(v_grace),
-        'archive_at', catalog.json_time(v_archive_at),
-        'subscription_id', v_live.object_id,
-        'pending', v_pending,
-        'access', case when v_ended_at is null then 'full' else 'none' end,
-        'access_until', case when v_ended_at is null then catalog.json_time(v_access_until) end,
-        'access_ended', catalog.json_time(v_ended_at),
-        'next_at', catalog.json_time((select min(at) from unnest(array[v_access_until, v_override_until]) at where at > p_now))));
-end
-$$;
-
--- As before; and two subscriptions, and one of a tenant that is archived or gone.
-create or replace function billing.look_after(t billing.tenant, p_subscription jsonb) returns void
+-- What follows from a tenant's objects at Stripe beside its subscription: a price that no plan has, a second subscription, and one of
+-- a tenant that is archived or gone.
+create function billing.look_after(t billing.tenant, p_subscription jsonb) returns void
 language plpgsql
 as $$
 declare

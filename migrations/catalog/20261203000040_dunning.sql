@@ -374,20 +374,8 @@ create trigger follow_tenant after update on billing.tenant for each row
     when (old is distinct from new)
     execute function billing.follow_tenant();
 
-create or replace function billing.timer_due(p_name text, p_key text, p_due_at timestamptz) returns void
-language plpgsql
-as $$
-begin
-    case p_name
-        when 'settle' then perform settle(p_key::uuid, jsonb_build_object('id', null));
-        when 'mails' then perform settle_mails(p_key::uuid);
-        when 'archive' then perform decide_archive(p_key::uuid);
-    end case;
-end
-$$;
-
 -- By an operator, who has looked: suspends and archives those who were held back. Returns how many they were.
-create or replace function catalog.release_suspensions(p_by text) returns bigint
+create function catalog.release_suspensions(p_by text) returns bigint
 language plpgsql security definer
 set search_path = billing, durable, pg_temp
 as $$
@@ -407,7 +395,10 @@ begin
 end
 $$;
 
-create or replace view gateway.held_suspension as
+revoke execute on function catalog.release_suspensions from public;
+grant execute on function catalog.release_suspensions to tenantry_gateway;
+
+create view gateway.held_suspension as
 select t.tenant_id, t.access_until,
     jsonb_build_object('tenant_id', t.tenant_id, 'slug', p.slug, 'reason', t.subscription ->> 'reason',
         'status', t.subscription ->> 'status', 'plan', t.subscription ->> 'plan',
@@ -417,6 +408,7 @@ from billing.tenant t
 join provisioner.tenant p using (tenant_id)
 where t.held
    or t.archive_held;
+grant select on gateway.held_suspension to tenantry_gateway;
 
 -- A look, as often as a process sends mails. What passed while no process looked does not count, and neither does what a new
 -- process finds to have passed (p_first): nobody knows who looked. What a sandbox's clock was moved by meanwhile does.
@@ -751,48 +743,6 @@ begin
         else
             null;
     end case;
-end
-$$;
-
--- As before, and what an event says of money.
-create or replace function billing.apply_event(p_event jsonb, p_cause jsonb) returns void
-language plpgsql
-as $$
-declare
-    v_object jsonb := p_event -> 'object';
-    v_reason text := reason_to_quarantine(p_event);
-    v_tenant uuid;
-    v_outcome text;
-begin
-    if v_reason is not null then
-        perform log_event(p_event, null, 'quarantined', v_reason, p_event);
-        perform catalog.raise_alert('billing-quarantine', null, 'events of Stripe''s were set aside',
-            'see: tenantry billing events --outcome quarantined');
-        return;
-    end if;
-    if jsonb_typeof(v_object) is distinct from 'object' then
-        perform log_event(p_event, null, 'applied', 'it is about nothing that can be kept', null);
-        return;
-    end if;
-    if (p_event ->> 'is_thin')::boolean then
-        perform want_object(v_object ->> 'kind', v_object ->> 'id', v_object ->> 'path', 'thin');
-        perform log_event(p_event, null, 'thin', null, null);
-        return;
-    end if;
-    select a.owner, a.outcome into v_tenant, v_outcome
-    from apply_object(v_object, (p_event ->> 'created')::bigint, p_event ->> 'type' like '%.created') a;
-    if p_event ->> 'type' = 'invoice.payment_failed' then
-        perform note_failure(p_event);
-    end if;
-    perform log_event(p_event, v_tenant,
-        case when v_outcome <> 'apply' then v_outcome when v_tenant is null and v_object ->> 'customer' is not null then 'parked'
-             else 'applied' end,
-        case when v_outcome = 'apply' and v_tenant is null and v_object ->> 'customer' is not null
-             then 'nobody''s yet: no tenant is named, and its customer is unknown' end, null);
-    if v_tenant is not null then
-        perform settle(v_tenant, p_cause);
-    end if;
-    perform note_money(p_event, v_tenant);
 end
 $$;
 

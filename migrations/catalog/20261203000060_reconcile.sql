@@ -73,27 +73,6 @@ grant select, insert, update, delete on billing.reconcile, billing.reconcile_run
     billing.fault to tenantry_billing;
 grant usage on all sequences in schema billing to tenantry_billing;
 
--- An event that was found in Stripe's list and is delivered after all has had its effect. It is not looked at whether the two
--- agree: Stripe's list and its webhooks may show an event in the shapes of two versions of its API. What is delivered shows that
--- deliveries work.
-alter function billing.accept_event(jsonb, jsonb) rename to accept_new;
-create function billing.accept_event(p_event jsonb, p_data jsonb) returns void
-language plpgsql
-as $$
-begin
-    if p_event ->> 'type' = 'billing.stripe.received.v1' then
-        if exists (select from fault where cause = 'billing-deliveries') then
-            delete from fault where cause = 'billing-deliveries';
-            perform catalog.resolve_alert('billing-deliveries');
-        end if;
-        if exists (select from event where event_id = p_data ->> 'id') then
-            return;
-        end if;
-    end if;
-    perform accept_new(p_event, p_data);
-end
-$$;
-
 -- What is nobody's though its tenant is known: a net below lock_arrival and lock_customer. Returns how many tenants.
 create function billing.adopt_the_lost() returns int
 language plpgsql
