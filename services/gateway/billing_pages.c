@@ -5,25 +5,20 @@
 #include "common/base/clock.h"
 #include "common/base/memory.h"
 #include "common/contracts/billing.h"
-#include "common/contracts/operation_id.h"
 #include "common/contracts/product_url.h"
 #include "common/contracts/signed_link.h"
-#include "common/kafka/cloudevent.h"
-#include "services/gateway/limiter.h"
-#include "services/gateway/pending.h"
 #include "services/gateway/reading.h"
-#include "services/gateway/waiters.h"
+#include "services/gateway/visits.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define STRIPE_WAIT SECONDS(20)
-#define VALUE_MOST  80
-#define LOOKS_MOST  30 /* of the page that waits for the webhook, two seconds apart */
+#define VALUE_MOST 80
+#define LOOKS_MOST 30 /* of the page that waits for the webhook, two seconds apart */
 
 static const char SQL_PAGE[] = "select slug, item from gateway.billing_page where tenant_id = $1::uuid";
-static const char SQL_STRIPE[] = "select sealed from gateway.billing_link "
-                                 "where operation_id = $1::uuid and tenant_id = $2::uuid";
+static const char SQL_STRIPE[] = "select sealed, 0 as number from gateway.billing_link "
+                                 "where tenant_id = $1::uuid and operation_id = $2::uuid";
 static const char SQL_BACK[] = "select 1 from gateway.billing_back where session_id = $1 and slug = $2";
 static const char SQL_ASK_LINK[] = "select catalog.ask_billing_link($1::uuid) as asked";
 
@@ -76,13 +71,6 @@ static void pages_say(struct http_request *request, unsigned status, const char 
 
         buf_printf(&page, "%s<title>%s</title><h1>%s</h1><p>%s</p>%s</html>", HEAD, title, title, text, more);
         pages_answer(request, status, &page);
-}
-
-static void pages_redirect(struct http_request *request, const char *where)
-{
-        http_answer_header(request, "Location", where);
-        http_answer_header(request, "Referrer-Policy", "no-referrer");
-        http_answer(request, 303, "text/plain", "", 0);
 }
 
 /* Checks the link in the path; answers and returns false if it is not valid. */
@@ -225,114 +213,34 @@ static void pages_read(const struct http_request *request, const char *name, cha
         }
 }
 
-/* A person is waiting for a page of Stripe's. */
-struct act {
-        struct pending pending; /* first */
-        struct gateway *gateway;
-        struct id tenant, operation;
-};
-
-static void pages_release(struct pending *pending)
+/* With the reason where billing has refused it. */
+static void pages_give_up(struct http_request *request, const json_t *operation)
 {
-        free(pending);
-}
-
-static void pages_give_up(struct http_request *request)
-{
-        pages_say(request, 503, "One moment", "That is not possible right now. Please try it again in a minute.", "");
-}
-
-static void pages_stripe_arrived(void *context, const struct pg_rows *rows, const struct err *err)
-{
-        struct act *act = context;
-        struct gateway *gateway = act->gateway;
-        struct id tenant = act->tenant;
-        struct http_request *request = pending_done(&act->pending);
-        auto_secret char *url = NULL;
-
-        if (request == NULL)
-                return;
-        if (err != NULL || pg_rows_count(rows) == 0 ||
-            keyring_open(gateway->app_keys, tenant.text, "billing_link", 0, pg_text(rows, 0, "sealed"), &url, NULL) < 0)
-                pages_give_up(request);
-        else
-                pages_redirect(request, url);
-}
-
-static void pages_command_ended(void *context, const json_t *operation)
-{
-        struct act *act = context;
         const char *state = operation ? json_text(operation, "state") : NULL;
-        const char *detail = operation ? json_text(operation, "detail") : NULL;
-        struct http_request *request;
         auto_buf words = { 0 };
 
-        if (state != NULL && strcmp(state, "succeeded") == 0) {
-                pg_pool_exec(act->gateway->service->catalog, SECONDS(3), SQL_STRIPE,
-                             PARAMS(act->operation.text, act->tenant.text), pages_stripe_arrived, act);
-                return;
-        }
-        pages_add(&words, detail);
-        request = pending_done(&act->pending);
-        if (request == NULL)
-                return;
+        if (operation != NULL)
+                pages_add(&words, json_text(operation, "detail"));
         if (state != NULL && strcmp(state, "rejected") == 0 && words.length > 0)
                 pages_say(request, 409, "That is not possible", words.data, "");
         else
-                pages_give_up(request);
+                pages_say(request, 503, "One moment",
+                          "That is not possible right now. Please try it again in a minute.", "");
 }
 
-static void pages_command_delivered(void *context, const struct err *err)
-{
-        struct act *act = context;
-        struct http_request *request;
-
-        if (err == NULL) {
-                waiters_add(act->gateway->waiters, act->operation.text, STRIPE_WAIT, pages_command_ended, act);
-                return;
+#define STRIPES_PAGE(command)                                                                                          \
+        {                                                                                                              \
+                .topic = BILLING_COMMAND_TOPIC, .type = "billing." command ".requested.v1", .sql = SQL_STRIPE,         \
+                .params = 2, .field = "billing_link", .failed = pages_give_up                                          \
         }
-        request = pending_done(&act->pending);
-        if (request != NULL)
-                pages_give_up(request);
-}
 
-static void pages_command(struct gateway *gateway, struct http_request *request, const char *tenant_id,
-                          const char *type, json_t *data)
-{
-        struct act *act = NEW(struct act);
-        auto_free char *text = json_print(data);
-        char time[25];
-        struct err err;
-        struct cloudevent_out event = {
-                .topic = BILLING_COMMAND_TOPIC,
-                .key = tenant_id,
-                .source = "/tenantry/gateway",
-                .type = type,
-                .time = time,
-                .data = text,
-        };
-
-        json_decref(data);
-        clock_format(clock_wall_ms(), time);
-        act->gateway = gateway;
-        memcpy(act->tenant.text, tenant_id, sizeof(act->tenant.text));
-        act->operation = operation_id_make("", "", NULL);
-        event.id = act->operation.text;
-        pending_begin(&act->pending, request, pages_release);
-        if (cloudevent_produce(gateway->producer, &event, pages_command_delivered, act, &err) < 0)
-                pages_command_delivered(act, &err);
-}
+static const struct visit_wish PORTAL = STRIPES_PAGE("portal"), CHECKOUT = STRIPES_PAGE("checkout");
 
 /* Each of these makes an operation and a call to Stripe. */
 static bool pages_allow(struct gateway *gateway, struct http_request *request, const char *tenant_id)
 {
-        int64_t wait = limiter_take(gateway->links, tenant_id, clock_boot_ms());
-        char seconds[24];
-
-        if (wait == 0)
+        if (visit_wait(gateway, request, tenant_id) == 0)
                 return true;
-        snprintf(seconds, sizeof(seconds), "%lld", (long long)(wait / 1000 + 1));
-        http_answer_header(request, "Retry-After", seconds);
         pages_say(request, 429, "One moment",
                   "This was used many times just now. Please try it again in a few minutes.", "");
         return false;
@@ -374,13 +282,13 @@ void billing_page_post(struct gateway *gateway, struct http_request *request, co
         if (!pages_link_holds(gateway, request, &link) || !pages_allow(gateway, request, link.subject.text))
                 return;
         if (strcmp(action, "portal") == 0)
-                pages_command(gateway, request, link.subject.text, "billing.portal.requested.v1",
-                              json_pack("{s:s}", "tenant_id", link.subject.text));
+                visit_begin(gateway, request, &PORTAL, link.subject.text,
+                            json_pack("{s:s}", "tenant_id", link.subject.text));
         else if (strcmp(action, "checkout") == 0 && *plan != '\0' &&
                  (strcmp(interval, "month") == 0 || strcmp(interval, "year") == 0))
-                pages_command(gateway, request, link.subject.text, "billing.checkout.requested.v1",
-                              json_pack("{s:s, s:s, s:s}", "tenant_id", link.subject.text, "plan", plan, "interval",
-                                        interval));
+                visit_begin(gateway, request, &CHECKOUT, link.subject.text,
+                            json_pack("{s:s, s:s, s:s}", "tenant_id", link.subject.text, "plan", plan, "interval",
+                                      interval));
         else
                 pages_say(request, 400, "This button does not exist", "Please go back and try another.", "");
 }
@@ -395,7 +303,7 @@ static void pages_go_on(struct gateway *gateway, struct http_request *request)
 {
         auto_free char *product = product_url_of(gateway->config->links.product_url, http_segment(request));
 
-        pages_redirect(request, product);
+        visit_redirect(request, product);
 }
 
 /* Not yet: what was paid is known only once Stripe's webhook has come. */
