@@ -1,14 +1,13 @@
 /* Objects asked for at Stripe: see fetcher.h. */
 #include "services/billing/fetcher.h"
 
-#include "common/base/backoff.h"
-#include "common/base/crypto.h"
 #include "common/base/failpoint.h"
 #include "common/base/log.h"
 #include "common/base/memory.h"
 #include "common/base/metrics.h"
 #include "common/contracts/stripe_event.h"
 #include "common/service/periodic.h"
+#include "services/billing/outcome.h"
 
 #include <string.h>
 #include <utlist.h>
@@ -17,7 +16,6 @@
 #define SQL_TIMEOUT  SECONDS(10)
 #define CALL_TIMEOUT SECONDS(20)
 #define AT_ONCE      8
-#define KEY_REFUSED  MINUTES(1)
 
 static const char SQL_TAKE[] = "select kind, object_id, path, version, attempts "
                                "from take_wanted($1::int, $2::bigint, $3::float8)";
@@ -62,7 +60,7 @@ struct fetcher {
         struct fetch *fetches;
         size_t count;
         bool stopped;
-        struct metric_family *calls, *drift;
+        struct metric_family *drift;
 };
 
 static void fetcher_drop(struct fetch *fetch)
@@ -116,18 +114,12 @@ static void fetcher_store(struct fetch *fetch, const json_t *object, int64_t dat
 
 static void fetcher_fail(struct fetch *fetch, const struct err *err)
 {
-        auto_free char *delay_text = NULL;
-        int64_t delay = KEY_REFUSED;
-        unsigned random;
+        auto_free char *delay = mem_printf("%lld", (long long)outcome_delay(fetch->attempts, err));
 
-        crypto_random(&random, sizeof(random));
-        if (err->class == ERR_BUSY)
-                delay = err->retry_after ?: backoff_ms((int)fetch->attempts - 1, random);
-        delay_text = mem_printf("%lld", (long long)delay);
         log_warn("Stripe could not be asked for an object", "kind", fetch->kind, "object", fetch->id, "code", err->code,
                  "error", err->message, NULL);
         pg_pool_exec(fetch->fetcher->billing->service->catalog, SQL_TIMEOUT, SQL_FAILED,
-                     PARAMS(fetch->kind, fetch->id, err->message, delay_text, err->retry_after ? "true" : "false"),
+                     PARAMS(fetch->kind, fetch->id, err->message, delay, err->retry_after ? "true" : "false"),
                      fetcher_failure_stored, fetch);
 }
 
@@ -139,7 +131,7 @@ static void fetcher_answered(void *context, const struct stripe_reply *reply, co
 
         fetch->request = NULL; /* it is gone */
         FAILPOINT(billing_before_fetched, NULL);
-        metric_add(METRIC_OF(fetch->fetcher->calls, err == NULL ? "ok" : err->code), 1);
+        outcome_count(err);
         if (err != NULL && err->class == ERR_GONE) {
                 fetcher_store(fetch, NULL, 0);
                 return;
@@ -231,8 +223,7 @@ struct fetcher *fetcher_new(struct billing *billing)
         struct fetcher *fetcher = NEW(struct fetcher);
 
         fetcher->billing = billing;
-        fetcher->calls =
-                metric_counter_family("tenantry_stripe_calls_total", "outcome", "Calls to Stripe's API, by outcome.");
+        outcome_begin_count();
         fetcher->drift = metric_counter_family("tenantry_billing_drift_total", "class",
                                                "Subscriptions that were different at Stripe, by what was different.");
         for (size_t i = 0; i < ARRAY_SIZE(DRIFTS); i++)

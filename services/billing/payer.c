@@ -1,12 +1,11 @@
 /* Payments with another card: see payer.h. */
 #include "services/billing/payer.h"
 
-#include "common/base/backoff.h"
-#include "common/base/crypto.h"
 #include "common/base/failpoint.h"
 #include "common/base/log.h"
 #include "common/base/memory.h"
 #include "common/service/periodic.h"
+#include "services/billing/outcome.h"
 
 #include <string.h>
 #include <utlist.h>
@@ -16,7 +15,6 @@
 #define CALL_TIMEOUT SECONDS(40) /* a bank takes its time */
 #define LEASE        "90000"     /* ms: longer than a call and the statement after it */
 #define AT_ONCE      4
-#define KEY_REFUSED  MINUTES(1)
 
 static const char SQL_TAKE[] = "select invoice_id, payment_method, attempts "
                                "from take_payments($1::int, $2::bigint, $3::float8)";
@@ -62,32 +60,21 @@ static void payer_stored(void *context, const struct pg_rows *rows, const struct
         payer_wake(payer);
 }
 
-/* Returns whether it is to be tried again, and *ret when. Any other answer was Stripe's last word on this card. */
-static bool payer_tries_again(const struct payment *payment, const struct err *err, int64_t *ret)
-{
-        unsigned random;
-
-        crypto_random(&random, sizeof(random));
-        *ret = KEY_REFUSED;
-        if (err->class == ERR_BUSY)
-                *ret = err->retry_after ?: backoff_ms((int)payment->attempts - 1, random);
-        return err->class == ERR_BUSY || err->class == ERR_AUTH;
-}
-
 static void payer_answered(void *context, const struct stripe_reply *reply, const struct err *err)
 {
         struct payment *payment = context;
         auto_free char *delay = NULL;
-        int64_t ms;
 
         (void)reply;
         payment->request = NULL; /* it is gone */
         FAILPOINT(billing_after_payment, NULL);
+        outcome_count(err);
         if (err != NULL) {
                 log_warn("an invoice was not paid with the new card", "invoice", payment->invoice, "code", err->code,
                          "error", err->message, NULL);
-                if (payer_tries_again(payment, err, &ms))
-                        delay = mem_printf("%lld", (long long)ms);
+                /* Any other answer was Stripe's last word on this card. */
+                if (err->class == ERR_BUSY || err->class == ERR_AUTH)
+                        delay = mem_printf("%lld", (long long)outcome_delay(payment->attempts, err));
         }
         pg_pool_exec(payment->payer->billing->service->catalog, SQL_TIMEOUT, SQL_TRIED,
                      PARAMS(payment->invoice, payment->card, err ? err->code : "paid", delay), payer_stored, payment);

@@ -11,6 +11,7 @@
 #include "common/durable/worker.h"
 #include "common/service/periodic.h"
 #include "services/billing/news.h"
+#include "services/billing/outcome.h"
 
 #include <string.h>
 #include <utlist.h>
@@ -21,7 +22,6 @@
 #define CALL_TIMEOUT SECONDS(20)
 #define LEASE        "60000" /* ms: longer than a call and the statement after it */
 #define PATIENCE     SECONDS(60)
-#define KEY_REFUSED  MINUTES(1)
 #define PAGE         100
 #define SMALL_PAGE   10 /* an answer has a limit; a large event may be the cause of failures */
 #define SMALL_AFTER  3  /* attempts */
@@ -49,7 +49,7 @@ struct reconciler {
         struct periodic *periodic;
         struct page *pages;
         bool stopped;
-        struct metric_family *calls, *read;
+        struct metric_family *read;
         struct metric *missed;
 };
 
@@ -133,14 +133,11 @@ static void reconciler_page_stored(void *context, const struct pg_rows *rows, co
 
 static void reconciler_fail(struct page *page, const struct err *err)
 {
-        int64_t delay = KEY_REFUSED;
         const char *why = err->retry_after ? "limited" : err->class == ERR_AUTH ? "refused" : "busy";
 
-        if (err->class == ERR_BUSY)
-                delay = err->retry_after ?: reconciler_delay(page);
         log_warn("Stripe could not be compared with", "kind", reconciler_kind(page), "code", err->code, "error",
                  err->message, NULL);
-        reconciler_put_off(page, err, delay, why);
+        reconciler_put_off(page, err, outcome_delay(page->attempts, err), why);
 }
 
 /* The objects of a page as the catalog takes them. One that is not as Stripe's documents say is left out. */
@@ -194,7 +191,7 @@ static void reconciler_answered(void *context, const struct stripe_reply *reply,
 
         page->request = NULL; /* it is gone */
         FAILPOINT(billing_before_reconciled, NULL);
-        metric_add(METRIC_OF(page->reconciler->calls, err == NULL ? "ok" : err->code), 1);
+        outcome_count(err);
         if (err != NULL) {
                 reconciler_fail(page, err);
                 return;
@@ -269,11 +266,8 @@ struct reconciler *reconciler_new(struct billing *billing)
         struct reconciler *reconciler = NEW(struct reconciler);
 
         reconciler->billing = billing;
-        reconciler->calls =
-                metric_counter_family("tenantry_stripe_calls_total", "outcome", "Calls to Stripe's API, by outcome.");
         reconciler->read = metric_counter_family("tenantry_billing_reconciled_pages_total", "kind",
                                                  "Pages of Stripe's lists that were compared, by kind.");
-        metric_add(METRIC_OF(reconciler->calls, "ok"), 0);
         metric_add(METRIC_OF(reconciler->read, "events"), 0);
         metric_add(METRIC_OF(reconciler->read, "subscriptions"), 0);
         reconciler->missed =

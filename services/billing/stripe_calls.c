@@ -5,9 +5,9 @@
 #include "common/base/keyring.h"
 #include "common/base/log.h"
 #include "common/base/memory.h"
-#include "common/base/metrics.h"
 #include "common/contracts/stripe_event.h"
 #include "common/durable/rate_budget.h"
+#include "services/billing/outcome.h"
 
 #include <string.h>
 
@@ -130,14 +130,10 @@ static enum step_result calls_answered(struct saga *saga, const struct err *err)
 
 static void calls_arrived(void *context, const struct stripe_reply *reply, const struct err *err)
 {
-        static struct metric_family *calls;
         struct saga *saga = context;
         struct work *work = work_of(saga);
 
-        if (calls == NULL)
-                calls = metric_counter_family("tenantry_stripe_calls_total", "outcome",
-                                              "Calls to Stripe's API, by outcome.");
-        metric_add(METRIC_OF(calls, err == NULL ? "ok" : err->code), 1);
+        outcome_count(err);
         if (work->asked->name != NULL)
                 FAILPOINT(billing_after_call, NULL);
         work->asked->request = NULL; /* it is gone */
