@@ -155,7 +155,7 @@ end
 $$;
 
 -- What the steps of a saga know: the tenant, its customers at Stripe that are not deleted (the newest first), the end of its
--- trial while it has one, and how much it uses.
+-- trial while it has one (of one that has not begun, since the tenant is not ready yet: as if it began now), and how much it uses.
 create function billing.saga_context(p_tenant_id uuid) returns jsonb
 language sql stable
 as $$
@@ -163,7 +163,8 @@ as $$
         'email', l.email, 'plan', t.subscription -> 'plan', 'subscription_id', t.subscription -> 'subscription_id',
         'now', floor(extract(epoch from catalog.business_now()))::bigint,
         'trial_end', case when t.subscription ->> 'status' = 'trial' and not t.subscription ? 'subscription_id'
-                          then floor(extract(epoch from (t.subscription ->> 'trial_end')::timestamptz))::bigint end,
+                          then floor(extract(epoch from coalesce((t.subscription ->> 'trial_end')::timestamptz,
+                              catalog.business_now() + (select trial_days from settings) * interval '1 day')))::bigint end,
         'customers', (select coalesce(jsonb_agg(c.customer_id order by c.since desc, c.customer_id), '[]')
                       from customer c
                       where c.tenant_id = t.tenant_id

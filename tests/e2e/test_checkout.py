@@ -9,9 +9,10 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
 
-from deploy.local.stack import Stack
+from deploy.local.stack import CATALOG, Stack
 
 from .billing import Desk, billing_stack
 from .client import Answer, Api, eventually
@@ -90,6 +91,19 @@ def test_a_tenant_subscribes_on_the_page_and_its_trial_goes_on(desk: Desk, app: 
     assert told["subscription"]["trial_end"][:19] == trial_end[:19]
     again = checkout(app, tenant)
     assert (again.status, again.json["code"]) == (409, "already_subscribed")
+
+
+def test_who_buys_before_the_trial_has_begun_keeps_all_of_it(desk: Desk, app: Api, stack: Stack) -> None:
+    tenant = desk.tenant_on_trial("Early Buyer")
+    with psycopg.connect(stack.postgres.url(CATALOG), autocommit=True) as catalog:  # as before it was ready
+        catalog.execute("set search_path = billing, durable")
+        catalog.execute("update tenant set ready_at = null where tenant_id = %s", [tenant])
+        catalog.execute("select settle(%s, '{}')", [tenant])
+    assert desk.subscription(tenant)["trial_end"] is None
+    answer = checkout(app, tenant)
+    assert press(answer.json["url"], action="pay", number=CARD) == 303
+    told = desk.wait(tenant, status="trial", plan="starter", interval="month")
+    assert told["subscription"]["trial_end"] is not None
 
 
 def test_with_less_than_two_days_of_trial_left_the_first_month_is_paid_at_once(desk: Desk, app: Api) -> None:
