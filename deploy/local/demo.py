@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import shutil
 import sys
 import time
-import urllib.request
+import urllib.error
 from typing import Any
 
 from .demo_billing import set_up_stripe, tell_billing
 from .process import ServerError
 from .stack import REPOSITORY, Stack
+from .telling import BOLD, DIM, GREEN, PLAIN, call, say
 
 RUN = REPOSITORY / ".run"
 COMPANIES = [
@@ -23,31 +23,11 @@ COMPANIES = [
     ("Corner Drugstore", "cora@corner.test", "Cora"),
 ]
 DEADLINE_SECONDS = 90.0
-BOLD, DIM, GREEN, PLAIN = ("\033[1m", "\033[2m", "\033[32m", "\033[0m") if sys.stdout.isatty() else ("", "", "", "")
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
 
 
 def demo_stack(driver: str) -> Stack:
     secret = {"STRIPE_WEBHOOK_SECRET_FILE": str(RUN / "demo" / "stripe-webhook")}
     return Stack(RUN / "demo", driver=driver, fast=False, die_with_parent=False, stripe=True, options=secret)
-
-
-def call(stack: Stack, method: str, path: str, body: Any = None, key: str | None = None) -> Any:
-    environment = stack.client_environment()
-    headers = {"content-type": "application/json", "authorization": f"Bearer {environment['TENANTRY_TOKEN']}"}
-    if key is not None:
-        headers["idempotency-key"] = key
-    request = urllib.request.Request(
-        environment["TENANTRY_URL"] + path,
-        method=method,
-        data=None if body is None else json.dumps(body).encode(),
-        headers=headers,
-    )
-    with urllib.request.urlopen(request, timeout=30) as response:
-        return json.load(response)
 
 
 def write_environment(stack: Stack) -> None:
@@ -73,7 +53,8 @@ def sign_up(stack: Stack) -> list[str]:
     tenants = []
     for company, email, name in COMPANIES:
         body = {"company": company, "email": email, "name": name}
-        answer = call(stack, "POST", "/api/signups", body, key=f"demo {company}")  # once, however often the demo runs
+        once = f"demo {company}"  # however often the demo runs
+        answer = call(stack, "POST", "/api/signups", body, idempotency_key=once)
         tenants.append(answer["tenant_id"])
         say(f"  {company:22} 202 accepted, operation {DIM}{answer['operation_id']}{PLAIN}")
     return tenants

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 import urllib.error
 import urllib.parse
@@ -12,8 +10,8 @@ from typing import Any
 
 from .process import ServerError, wait_until
 from .stack import Stack
+from .telling import BOLD, DIM, PLAIN, call, say
 
-BOLD, DIM, PLAIN = ("\033[1m", "\033[2m", "\033[0m") if sys.stdout.isatty() else ("", "", "")
 CARD = "4242424242424242"
 DAY = 86400
 PATIENCE = 60.0
@@ -26,10 +24,6 @@ class Stay(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def say(text: str) -> None:
-    print(text, flush=True)
-
-
 def set_up_stripe(stack: Stack) -> None:
     """As an operator would: products, prices, the portal and the endpoint, whose secret goes to a file for the gateway."""
     url = stack.client_environment()["TENANTRY_URL"]
@@ -39,19 +33,8 @@ def set_up_stripe(stack: Stack) -> None:
         raise ServerError(f"tenantry stripe setup ended with {done.returncode}: {done.stderr}")
 
 
-def ask(stack: Stack, method: str, path: str, token: str, body: Any = None, **headers: str) -> Any:
-    request = urllib.request.Request(
-        stack.client_environment()["TENANTRY_URL"] + path,
-        method=method,
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"content-type": "application/json", "authorization": f"Bearer {token}", **headers},
-    )
-    with urllib.request.urlopen(request, timeout=40) as response:
-        return json.load(response)
-
-
 def tenant(stack: Stack, tenant_id: str) -> Any:
-    return ask(stack, "GET", f"/api/tenants/{tenant_id}", stack.client_environment()["TENANTRY_TOKEN"])
+    return call(stack, "GET", f"/api/tenants/{tenant_id}")
 
 
 def wait_for(stack: Stack, tenant_id: str, what: str, **wanted: str) -> Any:
@@ -97,10 +80,8 @@ def tell_billing(stack: Stack, tenants: list[str]) -> None:
         say(show(wait_for(stack, each, "its trial begins", status="trial")))
     say(f"\n{BOLD}{tenant(stack, buyer)['company']} chooses Professional, on Stripe's page:{PLAIN}")
     app = stack.client_environment()["TENANTRY_APP_TOKEN"]
-    page = ask(
-        stack, "POST", f"/api/tenants/{buyer}/billing/checkout", app, {"plan": "professional", "interval": "month"},
-        prefer="wait=25",
-    )["url"]  # fmt: skip
+    wanted = {"plan": "professional", "interval": "month"}
+    page = call(stack, "POST", f"/api/tenants/{buyer}/billing/checkout", wanted, token=app, prefer="wait=25")["url"]
     say(f"  {DIM}{page}{PLAIN}")
     press_pay(page)
     say(show(wait_for(stack, buyer, "its plan is known", plan="professional")))

@@ -5,21 +5,16 @@ from __future__ import annotations
 import base64
 import contextlib
 import hmac
-import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlencode
 
 from deploy.local.stack import CATALOG, Stack
-from sandbox.tests.stripe_client import brackets
 
 from .client import Api, eventually
 from .command import cli
 from .conftest import make_stack
-from .stripe import WEBHOOKS
+from .stripe import WEBHOOKS, ask_stripe
 
 DAY = 86400
 CENTS = {"starter": 9900, "professional": 29900}
@@ -44,18 +39,7 @@ class Desk:
     # At Stripe.
 
     def stripe(self, path: str, method: str = "POST", **params: Any) -> Any:
-        form = urlencode(list(brackets(params)))
-        request = urllib.request.Request(
-            f"{self.stack.stripe_url}/v1/{path}" + ("" if method == "POST" or not form else f"?{form}"),
-            method=method,
-            data=form.encode() if method == "POST" else None,
-            headers={"authorization": "Bearer sk_test_sandbox"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=20) as response:
-                return json.loads(response.read())
-        except urllib.error.HTTPError as error:
-            raise AssertionError(error.read().decode()) from error
+        return ask_stripe(self.stack.stripe_url, path, method, **params)
 
     def price(self, plan: str, interval: str = "month") -> str:
         key = f"tenantry_{plan}_{interval}"

@@ -6,12 +6,14 @@ import hashlib
 import hmac
 import json
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.local.stack import Stack
+from deploy.local.stack import STRIPE_KEY, Stack
+from sandbox.tests.stripe_client import brackets
 
 from .client import Answer, Api
 
@@ -50,21 +52,31 @@ class Stripe:
         return self.api.call("POST", WEBHOOKS, raw=raw, timeout=60, **headers)
 
 
+def ask_stripe(url: str, path: str, method: str = "POST", /, **params: Any) -> Any:
+    """What the sandbox's Stripe at `url` answers."""
+    form = urllib.parse.urlencode(list(brackets(params)))
+    request = urllib.request.Request(
+        f"{url}/v1/{path}" + (f"?{form}" if method == "GET" and form else ""),
+        method=method,
+        data=form.encode() if method == "POST" else None,
+        headers={"authorization": f"Bearer {STRIPE_KEY}"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=20) as response:
+            return json.loads(response.read())
+    except urllib.error.HTTPError as error:
+        raise AssertionError(error.read().decode()) from error
+
+
 class SandboxStripe:
     """The sandbox's Stripe, beside the stack; `control` is its clock and what else a test may move."""
 
     def __init__(self, stack: Stack, port: int) -> None:
-        self.stack, self.url = stack, f"http://127.0.0.1:{port}/v1/"
+        self.stack, self.url = stack, f"http://127.0.0.1:{port}"
         stack.start_sandbox("--stripe-port", str(port))
 
-    def post(self, path: str, **params: str) -> Any:
-        request = urllib.request.Request(
-            self.url + path,
-            data=urllib.parse.urlencode(params).encode(),
-            headers={"authorization": "Bearer sk_test_sandbox"},
-        )
-        with urllib.request.urlopen(request, timeout=20) as response:
-            return json.loads(response.read())
+    def post(self, path: str, /, **params: Any) -> Any:
+        return ask_stripe(self.url, path, **params)
 
     def control(self, method: str, path: str, body: object = None) -> Any:
         return self.stack.control_sandbox(method, path, body)
