@@ -2,16 +2,13 @@
 #include "services/billing/return_url.h"
 
 #include "common/base/memory.h"
+#include "common/contracts/product_url.h"
 
 #include <string.h>
 
 char *return_url(const char *pattern, const char *slug, const char *parameter)
 {
-        static const char MARK[] = "{slug}";
-        const char *mark = strstr(pattern, MARK), *rest = mark && slug ? mark + strlen(MARK) : pattern;
-        const char *question = strchr(pattern, '?') ? "&" : "?";
-        int before = mark && slug ? (int)(mark - pattern) : 0;
+        auto_free char *url = slug ? product_url_of(pattern, slug) : mem_copy_text(pattern);
 
-        return mem_printf("%.*s%s%s%s%s", before, pattern, before > 0 ? slug : "", rest, parameter ? question : "",
-                          parameter ?: "");
+        return mem_printf("%s%s%s", url, parameter == NULL ? "" : strchr(pattern, '?') ? "&" : "?", parameter ?: "");
 }

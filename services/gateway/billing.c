@@ -74,10 +74,11 @@ void billing_get(struct gateway *gateway, struct http_request *request, const ch
         billing_read(gateway, request, SQL_BILLING, billing_answer);
 }
 
-static void billing_send(struct gateway *gateway, struct http_request *request, const char *caller, const char *type,
-                         json_t *body)
+/* What is sent is the route's business. */
+static void billing_send(struct gateway *gateway, struct http_request *request, const char *caller, json_t *body)
 {
-        const char *tenant = http_segment(request);
+        const char *tenant = http_segment(request),
+                   *type = ((const struct endpoint *)http_route_extra(request))->command;
         auto_free char *route = mem_printf("%s %s", type, tenant);
         struct ingest_wish wish = {
                 .caller = caller, .route = route, .subject = &INGEST_BILLING, .type = type, .id = tenant
@@ -95,19 +96,18 @@ static json_t *billing_body(struct http_request *request)
         return NULL;
 }
 
-static void billing_post(struct gateway *gateway, struct http_request *request, const char *caller, const char *type)
+void billing_command_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
         json_t *body = billing_body(request);
 
         if (body != NULL)
-                billing_send(gateway, request, caller, type, body);
+                billing_send(gateway, request, caller, body);
 }
 
 /* A request that Stripe is needed for. */
 struct billing_wish {
         struct pending pending; /* first */
         struct gateway *gateway;
-        const char *type;
         char *caller;
         json_t *body;
 };
@@ -129,20 +129,19 @@ static void billing_setup_arrived(void *context, const struct pg_rows *rows, con
         struct gateway *gateway = wish->gateway;
         auto_free char *caller = mem_copy_text(wish->caller);
         auto_json *body = json_incref(wish->body);
-        const char *type = wish->type;
         struct http_request *request = pending_done(&wish->pending);
 
         if (request == NULL)
                 return;
         if (!has_none) {
-                billing_send(gateway, request, caller, type, TAKE_PTR(body));
+                billing_send(gateway, request, caller, TAKE_PTR(body));
                 return;
         }
         http_answer_header(request, "Retry-After", "300");
         http_answer_problem(request, 503, "stripe_not_configured", NULL, "billing has no key of Stripe's");
 }
 
-static void billing_ask(struct gateway *gateway, struct http_request *request, const char *caller, const char *type)
+void billing_request_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
         json_t *body = billing_body(request);
         struct billing_wish *wish;
@@ -151,54 +150,8 @@ static void billing_ask(struct gateway *gateway, struct http_request *request, c
                 return;
         wish = NEW(struct billing_wish);
         wish->gateway = gateway;
-        wish->type = type;
         wish->caller = mem_copy_text(caller); /* copied, as the tokens may be reread meanwhile */
         wish->body = body;
         pending_begin(&wish->pending, request, billing_release);
         pg_pool_exec(gateway->service->catalog, LOOKUP_TIMEOUT, SQL_SETUP, 0, NULL, billing_setup_arrived, wish);
-}
-
-void billing_usage_post(struct gateway *gateway, struct http_request *request, const char *caller)
-{
-        billing_post(gateway, request, caller, "billing.usage.reported.v1");
-}
-
-void billing_override_post(struct gateway *gateway, struct http_request *request, const char *caller)
-{
-        billing_post(gateway, request, caller, "billing.override.requested.v1");
-}
-
-void billing_checkout_post(struct gateway *gateway, struct http_request *request, const char *caller)
-{
-        billing_ask(gateway, request, caller, "billing.checkout.requested.v1");
-}
-
-void billing_portal_post(struct gateway *gateway, struct http_request *request, const char *caller)
-{
-        billing_ask(gateway, request, caller, "billing.portal.requested.v1");
-}
-
-void billing_change_plan_post(struct gateway *gateway, struct http_request *request, const char *caller)
-{
-        billing_ask(gateway, request, caller, "billing.change_plan.requested.v1");
-}
-
-void billing_cancel_post(struct gateway *gateway, struct http_request *request, const char *caller)
-{
-        billing_ask(gateway, request, caller, "billing.cancel.requested.v1");
-}
-
-void billing_resume_post(struct gateway *gateway, struct http_request *request, const char *caller)
-{
-        billing_ask(gateway, request, caller, "billing.resume.requested.v1");
-}
-
-void billing_preview_post(struct gateway *gateway, struct http_request *request, const char *caller)
-{
-        billing_ask(gateway, request, caller, "billing.preview.requested.v1");
-}
-
-void billing_end_duplicate_post(struct gateway *gateway, struct http_request *request, const char *caller)
-{
-        billing_ask(gateway, request, caller, "billing.end_duplicate.requested.v1");
 }

@@ -32,7 +32,7 @@ struct gateway {
 struct endpoint {
         enum scope scope; /* SCOPE_NONE: anyone */
         void (*answer)(struct gateway *gateway, struct http_request *request, const char *caller);
-        const char *command; /* for the endpoints that send a command */
+        const char *command; /* for the endpoints that send a command, or an event of this type */
         bool confirmed;      /* the body's confirm must be the tenant's subdomain */
 };
 
@@ -85,15 +85,8 @@ void billing_held_get(struct gateway *gateway, struct http_request *request, con
 void billing_release_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void entitlements_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void billing_get(struct gateway *gateway, struct http_request *request, const char *caller);
-void billing_checkout_post(struct gateway *gateway, struct http_request *request, const char *caller);
-void billing_portal_post(struct gateway *gateway, struct http_request *request, const char *caller);
-void billing_change_plan_post(struct gateway *gateway, struct http_request *request, const char *caller);
-void billing_cancel_post(struct gateway *gateway, struct http_request *request, const char *caller);
-void billing_resume_post(struct gateway *gateway, struct http_request *request, const char *caller);
-void billing_preview_post(struct gateway *gateway, struct http_request *request, const char *caller);
-void billing_end_duplicate_post(struct gateway *gateway, struct http_request *request, const char *caller);
-void billing_usage_post(struct gateway *gateway, struct http_request *request, const char *caller);
-void billing_override_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_request_post(struct gateway *gateway, struct http_request *request, const char *caller);
+void billing_command_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void billing_reconcile_get(struct gateway *gateway, struct http_request *request, const char *caller);
 void billing_reconcile_post(struct gateway *gateway, struct http_request *request, const char *caller);
 void billing_forecast_get(struct gateway *gateway, struct http_request *request, const char *caller);

@@ -143,6 +143,12 @@ static const struct http_parameter DROP_QUERY[] = {
                 .method = "POST", .path = "/api/tenants/{id}/" where, .handle = routes_guard,                          \
                 .extra = ENDPOINT(.scope = SCOPE_ADMIN, .answer = command_post, .command = name, __VA_ARGS__)          \
         }
+/* type: of the event that is sent. */
+#define EVENT_ROUTE(verb, where, scopes, answered, type)                                                               \
+        {                                                                                                              \
+                .method = verb, .path = where, .handle = routes_guard,                                                 \
+                .extra = ENDPOINT(.scope = scopes, .answer = answered, .command = type)                                \
+        }
 #define RUN_COMMAND(name)                                                                                              \
         {                                                                                                              \
                 .method = "POST", .path = "/api/admin/migrations/runs/{id}/" name, .handle = routes_guard,             \
@@ -179,15 +185,24 @@ const struct http_route GATEWAY_ROUTES[] = {
         ROUTE("GET", "/api/tenants/{id}/entitlements", SCOPE_APP, entitlements_get,
               .cache = "max-age=60, stale-if-error=86400"),
         ROUTE("GET", "/api/tenants/{id}/billing", SCOPE_APP | SCOPE_READ, billing_get),
-        ROUTE("POST", "/api/tenants/{id}/billing/checkout", SCOPE_APP, billing_checkout_post),
-        ROUTE("POST", "/api/tenants/{id}/billing/portal", SCOPE_APP, billing_portal_post),
-        ROUTE("POST", "/api/tenants/{id}/billing/change-plan", SCOPE_APP, billing_change_plan_post),
-        ROUTE("POST", "/api/tenants/{id}/billing/cancel", SCOPE_APP, billing_cancel_post),
-        ROUTE("POST", "/api/tenants/{id}/billing/resume", SCOPE_APP, billing_resume_post),
-        ROUTE("POST", "/api/tenants/{id}/billing/preview", SCOPE_APP, billing_preview_post),
-        ROUTE("POST", "/api/tenants/{id}/billing/end-duplicate", SCOPE_ADMIN, billing_end_duplicate_post),
-        ROUTE("POST", "/api/tenants/{id}/billing/usage", SCOPE_APP, billing_usage_post),
-        ROUTE("POST", "/api/tenants/{id}/billing/override", SCOPE_ADMIN, billing_override_post),
+        EVENT_ROUTE("POST", "/api/tenants/{id}/billing/checkout", SCOPE_APP, billing_request_post,
+                    "billing.checkout.requested.v1"),
+        EVENT_ROUTE("POST", "/api/tenants/{id}/billing/portal", SCOPE_APP, billing_request_post,
+                    "billing.portal.requested.v1"),
+        EVENT_ROUTE("POST", "/api/tenants/{id}/billing/change-plan", SCOPE_APP, billing_request_post,
+                    "billing.change_plan.requested.v1"),
+        EVENT_ROUTE("POST", "/api/tenants/{id}/billing/cancel", SCOPE_APP, billing_request_post,
+                    "billing.cancel.requested.v1"),
+        EVENT_ROUTE("POST", "/api/tenants/{id}/billing/resume", SCOPE_APP, billing_request_post,
+                    "billing.resume.requested.v1"),
+        EVENT_ROUTE("POST", "/api/tenants/{id}/billing/preview", SCOPE_APP, billing_request_post,
+                    "billing.preview.requested.v1"),
+        EVENT_ROUTE("POST", "/api/tenants/{id}/billing/end-duplicate", SCOPE_ADMIN, billing_request_post,
+                    "billing.end_duplicate.requested.v1"),
+        EVENT_ROUTE("POST", "/api/tenants/{id}/billing/usage", SCOPE_APP, billing_command_post,
+                    "billing.usage.reported.v1"),
+        EVENT_ROUTE("POST", "/api/tenants/{id}/billing/override", SCOPE_ADMIN, billing_command_post,
+                    "billing.override.requested.v1"),
         ROUTE("GET", "/api/stream", SCOPE_READ, stream_get, .query = STREAM_QUERY),
         ROUTE("GET", "/api/admin/inventory", SCOPE_ADMIN, inventory_get, .query = PAGE_QUERY),
         ROUTE("GET", "/api/admin/alerts", SCOPE_ADMIN, alerts_get, .query = ALERTS_QUERY),
