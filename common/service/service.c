@@ -172,7 +172,7 @@ static void service_open_catalog(struct frame *frame)
 {
         struct service *service = &frame->service;
         auto_free char *setup =
-                mem_printf("set search_path = %s, durable, catalog; set statement_timeout = '30s'; "
+                mem_printf("set search_path = %s, durable, catalog, pg_temp; set statement_timeout = '30s'; "
                            "set client_connection_check_interval = '1s'; "
                            "set idle_in_transaction_session_timeout = '60s'; %s; %s",
                            service->definition->schema, SQL_FITTING, service->config->sandbox ? "" : SQL_CLOCK);
