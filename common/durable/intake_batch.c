@@ -35,6 +35,7 @@ struct batch {
         size_t taken;     /* how many of the first are in the catalog and no longer in hand */
         size_t under_way; /* how many after those are in the statement under way */
         bool one_by_one;  /* they were refused together */
+        bool has_bytes;   /* descriptions carry them: the catalog may have to keep them */
         int64_t started_ns;
 };
 
@@ -98,7 +99,7 @@ static void batch_divide(struct batch *batch, const struct err *err)
 {
         log_warn("messages are taken one by one", "topic", batch->deliveries[batch->taken].message->topic, "code",
                  err->code, "error", err->message, NULL);
-        batch->one_by_one = true;
+        batch->one_by_one = batch->has_bytes = true;
         if (err_is_transient(err))
                 batch_wait_for_catalog(batch, err);
         else
@@ -122,6 +123,13 @@ static bool batch_is_dead_or_nothing(const struct batch *batch)
         return strcmp(verdict, "dead") == 0 || strcmp(verdict, "nothing") == 0;
 }
 
+/* What is refused is kept, with its bytes. */
+static void batch_send_with_bytes(struct batch *batch)
+{
+        batch->has_bytes = true;
+        batch_send(batch);
+}
+
 static void batch_refused(struct batch *batch, const struct err *err)
 {
         if (err->class == ERR_OURS)
@@ -130,6 +138,8 @@ static void batch_refused(struct batch *batch, const struct err *err)
                 batch_divide(batch, err);
         else if (err_is_transient(err) || batch_is_dead_or_nothing(batch))
                 batch_wait_for_catalog(batch, err);
+        else if (!batch->has_bytes)
+                batch_send_with_bytes(batch);
         else
                 batch_turn_into_dead_letter(batch, err);
 }
@@ -202,8 +212,11 @@ static char *batch_describe(const struct batch *batch)
 {
         auto_json *list = json_array();
 
-        for (size_t i = 0; i < batch->under_way; i++)
-                json_array_append(list, batch->deliveries[batch->taken + i].described);
+        for (size_t i = batch->taken; i < batch->taken + batch->under_way; i++) {
+                if (batch->has_bytes)
+                        intake_add_bytes(batch->deliveries[i].described, batch->deliveries[i].message);
+                json_array_append(list, batch->deliveries[i].described);
+        }
         return json_print(list);
 }
 

@@ -31,14 +31,22 @@ static json_t *message_list_headers(const struct kafka_message *message)
         return list;
 }
 
-/* Including the bytes, which the catalog may have to keep. */
+/* Its position. The catalog keeps the bytes only of what is refused: see intake_add_bytes. */
 static json_t *message_describe(const struct kafka_message *message)
 {
-        return json_pack("{s:s, s:i, s:I, s:I, s:o, s:o, s:o}", "topic", message->topic, "partition",
-                         (int)message->partition, "offset", (json_int_t)message->offset, "log_start",
-                         (json_int_t)message->log_start, "key", message_base64_text(message->key, message->key_length),
-                         "value", message_base64_text(message->value, message->value_length), "headers",
-                         message_list_headers(message));
+        return json_pack("{s:s, s:i, s:I, s:I}", "topic", message->topic, "partition", (int)message->partition,
+                         "offset", (json_int_t)message->offset, "log_start", (json_int_t)message->log_start);
+}
+
+void intake_add_bytes(json_t *described, const struct kafka_message *message)
+{
+        json_t *bytes = json_object_get(described, "message");
+
+        if (json_object_get(bytes, "value") != NULL)
+                return;
+        json_object_set_new(bytes, "key", message_base64_text(message->key, message->key_length));
+        json_object_set_new(bytes, "value", message_base64_text(message->value, message->value_length));
+        json_object_set_new(bytes, "headers", message_list_headers(message));
 }
 
 static json_t *message_describe_event(const struct cloudevent *event, const char *topic)
@@ -108,8 +116,10 @@ json_t *intake_describe(struct intake *intake, const struct kafka_message *messa
         json_object_set_new(described, "event", message_describe_event(&event, message->topic));
         if (data != NULL)
                 json_object_set_new(described, "data", data);
-        if (err.class != ERR_NONE)
+        if (err.class != ERR_NONE) {
                 message_set_refusal(described, err.code, err.field, err.message);
+                intake_add_bytes(described, message);
+        }
         cloudevent_release(&event);
         return described;
 }

@@ -33,9 +33,11 @@ struct intake {
         struct metric *results[INTAKE_RESULTS], *seconds, *lag;
 };
 
-/* What the catalog must know about a message: its position, its bytes, the event in it, and the verdict: "event",
- * "dead", "park" or "nothing". Returns an object that the caller owns. */
+/* What the catalog must know about a message: its position, the event in it, the verdict ("event", "dead", "park" or
+ * "nothing"), and of a dead one the bytes. Returns an object that the caller owns. */
 json_t *intake_describe(struct intake *intake, const struct kafka_message *message);
+/* Adds the message's bytes, which the catalog keeps when it refuses what looked well: an id that another event has. */
+void intake_add_bytes(json_t *described, const struct kafka_message *message);
 /* Turns the description into that of a message permanently refused by the catalog; err says why. */
 void intake_describe_as_dead(json_t *described, const struct err *err);
 
