@@ -1,5 +1,6 @@
 -- An event of Stripe's took two milliseconds of the processor's time. What it is about is read once now, and told to whoever needs it:
--- the subscription that counts, and what the tenant's subscription is by that. Nothing else changes.
+-- the subscription that counts, and what the tenant's subscription is by that. Besides, what happens to the living is not held up by
+-- tenants that are archived or gone, whose time is over as well.
 -- migrate:up
 set local check_function_bodies = off;
 
@@ -297,6 +298,38 @@ create trigger follow_tenant after update on billing.tenant for each row
           (new.lifecycle, new.ready_at, new.override, new.link_asked_at, new.archive_held, new.archive_released))
     execute function billing.follow_tenant();
 
+-- Whether so many lose access at this time that something is more likely to be wrong: those who have lost it within ten minutes,
+-- and those who are to lose it now, are over five, and over a twentieth of all who had it; archived ones do not count. p_ended: when this one's time was over;
+-- until somebody has released those whose time was over by then.
+create or replace function billing.is_mass_suspension(p_tenant_id uuid, p_ended timestamptz, p_now timestamptz) returns boolean
+language plpgsql
+as $$
+declare
+    v_released timestamptz := coalesce((select released_at from settings), '-infinity');
+    v_lost bigint;
+    v_losing bigint;
+begin
+    if p_ended <= v_released then
+        return false;
+    end if;
+    select count(*) into v_lost
+    from tenant
+    where suspended_at > clock_timestamp() - interval '10 minutes'
+      and lifecycle = 'live';
+    select count(*) into v_losing
+    from tenant
+    where access = 'full'
+      and lifecycle = 'live'
+      and access_until <= p_now
+      and access_until > v_released
+      and tenant_id <> p_tenant_id;
+    return v_lost + v_losing + 1 > 5
+        and (v_lost + v_losing + 1) * 20 > v_lost + (select count(*) from tenant where access = 'full' and lifecycle = 'live');
+end
+$$;
+
+-- Brings what is known of the tenant's subscription up to date, and what follows from it: its access, what watchers are told, its
+-- mails, the time at which it is to be asked again.
 create or replace function billing.settle(p_tenant_id uuid, p_cause jsonb) returns void
 language plpgsql
 as $$
@@ -312,7 +345,7 @@ begin
     v_live := live_subscription(p_tenant_id);
     v_next := subscription_of(v, v_now, v_live);
     v_entitled := entitlements_of(v, v_next);
-    if v_next ->> 'access' = 'none' and v.access = 'full'
+    if v_next ->> 'access' = 'none' and v.access = 'full' and v.lifecycle = 'live'
         and is_mass_suspension(p_tenant_id, (v_next ->> 'access_ended')::timestamptz, v_now) then
         if not v.held then -- the alert is one row for all
             update tenant set held = true, access_until = (v_next ->> 'access_ended')::timestamptz where tenant_id = p_tenant_id;
@@ -320,6 +353,7 @@ begin
                 'their time is over, but more than five and more than a twentieth of all at once may be a fault: see tenantry billing held; '
                 'tenantry billing release suspends them');
         end if;
+        perform look_after(v, v_next, v_live);
         perform set_timer('settle', p_tenant_id::text, v_now + interval '10 minutes');
         return;
     end if;

@@ -26,9 +26,7 @@ def books(shared: Books) -> Books:
     shared.owner.execute("truncate billing.mail")
     shared.owner.execute("update lifecycle_wanted set since = '-infinity'")
     shared.owner.execute("delete from timer")
-    shared.owner.execute(
-        "update billing.tenant set lifecycle = 'gone', suspended_at = null, held = false, access_until = null"
-    )
+    shared.owner.execute("update billing.tenant set lifecycle = 'gone'")  # those of earlier tests
     shared.owner.execute("delete from timer")
     shared.resolve_alerts()
     shared.sent.clear()
@@ -248,6 +246,32 @@ def test_tenants_that_were_archived_or_deleted_meanwhile_get_no_mail(books: Book
     books.take_news()
     books.pass_days(60)
     assert books.sent == []
+
+
+def test_tenants_that_were_deleted_do_not_hold_up_the_end_of_a_living_ones_trial(books: Books) -> None:
+    tenants = [books.tenant() for _ in range(9)]
+    for tenant in tenants[1:]:
+        slug = one(books.owner, "select slug from tenant where tenant_id = %s", tenant)
+        command(books.operator, tenant, "deprovision", confirm=slug)
+    books.take_news()
+    books.pass_days(TRIAL + 1)
+    assert books.fact(tenants[0], "access") == "none"
+    assert "billing-mass-suspension" not in books.alerts()
+
+
+def test_a_tenant_that_is_held_and_then_deleted_ends_its_subscription(books: Books) -> None:
+    tenants = [books.tenant() for _ in range(8)]
+    lives = [books.subscribe(tenant) for tenant in tenants]
+    books.pass_days(1)
+    for life in lives:
+        books.fail(life)
+    books.pass_days(8)
+    assert books.fact(tenants[7], "held")
+    slug = one(books.owner, "select slug from tenant where tenant_id = %s", tenants[7])
+    command(books.operator, tenants[7], "deprovision", confirm=slug)
+    books.take_news()
+    asked = books.owner.execute("select kind from billing.request where tenant_id = %s", [tenants[7]]).fetchall()
+    assert asked == [("end_subscription",)] or f"billing-end:{tenants[7]}" in books.alerts()
 
 
 def test_300_trials_that_ended_in_a_weeks_outage_wait_for_a_person_and_lose_nothing(books: Books) -> None:
