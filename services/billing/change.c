@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LIMIT (7 * 24 * 60 * MINUTES(1)) /* a change that was taken is made, however long Stripe is away */
+#define LIMIT       (7 * 24 * 60 * MINUTES(1)) /* a change that was taken is made, however long Stripe is away */
+#define PREVIEW_AGE (24 * 60 * 60)             /* s: what was shown longer ago is looked at again */
+#define CLOCKS      (5 * 60)                   /* s by which clocks may differ */
 
 static const char SQL_BLOCKERS[] = "select blockers($1::uuid, $2)::text as blockers";
 
@@ -38,20 +40,27 @@ json_t *change_items(struct saga *saga)
                          json_text(json_object_get(saga_data(saga), "price"), "id"));
 }
 
-int64_t change_date(struct saga *saga)
+/* Stripe's clock, as far as it was told. */
+static int64_t change_now(struct saga *saga)
 {
         struct work *work = work_of(saga);
-        int64_t now = work->date_s > 0 ? work->date_s : json_number(work->facts, "now", 0);
 
-        return json_number(saga_data(saga), "proration_date", now);
+        return work->date_s > 0 ? work->date_s : json_number(work->facts, "now", 0);
 }
 
-static int change_is_dated_well(struct saga *saga)
+int64_t change_date(struct saga *saga)
+{
+        return json_number(saga_data(saga), "proration_date", change_now(saga));
+}
+
+/* A date in the future would make an upgrade cheaper; at the period's end it would cost nothing. */
+static bool change_is_dated_well(struct saga *saga)
 {
         const json_t *live = look_live(saga);
-        int64_t date = change_date(saga);
+        int64_t date = change_date(saga), now = change_now(saga);
 
-        return date >= json_number(live, "period_start", 0) && date <= json_number(live, "period_end", 0);
+        return date >= json_number(live, "period_start", 0) && date <= json_number(live, "period_end", 0) &&
+               date >= now - PREVIEW_AGE && date <= now + CLOCKS;
 }
 
 enum step_result change_check(struct saga *saga)
@@ -66,7 +75,7 @@ enum step_result change_check(struct saga *saga)
                 return work_refuse(saga, "ends_already", NULL, NULL, "the subscription was cancelled: resume it first");
         if (way == CHANGE_NOW && !change_is_dated_well(saga))
                 return work_refuse(saga, "preview_too_old", "proration_date", NULL,
-                                   "what was shown was for another period: look at what it costs now");
+                                   "what was shown is not what it costs now: look again");
         return STEP_DONE;
 }
 

@@ -131,7 +131,7 @@ static void fetcher_answered(void *context, const struct stripe_reply *reply, co
 
         fetch->request = NULL; /* it is gone */
         FAILPOINT(billing_before_fetched, NULL);
-        outcome_count(err);
+        outcome_note(fetch->fetcher->billing->service, reply, err);
         if (err != NULL && err->class == ERR_GONE) {
                 fetcher_store(fetch, NULL, 0);
                 return;

@@ -1,10 +1,14 @@
 /* What follows from the end of a call to Stripe, for all of billing's parts that make one. */
 #pragma once
 
-#include "common/base/err.h"
+#include "common/net/stripe_api.h"
+#include "common/service/service.h"
 
-/* Counts it (tenantry_stripe_calls_total); err NULL: it succeeded. */
-void outcome_count(const struct err *err);
+#define STRIPE_BUDGET "stripe:calls" /* of all calls, of all processes */
+
+/* Counts it (tenantry_stripe_calls_total), and has everybody wait if Stripe said that it were too many. reply NULL:
+ * there was none; err NULL: it succeeded. */
+void outcome_note(struct service *service, const struct stripe_reply *reply, const struct err *err);
 /* The counter stands at nothing from the start on, so that its first increase is seen. */
 void outcome_begin_count(void);
 /* Milliseconds until it is tried again, which this was for the attempts-th time (from 1): as long as Stripe has asked

@@ -65,10 +65,9 @@ static void payer_answered(void *context, const struct stripe_reply *reply, cons
         struct payment *payment = context;
         auto_free char *delay = NULL;
 
-        (void)reply;
         payment->request = NULL; /* it is gone */
         FAILPOINT(billing_after_payment, NULL);
-        outcome_count(err);
+        outcome_note(payment->payer->billing->service, reply, err);
         if (err != NULL) {
                 log_warn("an invoice was not paid with the new card", "invoice", payment->invoice, "code", err->code,
                          "error", err->message, NULL);

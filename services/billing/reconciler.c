@@ -191,7 +191,7 @@ static void reconciler_answered(void *context, const struct stripe_reply *reply,
 
         page->request = NULL; /* it is gone */
         FAILPOINT(billing_before_reconciled, NULL);
-        outcome_count(err);
+        outcome_note(page->reconciler->billing->service, reply, err);
         if (err != NULL) {
                 reconciler_fail(page, err);
                 return;

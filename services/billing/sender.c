@@ -12,6 +12,7 @@
 #include "common/contracts/mails.h"
 #include "common/contracts/signed_link.h"
 #include "common/service/periodic.h"
+#include "services/billing/outcome.h"
 
 #include <string.h>
 #include <utlist.h>
@@ -192,6 +193,7 @@ static void sender_invoice_answered(void *context, const struct stripe_reply *re
         struct err trouble;
 
         letter->request = NULL; /* it is gone */
+        outcome_note(letter->sender->billing->service, reply, err);
         if (err != NULL) {
                 trouble = *err;
                 trouble.class = ERR_BUSY; /* whatever it is: not the address's fault */

@@ -12,7 +12,6 @@
 #include <string.h>
 
 #define CALL_TIMEOUT SECONDS(20)
-#define BUDGET       "stripe:calls" /* the fetcher's too */
 #define AGAIN_MOST   3
 
 static const char SQL_FREEZE[] = "select method, path, params::text as params, key, is_stale "
@@ -104,10 +103,8 @@ static enum step_result calls_busy(struct saga *saga, const struct err *err)
         struct work *work = work_of(saga);
         const struct stripe_asking *asked = work->asked;
 
-        if (asked->status == 429) {
-                rate_budget_block(work->billing->service, BUDGET, MAX(err->retry_after, SECONDS(2)));
-                rate_budget_keep_turn(saga, BUDGET);
-        }
+        if (asked->status == 429)
+                rate_budget_keep_turn(saga, STRIPE_BUDGET);
         if (asked->name != NULL && asked->replayed && asked->status >= 500)
                 return saga_query(saga, SQL_SPEND, PARAMS(saga_id(saga), saga_fence(saga), asked->name), calls_spent);
         return calls_give_up(saga, saga_retry(saga, err));
@@ -133,7 +130,7 @@ static void calls_arrived(void *context, const struct stripe_reply *reply, const
         struct saga *saga = context;
         struct work *work = work_of(saga);
 
-        outcome_count(err);
+        outcome_note(work->billing->service, reply, err);
         if (work->asked->name != NULL)
                 FAILPOINT(billing_after_call, NULL);
         work->asked->request = NULL; /* it is gone */
@@ -167,7 +164,7 @@ static enum step_result calls_send(struct saga *saga)
 
 static enum step_result calls_turn_came(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
-        int64_t wait = err ? 0 : rate_budget_wait(saga, BUDGET, rows);
+        int64_t wait = err ? 0 : rate_budget_wait(saga, STRIPE_BUDGET, rows);
 
         if (err != NULL)
                 return calls_give_up(saga, saga_retry(saga, err));
@@ -179,7 +176,7 @@ static enum step_result calls_ask_turn(struct saga *saga)
 {
         int64_t per_second = work_of(saga)->billing->config->calls_per_second;
         const struct rate_budget budget = {
-                .name = BUDGET,
+                .name = STRIPE_BUDGET,
                 .per_minute = MAX(2, 30 * per_second + per_second / 2),
                 .most_at_once = MAX(1, per_second / 2),
         };
