@@ -102,6 +102,12 @@ static enum step_result checkout_made(struct saga *saga, const json_t *reply, co
         return stripe_keep_link(saga, json_text(reply, "url"), work_done);
 }
 
+/* A page that was used since the first look is not among the open ones any more. Now none is: what there is stays. */
+static enum step_result checkout_look_again(struct saga *saga)
+{
+        return json_flag(saga_data(saga), "has_page") ? STEP_DONE : look_at_subscriptions(saga);
+}
+
 /* A trial goes on at Stripe, where there is enough left of it: the first money is taken when it ends. */
 static json_t *checkout_subscription_data(struct saga *saga)
 {
@@ -150,6 +156,8 @@ static const struct saga_step STEPS[] = {
         { "price", look_up_price, NULL, MINUTES(60), 40 },
         { "sessions", checkout_look, NULL, MINUTES(60), 50 },
         { "close", checkout_close_next, NULL, MINUTES(60), 60 },
+        { "look_again", checkout_look_again, NULL, MINUTES(60), 65 },
+        { "check_again", checkout_check, NULL, MINUTES(60), 70 },
         { "open", checkout_make, NULL, MINUTES(60), 80 },
 };
 

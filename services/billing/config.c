@@ -39,6 +39,17 @@ static const struct config_option OPTIONS[] = {
           SECONDS(1), 30 * MINUTES(24 * 60) },
 };
 
+/* Else what is bought would be of the one mode, and what is applied of the other. */
+static int config_check_mode(const struct billing_config *config, struct err *err)
+{
+        bool is_live = stripe_config_is_live(&config->stripe);
+
+        if (config->stripe.secret_key == NULL || is_live == config->livemode)
+                return 0;
+        return err_field(err, "STRIPE_LIVEMODE", "STRIPE_SECRET_KEY is %s key of live mode, and STRIPE_LIVEMODE is %d",
+                         is_live ? "a" : "no", config->livemode);
+}
+
 static int config_check(const void *part, struct err *err)
 {
         const struct billing_config *config = part;
@@ -49,6 +60,8 @@ static int config_check(const void *part, struct err *err)
                 rc = config_check_choice("EXISTING_TENANTS", config->existing_tenants, "exempt|trial", err);
         if (rc == 0)
                 rc = mails_check_templates(BILLING_MAILS, config->mail.templates, err);
+        if (rc == 0)
+                rc = config_check_mode(config, err);
         return rc;
 }
 

@@ -2,6 +2,10 @@
 #include "common/base/memory.h"
 #include "services/billing/kinds.h"
 
+static const char SQL_IS_OVER[] =
+        "select not exists (select from tenant t join provisioner.tenant_life l using (tenant_id) "
+        "where tenant_id = $1::uuid and 'live' in (t.lifecycle, l.lifecycle)) as is_over";
+
 #define LIMIT (30 * 24 * 60 * MINUTES(1)) /* money would be taken for nothing: nobody gives up soon */
 
 /* Also one whose first payment has not come. */
@@ -23,15 +27,25 @@ static enum step_result end_ended(struct saga *saga, const json_t *reply, const 
         return stripe_keep(saga, reply ? json_pack("[O]", reply) : json_array(), end_next);
 }
 
-static enum step_result end_next(struct saga *saga)
+static enum step_result end_looked(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         const char *id = json_text(look_live(saga), "id");
         auto_free char *name = NULL;
 
-        if (id == NULL)
+        if (err != NULL)
+                return saga_retry(saga, err);
+        if (!pg_bool(rows, 0, "is_over"))
                 return STEP_DONE;
         name = mem_printf("end:%s", id);
         return stripe_change(saga, name, "DELETE", mem_printf("/v1/subscriptions/%s", id), NULL, end_ended);
+}
+
+/* Since this was asked for, the tenant may have been restored or have paid: then it keeps what it has. */
+static enum step_result end_next(struct saga *saga)
+{
+        if (look_live(saga) == NULL)
+                return STEP_DONE;
+        return saga_query(saga, SQL_IS_OVER, PARAMS(saga_tenant(saga)), end_looked);
 }
 
 static enum step_result end_look_for_pages(struct saga *saga);

@@ -139,6 +139,7 @@ static void calls_arrived(void *context, const struct stripe_reply *reply, const
         json_decref(work->reply);
         work->reply = reply ? json_incref((json_t *)(uintptr_t)reply->body) : NULL;
         work->date_s = reply && reply->date_s > 0 ? reply->date_s : json_number(work->facts, "now", 0);
+        work->is_repeated = reply != NULL && reply->replayed;
         saga_resume(saga, err);
 }
 
@@ -284,7 +285,7 @@ enum step_result stripe_keep(struct saga *saga, json_t *objects, enum step_resul
 {
         struct work *work = work_of(saga);
         auto_json *taken = objects, *read = json_array();
-        auto_free char *text = NULL, *date = mem_printf("%lld", (long long)work->date_s);
+        auto_free char *text = NULL, *date = mem_printf("%lld", work->is_repeated ? 0LL : (long long)work->date_s);
         const json_t *object;
         struct err odd;
         size_t i;

@@ -17,6 +17,7 @@ struct work {
         struct stripe_asking *asked; /* under way, or NULL */
         json_t *reply;               /* what Stripe has answered last */
         int64_t date_s;              /* and when, by its clock */
+        bool is_repeated;            /* it is what Stripe said under this key before: how things were then */
         json_t *left;                /* customers that are still to be looked at */
         enum step_result (*next)(struct saga *saga);
 };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import urllib.error
 import urllib.parse
@@ -137,6 +138,18 @@ def test_many_tabs_at_once_get_one_page_and_one_customer(desk: Desk, app: Api) -
     assert len(customers(desk, tenant)) == 1 and len(sessions(desk, tenant)) == 1
 
 
+def test_a_page_that_is_used_between_two_looks_is_followed_by_no_other(desk: Desk, app: Api, stack: Stack) -> None:
+    tenant = desk.tenant_on_trial("Sudden Pharmacy")
+    page = checkout(app, tenant).json["url"]
+    with fault(stack, "GET", "^/v1/checkout/sessions$", {"kind": "delay", "seconds": 3}):
+        asked = checkout(app, tenant, "professional", prefer="")
+        eventually(lambda: [each["seen"] for each in stack.control_sandbox("GET", "faults")] == [1], 20, "it looks")
+        assert press(page, action="pay", number=CARD) == 303
+        ended = desk.api.wait_operation(asked.json["operation_id"])
+    assert (ended["state"], ended["code"]) == ("rejected", "already_subscribed")
+    assert sessions(desk, tenant) == []
+
+
 def test_a_page_that_was_used_while_another_was_asked_for_is_not_followed_by_a_second(desk: Desk, app: Api) -> None:
     tenant = desk.tenant_on_trial("Racing Pharmacy")
     first = checkout(app, tenant)
@@ -228,3 +241,12 @@ def test_without_a_key_of_stripes_trials_work_and_a_checkout_is_answered_503(
         billing.stop()
         start(billing)
     assert checkout(app, tenant).status == 200
+
+
+def test_a_key_of_the_other_mode_is_refused(stack: Stack) -> None:
+    checked = subprocess.run(
+        [str(stack.build / "tenantry-billing"), "--check-config"],
+        env={**stack.services["billing-0"].environment, "STRIPE_LIVEMODE": "1"},
+        capture_output=True, text=True, timeout=20,
+    )  # fmt: skip
+    assert checked.returncode != 0 and "no key of live mode, and STRIPE_LIVEMODE is 1" in checked.stderr

@@ -14,7 +14,7 @@ from .billing import Desk, billing_stack
 from .client import Answer, Api, eventually
 from .sandbox_control import fault
 from .service_faults import armed, died_of_sigkill
-from .test_checkout import checkout, customers, sessions
+from .test_checkout import ask, checkout, customers, sessions
 from .test_plan_changes import change, charges
 
 POINTS = ("billing_after_freeze", "billing_before_call", "billing_after_call", "billing_after_keep")
@@ -138,6 +138,25 @@ def test_a_lost_answer_a_failure_saved_under_the_key_429_and_409_are_one_checkou
         assert len(customers(desk, tenant)) == 1, what
         [session] = sessions(desk, tenant)
         assert session["url"] == answer.json["url"]
+
+
+def test_an_answer_that_stripe_gives_again_does_not_undo_what_has_changed_since(
+    desk: Desk, app: Api, stack: Stack
+) -> None:
+    tenant = desk.tenant_on_trial("Undecided Twice")
+    subscription = desk.subscribe(tenant)
+    desk.wait(tenant, status="active")
+    with armed(stack.services["billing-0"], "billing_after_call=crash"):
+        answer = ask(app, tenant, "cancel", prefer="")
+        assert died_of_sigkill(stack.services["billing-0"])
+        desk.stripe(f"subscriptions/{subscription['id']}", cancel_at_period_end=False)
+        stack.control_sandbox("POST", "clock", {"advance_seconds": 60})
+    ended = desk.api.wait_operation(answer.json["operation_id"], 60)
+    assert ended["state"] == "succeeded", ended
+    desk.wait_for_deliveries()
+    wanted = "select object_id from billing.wanted_object where object_id = %s"
+    eventually(lambda: not desk.sql(wanted, subscription["id"]), 30, "how it is now is known")
+    assert desk.subscription(tenant)["cancel_at"] is None
 
 
 def test_an_upgrade_whose_answer_was_lost_is_charged_once_a_day_later_too(desk: Desk, app: Api) -> None:

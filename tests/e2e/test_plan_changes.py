@@ -12,6 +12,7 @@ from deploy.local.stack import Stack
 
 from .billing import Desk, billing_stack
 from .client import Answer, Api, eventually
+from .service_faults import armed, frozen_in_failpoint, start
 from .test_checkout import CARD, ask, checkout, customers, press, sessions
 
 OPEN_ALERT = "select detail from catalog.alert where cause = %s and resolved_at is null"
@@ -218,6 +219,24 @@ def test_a_page_that_is_paid_while_its_tenant_is_archived_leaves_no_subscription
         return not sessions(desk, tenant) and {each["status"] for each in found} <= {"canceled"}
 
     eventually(ended, 40, "nothing is left at Stripe")
+
+
+def test_who_was_restored_before_the_end_of_its_subscription_was_asked_for_keeps_it(
+    desk: Desk, app: Api, stack: Stack
+) -> None:
+    tenant, subscription = subscriber(desk, "Returning Pharmacy")
+    with armed(stack.services["billing-0"], "billing_before_call=stop"):
+        start(stack.services["billing-0"])
+        desk.api.done(tenant, "archive")
+        with frozen_in_failpoint(stack.services["billing-0"]):
+            desk.api.done(tenant, "restore", mode="in_place")
+            leased = "select 1 from billing.saga where tenant_id = %s and lease_until > clock_timestamp()"
+            eventually(lambda: not desk.sql(leased, tenant), 20, "it is another's turn")
+        left = "select kind from billing.request where tenant_id = %s"
+        eventually(lambda: not desk.sql(left, tenant), 60, "nothing is asked for any more")
+    assert desk.stripe(f"subscriptions/{subscription['id']}", "GET")["status"] == "active"
+    desk.wait(tenant, status="active")
+    desk.wait_access(tenant, "full")
 
 
 def test_money_for_an_archived_tenant_is_told(desk: Desk, app: Api) -> None:
