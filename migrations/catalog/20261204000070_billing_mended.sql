@@ -95,13 +95,12 @@ $$;
 
 -- As before; but a subscription that Stripe ended after the last attempt ended access when its grace did; an override with an end
 -- ends no access that would go on without it; and one that is removed ended when it was removed.
-create or replace function billing.subscription_of(t billing.tenant, p_now timestamptz) returns jsonb
+create or replace function billing.subscription_of(t billing.tenant, p_now timestamptz, p_live billing.object) returns jsonb
 language plpgsql stable
 as $$
 declare
-    v_live object := live_subscription(t.tenant_id);
     v_ended object;
-    v_facts jsonb := v_live.facts;
+    v_facts jsonb := p_live.facts;
     v_status text;
     v_reason text;
     v_plan text;
@@ -120,11 +119,11 @@ begin
     if not t.existing and t.ready_at is not null then
         v_trial_end := t.ready_at + s.trial_days * interval '1 day';
     end if;
-    if v_live.object_id is null then
+    if p_live.object_id is null then
         v_ended := ended_subscription(t.tenant_id);
     end if;
-    if v_live.object_id is not null then
-        v_pending := planned_change(t.tenant_id, v_live, p_now);
+    if p_live.object_id is not null then
+        v_pending := planned_change(t.tenant_id, p_live, p_now);
         select plan, period into v_plan, v_interval from plan_of_prices(v_facts -> 'prices');
         if v_plan is null then -- a price that is not in the plans: what it was before holds
             v_plan := t.subscription ->> 'plan';
@@ -137,7 +136,7 @@ begin
                 v_status := 'trial';
                 v_trial_end := to_timestamp((v_facts ->> 'trial_end')::bigint);
             when v_facts ->> 'status' in ('past_due', 'unpaid') then
-                v_grace := coalesce(failing_since(t.tenant_id, v_live.object_id), to_timestamp(v_live.seen))
+                v_grace := coalesce(failing_since(t.tenant_id, p_live.object_id), to_timestamp(p_live.seen))
                            + grace_days() * interval '1 day';
                 v_reason := 'payment_failed';
                 v_status := case when p_now < v_grace then 'past_due' else 'suspended' end;
@@ -145,7 +144,7 @@ begin
             when v_facts ->> 'status' = 'paused' then
                 v_status := 'suspended';
                 v_reason := 'paused';
-                v_access_until := to_timestamp(v_live.seen);
+                v_access_until := to_timestamp(p_live.seen);
             else
                 v_status := 'active';
                 v_reason := 'unknown_status';
@@ -194,7 +193,7 @@ begin
         'cancel_at', catalog.json_time(to_timestamp((v_facts ->> 'cancel_at')::bigint)),
         'grace_until', catalog.json_time(v_grace),
         'archive_at', catalog.json_time(v_archive_at),
-        'subscription_id', v_live.object_id,
+        'subscription_id', p_live.object_id,
         'pending', v_pending,
         'access', case when v_ended_at is null then 'full' else 'none' end,
         'access_until', case when v_ended_at is null then catalog.json_time(v_access_until) end,

@@ -46,7 +46,9 @@ static enum step_result checkout_sorted(struct saga *saga, const json_t *reply, 
                 return saga_fail(saga, err);
         }
         json_array_foreach (json_object_get(reply, "data"), i, each)
-                if (same == NULL && checkout_is_wanted(saga, each))
+                if (look_names_another(saga, each))
+                        continue;
+                else if (same == NULL && checkout_is_wanted(saga, each))
                         same = each;
                 else
                         json_array_append(others, json_object_get(each, "id"));

@@ -2,10 +2,6 @@
 #include "common/base/memory.h"
 #include "services/billing/kinds.h"
 
-static const char SQL_IS_OVER[] =
-        "select not exists (select from tenant t join provisioner.tenant_life l using (tenant_id) "
-        "where tenant_id = $1::uuid and 'live' in (t.lifecycle, l.lifecycle)) as is_over";
-
 #define LIMIT (30 * 24 * 60 * MINUTES(1)) /* money would be taken for nothing: nobody gives up soon */
 
 /* Also one whose first payment has not come. */
@@ -27,25 +23,15 @@ static enum step_result end_ended(struct saga *saga, const json_t *reply, const 
         return stripe_keep(saga, reply ? json_pack("[O]", reply) : json_array(), end_next);
 }
 
-static enum step_result end_looked(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+static enum step_result end_next(struct saga *saga)
 {
         const char *id = json_text(look_live(saga), "id");
         auto_free char *name = NULL;
 
-        if (err != NULL)
-                return saga_retry(saga, err);
-        if (!pg_bool(rows, 0, "is_over"))
+        if (id == NULL)
                 return STEP_DONE;
         name = mem_printf("end:%s", id);
         return stripe_change(saga, name, "DELETE", mem_printf("/v1/subscriptions/%s", id), NULL, end_ended);
-}
-
-/* Since this was asked for, the tenant may have been restored or have paid: then it keeps what it has. */
-static enum step_result end_next(struct saga *saga)
-{
-        if (look_live(saga) == NULL)
-                return STEP_DONE;
-        return saga_query(saga, SQL_IS_OVER, PARAMS(saga_tenant(saga)), end_looked);
 }
 
 static enum step_result end_look_for_pages(struct saga *saga);
@@ -78,7 +64,8 @@ static enum step_result end_pages_listed(struct saga *saga, const json_t *reply,
         size_t i;
 
         json_array_foreach (json_object_get(reply, "data"), i, each)
-                json_array_append(pages, json_object_get(each, "id"));
+                if (!look_names_another(saga, each))
+                        json_array_append(pages, json_object_get(each, "id"));
         json_object_set_new(saga_data(saga), "pages", pages);
         if (err != NULL && err->class != ERR_GONE)
                 return saga_fail(saga, err);
@@ -106,7 +93,8 @@ static enum step_result end_pages(struct saga *saga)
         return end_look_for_pages(saga);
 }
 
-/* Pages first: none can become a subscription after the look. */
+/* Pages first: none can become a subscription after the look. Since this was asked for, the tenant may have been
+ * restored or have paid: then it keeps what it has (see freeze_call). */
 static const struct saga_step STEPS[] = {
         { "look", end_pages, NULL, LIMIT, 20 },
         { "subscriptions", end_look, NULL, LIMIT, 50 },

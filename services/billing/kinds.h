@@ -24,6 +24,8 @@ enum step_result look_at_subscriptions(struct saga *saga);
 enum step_result look_for_subscription(struct saga *saga);
 /* Borrowed; NULL: there is none. */
 const json_t *look_live(struct saga *saga);
+/* Whether an object of a customer's says that it is another tenant's. */
+bool look_names_another(struct saga *saga, const json_t *object);
 /* data.price = {id, amount, interval}: what data.lookup_key means at Stripe. */
 enum step_result look_up_price(struct saga *saga);
 /* Takes the subscription out of its schedule, if it has one, which would not let anything be changed. */

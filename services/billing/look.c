@@ -5,6 +5,9 @@
 
 #include <string.h>
 
+static const char SQL_OURS[] = "select object_id from object where kind = 'subscription' and tenant_id = $1::uuid "
+                               "and object_id in (select jsonb_array_elements_text($2::jsonb))";
+
 static enum step_result look_at_next_customer(struct saga *saga);
 
 static bool look_is(const json_t *object, const char *name, const char *value)
@@ -81,18 +84,46 @@ static void look_add(struct saga *saga, const json_t *object)
         json_array_insert_new(live, at, made);
 }
 
+/* A customer may have subscriptions of several tenants: sold by hand, to who has two. */
+static enum step_result look_told_ours(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        const json_t *each, *list = json_object_get(work_of(saga)->reply, "data");
+        size_t i;
+
+        if (err != NULL)
+                return saga_retry(saga, err);
+        json_array_foreach (list, i, each)
+                for (int row = 0; row < pg_rows_count(rows); row++)
+                        if (look_is(each, "id", pg_text(rows, row, "object_id")) && look_is_live(saga, each))
+                                look_add(saga, each);
+        json_array_remove(work_of(saga)->left, 0);
+        return look_at_next_customer(saga);
+}
+
+/* The catalog knows whose an object is, once it has it. */
+static enum step_result look_ask_for_ours(struct saga *saga)
+{
+        const json_t *each;
+        auto_json *ids = json_array();
+        auto_free char *text = NULL;
+        size_t i;
+
+        json_array_foreach (json_object_get(work_of(saga)->reply, "data"), i, each)
+                json_array_append(ids, json_object_get(each, "id"));
+        text = json_print(ids);
+        return saga_query(saga, SQL_OURS, PARAMS(saga_tenant(saga), text), look_told_ours);
+}
+
 static enum step_result look_listed(struct saga *saga, const json_t *reply, const struct err *err)
 {
-        const json_t *each, *list = json_object_get(reply, "data");
-        size_t i;
+        json_t *list = json_object_get(reply, "data");
 
         if (err != NULL && err->class != ERR_GONE)
                 return saga_fail(saga, err);
-        json_array_foreach (list, i, each)
-                if (look_is_live(saga, each))
-                        look_add(saga, each);
+        if (list != NULL)
+                return stripe_keep(saga, json_incref(list), look_ask_for_ours);
         json_array_remove(work_of(saga)->left, 0);
-        return stripe_keep(saga, list ? json_incref((json_t *)(uintptr_t)list) : json_array(), look_at_next_customer);
+        return look_at_next_customer(saga);
 }
 
 static enum step_result look_at_next_customer(struct saga *saga)
@@ -130,6 +161,14 @@ enum step_result look_for_subscription(struct saga *saga)
 {
         json_object_set_new(saga_data(saga), "must_live", json_true());
         return look_at_subscriptions(saga);
+}
+
+bool look_names_another(struct saga *saga, const json_t *object)
+{
+        auto_json *read = NULL;
+        const char *tenant = stripe_object_read(object, &read, NULL) < 0 ? NULL : json_text(read, "tenant_id");
+
+        return tenant != NULL && strcmp(tenant, saga_tenant(saga)) != 0;
 }
 
 const json_t *look_live(struct saga *saga)

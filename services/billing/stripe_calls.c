@@ -14,7 +14,7 @@
 #define CALL_TIMEOUT SECONDS(20)
 #define AGAIN_MOST   3
 
-static const char SQL_FREEZE[] = "select method, path, params::text as params, key, is_stale "
+static const char SQL_FREEZE[] = "select method, path, params::text as params, key, is_stale, void "
                                  "from freeze_call($1::uuid, $2::bigint, $3, $4, $5, $6::jsonb)";
 static const char SQL_SPEND[] = "select spend_call($1::uuid, $2::bigint, $3)";
 static const char SQL_FORGET[] = "select forget_calls($1::uuid, $2::bigint)";
@@ -223,6 +223,14 @@ enum step_result stripe_look(struct saga *saga, char *path, json_t *params, stri
         return begun == STEP_DONE ? calls_ask_turn(saga) : begun;
 }
 
+/* The tenant was archived or deleted since this was asked for; or what was to end since it was is live again. */
+static enum step_result calls_drop(struct saga *saga, const char *why)
+{
+        if (strcmp(why, "live") == 0)
+                return STEP_DONE;
+        return work_refuse(saga, "tenant_archived", NULL, NULL, "the tenant was archived or deleted meanwhile");
+}
+
 static enum step_result calls_frozen(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         struct stripe_asking *asked = work_of(saga)->asked;
@@ -236,6 +244,8 @@ static enum step_result calls_frozen(struct saga *saga, const struct pg_rows *ro
                          "tenant", saga_tenant(saga), "call", asked->name, NULL);
                 return calls_give_up(saga, STEP_RESTART);
         }
+        if (pg_text(rows, 0, "void") != NULL)
+                return calls_give_up(saga, calls_drop(saga, pg_text(rows, 0, "void")));
         params = pg_text(rows, 0, "params");
         json_decref(TAKE_PTR(asked->params));
         if (json_parse(params, strlen(params), &asked->params, &bad) < 0)

@@ -70,6 +70,15 @@ def test_an_upgrade_is_at_once_and_costs_what_its_preview_said(desk: Desk, app: 
     assert charges(desk, subscription["customer"]) == sorted([9900, shown["amount_due"]])
 
 
+def test_an_upgrade_cannot_be_dated_to_when_it_costs_nothing(desk: Desk, app: Api) -> None:
+    tenant, subscription = subscriber(desk, "Clever Pharmacy")
+    told = desk.stripe(f"subscriptions/{subscription['id']}", "GET")
+    period = told["items"]["data"][0]
+    for date in (period["current_period_end"], period["current_period_start"] - 3600):
+        assert change(app, tenant, "professional", proration_date=date).json["code"] == "preview_too_old"
+    assert charges(desk, subscription["customer"]) == [9900]
+
+
 def test_from_month_to_year_is_at_once_and_back_is_at_the_years_end(desk: Desk, app: Api) -> None:
     tenant, subscription = subscriber(desk, "Yearly Pharmacy", "professional")
     assert outcome(change(app, tenant, "starter", "year")) == "changed"
@@ -204,6 +213,24 @@ def test_an_archived_tenants_subscription_and_page_end_at_once(desk: Desk, app: 
     assert checkout(app, waiting).status == 200
     desk.api.done(waiting, "archive")
     eventually(lambda: not sessions(desk, waiting), 30, "its page is closed")
+
+
+def test_of_two_tenants_with_one_customer_only_the_archived_ones_subscription_ends(desk: Desk, app: Api) -> None:
+    """Sold by hand, to who has two."""
+    first, subscription = subscriber(desk, "North Pharmacy")
+    second = desk.tenant_on_trial("South Pharmacy")
+    items = [{"price": desk.price("starter")}]
+    other = desk.stripe("subscriptions", customer=subscription["customer"], items=items, metadata={"tenant_id": second})
+    desk.wait(second, status="active")
+    assert outcome(change(app, second, "professional")) == "changed"
+    desk.wait(second, plan="professional")
+    assert desk.subscription(first)["plan"] == "starter"
+    desk.api.done(first, "archive")
+    eventually(
+        lambda: desk.stripe(f"subscriptions/{subscription['id']}", "GET")["status"] == "canceled", 30, "it has ended"
+    )
+    assert desk.stripe(f"subscriptions/{other['id']}", "GET")["status"] == "active"
+    assert desk.subscription(second)["status"] == "active"
 
 
 def test_a_page_that_is_paid_while_its_tenant_is_archived_leaves_no_subscription(desk: Desk, app: Api) -> None:
