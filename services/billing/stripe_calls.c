@@ -141,6 +141,7 @@ static void calls_arrived(void *context, const struct stripe_reply *reply, const
         work->asked->replayed = reply && reply->replayed;
         json_decref(work->reply);
         work->reply = reply ? json_incref((json_t *)(uintptr_t)reply->body) : NULL;
+        work->replayed = reply && reply->replayed;
         work->date_s = reply && reply->date_s > 0 ? reply->date_s : json_number(work->facts, "now", 0);
         saga_resume(saga, err);
 }
@@ -273,6 +274,13 @@ enum step_result stripe_change(struct saga *saga, const char *name, const char *
 }
 
 /* What comes of it. */
+
+bool stripe_was_made_before(struct saga *saga, const struct err *err)
+{
+        if (err != NULL)
+                return strcmp(err->code, "stripe_idempotency_error") == 0;
+        return work_of(saga)->replayed;
+}
 
 static enum step_result calls_kept(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
