@@ -21,39 +21,6 @@ begin
 end
 $$;
 
--- As before, and void: see void_call; then it is not to be sent.
-drop function billing.freeze_call;
-create function billing.freeze_call(p_saga_id uuid, p_fence bigint, p_name text, p_method text, p_path text, p_params jsonb)
-returns table (method text, path text, params jsonb, key text, is_stale boolean, void text)
-language plpgsql
-as $$
-declare
-    v_void text;
-begin
-    perform hold_saga(p_saga_id, p_fence);
-    v_void := void_call(p_saga_id);
-    if v_void is not null then
-        return query select p_method, p_path, p_params, null::text, false, v_void;
-        return;
-    end if;
-    delete from stripe_call c
-    where c.saga_id = p_saga_id
-      and c.name = p_name
-      and (c.is_spent or c.frozen_at < catalog.business_now() - interval '23 hours');
-    if found then
-        return query select p_method, p_path, p_params, null::text, true, null::text;
-        return;
-    end if;
-    insert into stripe_call as c (saga_id, name, method, path, params, frozen_at)
-    values (p_saga_id, p_name, p_method, p_path, p_params, catalog.business_now())
-    on conflict (saga_id, name) do nothing;
-    return query
-        select c.method, c.path, c.params, c.key, false, null::text
-        from stripe_call c
-        where c.saga_id = p_saga_id and c.name = p_name;
-end
-$$;
-
 -- As before; its customers are also those under which it has a subscription, though they are another tenant's.
 create or replace function billing.saga_context(p_tenant_id uuid) returns jsonb
 language sql stable

@@ -5,16 +5,18 @@
 
 #define LIMIT (7 * 24 * 60 * MINUTES(1))
 
-static enum step_result cancel_set(struct saga *saga, const json_t *reply, const struct err *err)
-{
-        if (err != NULL)
-                return work_again(saga, err);
-        return stripe_keep_one(saga, reply);
-}
-
 static char *cancel_path(struct saga *saga)
 {
         return mem_printf("/v1/subscriptions/%s", json_text(look_live(saga), "id"));
+}
+
+static enum step_result cancel_set(struct saga *saga, const json_t *reply, const struct err *err)
+{
+        if (stripe_was_made_before(saga, err))
+                return stripe_look(saga, cancel_path(saga), NULL, cancel_set);
+        if (err != NULL)
+                return work_again(saga, err);
+        return stripe_keep_one(saga, reply);
 }
 
 /* Cancelled already, perhaps by the portal: then that end holds. But its schedule is gone, which must be seen. */

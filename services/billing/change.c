@@ -168,16 +168,18 @@ static enum step_result change_made(struct saga *saga, const json_t *reply, cons
 {
         const json_t *invoice = json_object_get(reply, "latest_invoice");
         bool is_pending = json_is_object(json_object_get(reply, "pending_update"));
+        bool made_before = stripe_was_made_before(saga, err);
 
-        if (err != NULL)
+        if (err != NULL && !made_before)
                 return work_again(saga, err);
         if (!is_pending) {
                 work_result(saga, json_pack("{s:s}", "outcome", "changed"));
-                return stripe_keep_one(saga, reply);
+                return made_before ? STEP_DONE : stripe_keep_one(saga, reply);
         }
         json_set_text(saga_data(saga), "unpaid_invoice",
                       json_is_object(invoice) ? json_text(invoice, "id") : json_string_value(invoice));
-        return stripe_keep(saga, json_pack("[O]", reply), change_look_at_page);
+        return made_before ? change_look_at_page(saga)
+                           : stripe_keep(saga, json_pack("[O]", reply), change_look_at_page);
 }
 
 static enum step_result change_apply(struct saga *saga)

@@ -282,6 +282,13 @@ enum step_result stripe_change(struct saga *saga, const char *name, const char *
 
 /* What comes of it. */
 
+bool stripe_was_made_before(struct saga *saga, const struct err *err)
+{
+        if (err != NULL)
+                return strcmp(err->code, "stripe_idempotency_error") == 0;
+        return work_of(saga)->is_repeated;
+}
+
 static enum step_result calls_kept(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
         (void)rows;

@@ -17,7 +17,7 @@ struct work {
         struct stripe_asking *asked; /* under way, or NULL */
         json_t *reply;               /* what Stripe has answered last */
         int64_t date_s;              /* and when, by its clock */
-        bool is_repeated;            /* it is what Stripe said under this key before: how things were then */
+        bool is_repeated;            /* it is what Stripe had answered to the same key before: how things were then */
         json_t *left;                /* customers that are still to be looked at */
         enum step_result (*next)(struct saga *saga);
 };
@@ -35,6 +35,10 @@ enum step_result stripe_look(struct saga *saga, char *path, json_t *params, stri
  * under a key that Stripe has forgotten, the saga begins anew: its first steps look what there is. */
 enum step_result stripe_change(struct saga *saga, const char *name, const char *method, char *path, json_t *params,
                                stripe_then then);
+
+/* Whether the change was made before: by an attempt whose answer was lost, or for the same command before the catalog
+ * was restored. What Stripe has just answered (or err, that it was asked for otherwise) is not how things are now. */
+bool stripe_was_made_before(struct saga *saga, const struct err *err);
 
 /* Stores objects that Stripe has just answered (a list, taken), then goes on. */
 enum step_result stripe_keep(struct saga *saga, json_t *objects, enum step_result (*next)(struct saga *saga));

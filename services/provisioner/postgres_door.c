@@ -177,14 +177,19 @@ static enum step_result door_shut(struct saga *saga, const struct pg_rows *rows,
 }
 
 /* A database of that name without the tenant's mark is not touched. If it is supposed to be the tenant's, somebody must
- * look at it; otherwise the next connection finds out whose it is. */
+ * look at it; otherwise the next connection finds out whose it is. But one that is still as `create database` of ours
+ * leaves it (the marked owner's, without mark, and closed to everybody) is as good as none: its mark comes in the same
+ * transaction as the first right to connect. A server that fell back may have one in place of a database in use. */
 static char *door_shut_all_sql(const struct activity *activity)
 {
         auto_free char *mark = postgres_mark(activity);
 
         return mem_printf("do $door$ declare r name; begin "
-                          "if not exists (select from pg_database where datname = '%1$s') then "
-                          "raise exception 'the database is not there' using errcode = '3D000'; end if; "
+                          "if not exists (select from pg_database where datname = '%1$s' and not (datconnlimit = 0 "
+                          "and shobj_description(oid, 'pg_database') is null "
+                          "and coalesce(shobj_description(datdba, 'pg_authid') = '%2$s', false))) then "
+                          "raise exception 'the database is not there, or nobody has ever been let in' "
+                          "using errcode = '3D000'; end if; "
                           "if not exists (select from pg_database where datname = '%1$s' "
                           "and starts_with(shobj_description(oid, 'pg_database') || ' ', '%2$s ')) then "
                           "raise exception 'the database bears another mark' using errcode = '" FOREIGN_MARK

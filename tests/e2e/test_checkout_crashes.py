@@ -14,7 +14,7 @@ from .billing import Desk, billing_stack
 from .client import Answer, Api, eventually
 from .sandbox_control import fault
 from .service_faults import armed, died_of_sigkill
-from .test_checkout import ask, checkout, customers, sessions
+from .test_checkout import ask, checkout, customers, press, sessions
 from .test_plan_changes import change, charges
 
 POINTS = ("billing_after_freeze", "billing_before_call", "billing_after_call", "billing_after_keep")
@@ -178,6 +178,31 @@ def test_an_upgrade_whose_answer_was_lost_is_charged_once_a_day_later_too(desk: 
     assert ended["state"] == "succeeded", ended
     assert len(charges(desk, subscription["customer"])) == 2
     desk.wait(tenant, plan="professional", status="active")
+
+
+@pytest.mark.parametrize("command", ["cancel", "resume"])
+def test_an_answer_that_was_lost_is_not_believed_when_the_portal_was_used_since(
+    desk: Desk, app: Api, stack: Stack, command: str
+) -> None:
+    """The same request gets the same answer from Stripe for a day, whatever has happened meanwhile."""
+    tenant = desk.tenant_on_trial(f"Lost {command}")
+    subscription = desk.subscribe(tenant)
+    desk.wait(tenant, status="active")
+    page = ask(app, tenant, "portal").json["url"]
+    end = None if command == "cancel" else desk.subscription(tenant)["period_end"]
+    if end is None:
+        back = "keep"
+    else:
+        back = "cancel"
+        assert press(page, action="cancel", subscription=subscription["id"]) == 303
+        desk.wait(tenant, cancel_at=end)
+    with armed(stack.services["billing-0"], "billing_after_call=crash"):
+        answer = ask(app, tenant, command, prefer="")
+        assert died_of_sigkill(stack.services["billing-0"])
+        assert press(page, action=back, subscription=subscription["id"]) == 303
+    assert desk.api.wait_operation(answer.json["operation_id"], 60)["state"] == "succeeded"
+    desk.wait_for_deliveries()
+    desk.wait(tenant, cancel_at=end)
 
 
 def test_stripe_away_for_long_and_the_tenant_deleted_meanwhile_ends_what_there_is(desk: Desk, app: Api) -> None:

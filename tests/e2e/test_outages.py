@@ -349,6 +349,45 @@ def test_a_ready_tenant_whose_database_is_lost_is_told_and_gets_no_empty_one(sta
     api.wait_state(tenant, "deprovisioned")
 
 
+IN_ITS_PLACE = {  # of a lost database
+    "as create database leaves it": "owner {0}_owner connection limit 0",
+    "a stranger's": "",
+    "made by hand for its owner": "owner {0}_owner",
+}
+
+
+@pytest.mark.parametrize("what", IN_ITS_PLACE)
+def test_in_place_of_a_lost_database_only_one_that_nobody_was_let_into_is_dropped(
+    stack: Stack, api: Api, what: str
+) -> None:
+    """Its mark comes with the first right to connect: a standby that takes over may lack both, and have the database."""
+    tenant = api.ready_tenant(f"Lost {what}")
+    wait_until_idle(stack)
+    name = f"tn_{tenant.replace('-', '')}_g1"
+    stack.postgres.execute(f"drop database {name} with (force)")
+    assert ended(api, tenant, "suspend") == "database_lost"
+    stack.postgres.execute(f"create database {name} {IN_ITS_PLACE[what].format(name)}")
+    if what != "as create database leaves it":
+        stack.postgres.execute("create table orders (n int)", name)
+        assert ended(api, tenant, "retry") == "not_ours"
+        assert ended(api, tenant, "deprovision", confirm=api.tenant(tenant)["slug"]) == "not_ours"
+        assert stack.postgres.execute("select count(*) from orders", name) == "0"
+        stack.postgres.execute(f"drop database {name}")
+        assert ended(api, tenant, "retry") is None
+    else:
+        assert ended(api, tenant, "retry") == "database_lost"
+        assert ended(api, tenant, "deprovision", confirm=api.tenant(tenant)["slug"]) is None
+    assert api.tenant(tenant)["state"] == "deprovisioned" and name not in tenant_databases(stack)
+
+
+def ended(api: Api, tenant: str, command: str, **body: str) -> str | None:
+    """The code of its failure."""
+    answer = api.command(tenant, command, body or None)
+    assert answer.status == 202, answer
+    code = api.wait_operation(answer.json["operation_id"]).get("code")
+    return None if code is None else str(code)
+
+
 def drop_with_logins(stack: Stack, name: str) -> None:
     """As on a standby that never heard of them."""
     stack.postgres.execute(f"drop database {name} with (force)")

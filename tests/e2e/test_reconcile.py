@@ -14,13 +14,14 @@ import pytest
 from deploy.local.stack import Stack
 
 from .billing import Desk, billing_stack
-from .client import eventually
+from .client import Api, eventually
 from .command import answered, cli
 from .faults import dump_catalog, restore_catalog
 from .sandbox_control import fault
 from .service_faults import armed, stopped, told
 from .stripe import Stripe
 from .stripe_life import DAY, START, Life
+from .test_checkout import CARD, ask, checkout, press
 
 LONG = os.environ.get("TENANTRY_LONG") == "1"
 
@@ -33,6 +34,11 @@ def stack() -> Iterator[Stack]:
 @pytest.fixture(scope="module")
 def desk(stack: Stack) -> Desk:
     return Desk(stack)
+
+
+@pytest.fixture(scope="module")
+def app(stack: Stack) -> Api:
+    return Api(stack.services["gateway-0"].url, stack.settings["tokens"]["app"])
 
 
 def alerts(stack: Stack) -> dict[str, Any]:
@@ -54,6 +60,27 @@ def facts_of(desk: Desk, tenant: str) -> list[Any]:
         desk.sql(f"{rows} where tenant_id = %s order by kind, object_id", tenant),
         desk.sql("select jsonb_build_array(access, subscription) from billing.tenant where tenant_id = %s", tenant),
     ]
+
+
+ASKED = ("Buying", "Growing", "Staying", "Leaving")
+
+
+def everything_of(desk: Desk, app: Api, tenant: str) -> list[Any]:
+    """What billing knows, what its product is told, and what is at Stripe."""
+    customer = app.get(f"/api/tenants/{tenant}/billing").json["customer_id"]
+    subscriptions = desk.stripe("subscriptions", "GET", customer=customer, status="all", limit=100)["data"]
+    charges = desk.stripe("charges", "GET", customer=customer, limit=100)["data"]
+    return [
+        facts_of(desk, tenant)[1],
+        app.get(f"/api/tenants/{tenant}/entitlements").json,
+        [(each["id"], each["status"], each["cancel_at"]) for each in subscriptions],
+        sorted(each["amount"] for each in charges),
+    ]
+
+
+def billing_mails(stack: Stack, tenant: str) -> list[Any]:
+    mails = stack.control_sandbox("GET", "mail")
+    return [mail for mail in mails if "billing@" in mail["from"] and f"/billing/{tenant}." in mail["text"]]
 
 
 def drift_of(desk: Desk, subscription: str) -> set[str]:
@@ -143,6 +170,52 @@ def test_a_catalog_restored_to_an_hour_ago_ends_the_same(desk: Desk, stack: Stac
     before = facts_of(desk, tenant)
     restore_catalog(stack, tmp_path / "catalog")
     eventually(lambda: facts_of(desk, tenant) == before, 90, "the same is known again")
+
+
+def test_what_was_asked_for_and_mailed_since_a_restored_catalog_is_not_done_twice(
+    desk: Desk, stack: Stack, app: Api, tmp_path: Path
+) -> None:
+    """Its commands are read again; what somebody did at Stripe after them stays done."""
+    buying, growing, staying, leaving = (desk.tenant_on_trial(f"{name} Again") for name in ASKED)
+    subscribed = {tenant: desk.subscribe(tenant) for tenant in (growing, staying, leaving)}
+    desk.price("professional")
+    for tenant in subscribed:
+        desk.wait(tenant, status="active")
+    over = "update billing.tenant set ready_at = ready_at - interval '15 days' where tenant_id = %s returning 1"
+    desk.sql(over, leaving)
+    desk.wait_for_deliveries()
+    dump_catalog(stack, tmp_path / "catalog")
+    page = checkout(app, buying, "professional").json["url"]
+    assert press(page, action="pay", number=CARD) == 303
+    grown = ask(app, growing, "change-plan", plan="professional", interval="month")
+    assert grown.json["result"]["outcome"] == "changed", grown
+    [item] = desk.stripe(f"subscriptions/{subscribed[growing]['id']}", "GET")["items"]["data"]
+    smaller = [{"id": item["id"], "price": desk.price("starter")}]
+    desk.stripe(f"subscriptions/{subscribed[growing]['id']}", items=smaller, proration_behavior="none")
+    assert ask(app, staying, "cancel").json["result"]["outcome"] == "ends"
+    portal = ask(app, staying, "portal").json["url"]
+    assert press(portal, action="keep", subscription=subscribed[staying]["id"]) == 303
+    desk.stripe(f"subscriptions/{subscribed[leaving]['id']}", "DELETE")
+    desk.wait(buying, status="trial", plan="professional", interval="month")
+    desk.wait(growing, status="active", plan="starter")
+    desk.wait(staying, status="active", cancel_at=None)
+    desk.wait(leaving, status="cancelled")
+    [mail] = eventually(lambda: billing_mails(stack, leaving), 30, "who has left is told")
+    desk.wait_for_deliveries()
+    before = [everything_of(desk, app, tenant) for tenant in (buying, growing, staying, leaving)]
+    restore_catalog(stack, tmp_path / "catalog")
+    repeated = "select event_id from billing.inbox where event_id = %s"
+    eventually(lambda: desk.sql(repeated, grown.json["operation_id"]), 60, "its commands are read again")
+    assert desk.api.wait_operation(grown.json["operation_id"], 60)["state"] == "succeeded"
+    eventually(lambda: not desk.sql("select 1 from billing.request"), 60, "all is done that was asked for")
+    eventually(lambda: len(billing_mails(stack, leaving)) == 2, 60, "it may be told again")
+    for tenant, known in zip((buying, growing, staying, leaving), before, strict=True):
+        try:
+            eventually(lambda t=tenant, k=known: facts_of(desk, t)[1] == k[0], 4, "the same is known again")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {known[0]} {facts_of(desk, tenant)[1]}") from error
+        assert everything_of(desk, app, tenant) == known
+    assert {each["message_id"] for each in billing_mails(stack, leaving)} == {mail["message_id"]}
 
 
 WRONG = {
