@@ -102,7 +102,9 @@ static enum step_result change_decide(struct saga *saga)
                           change_blockers_known);
 }
 
-/* An invoice of a change that was not paid: if it were paid later, that change would come after this one. */
+/* An invoice of a change that was not paid: if it were paid later, that change would come after this one. One that is
+ * open though no change is pending is of a change that was made, in the portal, and is being paid: a bank takes days.
+ */
 
 static enum step_result change_void_next(struct saga *saga);
 
@@ -140,6 +142,8 @@ static enum step_result change_unpaid_listed(struct saga *saga, const json_t *re
 
 static enum step_result change_void(struct saga *saga)
 {
+        if (json_is_false(json_object_get(look_live(saga), "is_pending")))
+                return STEP_DONE;
         return stripe_look(saga, mem_copy_text("/v1/invoices"),
                            json_pack("{s:s?, s:s, s:i}", "subscription", json_text(look_live(saga), "id"), "status",
                                      "open", "limit", 100),

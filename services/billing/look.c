@@ -70,6 +70,8 @@ static json_t *look_summary(const json_t *object)
         json_object_set_new(made, "period_start", json_integer(json_number(facts, "period_start", 0)));
         json_object_set_new(made, "period_end", json_integer(json_number(facts, "period_end", 0)));
         json_object_set_new(made, "cancel_at", json_integer(json_number(facts, "cancel_at", 0)));
+        json_object_set_new(made, "is_pending",
+                            json_boolean(json_is_object(json_object_get(object, "pending_update"))));
         json_object_set_new(made, "at_period_end", json_boolean(json_flag(object, "cancel_at_period_end")));
         return made;
 }

@@ -177,6 +177,27 @@ def test_a_cancelled_subscription_is_archived_thirty_days_after_its_periods_end(
     assert books.wish(tenant) == "archived"
 
 
+def test_who_was_suspended_stays_so_when_stripe_gives_the_payment_up_and_is_archived_by_the_first_end(
+    books: Books,
+) -> None:
+    """Whether Stripe's clock is a moment ahead of ours or not."""
+    tenant = books.tenant()
+    life = books.subscribe(tenant)
+    books.pass_days(31)
+    books.fail(life)
+    books.pass_days(14)
+    ended, now = books.fact(tenant, "access_ended"), int(books.now())
+    gone = life.subscription("canceled", ended_at=now + 5, cancellation_details={"reason": "payment_failed"})
+    books.apply(life.event("customer.subscription.deleted", now + 5, gone))
+    assert books.fact(tenant, "access") == "none", "five seconds of access are none"
+    books.pass_days(22.9)
+    told = [("payment_failed", 0), ("payment_failed", 3), ("payment_failed", 6), ("suspended", 0)]
+    assert books.mails(tenant) == [*told, ("archive_notice", 7), ("archive_notice", 1)]
+    assert books.fact(tenant, "access_ended") == ended and books.wish(tenant) is None
+    books.pass_days(0.2)
+    assert books.wish(tenant) == "archived", "thirty days after access ended"
+
+
 def test_nobody_is_archived_whose_notice_was_not_delivered(books: Books) -> None:
     tenant = books.tenant()
     books.pass_days(TRIAL + 60, mails=False)

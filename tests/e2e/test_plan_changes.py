@@ -15,6 +15,7 @@ from .client import Answer, Api, eventually
 from .service_faults import armed, frozen_in_failpoint, start
 from .test_checkout import CARD, ask, checkout, customers, press, sessions
 
+DEBIT = "DE89370400440532013000"
 OPEN_ALERT = "select detail from catalog.alert where cause = %s and resolved_at is null"
 
 
@@ -108,6 +109,21 @@ def test_an_upgrade_that_is_not_paid_leaves_the_plan_and_begins_no_grace(desk: D
     assert outcome(change(app, tenant, "professional")) == "changed"
     desk.wait(tenant, plan="professional", status="active")
     assert len(charges(desk, subscription["customer"])) == 2
+
+
+def test_the_invoice_of_a_change_that_was_made_is_left_to_the_bank_that_takes_days_to_pay_it(
+    desk: Desk, app: Api
+) -> None:
+    tenant, subscription = subscriber(desk, "Patient Debtor")
+    portal = ask(app, tenant, "portal").json["url"]
+    assert press(portal, action="method", number=DEBIT) == 303
+    assert press(portal, action="change", subscription=subscription["id"], price=desk.price("professional")) == 303
+    desk.wait(tenant, plan="professional", status="active")
+    assert outcome(change(app, tenant, "starter")) == "planned"
+    desk.pass_days(5.1)
+    invoices = desk.stripe("invoices", "GET", customer=subscription["customer"], limit=10)["data"]
+    assert {each["status"] for each in invoices} == {"paid"}, invoices
+    assert charges(desk, subscription["customer"]) == sorted(each["amount_paid"] for each in invoices)
 
 
 def test_an_upgrade_that_needs_its_owner_is_paid_on_the_invoices_page(desk: Desk, app: Api) -> None:
