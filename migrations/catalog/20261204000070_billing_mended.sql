@@ -545,6 +545,7 @@ $$;
 
 create or replace function billing.note_late_money() returns trigger
 language plpgsql
+set search_path = billing, durable, catalog, pg_temp
 as $$
 declare
     v_lifecycle text := (select lifecycle from tenant where tenant_id = new.tenant_id);
@@ -565,6 +566,7 @@ $$;
 -- Stripe may tell of the payment first.
 create function billing.note_end() returns trigger
 language plpgsql
+set search_path = billing, durable, catalog, pg_temp
 as $$
 begin
     perform note_money_after_end(new.tenant_id, new.object_id);
@@ -578,6 +580,7 @@ create trigger note_end after insert or update on billing.object for each row
 -- What was given back, and what is disputed, whatever told it: an event about it, one that carries nothing, a comparison.
 create function billing.note_money_back() returns trigger
 language plpgsql
+set search_path = billing, durable, catalog, pg_temp
 as $$
 begin
     perform note_money(jsonb_build_object(
