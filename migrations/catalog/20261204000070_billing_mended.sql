@@ -284,19 +284,27 @@ begin
 end
 $$;
 
--- As before, and says which prices are in the plans.
+-- As before, and says which prices are in the plans; another trial counts at once for those who are on it, or whose trial has ended.
 create or replace function billing.configure(p_plans jsonb, p_livemode boolean) returns void
 language plpgsql
 as $$
 declare
     v_plan jsonb;
     v_place int;
+    v_trial settings := (select s from settings s);
 begin
     insert into settings as s (since, livemode, trial_plan, trial_days)
     values (clock_timestamp(), p_livemode, p_plans #>> '{trial,plan}', (p_plans #>> '{trial,days}')::int)
     on conflict (only_row) do update
         set livemode = excluded.livemode, trial_plan = excluded.trial_plan, trial_days = excluded.trial_days
         where (s.livemode, s.trial_plan, s.trial_days) is distinct from (excluded.livemode, excluded.trial_plan, excluded.trial_days);
+    if v_trial.since is not null and (v_trial.trial_plan, v_trial.trial_days) is distinct from
+        (p_plans #>> '{trial,plan}', (p_plans #>> '{trial,days}')::int) then
+        perform set_timer('settle', tenant_id::text, catalog.business_now())
+        from tenant
+        where lifecycle = 'live'
+          and (subscription ->> 'status' = 'trial' or subscription ->> 'reason' = 'trial_ended');
+    end if;
     update plan set is_offered = false
     where is_offered
       and plan_id not in (select value ->> 'id' from jsonb_array_elements(p_plans -> 'plans'));
@@ -388,6 +396,64 @@ begin
 end
 $$;
 
+-- As before; but who pays by invoice is told each time, not once in the life of a subscription.
+create or replace function billing.mails_due(t billing.tenant, p_now timestamptz)
+returns table (kind text, step int, cause text, due_at timestamptz, until timestamptz)
+language plpgsql stable
+as $$
+#variable_conflict use_column
+declare
+    s jsonb := subscription_of(t, p_now);
+    v_trial_end timestamptz := s ->> 'trial_end';
+    v_failing timestamptz := (s ->> 'grace_until')::timestamptz - grace_days() * interval '1 day';
+    v_archive_at timestamptz := s ->> 'archive_at';
+    v_ended timestamptz := coalesce(t.access_ended, (s ->> 'access_ended')::timestamptz);
+    v_invoice object;
+begin
+    if t.lifecycle <> 'live' then
+        return;
+    end if;
+    if t.link_asked_at is not null then
+        return query select 'billing_link', 0, catalog.json_time(t.link_asked_at), t.link_asked_at, t.link_asked_at + interval '1 hour';
+    end if;
+    if s ->> 'status' = 'trial' and v_trial_end is not null and not s ? 'subscription_id' then -- who has chosen needs none
+        return query select 'trial_ending', 0, catalog.json_time(v_trial_end),
+            greatest(v_trial_end - interval '2 days', t.ready_at), v_trial_end;
+    end if;
+    if s ->> 'status' = 'past_due' then
+        v_invoice := failing_invoice(t.tenant_id, s ->> 'subscription_id');
+        return query
+        select 'payment_failed', x.day, coalesce(v_invoice.object_id, (s ->> 'subscription_id') || ' ' || (s ->> 'grace_until')),
+            v_failing + x.day * interval '1 day' + case x.day when 0 then interval '2 minutes' else '0' end,
+            v_failing + x.next_day * interval '1 day'
+        from (values (0, 3), (3, 6), (6, grace_days())) x (day, next_day)
+        -- That the bank asks for its customer is told a moment later than that the payment failed, and makes the better mail.
+        where x.day > 0
+           or v_invoice.action_since is null;
+    end if;
+    return query
+    select 'payment_action_required', 0, o.object_id, to_timestamp(o.action_since), to_timestamp(o.action_since) + interval '7 days'
+    from object o
+    where o.tenant_id = t.tenant_id
+      and o.kind = 'invoice'
+      and o.action_since is not null
+      and o.facts ->> 'status' = 'open'
+      and o.facts ->> 'subscription' = s ->> 'subscription_id'
+      and o.facts ->> 'billing_reason' is distinct from 'subscription_create'; -- whoever subscribes is asked at once
+    if t.access = 'none' and s ->> 'access' = 'none' then -- not who is held back from being suspended
+        return query
+        select x.kind, x.step, catalog.json_time(v_ended), x.due_at, x.until
+        from (values ('suspended', 0, v_ended, v_archive_at - interval '7 days'),
+                     ('archive_notice', 7, v_archive_at - interval '7 days', v_archive_at - interval '1 day'),
+                     ('archive_notice', 1, v_archive_at - interval '1 day', 'infinity'::timestamptz)) x (kind, step, due_at, until)
+        where x.kind = 'suspended'
+           or not exists ( -- somebody has brought it back from this very archive
+                select from catalog.lifecycle_wanted l
+                where l.tenant_id = t.tenant_id and l.source = 'billing' and l.overruled = catalog.json_time(v_ended));
+    end if;
+end
+$$;
+
 -- As before; but an answer that is older than the events of one second, since Stripe's clocks differ, does not decide between them.
 create or replace function billing.fetched(p_kind text, p_object_id text, p_version bigint, p_object jsonb, p_seen bigint) returns void
 language plpgsql
@@ -469,6 +535,35 @@ begin
 end
 $$;
 
+-- As before; and says if the event was set aside once more: for the same reason as before, or since it is refused.
+create or replace function catalog.replay_stripe_event(p_number bigint, p_by text) returns text
+language plpgsql security definer
+set search_path = billing, durable, pg_temp
+as $$
+declare
+    v event;
+begin
+    select * into v from event where number = p_number for update;
+    if not found then
+        return 'not_found';
+    end if;
+    if v.kept is null then
+        return 'not_replayable';
+    end if;
+    begin
+        perform apply_event(v.kept, jsonb_build_object('id', v.event_id));
+    exception
+        when data_exception or integrity_constraint_violation or raise_exception then
+            perform log_event(v.kept, null, 'quarantined', 'it was refused: ' || sqlerrm, v.kept);
+    end;
+    perform catalog.record_deed(coalesce(v.tenant_id::text, v.event_id), 'stripe_event_replayed', p_number, v.event_id, null, p_by);
+    if (select outcome from event where number = p_number) = 'quarantined' then
+        return 'set_aside_again';
+    end if;
+    return 'replayed';
+end
+$$;
+
 -- Money that comes late.
 
 -- An archive that nobody but billing wants, or has wanted until it was paid for.
@@ -546,6 +641,7 @@ $$;
 
 create or replace function billing.note_late_money() returns trigger
 language plpgsql
+set search_path = billing, durable, pg_temp
 as $$
 declare
     v_lifecycle text := (select lifecycle from tenant where tenant_id = new.tenant_id);
@@ -566,6 +662,7 @@ $$;
 -- Stripe may tell of the payment first.
 create function billing.note_end() returns trigger
 language plpgsql
+set search_path = billing, durable, pg_temp
 as $$
 begin
     perform note_money_after_end(new.tenant_id, new.object_id);
@@ -579,8 +676,13 @@ create trigger note_end after insert or update on billing.object for each row
 -- What was given back, and what is disputed, whatever told it: an event about it, one that carries nothing, a comparison.
 create function billing.note_money_back() returns trigger
 language plpgsql
+set search_path = billing, durable, pg_temp
 as $$
 begin
+    if new.kind = 'dispute' and new.tenant_id is null and new.facts ->> 'charge' is not null
+        and not exists (select from object where kind = 'charge' and object_id = new.facts ->> 'charge') then
+        perform want_object('charge', new.facts ->> 'charge', null, 'dispute');
+    end if;
     perform note_money(jsonb_build_object(
         'type', case new.kind when 'charge' then 'charge.refunded' else 'charge.dispute.created' end,
         'object', jsonb_build_object('id', new.object_id, 'facts', new.facts)), new.tenant_id);
@@ -594,6 +696,35 @@ create trigger money_back after update on billing.object for each row
     when (new.kind = 'charge' and new.facts -> 'amount_refunded' > '0'
         and new.facts -> 'amount_refunded' is distinct from old.facts -> 'amount_refunded')
     execute function billing.note_money_back();
+
+-- A dispute names a charge and nobody; charges are not told of until money goes back. So it is asked for, and then says whose it is.
+create function billing.name_dispute() returns trigger
+language plpgsql
+set search_path = billing, durable, pg_temp
+as $$
+declare
+    v object;
+begin
+    for v in
+        update object
+        set tenant_id = new.tenant_id
+        where kind = 'dispute'
+          and tenant_id is null
+          and facts ->> 'charge' = new.object_id
+        returning *
+    loop
+        if exists (select from catalog.alert where cause = 'billing-dispute:' || v.object_id and resolved_at is null) then
+            perform catalog.resolve_alert('billing-dispute:' || v.object_id);
+            perform note_money(jsonb_build_object('type', 'charge.dispute.created',
+                'object', jsonb_build_object('id', v.object_id, 'facts', v.facts)), v.tenant_id);
+        end if;
+    end loop;
+    return null;
+end
+$$;
+create trigger name_dispute after insert on billing.object for each row
+    when (new.kind = 'charge' and new.tenant_id is not null)
+    execute function billing.name_dispute();
 
 grant execute on all functions in schema billing to tenantry_billing;
 

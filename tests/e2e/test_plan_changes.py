@@ -145,6 +145,25 @@ def test_a_downgrade_waits_for_the_periods_end_and_can_be_taken_back_or_replaced
     desk.wait(tenant, plan="starter", status="active", pending=None)
 
 
+def test_a_planned_change_keeps_how_many_there_are(desk: Desk, app: Api) -> None:
+    tenant, subscription = subscriber(desk, "Many Pharmacies", "professional")
+    [item] = subscription["items"]["data"]
+    desk.stripe(
+        f"subscriptions/{subscription['id']}",
+        items=[{"id": item["id"], "quantity": 3}],
+        proration_behavior="none",
+    )
+    assert outcome(change(app, tenant, "starter")) == "planned"
+
+    def quantity() -> int:
+        return int(desk.stripe(f"subscriptions/{subscription['id']}", "GET")["items"]["data"][0]["quantity"])
+
+    assert quantity() == 3 and len(charges(desk, subscription["customer"])) == 1
+    desk.pass_days(31.2)
+    desk.wait(tenant, plan="starter", status="active", pending=None)
+    assert quantity() == 3
+
+
 def test_a_downgrade_below_what_is_used_is_refused_and_what_is_over_at_the_switch_is_said(desk: Desk, app: Api) -> None:
     tenant, _ = subscriber(desk, "Crowded Pharmacy", "professional")
     path = f"/api/tenants/{tenant}/billing/usage"
