@@ -85,7 +85,7 @@ begin
           and o.kind = 'invoice'
           and o.facts ->> 'status' in ('open', 'uncollectible')
           and o.facts ->> 'subscription' = p_subscription
-          and o.facts ->> 'billing_reason' = 'subscription_cycle'
+          and o.facts ->> 'billing_reason' in ('subscription_cycle', 'subscription_create') -- a debit may fail days later
           and (o.first_failure is not null or (o.facts ->> 'attempt_count')::int > 0)
           and not paid_since(o)
         order by (o.facts ->> 'created')::bigint, o.object_id
@@ -561,6 +561,211 @@ begin
         return 'set_aside_again';
     end if;
     return 'replayed';
+end
+$$;
+
+-- As before, by the same invoice that its grace goes by.
+create or replace function billing.because(t billing.tenant, s jsonb) returns jsonb
+language plpgsql stable
+as $$
+declare
+    v_subscription text := coalesce(s ->> 'subscription_id', (ended_subscription(t.tenant_id)).object_id);
+    v_invoice text;
+    v_event event;
+begin
+    if s ->> 'reason' = 'payment_failed' then
+        v_invoice := (failing_invoice(t.tenant_id, v_subscription)).object_id;
+    end if;
+    select * into v_event
+    from event e
+    where e.object_id in (v_subscription, v_invoice)
+      and e.outcome in ('applied', 'tie', 'thin')
+    order by e.created desc nulls last, e.number desc
+    limit 1;
+    return jsonb_build_object('status', s -> 'status', 'reason', s -> 'reason', 'access', s -> 'access', 'plan', s -> 'plan',
+        'interval', s -> 'interval', 'access_until', s -> 'access_until', 'subscription_id', v_subscription, 'invoice_id', v_invoice,
+        'event', case when v_event.event_id is not null then
+            jsonb_build_object('event_id', v_event.event_id, 'type', v_event.type,
+                'created', catalog.json_time(to_timestamp(v_event.created))) end);
+end
+$$;
+
+-- As before; but what is wrong with one tenant does not keep the others from their trials.
+create or replace function billing.take_news(p_limit int, p_existing_trial boolean) returns int
+language plpgsql
+as $$
+declare
+    v record;
+    v_since timestamptz := (select since from settings);
+    v_count int := 0;
+begin
+    if v_since is null then
+        return 0;
+    end if;
+    for v in
+        delete from tenant_news n
+        using (select x.tenant_id from tenant_news x where x.at <= clock_timestamp() order by x.at limit p_limit
+               for update skip locked) due,
+            provisioner.tenant_life l
+        where n.tenant_id = due.tenant_id
+          and l.tenant_id = n.tenant_id
+        returning n.tenant_id, n.ready_at, l.created_at < v_since as existing, l.lifecycle, l.state
+    loop
+        v_count := v_count + 1;
+        begin
+            perform lock_arrival(v.tenant_id);
+            insert into tenant as t (tenant_id, existing, lifecycle, ready_at)
+            values (v.tenant_id, v.existing and not p_existing_trial, v.lifecycle,
+                coalesce(v.ready_at, case when v.state in ('ready', 'attention') and v.existing and p_existing_trial then v_since end))
+            on conflict (tenant_id) do update
+                set lifecycle = excluded.lifecycle, ready_at = coalesce(t.ready_at, excluded.ready_at);
+            perform lock_customer(o.customer_id),
+                learn_customer(o.customer_id, v.tenant_id, coalesce((o.body ->> 'created')::bigint, o.seen))
+            from object o
+            where o.claimed = v.tenant_id
+              and o.tenant_id is null
+              and o.customer_id is not null;
+            perform adopt(v.tenant_id, c.customer_id) from customer c where c.tenant_id = v.tenant_id;
+            perform adopt(v.tenant_id, null);
+            perform settle(v.tenant_id, jsonb_build_object('id', null));
+            perform catalog.resolve_alert('billing-news:' || v.tenant_id)
+            where exists (select from catalog.alert where cause = 'billing-news:' || v.tenant_id and resolved_at is null);
+        exception
+            when data_exception or integrity_constraint_violation or raise_exception then
+                insert into tenant_news as n (tenant_id, ready_at, at)
+                values (v.tenant_id, v.ready_at, clock_timestamp() + interval '1 minute')
+                on conflict (tenant_id) do update set ready_at = coalesce(excluded.ready_at, n.ready_at), at = excluded.at;
+                perform catalog.raise_alert('billing-news:' || v.tenant_id, v.tenant_id, 'billing cannot take what has become of a tenant',
+                    format('%s. Its trial does not begin, nor does what follows from an archive: tenantry billing events --tenant %s shows '
+                           'what Stripe has told of it; it is tried again each minute', sqlerrm, v.tenant_id));
+        end;
+    end loop;
+    return v_count;
+end
+$$;
+
+-- As before; but not an invoice of a subscription that has ended meanwhile.
+create or replace function billing.take_payments(p_limit int, p_lease_ms bigint, p_per_second float8)
+returns table (invoice_id text, payment_method text, attempts int)
+language plpgsql
+as $$
+#variable_conflict use_column
+declare
+    v payment;
+    v_wait bigint;
+begin
+    for v in
+        select *
+        from payment
+        where state = 'wanted'
+          and next_at <= clock_timestamp()
+          and (taken_until is null or taken_until < clock_timestamp())
+        order by next_at
+        limit p_limit
+        for update skip locked
+    loop
+        if not exists (
+            select
+            from object o
+            join tenant t using (tenant_id)
+            join object s on s.kind = 'subscription' and s.object_id = o.facts ->> 'subscription'
+            where o.kind = 'invoice'
+              and o.object_id = v.invoice_id
+              and o.facts ->> 'status' = 'open'
+              and not s.is_terminal
+              and not s.is_deleted
+              and t.lifecycle = 'live') then
+            update payment set state = 'void' where invoice_id = v.invoice_id and payment_method = v.payment_method;
+            continue;
+        end if;
+        if not v.has_turn then
+            select t.wait_ms into v_wait from catalog.take_token('stripe:calls', p_per_second / 2, p_per_second / 2) t;
+            if v_wait > 50 then
+                update payment
+                set has_turn = true, next_at = clock_timestamp() + v_wait * interval '1 ms'
+                where invoice_id = v.invoice_id and payment_method = v.payment_method;
+                continue;
+            end if;
+        end if;
+        update payment
+        set has_turn = false, attempts = attempts + 1, taken_until = clock_timestamp() + p_lease_ms * interval '1 ms'
+        where invoice_id = v.invoice_id and payment_method = v.payment_method;
+        return query select v.invoice_id, v.payment_method, v.attempts + 1;
+    end loop;
+end
+$$;
+
+-- As before; and what Stripe was asked for many times in vain.
+create or replace function billing.current_faults(p_until bigint)
+returns table (cause text, tenant_id uuid, title text, detail text)
+language sql stable
+as $$
+    with live as (
+        select o.*
+        from object o
+        where o.kind = 'subscription'
+          and not o.is_deleted
+          and not o.is_terminal
+          and o.facts ->> 'status' <> 'incomplete'
+          and o.seen <= p_until
+    )
+    select 'billing-orphan:' || l.object_id, null::uuid, 'a subscription is nobody''s',
+        format('%s of customer %s is %s, and names no tenant that is known: set metadata.tenant_id on it at Stripe, or cancel it',
+               l.object_id, l.customer_id, l.facts ->> 'status')
+    from live l
+    where l.tenant_id is null
+    union all
+    select 'billing-orphan:' || o.object_id, null::uuid, 'a payment is nobody''s',
+        format('invoice %s of customer %s is paid (%s %s), and names no tenant that is known: set metadata.tenant_id on the customer at '
+               'Stripe, or refund it', o.object_id, o.customer_id, (o.facts ->> 'amount_paid')::numeric / 100, o.facts ->> 'currency')
+    from object o
+    where o.kind = 'invoice'
+      and o.tenant_id is null
+      and o.facts ->> 'status' = 'paid'
+      and (o.facts ->> 'amount_paid')::bigint > 0
+      and o.seen <= p_until
+    union all
+    select 'billing-alive:' || l.object_id, l.tenant_id, 'a tenant that is no more still pays',
+        format('its tenant is %s, and %s is %s at Stripe: cancel it there', t.lifecycle, l.object_id, l.facts ->> 'status')
+    from live l
+    join tenant t on t.tenant_id = l.tenant_id
+    where t.lifecycle <> 'live'
+    union all
+    select 'billing-unanswered:' || w.object_id, null, 'Stripe does not say how an object is',
+        format('%s %s was asked for %s times: %s. What is known of it may be old', w.kind, w.object_id, w.attempts, w.error)
+    from wanted_object w
+    where w.attempts >= 10
+      and w.error is not null
+$$;
+
+-- As before.
+create or replace function billing.look_for_faults(p_until bigint) returns void
+language plpgsql
+as $$
+declare
+    v record;
+    c_most constant int := 50; -- alerts at once
+begin
+    delete from fault
+    where cause <> 'billing-deliveries'
+      and cause not in (select c.cause from current_faults(9223372036854775807) c);
+    perform catalog.resolve_alerts('billing-' || k || ':%', array(select cause from fault))
+    from unnest(array['orphan', 'alive', 'unanswered']) k;
+    for v in
+        select c.*, f.cause is not null as was_seen
+        from current_faults(p_until) c
+        left join fault f on f.cause = c.cause
+        where f.is_told is distinct from true
+        order by c.cause
+        limit c_most
+    loop
+        insert into fault as f (cause, tenant_id, is_told)
+        values (v.cause, v.tenant_id, v.cause not like 'billing-alive:%' or v.was_seen)
+        on conflict (cause) do update set is_told = excluded.is_told;
+        if v.cause not like 'billing-alive:%' or v.was_seen then
+            perform catalog.raise_alert(v.cause, v.tenant_id, v.title, v.detail);
+        end if;
+    end loop;
 end
 $$;
 

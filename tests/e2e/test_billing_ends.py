@@ -14,8 +14,8 @@ import pytest
 from .billing_books import BUILD, DAY, PLANS, Books, books_of
 from .conftest import bare_catalog
 from .stripe_life import Life, read_events
-from .test_billing_dunning import TRIAL
-from .test_catalog import as_service, command, one
+from .test_billing_dunning import TRIAL, chooses, tried
+from .test_catalog import as_service, command, make_ready, one, sign_up
 
 ALERT = "select title || ': ' || detail from alert where cause = %s and resolved_at is null"
 
@@ -408,6 +408,41 @@ def test_an_answer_older_than_the_two_events_of_a_second_does_not_decide_between
         )
         assert bool(wanted(books, f"sub_{life.number}")) == left
     assert "cancel_at" not in books.subscription(tenant)
+
+
+def test_what_stripe_does_not_answer_for_long_is_told_until_it_does(books: Books) -> None:
+    books.billing.execute("select want_object('charge', 'ch_mute', null, 'thin')")
+    look = "select look_for_faults(%s)"
+    for attempts in (9, 10):
+        books.owner.execute("update billing.wanted_object set attempts = %s, error = 'no right'", [attempts])
+        books.billing.execute(look, [int(books.now())])
+        assert ("billing-unanswered:ch_mute" in books.alerts()) == (attempts == 10)
+    books.owner.execute("delete from billing.wanted_object")
+    books.billing.execute(look, [int(books.now())])
+    assert "billing-unanswered:ch_mute" not in books.alerts()
+
+
+def test_a_tenant_with_whom_something_is_wrong_does_not_keep_the_others_from_their_trials(books: Books) -> None:
+    bad, good = (sign_up(books.operator, slug=f"shop-{uuid.uuid4().hex[:12]}") for _ in range(2))
+    life, now = Life(tenant=bad, number="odd"), int(books.now())
+    odd = life.subscription("trialing", trial_end=10**17, start=now)
+    books.apply(life.event("customer.subscription.updated", now, odd))
+    for tenant in (bad, good):
+        make_ready(books.owner, tenant)
+    books.take_news()
+    assert books.subscription(good)["trial_end"]
+    assert f"billing-news:{bad}" in books.alerts()
+    books.apply(life.event("customer.subscription.updated", now + 1, life.subscription("active", start=now)))
+    books.owner.execute("update billing.tenant_news set at = now()")
+    books.take_news()
+    assert books.subscription(bad)["status"] == "active" and books.alerts() == set()
+
+
+def test_no_card_pays_for_a_subscription_that_has_ended_meanwhile(books: Books) -> None:
+    tenant, life, began = not_paid(books)
+    books.apply(*chooses(books, life, "new", int(books.now()) + 1))
+    cancel(books, life, began)
+    assert tried(books) == []
 
 
 def test_an_event_that_is_set_aside_once_more_is_not_called_applied(books: Books) -> None:
