@@ -258,6 +258,26 @@ def test_who_was_restored_before_the_end_of_its_subscription_was_asked_for_keeps
     desk.wait_access(tenant, "full")
 
 
+def test_the_subscription_of_another_tenant_with_the_same_customer_is_left_alone(desk: Desk, app: Api) -> None:
+    tenant, mine = subscriber(desk, "Sharing Pharmacy")
+    other = desk.tenant_on_trial("Shared Pharmacy")
+    theirs = desk.stripe(
+        "subscriptions", customer=mine["customer"], items=[{"price": desk.price("professional")}],
+        metadata={"tenant_id": other},
+    )  # fmt: skip
+    desk.wait(other, status="active", plan="professional")
+    assert outcome(ask(app, tenant, "cancel")) == "ends"
+    desk.api.done(tenant, "archive")
+
+    def status(subscription: Any) -> str:
+        return str(desk.stripe(f"subscriptions/{subscription['id']}", "GET")["status"])
+
+    eventually(lambda: status(mine) == "canceled", 30, "its own has ended")
+    left = "select kind from billing.request where tenant_id = %s"
+    eventually(lambda: not desk.sql(left, tenant), 30, "nothing is asked for any more")
+    assert status(theirs) == "active" and desk.subscription(other)["cancel_at"] is None
+
+
 def test_money_for_an_archived_tenant_is_told(desk: Desk, app: Api) -> None:
     tenant, subscription = subscriber(desk, "Paying Ghost")
     desk.api.done(tenant, "archive")
