@@ -284,7 +284,7 @@ begin
 end
 $$;
 
--- As before, and says which prices are in the plans; another trial counts at once for those who are on it, or whose trial has ended.
+-- As before; not for another mode than that of the subscriptions that are here; and says which prices are in the plans; another trial counts at once for those who are on it, or whose trial has ended.
 create or replace function billing.configure(p_plans jsonb, p_livemode boolean) returns void
 language plpgsql
 as $$
@@ -293,6 +293,12 @@ declare
     v_place int;
     v_trial settings := (select s from settings s);
 begin
+    if v_trial.livemode <> p_livemode and exists (
+        select from object
+        where kind = 'subscription' and not is_deleted and not is_terminal and tenant_id is not null) then
+        raise exception 'this catalog has subscriptions of % mode, which would go on giving access: cancel them at Stripe, in that mode, '
+            'or take another catalog', case when p_livemode then 'test' else 'live' end;
+    end if;
     insert into settings as s (since, livemode, trial_plan, trial_days)
     values (clock_timestamp(), p_livemode, p_plans #>> '{trial,plan}', (p_plans #>> '{trial,days}')::int)
     on conflict (only_row) do update

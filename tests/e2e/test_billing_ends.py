@@ -458,7 +458,12 @@ def test_an_event_that_is_set_aside_once_more_is_not_called_applied(books: Books
     for each in (other_mode, huge):
         assert one(books.owner, replay, each["id"]) == "set_aside_again"
         assert one(books.owner, "select outcome from billing.event where event_id = %s", each["id"]) == "quarantined"
-    books.billing.execute("select configure(%s, true)", [json.dumps(PLANS)])
+    other = "select configure(%s, true)"
+    books.subscribe(books.tenant())
+    with pytest.raises(psycopg.errors.RaiseException, match="subscriptions of test mode"):
+        books.billing.execute(other, [json.dumps(PLANS)])
+    books.owner.execute("update billing.object set is_terminal = true where kind = 'subscription'")
+    books.billing.execute(other, [json.dumps(PLANS)])
     assert one(books.owner, replay, other_mode["id"]) == "replayed"
 
 
