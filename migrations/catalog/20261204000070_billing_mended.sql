@@ -937,6 +937,15 @@ create trigger name_dispute after insert on billing.object for each row
     when (new.kind = 'charge' and new.tenant_id is not null)
     execute function billing.name_dispute();
 
+-- Those for whom other rules hold now.
+insert into catalog.timer (service, name, key, due_at)
+select 'billing', 'settle', tenant_id::text, catalog.business_now()
+from billing.tenant
+where lifecycle = 'live'
+  and (override is not null or subscription ->> 'status' in ('past_due', 'suspended', 'cancelled'))
+on conflict (service, name, key) do update
+    set due_at = least(timer.due_at, excluded.due_at);
+
 grant execute on all functions in schema billing to tenantry_billing;
 
 -- migrate:down
