@@ -85,7 +85,7 @@ begin
           and o.kind = 'invoice'
           and o.facts ->> 'status' in ('open', 'uncollectible')
           and o.facts ->> 'subscription' = p_subscription
-          and o.facts ->> 'billing_reason' = 'subscription_cycle'
+          and o.facts ->> 'billing_reason' in ('subscription_cycle', 'subscription_create') -- a debit may fail days later
           and (o.first_failure is not null or (o.facts ->> 'attempt_count')::int > 0)
           and not paid_since(o)
         order by (o.facts ->> 'created')::bigint, o.object_id
@@ -283,19 +283,33 @@ begin
 end
 $$;
 
--- As before, and says which prices are in the plans.
+-- As before; not for another mode than that of the subscriptions that are here; and says which prices are in the plans; another trial counts at once for those who are on it, or whose trial has ended.
 create or replace function billing.configure(p_plans jsonb, p_livemode boolean) returns void
 language plpgsql
 as $$
 declare
     v_plan jsonb;
     v_place int;
+    v_trial settings := (select s from settings s);
 begin
+    if v_trial.livemode <> p_livemode and exists (
+        select from object
+        where kind = 'subscription' and not is_deleted and not is_terminal and tenant_id is not null) then
+        raise exception 'this catalog has subscriptions of % mode, which would go on giving access: cancel them at Stripe, in that mode, '
+            'or take another catalog', case when p_livemode then 'test' else 'live' end;
+    end if;
     insert into settings as s (since, livemode, trial_plan, trial_days)
     values (clock_timestamp(), p_livemode, p_plans #>> '{trial,plan}', (p_plans #>> '{trial,days}')::int)
     on conflict (only_row) do update
         set livemode = excluded.livemode, trial_plan = excluded.trial_plan, trial_days = excluded.trial_days
         where (s.livemode, s.trial_plan, s.trial_days) is distinct from (excluded.livemode, excluded.trial_plan, excluded.trial_days);
+    if v_trial.since is not null and (v_trial.trial_plan, v_trial.trial_days) is distinct from
+        (p_plans #>> '{trial,plan}', (p_plans #>> '{trial,days}')::int) then
+        perform set_timer('settle', tenant_id::text, catalog.business_now())
+        from tenant
+        where lifecycle = 'live'
+          and (subscription ->> 'status' = 'trial' or subscription ->> 'reason' = 'trial_ended');
+    end if;
     update plan set is_offered = false
     where is_offered
       and plan_id not in (select value ->> 'id' from jsonb_array_elements(p_plans -> 'plans'));
@@ -387,6 +401,63 @@ begin
 end
 $$;
 
+-- As before; but who pays by invoice is told each time, not once in the life of a subscription.
+create or replace function billing.mails_due(t billing.tenant, p_now timestamptz, s jsonb)
+returns table (kind text, step int, cause text, due_at timestamptz, until timestamptz)
+language plpgsql stable
+as $$
+#variable_conflict use_column
+declare
+    v_trial_end timestamptz := s ->> 'trial_end';
+    v_failing timestamptz := (s ->> 'grace_until')::timestamptz - grace_days() * interval '1 day';
+    v_archive_at timestamptz := s ->> 'archive_at';
+    v_ended timestamptz := coalesce(t.access_ended, (s ->> 'access_ended')::timestamptz);
+    v_invoice object;
+begin
+    if t.lifecycle <> 'live' then
+        return;
+    end if;
+    if t.link_asked_at is not null then
+        return query select 'billing_link', 0, catalog.json_time(t.link_asked_at), t.link_asked_at, t.link_asked_at + interval '1 hour';
+    end if;
+    if s ->> 'status' = 'trial' and v_trial_end is not null and not s ? 'subscription_id' then -- who has chosen needs none
+        return query select 'trial_ending', 0, catalog.json_time(v_trial_end),
+            greatest(v_trial_end - interval '2 days', t.ready_at), v_trial_end;
+    end if;
+    if s ->> 'status' = 'past_due' then
+        v_invoice := failing_invoice(t.tenant_id, s ->> 'subscription_id');
+        return query
+        select 'payment_failed', x.day, coalesce(v_invoice.object_id, (s ->> 'subscription_id') || ' ' || (s ->> 'grace_until')),
+            v_failing + x.day * interval '1 day' + case x.day when 0 then interval '2 minutes' else '0' end,
+            v_failing + x.next_day * interval '1 day'
+        from (values (0, 3), (3, 6), (6, grace_days())) x (day, next_day)
+        -- That the bank asks for its customer is told a moment later than that the payment failed, and makes the better mail.
+        where x.day > 0
+           or v_invoice.action_since is null;
+    end if;
+    return query
+    select 'payment_action_required', 0, o.object_id, to_timestamp(o.action_since), to_timestamp(o.action_since) + interval '7 days'
+    from object o
+    where o.tenant_id = t.tenant_id
+      and o.kind = 'invoice'
+      and o.action_since is not null
+      and o.facts ->> 'status' = 'open'
+      and o.facts ->> 'subscription' = s ->> 'subscription_id'
+      and o.facts ->> 'billing_reason' is distinct from 'subscription_create'; -- whoever subscribes is asked at once
+    if t.access = 'none' and s ->> 'access' = 'none' then -- not who is held back from being suspended
+        return query
+        select x.kind, x.step, catalog.json_time(v_ended), x.due_at, x.until
+        from (values ('suspended', 0, v_ended, v_archive_at - interval '7 days'),
+                     ('archive_notice', 7, v_archive_at - interval '7 days', v_archive_at - interval '1 day'),
+                     ('archive_notice', 1, v_archive_at - interval '1 day', 'infinity'::timestamptz)) x (kind, step, due_at, until)
+        where x.kind = 'suspended'
+           or not exists ( -- somebody has brought it back from this very archive
+                select from catalog.lifecycle_wanted l
+                where l.tenant_id = t.tenant_id and l.source = 'billing' and l.overruled = catalog.json_time(v_ended));
+    end if;
+end
+$$;
+
 -- As before; but an answer that is older than the events of one second, since Stripe's clocks differ, does not decide between them.
 create or replace function billing.fetched(p_kind text, p_object_id text, p_version bigint, p_object jsonb, p_seen bigint) returns void
 language plpgsql
@@ -465,6 +536,240 @@ begin
                     else 'of test mode; this installation bills in live mode' end;
     end if;
     return null;
+end
+$$;
+
+-- As before; and says if the event was set aside once more: for the same reason as before, or since it is refused.
+create or replace function catalog.replay_stripe_event(p_number bigint, p_by text) returns text
+language plpgsql security definer
+set search_path = billing, durable, catalog, pg_temp
+as $$
+declare
+    v event;
+begin
+    select * into v from event where number = p_number for update;
+    if not found then
+        return 'not_found';
+    end if;
+    if v.kept is null then
+        return 'not_replayable';
+    end if;
+    begin
+        perform apply_event(v.kept, jsonb_build_object('id', v.event_id));
+    exception
+        when data_exception or integrity_constraint_violation or raise_exception then
+            perform log_event(v.kept, null, 'quarantined', 'it was refused: ' || sqlerrm, v.kept);
+    end;
+    perform catalog.record_deed(coalesce(v.tenant_id::text, v.event_id), 'stripe_event_replayed', p_number, v.event_id, null, p_by);
+    if (select outcome from event where number = p_number) = 'quarantined' then
+        return 'set_aside_again';
+    end if;
+    return 'replayed';
+end
+$$;
+
+-- As before, by the same invoice that its grace goes by.
+create or replace function billing.because(t billing.tenant, s jsonb) returns jsonb
+language plpgsql stable
+as $$
+declare
+    v_subscription text := coalesce(s ->> 'subscription_id', (ended_subscription(t.tenant_id)).object_id);
+    v_invoice text;
+    v_event event;
+begin
+    if s ->> 'reason' = 'payment_failed' then
+        v_invoice := (failing_invoice(t.tenant_id, v_subscription)).object_id;
+    end if;
+    select * into v_event
+    from event e
+    where e.object_id in (v_subscription, v_invoice)
+      and e.outcome in ('applied', 'tie', 'thin')
+    order by e.created desc nulls last, e.number desc
+    limit 1;
+    return jsonb_build_object('status', s -> 'status', 'reason', s -> 'reason', 'access', s -> 'access', 'plan', s -> 'plan',
+        'interval', s -> 'interval', 'access_until', s -> 'access_until', 'subscription_id', v_subscription, 'invoice_id', v_invoice,
+        'event', case when v_event.event_id is not null then
+            jsonb_build_object('event_id', v_event.event_id, 'type', v_event.type,
+                'created', catalog.json_time(to_timestamp(v_event.created))) end);
+end
+$$;
+
+-- As before; but what is wrong with one tenant does not keep the others from their trials.
+create or replace function billing.take_news(p_limit int, p_existing_trial boolean) returns int
+language plpgsql
+as $$
+declare
+    v record;
+    v_since timestamptz := (select since from settings);
+    v_count int := 0;
+begin
+    if v_since is null then
+        return 0;
+    end if;
+    for v in
+        delete from tenant_news n
+        using (select x.tenant_id from tenant_news x where x.at <= clock_timestamp() order by x.at limit p_limit
+               for update skip locked) due,
+            provisioner.tenant_life l
+        where n.tenant_id = due.tenant_id
+          and l.tenant_id = n.tenant_id
+        returning n.tenant_id, n.ready_at, l.created_at < v_since as existing, l.lifecycle, l.state
+    loop
+        v_count := v_count + 1;
+        begin
+            perform lock_arrival(v.tenant_id);
+            insert into tenant as t (tenant_id, existing, lifecycle, ready_at)
+            values (v.tenant_id, v.existing and not p_existing_trial, v.lifecycle,
+                coalesce(v.ready_at, case when v.state in ('ready', 'attention') and v.existing and p_existing_trial then v_since end))
+            on conflict (tenant_id) do update
+                set lifecycle = excluded.lifecycle, ready_at = coalesce(t.ready_at, excluded.ready_at);
+            perform lock_customer(o.customer_id),
+                learn_customer(o.customer_id, v.tenant_id, coalesce((o.body ->> 'created')::bigint, o.seen))
+            from object o
+            where o.claimed = v.tenant_id
+              and o.tenant_id is null
+              and o.customer_id is not null;
+            perform adopt(v.tenant_id, c.customer_id) from customer c where c.tenant_id = v.tenant_id;
+            perform adopt(v.tenant_id, null);
+            perform settle(v.tenant_id, jsonb_build_object('id', null));
+            perform catalog.resolve_alert('billing-news:' || v.tenant_id)
+            where exists (select from catalog.alert where cause = 'billing-news:' || v.tenant_id and resolved_at is null);
+        exception
+            when data_exception or integrity_constraint_violation or raise_exception then
+                insert into tenant_news as n (tenant_id, ready_at, at)
+                values (v.tenant_id, v.ready_at, clock_timestamp() + interval '1 minute')
+                on conflict (tenant_id) do update set ready_at = coalesce(excluded.ready_at, n.ready_at), at = excluded.at;
+                perform catalog.raise_alert('billing-news:' || v.tenant_id, v.tenant_id, 'billing cannot take what has become of a tenant',
+                    format('%s. Its trial does not begin, nor does what follows from an archive: tenantry billing events --tenant %s shows '
+                           'what Stripe has told of it; it is tried again each minute', sqlerrm, v.tenant_id));
+        end;
+    end loop;
+    return v_count;
+end
+$$;
+
+-- As before; but not an invoice of a subscription that has ended meanwhile.
+create or replace function billing.take_payments(p_limit int, p_lease_ms bigint, p_per_second float8)
+returns table (invoice_id text, payment_method text, attempts int)
+language plpgsql
+as $$
+#variable_conflict use_column
+declare
+    v payment;
+    v_wait bigint;
+begin
+    for v in
+        select *
+        from payment
+        where state = 'wanted'
+          and next_at <= clock_timestamp()
+          and (taken_until is null or taken_until < clock_timestamp())
+        order by next_at
+        limit p_limit
+        for update skip locked
+    loop
+        if not exists (
+            select
+            from object o
+            join tenant t using (tenant_id)
+            join object s on s.kind = 'subscription' and s.object_id = o.facts ->> 'subscription'
+            where o.kind = 'invoice'
+              and o.object_id = v.invoice_id
+              and o.facts ->> 'status' = 'open'
+              and not s.is_terminal
+              and not s.is_deleted
+              and t.lifecycle = 'live') then
+            update payment set state = 'void' where invoice_id = v.invoice_id and payment_method = v.payment_method;
+            continue;
+        end if;
+        if not v.has_turn then
+            select t.wait_ms into v_wait from catalog.take_token('stripe:calls', p_per_second / 2, p_per_second / 2) t;
+            if v_wait > 50 then
+                update payment
+                set has_turn = true, next_at = clock_timestamp() + v_wait * interval '1 ms'
+                where invoice_id = v.invoice_id and payment_method = v.payment_method;
+                continue;
+            end if;
+        end if;
+        update payment
+        set has_turn = false, attempts = attempts + 1, taken_until = clock_timestamp() + p_lease_ms * interval '1 ms'
+        where invoice_id = v.invoice_id and payment_method = v.payment_method;
+        return query select v.invoice_id, v.payment_method, v.attempts + 1;
+    end loop;
+end
+$$;
+
+-- As before; and what Stripe was asked for many times in vain.
+create or replace function billing.current_faults(p_until bigint)
+returns table (cause text, tenant_id uuid, title text, detail text)
+language sql stable
+as $$
+    with live as (
+        select o.*
+        from object o
+        where o.kind = 'subscription'
+          and not o.is_deleted
+          and not o.is_terminal
+          and o.facts ->> 'status' <> 'incomplete'
+          and o.seen <= p_until
+    )
+    select 'billing-orphan:' || l.object_id, null::uuid, 'a subscription is nobody''s',
+        format('%s of customer %s is %s, and names no tenant that is known: set metadata.tenant_id on it at Stripe, or cancel it',
+               l.object_id, l.customer_id, l.facts ->> 'status')
+    from live l
+    where l.tenant_id is null
+    union all
+    select 'billing-orphan:' || o.object_id, null::uuid, 'a payment is nobody''s',
+        format('invoice %s of customer %s is paid (%s %s), and names no tenant that is known: set metadata.tenant_id on the customer at '
+               'Stripe, or refund it', o.object_id, o.customer_id, (o.facts ->> 'amount_paid')::numeric / 100, o.facts ->> 'currency')
+    from object o
+    where o.kind = 'invoice'
+      and o.tenant_id is null
+      and o.facts ->> 'status' = 'paid'
+      and (o.facts ->> 'amount_paid')::bigint > 0
+      and o.seen <= p_until
+    union all
+    select 'billing-alive:' || l.object_id, l.tenant_id, 'a tenant that is no more still pays',
+        format('its tenant is %s, and %s is %s at Stripe: cancel it there', t.lifecycle, l.object_id, l.facts ->> 'status')
+    from live l
+    join tenant t on t.tenant_id = l.tenant_id
+    where t.lifecycle <> 'live'
+    union all
+    select 'billing-unanswered:' || w.object_id, null, 'Stripe does not say how an object is',
+        format('%s %s was asked for %s times: %s. What is known of it may be old', w.kind, w.object_id, w.attempts, w.error)
+    from wanted_object w
+    where w.attempts >= 10
+      and w.error is not null
+$$;
+
+-- As before.
+create or replace function billing.look_for_faults(p_until bigint) returns void
+language plpgsql
+as $$
+declare
+    v record;
+    c_most constant int := 50; -- alerts at once
+begin
+    delete from fault
+    where cause <> 'billing-deliveries'
+      and cause not in (select c.cause from current_faults(9223372036854775807) c);
+    perform catalog.resolve_alerts('billing-' || k || ':%', array(select cause from fault))
+    from unnest(array['orphan', 'alive', 'unanswered']) k;
+    for v in
+        select c.*, f.cause is not null as was_seen
+        from current_faults(p_until) c
+        left join fault f on f.cause = c.cause
+        where f.is_told is distinct from true
+        order by c.cause
+        limit c_most
+    loop
+        insert into fault as f (cause, tenant_id, is_told)
+        values (v.cause, v.tenant_id, v.cause not like 'billing-alive:%' or v.was_seen)
+        on conflict (cause) do update set is_told = excluded.is_told;
+        if v.cause not like 'billing-alive:%' or v.was_seen then
+            perform catalog.raise_alert(v.cause, v.tenant_id, v.title, v.detail);
+        end if;
+    end loop;
 end
 $$;
 
@@ -583,6 +888,10 @@ language plpgsql
 set search_path = billing, durable, catalog, pg_temp
 as $$
 begin
+    if new.kind = 'dispute' and new.tenant_id is null and new.facts ->> 'charge' is not null
+        and not exists (select from object where kind = 'charge' and object_id = new.facts ->> 'charge') then
+        perform want_object('charge', new.facts ->> 'charge', null, 'dispute');
+    end if;
     perform note_money(jsonb_build_object(
         'type', case new.kind when 'charge' then 'charge.refunded' else 'charge.dispute.created' end,
         'object', jsonb_build_object('id', new.object_id, 'facts', new.facts)), new.tenant_id);
@@ -596,6 +905,44 @@ create trigger money_back after update on billing.object for each row
     when (new.kind = 'charge' and new.facts -> 'amount_refunded' > '0'
         and new.facts -> 'amount_refunded' is distinct from old.facts -> 'amount_refunded')
     execute function billing.note_money_back();
+
+-- A dispute names a charge and nobody; charges are not told of until money goes back. So it is asked for, and then says whose it is.
+create function billing.name_dispute() returns trigger
+language plpgsql
+set search_path = billing, durable, catalog, pg_temp
+as $$
+declare
+    v object;
+begin
+    for v in
+        update object
+        set tenant_id = new.tenant_id
+        where kind = 'dispute'
+          and tenant_id is null
+          and facts ->> 'charge' = new.object_id
+        returning *
+    loop
+        if exists (select from catalog.alert where cause = 'billing-dispute:' || v.object_id and resolved_at is null) then
+            perform catalog.resolve_alert('billing-dispute:' || v.object_id);
+            perform note_money(jsonb_build_object('type', 'charge.dispute.created',
+                'object', jsonb_build_object('id', v.object_id, 'facts', v.facts)), v.tenant_id);
+        end if;
+    end loop;
+    return null;
+end
+$$;
+create trigger name_dispute after insert on billing.object for each row
+    when (new.kind = 'charge' and new.tenant_id is not null)
+    execute function billing.name_dispute();
+
+-- Those for whom other rules hold now.
+insert into catalog.timer (service, name, key, due_at)
+select 'billing', 'settle', tenant_id::text, catalog.business_now()
+from billing.tenant
+where lifecycle = 'live'
+  and (override is not null or subscription ->> 'status' in ('past_due', 'suspended', 'cancelled'))
+on conflict (service, name, key) do update
+    set due_at = least(timer.due_at, excluded.due_at);
 
 grant execute on all functions in schema billing to tenantry_billing;
 

@@ -201,6 +201,44 @@ static enum step_result change_apply(struct saga *saga)
 
 /* At the end of the period. */
 
+/* {price, quantity} of each item of a phase: what is not said again when it is changed would be gone. */
+static json_t *change_read_items(const json_t *phase)
+{
+        json_t *items = json_array();
+        const json_t *each, *price;
+        size_t i;
+
+        json_array_foreach (json_object_get(phase, "items"), i, each) {
+                price = json_object_get(each, "price");
+                json_array_append_new(
+                        items, json_pack("{s:s?, s:I}", "price",
+                                         json_is_object(price) ? json_text(price, "id") : json_string_value(price),
+                                         "quantity", (json_int_t)json_number(each, "quantity", 1)));
+        }
+        return items;
+}
+
+/* The same of what makes it cheaper: each is one of three. */
+static json_t *change_read_discounts(const json_t *phase)
+{
+        static const char *const KINDS[] = { "discount", "coupon", "promotion_code" };
+        json_t *discounts = json_array();
+        const json_t *each;
+        size_t i;
+
+        json_array_foreach (json_object_get(phase, "discounts"), i, each)
+                for (size_t kind = 0; kind < ARRAY_SIZE(KINDS); kind++) {
+                        const json_t *value = json_object_get(each, KINDS[kind]);
+                        const char *id = json_is_object(value) ? json_text(value, "id") : json_string_value(value);
+
+                        if (id == NULL)
+                                continue;
+                        json_array_append_new(discounts, json_pack("{s:s}", KINDS[kind], id));
+                        break;
+                }
+        return discounts;
+}
+
 static enum step_result change_scheduled(struct saga *saga, const json_t *reply, const struct err *err)
 {
         const json_t *phase = json_array_get(json_object_get(reply, "phases"), 0);
@@ -208,9 +246,10 @@ static enum step_result change_scheduled(struct saga *saga, const json_t *reply,
         if (err != NULL)
                 return work_again(saga, err);
         json_object_set_new(saga_data(saga), "schedule",
-                            json_pack("{s:s?, s:I, s:I}", "id", json_text(reply, "id"), "start",
+                            json_pack("{s:s?, s:I, s:I, s:o, s:o}", "id", json_text(reply, "id"), "start",
                                       (json_int_t)json_number(phase, "start_date", 0), "end",
-                                      (json_int_t)json_number(phase, "end_date", 0)));
+                                      (json_int_t)json_number(phase, "end_date", 0), "items", change_read_items(phase),
+                                      "discounts", change_read_discounts(phase)));
         return stripe_keep_one(saga, reply);
 }
 
@@ -232,20 +271,37 @@ static enum step_result change_planned(struct saga *saga, const json_t *reply, c
         return stripe_keep_one(saga, reply);
 }
 
+/* The items as they are; the one that is changed with the price, if that is not NULL. */
+static json_t *change_phase_items(struct saga *saga, const char *price)
+{
+        json_t *items = json_deep_copy(json_object_get(json_object_get(saga_data(saga), "schedule"), "items")), *each;
+        size_t i;
+
+        json_array_foreach (items, i, each)
+                if (price != NULL && change_is(each, "price", json_text(look_live(saga), "price")))
+                        json_set_text(each, "price", price);
+        return items;
+}
+
 /* Its second phase lasts one period, after which the subscription goes on by itself. */
 static enum step_result change_plan_phases(struct saga *saga)
 {
-        const json_t *schedule = json_object_get(saga_data(saga), "schedule"), *live = look_live(saga);
+        const json_t *schedule = json_object_get(saga_data(saga), "schedule");
         const json_t *price = json_object_get(saga_data(saga), "price");
-        json_t *now, *then;
+        json_t *discounts, *now, *then;
 
         if (change_way(saga) != CHANGE_LATER)
                 return STEP_DONE;
-        now = json_pack("{s:[{s:s?, s:i}], s:O?, s:O?}", "items", "price", json_text(live, "price"), "quantity", 1,
-                        "start_date", json_object_get(schedule, "start"), "end_date", json_object_get(schedule, "end"));
-        then = json_pack("{s:[{s:s?, s:i}], s:s, s:{s:s?, s:i}}", "items", "price", json_text(price, "id"), "quantity",
-                         1, "proration_behavior", "none", "duration", "interval", json_text(price, "interval"),
+        now = json_pack("{s:o, s:O?, s:O?}", "items", change_phase_items(saga, NULL), "start_date",
+                        json_object_get(schedule, "start"), "end_date", json_object_get(schedule, "end"));
+        then = json_pack("{s:o, s:s, s:{s:s?, s:i}}", "items", change_phase_items(saga, json_text(price, "id")),
+                         "proration_behavior", "none", "duration", "interval", json_text(price, "interval"),
                          "interval_count", 1);
+        discounts = json_object_get(schedule, "discounts");
+        if (json_array_size(discounts) > 0) {
+                json_object_set(now, "discounts", discounts);
+                json_object_set(then, "discounts", discounts);
+        }
         return stripe_change(
                 saga, "phases", "POST", mem_printf("/v1/subscription_schedules/%s", json_text(schedule, "id") ?: ""),
                 json_pack("{s:s, s:[o, o]}", "end_behavior", "release", "phases", now, then), change_planned);

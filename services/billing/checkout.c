@@ -19,12 +19,13 @@ static enum step_result checkout_check(struct saga *saga)
                            "the tenant has a subscription: change its plan instead");
 }
 
+/* By the price itself: its key may have moved to another one since the page was made. */
 static bool checkout_is_wanted(struct saga *saga, const json_t *session)
 {
-        const char *key = json_text(json_object_get(session, "metadata"), "lookup_key");
-        const char *wanted = json_text(saga_data(saga), "lookup_key");
+        const char *price = json_text(json_object_get(session, "metadata"), "price");
+        const char *wanted = json_text(json_object_get(saga_data(saga), "price"), "id");
 
-        return key != NULL && wanted != NULL && strcmp(key, wanted) == 0 && json_text(session, "url") != NULL &&
+        return price != NULL && wanted != NULL && strcmp(price, wanted) == 0 && json_text(session, "url") != NULL &&
                json_number(session, "expires_at", 0) > work_of(saga)->date_s + LEAST_LIFE;
 }
 
@@ -46,11 +47,9 @@ static enum step_result checkout_sorted(struct saga *saga, const json_t *reply, 
                 return saga_fail(saga, err);
         }
         json_array_foreach (json_object_get(reply, "data"), i, each)
-                if (look_names_another(saga, each))
-                        continue;
-                else if (same == NULL && checkout_is_wanted(saga, each))
+                if (same == NULL && checkout_is_wanted(saga, each) && look_is_ours(saga, each))
                         same = each;
-                else
+                else if (look_is_ours(saga, each))
                         json_array_append(others, json_object_get(each, "id"));
         json_object_set_new(saga_data(saga), "others", others);
         json_object_set_new(saga_data(saga), "has_page", json_boolean(same != NULL));
@@ -134,10 +133,11 @@ static enum step_result checkout_make(struct saga *saga)
 
         if (json_flag(data, "has_page"))
                 return STEP_DONE;
-        params = json_pack("{s:s, s:s?, s:s, s:[{s:s?, s:i}], s:{s:s, s:s?}, s:o, s:s, s:s}", "mode", "subscription",
-                           "customer", json_text(data, "customer"), "client_reference_id", saga_tenant(saga),
-                           "line_items", "price", json_text(json_object_get(data, "price"), "id"), "quantity", 1,
-                           "metadata", "tenant_id", saga_tenant(saga), "lookup_key", json_text(data, "lookup_key"),
+        params = json_pack("{s:s, s:s?, s:s, s:[{s:s?, s:i}], s:{s:s, s:s?, s:s?}, s:o, s:s, s:s}", "mode",
+                           "subscription", "customer", json_text(data, "customer"), "client_reference_id",
+                           saga_tenant(saga), "line_items", "price", json_text(json_object_get(data, "price"), "id"),
+                           "quantity", 1, "metadata", "tenant_id", saga_tenant(saga), "lookup_key",
+                           json_text(data, "lookup_key"), "price", json_text(json_object_get(data, "price"), "id"),
                            "subscription_data", checkout_subscription_data(saga), "success_url", done, "cancel_url",
                            back);
         if (config->checkout_promotion_codes)

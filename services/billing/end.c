@@ -64,7 +64,7 @@ static enum step_result end_pages_listed(struct saga *saga, const json_t *reply,
         size_t i;
 
         json_array_foreach (json_object_get(reply, "data"), i, each)
-                if (!look_names_another(saga, each))
+                if (look_is_ours(saga, each))
                         json_array_append(pages, json_object_get(each, "id"));
         json_object_set_new(saga_data(saga), "pages", pages);
         if (err != NULL && err->class != ERR_GONE)

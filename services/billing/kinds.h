@@ -16,7 +16,7 @@ enum step_result customer_ensure(struct saga *saga);
 /* The same, and refused if there is none. */
 enum step_result customer_find(struct saga *saga);
 
-/* look.c: all live subscriptions of the tenant's customers as they are at Stripe, in data.live: the one that counts
+/* look.c: all live subscriptions of the tenant as its customers have them at Stripe, in data.live: the one that counts
  * first, each {id, customer, status, start, item, price, lookup_key, plan, amount, interval, period_start, period_end,
  * trial_end, cancel_at, at_period_end, schedule, latest_invoice}. */
 enum step_result look_at_subscriptions(struct saga *saga);
@@ -24,8 +24,8 @@ enum step_result look_at_subscriptions(struct saga *saga);
 enum step_result look_for_subscription(struct saga *saga);
 /* Borrowed; NULL: there is none. */
 const json_t *look_live(struct saga *saga);
-/* Whether an object of a customer's says that it is another tenant's. */
-bool look_names_another(struct saga *saga, const json_t *object);
+/* Whether a page of Stripe's names no other tenant. */
+bool look_is_ours(struct saga *saga, const json_t *session);
 /* data.price = {id, amount, interval}: what data.lookup_key means at Stripe. */
 enum step_result look_up_price(struct saga *saga);
 /* Takes the subscription out of its schedule, if it has one, which would not let anything be changed. */

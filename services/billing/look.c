@@ -5,8 +5,9 @@
 
 #include <string.h>
 
-static const char SQL_OURS[] = "select object_id from object where kind = 'subscription' and tenant_id = $1::uuid "
-                               "and object_id in (select jsonb_array_elements_text($2::jsonb))";
+static const char SQL_OTHERS[] = "select object_id from object where kind = 'subscription' "
+                                 "and object_id in (select jsonb_array_elements_text($2::jsonb)) "
+                                 "and tenant_id is distinct from $1::uuid";
 
 static enum step_result look_at_next_customer(struct saga *saga);
 
@@ -86,57 +87,57 @@ static void look_add(struct saga *saga, const json_t *object)
         json_array_insert_new(live, at, made);
 }
 
-/* A customer may have subscriptions of several tenants: sold by hand, to who has two. */
-static enum step_result look_told_ours(struct saga *saga, const struct pg_rows *rows, const struct err *err)
-{
-        const json_t *each, *list = json_object_get(work_of(saga)->reply, "data");
-        size_t i;
-
-        if (err != NULL)
-                return saga_retry(saga, err);
-        json_array_foreach (list, i, each)
-                for (int row = 0; row < pg_rows_count(rows); row++)
-                        if (look_is(each, "id", pg_text(rows, row, "object_id")) && look_is_live(saga, each))
-                                look_add(saga, each);
-        json_array_remove(work_of(saga)->left, 0);
-        return look_at_next_customer(saga);
-}
-
-/* The catalog knows whose an object is, once it has it. */
-static enum step_result look_ask_for_ours(struct saga *saga)
-{
-        const json_t *each;
-        auto_json *ids = json_array();
-        auto_free char *text = NULL;
-        size_t i;
-
-        json_array_foreach (json_object_get(work_of(saga)->reply, "data"), i, each)
-                json_array_append(ids, json_object_get(each, "id"));
-        text = json_print(ids);
-        return saga_query(saga, SQL_OURS, PARAMS(saga_tenant(saga), text), look_told_ours);
-}
-
 static enum step_result look_listed(struct saga *saga, const json_t *reply, const struct err *err)
 {
-        json_t *list = json_object_get(reply, "data");
+        const json_t *each, *list = json_object_get(reply, "data");
+        size_t i;
 
         if (err != NULL && err->class != ERR_GONE)
                 return saga_fail(saga, err);
-        if (list != NULL)
-                return stripe_keep(saga, json_incref(list), look_ask_for_ours);
+        json_array_foreach (list, i, each)
+                if (look_is_live(saga, each))
+                        look_add(saga, each);
         json_array_remove(work_of(saga)->left, 0);
-        return look_at_next_customer(saga);
+        return stripe_keep(saga, list ? json_incref((json_t *)(uintptr_t)list) : json_array(), look_at_next_customer);
+}
+
+static enum step_result look_others_known(struct saga *saga, const struct pg_rows *rows, const struct err *err)
+{
+        json_t *live = json_object_get(saga_data(saga), "live");
+
+        if (err != NULL)
+                return saga_retry(saga, err);
+        for (int row = 0; row < pg_rows_count(rows); row++)
+                for (size_t i = json_array_size(live); i > 0; i--)
+                        if (look_is(json_array_get(live, i - 1), "id", pg_text(rows, row, "object_id")))
+                                json_array_remove(live, i - 1);
+        if (json_flag(saga_data(saga), "must_live") && look_live(saga) == NULL)
+                return work_refuse(saga, "not_subscribed", NULL, NULL,
+                                   "the tenant has no subscription: begin a checkout");
+        return STEP_DONE;
+}
+
+/* Somebody may have given one customer the subscriptions of two tenants: what is another's is not looked at, or its
+ * end would be the other's. The catalog says whose each is: all of them are stored by now. */
+static enum step_result look_leave_others(struct saga *saga)
+{
+        auto_json *ids = json_array();
+        auto_free char *text = NULL;
+        const json_t *each;
+        size_t i;
+
+        json_array_foreach (json_object_get(saga_data(saga), "live"), i, each)
+                json_array_append(ids, json_object_get(each, "id"));
+        text = json_print(ids);
+        return saga_query(saga, SQL_OTHERS, PARAMS(saga_tenant(saga), text), look_others_known);
 }
 
 static enum step_result look_at_next_customer(struct saga *saga)
 {
         const char *id = json_string_value(json_array_get(work_of(saga)->left, 0));
 
-        if (id == NULL && json_flag(saga_data(saga), "must_live") && look_live(saga) == NULL)
-                return work_refuse(saga, "not_subscribed", NULL, NULL,
-                                   "the tenant has no subscription: begin a checkout");
         if (id == NULL)
-                return STEP_DONE;
+                return look_leave_others(saga);
         return stripe_look(saga, mem_copy_text("/v1/subscriptions"),
                            json_pack("{s:s, s:s, s:i}", "customer", id, "status", "all", "limit", 100), look_listed);
 }
@@ -165,17 +166,16 @@ enum step_result look_for_subscription(struct saga *saga)
         return look_at_subscriptions(saga);
 }
 
-bool look_names_another(struct saga *saga, const json_t *object)
-{
-        auto_json *read = NULL;
-        const char *tenant = stripe_object_read(object, &read, NULL) < 0 ? NULL : json_text(read, "tenant_id");
-
-        return tenant != NULL && strcmp(tenant, saga_tenant(saga)) != 0;
-}
-
 const json_t *look_live(struct saga *saga)
 {
         return json_array_get(json_object_get(saga_data(saga), "live"), 0);
+}
+
+bool look_is_ours(struct saga *saga, const json_t *session)
+{
+        const char *tenant = json_text(session, "client_reference_id");
+
+        return tenant == NULL || strcmp(tenant, saga_tenant(saga)) == 0;
 }
 
 static enum step_result look_price_found(struct saga *saga, const json_t *reply, const struct err *err)

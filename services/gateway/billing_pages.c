@@ -7,6 +7,7 @@
 #include "common/contracts/billing.h"
 #include "common/contracts/product_url.h"
 #include "common/contracts/signed_link.h"
+#include "services/gateway/limiter.h"
 #include "services/gateway/reading.h"
 #include "services/gateway/visits.h"
 
@@ -333,7 +334,8 @@ void billing_back_get(struct gateway *gateway, struct http_request *request, con
         (void)caller;
         if (!pages_is_plain(http_segment(request)))
                 pages_say(request, 404, "There is nothing here", "This address does not exist.", "");
-        else if (session == NULL || *session == '\0' || !pages_is_plain(session))
+        else if (session == NULL || *session == '\0' || !pages_is_plain(session) ||
+                 limiter_take(gateway->looks, http_site(request), clock_boot_ms()) > 0)
                 pages_go_on(gateway, request);
         else
                 read_catalog(gateway, request, SQL_BACK, PARAMS(session, http_segment(request)), pages_answer_back);

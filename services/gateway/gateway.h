@@ -17,7 +17,7 @@ struct gateway {
         struct stripe_secrets *stripe_secrets; /* NULL: webhooks are not configured */
         struct plan_list *plan_list;           /* what GET /api/plans answers */
         struct proxies *proxies;
-        struct limiter *public_signups, *links;
+        struct limiter *public_signups, *links, *looks;
         struct kafka_producer *producer;
         struct http_server *server;
         struct waiters *waiters;

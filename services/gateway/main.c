@@ -18,7 +18,8 @@
 #define LARGE_LIMIT (32 * 1024 * 1024) /* of all bodies together, beyond that */
 #define OWN_FILES   200
 
-#define LINKS_PER_HOUR 20 /* sign-in links of one tenant: each makes an operation, and a call to the provider */
+#define LINKS_PER_HOUR 20  /* sign-in links of one tenant: each makes an operation, and a call to the provider */
+#define LOOKS_PER_HOUR 600 /* of one address: each reads the catalog, and needs neither token nor link */
 
 /* The first one only where webhooks are configured. */
 static const char *const TOPICS[] = { STRIPE_TOPIC,          "tenant.signup.v1",    "tenant.command.v1",
@@ -95,6 +96,7 @@ static int gateway_start(struct service *service, const void *config, struct err
         gateway->recent = recent_new();
         gateway->waiters = waiters_new(gateway);
         gateway->links = limiter_new(LINKS_PER_HOUR);
+        gateway->looks = limiter_new(LOOKS_PER_HOUR);
         gateway->load = load_new(gateway);
         gateway->token_report = token_report_new(gateway);
         gateway->publisher = publisher_new(service);
@@ -159,6 +161,7 @@ static void gateway_finish(struct service *service)
         token_report_free(gateway->token_report);
         limiter_free(gateway->public_signups);
         limiter_free(gateway->links);
+        limiter_free(gateway->looks);
         recent_free(gateway->recent);
         tokens_free(gateway->tokens);
         keyring_free(gateway->app_keys);

@@ -14,8 +14,8 @@ import pytest
 from .billing_books import BUILD, DAY, PLANS, Books, books_of
 from .conftest import bare_catalog
 from .stripe_life import Life, read_events
-from .test_billing_dunning import TRIAL
-from .test_catalog import as_service, command, one
+from .test_billing_dunning import TRIAL, chooses, tried
+from .test_catalog import as_service, command, make_ready, one, sign_up
 
 ALERT = "select title || ': ' || detail from alert where cause = %s and resolved_at is null"
 
@@ -276,7 +276,70 @@ def test_money_that_goes_back_is_told_also_if_its_event_says_nothing(books: Book
     )
 
 
+def test_a_dispute_finds_out_whose_payment_it_is_about(books: Books) -> None:
+    tenant = books.tenant()
+    life, now = books.subscribe(tenant), int(books.now())
+    dispute = {
+        "id": f"dp_{life.number}",
+        "object": "dispute",
+        "charge": f"ch_{life.number}",
+        "amount": 9900,
+        "currency": "usd",
+    }
+    books.apply(life.event("charge.dispute.created", now, dispute))
+    whose = "select tenant_id::text from alert where cause = %s and resolved_at is null"
+    assert one(books.owner, whose, f"billing-dispute:dp_{life.number}") is None
+    assert [why for _, why in wanted(books, f"ch_{life.number}")] == ["dispute"]
+    charge = {
+        "id": f"ch_{life.number}",
+        "object": "charge",
+        "customer": f"cus_{life.number}",
+        "amount": 9900,
+        "amount_refunded": 0,
+    }
+    answer(books, charge, now + 1)
+    assert one(books.owner, whose, f"billing-dispute:dp_{life.number}") == tenant
+    assert one(
+        books.owner,
+        "select tenant_id::text from billing.object where kind = 'dispute' and object_id = %s",
+        dispute["id"],
+    )
+
+
+def test_who_pays_by_invoice_is_told_each_time(books: Books) -> None:
+    tenant = books.tenant()
+    life = books.subscribe(tenant)
+    for name in ("second", "third"):
+        books.pass_days(31)
+        now = int(books.now())
+        due = {"collection_method": "send_invoice", "due_date": now}
+        books.apply(
+            life.event("invoice.overdue", now, life.invoice(name, "open", now, 0, **due)),
+            life.event("customer.subscription.updated", now, life.subscription("past_due", start=now)),
+        )
+        books.pass_days(1)
+        assert books.mails(tenant) == [("payment_failed", 0)] * (1 if name == "second" else 2)
+        books.pay(life, now, name)
+
+
 # What is sold.
+
+
+def test_another_length_of_the_trial_counts_for_those_who_are_on_it(books: Books) -> None:
+    on_trial, ended = books.tenant(), books.tenant()
+    books.pass_days(10)
+    books.owner.execute(
+        "update billing.tenant set ready_at = ready_at - interval '6 days' where tenant_id = %s", [ended]
+    )
+    books.billing.execute("select settle(%s, '{}')", [ended])
+    assert books.fact(ended, "access") == "none"
+    before = books.subscription(on_trial)["trial_end"]
+    books.billing.execute(
+        "select configure(%s, false)", [json.dumps({**PLANS, "trial": {"plan": "starter", "days": 30}})]
+    )
+    books.settle()
+    assert books.fact(ended, "access") == "full"
+    assert books.subscription(on_trial)["trial_end"] > before
 
 
 def test_a_price_that_is_not_in_the_plans_any_more_is_not_sold_and_keeps_its_subscribers(books: Books) -> None:
@@ -345,6 +408,63 @@ def test_an_answer_older_than_the_two_events_of_a_second_does_not_decide_between
         )
         assert bool(wanted(books, f"sub_{life.number}")) == left
     assert "cancel_at" not in books.subscription(tenant)
+
+
+def test_what_stripe_does_not_answer_for_long_is_told_until_it_does(books: Books) -> None:
+    books.billing.execute("select want_object('charge', 'ch_mute', null, 'thin')")
+    look = "select look_for_faults(%s)"
+    for attempts in (9, 10):
+        books.owner.execute("update billing.wanted_object set attempts = %s, error = 'no right'", [attempts])
+        books.billing.execute(look, [int(books.now())])
+        assert ("billing-unanswered:ch_mute" in books.alerts()) == (attempts == 10)
+    books.owner.execute("delete from billing.wanted_object")
+    books.billing.execute(look, [int(books.now())])
+    assert "billing-unanswered:ch_mute" not in books.alerts()
+
+
+def test_a_tenant_with_whom_something_is_wrong_does_not_keep_the_others_from_their_trials(books: Books) -> None:
+    bad, good = (sign_up(books.operator, slug=f"shop-{uuid.uuid4().hex[:12]}") for _ in range(2))
+    life, now = Life(tenant=bad, number="odd"), int(books.now())
+    odd = life.subscription("trialing", trial_end=10**17, start=now)
+    books.apply(life.event("customer.subscription.updated", now, odd))
+    for tenant in (bad, good):
+        make_ready(books.owner, tenant)
+    books.take_news()
+    assert books.subscription(good)["trial_end"]
+    assert f"billing-news:{bad}" in books.alerts()
+    books.apply(life.event("customer.subscription.updated", now + 1, life.subscription("active", start=now)))
+    books.owner.execute("update billing.tenant_news set at = now()")
+    books.take_news()
+    assert books.subscription(bad)["status"] == "active" and books.alerts() == set()
+
+
+def test_no_card_pays_for_a_subscription_that_has_ended_meanwhile(books: Books) -> None:
+    tenant, life, began = not_paid(books)
+    books.apply(*chooses(books, life, "new", int(books.now()) + 1))
+    cancel(books, life, began)
+    assert tried(books) == []
+
+
+def test_an_event_that_is_set_aside_once_more_is_not_called_applied(books: Books) -> None:
+    life, now = Life(number="aside"), int(books.now())
+    customer = {"id": "cus_aside", "object": "customer"}
+    other_mode = life.event("customer.updated", now, customer, livemode=True)
+    huge = life.event("customer.subscription.updated", now, life.subscription("trialing", trial_end=10**17, start=now))
+    huge["data"]["object"]["metadata"] = {"tenant_id": books.tenant()}
+    books.apply(other_mode)
+    [event] = read_events(BUILD, [huge])
+    assert one(books.billing, "select take_missing(%s)", json.dumps([event])) == 1, "it is set aside, not lost"
+    replay = "select catalog.replay_stripe_event((select number from billing.event where event_id = %s), 'ada')"
+    for each in (other_mode, huge):
+        assert one(books.owner, replay, each["id"]) == "set_aside_again"
+        assert one(books.owner, "select outcome from billing.event where event_id = %s", each["id"]) == "quarantined"
+    other = "select configure(%s, true)"
+    books.subscribe(books.tenant())
+    with pytest.raises(psycopg.errors.RaiseException, match="subscriptions of test mode"):
+        books.billing.execute(other, [json.dumps(PLANS)])
+    books.owner.execute("update billing.object set is_terminal = true where kind = 'subscription'")
+    books.billing.execute(other, [json.dumps(PLANS)])
+    assert one(books.owner, replay, other_mode["id"]) == "replayed"
 
 
 def test_before_the_mode_is_known_no_event_is_set_aside(books: Books) -> None:

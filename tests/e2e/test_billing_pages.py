@@ -13,6 +13,7 @@ from deploy.local.stack import Stack
 
 from .billing import Desk, billing_stack, signed
 from .client import Answer, Api, eventually
+from .service_faults import told
 
 CARD = "4242424242424242"
 
@@ -96,6 +97,15 @@ def test_back_from_stripe_it_waits_for_the_webhook_and_not_for_ever(desk: Desk, 
     assert person.get(f"/billing/back/{subdomain}").status == 303, "back from the portal"
     assert "<b>" not in person.get(f"/billing/back/{subdomain}?checkout=<b>").text
     assert person.get("/billing/back/<b>").status in (400, 404)
+
+
+def test_nobody_has_the_page_back_from_stripe_look_any_number_of_times(stack: Stack) -> None:
+    with told(stack.services["gateway-0"]):  # which has counted nobody's looks yet
+        somebody = Api(stack.services["gateway-0"].url, None)
+        path = "/billing/back/anybody?checkout=cs_of_nobody"
+        assert somebody.get(path).status == 200
+        assert {somebody.get(path).status for _ in range(610)} == {200, 303}
+        assert somebody.get(path).status == 303
 
 
 def test_an_old_link_offers_a_new_one_by_mail(stack: Stack, desk: Desk, person: Api) -> None:

@@ -126,6 +126,20 @@ def test_the_same_price_gives_the_same_page_and_another_closes_the_one_before(de
     assert press(first.json["url"], action="pay", number=CARD) == 410
 
 
+def test_a_page_with_the_price_from_before_is_not_given_again(desk: Desk, app: Api) -> None:
+    tenant, key = desk.tenant_on_trial("Patient Pharmacy"), "tenantry_professional_year"
+    desk.price("professional", "year")
+    before = ask(app, tenant, "checkout", plan="professional", interval="year").json["url"]
+    dearer = desk.stripe(
+        "prices", product_data={"name": "professional"}, currency="usd", unit_amount=320000, recurring={"interval": "year"},
+        lookup_key=key, transfer_lookup_key=True, metadata={"plan": "professional"},
+    )  # fmt: skip
+    after = ask(app, tenant, "checkout", plan="professional", interval="year").json["url"]
+    assert after != before
+    [session] = sessions(desk, tenant)
+    assert session["metadata"]["price"] == dearer["id"] and session["url"] == after
+
+
 def test_many_tabs_at_once_get_one_page_and_one_customer(desk: Desk, app: Api) -> None:
     tenant = desk.tenant_on_trial("Tabbed Pharmacy")
     answers: list[Answer] = []

@@ -170,6 +170,25 @@ def test_a_downgrade_waits_for_the_periods_end_and_can_be_taken_back_or_replaced
     desk.wait(tenant, plan="starter", status="active", pending=None)
 
 
+def test_a_planned_change_keeps_how_many_there_are(desk: Desk, app: Api) -> None:
+    tenant, subscription = subscriber(desk, "Many Pharmacies", "professional")
+    [item] = subscription["items"]["data"]
+    desk.stripe(
+        f"subscriptions/{subscription['id']}",
+        items=[{"id": item["id"], "quantity": 3}],
+        proration_behavior="none",
+    )
+    assert outcome(change(app, tenant, "starter")) == "planned"
+
+    def quantity() -> int:
+        return int(desk.stripe(f"subscriptions/{subscription['id']}", "GET")["items"]["data"][0]["quantity"])
+
+    assert quantity() == 3 and len(charges(desk, subscription["customer"])) == 1
+    desk.pass_days(31.2)
+    desk.wait(tenant, plan="starter", status="active", pending=None)
+    assert quantity() == 3
+
+
 def test_a_downgrade_below_what_is_used_is_refused_and_what_is_over_at_the_switch_is_said(desk: Desk, app: Api) -> None:
     tenant, _ = subscriber(desk, "Crowded Pharmacy", "professional")
     path = f"/api/tenants/{tenant}/billing/usage"
@@ -280,6 +299,26 @@ def test_who_was_restored_before_the_end_of_its_subscription_was_asked_for_keeps
     assert desk.stripe(f"subscriptions/{subscription['id']}", "GET")["status"] == "active"
     desk.wait(tenant, status="active")
     desk.wait_access(tenant, "full")
+
+
+def test_the_subscription_of_another_tenant_with_the_same_customer_is_left_alone(desk: Desk, app: Api) -> None:
+    tenant, mine = subscriber(desk, "Sharing Pharmacy")
+    other = desk.tenant_on_trial("Shared Pharmacy")
+    theirs = desk.stripe(
+        "subscriptions", customer=mine["customer"], items=[{"price": desk.price("professional")}],
+        metadata={"tenant_id": other},
+    )  # fmt: skip
+    desk.wait(other, status="active", plan="professional")
+    assert outcome(ask(app, tenant, "cancel")) == "ends"
+    desk.api.done(tenant, "archive")
+
+    def status(subscription: Any) -> str:
+        return str(desk.stripe(f"subscriptions/{subscription['id']}", "GET")["status"])
+
+    eventually(lambda: status(mine) == "canceled", 30, "its own has ended")
+    left = "select kind from billing.request where tenant_id = %s"
+    eventually(lambda: not desk.sql(left, tenant), 30, "nothing is asked for any more")
+    assert status(theirs) == "active" and desk.subscription(other)["cancel_at"] is None
 
 
 def test_money_for_an_archived_tenant_is_told(desk: Desk, app: Api) -> None:
