@@ -106,10 +106,8 @@ json_t *stripe_wanted_portal(const struct plans *plans, const json_t *prices)
         json_t *products = wanted_portal_products(plans, prices), *update = NULL;
 
         if (json_array_size(products) > 0) {
-                update = json_pack("{s:b, s:[s], s:s, s:{s:[{s:s}, {s:s}]}, s:o}", "enabled", true,
-                                   "default_allowed_updates", "price", "proration_behavior", "always_invoice",
-                                   "schedule_at_period_end", "conditions", "type", "decreasing_item_amount", "type",
-                                   "shortening_interval", "products", products);
+                update = json_pack("{s:b, s:[s], s:s, s:o}", "enabled", true, "default_allowed_updates", "price",
+                                   "proration_behavior", "always_invoice", "products", products);
         } else {
                 update = json_pack("{s:b}", "enabled", false);
                 json_decref(products);

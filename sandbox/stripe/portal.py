@@ -15,8 +15,7 @@ from .ledger import Ledger
 from .lifecycle import TERMINAL, item_of
 from .pages import button, hidden, methods, money, page, plan, wrong
 from .paying import chosen, form_of
-from .portal_configurations import KIND, allows, offers, waits
-from .schedules import Schedules
+from .portal_configurations import KIND, allows, offers
 from .settings import StripeSettings
 from .subscriptions import end_subscription_at, new_items
 from .work import Document, Work
@@ -28,11 +27,10 @@ DEFAULT = "bpc_sandbox"
 
 
 class Portal:
-    def __init__(self, settings: StripeSettings, ledger: Ledger, changes: Changes, schedules: Schedules) -> None:
+    def __init__(self, settings: StripeSettings, ledger: Ledger, changes: Changes) -> None:
         self._settings = settings
         self._ledger = ledger
         self._changes = changes
-        self._schedules = schedules
 
     def endpoints(self) -> list[Endpoint]:
         return [Endpoint("POST", "/v1/billing_portal/sessions", self.create, CREATE, ["customer"])]
@@ -150,9 +148,6 @@ class Portal:
         elif action == "change":
             wanted = [{"id": item_of(subscription)["id"], "price": fields.get("price")}]
             items = await new_items(work, subscription, wanted, "items")
-            if waits(features, item_of(subscription)["price"], items[0]["price"]):
-                await self._schedules.change_at_period_end(work, subscription, items[0]["price"]["id"])
-                return
             proration = features["subscription_update"]["proration_behavior"] if features else "always_invoice"
             told = {"proration_behavior": proration, "payment_behavior": "error_if_incomplete"}
             await self._changes.apply(work, subscription, items, told)

@@ -15,7 +15,6 @@ REASONS = (
     "customer_service", "low_quality", "missing_features", "other", "switched_service", "too_complex", "too_expensive",
     "unused",
 )  # fmt: skip
-LATER = ("decreasing_item_amount", "shortening_interval")
 PRODUCTS = "features.subscription_update.products"
 FEATURES = hash_of(
     {
@@ -41,7 +40,6 @@ FEATURES = hash_of(
                 "enabled": boolean,
                 "products": list_of(hash_of({"prices": list_of(text), "product": text}, ["prices", "product"])),
                 "proration_behavior": choice("always_invoice", "create_prorations", "none"),
-                "schedule_at_period_end": hash_of({"conditions": list_of(hash_of({"type": choice(*LATER)}, ["type"]))}),
             }
         ),
     }
@@ -74,7 +72,6 @@ BLANK: Document = {
             "default_allowed_updates": [],
             "enabled": False,
             "proration_behavior": "none",
-            "schedule_at_period_end": {"conditions": []},
             "_products": [],
         },
     },
@@ -143,17 +140,6 @@ def offers(features: Document | None, price_id: Any) -> bool:
     products = features["subscription_update"]["_products"]
     changeable = "price" in features["subscription_update"]["default_allowed_updates"]
     return changeable and any(price_id in product["prices"] for product in products)
-
-
-def waits(features: Document | None, now: Document, then: Document) -> bool:
-    """Whether a change from the one price to the other comes when the period ends."""
-    conditions = features["subscription_update"]["schedule_at_period_end"]["conditions"] if features else []
-    lengths = [("day", "week", "month", "year").index(price["recurring"]["interval"]) for price in (now, then)]
-    holds = {
-        "decreasing_item_amount": then["unit_amount"] < now["unit_amount"],
-        "shortening_interval": lengths[1] < lengths[0],
-    }
-    return any(holds[condition["type"]] for condition in conditions)
 
 
 async def take(work: Work, configuration: Document, params: Document) -> None:

@@ -92,15 +92,14 @@ class StripeRoom(Room):
         changes = Changes(self._ledger, invoices, lifecycle)
         subscriptions = Subscriptions(lifecycle, changes)
         checkout = Checkout(settings, self._ledger, invoices, lifecycle, subscriptions)
-        schedules = Schedules(self._ledger, lifecycle, changes)
-        portal = Portal(settings, self._ledger, changes, schedules)
+        portal = Portal(settings, self._ledger, changes)
         self._control = Control(store.state, self._ledger)
         self._parts: list[Part] = [
             Customers(subscriptions.bury),
             Catalog(),
             PaymentMethods(),
             subscriptions,
-            schedules,
+            Schedules(self._ledger, lifecycle, changes),
             InvoiceApi(invoices, changes),
             Refunds(),
             Events(),

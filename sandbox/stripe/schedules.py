@@ -57,18 +57,6 @@ class Schedules:
     async def create(self, work: Work, call: Call) -> Document:
         where = "from_subscription"
         subscription = await work.get("subscription", call.params[where], where, 400)
-        return self._attach(work, subscription, call.params.get("metadata", {}), where)
-
-    async def change_at_period_end(self, work: Work, subscription: Document, price: str) -> None:
-        """As the portal does where its configuration says so."""
-        schedule = self._attach(work, subscription, {}, "subscription")
-        (now,) = schedule["phases"]
-        then = {"items": [{"price": price, "quantity": now["items"][0]["quantity"]}], "proration_behavior": "none"}
-        schedule["end_behavior"] = "release"
-        await self._plan(work, schedule, [now, then])
-        work.tell("subscription_schedule.updated", schedule)
-
-    def _attach(self, work: Work, subscription: Document, metadata: Document, where: str) -> Document:
         if subscription["schedule"] is not None:
             raise invalid("You cannot migrate a subscription that is already attached to a schedule.", where)
         if subscription["status"] not in ("active", "trialing", "past_due"):
@@ -88,7 +76,7 @@ class Schedules:
                 "current_phase": span,
                 "customer": subscription["customer"],
                 "end_behavior": "cancel" if subscription["cancel_at_period_end"] else "release",
-                "metadata": metadata,
+                "metadata": call.params.get("metadata", {}),
                 "phases": [phase],
                 "released_at": None,
                 "released_subscription": None,

@@ -238,25 +238,6 @@ def test_a_configuration_has_prices_in_use_of_the_products_it_names(stripe: Stri
         assert stripe.refused("POST", "billing_portal/configurations", features=features)[0] == 400, products
 
 
-def test_a_cheaper_plan_waits_for_the_periods_end_if_the_configuration_says_so(stripe: Stripe) -> None:
-    tenant = Tenant(stripe)
-    cheap = stripe.price(100, "cheap_month", metadata={"plan": "cheap"})
-    update = {
-        "enabled": True, "default_allowed_updates": ["price"], "proration_behavior": "always_invoice",
-        "products": [{"product": each["product"], "prices": [each["id"]]} for each in (cheap, tenant.team)],
-        "schedule_at_period_end": {"conditions": [{"type": "decreasing_item_amount"}, {"type": "shortening_interval"}]},
-    }  # fmt: skip
-    made = stripe.post("billing_portal/configurations", features={"subscription_update": update})["id"]
-    session = stripe.post("billing_portal/sessions", customer=tenant.customer, configuration=made)
-    browser = Browser(stripe, session["url"])
-    assert browser.press("change", subscription=tenant.id, price=tenant.team["id"]).status == 303
-    assert tenant.plan() == "team", "a dearer one is at once"
-    assert browser.press("change", subscription=tenant.id, price=cheap["id"]).status == 303
-    assert tenant.plan() == "team"
-    stripe.pass_time(32)
-    assert tenant.plan() == "cheap"
-
-
 def test_a_session_allows_what_its_configuration_does_and_nothing_else(stripe: Stripe) -> None:
     tenant = Tenant(stripe)
     third = stripe.price(1000, "third_month", metadata={"plan": "third"})
