@@ -3,6 +3,7 @@ change of plan."""
 
 from __future__ import annotations
 
+import threading
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from deploy.local.stack import Stack
 
 from .billing import Desk, billing_stack
 from .client import Api, eventually
+from .sandbox_control import fault
 from .service_faults import told
 from .test_checkout import ask, press
 
@@ -59,9 +61,13 @@ def portal(app: Api, tenant: str) -> str:
     return str(answer.json["url"])
 
 
-def shown(app: Api, tenant: str) -> str:
-    with urllib.request.urlopen(portal(app, tenant), timeout=20) as response:
+def read(page: str) -> str:
+    with urllib.request.urlopen(page, timeout=20) as response:
         return str(response.read().decode())
+
+
+def shown(app: Api, tenant: str) -> str:
+    return read(portal(app, tenant))
 
 
 def change(app: Api, desk: Desk, tenant: str, subscription: str, plan: str, interval: str = "month") -> None:
@@ -132,11 +138,10 @@ def test_the_configuration_of_the_set_up_is_opened_unless_another_is_named_or_th
     desk: Desk, app: Api, stack: Stack
 ) -> None:
     tenant, _ = subscriber(desk, "Looking Pharmacy", "starter")
-    desk.stripe("prices", product_data={"name": "x"}, currency="usd", unit_amount=100, lookup_key="not_of_ours",
-                recurring={"interval": "month"})  # fmt: skip
+    desk.price("foreign")
     [ours] = desk.stripe(CONFIGURATIONS, "GET", active=True)["data"]
     page = shown(app, tenant)
-    assert "tenantry_professional_month" in page and "not_of_ours" not in page and "Cancel at" in page
+    assert "tenantry_professional_month" in page and "tenantry_foreign" not in page and "Cancel at" in page
     # Newer, but nobody's of ours: it is not taken for it.
     features = {"invoice_history": {"enabled": True}}
     other = desk.stripe(CONFIGURATIONS, features=features, metadata={"owner": "somebody"})
@@ -146,6 +151,30 @@ def test_the_configuration_of_the_set_up_is_opened_unless_another_is_named_or_th
         page = shown(app, tenant)
         assert "Change to" not in page and "Cancel at" not in page and "Use this one" not in page
     desk.stripe(f"{CONFIGURATIONS}/{ours['id']}", active=False)
-    assert "not_of_ours" in shown(app, tenant), "Stripe's default one allows everything"
+    assert "tenantry_foreign" in shown(app, tenant), "Stripe's default one allows everything"
     desk.stripe(f"{CONFIGURATIONS}/{ours['id']}", active=True)
-    assert "not_of_ours" not in shown(app, tenant)
+    assert "tenantry_foreign" not in shown(app, tenant)
+
+
+def test_a_configuration_that_is_switched_off_while_its_page_is_asked_for_is_not_insisted_on(
+    desk: Desk, app: Api, stack: Stack
+) -> None:
+    tenant, _ = subscriber(desk, "Unlucky Pharmacy", "starter")
+    desk.price("foreign")
+    [ours] = [
+        each for each in desk.stripe(CONFIGURATIONS, "GET", active=True)["data"] if "tenantry" in each["metadata"]
+    ]
+    pages: list[str] = []
+    asking = threading.Thread(target=lambda: pages.append(portal(app, tenant)))
+    with fault(stack, "POST", "/billing_portal/sessions$", {"kind": "delay", "seconds": 3, "when": "before"}):
+        asking.start()
+        opening = (
+            "select 1 from billing.stripe_call join billing.request using (saga_id) "
+            "where name = 'portal' and params ->> 'configuration' = %s and tenant_id::text = %s"
+        )
+        eventually(lambda: desk.sql(opening, ours["id"], tenant), 20, "the page is asked for")
+        desk.stripe(f"{CONFIGURATIONS}/{ours['id']}", active=False)
+        asking.join()
+    assert "/p/session/" in pages[0]
+    assert "Change to tenantry_foreign_month" in read(pages[0]), "Stripe's default one allows everything"
+    desk.stripe(f"{CONFIGURATIONS}/{ours['id']}", active=True)
