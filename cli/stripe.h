@@ -8,8 +8,7 @@
 #include "common/net/stripe_api.h"
 #include "common/service/options.h"
 
-/* Marks what is ours, in Stripe's metadata. */
-#define STRIPE_MARK        "tenantry"
+/* What STRIPE_MARK says in the metadata of what is ours, and what else is there. */
 #define STRIPE_MARK_MADE   "1"
 #define STRIPE_MARK_TAKEN  "adopted" /* a webhook endpoint that somebody had made by hand */
 #define STRIPE_FINGERPRINT "tenantry_secret"

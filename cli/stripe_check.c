@@ -113,8 +113,11 @@ static void check_judge_portal(struct check *check, const json_t *found, size_t 
 {
         auto_json *wanted = stripe_wanted_portal(check->session->plans, check->prices);
         auto_free char *difference = stripe_difference(wanted, found);
-        const char *id = json_text(found, "id") ?: "?";
+        const char *id = json_text(found, "id") ?: "?", *told = cli_setting("STRIPE_PORTAL_CONFIGURATION");
 
+        if (told != NULL && strcmp(told, id) != 0)
+                doctor_skip(&check->doctor, "portal", "billing is told to use %s (STRIPE_PORTAL_CONFIGURATION), not %s",
+                            told, id);
         if (difference != NULL)
                 doctor_bad(&check->doctor, "portal", SET_UP, "%s: %s", id, difference);
         else

@@ -167,6 +167,9 @@ static int setup_plan(struct setup *setup, const struct plan *plan)
         return status;
 }
 
+/* Whoever has set the option should know that this one is for nothing. */
+#define USED "which billing uses, unless STRIPE_PORTAL_CONFIGURATION names another"
+
 static int setup_portal(struct setup *setup)
 {
         auto_json *wanted = stripe_wanted_portal(setup->session->plans, setup->prices), *made = NULL, *list = NULL;
@@ -180,7 +183,7 @@ static int setup_portal(struct setup *setup)
                 if (stripe_is_ours(each))
                         return setup_change(setup, "portal", json_text(each, "id") ?: "?", STRIPE_PORTAL, each,
                                             json_incref(wanted), stripe_difference(wanted, each));
-        return setup_make(setup, "portal", "customer portal", STRIPE_PORTAL, json_incref(wanted), NULL, &made);
+        return setup_make(setup, "portal", "customer portal", STRIPE_PORTAL, json_incref(wanted), USED, &made);
 }
 
 static int setup_all(struct setup *setup, const char *secret_file, bool roll)

@@ -101,17 +101,25 @@ static json_t *wanted_portal_products(const struct plans *plans, const json_t *p
         return products;
 }
 
+/* Changes of plan as services/billing/change.c makes them: dearer at once, cheaper when the period ends, and a trial
+ * goes on. Without the conditions a cheaper plan would be at once, with money back, whatever is used; and by default a
+ * change ends a trial. */
+static json_t *wanted_portal_update(json_t *products)
+{
+        if (json_array_size(products) == 0) {
+                json_decref(products);
+                return json_pack("{s:b}", "enabled", false);
+        }
+        return json_pack("{s:b, s:[s], s:s, s:{s:[{s:s}, {s:s}]}, s:s, s:o}", "enabled", true,
+                         "default_allowed_updates", "price", "proration_behavior", "always_invoice",
+                         "schedule_at_period_end", "conditions", "type", "decreasing_item_amount", "type",
+                         "shortening_interval", "trial_update_behavior", "continue_trial", "products", products);
+}
+
 json_t *stripe_wanted_portal(const struct plans *plans, const json_t *prices)
 {
-        json_t *products = wanted_portal_products(plans, prices), *update = NULL;
+        json_t *update = wanted_portal_update(wanted_portal_products(plans, prices));
 
-        if (json_array_size(products) > 0) {
-                update = json_pack("{s:b, s:[s], s:s, s:o}", "enabled", true, "default_allowed_updates", "price",
-                                   "proration_behavior", "always_invoice", "products", products);
-        } else {
-                update = json_pack("{s:b}", "enabled", false);
-                json_decref(products);
-        }
         return json_pack("{s:{s:{s:b}, s:{s:b}, s:{s:b}, s:{s:b, s:s}, s:o}, s:{s:s}}", "features",
                          "payment_method_update", "enabled", true, "invoice_history", "enabled", true,
                          "customer_update", "enabled", false, "subscription_cancel", "enabled", true, "mode",

@@ -10,6 +10,9 @@
 #define STRIPE_VERSION "2026-07-29.dahlia"
 #define STRIPE_API_URL "https://api.stripe.com"
 
+/* In the metadata of what `tenantry stripe setup` has made: by this it is found again. */
+#define STRIPE_MARK "tenantry"
+
 #define STRIPE_KEY_LONGEST 255 /* of an idempotency key */
 
 /* Both borrowed for as long as calls are made. */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from html import escape
 
 from aiohttp import web
@@ -15,9 +16,10 @@ from .ledger import Ledger
 from .lifecycle import TERMINAL, item_of
 from .pages import button, hidden, methods, money, page, plan, wrong
 from .paying import chosen, form_of
-from .portal_configurations import KIND, allows, offers
+from .portal_configurations import KIND, allows, offers, waits
+from .schedules import Schedules, planned
 from .settings import StripeSettings
-from .subscriptions import end_subscription_at, new_items
+from .subscriptions import Subscriptions, end_subscription_at, new_items
 from .work import Document, Work
 
 CREATE = {"configuration": text, "customer": text, "locale": text, "return_url": text}
@@ -27,10 +29,19 @@ DEFAULT = "bpc_sandbox"
 
 
 class Portal:
-    def __init__(self, settings: StripeSettings, ledger: Ledger, changes: Changes) -> None:
+    def __init__(
+        self,
+        settings: StripeSettings,
+        ledger: Ledger,
+        changes: Changes,
+        schedules: Schedules,
+        subscriptions: Subscriptions,
+    ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._changes = changes
+        self._schedules = schedules
+        self._subscriptions = subscriptions
 
     def endpoints(self) -> list[Endpoint]:
         return [Endpoint("POST", "/v1/billing_portal/sessions", self.create, CREATE, ["customer"])]
@@ -100,6 +111,10 @@ class Portal:
         shown = f"<h2>{plan(str(product.get('name')), item)}</h2><p>{escape(subscription['status'])}</p>"
         if subscription["cancel_at"] is not None:
             return shown + button("Don't cancel", action="keep", **own)
+        if subscription["schedule"] is not None:
+            schedule = await work.get("subscription_schedule", subscription["schedule"])
+            if (phase := planned(schedule, work.at)) is not None:
+                return shown + await self._planned(work, phase)
         if allows(features, "subscription_cancel"):
             shown += button("Cancel at the end of the period", action="cancel", **own)
         if not allows(features, "subscription_update"):
@@ -109,6 +124,11 @@ class Portal:
                 text = f"Change to {price['lookup_key']}, {money(price['unit_amount'], price['currency'])}"
                 shown += button(text, action="change", price=price["id"], **own)
         return shown
+
+    async def _planned(self, work: Work, phase: Document) -> str:
+        price = await work.get("price", phase["items"][0]["price"])
+        day = datetime.fromtimestamp(phase["start_date"], UTC).date()
+        return f"<p>Changes to {escape(str(price['lookup_key'] or price['id']))} on {day}</p>"
 
     async def act(self, request: web.Request) -> web.Response:
         fields = await form_of(request)
@@ -136,8 +156,7 @@ class Portal:
         if subscription["customer"] != customer["id"] or subscription["status"] in TERMINAL:
             raise invalid("This is not a subscription of yours that can be changed.")
         action = fields.get("action")
-        if action in ("cancel", "keep") and subscription["schedule"] is not None:
-            raise invalid("A change of your plan is planned already.")
+        await self._schedules.make_way(work, subscription)
         if action == "cancel":
             end = item_of(subscription)["current_period_end"]
             end_subscription_at(work, subscription, end, False)
@@ -146,14 +165,27 @@ class Portal:
         elif action == "keep":
             end_subscription_at(work, subscription, None, False)
         elif action == "change":
-            wanted = [{"id": item_of(subscription)["id"], "price": fields.get("price")}]
-            items = await new_items(work, subscription, wanted, "items")
-            proration = features["subscription_update"]["proration_behavior"] if features else "always_invoice"
-            told = {"proration_behavior": proration, "payment_behavior": "error_if_incomplete"}
-            await self._changes.apply(work, subscription, items, told)
+            await self._change_plan(work, subscription, fields.get("price"), features)
         else:
             raise invalid("There is no such button.")
         work.tell("customer.subscription.updated", subscription)
+
+    async def _change_plan(
+        self, work: Work, subscription: Document, price: str | None, features: Document | None
+    ) -> None:
+        if subscription["cancel_at"] is not None:
+            raise invalid("Your subscription is cancelled: renew it first.")
+        before = item_of(subscription)
+        items = await new_items(work, subscription, [{"id": before["id"], "price": price}], "items")
+        if features is not None and waits(features, before, items[0]):
+            await self._schedules.change_at_period_end(work, subscription, items)
+            return
+        update = features["subscription_update"] if features else {}
+        proration = update.get("proration_behavior", "always_invoice")
+        told = {"proration_behavior": proration, "payment_behavior": "error_if_incomplete"}
+        await self._changes.apply(work, subscription, items, told)
+        if update.get("trial_update_behavior") == "end_trial":
+            await self._subscriptions.end_trial(work, subscription)
 
 
 def require(features: Document | None, fields: Document) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 from .api import Call, Endpoint
 from .errors import invalid
 from .forms import LISTING, boolean, choice, hash_of, list_of, merged, metadata, text
+from .lines import amount_of
 from .work import Document, Work, copied
 
 KIND = "billing_portal.configuration"
@@ -15,6 +17,8 @@ REASONS = (
     "customer_service", "low_quality", "missing_features", "other", "switched_service", "too_complex", "too_expensive",
     "unused",
 )  # fmt: skip
+CONDITION = hash_of({"type": choice("decreasing_item_amount", "shortening_interval")}, ["type"])
+DAYS = {"day": Fraction(1), "week": Fraction(7), "month": Fraction(365, 12), "year": Fraction(365)}
 PRODUCTS = "features.subscription_update.products"
 FEATURES = hash_of(
     {
@@ -40,6 +44,8 @@ FEATURES = hash_of(
                 "enabled": boolean,
                 "products": list_of(hash_of({"prices": list_of(text), "product": text}, ["prices", "product"])),
                 "proration_behavior": choice("always_invoice", "create_prorations", "none"),
+                "schedule_at_period_end": hash_of({"conditions": list_of(CONDITION)}),
+                "trial_update_behavior": choice("continue_trial", "end_trial"),
             }
         ),
     }
@@ -72,6 +78,8 @@ BLANK: Document = {
             "default_allowed_updates": [],
             "enabled": False,
             "proration_behavior": "none",
+            "schedule_at_period_end": {"conditions": []},
+            "trial_update_behavior": "end_trial",
             "_products": [],
         },
     },
@@ -142,6 +150,22 @@ def offers(features: Document | None, price_id: Any) -> bool:
     return changeable and any(price_id in product["prices"] for product in products)
 
 
+def waits(features: Document, before: Document, after: Document) -> bool:
+    """Whether a change of an item is for the end of its period. A longer interval that is cheaper in the long run counts as
+    cheaper, too; a shorter one only if it is the same product in the same quantity."""
+    conditions = features["subscription_update"]["schedule_at_period_end"]["conditions"]
+    types = {condition["type"] for condition in conditions}
+    is_same = (before["price"]["product"], before["quantity"]) == (after["price"]["product"], after["quantity"])
+    is_cheaper = amount_of(after) / days_of(after) < amount_of(before) / days_of(before)
+    is_shorter = is_same and days_of(after) < days_of(before)
+    return (is_cheaper and "decreasing_item_amount" in types) or (is_shorter and "shortening_interval" in types)
+
+
+def days_of(item: Document) -> Fraction:
+    recurring = item["price"]["recurring"]
+    return DAYS[recurring["interval"]] * int(recurring["interval_count"])
+
+
 async def take(work: Work, configuration: Document, params: Document) -> None:
     """Sets what was given, feature by feature; what a change leaves out stays."""
     for name in ("active", "default_return_url", "name"):
@@ -154,6 +178,8 @@ async def take(work: Work, configuration: Document, params: Document) -> None:
         feature = dict(feature or {})
         if "products" in feature:
             feature["_products"] = await products_of(work, feature.pop("products"))
+        if "schedule_at_period_end" in feature:
+            feature["schedule_at_period_end"] = {"conditions": [], **(feature["schedule_at_period_end"] or {})}
         configuration["features"][name] |= feature
     update = configuration["features"]["subscription_update"]
     if update["enabled"] and not (update["_products"] and update["default_allowed_updates"]):

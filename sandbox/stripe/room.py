@@ -92,14 +92,15 @@ class StripeRoom(Room):
         changes = Changes(self._ledger, invoices, lifecycle)
         subscriptions = Subscriptions(lifecycle, changes)
         checkout = Checkout(settings, self._ledger, invoices, lifecycle, subscriptions)
-        portal = Portal(settings, self._ledger, changes)
+        schedules = Schedules(self._ledger, lifecycle, changes)
+        portal = Portal(settings, self._ledger, changes, schedules, subscriptions)
         self._control = Control(store.state, self._ledger)
         self._parts: list[Part] = [
             Customers(subscriptions.bury),
             Catalog(),
             PaymentMethods(),
             subscriptions,
-            Schedules(self._ledger, lifecycle, changes),
+            schedules,
             InvoiceApi(invoices, changes),
             Refunds(),
             Events(),

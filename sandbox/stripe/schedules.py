@@ -61,6 +61,10 @@ class Schedules:
             raise invalid("You cannot migrate a subscription that is already attached to a schedule.", where)
         if subscription["status"] not in ("active", "trialing", "past_due"):
             raise invalid(f"You cannot migrate a subscription that is {subscription['status']}.", where)
+        return self._begin(work, subscription, call.params.get("metadata", {}))
+
+    def _begin(self, work: Work, subscription: Document, metadata: Document) -> Document:
+        """With one phase, which is the period that runs."""
         period = item_of(subscription)
         span = {"start_date": period["current_period_start"], "end_date": period["current_period_end"]}
         items = [
@@ -76,7 +80,7 @@ class Schedules:
                 "current_phase": span,
                 "customer": subscription["customer"],
                 "end_behavior": "cancel" if subscription["cancel_at_period_end"] else "release",
-                "metadata": call.params.get("metadata", {}),
+                "metadata": metadata,
                 "phases": [phase],
                 "released_at": None,
                 "released_subscription": None,
@@ -90,6 +94,26 @@ class Schedules:
         work.tell("subscription_schedule.created", schedule)
         work.tell("customer.subscription.updated", subscription)
         return schedule
+
+    async def change_at_period_end(self, work: Work, subscription: Document, items: list[Document]) -> None:
+        """As the customer portal plans a change: the items that are wanted for one period, and then no schedule any more."""
+        schedule = self._begin(work, subscription, {})
+        (phase,), recurring = schedule["phases"], items[0]["price"]["recurring"]
+        wanted = [{"price": item["price"]["id"], "quantity": item["quantity"]} for item in items]
+        span = {name: recurring[name] for name in ("interval", "interval_count")}
+        following = {"items": wanted, "duration": span, "proration_behavior": "none"}
+        schedule["end_behavior"] = "release"
+        await self._plan(work, schedule, [phase, following])
+        work.tell("subscription_schedule.updated", schedule)
+
+    async def make_way(self, work: Work, subscription: Document) -> None:
+        """For a change by the subscription's owner: a schedule that has nothing before it any more lets it go."""
+        if subscription["schedule"] is None:
+            return
+        schedule = await work.get("subscription_schedule", subscription["schedule"])
+        if planned(schedule, work.at) is not None:
+            raise invalid("A change of your plan is planned already.")
+        await self._release(work, schedule)
 
     async def list_all(self, work: Work, call: Call) -> Document:
         customer = call.params.get("customer")
@@ -211,6 +235,11 @@ class Schedules:
         if schedule["status"] != "active":
             raise invalid(f"You cannot change a subscription schedule that is currently `{schedule['status']}`.")
         return schedule
+
+
+def planned(schedule: Document, at: int) -> Document | None:
+    """The phase that is still to come; none, if the last one runs."""
+    return next((phase for phase in schedule["phases"] if phase["start_date"] > at), None)
 
 
 def end_of(phase: Document, start: int, recurring: Document, where: str) -> int:

@@ -211,9 +211,7 @@ class Subscriptions:
 
     async def _move_trial(self, work: Work, subscription: Document, end: int | str) -> None:
         if end == "now":
-            if subscription["status"] == "trialing":
-                subscription.update(trial_end=work.at, billing_cycle_anchor=work.at)
-                await self._lifecycle.renew(work, subscription)
+            await self.end_trial(work, subscription)
             return
         if int(end) <= work.at:
             raise invalid("Invalid timestamp: trial_end must be in the future.", "trial_end")
@@ -221,6 +219,12 @@ class Subscriptions:
         subscription["trial_start"] = subscription["trial_start"] or work.at
         set_period(work, subscription, item_of(subscription)["current_period_start"], int(end))
         work.due(subscription, "trial_will_end", max(work.at, int(end) - 3 * 86400))
+
+    async def end_trial(self, work: Work, subscription: Document) -> None:
+        """The first period that is paid begins at once, if it is still tried."""
+        if subscription["status"] == "trialing":
+            subscription.update(trial_end=work.at, billing_cycle_anchor=work.at)
+            await self._lifecycle.renew(work, subscription)
 
     async def cancel(self, work: Work, call: Call) -> Document:
         subscription = await self._alive(work, call)

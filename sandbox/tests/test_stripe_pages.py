@@ -195,15 +195,22 @@ def test_the_portal_changes_the_plan_and_the_card(stripe: Stripe) -> None:
     assert stranger.press("cancel", subscription=tenant.id).status == 402
 
 
-def configuration(tenant: Tenant, **more: Any) -> Any:
+def configuration(tenant: Tenant, *prices: Any, update: Any = None, **more: Any) -> Any:
     update = {
         "enabled": True,
         "default_allowed_updates": ["price"],
         "proration_behavior": "always_invoice",
-        "products": [{"product": tenant.team["product"], "prices": [tenant.team["id"]]}],
+        "products": [{"product": each["product"], "prices": [each["id"]]} for each in prices or [tenant.team]],
+        **(update or {}),
     }
     features = {"subscription_update": update, "payment_method_update": {"enabled": True}, **more}
     return tenant.stripe.post("billing_portal/configurations", features=features, metadata={"owner": "us"})
+
+
+def configured(tenant: Tenant, made: Any) -> Browser:
+    session = tenant.stripe.post("billing_portal/sessions", customer=tenant.customer, configuration=made["id"])
+    assert session["configuration"] == made["id"]
+    return Browser(tenant.stripe, session["url"])
 
 
 def test_a_configuration_shows_its_products_only_to_who_has_them_expanded(stripe: Stripe) -> None:
@@ -241,10 +248,7 @@ def test_a_configuration_has_prices_in_use_of_the_products_it_names(stripe: Stri
 def test_a_session_allows_what_its_configuration_does_and_nothing_else(stripe: Stripe) -> None:
     tenant = Tenant(stripe)
     third = stripe.price(1000, "third_month", metadata={"plan": "third"})
-    made = configuration(tenant)["id"]
-    session = stripe.post("billing_portal/sessions", customer=tenant.customer, configuration=made)
-    assert session["configuration"] == made
-    browser = Browser(stripe, session["url"])
+    browser = configured(tenant, configuration(tenant))
     page = browser.open().text
     assert "team_month" in page and "third_month" not in page and "Cancel" not in page and "Use this one" in page
     assert browser.press("cancel", subscription=tenant.id).status == 402
@@ -252,3 +256,90 @@ def test_a_session_allows_what_its_configuration_does_and_nothing_else(stripe: S
     assert (tenant.plan(), tenant.now()["cancel_at"]) == ("pro", None)
     assert browser.press("change", subscription=tenant.id, price=tenant.team["id"]).status == 303
     assert tenant.plan() == "team"
+
+
+CHEAPER, SHORTER = {"type": "decreasing_item_amount"}, {"type": "shortening_interval"}
+
+
+def waiting(*conditions: Any) -> Any:
+    return {"schedule_at_period_end": {"conditions": list(conditions)}}
+
+
+def test_a_cheaper_plan_waits_for_the_end_of_the_period_where_the_configuration_says_so(stripe: Stripe) -> None:
+    tenant = Tenant(stripe)
+    browser = configured(tenant, configuration(tenant, tenant.pro, tenant.team, update=waiting(CHEAPER, SHORTER)))
+    assert browser.press("change", subscription=tenant.id, price=tenant.team["id"]).status == 303
+    assert (tenant.plan(), tenant.now()["schedule"], len(tenant.invoices())) == ("team", None, 2)
+    assert browser.press("change", subscription=tenant.id, price=tenant.pro["id"]).status == 303
+    assert (tenant.plan(), len(tenant.invoices())) == ("team", 2)
+    end = tenant.item()["current_period_end"]
+    schedule = stripe.get(f"subscription_schedules/{tenant.now()['schedule']}")
+    assert (schedule["status"], schedule["end_behavior"], schedule["subscription"]) == ("active", "release", tenant.id)
+    now, then = schedule["phases"]
+    assert (now["items"][0]["price"], now["end_date"]) == (tenant.team["id"], end)
+    assert (then["items"][0]["price"], then["start_date"]) == (tenant.pro["id"], end)
+    told = stripe.types(type="subscription_schedule.*")
+    assert told == ["subscription_schedule.created", "subscription_schedule.updated"]
+    assert re.search(r"Changes to professional_month on \d{4}-\d\d-\d\d", browser.open().text)
+    for refused in ("cancel", "keep", "change"):
+        assert browser.press(refused, subscription=tenant.id, price=tenant.pro["id"]).status == 402, refused
+    tenant.to_period_end(3700)
+    assert (tenant.plan(), tenant.invoices()[-1]["total"], tenant.now()["cancel_at"]) == ("pro", PRO, None)
+    assert browser.press("change", subscription=tenant.id, price=tenant.team["id"]).status == 303
+    assert (tenant.plan(), tenant.now()["schedule"]) == ("team", None)
+    assert stripe.types(type="subscription_schedule.*")[-1] == "subscription_schedule.released"
+
+
+def test_a_condition_is_about_the_amount_over_time_or_the_interval_alone(stripe: Stripe) -> None:
+    """As the API's reference has it: a year for ten months' money is cheaper; from a year to a month of something dearer is
+    not what "shortening" means."""
+    tenant = Tenant(stripe)
+    yearly = {"recurring": {"interval": "year"}, "product_data": {"name": "x"}}
+    even = stripe.post("prices", currency="usd", unit_amount=12 * PRO, **yearly)
+    ten = stripe.post("prices", currency="usd", unit_amount=10 * PRO, **yearly)
+    own = stripe.post(
+        "prices", currency="usd", unit_amount=10 * PRO, product=tenant.pro["product"], recurring={"interval": "year"}
+    )
+    for conditions, start, wanted, waits in (
+        ([CHEAPER], tenant.pro, even, False),
+        ([CHEAPER], tenant.pro, ten, True),
+        ([SHORTER], tenant.pro, ten, False),
+        ([CHEAPER], own, tenant.pro, False),
+        ([SHORTER], own, tenant.pro, True),
+        ([CHEAPER, SHORTER], ten, tenant.team, False),
+        ([SHORTER], tenant.team, tenant.pro, False),
+        ([], tenant.team, tenant.pro, False),
+    ):
+        each = Tenant(stripe, items=[{"price": start["id"]}])
+        browser = configured(each, configuration(each, wanted, update=waiting(*conditions)))
+        assert browser.press("change", subscription=each.id, price=wanted["id"]).status == 303
+        assert (each.now()["schedule"] is not None) == waits, (conditions, start["id"], wanted["id"])
+        assert (each.item()["price"]["id"] == start["id"]) == waits
+
+
+@pytest.mark.parametrize(
+    ("said", "status"), [("continue_trial", "trialing"), ("end_trial", "active"), (None, "active")]
+)
+def test_a_trial_ends_with_a_change_in_the_portal_unless_it_is_to_go_on(
+    stripe: Stripe, said: str | None, status: str
+) -> None:
+    tenant = Tenant(stripe, trial_period_days=10)
+    browser = configured(tenant, configuration(tenant, update=said and {"trial_update_behavior": said}))
+    assert browser.press("change", subscription=tenant.id, price=tenant.team["id"]).status == 303
+    assert (tenant.plan(), tenant.status()) == ("team", status)
+
+
+def test_a_configurations_conditions_are_judged_kept_shown_and_taken_away(stripe: Stripe) -> None:
+    tenant = Tenant(stripe)
+    made = configuration(tenant, update=waiting(CHEAPER))
+    shown = made["features"]["subscription_update"]
+    assert (
+        shown["schedule_at_period_end"] == {"conditions": [CHEAPER]} and shown["trial_update_behavior"] == "end_trial"
+    )
+    path = f"billing_portal/configurations/{made['id']}"
+    for wrong in ([{"type": "cheaper"}], [{"type": ""}], [{"type": "shortening_interval", "more": "1"}]):
+        features = {"subscription_update": waiting(*wrong)}
+        assert stripe.refused("POST", path, features=features)[0] == 400, wrong
+    assert stripe.get(path)["features"]["subscription_update"] == shown
+    taken = stripe.post(path, features={"subscription_update": {"schedule_at_period_end": {"conditions": ""}}})
+    assert taken["features"]["subscription_update"]["schedule_at_period_end"] == {"conditions": []}

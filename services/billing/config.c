@@ -21,7 +21,9 @@ static const struct config_option OPTIONS[] = {
           "checkout, the session's id.",
           AT(return_url), 0, 0 },
         { "STRIPE_PORTAL_CONFIGURATION", CONFIG_TEXT, 0, NULL,
-          "Id of a configuration of the customer portal (bpc_...); without it, Stripe's default one is used.",
+          "Id of a configuration of the customer portal (bpc_...). Without it, the one that `tenantry stripe setup` "
+          "has "
+          "made is used, and if there is none, Stripe's default one.",
           AT(portal_configuration), 0, 0 },
         { "CHECKOUT_TAX", CONFIG_BOOL, 0, "0",
           "1: checkouts compute tax (Stripe Tax) and ask for tax ids and addresses.", AT(checkout_tax), 0, 0 },

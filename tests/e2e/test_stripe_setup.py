@@ -122,6 +122,7 @@ def desk(shared_sandbox: Sandbox, tmp_path: Path) -> Iterator[Desk]:
     assert KEY not in said and "whsec_" not in said
 
 
+CONDITIONS = [{"type": "decreasing_item_amount"}, {"type": "shortening_interval"}]
 ONCE = {"products": 3, "prices": 4, "billing_portal/configurations": 1, "webhook_endpoints": 1}
 
 
@@ -148,6 +149,8 @@ def test_the_first_run_makes_everything_and_the_second_changes_nothing(desk: Des
     ]
     update = portal["features"]["subscription_update"]
     assert update["proration_behavior"] == "always_invoice" and len(update["products"]) == 2
+    assert update["schedule_at_period_end"]["conditions"] == CONDITIONS
+    assert update["trial_update_behavior"] == "continue_trial"
     assert portal["features"]["subscription_cancel"]["mode"] == "at_period_end"
     before = desk.stripe.events()
     assert desk.rows() == [] and desk.stripe.events() == before and desk.counts() == ONCE
@@ -304,6 +307,37 @@ def test_what_somebody_changed_at_stripe_is_found_and_mended(desk: Desk) -> None
     assert [row["result"] for row in desk.rows()] == ["changed"] * 4
     assert desk.bad() == {} and desk.rows() == [] and desk.price()["id"] == price["id"]
     assert desk.endpoint()["status"] == "enabled" and sorted(desk.endpoint()["enabled_events"]) == sorted(wanted)
+
+
+def test_a_portal_in_which_a_cheaper_plan_or_a_shorter_interval_does_not_wait_is_found_and_mended(desk: Desk) -> None:
+    """As the set-up made it once, and as somebody may have left it."""
+    desk.rows()
+    (portal,) = desk.stripe.get("billing_portal/configurations")["data"]
+    path = f"billing_portal/configurations/{portal['id']}"
+    for kept in ([], CONDITIONS[:1], CONDITIONS[1:]):
+        update = {"schedule_at_period_end": {"conditions": kept or ""}}
+        desk.stripe.post(path, features={"subscription_update": update})
+        (found,) = desk.bad()["portal"]
+        assert "subscription_update.schedule_at_period_end.conditions lacks" in found
+        assert all(each["type"] in found for each in CONDITIONS if each not in kept)
+        assert [(row["kind"], row["name"]) for row in desk.rows()] == [("portal", portal["id"])]
+        shown = desk.stripe.get(path)["features"]["subscription_update"]
+        assert shown["schedule_at_period_end"]["conditions"] == CONDITIONS and desk.bad() == {}
+    desk.stripe.post(path, features={"subscription_update": {"trial_update_behavior": "end_trial"}})
+    assert "trial_update_behavior is end_trial, not continue_trial" in desk.bad()["portal"][0]
+    desk.rows()
+    assert desk.bad() == {}
+
+
+def test_the_set_up_and_the_check_say_which_configuration_of_the_portal_billing_uses(desk: Desk) -> None:
+    (made,) = [row for row in desk.rows() if row["kind"] == "portal"]
+    (portal,) = desk.stripe.get("billing_portal/configurations")["data"]
+    assert made["detail"].startswith(f"{portal['id']}, which billing uses")
+    for told, skipped in ((portal["id"], 0), ("bpc_of_my_own", 1)):
+        done = desk.run("check", "--json", STRIPE_PORTAL_CONFIGURATION=told)
+        found = [each for each in json.loads(done.stdout)["checks"] if each["name"] == "portal"]
+        assert [each["verdict"] for each in found] == ["skipped"] * skipped + ["good"]
+        assert skipped == 0 or (told in found[0]["found"] and portal["id"] in found[0]["found"])
 
 
 def test_a_disabled_endpoint_is_enabled_each_time(desk: Desk) -> None:
