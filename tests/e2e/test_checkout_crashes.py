@@ -181,7 +181,7 @@ def test_whatever_happens_to_the_call_a_change_a_payment_and_an_end_are_made_onc
         for tenant in tenants.values():
             desk.wait(tenant, status="past_due")
         with unlucky(stack, "POST", {kind: f"/v1/invoices/{open_invoice(desk, made[kind])}/pay$" for kind in made}):
-            for kind, tenant in tenants.items():
+            for kind in tenants:
                 desk.pay_with(made[kind]["customer"], "pm_card_visa")
             for kind, tenant in tenants.items():
                 if kind != "saved without the work":  # Stripe says the same for a day
