@@ -126,8 +126,8 @@ static enum step_result checkout_make(struct saga *saga)
         struct work *work = work_of(saga);
         const struct billing_config *config = work->billing->config;
         const char *slug = json_text(work->facts, "slug");
-        auto_free char *back = return_url(config->return_url, slug, NULL);
-        auto_free char *done = return_url(config->return_url, slug, "checkout={CHECKOUT_SESSION_ID}");
+        auto_free char *back = return_url(config, slug, NULL);
+        auto_free char *done = return_url(config, slug, "checkout={CHECKOUT_SESSION_ID}");
         const json_t *data = saga_data(saga);
         json_t *params;
 

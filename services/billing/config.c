@@ -16,9 +16,11 @@ static const struct config_option OPTIONS[] = {
         { "STRIPE_LIVEMODE", CONFIG_BOOL, 0, "0",
           "1: events of live mode are applied, 0: those of test mode. Others are set aside. The same as the gateway's.",
           AT(livemode), 0, 0 },
-        { "BILLING_RETURN_URL", CONFIG_TEXT, 0, "http://localhost/",
+        { "BILLING_RETURN_URL", CONFIG_TEXT, 0, NULL,
           "Where Stripe's pages lead back to, {slug} being the tenant's subdomain. After a checkout with the parameter "
-          "checkout, the session's id.",
+          "checkout, the session's id. Without it: the gateway's page PUBLIC_URL/billing/back/{slug}, which waits for "
+          "the "
+          "payment to be known and leads to PRODUCT_URL.",
           AT(return_url), 0, 0 },
         { "STRIPE_PORTAL_CONFIGURATION", CONFIG_TEXT, 0, NULL,
           "Id of a configuration of the customer portal (bpc_...). Without it, the one that `tenantry stripe setup` "
@@ -55,8 +57,8 @@ static int config_check_mode(const struct billing_config *config, struct err *er
 static int config_check(const void *part, struct err *err)
 {
         const struct billing_config *config = part;
-        auto_free char *plain = return_url(config->return_url, "slug", NULL);
-        int rc = config_check_url("BILLING_RETURN_URL", plain, err);
+        auto_free char *plain = return_url(config, "slug", NULL);
+        int rc = config->return_url ? config_check_url("BILLING_RETURN_URL", plain, err) : 0;
 
         if (rc == 0)
                 rc = config_check_choice("EXISTING_TENANTS", config->existing_tenants, "exempt|trial", err);

@@ -16,7 +16,7 @@ static enum step_result portal_make(struct saga *saga, const char *configuration
 {
         struct work *work = work_of(saga);
         const struct billing_config *config = work->billing->config;
-        auto_free char *back = return_url(config->return_url, json_text(work->facts, "slug"), NULL);
+        auto_free char *back = return_url(config, json_text(work->facts, "slug"), NULL);
         json_t *params =
                 json_pack("{s:s?, s:s}", "customer", json_text(saga_data(saga), "customer"), "return_url", back);
 

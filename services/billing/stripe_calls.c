@@ -8,11 +8,13 @@
 #include "common/contracts/stripe_event.h"
 #include "common/durable/rate_budget.h"
 #include "services/billing/outcome.h"
+#include "services/billing/pause.h"
 
 #include <string.h>
 
 #define CALL_TIMEOUT SECONDS(20)
 #define AGAIN_MOST   3
+#define PATIENCE     SECONDS(10) /* for a turn, with the saga in hand */
 
 static const char SQL_FREEZE[] = "select method, path, params::text as params, key, is_stale, void "
                                  "from freeze_call($1::uuid, $2::bigint, $3, $4, $5, $6::jsonb)";
@@ -26,6 +28,7 @@ struct stripe_asking {
         json_t *params;
         stripe_then then;
         struct stripe_request *request; /* under way, or NULL */
+        struct pause *pause;            /* until its turn, or NULL */
         int status;
         bool replayed;
 };
@@ -35,6 +38,7 @@ static void calls_free(struct stripe_asking *asked)
         if (asked == NULL)
                 return;
         stripe_api_cancel(asked->request);
+        pause_cancel(asked->pause);
         free(asked->name);
         free(asked->method);
         free(asked->path);
@@ -163,13 +167,34 @@ static enum step_result calls_send(struct saga *saga)
         return saga_await(saga, calls_answered);
 }
 
+static enum step_result calls_ask_turn(struct saga *saga);
+
+static void calls_turn_due(void *context)
+{
+        work_of(context)->asked->pause = NULL; /* it is gone */
+        saga_resume(context, NULL);
+}
+
+static enum step_result calls_waited(struct saga *saga, const struct err *err)
+{
+        return err ? calls_give_up(saga, saga_retry(saga, err)) : calls_ask_turn(saga);
+}
+
+/* In hand, if it is not for long: a step that asks twice would begin anew at each wait, and use up the second call's
+ * turn for the first one. As many of them as there are turns would wait for ever. */
 static enum step_result calls_turn_came(struct saga *saga, const struct pg_rows *rows, const struct err *err)
 {
+        struct work *work = work_of(saga);
         int64_t wait = err ? 0 : rate_budget_wait(saga, STRIPE_BUDGET, rows);
 
         if (err != NULL)
                 return calls_give_up(saga, saga_retry(saga, err));
-        return wait > 0 ? calls_give_up(saga, saga_wait(saga, wait)) : calls_send(saga);
+        if (wait == 0)
+                return calls_send(saga);
+        if (wait > PATIENCE)
+                return calls_give_up(saga, saga_wait(saga, wait));
+        work->asked->pause = pause_begin(work->billing->service, wait, calls_turn_due, saga);
+        return saga_await(saga, calls_waited);
 }
 
 /* The same rate as the fetcher has: half of it at once, the other half in each second. */

@@ -326,7 +326,7 @@ static void pages_answer_back(struct gateway *gateway, struct http_request *requ
         pages_answer(request, 200, &page);
 }
 
-/* Back from Stripe, where BILLING_RETURN_URL leads here. The subdomain is no secret, and nothing else is told. */
+/* Back from Stripe, unless BILLING_RETURN_URL leads elsewhere. The subdomain is no secret, and nothing else is told. */
 void billing_back_get(struct gateway *gateway, struct http_request *request, const char *caller)
 {
         const char *session = http_query(request, "checkout");

@@ -11,10 +11,17 @@ from deploy.local.stack import Stack
 
 @contextmanager
 def fault(
-    stack: Stack, method: str, path: str, what: dict[str, Any], times: int = 1, applied: int = 1, **more: Any
+    stack: Stack,
+    method: str,
+    path: str,
+    what: dict[str, Any],
+    times: int = 1,
+    applied: int = 1,
+    body: str = "",
+    **more: Any,
 ) -> Iterator[None]:
     """While it lasts, the provider fails these calls so many times; it must have come to `applied` of them at least."""
-    rule = {"match": {"method": method, "path": path}, "times": times, "fault": what, **more}
+    rule = {"match": {"method": method, "path": path, "body": body}, "times": times, "fault": what, **more}
     made = stack.control_sandbox("POST", "faults", rule)
     try:
         yield

@@ -3,6 +3,7 @@ done."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -122,22 +123,98 @@ def test_a_duplicates_end_that_dies_anywhere_refunds_once(desk: Desk, stack: Sta
         assert sorted(each["amount_refunded"] > 0 for each in refunded) == [False, True]
 
 
-def test_a_lost_answer_a_failure_saved_under_the_key_429_and_409_are_one_checkout(desk: Desk, app: Api) -> None:
-    kinds: list[dict[str, Any]] = [
-        {"kind": "cut_after"}, {"kind": "cut"}, {"kind": "rate_limit"}, {"kind": "status", "code": 409},
-        {"kind": "api_error", "work": "done"}, {"kind": "api_error", "work": "undone"}, {"kind": "status", "code": 503},
-    ]  # fmt: skip
-    for number, what in enumerate(kinds):
-        tenant = desk.tenant_on_trial(f"Unlucky Pharmacy {number}")
-        with (
-            fault(desk.stack, "POST", "^/v1/customers$", what),
-            fault(desk.stack, "POST", "^/v1/checkout/sessions$", what),
-        ):
-            answer = checkout(app, tenant, prefer="wait=30")
-            assert answer.status == 200, (what, answer)
+UNLUCKY: dict[str, dict[str, Any]] = {
+    "lost": {"kind": "cut_after"},
+    "limited": {"kind": "rate_limit", "retry_after": 2},
+    "in use": {"kind": "status", "code": 409},
+    "saved with the work": {"kind": "api_error", "work": "done"},
+    "saved without the work": {"kind": "api_error", "work": "undone"},
+    "slow": {"kind": "delay", "seconds": 2, "when": "after"},
+}
+
+
+def test_a_lost_answer_a_failure_saved_under_the_key_429_and_409_are_one_checkout(
+    desk: Desk, app: Api, stack: Stack
+) -> None:
+    """Each kind with a tenant of its own, all at the same time: both its calls meet it."""
+    kinds = [*UNLUCKY.values(), {"kind": "cut"}, {"kind": "status", "code": 503}]
+    tenants = desk.tenants_on_trial(*(f"Unlucky Pharmacy {number}" for number in range(len(kinds))))
+    with contextlib.ExitStack() as faults:
+        for tenant, what in zip(tenants, kinds, strict=True):
+            for path in ("^/v1/customers$", "^/v1/checkout/sessions$"):
+                faults.enter_context(fault(stack, "POST", path, what, body=tenant))
+        asked = [checkout(app, tenant, prefer="").json["operation_id"] for tenant in tenants]
+        done = [desk.api.wait_operation(each, 60) for each in asked]
+    assert {each["state"] for each in done} == {"succeeded"}, done
+    for tenant, what in zip(tenants, kinds, strict=True):
         assert len(customers(desk, tenant)) == 1, what
         [session] = sessions(desk, tenant)
-        assert session["url"] == answer.json["url"]
+        assert checkout(app, tenant).json["url"] == session["url"], what
+
+
+def test_whatever_happens_to_the_call_a_change_a_payment_and_an_end_are_made_once(
+    desk: Desk, app: Api, stack: Stack
+) -> None:
+    """Each kind of bad luck with a subscriber of its own, all at the same time."""
+    stack.control_sandbox("POST", "settings", {"stripe_rate_limit": 1000})
+    try:
+        tenants = dict(zip(UNLUCKY, desk.tenants_on_trial(*(f"Bad luck {kind}" for kind in UNLUCKY)), strict=True))
+        made = {kind: desk.subscribe(tenant) for kind, tenant in tenants.items()}
+        paths = {kind: f"/v1/subscriptions/{each['id']}$" for kind, each in made.items()}
+
+        def ask_all(api: Api, command: str, method: str = "POST", **body: str) -> None:
+            with unlucky(stack, method, paths):
+                asked = [api.command(tenant, command, body) for tenant in tenants.values()]
+                done = [desk.api.wait_operation(each.json["operation_id"], 60) for each in asked]
+                assert {each["state"] for each in done} == {"succeeded"}, done
+
+        for tenant in tenants.values():
+            desk.wait(tenant, status="active")
+        ask_all(app, "billing/change-plan", plan="professional", interval="month")
+        ask_all(app, "billing/cancel")
+        ask_all(app, "billing/resume")
+        for kind, tenant in tenants.items():
+            desk.wait(tenant, status="active", plan="professional", cancel_at=None)
+            assert len(charges(desk, made[kind]["customer"])) == 2, kind
+            desk.pay_with(made[kind]["customer"], "pm_card_chargeCustomerFail")
+        desk.pass_days(31.2)
+        for tenant in tenants.values():
+            desk.wait(tenant, status="past_due")
+        with unlucky(stack, "POST", {kind: f"/v1/invoices/{open_invoice(desk, made[kind])}/pay$" for kind in made}):
+            for kind in tenants:
+                desk.pay_with(made[kind]["customer"], "pm_card_visa")
+            for kind, tenant in tenants.items():
+                if kind != "saved without the work":  # Stripe says the same for a day
+                    desk.wait(tenant, status="active")
+        desk.pass_days(1.1)
+        desk.wait(tenants["saved without the work"], status="active")
+        for kind in tenants:
+            assert len(charges(desk, made[kind]["customer"])) == 3, kind
+        with unlucky(stack, "DELETE", paths):
+            for tenant in tenants.values():
+                assert desk.api.command(tenant, "archive").status == 202
+            eventually(lambda: ended(desk, made) == {"canceled"}, 60, "all have ended with their tenants")
+    finally:
+        stack.control_sandbox("POST", "settings", {"stripe_rate_limit": 25})
+
+
+def ended(desk: Desk, subscriptions: dict[str, Any]) -> set[str]:
+    """In which ways, by what billing knows."""
+    known = "select facts ->> 'status' from billing.object where object_id = any (%s)"
+    return set(desk.sql(known, [each["id"] for each in subscriptions.values()]))
+
+
+def open_invoice(desk: Desk, subscription: Any) -> str:
+    [invoice] = desk.stripe("invoices", "GET", subscription=subscription["id"], status="open", limit=10)["data"]
+    return str(invoice["id"])
+
+
+@contextlib.contextmanager
+def unlucky(stack: Stack, method: str, paths: dict[str, str]) -> Iterator[None]:
+    with contextlib.ExitStack() as faults:
+        for kind, path in paths.items():
+            faults.enter_context(fault(stack, method, path, UNLUCKY[kind]))
+        yield
 
 
 def test_an_answer_that_stripe_gives_again_does_not_undo_what_has_changed_since(
