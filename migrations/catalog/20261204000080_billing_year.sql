@@ -118,6 +118,14 @@ begin
 end
 $$;
 
+insert into catalog.timer (service, name, key, due_at)
+select 'billing', 'settle', tenant_id::text, catalog.business_now()
+from billing.tenant
+where access = 'none'
+  and lifecycle = 'live'
+on conflict (service, name, key) do update
+    set due_at = least(timer.due_at, excluded.due_at);
+
 grant execute on all functions in schema billing to tenantry_billing;
 
 -- migrate:down
