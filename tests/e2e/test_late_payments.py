@@ -1,0 +1,125 @@
+"""Payments that come late: on the ninth day, on the thirty-sixth, and in the moment in which the tenant is archived."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from deploy.local.stack import Stack
+
+from .billing import Desk, billing_stack
+from .client import Api, eventually
+from .test_checkout import CARD, checkout, customers, press
+from .test_plan_changes import charges
+
+OPEN_ALERTS = "select cause from catalog.alert where tenant_id = %s and resolved_at is null"
+
+WISHED = """
+select 1 from catalog.lifecycle_wanted where tenant_id = %s and source = 'billing' and wanted = 'archived'
+"""
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    yield from billing_stack(billings=2)
+
+
+@pytest.fixture(scope="module")
+def desk(stack: Stack) -> Desk:
+    made = Desk(stack)
+    for plan in ("starter", "professional"):
+        made.price(plan)
+    return made
+
+
+@pytest.fixture(scope="module")
+def app(stack: Stack) -> Api:
+    return Api(stack.services["gateway-0"].url, stack.settings["tokens"]["app"])
+
+
+def not_paying(desk: Desk, names: list[str]) -> dict[str, Any]:
+    """Tenants whose first renewal has just failed, and their subscriptions."""
+    made = {}
+    for name in names:
+        tenant = desk.tenant_on_trial(name)
+        made[tenant] = desk.subscribe(tenant)
+        desk.wait(tenant, status="active")
+        desk.pay_with(made[tenant]["customer"], "pm_card_chargeCustomerFail")
+    ends = [
+        desk.stripe(f"subscriptions/{each['id']}", "GET")["items"]["data"][0]["current_period_end"]
+        for each in made.values()
+    ]
+    [left] = desk.sql(
+        "select max(at) - extract(epoch from catalog.business_now())::float8 from unnest(%s::bigint[]) at", ends
+    )
+    desk.pass_days((left + 3700) / 86400)
+    for tenant in made:
+        desk.wait(tenant, status="past_due")
+    return made
+
+
+def subscriptions(desk: Desk, customer: str) -> dict[str, str]:
+    found = desk.stripe("subscriptions", "GET", customer=customer, status="all", limit=10)["data"]
+    return {each["id"]: each["status"] for each in found}
+
+
+def test_an_invoice_paid_on_the_ninth_day_brings_all_back_and_is_paid_once(desk: Desk) -> None:
+    [(tenant, subscription)] = not_paying(desk, ["Ninth Pharmacy"]).items()
+    desk.pass_days(9)
+    desk.wait(tenant, status="suspended")
+    desk.wait_access(tenant, "none")
+    [owed] = desk.stripe("invoices", "GET", customer=subscription["customer"], status="open")["data"]
+    assert press(owed["hosted_invoice_url"], action="pay", number=CARD) == 200
+    desk.wait(tenant, status="active", grace_until=None, archive_at=None)
+    desk.wait_access(tenant, "full")
+    desk.pass_days(6)  # past the day on which Stripe would have given up
+    assert desk.subscription(tenant)["status"] == "active"
+    assert charges(desk, subscription["customer"]) == [9900, 9900]
+
+
+def test_who_buys_again_on_the_thirty_sixth_day_is_not_archived(desk: Desk, app: Api) -> None:
+    [(tenant, subscription)] = not_paying(desk, ["Thirty-Sixth Pharmacy"]).items()
+    for days in (8, 7, 15, 6):  # as time passes: suspended, given up by Stripe, told of the archive
+        desk.pass_days(days)
+    desk.wait(tenant, status="cancelled")
+    archive_at = desk.subscription(tenant)["archive_at"]
+    assert press(checkout(app, tenant, "professional").json["url"], action="pay", number=CARD) == 303
+    desk.wait(tenant, status="active", plan="professional", archive_at=None)
+    desk.wait_access(tenant, "full")
+    desk.pass_days(10)
+    told = desk.api.tenant(tenant)
+    assert told["state"] == "ready" and archive_at is not None
+    known = subscriptions(desk, subscription["customer"])
+    assert sorted(known.values()) == ["active", "canceled"] and known[subscription["id"]] == "canceled"
+    assert charges(desk, subscription["customer"]) == [9900, 29900]
+    assert desk.sql(OPEN_ALERTS, tenant) == []
+
+
+def test_a_payment_while_the_tenant_is_archived_is_kept_or_ended_and_told_but_never_lost(desk: Desk, app: Api) -> None:
+    tenants = not_paying(desk, [f"Racing Pharmacy {number}" for number in range(3)])
+    for days in (8, 7, 15, 6.5):
+        desk.pass_days(days)
+    pages = {tenant: checkout(app, tenant).json["url"] for tenant in tenants}
+    passing = threading.Thread(target=lambda: desk.pass_days(0.6))
+    passing.start()
+    for tenant, page in pages.items():
+        eventually(lambda tenant=tenant: desk.sql(WISHED, tenant) or not passing.is_alive(), 60, "it is to be archived")
+        press(page, action="pay", number=CARD)
+    passing.join()
+    for tenant in tenants:
+        eventually(lambda tenant=tenant: agrees(desk, tenant), 60, "it is archived or pays, and not both")
+
+
+def agrees(desk: Desk, tenant: str) -> bool:
+    told = desk.api.tenant(tenant)
+    [customer] = customers(desk, tenant)
+    alive = [
+        each for each in subscriptions(desk, customer["id"]).values() if each not in ("canceled", "incomplete_expired")
+    ]
+    has_paid_again = len(charges(desk, customer["id"])) > 1
+    if told["state"] == "archived":
+        return not alive and (not has_paid_again or bool(desk.sql(OPEN_ALERTS, tenant)))
+    return told["state"] == "ready" and told["subscription"]["status"] == "active" and alive == ["active"]
