@@ -383,26 +383,6 @@ const struct plan *plans_find_by_price(const struct plans *plans, const char *lo
         return NULL;
 }
 
-/* In an answer, a product may stand in the place of its id. */
-static const struct plan *plans_find_by_product(const struct plans *plans, const json_t *product)
-{
-        const char *id = json_string_value(product) ?: json_text(product, "id");
-
-        if (id == NULL || strncmp(id, PLANS_PRODUCT, strlen(PLANS_PRODUCT)) != 0)
-                return NULL;
-        return plans_find(plans, id + strlen(PLANS_PRODUCT));
-}
-
-const struct plan *plans_find_by_stripe_price(const struct plans *plans, const json_t *price)
-{
-        const char *key = json_text(price, "lookup_key"), *id = json_text(json_object_get(price, "metadata"), "plan");
-        const struct plan *plan = key ? plans_find_by_price(plans, key, NULL) : NULL;
-
-        if (plan == NULL && id != NULL)
-                plan = plans_find(plans, id);
-        return plan ? plan : plans_find_by_product(plans, json_object_get(price, "product"));
-}
-
 const struct plan_price *plan_find_price(const struct plan *plan, const char *interval)
 {
         for (size_t i = 0; i < plan->price_count; i++)

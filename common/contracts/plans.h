@@ -47,9 +47,6 @@ const struct plan *plans_find(const struct plans *plans, const char *id);
 /* ret_price may be NULL. */
 const struct plan *plans_find_by_price(const struct plans *plans, const char *lookup_key,
                                        const struct plan_price **ret_price);
-/* Of a price as Stripe shows it, in an event or an answer: by its lookup key; or by metadata.plan, which a price keeps
- * when its key has moved to another; or by its product, for a price that was made by hand for one customer. */
-const struct plan *plans_find_by_stripe_price(const struct plans *plans, const json_t *price);
 /* NULL for an interval in which the plan is not sold. */
 const struct plan_price *plan_find_price(const struct plan *plan, const char *interval);
 

@@ -172,6 +172,41 @@ def test_a_renewal_that_fails_has_seven_days_and_payment_on_the_ninth_brings_all
     assert statuses(paid) == ["active"] and paid["life"][0][1]["access"] == "full"
 
 
+def test_the_plan_of_a_price_follows_from_its_key_then_from_itself_then_from_its_product(orders: Orders) -> None:
+    cases = [
+        (
+            {"lookup_key": "tenantry_starter_month", "plan": "professional", "product": "tenantry_professional"},
+            "starter",
+        ),
+        ({"lookup_key": "moved", "plan": "starter", "product": "tenantry_professional"}, "starter"),
+        ({"lookup_key": None, "plan": None, "product": "tenantry_professional"}, "professional"),
+        ({"plan": "gone", "product": "tenantry_professional"}, "professional"),
+        ({"plan": None, "product": "professional"}, None),
+        ({"plan": None, "product": "tenantryXprofessional"}, None),
+        ({"plan": None, "product": "tenantry_gone"}, None),
+    ]
+    for price, plan in cases:
+        found = orders.connection.execute("select plan from plan_of_prices(%s)", [json.dumps([price])]).fetchone()
+        assert found == (plan,), price
+
+
+def test_a_planned_change_to_a_price_made_by_hand_has_its_products_plan(orders: Orders) -> None:
+    by_hand = {
+        "id": "price_deal",
+        "object": "price",
+        "lookup_key": None,
+        "metadata": {},
+        "recurring": {"interval": "year"},
+    }
+    shapes = ["tenantry_professional", {"id": "tenantry_professional", "object": "product"}]
+    for number, product in enumerate(shapes):
+        price = {**by_hand, "id": f"price_deal_{number}", "product": product}
+        [event] = read_events(BUILD, [Life(number=f"deal_{number}").event("price.created", START, price)])
+        orders.connection.execute("select apply_event(%s, '{}')", [json.dumps(event)])
+        found = orders.connection.execute("select plan, period from plan_of_price(%s)", [price["id"]]).fetchone()
+        assert found == ("professional", "year")
+
+
 def test_a_finished_checkout_activates_nothing(orders: Orders) -> None:
     life = Life()
     [begun, _, _, _, finished] = life.first_payment()

@@ -181,6 +181,22 @@ def test_a_price_that_no_plan_has_keeps_the_plan_and_is_told(desk: Desk, stack: 
     assert not desk.sql(open_alert, cause)
 
 
+def test_a_price_made_by_hand_under_a_plans_product_gives_that_plan(desk: Desk, app: Api) -> None:
+    tenant = desk.api.ready_tenant("Dealt Pharmacy")
+    desk.stripe("products", id="tenantry_enterprise", name="Enterprise")
+    deal = desk.stripe(
+        "prices", product="tenantry_enterprise", currency="usd", unit_amount=99900, recurring={"interval": "year"}
+    )["id"]
+    subscription = desk.subscribe(tenant)
+    desk.wait(tenant, status="active", plan="starter")
+    [item] = subscription["items"]["data"]
+    desk.stripe(f"subscriptions/{subscription['id']}", items=[{"id": item["id"], "price": deal}])
+    assert desk.wait(tenant, status="active", plan="enterprise")["subscription"]["interval"] == "year"
+    assert entitlements(app, tenant)["limits"] == {"branches": None, "users": None, "items": None}
+    known = "select 1 from catalog.alert where cause = %s and resolved_at is null"
+    assert not desk.sql(known, f"billing-unknown-price:{tenant}")
+
+
 def test_a_report_before_the_signup_waits_for_it(desk: Desk, stack: Stack, app: Api) -> None:
     tenant = str(uuid.uuid4())
     early = report(app, tenant, in_hours(-1), users=3)

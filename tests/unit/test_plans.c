@@ -80,37 +80,6 @@ static void test_a_plan_is_found_by_its_id_and_by_the_key_of_its_price(void **st
         plans_free(plans);
 }
 
-static void test_the_plan_of_a_price_at_stripe_is_known_also_when_its_key_has_moved(void **state)
-{
-        static const struct {
-                const char *price, *plan;
-        } cases[] = {
-                { "{\"lookup_key\":\"tenantry_starter_month\",\"metadata\":{\"plan\":\"professional\"}}", "starter" },
-                { "{\"lookup_key\":null,\"metadata\":{\"plan\":\"professional\"},\"product\":\"prod_1\"}",
-                  "professional" },
-                { "{\"lookup_key\":\"deal_7\",\"metadata\":{},\"product\":\"tenantry_enterprise\"}", "enterprise" },
-                { "{\"metadata\":{\"plan\":\"gone\"},\"product\":{\"id\":\"tenantry_starter\"}}", "starter" },
-                { "{\"metadata\":{\"plan\":\"gone\"},\"product\":\"starter\"}", NULL },
-                { "{\"metadata\":{\"plan\":7},\"product\":7,\"lookup_key\":7}", NULL },
-                { "[]", NULL },
-        };
-        struct plans *plans = NULL;
-        struct err err;
-
-        (void)state;
-        assert_int_equal(plans_load(NULL, &plans, &err), 0);
-        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-                auto_json *price = json_loads(cases[i].price, 0, NULL);
-                const struct plan *found = plans_find_by_stripe_price(plans, price);
-
-                assert_non_null(price);
-                if ((found == NULL) != (cases[i].plan == NULL) || (found && strcmp(found->id, cases[i].plan) != 0))
-                        fail_msg("%s: %s", cases[i].price, found ? found->id : "none");
-        }
-        assert_null(plans_find_by_stripe_price(plans, NULL));
-        plans_free(plans);
-}
-
 static void test_what_everybody_sees_has_no_keys_of_ours(void **state)
 {
         struct plans *plans = NULL;
@@ -228,7 +197,6 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 SENTENCE(test_the_plans_that_are_built_in_are_those_of_the_price_list),
                 SENTENCE(test_a_plan_is_found_by_its_id_and_by_the_key_of_its_price),
-                SENTENCE(test_the_plan_of_a_price_at_stripe_is_known_also_when_its_key_has_moved),
                 SENTENCE(test_what_everybody_sees_has_no_keys_of_ours),
                 SENTENCE(test_two_files_that_say_the_same_have_the_same_hash),
                 SENTENCE(test_what_is_wrong_is_named_with_its_place),
