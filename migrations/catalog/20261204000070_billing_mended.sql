@@ -5,7 +5,10 @@ set local check_function_bodies = off;
 -- override_removed_at: business time; access that an override gave ended then, not when what is below it had ended.
 alter table billing.tenant add column override_removed_at timestamptz;
 -- As of a plan: in the file of the last process to start. Those who have bought at others keep their plan.
-alter table billing.price add column is_offered boolean not null default true;
+alter table billing.price
+    add column is_offered boolean not null default true,
+    add column amount bigint, -- as the file says, which is what Stripe takes: see tenantry stripe setup
+    add column currency text;
 -- One that was fetched and is wanted again is another wish: an answer to the first, come late, must not be taken for one to it.
 alter table billing.wanted_object alter column version set default (extract(epoch from clock_timestamp()) * 1000000)::bigint;
 
@@ -326,17 +329,19 @@ begin
             set place = excluded.place, name = excluded.name, modules = excluded.modules, limits = excluded.limits, is_offered = true
             where (p.place, p.name, p.modules, p.limits, p.is_offered)
                 is distinct from (excluded.place, excluded.name, excluded.modules, excluded.limits, true);
-        insert into price as p (lookup_key, plan_id, period)
-        select value ->> 'lookup_key', v_plan ->> 'id', key
+        insert into price as p (lookup_key, plan_id, period, amount, currency)
+        select value ->> 'lookup_key', v_plan ->> 'id', key, (value ->> 'amount')::bigint, p_plans ->> 'currency'
         from jsonb_each(case when jsonb_typeof(v_plan -> 'prices') = 'object' then v_plan -> 'prices' else '{}' end)
         on conflict (lookup_key) do update
-            set plan_id = excluded.plan_id, period = excluded.period, is_offered = true
-            where (p.plan_id, p.period, p.is_offered) is distinct from (excluded.plan_id, excluded.period, true);
+            set plan_id = excluded.plan_id, period = excluded.period, amount = excluded.amount, currency = excluded.currency,
+                is_offered = true
+            where (p.plan_id, p.period, p.amount, p.currency, p.is_offered)
+                is distinct from (excluded.plan_id, excluded.period, excluded.amount, excluded.currency, true);
     end loop;
 end
 $$;
 
--- As before, but for prices that are not sold any more.
+-- As before, but for prices that are not sold any more; and with what each costs.
 create or replace view gateway.billing_page as
 select r.tenant_id, r.slug,
     jsonb_build_object(
@@ -350,9 +355,11 @@ select r.tenant_id, r.slug,
         'has_subscription', t.subscription ? 'subscription_id',
         'is_customer', exists (select from billing.customer c where c.tenant_id = r.tenant_id),
         'plans', (
-            select jsonb_agg(jsonb_build_object('id', p.plan_id, 'name', p.name, 'periods', x.periods) order by p.place)
+            select jsonb_agg(jsonb_build_object('id', p.plan_id, 'name', p.name, 'periods', x.periods, 'prices', x.prices)
+                             order by p.place)
             from billing.plan p,
-                lateral (select jsonb_agg(distinct period order by period) as periods
+                lateral (select jsonb_agg(distinct period order by period) as periods,
+                             jsonb_object_agg(period, billing.amount_text(amount, currency)) as prices
                          from billing.price
                          where plan_id = p.plan_id and is_offered) x
             where p.is_offered

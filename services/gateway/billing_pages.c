@@ -119,6 +119,21 @@ static void pages_add_status(struct buf *page, const json_t *item)
         buf_add_text(page, ".</p>");
 }
 
+/* "99.00 USD a month" */
+static void pages_add_button(struct buf *page, const json_t *plan, const char *period)
+{
+        const char *price = json_text(json_object_get(plan, "prices"), period);
+
+        buf_add_text(page, "<td><form method=\"post\"><input type=\"hidden\" name=\"plan\" value=\"");
+        pages_add(page, json_text(plan, "id"));
+        buf_printf(page,
+                   "\"><input type=\"hidden\" name=\"interval\" value=\"%s\">"
+                   "<button name=\"action\" value=\"checkout\">",
+                   period);
+        pages_add(page, price ?: "By");
+        buf_printf(page, "%s %s</button></form>", price ? " a" : "", period);
+}
+
 static void pages_add_plans(struct buf *page, const json_t *item)
 {
         const json_t *plan, *period;
@@ -128,16 +143,10 @@ static void pages_add_plans(struct buf *page, const json_t *item)
         json_array_foreach (json_object_get(item, "plans"), i, plan) {
                 buf_add_text(page, "<tr><td>");
                 pages_add(page, json_text(plan, "name"));
-                json_array_foreach (json_object_get(plan, "periods"), j, period) {
-                        buf_add_text(page, "<td><form method=\"post\"><input type=\"hidden\" name=\"plan\" value=\"");
-                        pages_add(page, json_text(plan, "id"));
-                        buf_printf(page,
-                                   "\"><input type=\"hidden\" name=\"interval\" value=\"%s\">"
-                                   "<button name=\"action\" value=\"checkout\">By %s</button></form>",
-                                   json_string_value(period), json_string_value(period));
-                }
+                json_array_foreach (json_object_get(plan, "periods"), j, period)
+                        pages_add_button(page, plan, json_string_value(period));
         }
-        buf_add_text(page, "</table><p>You see what it costs before you pay.</p>");
+        buf_add_text(page, "</table><p>You see all that it costs, with tax, before you pay.</p>");
 }
 
 static void pages_add_invoices(struct buf *page, const json_t *item)

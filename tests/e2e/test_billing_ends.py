@@ -478,3 +478,37 @@ def test_before_the_mode_is_known_no_event_is_set_aside(books: Books) -> None:
         billing.execute("select configure(%s, false)", [json.dumps(PLANS)])
         billing.execute("select apply_event(%s, '{}')", [json.dumps(event)])
         assert one(billing, "select outcome from event") == "parked"
+
+
+@pytest.fixture
+def before_billing(books: Books) -> Iterator[str]:
+    """A tenant that was there before billing was."""
+    since = one(books.owner, "select since from billing.settings")
+    tenant = sign_up(books.operator, slug=f"old-{uuid.uuid4().hex[:12]}", company="Old Pharmacy")
+    make_ready(books.owner, tenant)
+    books.owner.execute("update billing.settings set since = clock_timestamp()")
+    yield tenant
+    books.owner.execute("update billing.settings set since = %s", [since])
+
+
+def test_who_was_here_before_billing_may_use_what_any_plan_has_until_it_subscribes(
+    books: Books, before_billing: str
+) -> None:
+    books.take_news()
+    books.pass_days(100)
+    assert books.subscription(before_billing)["reason"] == "exempt" and books.fact(before_billing, "access") == "full"
+    entitled = books.fact(before_billing, "entitled")
+    assert (entitled["plan"], entitled["modules"], entitled["limits"]) == (None, ["sales"], {})
+    assert books.mails(before_billing) == []
+    books.subscribe(before_billing)
+    assert books.fact(before_billing, "entitled")["plan"] == "starter"
+
+
+def test_who_was_here_before_billing_has_a_trial_from_its_beginning_where_that_is_wanted(
+    books: Books, before_billing: str
+) -> None:
+    books.billing.execute("select take_news(1000, true)")
+    assert books.subscription(before_billing)["status"] == "trial"
+    books.pass_days(14.1)
+    assert books.subscription(before_billing)["reason"] == "trial_ended"
+    assert books.fact(before_billing, "access") == "none"
