@@ -329,6 +329,25 @@ def test_what_stripe_refunds_or_somebody_disputes_is_told_and_changes_nothing(bo
     assert books.subscription(tenant) == before
 
 
+def test_a_coupon_of_a_hundred_percent_is_a_subscription_without_a_payment(books: Books) -> None:
+    tenant = books.tenant()
+    life = books.life(tenant)
+    for month in range(3):
+        now = int(books.now())
+        free = {"amount_due": 0, "amount_paid": 0, "amount_remaining": 0}
+        reason = "subscription_cycle" if month else "subscription_create"
+        invoice = life.invoice(str(month), "paid", now, attempts=0, billing_reason=reason, **free)
+        begun = [
+            life.event("customer.subscription.created", now, life.subscription("active", start=now)),
+            life.event("checkout.session.completed", now, {**life.session(), "payment_status": "no_payment_required"}),
+        ]
+        renewed = [life.event("customer.subscription.updated", now, life.subscription("active", start=now))]
+        books.apply(*(renewed if month else begun), life.event("invoice.paid", now, invoice))
+        books.pass_days(30)
+        assert (books.subscription(tenant)["status"], books.fact(tenant, "access")) == ("active", "full")
+    assert books.mails(tenant) == [] and books.alerts() == set()
+
+
 def chooses(books: Books, life: Life, card: str, at: int) -> list[Object]:
     """A card is attached and becomes its customer's choice."""
     customer = f"cus_{life.number}"
