@@ -3,6 +3,7 @@ must not do. PostgreSQL and `tenantry init`; time passes as the test says."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -346,6 +347,22 @@ def test_a_coupon_of_a_hundred_percent_is_a_subscription_without_a_payment(books
         books.pass_days(30)
         assert (books.subscription(tenant)["status"], books.fact(tenant, "access")) == ("active", "full")
     assert books.mails(tenant) == [] and books.alerts() == set()
+
+
+def test_after_a_gap_longer_than_stripe_keeps_events_the_subscriptions_are_compared_at_once(books: Books) -> None:
+    next_page = "select run from reconcile_next(3600000, 86400000, 10000, 100) where kind = 'events'"
+    books.billing.execute(next_page)
+    now = int(time.time())
+    gap = (
+        "update billing.reconcile set run = null, done_until = %s, "
+        "due_at = now() + case kind when 'events' then interval '0' else interval '1 day' end"
+    )
+    for days, at_once in ((29, False), (31, True)):
+        books.owner.execute(gap, [now - days * DAY])
+        run = one(books.billing, next_page)
+        books.billing.execute("select reconcile_events(%s, 1, '[]', null, %s, 60, 3600000)", [run, now])
+        due = "select due_at <= clock_timestamp() from billing.reconcile where kind = 'subscriptions'"
+        assert one(books.owner, due) is at_once, days
 
 
 def chooses(books: Books, life: Life, card: str, at: int) -> list[Object]:
