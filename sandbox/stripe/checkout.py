@@ -5,7 +5,7 @@ from __future__ import annotations
 from .api import Call, Endpoint
 from .customers import blank_customer
 from .errors import StripeError, invalid
-from .forms import LISTING, choice, hash_of, list_of, merged, metadata, moment, natural, text
+from .forms import LISTING, boolean, choice, hash_of, list_of, merged, metadata, moment, natural, text
 from .invoices import PENDING, Invoices
 from .ledger import Ledger
 from .lifecycle import Lifecycle
@@ -17,10 +17,13 @@ from .work import Document, Work
 HOUR = 3600
 LEAST_TRIAL = 48 * HOUR
 CREATE = {
+    "allow_promotion_codes": boolean,
+    "automatic_tax": hash_of({"enabled": boolean}, ["enabled"]),
     "cancel_url": text,
     "client_reference_id": text,
     "customer": text,
     "customer_email": text,
+    "customer_update": hash_of({"address": choice("auto", "never"), "name": choice("auto", "never")}),
     "expires_at": natural,
     "line_items": list_of(hash_of({"price": text, "quantity": natural}, ["price"])),
     "locale": text,
@@ -38,6 +41,7 @@ CREATE = {
         }
     ),
     "success_url": text,
+    "tax_id_collection": hash_of({"enabled": boolean}, ["enabled"]),
 }
 LIST = {
     **LISTING,
@@ -104,6 +108,20 @@ BLANK: Document = {
 }
 
 
+def check_tax(params: Document) -> None:
+    """A tax depends on an address, and a tax id on a name: who is known already must be allowed to change."""
+    update = params.pop("customer_update", None)
+    if update is not None and not params.get("customer"):
+        raise invalid("`customer_update` can only be used with `customer`.", "customer_update")
+    for wanted, part in (("automatic_tax", "address"), ("tax_id_collection", "name")):
+        if not (params.get(wanted) or {}).get("enabled") or not params.get("customer"):
+            continue
+        if (update or {}).get(part) != "auto":
+            raise invalid(f"To use `{wanted}` with a customer, set `customer_update[{part}]` to `auto`.", wanted)
+    if "automatic_tax" in params:
+        params["automatic_tax"] = {**BLANK["automatic_tax"], **params["automatic_tax"]}
+
+
 class Checkout:
     def __init__(
         self,
@@ -137,6 +155,7 @@ class Checkout:
         customer = None
         if params.get("customer"):
             customer = await work.alive("customer", params["customer"], "customer", 400)
+        check_tax(params)
         items = params.pop("line_items")
         for number, item in enumerate(items):
             item["quantity"] = item.get("quantity", 1)

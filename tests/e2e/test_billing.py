@@ -12,6 +12,7 @@ from deploy.local.stack import Stack
 from .billing import Desk, billing_stack
 from .client import eventually
 from .command import answered, cli
+from .faults import stopped as stopped_server
 from .service_faults import stopped
 from .stripe import Stripe, event
 
@@ -115,6 +116,20 @@ def test_trials_that_ended_in_an_outage_are_suspended_when_somebody_has_looked(d
     for tenant in tenants:
         desk.wait(tenant, status="suspended", reason="trial_ended")
     assert "billing-mass-suspension" not in cli(stack, "alerts").stdout
+
+
+def test_what_happened_while_kafka_was_away_comes_with_stripes_next_attempt(desk: Desk, stack: Stack) -> None:
+    tenant = desk.tenant_on_trial("Patient Pharmacy")
+    with stopped_server(stack.kafka):
+        subscription = desk.subscribe(tenant)
+        sent = "stripe/deliveries"
+        refused = lambda: [each for each in stack.control_sandbox("GET", sent) if each["status"] == 503]  # noqa: E731
+        eventually(refused, 30, "the gateway has told Stripe to come again")
+        desk.miss_days(1)
+    desk.pass_days(1)
+    desk.wait(tenant, status="active", plan="starter")
+    found = "select count(*) from billing.event where object_id = %s and is_found"
+    assert desk.sql(found, subscription["id"]) == [0], "none of it was looked for"
 
 
 def test_two_states_of_one_second_are_asked_for_at_stripe(desk: Desk) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -374,6 +375,41 @@ def test_what_stripe_refunds_or_somebody_disputes_is_told_and_changes_nothing(bo
     assert set(told) == {"billing-refund", "billing-dispute"}
     assert "50.00 USD of 99.00 USD" in told["billing-refund"] and "fraudulent" in told["billing-dispute"]
     assert books.subscription(tenant) == before
+
+
+def test_a_coupon_of_a_hundred_percent_is_a_subscription_without_a_payment(books: Books) -> None:
+    tenant = books.tenant()
+    life = books.life(tenant)
+    for month in range(3):
+        now = int(books.now())
+        free = {"amount_due": 0, "amount_paid": 0, "amount_remaining": 0}
+        reason = "subscription_cycle" if month else "subscription_create"
+        invoice = life.invoice(str(month), "paid", now, attempts=0, billing_reason=reason, **free)
+        begun = [
+            life.event("customer.subscription.created", now, life.subscription("active", start=now)),
+            life.event("checkout.session.completed", now, {**life.session(), "payment_status": "no_payment_required"}),
+        ]
+        renewed = [life.event("customer.subscription.updated", now, life.subscription("active", start=now))]
+        books.apply(*(renewed if month else begun), life.event("invoice.paid", now, invoice))
+        books.pass_days(30)
+        assert (books.subscription(tenant)["status"], books.fact(tenant, "access")) == ("active", "full")
+    assert books.mails(tenant) == [] and books.alerts() == set()
+
+
+def test_after_a_gap_longer_than_stripe_keeps_events_the_subscriptions_are_compared_at_once(books: Books) -> None:
+    next_page = "select run from reconcile_next(3600000, 86400000, 10000, 100) where kind = 'events'"
+    books.billing.execute(next_page)
+    now = int(time.time())
+    gap = (
+        "update billing.reconcile set run = null, done_until = %s, "
+        "due_at = now() + case kind when 'events' then interval '0' else interval '1 day' end"
+    )
+    for days, at_once in ((29, False), (31, True)):
+        books.owner.execute(gap, [now - days * DAY])
+        run = one(books.billing, next_page)
+        books.billing.execute("select reconcile_events(%s, 1, '[]', null, %s, 60, 3600000)", [run, now])
+        due = "select due_at <= clock_timestamp() from billing.reconcile where kind = 'subscriptions'"
+        assert one(books.owner, due) is at_once, days
 
 
 def chooses(books: Books, life: Life, card: str, at: int) -> list[Object]:

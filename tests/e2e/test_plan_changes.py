@@ -12,7 +12,7 @@ from deploy.local.stack import Stack
 
 from .billing import Desk, billing_stack
 from .client import Answer, Api, eventually
-from .service_faults import armed, frozen_in_failpoint, start
+from .service_faults import armed, frozen_in_failpoint, start, told
 from .test_checkout import CARD, ask, checkout, customers, press, sessions
 
 DEBIT = "DE89370400440532013000"
@@ -359,6 +359,28 @@ def test_of_two_subscriptions_the_later_is_ended_and_refunded_by_command(desk: D
     assert not desk.sql(OPEN_ALERT, cause)
     again = stack.run_cli("billing", "end-duplicate", tenant)
     assert again.returncode == 4 and len(desk.stripe("refunds", "GET", limit=10)["data"]) == 1
+
+
+def test_a_checkout_takes_tax_and_codes_and_the_portal_is_ones_own_where_that_is_configured(
+    desk: Desk, app: Api, stack: Stack
+) -> None:
+    features = {"invoice_history": {"enabled": True}}
+    portal = desk.stripe("billing_portal/configurations", features=features)["id"]
+    tenant = desk.tenant_on_trial("Taxed Pharmacy")
+    with told(
+        stack.services["billing-0"],
+        CHECKOUT_TAX="1", CHECKOUT_PROMOTION_CODES="1", STRIPE_PORTAL_CONFIGURATION=portal,
+    ):  # fmt: skip
+        page = checkout(app, tenant).json["url"]
+        [session] = sessions(desk, tenant)
+        assert session["allow_promotion_codes"] and session["automatic_tax"]["enabled"]
+        assert session["tax_id_collection"]["enabled"]
+        assert press(page, action="pay", number=CARD) == 303
+        desk.wait(tenant, status="trial", interval="month")
+        assert ask(app, tenant, "portal").status == 200
+    opened = stack.control_sandbox("GET", "requests?path=/v1/billing_portal/sessions&method=POST")
+    mine = [each["body"] for each in opened if each["body"]["customer"] == session["customer"]]
+    assert [each["configuration"] for each in mine] == [portal]
 
 
 def test_portal_and_changes_at_once_end_in_one_subscription(desk: Desk, app: Api) -> None:

@@ -392,6 +392,33 @@ def test_what_becomes_of_a_tenant_is_told_in_advance(desk: Desk, stack: Stack) -
     assert cli(stack, "billing", "forecast", "nobody-pharmacy").returncode == 3
 
 
+def test_a_change_of_plan_that_waits_is_told_in_advance(desk: Desk, stack: Stack, app: Api) -> None:
+    tenant = desk.tenant_on_trial("Planned Pharmacy")
+    desk.price("starter")
+    desk.subscribe(tenant, "professional")
+    desk.wait(tenant, status="active", plan="professional")
+    assert ask(app, tenant, "change-plan", plan="starter", interval="month").json["result"]["outcome"] == "planned"
+    changes = forecast(stack, tenant)["changes"]
+    end = desk.subscription(tenant)["pending"]["at"]
+    assert [(row["change"], row["plan"], row["at"]) for row in changes[:2]] == [
+        ("plan", "starter", end),
+        ("renewal", "starter", end),
+    ]
+
+
+def test_who_is_no_more_and_still_pays_is_told_until_it_has_ended(desk: Desk, stack: Stack) -> None:
+    tenant = desk.tenant_on_trial("Alive Pharmacy")
+    subscription = desk.subscribe(tenant)["id"]
+    slug = desk.wait(tenant, status="active")["slug"]
+    path = f"/v1/subscriptions/{subscription}$"
+    with fault(stack, "DELETE", path, {"kind": "status", "code": 503}, times=1000):
+        desk.api.done(tenant, "deprovision", confirm=slug)
+        alert = wait_alert(stack, f"billing-alive:{subscription}")
+        assert alert["tenant_id"] == tenant and "active" in alert["detail"]
+    wait_no_alert(stack, f"billing-alive:{subscription}")
+    assert desk.stripe(f"subscriptions/{subscription}", "GET")["status"] == "canceled"
+
+
 def test_explain_tells_what_at_stripe_a_subscription_follows_from(desk: Desk, stack: Stack) -> None:
     tenant = desk.api.ready_tenant("Explained Pharmacy")
     desk.wait(tenant, status="trial")
