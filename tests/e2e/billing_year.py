@@ -87,6 +87,7 @@ class Town:
         self.control = stack.control_sandbox
         self.endpoints = [desk.endpoint["id"], self.listen_in_old_shape()]
         self.failing: list[int] = []
+        self.beginning: list[Service] = []
         self.killed = 0
         self.began = self.now = self.our_now()
 
@@ -101,6 +102,14 @@ class Town:
         gateway.restart({"STRIPE_WEBHOOK_SECRET": f"{first['secret']},{made['secret']}"})
         gateway.wait_until_ready()
         return str(made["id"])
+
+    def leave(self) -> None:
+        """For those who come after."""
+        self.control("DELETE", "faults")
+        self.desk.stripe(f"webhook_endpoints/{self.desk.endpoint['id']}", disabled=False)
+        [other] = set(self.endpoints) - {self.desk.endpoint["id"]}
+        self.desk.stripe(f"webhook_endpoints/{other}", "DELETE")
+        self.catalog.close()
 
     # Clocks.
 
@@ -125,6 +134,8 @@ class Town:
         if kill is not None and is_early:
             self.kill(kill)
         self.hear()
+        while self.beginning:
+            self.beginning.pop().wait_until_ready()
         since = self.now
         while self.stripe_now() - self.our_now() > 500:
             self.follow(self.stripe_now(), None if is_early else kill)
@@ -151,10 +162,11 @@ class Town:
             self.age()
 
     def kill(self, service: Service) -> None:
+        """And a new one begins."""
         self.killed += 1
         service.kill9()
         service.start()
-        service.wait_until_ready()
+        self.beginning.append(service)
 
     def settle(self) -> None:
         waits = ""

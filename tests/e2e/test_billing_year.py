@@ -50,7 +50,7 @@ def test_after_a_year_of_random_customers_billing_stripe_and_access_agree(desk: 
         check_money(town)
     check_comparisons(town)
     assert town.rows("select cause, detail from catalog.alert") == []
-    stack.control_sandbox("DELETE", "faults")
+    town.leave()
 
 
 def live_until(town: Town, end: int) -> None:
