@@ -115,6 +115,7 @@ static void event_read_subscription(const json_t *object, json_t *facts)
         event_set_time(facts, "cancel_at", event_cancel_at(object, end));
         event_set_id(facts, "schedule", json_object_get(object, "schedule"));
         event_set_id(facts, "latest_invoice", json_object_get(object, "latest_invoice"));
+        event_set_id(facts, "default_payment_method", json_object_get(object, "default_payment_method"));
         json_set_text(facts, "cancel_reason", json_text(json_object_get(object, "cancellation_details"), "reason"));
         event_set_time(facts, "pending_update_until",
                        json_number(json_object_get(object, "pending_update"), "expires_at", 0));

@@ -64,6 +64,25 @@ def test_a_renewal_that_fails_is_past_due_then_suspended_and_paid_by_a_new_card(
     desk.wait_access(tenant, "full")
 
 
+def test_a_card_that_is_set_on_the_subscription_pays_what_is_open(desk: Desk) -> None:
+    tenant = desk.api.ready_tenant("Portal Pharmacy")
+    subscription = desk.subscribe(tenant)
+    desk.wait(tenant, status="active")
+
+    def set_card(card: str) -> str:
+        method = desk.stripe(f"payment_methods/{card}/attach", customer=subscription["customer"])["id"]
+        desk.stripe(f"subscriptions/{subscription['id']}", default_payment_method=method)
+        return str(method)
+
+    set_card("pm_card_chargeCustomerFail")
+    desk.pass_days(31.2)
+    desk.wait(tenant, status="past_due")
+    new = set_card("pm_card_visa")
+    desk.wait(tenant, status="active")
+    tried = "select payment_method from billing.payment where tenant_id = %s and state = 'done'"
+    assert desk.sql(tried, tenant) == [new]
+
+
 def test_a_cancelled_subscription_lasts_to_its_periods_end(desk: Desk) -> None:
     tenant = desk.api.ready_tenant("Leaving Pharmacy")
     subscription = desk.subscribe(tenant)

@@ -3,12 +3,14 @@ must not do. PostgreSQL and `tenantry init`; time passes as the test says."""
 
 from __future__ import annotations
 
+import itertools
+import json
 from collections.abc import Iterator
 
 import pytest
 
-from .billing_books import DAY, Books, books_of
-from .stripe_life import Life, Object
+from .billing_books import BUILD, DAY, Books, books_of
+from .stripe_life import Life, Object, read_events
 from .test_catalog import command, one
 
 TRIAL = 14
@@ -374,6 +376,158 @@ def test_a_card_that_is_known_before_the_failure_is_told_is_tried_if_it_is_young
         life.event("customer.subscription.updated", now, life.subscription("past_due", start=now)),
     )
     assert tried(books) == ["new"]
+
+
+def pay_with(life: Life, card: str | None) -> str | None:
+    return card and f"pm_{life.number}_{card}"
+
+
+def answer(books: Books, life: Life, **created: int) -> list[str]:
+    """Answers what Stripe is asked about cards; those that are not named here it does not have. Returns which they were."""
+    asked = books.billing.execute(
+        "select object_id, version from billing.wanted_object where kind = 'payment_method'"
+    ).fetchall()
+    for method, version in asked:
+        card = method.rpartition("_")[2]
+        found = None
+        if card in created:
+            [attached, _] = chooses(books, life, card, created[card])
+            found = json.dumps(read_events(BUILD, [attached])[0]["object"])
+        books.billing.execute(
+            "select answered('payment_method', %s, %s, %s, %s)", [method, version, found, int(books.now()) + 3600]
+        )
+    return sorted(str(method).rpartition("_")[2] for method, _ in asked)
+
+
+@pytest.mark.parametrize("knows_old", [True, False], ids=["known_before", "never_told_before"])
+@pytest.mark.parametrize("chosen_for", ["customer", "subscription", "both"])
+def test_in_every_order_of_the_burst_the_new_card_is_tried_once_and_the_one_that_failed_is_not(
+    books: Books, chosen_for: str, knows_old: bool
+) -> None:
+    of_customer, of_subscription = chosen_for != "subscription", chosen_for != "customer"
+    began = int(books.now())
+    lives = []
+    for _ in itertools.permutations(range(4)):
+        life = books.life(books.tenant())
+        attached, chosen = chooses(books, life, "old", began)
+        if not of_customer:
+            chosen["data"]["object"]["invoice_settings"]["default_payment_method"] = None
+        own = pay_with(life, "old" if of_subscription else None)
+        paid = life.subscription("active", start=began, default_payment_method=own)
+        books.apply(
+            *([attached] if knows_old else []), chosen, life.event("customer.subscription.updated", began, paid)
+        )
+        lives.append(life)
+    books.pass_days(31)
+    failed = int(books.now())
+    chosen_at = failed + 60
+    for life, order in zip(lives, itertools.permutations(range(4)), strict=True):
+        attached, chosen = chooses(books, life, "new", chosen_at)
+        if not of_customer:
+            chosen["data"]["object"] |= {"invoice_settings": {"default_payment_method": None}, "phone": "1"}
+        own = pay_with(life, "new" if of_subscription else None)
+        overdue = life.subscription("past_due", start=failed, default_payment_method=own)
+        burst = [
+            life.event("invoice.payment_failed", failed, life.invoice("second", "open", failed, amount_remaining=9900)),
+            life.event("customer.subscription.updated", chosen_at, overdue),
+            attached,
+            chosen,
+        ]
+        books.apply(*(burst[place] for place in order))
+        tries = tried(books)
+        answer(books, life, old=began, new=chosen_at)
+        assert tries + tried(books) == ["new"], order
+        books.apply(*(burst[place] for place in reversed(order)))
+        assert tried(books) == [], order
+
+
+def test_a_card_whose_age_nobody_was_told_is_asked_for_once_and_tried_if_it_is_young(books: Books) -> None:
+    for created, tries in ((-60, []), (60, ["new"]), (None, [])):
+        tenant = books.tenant()
+        life = books.subscribe(tenant)
+        books.pass_days(31)
+        began = books.fail(life)
+        [_, chosen] = chooses(books, life, "new", began + 60)
+        books.apply(chosen)
+        assert tried(books) == []
+        assert answer(books, life, **({} if created is None else {"new": began + created})) == ["new"]
+        assert tried(books) == tries
+        books.apply(life.event("customer.updated", began + 90, {**chosen["data"]["object"], "phone": "1"}))
+        assert (answer(books, life), tried(books)) == ([], []), "it is not asked for again"
+        books.pay(life, began)
+
+
+def test_an_older_card_that_is_chosen_after_the_failure_is_tried_too(books: Books) -> None:
+    tenant = books.tenant()
+    life, now = books.subscribe(tenant), int(books.now())
+    books.apply(*chooses(books, life, "second", now), *chooses(books, life, "first", now + 1))
+    books.pass_days(31)
+    began = books.fail(life)
+    [_, chosen] = chooses(books, life, "second", began + 60)
+    books.apply(chosen)
+    assert tried(books) == ["second"]
+    books.pay(life, began)
+
+
+def test_what_is_told_of_the_customer_later_does_not_make_the_card_that_failed_a_new_one(books: Books) -> None:
+    tenant = books.tenant()
+    life, now = books.life(tenant), int(books.now())
+    [attached, chosen] = chooses(books, life, "old", now)
+    paid = life.subscription("active", start=now, default_payment_method=pay_with(life, "old"))
+    books.apply(attached, life.event("customer.subscription.updated", now, paid))
+    books.pass_days(31)
+    now = int(books.now())
+    overdue = life.subscription("past_due", start=now, default_payment_method=pay_with(life, "new"))
+    [younger, _] = chooses(books, life, "new", now + 30)
+    books.apply(
+        life.event("invoice.payment_failed", now, life.invoice("second", "open", now, amount_remaining=9900)),
+        younger,
+        life.event("customer.subscription.updated", now + 30, overdue),
+        life.event("customer.updated", now + 60, chosen["data"]["object"]),
+    )
+    assert tried(books) == ["new"]
+    books.pay(life, now)
+
+
+def test_a_choice_that_stripe_tells_when_it_is_asked_may_be_older_than_the_failure(books: Books) -> None:
+    tenant = books.tenant()
+    life, now = books.subscribe(tenant), int(books.now())
+    [attached, old] = chooses(books, life, "old", now + 5)
+    [_, other] = chooses(books, life, "other", now + 5)
+    books.apply(*chooses(books, life, "first", now), attached, other, old)
+    books.pass_days(31)
+    failed = books.fail(life)
+    customer = f"cus_{life.number}"
+    [taken] = books.billing.execute(
+        "select version from take_wanted(10, 60000, 1000) where object_id = %s", [customer]
+    ).fetchall()
+    [answered] = read_events(BUILD, [old])
+    books.billing.execute(
+        "select answered('customer', %s, %s, %s, %s)", [customer, *taken, json.dumps(answered["object"]), failed + 60]
+    )
+    assert one(
+        books.owner, "select facts ->> 'default_payment_method' from billing.object where object_id = %s", customer
+    ) == (pay_with(life, "old"))
+    assert tried(books) == [], "it is the one that failed"
+    books.pay(life, failed)
+
+
+def test_a_card_of_a_subscription_that_the_release_before_has_stored_is_looked_for_in_its_body(books: Books) -> None:
+    tenant = books.tenant()
+    life = books.life(tenant)
+    books.pass_days(31)
+    failed = int(books.now())
+    overdue = life.subscription("past_due", start=failed, default_payment_method=pay_with(life, "new"))
+    [attached, _] = chooses(books, life, "new", failed + 30)
+    books.apply(life.event("customer.subscription.updated", failed, overdue), attached)
+    books.owner.execute(
+        "update billing.object set facts = facts - 'default_payment_method' where object_id = %s",
+        [f"sub_{life.number}"],
+    )
+    assert tried(books) == []
+    books.apply(life.event("invoice.payment_failed", failed, life.invoice("second", "open", failed)))
+    assert tried(books) == ["new"]
+    books.pay(life, failed)
 
 
 def test_a_refused_address_is_told_by_alert_and_a_mail_that_goes_ends_that(books: Books) -> None:

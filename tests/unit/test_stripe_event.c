@@ -118,6 +118,20 @@ static void test_links_and_secrets_are_not_kept_and_everything_else_is(void **st
                             "\"new\":{\"field\":[1,null,null]}}");
 }
 
+static void test_a_subscriptions_own_card_is_a_fact(void **state)
+{
+        auto_json *named =
+                object_of("{\"id\": \"sub_1\", \"object\": \"subscription\", \"default_payment_method\": \"pm_1\"}");
+        auto_json *shown = object_of("{\"id\": \"sub_1\", \"object\": \"subscription\", \"default_payment_method\":"
+                                     "{\"id\": \"pm_1\", \"object\": \"payment_method\"}}");
+        auto_json *none = object_of("{\"id\": \"sub_1\", \"object\": \"subscription\"}");
+
+        (void)state;
+        assert_string_equal(json_string_value(fact(named, "default_payment_method")), "pm_1");
+        assert_string_equal(json_string_value(fact(shown, "default_payment_method")), "pm_1");
+        assert_true(json_is_null(fact(none, "default_payment_method")));
+}
+
 static void test_deliveries_of_one_event_have_one_digest(void **state)
 {
         static const char first[] = EVENT("customer.updated", "{\"id\": \"cus_1\", \"object\": \"customer\"}");
@@ -233,6 +247,7 @@ int main(void)
                 SENTENCE(test_an_invoice_names_its_subscription_and_tenant_in_each_shape),
                 SENTENCE(test_an_invoices_steps_have_an_order),
                 SENTENCE(test_links_and_secrets_are_not_kept_and_everything_else_is),
+                SENTENCE(test_a_subscriptions_own_card_is_a_fact),
                 SENTENCE(test_deliveries_of_one_event_have_one_digest),
                 SENTENCE(test_an_event_of_deletion_and_what_stripe_calls_deleted_are_the_end),
                 SENTENCE(test_an_event_about_nothing_that_exists_has_no_object),
