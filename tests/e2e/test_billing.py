@@ -163,3 +163,14 @@ def test_a_thin_event_is_followed_by_its_object(desk: Desk) -> None:
     }  # fmt: skip
     assert Stripe(desk.api, desk.endpoint["secret"]).deliver(thin).status == 200
     desk.wait(tenant, status="active", plan="starter")
+
+
+def test_what_is_too_old_is_forgotten_without_being_asked(desk: Desk, stack: Stack) -> None:
+    old = (
+        "insert into billing.event (event_id, number, type, outcome, at) overriding system value "
+        "values ('evt_aged', 0, 'customer.updated', 'applied', now() - interval '401 days') returning event_id"
+    )
+    assert desk.sql(old) == ["evt_aged"]
+    with stopped(stack.services["billing-0"]):
+        pass
+    eventually(lambda: not desk.sql("select 1 from billing.event where number = 0"), 40, "it is forgotten")
