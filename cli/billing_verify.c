@@ -29,7 +29,7 @@ static const char SQL_TAKE[] = "select take_missing($1::jsonb)";
 static const char SQL_COMPARE[] =
         "select jsonb_build_object('kind', kind, 'id', id, 'tenant_id', tenant_id, 'verdict', "
         "verdict, 'here', here, 'rebuilt', rebuilt) "
-        "from billing.compare_replica($1, $2::boolean)";
+        "from billing.replica_differences($1, $2::boolean)";
 
 struct verify {
         PGconn *conn;

@@ -278,6 +278,81 @@ static json_t *event_without_secrets(const json_t *value)
         return copy;
 }
 
+/* What says who somebody is, where he lives, or with what he pays: nothing here goes by it, so it is not kept. A member
+ * of one of these names, wherever it stands, and each whose name has one of these words in it. */
+static bool event_is_personal(const char *name)
+{
+        static const char *const NAMES[] = {
+                "bank_account",
+                "billing_details",
+                "card",
+                "collected_information",
+                "custom_fields",
+                "customer_details",
+                "customer_tax_ids",
+                "description",
+                "destination_details",
+                "evidence",
+                "fingerprint",
+                "iban",
+                "last4",
+                "name",
+                "owner",
+                "payment_method_details",
+                "sepa_debit",
+                "source",
+                "sources",
+                "tax_ids",
+                "us_bank_account",
+                NULL,
+        };
+        static const char *const WORDS[] = { "address", "email", "phone", "shipping", "_name", NULL };
+
+        for (const char *const *known = NAMES; *known != NULL; known++)
+                if (strcmp(name, *known) == 0)
+                        return true;
+        for (const char *const *word = WORDS; *word != NULL; word++)
+                if (strstr(name, *word) != NULL)
+                        return true;
+        return false;
+}
+
+/* A card or account says what it is in a member that is named after its kind, of which Stripe has ever more. */
+static bool event_is_of_method(const char *name)
+{
+        static const char *const KEPT[] = {
+                "id", "object", "created", "customer", "livemode", "metadata", "type", NULL
+        };
+
+        for (const char *const *kept = KEPT; *kept != NULL; kept++)
+                if (strcmp(name, *kept) == 0)
+                        return true;
+        return false;
+}
+
+static json_t *event_without_persons(const json_t *value)
+{
+        const char *kind = json_text(value, "object"), *name;
+        bool is_method = kind != NULL && strcmp(kind, "payment_method") == 0;
+        const json_t *member;
+        json_t *copy;
+        size_t i;
+
+        if (json_is_array(value)) {
+                copy = json_array();
+                json_array_foreach (value, i, member)
+                        json_array_append_new(copy, event_without_persons(member));
+                return copy;
+        }
+        if (!json_is_object(value))
+                return json_incref((json_t *)(uintptr_t)value);
+        copy = json_object();
+        json_object_foreach ((json_t *)(uintptr_t)value, name, member)
+                if (!event_is_personal(name) && (!is_method || event_is_of_method(name)))
+                        json_object_set_new(copy, name, event_without_persons(member));
+        return copy;
+}
+
 static void event_set_digest(json_t *target, const json_t *value)
 {
         auto_free char *text = json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY);
@@ -293,7 +368,8 @@ int stripe_object_read(const json_t *object, json_t **ret, struct err *err)
 {
         const char *kind = json_text(object, "object"), *id = json_text(object, "id");
         const char *status = json_text(object, "status");
-        json_t *read, *body;
+        auto_json *told = NULL;
+        json_t *read;
 
         if (!event_is_name(kind, NAME_MOST) || !event_is_name(id, ID_MOST))
                 return err_set(err, ERR_INPUT, "not_an_object",
@@ -310,9 +386,9 @@ int stripe_object_read(const json_t *object, json_t **ret, struct err *err)
         json_object_set_new(read, "is_terminal", json_boolean(event_is_terminal(kind, status)));
         json_object_set_new(read, "rank", json_integer(event_rank(kind, status)));
         json_object_set_new(read, "facts", event_read_facts(kind, object));
-        body = event_without_secrets(object);
-        json_object_set_new(read, "body", body);
-        event_set_digest(read, body);
+        told = event_without_secrets(object);
+        json_object_set_new(read, "body", event_without_persons(told));
+        event_set_digest(read, told); /* also of what is not kept: another address makes another state */
         return 0;
 }
 

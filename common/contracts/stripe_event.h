@@ -30,8 +30,8 @@ int stripe_event_read(const json_t *event, json_t **ret, struct err *err);
  *   is_terminal  nothing can change it any more
  *   rank         a higher one is later, whatever the clock says (invoices)
  *   facts        what billing goes by, per kind
- *   body         the object itself, without links and secrets
- *   digest       SHA-256 of that
+ *   body         the object itself, without links and secrets, and without what says who somebody is or how he pays
+ *   digest       SHA-256 of all but links and secrets
  *
  * Returns 0 and *ret, released by the caller; or -ERR_INPUT. */
 int stripe_object_read(const json_t *object, json_t **ret, struct err *err);

@@ -1,4 +1,4 @@
--- Which card is tried at once, whatever comes first; and which plan a price made by hand is of.
+-- Which card is tried at once, whatever comes first; which plan a price made by hand is of; and how long billing keeps what.
 -- migrate:up
 set local check_function_bodies = off;
 
@@ -50,7 +50,7 @@ on conflict (service, name, key) do update
 
 -- Cards.
 
--- chosen_at: of a customer or a subscription: second in which it was told of another card than before.
+-- chosen_at: of a customer or a subscription: second in which an event told of another card than before.
 alter table billing.object add column chosen_at bigint;
 
 -- asked: a card of which it is not known yet how old it is: Stripe is asked.
@@ -58,11 +58,16 @@ alter table billing.payment
     drop constraint payment_state_check,
     add constraint payment_state_check check (state in ('known', 'wanted', 'done', 'void', 'asked'));
 
+-- What Stripe answers is of the second of its answer; the choice may be much older than that, and than a failure.
 create function billing.note_choice() returns trigger
 language plpgsql
+set search_path = billing, durable, catalog, pg_temp
 as $$
 begin
-    new.chosen_at := new.seen;
+    if not exists (
+        select from wanted_object where kind = new.kind and object_id = new.object_id and taken_until is not null) then
+        new.chosen_at := new.seen;
+    end if;
     return new;
 end
 $$;
@@ -146,6 +151,221 @@ drop trigger follow_object on billing.object;
 create trigger follow_object after insert or update of facts, tenant_id, first_failure on billing.object for each row
     when (new.tenant_id is not null and new.kind in ('customer', 'subscription', 'invoice', 'payment_method'))
     execute function billing.follow_object();
+
+-- What is kept.
+
+-- Members of an object's body that say who somebody is or how he pays, as the release before has stored them: programs leave them
+-- out since (common/contracts/stripe_event.c).
+create function billing.personal_members() returns text[]
+language sql immutable
+as $$
+    select array['address', 'billing_details', 'card', 'collected_information', 'custom_fields', 'customer_address',
+        'customer_details', 'customer_email', 'customer_name', 'customer_phone', 'customer_shipping', 'customer_tax_ids',
+        'description', 'email', 'evidence', 'name', 'payment_method_details', 'phone', 'receipt_email', 'shipping', 'source',
+        'sources']
+$$;
+
+-- What billing goes by in such a body, and no more.
+create function billing.shortened(p_body jsonb) returns jsonb
+language sql immutable
+as $$
+    select jsonb_strip_nulls(jsonb_build_object('id', p_body -> 'id', 'object', p_body -> 'object', 'created', p_body -> 'created',
+        'due_date', p_body -> 'due_date',
+        'customer', coalesce(p_body #> '{customer,id}', p_body -> 'customer'),
+        'default_payment_method', coalesce(p_body #> '{default_payment_method,id}', p_body -> 'default_payment_method'),
+        'lookup_key', p_body -> 'lookup_key', 'product', coalesce(p_body #> '{product,id}', p_body -> 'product'),
+        'recurring', p_body -> 'recurring',
+        'metadata', jsonb_build_object('tenant_id', p_body #> '{metadata,tenant_id}', 'plan', p_body #> '{metadata,plan}')))
+$$;
+
+create function billing.shorten() returns trigger
+language plpgsql
+set search_path = billing, durable, catalog, pg_temp
+as $$
+begin
+    new.body := shortened(new.body);
+    return new;
+end
+$$;
+create trigger shorten before insert or update of body on billing.object for each row
+    when (new.body ?| billing.personal_members()) -- by a program of the release before
+    execute function billing.shorten();
+
+-- Stored by the release before, and not shortened yet: see shorten_bodies.
+create table billing.long_body (
+    kind text not null,
+    object_id text not null,
+    primary key (kind, object_id),
+    foreign key (kind, object_id) references billing.object on delete cascade
+);
+grant select, insert, update, delete on billing.long_body to tenantry_billing;
+insert into billing.long_body (kind, object_id)
+select kind, object_id
+from billing.object
+where body ?| billing.personal_members();
+
+update billing.event
+set kept = jsonb_set(kept, '{object,body}', billing.shortened(kept #> '{object,body}'))
+where outcome in ('parked', 'quarantined')
+  and kept #> '{object,body}' ?| billing.personal_members();
+
+create function billing.shorten_bodies(p_piece int) returns bigint
+language plpgsql
+as $$
+declare
+    v_count bigint;
+begin
+    with mine as (
+        select o.kind, o.object_id
+        from long_body l
+        join object o using (kind, object_id)
+        limit p_piece
+        for update of o skip locked
+    ), shortened as (
+        update object o
+        set body = shortened(o.body)
+        from mine m
+        where o.kind = m.kind
+          and o.object_id = m.object_id
+          and o.body ?| personal_members()
+    )
+    delete from long_body l
+    using mine m
+    where l.kind = m.kind
+      and l.object_id = m.object_id;
+    get diagnostics v_count = row_count;
+    return v_count;
+end
+$$;
+
+-- gone_at: real time: since when the tenant is deleted.
+alter table billing.tenant add column gone_at timestamptz;
+update billing.tenant set gone_at = clock_timestamp() where lifecycle = 'gone';
+create index tenant_gone on billing.tenant (gone_at) where gone_at is not null;
+create index payment_of_tenant on billing.payment (tenant_id);
+
+create function billing.note_gone() returns trigger
+language plpgsql
+as $$
+begin
+    new.gone_at := case when new.lifecycle = 'gone' then coalesce(new.gone_at, clock_timestamp()) end;
+    return new;
+end
+$$;
+create trigger note_gone before insert or update of lifecycle on billing.tenant for each row execute function billing.note_gone();
+
+create function billing.kept_of_gone() returns interval language sql immutable as $$ select interval '30 days' $$;
+
+-- Of a tenant that was deleted so long ago is kept: whose its customers at Stripe were, and its subscriptions, without their bodies.
+-- By these a comparison with Stripe, which names ended ones for ever, finds that nothing is missing.
+create function billing.forget_gone(p_piece int) returns bigint
+language plpgsql
+as $$
+declare
+    v_count bigint;
+    v_all bigint := 0;
+begin
+    delete from object
+    where ctid = any (array(select o.ctid
+                            from tenant t
+                            join object o using (tenant_id)
+                            where t.gone_at < statement_timestamp() - kept_of_gone()
+                              and o.kind <> 'subscription'
+                            limit p_piece
+                            for update of o skip locked));
+    get diagnostics v_count = row_count;
+    v_all := v_all + v_count;
+
+    delete from object -- a card that was taken from its customer is nobody's
+    where ctid = any (array(select o.ctid
+                            from tenant t
+                            join customer c using (tenant_id)
+                            join object o on o.customer_id = c.customer_id and o.tenant_id is null and o.kind <> 'subscription'
+                            where t.gone_at < statement_timestamp() - kept_of_gone()
+                            limit p_piece
+                            for update of o skip locked));
+    get diagnostics v_count = row_count;
+    v_all := v_all + v_count;
+
+    update object
+    set body = '{}'
+    where ctid = any (array(select o.ctid
+                            from tenant t
+                            join object o using (tenant_id)
+                            where t.gone_at < statement_timestamp() - kept_of_gone()
+                              and o.kind = 'subscription'
+                              and o.body <> '{}'
+                            limit p_piece
+                            for update of o skip locked));
+    get diagnostics v_count = row_count;
+    v_all := v_all + v_count;
+
+    delete from mail
+    where ctid = any (array(select m.ctid
+                            from tenant t
+                            join mail m using (tenant_id)
+                            where t.gone_at < statement_timestamp() - kept_of_gone()
+                            limit p_piece));
+    get diagnostics v_count = row_count;
+    v_all := v_all + v_count;
+
+    delete from payment
+    where ctid = any (array(select p.ctid
+                            from tenant t
+                            join payment p using (tenant_id)
+                            where t.gone_at < statement_timestamp() - kept_of_gone()
+                            limit p_piece));
+    get diagnostics v_count = row_count;
+    return v_all + v_count;
+end
+$$;
+grant delete on billing.mail, billing.payment to tenantry_billing;
+
+-- Events are numbered as they come, so the oldest are the first.
+create function billing.forget_events(p_piece int) returns bigint
+language plpgsql
+as $$
+declare
+    v_count bigint;
+begin
+    delete from event
+    where event_id = any (array(select x.event_id
+                                from (select event_id, at from event order by number limit p_piece) x
+                                where x.at < statement_timestamp() - interval '400 days'));
+    get diagnostics v_count = row_count;
+    return v_count;
+end
+$$;
+
+-- What any service forgets, and what only billing has.
+create function billing.prune() returns bigint
+language plpgsql
+as $$
+declare
+    c_piece constant int := 1000;
+begin
+    return durable.prune() + shorten_bodies(c_piece) + forget_gone(c_piece) + forget_events(c_piece);
+end
+$$;
+
+-- What compare_replica finds, without what is none: a fact that only one of the two knows (programs of two releases keep different
+-- facts), and what was forgotten of deleted tenants.
+create function billing.replica_differences(
+    p_schema text, p_is_whole boolean,
+    out kind text, out id text, out tenant_id uuid, out verdict text, out here jsonb, out rebuilt jsonb
+) returns setof record
+language sql
+as $$
+    select c.*
+    from billing.compare_replica(p_schema, p_is_whole) c
+    left join billing.tenant t on t.tenant_id = c.tenant_id and t.gone_at < statement_timestamp() - billing.kept_of_gone()
+    where (t.tenant_id is null or (c.kind <> 'tenant' and c.here is not null))
+      and (c.kind = 'tenant' or c.here is null or c.rebuilt is null
+           or exists (select
+                      from jsonb_each(c.here) h
+                      join jsonb_each(c.rebuilt) r using (key)
+                      where h.value <> r.value))
+$$;
 
 grant execute on all functions in schema billing to tenantry_billing;
 

@@ -18,4 +18,5 @@ struct billing {
         struct sender *sender;
         struct payer *payer;
         struct reconciler *reconciler;
+        struct retention *retention;
 };

@@ -8,6 +8,7 @@
 #include "services/billing/news.h"
 #include "services/billing/payer.h"
 #include "services/billing/reconciler.h"
+#include "services/billing/retention.h"
 #include "services/billing/sender.h"
 
 #define SAGAS 32 /* in hand at once */
@@ -52,6 +53,7 @@ static int billing_start(struct service *service, const void *config, struct err
         billing->payer = payer_new(billing);
         billing->reconciler = reconciler_new(billing);
         billing->news = news_new(billing);
+        billing->retention = retention_new(billing);
         rc = sender_new(billing, &billing->sender, err);
         if (rc < 0)
                 return rc;
@@ -94,6 +96,7 @@ static void billing_finish(struct service *service)
 
         worker_free(billing->worker);
         news_free(billing->news);
+        retention_free(billing->retention);
         sender_free(billing->sender);
         payer_free(billing->payer);
         reconciler_free(billing->reconciler);

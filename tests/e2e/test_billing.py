@@ -65,6 +65,25 @@ def test_a_renewal_that_fails_is_past_due_then_suspended_and_paid_by_a_new_card(
     desk.wait_access(tenant, "full")
 
 
+def test_a_card_that_is_set_on_the_subscription_pays_what_is_open(desk: Desk) -> None:
+    tenant = desk.api.ready_tenant("Portal Pharmacy")
+    subscription = desk.subscribe(tenant)
+    desk.wait(tenant, status="active")
+
+    def set_card(card: str) -> str:
+        method = desk.stripe(f"payment_methods/{card}/attach", customer=subscription["customer"])["id"]
+        desk.stripe(f"subscriptions/{subscription['id']}", default_payment_method=method)
+        return str(method)
+
+    set_card("pm_card_chargeCustomerFail")
+    desk.pass_days(31.2)
+    desk.wait(tenant, status="past_due")
+    new = set_card("pm_card_visa")
+    desk.wait(tenant, status="active")
+    tried = "select payment_method from billing.payment where tenant_id = %s and state = 'done'"
+    assert desk.sql(tried, tenant) == [new]
+
+
 def test_a_cancelled_subscription_lasts_to_its_periods_end(desk: Desk) -> None:
     tenant = desk.api.ready_tenant("Leaving Pharmacy")
     subscription = desk.subscribe(tenant)
@@ -159,3 +178,14 @@ def test_a_thin_event_is_followed_by_its_object(desk: Desk) -> None:
     }  # fmt: skip
     assert Stripe(desk.api, desk.endpoint["secret"]).deliver(thin).status == 200
     desk.wait(tenant, status="active", plan="starter")
+
+
+def test_what_is_too_old_is_forgotten_without_being_asked(desk: Desk, stack: Stack) -> None:
+    old = (
+        "insert into billing.event (event_id, number, type, outcome, at) overriding system value "
+        "values ('evt_aged', 0, 'customer.updated', 'applied', now() - interval '401 days') returning event_id"
+    )
+    assert desk.sql(old) == ["evt_aged"]
+    with stopped(stack.services["billing-0"]):
+        pass
+    eventually(lambda: not desk.sql("select 1 from billing.event where number = 0"), 40, "it is forgotten")

@@ -570,6 +570,29 @@ def test_what_is_told_of_the_customer_later_does_not_make_the_card_that_failed_a
     books.pay(life, now)
 
 
+def test_a_choice_that_stripe_tells_when_it_is_asked_may_be_older_than_the_failure(books: Books) -> None:
+    tenant = books.tenant()
+    life, now = books.subscribe(tenant), int(books.now())
+    [attached, old] = chooses(books, life, "old", now + 5)
+    [_, other] = chooses(books, life, "other", now + 5)
+    books.apply(*chooses(books, life, "first", now), attached, other, old)
+    books.pass_days(31)
+    failed = books.fail(life)
+    customer = f"cus_{life.number}"
+    [taken] = books.billing.execute(
+        "select version from take_wanted(10, 60000, 1000) where object_id = %s", [customer]
+    ).fetchall()
+    [answered] = read_events(BUILD, [old])
+    books.billing.execute(
+        "select answered('customer', %s, %s, %s, %s)", [customer, *taken, json.dumps(answered["object"]), failed + 60]
+    )
+    assert one(
+        books.owner, "select facts ->> 'default_payment_method' from billing.object where object_id = %s", customer
+    ) == (pay_with(life, "old"))
+    assert tried(books) == [], "it is the one that failed"
+    books.pay(life, failed)
+
+
 def test_a_card_of_a_subscription_that_the_release_before_has_stored_is_looked_for_in_its_body(books: Books) -> None:
     tenant = books.tenant()
     life = books.life(tenant)

@@ -202,9 +202,10 @@ def test_a_planned_change_to_a_price_made_by_hand_has_its_products_plan(orders: 
     for number, product in enumerate(shapes):
         price = {**by_hand, "id": f"price_deal_{number}", "product": product}
         [event] = read_events(BUILD, [Life(number=f"deal_{number}").event("price.created", START, price)])
-        orders.connection.execute("select apply_event(%s, '{}')", [json.dumps(event)])
-        found = orders.connection.execute("select plan, period from plan_of_price(%s)", [price["id"]]).fetchone()
-        assert found == ("professional", "year")
+        with orders.connection.transaction(force_rollback=True):
+            orders.connection.execute("select apply_event(%s, '{}')", [json.dumps(event)])
+            known = orders.connection.execute("select plan, period from plan_of_price(%s)", [price["id"]])
+            assert known.fetchone() == ("professional", "year")
 
 
 def test_a_finished_checkout_activates_nothing(orders: Orders) -> None:

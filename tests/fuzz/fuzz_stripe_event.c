@@ -3,6 +3,8 @@
 
 #include "common/contracts/stripe_event.h"
 
+#include <string.h>
+
 static void check_kept(const json_t *value)
 {
         const char *text = json_string_value(value), *name;
@@ -12,8 +14,10 @@ static void check_kept(const json_t *value)
         MUST(text == NULL || (strncmp(text, "https://", 8) != 0 && strncmp(text, "http://", 7) != 0));
         json_array_foreach (value, i, member)
                 check_kept(member);
-        json_object_foreach ((json_t *)(uintptr_t)value, name, member)
+        json_object_foreach ((json_t *)(uintptr_t)value, name, member) {
+                MUST(strstr(name, "email") == NULL && strstr(name, "address") == NULL && strcmp(name, "card") != 0);
                 check_kept(member);
+        }
 }
 
 static void check_object(const json_t *object)
