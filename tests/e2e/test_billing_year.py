@@ -22,7 +22,7 @@ from .command import cli
 
 LONG = os.environ.get("TENANTRY_LONG") == "1"
 SEEDS = [int(os.environ["TENANTRY_SEED"])] if "TENANTRY_SEED" in os.environ else [1, 2, 3] if LONG else [1]
-TENANTS = 30 if LONG else 12
+TENANTS = 30 if LONG else 10
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def live_until(town: Town, end: int) -> None:
         acting, waiting = (dying(town) for _ in range(2))
         town.act(acting)
         check_tenants(town)
-        town.pass_time(town.dice.randint(3 * 86400, 11 * 86400), waiting)
+        town.pass_time(town.dice.randint(2 * 86400, 14 * 86400), waiting)
         check_tenants(town)
 
 

@@ -1,8 +1,7 @@
-"""Payments that come late: on the ninth day, on the thirty-sixth, and in the moment in which the tenant is archived."""
+"""Payments that come late: on the ninth day, when the tenant is suspended, and on the thirty-sixth, a day before its archive."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,15 +10,11 @@ import pytest
 from deploy.local.stack import Stack
 
 from .billing import Desk, billing_stack
-from .client import Api, eventually
-from .test_checkout import CARD, checkout, customers, press
+from .client import Api
+from .test_checkout import CARD, checkout, press
 from .test_plan_changes import charges
 
 OPEN_ALERTS = "select cause from catalog.alert where tenant_id = %s and resolved_at is null"
-
-WISHED = """
-select 1 from catalog.lifecycle_wanted where tenant_id = %s and source = 'billing' and wanted = 'archived'
-"""
 
 
 @pytest.fixture(scope="module")
@@ -96,30 +91,3 @@ def test_who_buys_again_on_the_thirty_sixth_day_is_not_archived(desk: Desk, app:
     assert sorted(known.values()) == ["active", "canceled"] and known[subscription["id"]] == "canceled"
     assert charges(desk, subscription["customer"]) == [9900, 29900]
     assert desk.sql(OPEN_ALERTS, tenant) == []
-
-
-def test_a_payment_while_the_tenant_is_archived_is_kept_or_ended_and_told_but_never_lost(desk: Desk, app: Api) -> None:
-    tenants = not_paying(desk, [f"Racing Pharmacy {number}" for number in range(3)])
-    for days in (8, 7, 15, 6.5):
-        desk.pass_days(days)
-    pages = {tenant: checkout(app, tenant).json["url"] for tenant in tenants}
-    passing = threading.Thread(target=lambda: desk.pass_days(0.6))
-    passing.start()
-    for tenant, page in pages.items():
-        eventually(lambda tenant=tenant: desk.sql(WISHED, tenant) or not passing.is_alive(), 60, "it is to be archived")
-        press(page, action="pay", number=CARD)
-    passing.join()
-    for tenant in tenants:
-        eventually(lambda tenant=tenant: agrees(desk, tenant), 60, "it is archived or pays, and not both")
-
-
-def agrees(desk: Desk, tenant: str) -> bool:
-    told = desk.api.tenant(tenant)
-    [customer] = customers(desk, tenant)
-    alive = [
-        each for each in subscriptions(desk, customer["id"]).values() if each not in ("canceled", "incomplete_expired")
-    ]
-    has_paid_again = len(charges(desk, customer["id"])) > 1
-    if told["state"] == "archived":
-        return not alive and (not has_paid_again or bool(desk.sql(OPEN_ALERTS, tenant)))
-    return told["state"] == "ready" and told["subscription"]["status"] == "active" and alive == ["active"]
