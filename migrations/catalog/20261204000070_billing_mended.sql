@@ -609,6 +609,7 @@ declare
     v record;
     v_since timestamptz := (select since from settings);
     v_count int := 0;
+    v_before text;
 begin
     if v_since is null then
         return 0;
@@ -625,6 +626,7 @@ begin
         v_count := v_count + 1;
         begin
             perform lock_arrival(v.tenant_id);
+            v_before := (select lifecycle from tenant where tenant_id = v.tenant_id);
             insert into tenant as t (tenant_id, existing, lifecycle, ready_at)
             values (v.tenant_id, v.existing and not p_existing_trial, v.lifecycle,
                 coalesce(v.ready_at, case when v.state in ('ready', 'attention') and v.existing and p_existing_trial then v_since end))
@@ -639,6 +641,11 @@ begin
             perform adopt(v.tenant_id, c.customer_id) from customer c where c.tenant_id = v.tenant_id;
             perform adopt(v.tenant_id, null);
             perform settle(v.tenant_id, jsonb_build_object('id', null));
+            if v.state = 'archived' and v_before <> 'archived' and archived_by_billing(v.tenant_id)
+                and exists (select from catalog.lifecycle_wanted
+                            where tenant_id = v.tenant_id and source = 'billing' and wanted = 'live') then
+                perform tell_paid_archived(v.tenant_id, 'it has paid while it was being archived; its subscription is ended at Stripe');
+            end if;
             perform catalog.resolve_alert('billing-news:' || v.tenant_id)
             where exists (select from catalog.alert where cause = 'billing-news:' || v.tenant_id and resolved_at is null);
         exception
@@ -798,7 +805,7 @@ language plpgsql
 as $$
 begin
     perform catalog.raise_alert('billing-paid-archived:' || p_tenant_id, p_tenant_id, 'an archived tenant has paid',
-        format('%s after it was archived. Either tenantry archive restore %s, and tenantry billing override %2$s gives it what it paid '
+        format('%s. Either tenantry archive restore %s, and tenantry billing override %2$s gives it what it paid '
                'for until it has chosen a plan again; or refund the payment at Stripe', p_what, p_tenant_id));
 end
 $$;
@@ -813,7 +820,7 @@ begin
     end if;
     perform catalog.want_lifecycle(t.tenant_id, 'live', 'paid', null);
     if (select state from provisioner.tenant_life where tenant_id = t.tenant_id) = 'archived' then
-        perform tell_paid_archived(t.tenant_id, 'it has a subscription again, which is ended at Stripe,');
+        perform tell_paid_archived(t.tenant_id, 'it has a subscription again after it was archived, which is ended at Stripe');
     end if;
 end
 $$;
@@ -863,7 +870,7 @@ declare
     v_lifecycle text := (select lifecycle from tenant where tenant_id = new.tenant_id);
 begin
     if v_lifecycle = 'archived' and archived_by_billing(new.tenant_id) then
-        perform tell_paid_archived(new.tenant_id, format('the invoice %s was paid', new.object_id));
+        perform tell_paid_archived(new.tenant_id, format('the invoice %s was paid after it was archived', new.object_id));
     elsif v_lifecycle <> 'live' then
         perform catalog.raise_alert('billing-late-money:' || new.tenant_id, new.tenant_id,
             'a tenant that is archived or gone has paid',

@@ -237,6 +237,23 @@ def test_one_who_pays_after_the_archive_leads_to_one_alert(books: Books, by: str
         assert f"tenantry archive restore {tenant}" in told(books, f"billing-paid-archived:{tenant}")
 
 
+def test_one_who_pays_while_the_archive_is_under_way_is_told_when_that_is_done(books: Books) -> None:
+    tenant = books.tenant()
+    books.pass_days(TRIAL + 30.1)
+    assert books.wish(tenant) == "archived"
+    books.take_news()
+    books.subscribe(tenant)
+    books.settle()
+    assert books.wish(tenant) == "live"
+    books.take_news()
+    assert books.fact(tenant, "lifecycle") == "live" and told(books, f"billing-paid-archived:{tenant}") == ""
+    archived(books, tenant)  # what had begun was finished
+    assert f"tenantry archive restore {tenant}" in told(books, f"billing-paid-archived:{tenant}")
+    books.resolve_alerts()
+    books.take_news()
+    assert told(books, f"billing-paid-archived:{tenant}") == ""
+
+
 def answer(books: Books, object_: dict[str, Any], seen: int) -> None:
     """As Stripe answers when it is asked for what an event did not carry."""
     [event] = read_events(BUILD, [Life().event("x.y", seen, object_)])
@@ -346,7 +363,8 @@ def test_a_price_that_is_not_in_the_plans_any_more_is_not_sold_and_keeps_its_sub
     tenant, buyer = books.tenant(), books.tenant()
     books.subscribe(tenant)
     plan: Any = list(PLANS["plans"])[0]
-    changed = {**PLANS, "plans": [{**plan, "prices": {"month": {"lookup_key": "starter_of_2027"}}}]}
+    price = {"lookup_key": "starter_of_2027", "amount": 12000}
+    changed = {**PLANS, "currency": "usd", "plans": [{**plan, "prices": {"month": price}}]}
     with_year = {
         **PLANS,
         "plans": [{**plan, "prices": {**plan["prices"], "year": {"lookup_key": "tenantry_starter_year"}}}],
@@ -354,7 +372,7 @@ def test_a_price_that_is_not_in_the_plans_any_more_is_not_sold_and_keeps_its_sub
     for plans in (with_year, changed):
         books.billing.execute("select configure(%s, false), know_stripe(true)", [json.dumps(plans)])
     shown = one(books.owner, "select item -> 'plans' from gateway.billing_page where tenant_id = %s", buyer)
-    assert shown == [{"id": "starter", "name": "Starter", "periods": ["month"]}]
+    assert shown == [{"id": "starter", "name": "Starter", "periods": ["month"], "prices": {"month": "120.00 USD"}}]
     assert ask(books, buyer, "checkout", plan="starter", interval="year") == ("rejected", "not_sold")
     assert ask(books, buyer, "checkout", plan="starter", interval="month") == ("accepted", None)
     asked = one(books.owner, "select data ->> 'lookup_key' from billing.request where tenant_id = %s", buyer)
