@@ -97,7 +97,8 @@ class Fleet:
         """As they come: of all tenants, in turn."""
         numbers = self.take(count)
         lives = [make(number, f"r{self.rounds}x{time.time_ns() % 1_000_000}_") for number in numbers]
-        return [as_delivered(life[step]) for step in range(len(lives[0])) for life in lives]
+        steps = max(len(life) for life in lives)
+        return [as_delivered(life[step]) for step in range(steps) for life in lives if step < len(life)]
 
     def settle(self) -> None:
         """The next round begins as the one before it did: what was written is on the disk, and PostgreSQL plans with

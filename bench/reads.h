@@ -55,9 +55,9 @@ static inline size_t reads_request(struct reads *reads, char *text, size_t limit
         reads->next = (reads->next + 1) % reads->count;
         path = &reads->paths[*ret_path];
         tagged = reads->with_tags && path->tag[0] != '\0';
-        return (size_t)snprintf(text, limit, "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\n%s%s%s\r\n",
-                                path->path, token, tagged ? "If-None-Match: " : "", tagged ? path->tag : "",
-                                tagged ? "\r\n" : "");
+        return (size_t)snprintf(
+                text, limit, "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\n%s%s%s\r\n", path->path,
+                token, tagged ? "If-None-Match: " : "", tagged ? path->tag : "", tagged ? "\r\n" : "");
 }
 
 /* Keeps the tag of a whole answer, which ends with a zero. */

@@ -139,8 +139,8 @@ def _years_text(measured: Billing) -> tuple[str, list[list[str]]]:
     return (
         f"""### A year replayed
 
-A year of {one.tenants:,} tenants waits in Kafka, {one.count // one.tenants} events of each: the first payment and eleven renewals, one of which fails
-at first. From the start of the processes to the last event applied.
+A year of {one.tenants:,} tenants waits in Kafka, about {one.count / one.tenants:.0f} events of each: the first payment and eleven renewals; of each
+twentieth tenant, one fails at first. From the start of the processes to the last event applied.
 
 {table(head, rows)}
 """,

@@ -55,20 +55,34 @@ def as_delivered(event: Object) -> bytes:
 
 
 def two_months(number: int, run: str) -> list[Object]:
-    """Of a tenant: paid at once, a renewal that fails and is paid late, a cancellation that is still to come."""
-    life = Life(tenant=tenant_number(number), number=f"{run}{number}", start=int(time.time()) - 50 * DAY)
+    """Of a tenant: paid at once, a renewal that fails twice and is paid within the days of grace, a cancellation that is
+    still to come."""
+    life = Life(tenant=tenant_number(number), number=f"{run}{number}", start=int(time.time()) - 35 * DAY)
     cancelled = life.end()[0]
-    cancelled["created"] = life.start + 45 * DAY
-    return life.first_payment() + life.failed_renewal() + [cancelled]
+    cancelled["created"] = life.start + 34 * DAY
+    return [*life.first_payment(), *_late_renewal(life, 1), cancelled]
 
 
 def a_year(number: int, run: str) -> list[Object]:
-    """Of a tenant: the first payment and eleven renewals, of which the sixth fails at first."""
+    """Of a tenant: the first payment and eleven renewals, of which the sixth fails at first, of each twentieth tenant."""
     life = Life(tenant=tenant_number(number), number=f"{run}{number}", start=int(time.time()) - 345 * DAY)
     events = life.first_payment()
     for month in range(1, 12):
-        events += life.failed_renewal(life.start + month * MONTH) if month == 6 else _renewal(life, month)
+        fails = month == 6 and number % 20 == 0
+        events += _late_renewal(life, month) if fails else _renewal(life, month)
     return events
+
+
+def _late_renewal(life: Life, month: int) -> list[Object]:
+    at = life.start + month * MONTH
+    due, name = at + 3600, f"month{month}"
+    return [
+        life.event("invoice.payment_failed", due, life.invoice(name, "open", at, 1)),
+        life.event("customer.subscription.updated", due, life.subscription("past_due", start=at)),
+        life.event("invoice.payment_failed", due + DAY, life.invoice(name, "open", at, 2)),
+        life.event("invoice.payment_succeeded", due + 3 * DAY, life.invoice(name, "paid", at, 3)),
+        life.event("customer.subscription.updated", due + 3 * DAY, life.subscription("active", start=at)),
+    ]
 
 
 def _renewal(life: Life, month: int) -> list[Object]:
