@@ -30,7 +30,7 @@ class Ingest:
 
     result: dict[str, Any]
     cpu: dict[str, float]
-    rss_mb: float
+    rss_mb: float = 0.0
 
     @property
     def per_second(self) -> float:
@@ -41,9 +41,9 @@ class Ingest:
 
 
 @contextmanager
-def ingest_stack(root: Path) -> Iterator[Stack]:
-    """PostgreSQL, Kafka and a gateway; no provisioner, so that nothing else competes. The topic keeps the signups."""
-    stack = Stack(root, fast=False)
+def ingest_stack(root: Path, **options: str) -> Iterator[Stack]:
+    """PostgreSQL, Kafka and a gateway; no provisioner, so that nothing else competes. The topic keeps what comes."""
+    stack = Stack(root, fast=False, options=options)
     stack.kafka.jvm_options = BROKER_JVM
     try:
         stack.start(gateways=1, provisioners=0)
@@ -52,9 +52,11 @@ def ingest_stack(root: Path) -> Iterator[Stack]:
         stack.destroy()
 
 
-def watched(command: list[str], environment: dict[str, str], measuring: Callable[[int], None]) -> dict[str, Any]:
+def watched(
+    command: list[str], environment: dict[str, str], measuring: Callable[[int], None], cwd: Path | None = None
+) -> dict[str, Any]:
     """Runs a generator; calls measuring with its pid when its warm-up is over; returns its result."""
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, env=environment, cwd=cwd, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         result: dict[str, Any] = {}
         for line in process.stdout:
@@ -82,14 +84,10 @@ def _pids(stack: Stack) -> dict[str, int]:
 def measure_gateway(stack: Stack, programs: Path, warmup: int, seconds: int) -> Ingest:
     """64 connections, each with the next signup when the last was answered."""
     pids = _pids(stack)
-    meter = CpuMeter(dict(pids))
     command, environment = _load(stack, programs, "--warmup", str(warmup), "--seconds", str(seconds))
-
-    def begin(generator: int) -> None:
-        meter.pids["generator"] = generator
-        meter.start()
-
-    return _measured(command, environment, meter, begin, seconds, pids["gateway"])
+    measured = measure_generator(command, environment, CpuMeter(dict(pids)), seconds)
+    measured.rss_mb = rss_mb(pids["gateway"])
+    return measured
 
 
 def measure_bare(stack: Stack, programs: Path, warmup: int, seconds: int) -> Ingest:
@@ -98,27 +96,17 @@ def measure_bare(stack: Stack, programs: Path, warmup: int, seconds: int) -> Ing
     command = [
         str(programs / "produce"), stack.kafka.bootstrap, SIGNUP_TOPIC, str(CONNECTIONS), str(warmup), str(seconds)
     ]  # fmt: skip
-
-    def begin(generator: int) -> None:
-        meter.pids["generator"] = generator
-        meter.start()
-
-    return _measured(command, {"PATH": os.environ.get("PATH", "")}, meter, begin, seconds, None)
+    return measure_generator(command, {"PATH": os.environ.get("PATH", "")}, meter, seconds)
 
 
-def _measured(
-    command: list[str],
-    environment: dict[str, str],
-    meter: CpuMeter,
-    begin: Callable[[int], None],
-    seconds: int,
-    gateway: int | None,
-) -> Ingest:
-    """The meter is read a little before the generator ends, while its pid still counts, and scaled to the whole."""
+def measure_generator(command: list[str], environment: dict[str, str], meter: CpuMeter, seconds: int) -> Ingest:
+    """Runs a generator. The meter is read a little before the generator ends, while its pid still counts, and scaled to
+    the whole."""
     used: dict[str, float] = {}
 
     def measure(generator: int) -> None:
-        begin(generator)
+        meter.pids["generator"] = generator
+        meter.start()
         began = time.monotonic()
         time.sleep(seconds * 0.95)
         used.update(meter.read())
@@ -127,7 +115,7 @@ def _measured(
             used[name] *= scale
 
     result = watched(command, environment, measure)
-    return Ingest(result, used, rss_mb(gateway) if gateway is not None else 0.0)
+    return Ingest(result, used)
 
 
 def soak(

@@ -1,7 +1,10 @@
-/* Signs up over HTTP as fast as the answers come, or at a given rate, and tells how long each answer took. Only ever at
- * a loopback address, for so many seconds and requests and no more. */
+/* Sends requests over HTTP as fast as the answers come, or at a given rate, and tells how long each answer took:
+ * signups, or webhooks with --webhook, or GETs with --paths. Only ever at a loopback address, for so many seconds and
+ * requests and no more. */
 #include "bench/histogram.h"
+#include "bench/reads.h"
 #include "bench/signup_body.h"
+#include "bench/webhook.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,10 +26,10 @@
 
 struct connection {
         int fd;
-        bool waiting; /* for an answer */
-        size_t sent, received;
+        bool waiting;          /* for an answer */
+        size_t received, path; /* path: which of several is read */
         int64_t began;
-        char request[HEAD_LIMIT + BODY_BYTES + 1];
+        char request[HEAD_LIMIT + WEBHOOK_BODY_LIMIT];
         char answer[ANSWER_LIMIT];
 };
 
@@ -34,14 +37,16 @@ static struct {
         struct sockaddr_in address;
         int connections, warmup, seconds;
         int64_t rate, requests;
-        const char *token;
+        const char *token, *webhook, *paths;
 } given = { .connections = 64, .warmup = 2, .seconds = 10, .requests = REQUEST_LIMIT };
 
 static struct histogram histogram;
 static struct signup_body body;
+static struct webhook webhook;
+static struct reads reads;
 static struct connection *connections;
 static struct connection *idle[CONNECTION_LIMIT];
-static size_t idle_count, head_length, request_length;
+static size_t idle_count;
 static uint64_t statuses[600], broken, next_number;
 static int64_t started, measure_from, measure_until, sent_total, outstanding;
 static int poll_fd;
@@ -84,16 +89,32 @@ static void reconnect(struct connection *c)
         idle[idle_count++] = c;
 }
 
+/* Returns its length. */
+static size_t next_request(struct connection *c)
+{
+        size_t length;
+
+        if (given.paths != NULL)
+                return reads_request(&reads, c->request, HEAD_LIMIT, given.token, &c->path);
+        if (given.webhook == NULL)
+                return body_request(&body, c->request, HEAD_LIMIT, given.token, next_number++);
+        length = webhook_request(&webhook, c->request, next_number++, time(NULL));
+        if (length == 0)
+                give_up("a webhook cannot be signed");
+        return length;
+}
+
 /* The request fits into the socket's buffer, so that one blocking send is all. */
 static void send_next(struct connection *c)
 {
-        body_number(&body, c->request + head_length, next_number++);
+        size_t length = next_request(c);
+
         c->received = 0;
         c->waiting = true;
         outstanding++;
         sent_total++;
         c->began = now_ns();
-        if (send(c->fd, c->request, request_length, MSG_NOSIGNAL) != (ssize_t)request_length)
+        if (send(c->fd, c->request, length, MSG_NOSIGNAL) != (ssize_t)length)
                 reconnect(c);
 }
 
@@ -120,8 +141,12 @@ static size_t answer_length(struct connection *c, int *ret_status)
         if (end == NULL)
                 return 0;
         length = strcasestr(c->answer, "\r\nContent-Length:");
-        if (length == NULL || length > end || sscanf(c->answer, "HTTP/1.1 %d", ret_status) != 1)
+        if (sscanf(c->answer, "HTTP/1.1 %d", ret_status) != 1)
                 give_up("an answer that is not understood");
+        if (*ret_status == 304) /* which never has a body */
+                return (size_t)(end + 4 - c->answer);
+        if (length == NULL || length > end)
+                give_up("an answer whose length is not told");
         return (size_t)(end + 4 - c->answer) + strtoul(length + 17, NULL, 10);
 }
 
@@ -135,6 +160,8 @@ static void answered(struct connection *c, int status)
                 histogram_add(&histogram, (uint64_t)(now - c->began) / 1000);
                 statuses[status > 0 && status < 600 ? status : 0]++;
         }
+        if (given.paths != NULL)
+                reads_remember(&reads, c->path, c->answer);
         if (given.rate == 0 && may_send(now))
                 send_next(c);
         else
@@ -223,10 +250,17 @@ static int64_t number(const char *text, int64_t least, int64_t most)
 static void read_options(int argc, char **argv)
 {
         static const struct option options[] = {
-                { "port", required_argument, NULL, 'p' },        { "address", required_argument, NULL, 'a' },
-                { "connections", required_argument, NULL, 'c' }, { "warmup", required_argument, NULL, 'w' },
-                { "seconds", required_argument, NULL, 's' },     { "rate", required_argument, NULL, 'r' },
-                { "requests", required_argument, NULL, 'n' },    { NULL, 0, NULL, 0 },
+                { "port", required_argument, NULL, 'p' },
+                { "address", required_argument, NULL, 'a' },
+                { "connections", required_argument, NULL, 'c' },
+                { "warmup", required_argument, NULL, 'w' },
+                { "seconds", required_argument, NULL, 's' },
+                { "rate", required_argument, NULL, 'r' },
+                { "requests", required_argument, NULL, 'n' },
+                { "webhook", required_argument, NULL, 'b' },
+                { "paths", required_argument, NULL, 'g' },
+                { "etags", no_argument, NULL, 'e' },
+                { NULL, 0, NULL, 0 },
         };
         const char *address = "127.0.0.1";
         int option, port = 0;
@@ -254,42 +288,57 @@ static void read_options(int argc, char **argv)
                 case 'n':
                         given.requests = number(optarg, 1, REQUEST_LIMIT);
                         break;
+                case 'b':
+                        given.webhook = optarg;
+                        break;
+                case 'g':
+                        given.paths = optarg;
+                        break;
+                case 'e':
+                        reads.with_tags = true;
+                        break;
                 default:
-                        give_up("--port [--address --connections --warmup --seconds --rate --requests]; "
-                                "TENANTRY_TOKEN");
+                        give_up("--port [--address --connections --warmup --seconds --rate --requests] "
+                                "[--webhook FILE | --paths FILE [--etags]]; TENANTRY_TOKEN, or "
+                                "TENANTRY_WEBHOOK_SECRET");
                 }
         }
-        given.token = getenv("TENANTRY_TOKEN");
         given.address = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
-        if (port == 0 || given.token == NULL || strlen(given.token) > 128)
-                give_up("--port and TENANTRY_TOKEN are needed");
+        if (port == 0)
+                give_up("--port is needed");
         if (inet_pton(AF_INET, address, &given.address.sin_addr) != 1 ||
             ntohl(given.address.sin_addr.s_addr) >> 24 != 127)
                 give_up("only loopback addresses (127.x.x.x) are loaded");
+}
+
+/* What is sent, and the secret that it needs. */
+static void prepare(void)
+{
+        const char *secret = getenv("TENANTRY_WEBHOOK_SECRET");
+
+        given.token = getenv("TENANTRY_TOKEN");
+        if (given.webhook != NULL && (secret == NULL || !webhook_load(&webhook, given.webhook, secret)))
+                give_up("--webhook needs TENANTRY_WEBHOOK_SECRET, and a file that bench/webhook.h can use");
+        if (given.webhook == NULL && (given.token == NULL || strlen(given.token) > 128))
+                give_up("TENANTRY_TOKEN is needed");
+        if (given.paths != NULL && !reads_load(&reads, given.paths))
+                give_up("--paths needs a file with a path in each line");
+        body_make(&body);
 }
 
 int main(int argc, char **argv)
 {
         read_options(argc, argv);
         setvbuf(stdout, NULL, _IOLBF, 0);
-        body_make(&body);
+        prepare();
         poll_fd = epoll_create1(EPOLL_CLOEXEC);
         connections = calloc((size_t)given.connections, sizeof(*connections));
         if (poll_fd < 0 || connections == NULL)
                 give_up("no resources");
         next_number = (uint64_t)time(NULL) << 32 | (uint64_t)(getpid() & 0xff) << 24;
         for (int i = 0; i < given.connections; i++) {
-                struct connection *c = &connections[i];
-
-                head_length =
-                        (size_t)snprintf(c->request, HEAD_LIMIT,
-                                         "POST /api/signups HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\n"
-                                         "Content-Type: application/json\r\nContent-Length: %d\r\n\r\n",
-                                         given.token, BODY_BYTES);
-                memcpy(c->request + head_length, body.text, BODY_BYTES);
-                request_length = head_length + BODY_BYTES;
-                connect_it(c);
-                idle[idle_count++] = c;
+                connect_it(&connections[i]);
+                idle[idle_count++] = &connections[i];
         }
         run();
         print_result();

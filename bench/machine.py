@@ -49,6 +49,19 @@ def rss_mb(pid: int) -> float:
     return int(found[1]) * 1024 / 1e6 if found else 0.0
 
 
+def rss_mb_with_children(pid: int) -> float:
+    """Of a process and those it has forked. What they share counts for each of them."""
+    total = rss_mb(pid)
+    for each in Path("/proc").iterdir():
+        try:
+            stat = (each / "stat").read_text() if each.name.isdigit() else ""
+            if stat and int(stat[stat.rindex(")") + 2 :].split()[1]) == pid:
+                total += rss_mb(int(each.name))
+        except OSError:
+            continue  # ended meanwhile
+    return total
+
+
 def peak_rss_mb(pid: int) -> float:
     """The most it ever was, in MB."""
     found = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)

@@ -12,11 +12,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import fleet, ingest, intake, peers, report, report_rollouts, rollout_tools, rollouts, supabase, tenants
+from . import (
+    billing_rounds,
+    fleet,
+    ingest,
+    intake,
+    peers,
+    report,
+    report_billing,
+    report_rollouts,
+    rollout_tools,
+    rollouts,
+    supabase,
+    tenants,
+)
 from .machine import CORES, facts
 
 HERE = Path(__file__).resolve().parent
-SECTIONS = ("ingest", "tenants", "supabase", "intake", "fleet", "peers", "rollouts")
+SECTIONS = ("ingest", "tenants", "supabase", "intake", "fleet", "peers", "rollouts", "billing")
 
 
 def say(text: str) -> None:
@@ -137,6 +150,13 @@ def run_rollouts(given: argparse.Namespace) -> str:
     return report_rollouts.rollouts_section(measured)
 
 
+def run_billing(given: argparse.Namespace) -> str:
+    sizes = billing_rounds.Sizes(given.programs, given.runs, given.seconds, given.tenants or 1000)
+    say(f"billing: {given.runs} rounds of {given.seconds} s, and of events of {sizes.of_fleet} tenants")
+    with scratch() as root:
+        return report_billing.billing_section(billing_rounds.measure_billing(root, sizes, say))
+
+
 def header() -> str:
     load = os.getloadavg()[0]
     machine = report.table(["", ""], facts())
@@ -157,7 +177,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=3, help="runs that medians are taken of (%(default)s)")
     parser.add_argument("--seconds", type=int, default=15, help="length of a run of ingest (%(default)s)")
     parser.add_argument("--soak-minutes", type=float, help="1, or 5 with --long")
-    parser.add_argument("--tenants", type=int, help="tenants of a run: 100, and 1,000 of rollouts")
+    parser.add_argument("--tenants", type=int, help="tenants of a run: 100, and 1,000 of rollouts and billing")
     parser.add_argument("--signups", type=int, help="Supabase signups: 200, or 1,000 with --long")
     parser.add_argument("--rate", type=int, default=3, help="how much faster the provider's clock runs (%(default)s)")
     parser.add_argument("--commands", type=int, default=20000, help="commands of a run of intake (%(default)s)")
@@ -181,7 +201,7 @@ def main() -> int:
     parts = [header()]
     runners = {
         "ingest": run_ingest, "tenants": run_tenants, "supabase": run_supabase, "intake": run_intake, "fleet": run_fleet,
-        "peers": run_peers, "rollouts": run_rollouts,
+        "peers": run_peers, "rollouts": run_rollouts, "billing": run_billing,
     }  # fmt: skip
     for section in given.sections:
         parts.append(runners[section](given))

@@ -63,3 +63,16 @@ static inline void body_number(const struct signup_body *body, char *text, uint6
         for (size_t i = 0; i < 3; i++)
                 memcpy(text + body->unique[i], digits, UNIQUE_DIGITS);
 }
+
+/* Writes a whole request; head_limit: of what comes before the body. Returns its length. */
+static inline size_t body_request(const struct signup_body *body, char *text, size_t head_limit, const char *token,
+                                  uint64_t number)
+{
+        static const char head[] = "POST /api/signups HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\n"
+                                   "Content-Type: application/json\r\nContent-Length: %d\r\n\r\n";
+        size_t length = (size_t)snprintf(text, head_limit, head, token, BODY_BYTES);
+
+        memcpy(text + length, body->text, BODY_BYTES);
+        body_number(body, text + length, number);
+        return length + BODY_BYTES;
+}
