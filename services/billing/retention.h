@@ -1,5 +1,5 @@
-/* Forgets what billing keeps for a time only: see billing.prune in migrations/catalog. Each process does, piece by piece;
- * what another has in hand is left to it. */
+/* Forgets what billing keeps for a time only: see billing.prune in migrations/catalog. Each process does, piece by
+ * piece; what another has in hand is left to it. */
 #pragma once
 
 #include "services/billing/billing.h"
