@@ -495,9 +495,8 @@ def test_in_every_order_of_the_burst_the_new_card_is_tried_once_and_the_one_that
             chosen["data"]["object"]["invoice_settings"]["default_payment_method"] = None
         own = pay_with(life, "old" if of_subscription else None)
         paid = life.subscription("active", start=began, default_payment_method=own)
-        books.apply(
-            *([attached] if knows_old else []), chosen, life.event("customer.subscription.updated", began, paid)
-        )
+        told = [attached, chosen] if knows_old else []
+        books.apply(*told, life.event("customer.subscription.updated", began, paid))
         lives.append(life)
     books.pass_days(31)
     failed = int(books.now())
@@ -568,6 +567,26 @@ def test_what_is_told_of_the_customer_later_does_not_make_the_card_that_failed_a
     )
     assert tried(books) == ["new"]
     books.pay(life, now)
+
+
+def test_a_subscriptions_card_that_failed_is_no_new_one_when_its_customer_chooses_it_too(books: Books) -> None:
+    tenant = books.tenant()
+    life, now = books.life(tenant), int(books.now())
+    [attached, chosen] = chooses(books, life, "old", now + 31 * DAY + 60)
+    attached["data"]["object"]["created"] = now
+    own = pay_with(life, "old")
+    paid = life.subscription("active", start=now, default_payment_method=own)
+    books.apply(*chooses(books, life, "first", now), attached, life.event("customer.subscription.updated", now, paid))
+    books.pass_days(31)
+    failed = int(books.now())
+    overdue = life.subscription("past_due", start=failed, default_payment_method=own)
+    books.apply(
+        chosen,
+        life.event("customer.subscription.updated", failed, overdue),
+        life.event("invoice.payment_failed", failed, life.invoice("second", "open", failed)),
+    )
+    assert tried(books) == []
+    books.pay(life, failed)
 
 
 def test_a_choice_that_stripe_tells_when_it_is_asked_may_be_older_than_the_failure(books: Books) -> None:
