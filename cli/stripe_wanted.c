@@ -4,52 +4,17 @@
 #include "common/base/buf.h"
 #include "common/base/crypto.h"
 #include "common/base/memory.h"
+#include "common/contracts/stripe_event_types.h"
 
 #include <stdio.h>
 #include <string.h>
-
-/* What billing acts on. Stripe takes no wildcards here. */
-static const char *const EVENTS[] = {
-        "checkout.session.completed",
-        "checkout.session.expired",
-        "checkout.session.async_payment_succeeded",
-        "checkout.session.async_payment_failed",
-        "customer.subscription.created",
-        "customer.subscription.updated",
-        "customer.subscription.deleted",
-        "customer.subscription.paused",
-        "customer.subscription.resumed",
-        "customer.subscription.pending_update_applied",
-        "customer.subscription.pending_update_expired",
-        "subscription_schedule.aborted",
-        "subscription_schedule.canceled",
-        "subscription_schedule.completed",
-        "subscription_schedule.created",
-        "subscription_schedule.expiring",
-        "subscription_schedule.released",
-        "subscription_schedule.updated",
-        "invoice.paid",
-        "invoice.payment_succeeded",
-        "invoice.payment_failed",
-        "invoice.payment_action_required",
-        "invoice.voided",
-        "customer.updated",
-        "customer.deleted",
-        "payment_method.attached",
-        "charge.refunded",
-        "charge.dispute.created",
-        "charge.dispute.updated",
-        "charge.dispute.closed",
-        "charge.dispute.funds_reinstated",
-        "charge.dispute.funds_withdrawn",
-};
 
 json_t *stripe_wanted_events(void)
 {
         json_t *events = json_array();
 
-        for (size_t i = 0; i < ARRAY_SIZE(EVENTS); i++)
-                json_array_append_new(events, json_string(EVENTS[i]));
+        for (const char *const *type = STRIPE_EVENT_TYPES; *type != NULL; type++)
+                json_array_append_new(events, json_string(*type));
         return events;
 }
 

@@ -8,6 +8,7 @@
 #include "common/base/memory.h"
 #include "common/base/metrics.h"
 #include "common/contracts/stripe_event.h"
+#include "common/contracts/stripe_event_types.h"
 #include "common/durable/worker.h"
 #include "common/service/periodic.h"
 #include "services/billing/news.h"
@@ -140,7 +141,8 @@ static void reconciler_fail(struct page *page, const struct err *err)
         reconciler_put_off(page, err, outcome_delay(page->attempts, err), why);
 }
 
-/* The objects of a page as the catalog takes them. One that is not as Stripe's documents say is left out. */
+/* The objects of a page as the catalog takes them. Left out is one that is not as Stripe's documents say, and an event
+ * that the endpoint is not given: it was not missed. */
 static json_t *reconciler_read_page(const struct page *page, const json_t *data)
 {
         json_t *list = json_array();
@@ -151,6 +153,8 @@ static json_t *reconciler_read_page(const struct page *page, const json_t *data)
         json_array_foreach (data, i, each) {
                 json_t *read = NULL;
 
+                if (page->is_events && !stripe_event_is_wanted(json_text(each, "type")))
+                        continue;
                 if ((page->is_events ? stripe_event_read(each, &read, &err) : stripe_object_read(each, &read, &err)) <
                     0)
                         log_warn("Stripe listed what cannot be read", "kind", reconciler_kind(page), "id",

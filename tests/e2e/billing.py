@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import hmac
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from deploy.local.stack import CATALOG, Stack
+from deploy.local.stack import CATALOG, REPOSITORY, Stack
 
 from .client import Api, eventually
 from .command import cli
@@ -18,6 +19,8 @@ from .stripe import WEBHOOKS, ask_stripe
 
 DAY = 86400
 CENTS = {"starter": 9900, "professional": 29900}
+TYPES_FILE = REPOSITORY / "common" / "contracts" / "stripe_event_types.c"
+EVENT_TYPES = re.findall(r'^ +"([a-z_.]+)",$', TYPES_FILE.read_text(), re.MULTILINE)
 
 
 def billing_stack(billings: int = 1, **options: str) -> Iterator[Stack]:
@@ -31,7 +34,7 @@ class Desk:
         self.api = Api(stack.services["gateway-0"].url, stack.settings["tokens"]["admin"])
         self.prices: dict[str, str] = {}
         gateway = stack.services["gateway-0"]
-        self.endpoint = self.stripe("webhook_endpoints", url=gateway.url + WEBHOOKS, enabled_events=["*"])
+        self.endpoint = self.stripe("webhook_endpoints", url=gateway.url + WEBHOOKS, enabled_events=EVENT_TYPES)
         gateway.stop()
         gateway.restart({"STRIPE_WEBHOOK_SECRET": self.endpoint["secret"]})
         gateway.wait_until_ready()
@@ -131,7 +134,8 @@ class Desk:
         eventually(applied, 30, "all of Stripe's events are known")
 
     def events_at_stripe(self) -> list[Any]:
-        return list(self.stripe("events", "GET", limit=100)["data"])
+        """Those that the endpoint is given."""
+        return [event for event in self.stripe("events", "GET", limit=100)["data"] if event["type"] in EVENT_TYPES]
 
     def sql(self, statement: str, *params: Any) -> list[Any]:
         """The first column, as the catalog's owner."""

@@ -14,7 +14,7 @@ import psycopg
 
 from deploy.local.stack import CATALOG, Service, Stack
 
-from .billing import Desk
+from .billing import EVENT_TYPES, Desk
 from .billing_model import DAY, KEPT, Expected, Told, read_stamp
 from .client import Answer, Api, eventually
 from .stripe import WEBHOOKS
@@ -95,7 +95,7 @@ class Town:
         """Another endpoint for the same gateway, which is told nothing yet."""
         gateway, first = self.stack.services["gateway-0"], self.desk.endpoint
         made = self.desk.stripe(
-            "webhook_endpoints", url=gateway.url + WEBHOOKS, enabled_events=["*"], api_version=OLD_SHAPE
+            "webhook_endpoints", url=gateway.url + WEBHOOKS, enabled_events=EVENT_TYPES, api_version=OLD_SHAPE
         )
         self.desk.stripe(f"webhook_endpoints/{made['id']}", disabled=True)
         gateway.stop()

@@ -13,7 +13,7 @@ import pytest
 
 from deploy.local.stack import Stack
 
-from .billing import Desk, billing_stack
+from .billing import EVENT_TYPES, Desk, billing_stack
 from .client import Api, eventually
 from .command import answered, cli
 from .faults import dump_catalog, restore_catalog
@@ -92,6 +92,21 @@ def wait_for_runs(desk: Desk) -> None:
     begun = int(desk.sql("select coalesce(max(run), 0) from billing.reconcile_run")[0])
     ended = "select count(distinct kind) from billing.reconcile_run where run > %s and ended_at is not null"
     eventually(lambda: desk.sql(ended, begun) == [2], 60, "Stripe was compared with")
+
+
+def test_what_the_endpoint_is_not_given_was_not_missed(desk: Desk, stack: Stack) -> None:
+    """Stripe's list has each step of each payment."""
+    tenant = desk.tenant_on_trial("Quiet Pharmacy")
+    desk.subscribe(tenant)
+    desk.wait(tenant, status="active")
+    desk.wait_for_deliveries()
+    listed = {event["type"] for event in desk.stripe("events", "GET", limit=100)["data"]}
+    assert listed - set(EVENT_TYPES), "there are such"
+    missed = stack.services["billing-0"].metrics()["tenantry_billing_missed_events_total"]
+    for _ in range(2):
+        wait_for_runs(desk)
+    assert stack.services["billing-0"].metrics()["tenantry_billing_missed_events_total"] == missed
+    assert set(desk.sql("select distinct type from billing.event")) <= set(EVENT_TYPES)
 
 
 def test_what_was_not_delivered_is_found_in_stripes_list(desk: Desk, stack: Stack) -> None:
