@@ -354,7 +354,7 @@ begin
                 'tenantry billing release suspends them');
         end if;
         perform look_after(v, v_next, v_live);
-        perform set_timer('settle', p_tenant_id::text, v_now + interval '10 minutes');
+        perform set_timer('settle', p_tenant_id::text, v_now + interval '1 hour'); -- fewer may be over it by then
         return;
     end if;
     if v_next - 'next_at' is distinct from v.subscription or v_entitled is distinct from v.entitled or v.held then
