@@ -12,7 +12,7 @@
 
 #define LOOKUP_TIMEOUT 1000
 
-static const char SQL_ENTITLEMENTS[] = "select item from gateway.entitlements where tenant_id = $1::uuid";
+static const char SQL_ENTITLEMENTS[] = "select item from gateway.entitlements_of($1::uuid) item";
 static const char SQL_SETUP[] = "select has_stripe from gateway.billing_setup";
 static const char SQL_BILLING[] = "select item from gateway.billing where tenant_id = $1::uuid";
 

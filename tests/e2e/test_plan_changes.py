@@ -214,6 +214,7 @@ def test_a_cancelled_subscription_ends_with_its_period_and_can_be_resumed(desk: 
     assert outcome(answer) == "ends"
     told = desk.subscription(tenant)
     assert told["cancel_at"] == told["period_end"] and told["pending"] is None
+    assert app.get(f"/api/tenants/{tenant}/entitlements").json["until"] == told["cancel_at"]
     assert change(app, tenant, "starter").json["code"] == "ends_already"
     assert outcome(ask(app, tenant, "cancel")) == "ends"
     assert outcome(ask(app, tenant, "resume")) == "goes_on"
