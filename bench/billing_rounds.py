@@ -51,6 +51,7 @@ class Billing:
     years: dict[int, list[Applied]] = field(default_factory=dict)
     synced: list[Synced] = field(default_factory=list)
     not_synced: str = ""
+    rss_idle_mb: float = 0.0  # of billing, before the first event
     reads: dict[bool, list[Ingest]] = field(default_factory=dict)  # by whether If-None-Match was sent
 
 
@@ -72,15 +73,16 @@ def _measure_events(fleet: Fleet, root: Path, sizes: Sizes, measured: Billing, s
         engine.settle()
     fleet.settle()
     for number in range(sizes.runs):
-        for processes in PROCESSES if number % 2 == 0 else PROCESSES[::-1]:
-            events = fleet.events(sizes.of_round, two_months)
-            one = measure_applied(fleet, events, sizes.of_round, processes)
-            measured.events.setdefault(processes, []).append(one)
-            say(f"  {processes} process(es): {one.count:,} events, {one.per_second:,.0f}/s, {one.outcomes}")
-        if engine is not None:
-            measured.synced.append(engine.measure(events))
-            engine.settle()
-            say(f"  the engine: {measured.synced[-1].per_second:,.0f}/s")
+        waiting = {processes: fleet.events(sizes.of_round, two_months) for processes in PROCESSES}
+        for processes in (*PROCESSES, 0) if number % 2 == 0 else (0, *PROCESSES[::-1]):
+            if processes > 0:
+                one = measure_applied(fleet, waiting[processes], sizes.of_round, processes)
+                measured.events.setdefault(processes, []).append(one)
+                say(f"  {processes} process(es): {one.count:,} events, {one.per_second:,.0f}/s, {one.outcomes}")
+            elif engine is not None:
+                measured.synced.append(engine.measure(waiting[1]))
+                engine.settle()
+                say(f"  the engine: {measured.synced[-1].per_second:,.0f}/s")
 
 
 def _measure_years(fleet: Fleet, sizes: Sizes, measured: Billing, say: Callable[[str], None]) -> None:
@@ -105,6 +107,7 @@ def _measure_reads(fleet: Fleet, root: Path, sizes: Sizes, measured: Billing, sa
 def measure_billing(root: Path, sizes: Sizes, say: Callable[[str], None]) -> Billing:
     measured = Billing(measure_webhooks(root, sizes.programs, sizes.runs, sizes.seconds, say))
     with billing_fleet(root / "billing", sizes.of_fleet, say) as fleet:
+        measured.rss_idle_mb = fleet.rss_idle_mb
         try:
             _measure_events(fleet, root, sizes, measured, say)
             _measure_years(fleet, sizes, measured, say)
