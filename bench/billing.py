@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -127,7 +127,8 @@ def billing_fleet(root: Path, tenants: int, say: Callable[[str], None]) -> Itera
         say(f"  billing knows {tenants} tenants after {time.monotonic() - began:.1f} s")
         service.stop()
         fleet.settle()
-        yield fleet
+        with closing(fleet.catalog):
+            yield fleet
     finally:
         stack.destroy()
 

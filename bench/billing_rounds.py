@@ -55,9 +55,13 @@ class Billing:
     reads: dict[bool, list[Ingest]] = field(default_factory=dict)  # by whether If-None-Match was sent
 
 
-def _sync_engine(fleet: Fleet, root: Path, measured: Billing) -> SyncEngine | None:
+def _sync_engine(fleet: Fleet, root: Path, events: list[bytes], measured: Billing) -> SyncEngine | None:
+    """Warmed up; None where it cannot be had, or does not work."""
     try:
-        return SyncEngine(root, fleet.stack.postgres)
+        engine = SyncEngine(root, fleet.stack.postgres)
+        engine.measure(events)
+        engine.settle()
+        return engine
     except (Unavailable, RuntimeError, subprocess.TimeoutExpired) as why:
         measured.not_synced = str(why)
         return None
@@ -65,12 +69,9 @@ def _sync_engine(fleet: Fleet, root: Path, measured: Billing) -> SyncEngine | No
 
 def _measure_events(fleet: Fleet, root: Path, sizes: Sizes, measured: Billing, say: Callable[[str], None]) -> None:
     """One and two processes, and the engine, in turn; every other round backwards."""
-    engine = _sync_engine(fleet, root, measured)
     events = fleet.events(sizes.of_warm_up, two_months)
     measure_applied(fleet, events, sizes.of_warm_up, 1)
-    if engine is not None:
-        engine.measure(events)
-        engine.settle()
+    engine = _sync_engine(fleet, root, events, measured)
     fleet.settle()
     for number in range(sizes.runs):
         waiting = {processes: fleet.events(sizes.of_round, two_months) for processes in PROCESSES}
