@@ -51,12 +51,17 @@ class Billing:
     years: dict[int, list[Applied]] = field(default_factory=dict)
     synced: list[Synced] = field(default_factory=list)
     not_synced: str = ""
+    rss_idle_mb: float = 0.0  # of billing, before the first event
     reads: dict[bool, list[Ingest]] = field(default_factory=dict)  # by whether If-None-Match was sent
 
 
-def _sync_engine(fleet: Fleet, root: Path, measured: Billing) -> SyncEngine | None:
+def _sync_engine(fleet: Fleet, root: Path, events: list[bytes], measured: Billing) -> SyncEngine | None:
+    """Warmed up; None where it cannot be had, or does not work."""
     try:
-        return SyncEngine(root, fleet.stack.postgres)
+        engine = SyncEngine(root, fleet.stack.postgres)
+        engine.measure(events)
+        engine.settle()
+        return engine
     except (Unavailable, RuntimeError, subprocess.TimeoutExpired) as why:
         measured.not_synced = str(why)
         return None
@@ -64,23 +69,21 @@ def _sync_engine(fleet: Fleet, root: Path, measured: Billing) -> SyncEngine | No
 
 def _measure_events(fleet: Fleet, root: Path, sizes: Sizes, measured: Billing, say: Callable[[str], None]) -> None:
     """One and two processes, and the engine, in turn; every other round backwards."""
-    engine = _sync_engine(fleet, root, measured)
     events = fleet.events(sizes.of_warm_up, two_months)
     measure_applied(fleet, events, sizes.of_warm_up, 1)
-    if engine is not None:
-        engine.measure(events)
-        engine.settle()
+    engine = _sync_engine(fleet, root, events, measured)
     fleet.settle()
     for number in range(sizes.runs):
-        for processes in PROCESSES if number % 2 == 0 else PROCESSES[::-1]:
-            events = fleet.events(sizes.of_round, two_months)
-            one = measure_applied(fleet, events, sizes.of_round, processes)
-            measured.events.setdefault(processes, []).append(one)
-            say(f"  {processes} process(es): {one.count:,} events, {one.per_second:,.0f}/s, {one.outcomes}")
-        if engine is not None:
-            measured.synced.append(engine.measure(events))
-            engine.settle()
-            say(f"  the engine: {measured.synced[-1].per_second:,.0f}/s")
+        waiting = {processes: fleet.events(sizes.of_round, two_months) for processes in PROCESSES}
+        for processes in (*PROCESSES, 0) if number % 2 == 0 else (0, *PROCESSES[::-1]):
+            if processes > 0:
+                one = measure_applied(fleet, waiting[processes], sizes.of_round, processes)
+                measured.events.setdefault(processes, []).append(one)
+                say(f"  {processes} process(es): {one.count:,} events, {one.per_second:,.0f}/s, {one.outcomes}")
+            elif engine is not None:
+                measured.synced.append(engine.measure(waiting[1]))
+                engine.settle()
+                say(f"  the engine: {measured.synced[-1].per_second:,.0f}/s")
 
 
 def _measure_years(fleet: Fleet, sizes: Sizes, measured: Billing, say: Callable[[str], None]) -> None:
@@ -105,6 +108,7 @@ def _measure_reads(fleet: Fleet, root: Path, sizes: Sizes, measured: Billing, sa
 def measure_billing(root: Path, sizes: Sizes, say: Callable[[str], None]) -> Billing:
     measured = Billing(measure_webhooks(root, sizes.programs, sizes.runs, sizes.seconds, say))
     with billing_fleet(root / "billing", sizes.of_fleet, say) as fleet:
+        measured.rss_idle_mb = fleet.rss_idle_mb
         try:
             _measure_events(fleet, root, sizes, measured, say)
             _measure_years(fleet, sizes, measured, say)

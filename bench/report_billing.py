@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from .billing import Applied
+from .billing import READ_MOST, Applied
 from .billing_rounds import Billing
 from .ingest import CONNECTIONS, Ingest
 from .report import others_share, table, verdict
@@ -170,8 +170,8 @@ def _reads_text(measured: Billing) -> tuple[str, list[list[str]]]:
     return (
         f"""### Entitlements read
 
-`GET /api/tenants/{{id}}/entitlements` over {CONNECTIONS} kept-alive connections, of all tenants that have had events, each in its turn.
-With `If-None-Match`, each is asked with the tag of the answer before.
+`GET /api/tenants/{{id}}/entitlements` over {CONNECTIONS} kept-alive connections, of up to {READ_MOST:,} tenants that have had events, each in
+its turn. With `If-None-Match`, each is asked with the tag of the answer before.
 
 {table(head, rows)}
 """,
@@ -195,7 +195,8 @@ def _memory_text(measured: Billing) -> tuple[str, list[list[str]]]:
     hooks = measured.webhooks
     reads = max(each.rss_mb for those in measured.reads.values() for each in those)
     rows = [
-        ["billing", f"{start:.1f} MB", f"{after[0]:.1f} MB after a round of events, {after[1]:.1f} MB after a year", f"{most:.1f} MB"],
+        ["billing", f"{measured.rss_idle_mb:.1f} MB",
+         f"{start:.1f} MB when a backlog is begun, {after[0]:.1f} MB after a round of events, {after[1]:.1f} MB after a year", f"{most:.1f} MB"],
         ["gateway", f"{hooks.rss_start_mb:.1f} MB", ", ".join(f"{mb:.1f} MB" for mb in hooks.rss_mb) + " after rounds of webhooks",
          f"{max(*hooks.rss_mb, reads):.1f} MB"],
     ]  # fmt: skip
@@ -204,8 +205,8 @@ def _memory_text(measured: Billing) -> tuple[str, list[list[str]]]:
     return (
         f"""### Memory
 
-The larger process, if there are several. "at most" of billing is what the kernel has kept as its peak; of the gateway, what was
-seen (after entitlements read: {reads:.1f} MB).
+The larger process, if there are several. "at the start" is before the first event. "at most" of billing is what the kernel has
+kept as its peak; of the gateway, what was seen (after entitlements read: {reads:.1f} MB).
 
 {table(["", "at the start", "later", "at most"], rows)}
 """,
