@@ -194,7 +194,7 @@ class Town:
     # What Stripe tells.
 
     def read_events(self) -> list[str]:
-        """What has happened at Stripe since the last look, for the model; the events' ids."""
+        """What has happened at Stripe since the last look, for the model; the ids of those that the endpoint is given."""
         found = []
         more = True
         while more:
@@ -202,7 +202,8 @@ class Town:
             page = self.desk.stripe("events", "GET", limit=100, **after)
             for event in reversed(page["data"]):
                 self.last_event = event["id"]
-                found.append(event["id"])
+                if event["type"] in EVENT_TYPES:
+                    found.append(event["id"])
                 self.take(event)
             more = bool(after) and page["has_more"]
         return found

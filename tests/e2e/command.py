@@ -23,12 +23,17 @@ from deploy.local.stack import Stack
 
 def cli(stack: Stack, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command with something more in its environment."""
+    return cli_within(60, stack, *words, **environment)
+
+
+def cli_within(seconds: float, stack: Stack, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What may take longer than other commands."""
     return subprocess.run(
         [str(stack.build / "tenantry"), *words],
         env={"PATH": os.environ.get("PATH", ""), **stack.client_environment(), **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=seconds,
     )
 
 
