@@ -354,7 +354,7 @@ begin
                 'tenantry billing release suspends them');
         end if;
         perform look_after(v, v_next, v_live);
-        perform set_timer('settle', p_tenant_id::text, v_now + interval '1 hour'); -- fewer may be over it by then
+        perform set_timer('settle', p_tenant_id::text, date_bin('6 hours', v_now, 'epoch') + interval '6 hours'); -- all of them at once
         return;
     end if;
     if v_next - 'next_at' is distinct from v.subscription or v_entitled is distinct from v.entitled or v.held then
