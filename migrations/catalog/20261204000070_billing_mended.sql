@@ -201,7 +201,10 @@ begin
         'access', case when v_ended_at is null then 'full' else 'none' end,
         'access_until', case when v_ended_at is null then catalog.json_time(v_access_until) end,
         'access_ended', catalog.json_time(v_ended_at),
-        'next_at', catalog.json_time((select min(at) from unnest(array[v_access_until, v_override_until]) at where at > p_now))));
+        'next_at', catalog.json_time((
+            select min(at)
+            from unnest(array[v_access_until, v_override_until, (v_pending ->> 'at')::timestamptz]) at
+            where at > p_now))));
 end
 $$;
 
@@ -495,6 +498,16 @@ begin
     delete from wanted_object where kind = p_kind and object_id = p_object_id and version = p_version;
     if v_tenant is not null then
         perform settle(v_tenant, v_cause);
+    end if;
+    if p_kind = 'price' then -- those who are to have it: what it is of is known now
+        perform settle(s.tenant_id, v_cause)
+        from (
+            select distinct o.tenant_id
+            from object o
+            cross join lateral jsonb_array_elements(o.facts -> 'phases') ph
+            where o.kind = 'subscription_schedule'
+              and o.tenant_id is not null
+              and ph.value ->> 'price' = p_object_id) s;
     end if;
 end
 $$;

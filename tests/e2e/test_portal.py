@@ -83,7 +83,10 @@ def wait_for_pending(desk: Desk, tenant: str, plan: str, interval: str) -> Any:
         wanted = {"plan": plan, "interval": interval, "at": found["period_end"]}
         return found["pending"] == wanted and found
 
-    return eventually(planned, 30, f"{plan} by the {interval} is pending")
+    try:
+        return eventually(planned, 30, f"{plan} by the {interval} is pending")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {desk.subscription(tenant)}") from error
 
 
 def invoices(desk: Desk, subscription: str) -> list[int]:
