@@ -96,9 +96,9 @@ begin
 end
 $$;
 
--- As before; but a subscription that Stripe ended after the last attempt ended access when its grace did; an override with an end
--- ends no access that would go on without it; and one that is removed ended when it was removed.
-create or replace function billing.subscription_of(t billing.tenant, p_now timestamptz, p_live billing.object) returns jsonb
+-- As before, of the subscription that counts (live_subscription); but one that Stripe ended after the last attempt ended access when
+-- its grace did; an override with an end ends no access that would go on without it; and one that is removed ended when it was removed.
+create function billing.subscription_of(t billing.tenant, p_now timestamptz, p_live billing.object) returns jsonb
 language plpgsql stable
 as $$
 declare
@@ -411,8 +411,8 @@ begin
 end
 $$;
 
--- As before; but who pays by invoice is told each time, not once in the life of a subscription.
-create or replace function billing.mails_due(t billing.tenant, p_now timestamptz, s jsonb)
+-- As before, for a subscription as subscription_of tells it; but who pays by invoice is told each time, not once in the life of a subscription.
+create function billing.mails_due(t billing.tenant, p_now timestamptz, s jsonb)
 returns table (kind text, step int, cause text, due_at timestamptz, until timestamptz)
 language plpgsql stable
 as $$
