@@ -50,6 +50,33 @@ as $$
     where t.tenant_id = p_tenant_id
 $$;
 
+-- As before, also for who has a subscription and no customer of its own.
+create or replace function billing.end_if_over(t billing.tenant, p_live text) returns void
+language plpgsql
+as $$
+begin
+    if t.lifecycle = 'live' then
+        if t.ended then
+            update tenant set ended = false where tenant_id = t.tenant_id;
+        end if;
+        return;
+    end if;
+    if (p_live is null and (t.ended or not exists (select from customer where tenant_id = t.tenant_id)))
+        or exists (select from request where tenant_id = t.tenant_id and kind = 'end_subscription') then
+        return;
+    end if;
+    if (select has_stripe from settings) then
+        perform ask_stripe(t.tenant_id, 'end_subscription',
+            (select jsonb_build_object('id', caused_by, 'traceparent', traceparent) from provisioner.tenant_cause
+             where tenant_id = t.tenant_id), '{}');
+    elsif p_live is not null then
+        perform catalog.raise_alert('billing-end:' || t.tenant_id, t.tenant_id,
+            'a tenant that is archived or gone has a subscription still',
+            format('billing has no key of Stripe''s: end %s there', p_live));
+    end if;
+end
+$$;
+
 grant execute on all functions in schema billing to tenantry_billing;
 
 -- migrate:down

@@ -237,6 +237,21 @@ def test_one_who_pays_after_the_archive_leads_to_one_alert(books: Books, by: str
         assert f"tenantry archive restore {tenant}" in told(books, f"billing-paid-archived:{tenant}")
 
 
+def test_a_subscription_under_another_tenants_customer_ends_with_its_own_tenant(books: Books) -> None:
+    owner, sharing = sorted([books.tenant(), books.tenant()])  # of two that claim one in the same second
+    life, now = books.subscribe(owner), int(books.now())
+    sold = {**Life(tenant=sharing, number="sold").subscription("active", start=now), "customer": f"cus_{life.number}"}
+    books.apply(life.event("customer.subscription.created", now, sold))
+    assert books.subscription(sharing)["status"] == "active"
+    assert (
+        one(books.owner, "select tenant_id::text from billing.customer where customer_id = %s", sold["customer"])
+        == owner
+    )
+    archived(books, sharing)
+    assert sold["id"] in told(books, f"billing-end:{sharing}"), "billing has no key here: a person is asked"
+    assert told(books, f"billing-end:{owner}") == "" and books.subscription(owner)["status"] == "active"
+
+
 def test_one_who_pays_while_the_archive_is_under_way_is_told_when_that_is_done(books: Books) -> None:
     tenant = books.tenant()
     books.pass_days(TRIAL + 30.1)
