@@ -278,6 +278,14 @@ static json_t *event_without_secrets(const json_t *value)
         return copy;
 }
 
+static bool event_is_listed(const char *const *names, const char *name)
+{
+        for (; *names != NULL; names++)
+                if (strcmp(*names, name) == 0)
+                        return true;
+        return false;
+}
+
 /* What says who somebody is, where he lives, or with what he pays: nothing here goes by it, so it is not kept. A member
  * of one of these names, wherever it stands, and each whose name has one of these words in it. */
 static bool event_is_personal(const char *name)
@@ -308,49 +316,33 @@ static bool event_is_personal(const char *name)
         };
         static const char *const WORDS[] = { "address", "email", "phone", "shipping", "_name", NULL };
 
-        for (const char *const *known = NAMES; *known != NULL; known++)
-                if (strcmp(name, *known) == 0)
-                        return true;
         for (const char *const *word = WORDS; *word != NULL; word++)
                 if (strstr(name, *word) != NULL)
                         return true;
-        return false;
+        return event_is_listed(NAMES, name);
 }
 
-/* A card or account says what it is in a member that is named after its kind, of which Stripe has ever more. */
-static bool event_is_of_method(const char *name)
+/* Takes persons out of what event_without_secrets has made. */
+static void event_forget_persons(json_t *value)
 {
-        static const char *const KEPT[] = {
-                "id", "object", "created", "customer", "livemode", "metadata", "type", NULL
-        };
-
-        for (const char *const *kept = KEPT; *kept != NULL; kept++)
-                if (strcmp(name, *kept) == 0)
-                        return true;
-        return false;
-}
-
-static json_t *event_without_persons(const json_t *value)
-{
+        /* A card or account says what it is in a member that is named after its kind, of which Stripe has ever more. */
+        static const char *const OF_METHOD[] = { "id",       "object",   "created", "customer",
+                                                 "livemode", "metadata", "type",    NULL };
         const char *kind = json_text(value, "object"), *name;
         bool is_method = kind != NULL && strcmp(kind, "payment_method") == 0;
-        const json_t *member;
-        json_t *copy;
+        json_t *member;
+        void *next;
         size_t i;
 
-        if (json_is_array(value)) {
-                copy = json_array();
-                json_array_foreach (value, i, member)
-                        json_array_append_new(copy, event_without_persons(member));
-                return copy;
+        json_array_foreach (value, i, member)
+                event_forget_persons(member);
+        json_object_foreach_safe(value, next, name, member)
+        {
+                if (event_is_personal(name) || (is_method && !event_is_listed(OF_METHOD, name)))
+                        json_object_del(value, name);
+                else
+                        event_forget_persons(member);
         }
-        if (!json_is_object(value))
-                return json_incref((json_t *)(uintptr_t)value);
-        copy = json_object();
-        json_object_foreach ((json_t *)(uintptr_t)value, name, member)
-                if (!event_is_personal(name) && (!is_method || event_is_of_method(name)))
-                        json_object_set_new(copy, name, event_without_persons(member));
-        return copy;
 }
 
 static void event_set_digest(json_t *target, const json_t *value)
@@ -368,8 +360,7 @@ int stripe_object_read(const json_t *object, json_t **ret, struct err *err)
 {
         const char *kind = json_text(object, "object"), *id = json_text(object, "id");
         const char *status = json_text(object, "status");
-        auto_json *told = NULL;
-        json_t *read;
+        json_t *read, *body;
 
         if (!event_is_name(kind, NAME_MOST) || !event_is_name(id, ID_MOST))
                 return err_set(err, ERR_INPUT, "not_an_object",
@@ -386,9 +377,10 @@ int stripe_object_read(const json_t *object, json_t **ret, struct err *err)
         json_object_set_new(read, "is_terminal", json_boolean(event_is_terminal(kind, status)));
         json_object_set_new(read, "rank", json_integer(event_rank(kind, status)));
         json_object_set_new(read, "facts", event_read_facts(kind, object));
-        told = event_without_secrets(object);
-        json_object_set_new(read, "body", event_without_persons(told));
-        event_set_digest(read, told); /* also of what is not kept: another address makes another state */
+        body = event_without_secrets(object);
+        json_object_set_new(read, "body", body);
+        event_set_digest(read, body); /* also of what is not kept: another address makes another state */
+        event_forget_persons(body);
         return 0;
 }
 
