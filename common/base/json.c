@@ -3,6 +3,8 @@
 
 #include "common/base/memory.h"
 
+#include <string.h>
+
 int json_parse(const char *text, size_t length, json_t **ret, struct err *err)
 {
         json_error_t error;
@@ -25,6 +27,13 @@ char *json_print(const json_t *value)
 const char *json_text(const json_t *object, const char *name)
 {
         return json_string_value(json_object_get(object, name));
+}
+
+bool json_text_is(const json_t *object, const char *name, const char *text)
+{
+        const char *found = json_text(object, name);
+
+        return found != NULL && text != NULL && strcmp(found, text) == 0;
 }
 
 int64_t json_number(const json_t *object, const char *name, int64_t fallback)

@@ -18,6 +18,8 @@ int json_parse(const char *text, size_t length, json_t **ret, struct err *err);
 char *json_print(const json_t *value);
 /* The text of a member, borrowed from object; NULL if it is missing or not a text. */
 const char *json_text(const json_t *object, const char *name);
+/* Whether a member is this text; NULL is none. */
+bool json_text_is(const json_t *object, const char *name, const char *text);
 /* The number of a member; fallback if it is missing or not a whole number. */
 int64_t json_number(const json_t *object, const char *name, int64_t fallback);
 bool json_flag(const json_t *object, const char *name);

@@ -3,6 +3,7 @@
 
 #include "common/base/failpoint.h"
 #include "common/base/memory.h"
+#include "common/contracts/stripe_event.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -13,21 +14,14 @@
 
 static const char SQL_BLOCKERS[] = "select blockers($1::uuid, $2)::text as blockers";
 
-static bool change_is(const json_t *object, const char *name, const char *value)
-{
-        const char *text = json_text(object, name);
-
-        return text != NULL && value != NULL && strcmp(text, value) == 0;
-}
-
 enum change_way change_way(struct saga *saga)
 {
         const json_t *live = look_live(saga), *price = json_object_get(saga_data(saga), "price");
-        bool is_month = change_is(live, "interval", "month"), to_month = change_is(price, "interval", "month");
+        bool is_month = json_text_is(live, "interval", "month"), to_month = json_text_is(price, "interval", "month");
 
-        if (change_is(live, "price", json_text(price, "id")))
+        if (json_text_is(live, "price", json_text(price, "id")))
                 return CHANGE_NONE;
-        if (change_is(live, "status", "trialing") || (is_month && !to_month))
+        if (json_text_is(live, "status", "trialing") || (is_month && !to_month))
                 return CHANGE_NOW;
         if (!is_month && to_month)
                 return CHANGE_LATER;
@@ -68,7 +62,7 @@ enum step_result change_check(struct saga *saga)
         const json_t *live = look_live(saga);
         enum change_way way = change_way(saga);
 
-        if (change_is(live, "status", "past_due") || change_is(live, "status", "unpaid"))
+        if (json_text_is(live, "status", "past_due") || json_text_is(live, "status", "unpaid"))
                 return work_refuse(saga, "payment_due", NULL, NULL,
                                    "an invoice is not paid: pay it first, in the portal");
         if (way == CHANGE_LATER && json_number(live, "cancel_at", 0) > 0)
@@ -134,7 +128,7 @@ static enum step_result change_unpaid_listed(struct saga *saga, const json_t *re
         size_t i;
 
         json_array_foreach (json_object_get(reply, "data"), i, each)
-                if (change_is(each, "billing_reason", "subscription_update"))
+                if (json_text_is(each, "billing_reason", "subscription_update"))
                         json_array_append(unpaid, json_object_get(each, "id"));
         json_object_set_new(saga_data(saga), "unpaid", unpaid);
         return err ? saga_fail(saga, err) : change_void_next(saga);
@@ -170,7 +164,6 @@ static enum step_result change_look_at_page(struct saga *saga)
 
 static enum step_result change_made(struct saga *saga, const json_t *reply, const struct err *err)
 {
-        const json_t *invoice = json_object_get(reply, "latest_invoice");
         bool is_pending = json_is_object(json_object_get(reply, "pending_update"));
         bool made_before = stripe_was_made_before(saga, err);
 
@@ -180,8 +173,7 @@ static enum step_result change_made(struct saga *saga, const json_t *reply, cons
                 work_result(saga, json_pack("{s:s}", "outcome", "changed"));
                 return made_before ? STEP_DONE : stripe_keep_one(saga, reply);
         }
-        json_set_text(saga_data(saga), "unpaid_invoice",
-                      json_is_object(invoice) ? json_text(invoice, "id") : json_string_value(invoice));
+        json_set_text(saga_data(saga), "unpaid_invoice", stripe_id_of(json_object_get(reply, "latest_invoice")));
         return made_before ? change_look_at_page(saga)
                            : stripe_keep(saga, json_pack("[O]", reply), change_look_at_page);
 }
@@ -205,16 +197,13 @@ static enum step_result change_apply(struct saga *saga)
 static json_t *change_read_items(const json_t *phase)
 {
         json_t *items = json_array();
-        const json_t *each, *price;
+        const json_t *each;
         size_t i;
 
-        json_array_foreach (json_object_get(phase, "items"), i, each) {
-                price = json_object_get(each, "price");
-                json_array_append_new(
-                        items, json_pack("{s:s?, s:I}", "price",
-                                         json_is_object(price) ? json_text(price, "id") : json_string_value(price),
-                                         "quantity", (json_int_t)json_number(each, "quantity", 1)));
-        }
+        json_array_foreach (json_object_get(phase, "items"), i, each)
+                json_array_append_new(items,
+                                      json_pack("{s:s?, s:I}", "price", stripe_id_of(json_object_get(each, "price")),
+                                                "quantity", (json_int_t)json_number(each, "quantity", 1)));
         return items;
 }
 
@@ -228,8 +217,7 @@ static json_t *change_read_discounts(const json_t *phase)
 
         json_array_foreach (json_object_get(phase, "discounts"), i, each)
                 for (size_t kind = 0; kind < ARRAY_SIZE(KINDS); kind++) {
-                        const json_t *value = json_object_get(each, KINDS[kind]);
-                        const char *id = json_is_object(value) ? json_text(value, "id") : json_string_value(value);
+                        const char *id = stripe_id_of(json_object_get(each, KINDS[kind]));
 
                         if (id == NULL)
                                 continue;
@@ -278,7 +266,7 @@ static json_t *change_phase_items(struct saga *saga, const char *price)
         size_t i;
 
         json_array_foreach (items, i, each)
-                if (price != NULL && change_is(each, "price", json_text(look_live(saga), "price")))
+                if (price != NULL && json_text_is(each, "price", json_text(look_live(saga), "price")))
                         json_set_text(each, "price", price);
         return items;
 }

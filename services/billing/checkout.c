@@ -46,11 +46,14 @@ static enum step_result checkout_sorted(struct saga *saga, const json_t *reply, 
                 json_decref(others);
                 return saga_fail(saga, err);
         }
-        json_array_foreach (json_object_get(reply, "data"), i, each)
-                if (same == NULL && checkout_is_wanted(saga, each) && look_is_ours(saga, each))
+        json_array_foreach (json_object_get(reply, "data"), i, each) {
+                if (!look_is_ours(saga, each))
+                        continue;
+                if (same == NULL && checkout_is_wanted(saga, each))
                         same = each;
-                else if (look_is_ours(saga, each))
+                else
                         json_array_append(others, json_object_get(each, "id"));
+        }
         json_object_set_new(saga_data(saga), "others", others);
         json_object_set_new(saga_data(saga), "has_page", json_boolean(same != NULL));
         if (same == NULL)

@@ -19,13 +19,11 @@ static const struct config_option OPTIONS[] = {
         { "BILLING_RETURN_URL", CONFIG_TEXT, 0, NULL,
           "Where Stripe's pages lead back to, {slug} being the tenant's subdomain. After a checkout with the parameter "
           "checkout, the session's id. Without it: the gateway's page PUBLIC_URL/billing/back/{slug}, which waits for "
-          "the "
-          "payment to be known and leads to PRODUCT_URL.",
+          "the payment to be known and leads to PRODUCT_URL.",
           AT(return_url), 0, 0 },
         { "STRIPE_PORTAL_CONFIGURATION", CONFIG_TEXT, 0, NULL,
           "Id of a configuration of the customer portal (bpc_...). Without it, the one that `tenantry stripe setup` "
-          "has "
-          "made is used, and if there is none, Stripe's default one.",
+          "has made is used, and if there is none, Stripe's default one.",
           AT(portal_configuration), 0, 0 },
         { "CHECKOUT_TAX", CONFIG_BOOL, 0, "0",
           "1: checkouts compute tax (Stripe Tax) and ask for tax ids and addresses.", AT(checkout_tax), 0, 0 },

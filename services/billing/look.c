@@ -11,18 +11,12 @@ static const char SQL_OTHERS[] = "select object_id from object where kind = 'sub
 
 static enum step_result look_at_next_customer(struct saga *saga);
 
-static bool look_is(const json_t *object, const char *name, const char *value)
-{
-        const char *text = json_text(object, name);
-
-        return text != NULL && strcmp(text, value) == 0;
-}
-
 static bool look_is_live(struct saga *saga, const json_t *subscription)
 {
-        if (look_is(subscription, "status", "incomplete"))
+        if (json_text_is(subscription, "status", "incomplete"))
                 return json_flag(saga_data(saga), "with_incomplete");
-        return !look_is(subscription, "status", "canceled") && !look_is(subscription, "status", "incomplete_expired");
+        return !json_text_is(subscription, "status", "canceled") &&
+               !json_text_is(subscription, "status", "incomplete_expired");
 }
 
 static int look_rank(const json_t *one)
@@ -30,7 +24,7 @@ static int look_rank(const json_t *one)
         static const char *const ORDER[] = { "active", "trialing", "past_due", "unpaid", "paused" };
 
         for (int i = 0; i < (int)ARRAY_SIZE(ORDER); i++)
-                if (look_is(one, "status", ORDER[i]))
+                if (json_text_is(one, "status", ORDER[i]))
                         return i;
         return (int)ARRAY_SIZE(ORDER);
 }
@@ -109,7 +103,7 @@ static enum step_result look_others_known(struct saga *saga, const struct pg_row
                 return saga_retry(saga, err);
         for (int row = 0; row < pg_rows_count(rows); row++)
                 for (size_t i = json_array_size(live); i > 0; i--)
-                        if (look_is(json_array_get(live, i - 1), "id", pg_text(rows, row, "object_id")))
+                        if (json_text_is(json_array_get(live, i - 1), "id", pg_text(rows, row, "object_id")))
                                 json_array_remove(live, i - 1);
         if (json_flag(saga_data(saga), "must_live") && look_live(saga) == NULL)
                 return work_refuse(saga, "not_subscribed", NULL, NULL,

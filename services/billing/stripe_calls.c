@@ -30,7 +30,6 @@ struct stripe_asking {
         struct stripe_request *request; /* under way, or NULL */
         struct pause *pause;            /* until its turn, or NULL */
         int status;
-        bool replayed;
 };
 
 static void calls_free(struct stripe_asking *asked)
@@ -109,7 +108,7 @@ static enum step_result calls_busy(struct saga *saga, const struct err *err)
 
         if (asked->status == 429)
                 rate_budget_keep_turn(saga, STRIPE_BUDGET);
-        if (asked->name != NULL && asked->replayed && asked->status >= 500)
+        if (asked->name != NULL && work->is_repeated && asked->status >= 500)
                 return saga_query(saga, SQL_SPEND, PARAMS(saga_id(saga), saga_fence(saga), asked->name), calls_spent);
         return calls_give_up(saga, saga_retry(saga, err));
 }
@@ -139,7 +138,6 @@ static void calls_arrived(void *context, const struct stripe_reply *reply, const
                 FAILPOINT(billing_after_call, NULL);
         work->asked->request = NULL; /* it is gone */
         work->asked->status = reply ? reply->status : 0;
-        work->asked->replayed = reply && reply->replayed;
         json_decref(work->reply);
         work->reply = reply ? json_incref((json_t *)(uintptr_t)reply->body) : NULL;
         work->date_s = reply && reply->date_s > 0 ? reply->date_s : json_number(work->facts, "now", 0);
