@@ -31,6 +31,27 @@ begin
 end
 $$;
 
+-- A subscription's invoices that are not paid, though their time has come: it was tried to collect them, or, where their customer pays
+-- by invoice, they are to be paid until a day.
+create function billing.owed_invoices(p_tenant_id uuid, p_subscription text) returns setof billing.object
+language sql stable
+as $$
+    select *
+    from object o
+    where o.tenant_id = p_tenant_id
+      and o.kind = 'invoice'
+      and o.facts ->> 'status' in ('open', 'uncollectible')
+      and o.facts ->> 'subscription' = p_subscription
+      and (o.first_failure is not null or (o.facts ->> 'attempt_count')::int > 0 or o.body ->> 'due_date' is not null)
+      and not paid_since(o)
+$$;
+
+create function billing.was_tried(p_invoice billing.object) returns boolean
+language sql immutable
+as $$
+    select p_invoice.first_failure is not null or (p_invoice.facts ->> 'attempt_count')::int > 0
+$$;
+
 -- As before; but an invoice that nobody tries to collect, since its customer pays by invoice, fails when it is due; and if none
 -- but that of a change was not paid, it is that. (Otherwise each event of the subscription would have begun another grace.)
 create or replace function billing.failing_since(p_tenant_id uuid, p_subscription text) returns timestamptz
@@ -40,13 +61,7 @@ begin
     return (
         select to_timestamp(coalesce(o.first_failure, (o.body ->> 'due_date')::bigint, (o.facts ->> 'finalized_at')::bigint,
                                      (o.facts ->> 'created')::bigint, o.seen))
-        from object o
-        where o.tenant_id = p_tenant_id
-          and o.kind = 'invoice'
-          and o.facts ->> 'status' in ('open', 'uncollectible')
-          and o.facts ->> 'subscription' = p_subscription
-          and (o.first_failure is not null or (o.facts ->> 'attempt_count')::int > 0 or o.body ->> 'due_date' is not null)
-          and not paid_since(o)
+        from owed_invoices(p_tenant_id, p_subscription) o
         order by o.facts ->> 'billing_reason' is not distinct from 'subscription_update', (o.facts ->> 'created')::bigint,
                  o.object_id
         limit 1);
@@ -61,14 +76,9 @@ declare
     v object;
 begin
     select * into v
-    from object o
-    where o.tenant_id = p_tenant_id
-      and o.kind = 'invoice'
-      and o.facts ->> 'status' in ('open', 'uncollectible')
-      and o.facts ->> 'subscription' = p_subscription
+    from owed_invoices(p_tenant_id, p_subscription) o
+    where was_tried(o)
       and o.facts ->> 'billing_reason' is distinct from 'subscription_update'
-      and (o.first_failure is not null or (o.facts ->> 'attempt_count')::int > 0)
-      and not paid_since(o)
     order by (o.facts ->> 'created')::bigint, o.object_id
     limit 1;
     return v;
@@ -83,14 +93,9 @@ as $$
 begin
     return (
         select to_timestamp(coalesce(o.first_failure, (o.facts ->> 'finalized_at')::bigint, (o.facts ->> 'created')::bigint, o.seen))
-        from object o
-        where o.tenant_id = p_tenant_id
-          and o.kind = 'invoice'
-          and o.facts ->> 'status' in ('open', 'uncollectible')
-          and o.facts ->> 'subscription' = p_subscription
+        from owed_invoices(p_tenant_id, p_subscription) o
+        where was_tried(o)
           and o.facts ->> 'billing_reason' in ('subscription_cycle', 'subscription_create') -- a debit may fail days later
-          and (o.first_failure is not null or (o.facts ->> 'attempt_count')::int > 0)
-          and not paid_since(o)
         order by (o.facts ->> 'created')::bigint, o.object_id
         limit 1);
 end
