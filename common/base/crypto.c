@@ -4,15 +4,21 @@
 #include "common/base/memory.h"
 
 #include <limits.h>
+#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <openssl/params.h>
 #include <openssl/rand.h>
 #include <pthread.h>
 #include <string.h>
 
 struct crypto_hash {
         EVP_MD_CTX *context;
+};
+
+struct crypto_mac {
+        EVP_MAC_CTX *context;
 };
 
 /* OpenSSL fails here only when it is out of memory or broken; going on would be worse than stopping. */
@@ -92,6 +98,43 @@ void crypto_hmac_sha256(const void *key, size_t key_length, const void *bytes, s
         unsigned n = sizeof(digest->bytes);
 
         crypto_must(HMAC(EVP_sha256(), key, (int)key_length, bytes, length, digest->bytes, &n) != NULL);
+}
+
+struct crypto_mac *crypto_mac_new(const void *key, size_t key_length)
+{
+        OSSL_PARAM params[] = {
+                OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char[]){ "SHA256" }, 0),
+                OSSL_PARAM_construct_end(),
+        };
+        struct crypto_mac *mac = NEW(struct crypto_mac);
+        EVP_MAC *hmac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+
+        crypto_must(hmac != NULL);
+        mac->context = EVP_MAC_CTX_new(hmac);
+        EVP_MAC_free(hmac);
+        crypto_must(mac->context != NULL && EVP_MAC_init(mac->context, key, key_length, params) == 1);
+        return mac;
+}
+
+void crypto_mac_add(struct crypto_mac *mac, const void *bytes, size_t length)
+{
+        crypto_must(EVP_MAC_update(mac->context, bytes, length) == 1);
+}
+
+void crypto_mac_digest(struct crypto_mac *mac, struct crypto_digest *digest)
+{
+        size_t n = sizeof(digest->bytes);
+
+        crypto_must(EVP_MAC_final(mac->context, digest->bytes, &n, n) == 1);
+        crypto_must(EVP_MAC_init(mac->context, NULL, 0, NULL) == 1);
+}
+
+void crypto_mac_free(struct crypto_mac *mac)
+{
+        if (mac == NULL)
+                return;
+        EVP_MAC_CTX_free(mac->context); /* wipes the key */
+        free(mac);
 }
 
 bool crypto_equal(const void *a, const void *b, size_t length)

@@ -12,6 +12,7 @@ struct crypto_digest {
 };
 
 struct crypto_hash;
+struct crypto_mac;
 
 void crypto_random(void *out, size_t length);
 /* Random letters and digits, about 5.95 bits each. The caller frees with mem_free_secret. */
@@ -24,6 +25,13 @@ void crypto_hash_finish(struct crypto_hash *hash, struct crypto_digest *digest);
 void crypto_sha256(const void *bytes, size_t length, struct crypto_digest *digest);
 void crypto_hmac_sha256(const void *key, size_t key_length, const void *bytes, size_t length,
                         struct crypto_digest *digest);
+/* HMAC-SHA-256 of many messages under one key: looking for the algorithm and preparing the key are done once. The key
+ * is copied; the caller frees. */
+struct crypto_mac *crypto_mac_new(const void *key, size_t key_length);
+void crypto_mac_add(struct crypto_mac *mac, const void *bytes, size_t length);
+/* Of what was added since it was made, or since the last digest. */
+void crypto_mac_digest(struct crypto_mac *mac, struct crypto_digest *digest);
+void crypto_mac_free(struct crypto_mac *mac);
 bool crypto_equal(const void *a, const void *b, size_t length);
 
 /* out has room for CRYPTO_NONCE_BYTES + length + CRYPTO_TAG_BYTES: a fresh nonce, the text, the tag. */

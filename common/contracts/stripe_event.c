@@ -7,26 +7,29 @@
 
 #include <string.h>
 
-#define ID_MOST     255 /* bytes of an id: Stripe's documents promise that */
 #define NAME_MOST   120 /* bytes of a type or kind */
 #define PRICES_MOST 20  /* items of a subscription: Stripe's own limit */
 
-/* Whether it may name something in logs, paths and keys: printable ASCII without blanks. */
-static bool event_is_name(const char *text, size_t most)
+bool stripe_is_name(const char *text, size_t length, size_t most)
 {
-        if (text == NULL || *text == '\0' || strlen(text) > most)
+        if (length == 0 || length > most)
                 return false;
-        for (const char *p = text; *p; p++)
-                if (*p <= ' ' || *p >= 0x7f)
+        for (size_t i = 0; i < length; i++)
+                if (text[i] <= ' ' || text[i] >= 0x7f)
                         return false;
         return true;
+}
+
+static bool event_is_name(const char *text, size_t most)
+{
+        return text != NULL && stripe_is_name(text, strlen(text), most);
 }
 
 const char *stripe_id_of(const json_t *value)
 {
         const char *id = json_is_object(value) ? json_text(value, "id") : json_string_value(value);
 
-        return event_is_name(id, ID_MOST) ? id : NULL;
+        return event_is_name(id, STRIPE_ID_MOST) ? id : NULL;
 }
 
 static const json_t *event_at(const json_t *value, const char *one, const char *two, const char *three)
@@ -362,7 +365,7 @@ int stripe_object_read(const json_t *object, json_t **ret, struct err *err)
         const char *status = json_text(object, "status");
         json_t *read, *body;
 
-        if (!event_is_name(kind, NAME_MOST) || !event_is_name(id, ID_MOST))
+        if (!event_is_name(kind, NAME_MOST) || !event_is_name(id, STRIPE_ID_MOST))
                 return err_set(err, ERR_INPUT, "not_an_object",
                                "an object of Stripe's has a name in object, and an id");
         read = *ret = json_object();
@@ -391,7 +394,8 @@ static json_t *event_read_related(const json_t *event)
         const char *kind = json_text(related, "type"), *path = json_text(related, "url");
         json_t *read;
 
-        if (!event_is_name(kind, NAME_MOST) || stripe_id_of(related) == NULL || !event_is_name(path, 2 * ID_MOST) ||
+        if (!event_is_name(kind, NAME_MOST) || stripe_id_of(related) == NULL ||
+            !event_is_name(path, 2 * STRIPE_ID_MOST) ||
             (strncmp(path, "/v1/", 4) != 0 && strncmp(path, "/v2/", 4) != 0) || strstr(path, "..") != NULL)
                 return json_null();
         read = json_object();
@@ -438,7 +442,7 @@ int stripe_event_read(const json_t *event, json_t **ret, struct err *err)
         auto_json *object = NULL;
         json_t *read;
 
-        if (!event_is_name(id, ID_MOST) || !event_is_name(type, NAME_MOST) ||
+        if (!event_is_name(id, STRIPE_ID_MOST) || !event_is_name(type, NAME_MOST) ||
             !json_is_boolean(json_object_get(event, "livemode")) || (!is_thin && event_created(event) <= 0))
                 return err_set(err, ERR_INPUT, "not_an_event", "an event has id, type, created and livemode");
         if (is_thin)

@@ -7,8 +7,13 @@
 
 #include "common/base/json.h"
 
-/* An id of Stripe's, or that of the object which stands in its place where it was expanded: printable ASCII of 255
- * bytes at most, borrowed from value. NULL if it is neither. */
+#define STRIPE_ID_MOST 255 /* bytes of an id: Stripe's documents promise that */
+
+/* Whether it may name something in logs, paths and keys: printable ASCII without blanks, of most bytes at most. */
+bool stripe_is_name(const char *text, size_t length, size_t most);
+
+/* An id of Stripe's, or that of the object which stands in its place where it was expanded, borrowed from
+ * value. NULL if it is neither. */
 const char *stripe_id_of(const json_t *value);
 
 /* An event as billing's catalog takes it:

@@ -1,7 +1,6 @@
 /* The signature of Stripe's webhooks: see stripe_signature.h. */
 #include "common/contracts/stripe_signature.h"
 
-#include "common/base/buf.h"
 #include "common/base/crypto.h"
 #include "common/base/memory.h"
 
@@ -14,7 +13,7 @@
 #define HEX_LENGTH   64
 
 struct stripe_secrets {
-        char *items[SECRETS_MOST];
+        struct crypto_mac *macs[SECRETS_MOST];
         size_t count;
 };
 
@@ -23,7 +22,7 @@ void stripe_secrets_free(struct stripe_secrets *secrets)
         if (secrets == NULL)
                 return;
         for (size_t i = 0; i < secrets->count; i++)
-                mem_free_secret(secrets->items[i]);
+                crypto_mac_free(secrets->macs[i]);
         free(secrets);
 }
 
@@ -51,7 +50,7 @@ int stripe_secrets_parse(const char *option, const char *text, struct stripe_sec
                         return err_field(err, option, "%s is one to %d secrets, separated by commas without blanks",
                                          option, SECRETS_MOST);
                 }
-                secrets->items[secrets->count++] = mem_copy_text(word);
+                secrets->macs[secrets->count++] = crypto_mac_new(word, strlen(word));
         }
         *ret = secrets;
         return 0;
@@ -107,14 +106,18 @@ static int stripe_read_header(char *header, struct signature *ret, char **values
         return 0;
 }
 
-static bool stripe_secret_has_signed(const char *secret, const struct buf *message, const struct signature *signature,
-                                     char *const *values)
+/* What is signed is the time, a point, and the body. */
+static bool stripe_secret_has_signed(struct crypto_mac *secret, const struct signature *signature, char *const *values,
+                                     const void *body, size_t length)
 {
         auto_free char *expected = NULL;
         struct crypto_digest digest;
         bool found = false;
 
-        crypto_hmac_sha256(secret, strlen(secret), message->data, message->length, &digest);
+        crypto_mac_add(secret, signature->time, strlen(signature->time));
+        crypto_mac_add(secret, ".", 1);
+        crypto_mac_add(secret, body, length);
+        crypto_mac_digest(secret, &digest);
         expected = crypto_hex(digest.bytes, sizeof(digest.bytes));
         for (size_t i = 0; i < signature->candidates; i++)
                 found |= strlen(values[i]) == HEX_LENGTH && crypto_equal(values[i], expected, HEX_LENGTH);
@@ -125,7 +128,6 @@ int stripe_signature_check(const struct stripe_secrets *secrets, const char *hea
                            int64_t now_s, int64_t tolerance_s, struct err *err)
 {
         auto_free char *copy = NULL;
-        auto_buf message = { 0 };
         struct signature signature = { 0 };
         char *values[SECRETS_MOST];
         bool good = false;
@@ -135,10 +137,8 @@ int stripe_signature_check(const struct stripe_secrets *secrets, const char *hea
         copy = mem_copy_text(header);
         if (stripe_read_header(copy, &signature, values, ARRAY_SIZE(values), err) < 0)
                 return -ERR_INPUT;
-        buf_printf(&message, "%s.", signature.time);
-        buf_add(&message, body, length);
         for (size_t i = 0; i < secrets->count; i++)
-                good |= stripe_secret_has_signed(secrets->items[i], &message, &signature, values);
+                good |= stripe_secret_has_signed(secrets->macs[i], &signature, values, body, length);
         if (!good)
                 return err_set(err, ERR_INPUT, "signature_mismatch",
                                "no secret of ours has made this signature for these bytes");

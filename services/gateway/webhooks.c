@@ -6,7 +6,8 @@
 #include "common/base/memory.h"
 #include "common/base/metrics.h"
 #include "common/contracts/billing.h"
-#include "common/contracts/stripe_event.h"
+#include "common/contracts/stripe_envelope.h"
+#include "common/contracts/stripe_signature.h"
 #include "common/kafka/cloudevent.h"
 #include "services/gateway/gateway.h"
 #include "services/gateway/pending.h"
@@ -54,48 +55,31 @@ static void webhook_refuse(struct http_request *request, const struct err *err)
         http_answer_error(request, err);
 }
 
-/* The customer whom the event is about; of what belongs to none, the object itself. */
-static const char *webhook_customer(const json_t *event)
-{
-        const json_t *object = json_object_get(json_object_get(event, "data"), "object");
-        const char *kind = json_text(object, "object");
-        const char *customer = stripe_id_of(json_object_get(object, "customer"));
-
-        if (customer != NULL && (kind == NULL || strcmp(kind, "customer") != 0))
-                return customer;
-        return stripe_id_of(object) ?: stripe_id_of(json_object_get(event, "related_object")) ?: "-";
-}
-
 /* What is about one customer is read in the order in which it came. */
-static char *webhook_key(const json_t *event)
+static char *webhook_key(const struct stripe_envelope *event)
 {
-        return mem_printf("%s/%s/%s", json_flag(event, "livemode") ? "live" : "test",
-                          stripe_id_of(json_object_get(event, "account")) ?: "-", webhook_customer(event));
+        return mem_printf("%s/%s/%s", event->livemode ? "live" : "test", event->account, event->customer);
 }
 
-static int webhook_check(const struct gateway *gateway, const json_t *event, struct err *err)
+static int webhook_check(const struct gateway *gateway, const struct stripe_envelope *event, struct err *err)
 {
-        const json_t *livemode = json_object_get(event, "livemode");
-
-        if (stripe_id_of(json_object_get(event, "id")) == NULL || !json_is_boolean(livemode))
-                return err_set(err, ERR_INPUT, "not_an_event",
-                               "this is signed, but no event: id or livemode is missing");
-        if (json_is_true(livemode) != gateway->config->stripe_livemode)
-                return err_set(err, ERR_INPUT, "wrong_mode", "this gateway takes events of %s mode (STRIPE_LIVEMODE)",
-                               gateway->config->stripe_livemode ? "live" : "test");
-        return 0;
+        if (event->livemode == gateway->config->stripe_livemode)
+                return 0;
+        return err_set(err, ERR_INPUT, "wrong_mode", "this gateway takes events of %s mode (STRIPE_LIVEMODE)",
+                       gateway->config->stripe_livemode ? "live" : "test");
 }
 
-static int webhook_read(const struct gateway *gateway, struct http_request *request, json_t **ret, struct err *err)
+static int webhook_read(const struct gateway *gateway, struct http_request *request, struct stripe_envelope *ret,
+                        struct err *err)
 {
         size_t length;
         const char *body = http_body(request, &length);
 
         if (stripe_signature_check(gateway->stripe_secrets, http_header(request, "Stripe-Signature"), body, length,
                                    clock_wall_ms() / 1000, STRIPE_TOLERANCE_S, err) < 0 ||
-            json_parse(body, length, ret, err) < 0)
+            stripe_envelope_read(body, length, ret, err) < 0)
                 return -ERR_INPUT;
-        return webhook_check(gateway, *ret, err);
+        return webhook_check(gateway, ret, err);
 }
 
 static void webhook_delivered(void *context, const struct err *err)
@@ -114,7 +98,8 @@ static void webhook_delivered(void *context, const struct err *err)
                 http_answer_json(request, 200, json_pack("{s:s}", "id", webhook->event_id));
 }
 
-static void webhook_publish(struct gateway *gateway, struct http_request *request, const json_t *received)
+static void webhook_publish(struct gateway *gateway, struct http_request *request,
+                            const struct stripe_envelope *received)
 {
         struct webhook *webhook = NEW(struct webhook);
         auto_free char *key = webhook_key(received);
@@ -124,7 +109,7 @@ static void webhook_publish(struct gateway *gateway, struct http_request *reques
         struct cloudevent_out event = {
                 .topic = STRIPE_TOPIC,
                 .key = key,
-                .id = json_text(received, "id"),
+                .id = received->id,
                 .source = "/stripe",
                 .type = STRIPE_EVENT,
                 .time = time,
@@ -143,7 +128,7 @@ static void webhook_publish(struct gateway *gateway, struct http_request *reques
 
 void stripe_webhook_post(struct gateway *gateway, struct http_request *request, const char *caller)
 {
-        auto_json *event = NULL;
+        struct stripe_envelope event;
         struct err err;
 
         (void)caller; /* whoever has the secret */
@@ -155,5 +140,5 @@ void stripe_webhook_post(struct gateway *gateway, struct http_request *request, 
         if (webhook_read(gateway, request, &event, &err) < 0)
                 webhook_refuse(request, &err);
         else
-                webhook_publish(gateway, request, event);
+                webhook_publish(gateway, request, &event);
 }

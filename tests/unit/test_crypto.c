@@ -45,6 +45,23 @@ static void test_sha256_gives_the_published_digests(void **state)
         }
 }
 
+/* In pieces, and twice under the same key. */
+static void check_mac(const void *key, size_t key_length, const char *data, size_t length,
+                      const struct crypto_digest *wanted)
+{
+        struct crypto_mac *mac = crypto_mac_new(key, key_length);
+
+        for (int i = 0; i < 2; i++) {
+                struct crypto_digest digest;
+
+                crypto_mac_add(mac, data, 3);
+                crypto_mac_add(mac, data + 3, length - 3);
+                crypto_mac_digest(mac, &digest);
+                assert_memory_equal(&digest, wanted, sizeof(digest));
+        }
+        crypto_mac_free(mac);
+}
+
 /* RFC 4231, cases 1 to 4, 6 and 7 (5 tests truncation, which we do not have). */
 static void test_hmac_gives_the_digests_of_rfc_4231(void **state)
 {
@@ -80,6 +97,8 @@ static void test_hmac_gives_the_digests_of_rfc_4231(void **state)
                                    cases[i].data ? strlen(cases[i].data) : sizeof(dd), &digest);
                 hex = digest_hex(&digest);
                 assert_string_equal(hex, cases[i].hex);
+                check_mac(key, cases[i].key_length, cases[i].data ? cases[i].data : dd,
+                          cases[i].data ? strlen(cases[i].data) : sizeof(dd), &digest);
         }
 }
 

@@ -4,6 +4,7 @@
 #include "common/base/crypto.h"
 #include "common/base/macros.h"
 #include "common/contracts/billing.h"
+#include "common/contracts/stripe_envelope.h"
 #include "common/contracts/stripe_event.h"
 
 #define TENANT "8a1f0c5e-3b7d-4f0a-9a52-6d2e6f1c0001"
@@ -291,6 +292,40 @@ static void test_the_contract_turns_bytes_into_the_event(void **state)
         assert_int_equal(contract_check(contract, "test/-/cus_1", bad, &read, &err), -ERR_INPUT);
 }
 
+static void test_the_envelope_says_whose_an_event_is(void **state)
+{
+        static const struct {
+                const char *text, *account, *customer;
+        } cases[] = {
+                { EVENT("customer.updated", "{\"object\": \"customer\", \"id\": \"cus_1\"}"), "-", "cus_1" },
+                { EVENT("customer.updated", "{\"object\": \"customer\", \"id\": \"cus_1\", \"customer\": \"cus_2\"}"),
+                  "-", "cus_1" },
+                { EVENT("invoice.paid", "{\"object\": \"invoice\", \"id\": \"in_1\", \"customer\": \"cus_1\"}"), "-",
+                  "cus_1" },
+                { EVENT("invoice.paid", "{\"id\": \"in_1\", \"customer\": {\"name\": \"x\", \"id\": \"cus_1\"}}"), "-",
+                  "cus_1" },
+                { EVENT("price.created", "{\"object\": \"price\", \"id\": \"price_1\"}"), "-", "price_1" },
+                { EVENT("price.created", "{\"object\": \"price\", \"id\": \"with blanks\"}"), "-", "-" },
+                { EVENT("price.created", "[]"), "-", "-" },
+                { "{\"id\": \"evt_1\", \"livemode\": false, \"account\": \"acct_1\", \"related_object\": {\"id\": "
+                  "\"sub_1\"}}",
+                  "acct_1", "sub_1" },
+                { "{\"id\": \"evt_1\", \"livemode\": false, \"account\": {\"id\": \"acct_1\"}, \"n\": 1e1}", "acct_1",
+                  "-" },
+        };
+        struct stripe_envelope envelope;
+        struct err err;
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                assert_int_equal(stripe_envelope_read(cases[i].text, strlen(cases[i].text), &envelope, &err), 0);
+                assert_string_equal(envelope.id, "evt_1");
+                assert_false(envelope.livemode);
+                assert_string_equal(envelope.account, cases[i].account);
+                assert_string_equal(envelope.customer, cases[i].customer);
+        }
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -307,6 +342,7 @@ int main(void)
                 SENTENCE(test_a_thin_event_says_what_to_ask_for_where_that_is_a_path_of_stripes),
                 SENTENCE(test_what_is_no_event_is_refused_with_the_reason),
                 SENTENCE(test_the_contract_turns_bytes_into_the_event),
+                SENTENCE(test_the_envelope_says_whose_an_event_is),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
