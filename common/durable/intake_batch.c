@@ -235,8 +235,6 @@ static void batch_send(struct batch *batch)
                      batch_taken, batch);
 }
 
-/* Two messages with the same key (that is, tenant) are never sent together. A worker that advances a saga locks first
- * the saga and then the tenant's status; a second command would want the saga while the first holds the status. */
 static bool batch_has_key(const struct batch *batch, const struct kafka_message *message)
 {
         for (size_t i = 0; i < batch->count; i++) {
@@ -247,6 +245,15 @@ static bool batch_has_key(const struct batch *batch, const struct kafka_message 
                         return true;
         }
         return false;
+}
+
+/* Two commands with the same key (that is, tenant) are never sent together. A worker that advances a saga locks first
+ * the saga and then the tenant's status; a second command would want the saga while the first holds the status. */
+static bool batch_ends_before(const struct batch *batch, const struct kafka_message *message)
+{
+        const char *together = batch->intake->settings.together;
+
+        return (together == NULL || strcmp(together, message->topic) != 0) && batch_has_key(batch, message);
 }
 
 static void batch_add(struct batch *batch, struct kafka_message *message)
@@ -267,7 +274,7 @@ void intake_take(void *context, struct kafka_message *message)
         batch->started_ns = clock_ns();
         batch_add(batch, message);
         while (batch->count < BATCH_LIMIT && (next = kafka_consumer_peek(intake->consumer, message)) != NULL &&
-               !batch_has_key(batch, next) && bytes + next->value_length <= BATCH_BYTES) {
+               !batch_ends_before(batch, next) && bytes + next->value_length <= BATCH_BYTES) {
                 bytes += next->value_length;
                 message = kafka_consumer_next(intake->consumer, message);
                 batch_add(batch, message);

@@ -13,6 +13,7 @@ struct worker_settings {
         const struct saga_kind *const *kinds; /* ends with NULL; NULL: a service without sagas */
         size_t sagas;                         /* sagas in hand at once */
         bool has_timers;                      /* see timers.h: its schema then has timer_due */
+        const char *together;                 /* see intake.h; or NULL */
         /* Adds what the catalog must know in addition to an event; or NULL. */
         void (*enrich)(void *context, json_t *data);
         /* Facts changed: there may be work for parts of the service's own; or NULL. */

@@ -33,6 +33,7 @@ static int billing_start(struct service *service, const void *config, struct err
         struct worker_settings worker = {
                 .group = "tenantry-billing",
                 .contracts = BILLING_CONTRACTS,
+                .together = STRIPE_TOPIC, /* an event locks its tenant and what is the tenant's */
                 .kinds = KINDS,
                 .sagas = SAGAS,
                 .has_timers = true,
