@@ -16,7 +16,7 @@ from confluent_kafka import Producer
 from deploy.local.fleet import make_fleet, tenant_number
 from deploy.local.process import wait_until
 from deploy.local.stack import CATALOG, Stack
-from tests.e2e.stripe_life import Object
+from tests.e2e.stripe_life import DAY, Object
 
 from .ingest import BROKER_JVM, CONNECTIONS, Ingest, measure_generator
 from .machine import CpuMeter, peak_rss_mb, rss_mb
@@ -67,6 +67,11 @@ class Applied:
         return sum(used for name, used in self.cpu.items() if name.startswith(prefixes)) * 1e6 / self.count
 
 
+def day_of(event: Object, life: list[Object]) -> int:
+    """Days since the first of its tenant's."""
+    return int(event["created"] - life[0]["created"]) // DAY
+
+
 class Fleet:
     """A fleet with fsync on, which billing knows; no billing process runs. Each round has tenants of its own."""
 
@@ -96,11 +101,11 @@ class Fleet:
         return self.number("select coalesce(max(number), 0) from billing.event")
 
     def events(self, count: int, make: MakeEvents) -> list[bytes]:
-        """As they come: of all tenants, in turn."""
+        """As they come: what one act of a tenant's makes Stripe tell stands together; the acts of all tenants by days."""
         numbers = self.take(count)
         lives = [make(number, f"r{self.rounds}x{time.time_ns() % 1_000_000}_") for number in numbers]
-        steps = max(len(life) for life in lives)
-        return [as_delivered(life[step]) for step in range(steps) for life in lives if step < len(life)]
+        acts = [(day_of(event, life), at, event) for at, life in enumerate(lives) for event in life]
+        return [as_delivered(event) for _, _, event in sorted(acts, key=lambda act: act[:2])]
 
     def settle(self) -> None:
         """The next round begins as the one before it did: what was written is on the disk, and PostgreSQL plans with

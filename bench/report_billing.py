@@ -110,7 +110,7 @@ def _events_text(measured: Billing) -> tuple[str, list[list[str]]]:
         f"""### Events applied
 
 Two months of {one.tenants:,} tenants, 4 KiB an event, wait in Kafka's partitions when the billing processes are started: paid, a
-renewal that fails and is paid late, a cancellation to come. fsync is on. From the first that was applied to the last, by the
+renewal that fails and is paid late, a cancellation to come; what one act makes Stripe tell stands together. fsync is on. From the first that was applied to the last, by the
 catalog's own times, with all that hangs on it (subscriptions, invoices, entitlements, snapshots, mails that are due). Each
 round has tenants that no round before had ({outcomes}). Beside it, on the same server
 and the same events, {PACKAGES[0]}: {beside}.

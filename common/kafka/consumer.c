@@ -159,6 +159,8 @@ int consumer_make(uv_loop_t *loop, const struct kafka_settings *settings, const 
         consumer_set_default(conf, settings, "heartbeat.interval.ms", "1000");
         consumer_set_default(conf, settings, "fetch.wait.max.ms", "100");
         consumer_set_default(conf, settings, "queued.max.messages.kbytes", "4096");
+        consumer_set_default(conf, settings, "fetch.message.max.bytes",
+                             "262144"); /* of a partition; a longer one comes */
         rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_FETCH);
         consumer = NEW(struct kafka_consumer);
         consumer->magic = CONSUMER_MAGIC;

@@ -32,6 +32,9 @@
 /* Bytes. What is larger goes back to the system when it is freed: glibc would raise this bound with each such block,
  * and keep later ones in a heap that never shrinks. */
 #define LARGE_BLOCK (256 * 1024)
+/* Heaps. glibc would give each of librdkafka's threads one of its own, and what one of them has freed is of no use to
+ * the others. */
+#define HEAPS 2
 
 /* The only service in this process, for the handlers below that get no context. */
 struct frame {
@@ -325,6 +328,7 @@ int service_main(int argc, char **argv, const struct service_definition *definit
         tables = service_tables(definition);
         service_protect_process();
         mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK);
+        mallopt(M_ARENA_MAX, HEAPS);
         setenv("UV_THREADPOOL_SIZE", BLOCKING_THREADS, 0); /* before the first thread is started */
         frame->service.definition = definition;
         if (argc > 1 && strcmp(argv[1], "--health") == 0)
