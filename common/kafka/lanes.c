@@ -15,9 +15,9 @@
 /* How much may wait in a lane before its partition is paused, and how little must be left before it is resumed. Not too
  * little: librdkafka discards what it has fetched from a paused partition, and fetches it again. */
 #define LANE_LIMIT        512
-#define LANE_RESUME       64
+#define LANE_RESUME       256
 #define LANE_BYTES_LIMIT  (1024 * 1024)
-#define LANE_BYTES_RESUME (128 * 1024)
+#define LANE_BYTES_RESUME (512 * 1024)
 
 struct waiting {
         struct waiting *prev, *next;

@@ -1,4 +1,5 @@
-"""The demo's story of money: one tenant buys a plan on Stripe's page, another one never does, and time passes."""
+"""The demo's story of money: one tenant buys a plan on Stripe's page, one has a card without money, one never buys, and time
+passes."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from .stack import Stack
 from .telling import BOLD, DIM, PLAIN, call, say
 
 CARD = "4242424242424242"
+CARD_WITHOUT_MONEY = "4000000000000341"
 DAY = 86400
 PATIENCE = 60.0
 
@@ -52,13 +54,28 @@ def show(told: Any) -> str:
     return f"  {told['slug']:22} {subscription['status']:10} {subscription['plan']:13} access {told['access']['wanted']:5} {modules}"
 
 
-def press_pay(url: str) -> None:
+def press(url: str, **fields: str) -> None:
     try:
-        form = urllib.parse.urlencode({"action": "pay", "number": CARD}).encode()
+        form = urllib.parse.urlencode(fields).encode()
         urllib.request.build_opener(Stay).open(urllib.request.Request(url, data=form), timeout=20).close()
     except urllib.error.HTTPError as answer:
         if answer.code != 303:
             raise
+
+
+def page_for(stack: Stack, tenant_id: str, command: str, **wanted: str) -> str:
+    """One of Stripe's, as the product asks for it."""
+    token = stack.client_environment()["TENANTRY_APP_TOKEN"]
+    page = call(stack, "POST", f"/api/tenants/{tenant_id}/billing/{command}", wanted, token=token, prefer="wait=25")[
+        "url"
+    ]
+    say(f"  {DIM}{page}{PLAIN}")
+    return str(page)
+
+
+def buy(stack: Stack, tenant_id: str, plan: str, card: str) -> None:
+    press(page_for(stack, tenant_id, "checkout", plan=plan, interval="month"), action="pay", number=card)
+    say(show(wait_for(stack, tenant_id, "its plan is known", plan=plan)))
 
 
 def pass_days(stack: Stack, days: int) -> None:
@@ -71,21 +88,31 @@ def pass_days(stack: Stack, days: int) -> None:
 
 
 def tell_billing(stack: Stack, tenants: list[str]) -> None:
-    buyer, other = tenants[0], tenants[1]
+    buyer, other, poor = tenants
     wait_until(lambda: tenant(stack, buyer)["subscription"] is not None, PATIENCE, "billing knows the first tenant")
     if tenant(stack, buyer)["subscription"]["status"] != "trial":
         return  # the demo was here before
+    companies = [tenant(stack, each)["company"] for each in tenants]
+
+    def reaches(tenant_id: str, status: str) -> None:
+        say(show(wait_for(stack, tenant_id, f"it is {status}", status=status)))
+
     say(f"\n{BOLD}Each has a trial of 14 days, without a card:{PLAIN}")
     for each in tenants:
-        say(show(wait_for(stack, each, "its trial begins", status="trial")))
-    say(f"\n{BOLD}{tenant(stack, buyer)['company']} chooses Professional, on Stripe's page:{PLAIN}")
-    app = stack.client_environment()["TENANTRY_APP_TOKEN"]
-    wanted = {"plan": "professional", "interval": "month"}
-    page = call(stack, "POST", f"/api/tenants/{buyer}/billing/checkout", wanted, token=app, prefer="wait=25")["url"]
-    say(f"  {DIM}{page}{PLAIN}")
-    press_pay(page)
-    say(show(wait_for(stack, buyer, "its plan is known", plan="professional")))
-    say(f"\n{BOLD}15 days later: the one pays, the others' trial has ended:{PLAIN}")
+        reaches(each, "trial")
+    say(f"\n{BOLD}{companies[0]} chooses Professional, on Stripe's page, and {companies[2]} Starter:{PLAIN}")
+    buy(stack, buyer, "professional", CARD)
+    buy(stack, poor, "starter", CARD_WITHOUT_MONEY)
+    say(f"\n{BOLD}15 days later: the first pays, the second has not chosen, the third's card is refused:{PLAIN}")
     pass_days(stack, 15)
-    say(show(wait_for(stack, buyer, "it pays", status="active")))
-    say(show(wait_for(stack, other, "its trial ends", status="suspended")))
+    for each, status in ((buyer, "active"), (other, "suspended"), (poor, "past_due")):
+        reaches(each, status)
+    say(f"\n{BOLD}8 days later its time to pay is over. It gives another card, which pays at once:{PLAIN}")
+    pass_days(stack, 8)
+    reaches(poor, "suspended")
+    press(page_for(stack, poor, "portal"), action="method", number=CARD)
+    reaches(poor, "active")
+    say(f"\n{BOLD}23 days later: who has not chosen for 30 days is archived, after two notices:{PLAIN}")
+    pass_days(stack, 23)
+    for each, status in ((buyer, "active"), (other, "archived"), (poor, "active")):
+        reaches(each, status)

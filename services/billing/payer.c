@@ -16,7 +16,7 @@
 #define LEASE        "90000"     /* ms: longer than a call and the statement after it */
 #define AT_ONCE      4
 
-static const char SQL_TAKE[] = "select invoice_id, payment_method, attempts "
+static const char SQL_TAKE[] = "select invoice_id, payment_method, attempts, keys_spent "
                                "from take_payments($1::int, $2::bigint, $3::float8)";
 static const char SQL_TRIED[] = "select payment_tried($1, $2, $3, $4::bigint)";
 
@@ -60,9 +60,16 @@ static void payer_stored(void *context, const struct pg_rows *rows, const struct
         payer_wake(payer);
 }
 
+/* Stripe's failure, saved under the key: it would say so for a day, whatever it has done. */
+static bool payer_is_saved_failure(const struct stripe_reply *reply)
+{
+        return reply != NULL && reply->replayed && reply->status >= 500;
+}
+
 static void payer_answered(void *context, const struct stripe_reply *reply, const struct err *err)
 {
         struct payment *payment = context;
+        const char *outcome = payer_is_saved_failure(reply) ? "stripe_saved_failure" : err ? err->code : "paid";
         auto_free char *delay = NULL;
 
         payment->request = NULL; /* it is gone */
@@ -76,7 +83,15 @@ static void payer_answered(void *context, const struct stripe_reply *reply, cons
                         delay = mem_printf("%lld", (long long)outcome_delay(payment->attempts, err));
         }
         pg_pool_exec(payment->payer->billing->service->catalog, SQL_TIMEOUT, SQL_TRIED,
-                     PARAMS(payment->invoice, payment->card, err ? err->code : "paid", delay), payer_stored, payment);
+                     PARAMS(payment->invoice, payment->card, outcome, delay), payer_stored, payment);
+}
+
+/* An invoice is paid once, by whatever key. */
+static char *payer_key(const struct payment *payment, int64_t spent)
+{
+        if (spent == 0)
+                return mem_printf("tenantry-pay-%.100s-%.100s", payment->invoice, payment->card);
+        return mem_printf("tenantry-pay-%.100s-%.100s-%lld", payment->invoice, payment->card, (long long)spent);
 }
 
 static void payer_begin(struct payer *payer, const struct pg_rows *rows, int row)
@@ -93,7 +108,7 @@ static void payer_begin(struct payer *payer, const struct pg_rows *rows, int row
         DL_APPEND(payer->payments, payment);
         payer->count++;
         path = mem_printf("/v1/invoices/%s/pay", payment->invoice);
-        key = mem_printf("tenantry-pay-%.100s-%.100s", payment->invoice, payment->card);
+        key = payer_key(payment, pg_int(rows, row, "keys_spent"));
         params = json_pack("{s:s}", "payment_method", payment->card);
         payment->request = stripe_api_call(billing->service->transfers, &billing->account,
                                            &(struct stripe_call){ .method = "POST",

@@ -139,6 +139,26 @@ def test_a_whole_life_in_any_order_with_repetitions_ends_in_one_state(orders: Or
     assert state["objects"][2][4] == due, "the grace counts from the first failure, not from the last that was told"
 
 
+def recorded(first: int, last: int) -> list[Object]:
+    """Of one tenant's life as Stripe tells it, with all fields: those whose files have these numbers."""
+    files = sorted((REPOSITORY / "sandbox" / "tests" / "recorded" / "stripe" / "events").glob("*.json"))
+    return [json.loads(file.read_text()) for file in files if first <= int(file.name[:2]) <= last]
+
+
+def test_every_order_of_each_burst_with_all_of_stripes_fields_ends_in_one_state(orders: Orders) -> None:
+    first, renewal = recorded(1, 5), recorded(6, 11)
+    state = orders.the_state(first, list(itertools.permutations(range(5))), [START])
+    assert state["asked"] == 0 and statuses(state) == ["active"]
+    every = list(itertools.permutations(range(6)))
+    state = orders.the_state(renewal, every if LONG else every[::5], [START + MONTH])
+    assert state["asked"] == 0 and statuses(state) == ["active"]
+    whole = recorded(1, 16)
+    rolls = random.Random(20261201)
+    some = [tuple(rolls.sample(range(14), 14)) + tuple(rolls.choices(range(14), k=7)) for _ in range(200)]
+    state = orders.the_state(whole, some, [START, START + 3 * MONTH])
+    assert statuses(state)[-1] == "cancelled"
+
+
 def test_both_shapes_end_in_one_state(orders: Orders) -> None:
     states = []
     for old in (False, True):

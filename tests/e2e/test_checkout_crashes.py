@@ -16,6 +16,7 @@ from .test_checkout import checkout, customers, sessions
 from .test_plan_changes import change, charges
 
 POINTS = ("billing_after_freeze", "billing_before_call", "billing_after_call", "billing_after_keep")
+SAGA_POINTS = ("saga_after_claim", "saga_before_step", "saga_before_advance", "saga_after_advance")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_a_checkout_that_dies_anywhere_makes_one_customer_and_one_page(
         assert checkout(app, tenant).json["url"] == session["url"]
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", POINTS + SAGA_POINTS)
 def test_an_upgrade_that_dies_anywhere_is_charged_once(desk: Desk, app: Api, stack: Stack, point: str) -> None:
     tenant = desk.tenant_on_trial(f"Dying upgrade {point}")
     subscription = desk.subscribe(tenant)
