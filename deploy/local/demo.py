@@ -110,6 +110,7 @@ def tell_what_next(stack: Stack) -> None:
   kcat -b $KAFKA_BROKERS -C -e -t tenant.status.v1 -f '%k %s\\n'
   psql "$CATALOG_DATABASE_URL" -c 'select slug, state from provisioner.tenant'
   {how_to_read_mails(os.path.relpath(mails, REPOSITORY))}    the invitations
+  curl -s $STRIPE_API_URL/_sandbox/mail | jq -r '.[].subject'      billing's mails
 
 `make down` stops it, `make clean-data` forgets it.""")
 

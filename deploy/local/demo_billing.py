@@ -75,7 +75,7 @@ def page_for(stack: Stack, tenant_id: str, command: str, **wanted: str) -> str:
 
 def buy(stack: Stack, tenant_id: str, plan: str, card: str) -> None:
     press(page_for(stack, tenant_id, "checkout", plan=plan, interval="month"), action="pay", number=card)
-    say(show(wait_for(stack, tenant_id, "its plan is known", plan=plan)))
+    say(show(wait_for(stack, tenant_id, "its plan is known", plan=plan, interval="month")))
 
 
 def pass_days(stack: Stack, days: int) -> None:
