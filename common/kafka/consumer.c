@@ -132,10 +132,15 @@ static void consumer_serve(void *context)
 }
 
 /* KAFKA_PROPERTIES may override these. */
+static bool consumer_is_given(const struct kafka_settings *settings, const char *name)
+{
+        return settings->properties != NULL && strstr(settings->properties, name) != NULL;
+}
+
 static void consumer_set_default(rd_kafka_conf_t *conf, const struct kafka_settings *settings, const char *name,
                                  const char *value)
 {
-        if (settings->properties == NULL || strstr(settings->properties, name) == NULL)
+        if (!consumer_is_given(settings, name))
                 kafka_client_set(conf, name, value);
 }
 

@@ -144,14 +144,18 @@ begin
 end
 $$;
 
--- Tenants that are to be settled before the transaction ends, each with what is told as the cause: its last event.
-create function billing.settle_later(p_tenant_id uuid, p_cause jsonb) returns void
+-- Tenants that are to be settled before the transaction ends, each with what is told as the cause: its last event. p_mails: its mails
+-- are to be looked at even if nothing else changes.
+create function billing.settle_later(p_tenant_id uuid, p_cause jsonb, p_mails boolean) returns void
 language plpgsql
 as $$
+declare
+    v_unsettled jsonb := coalesce(nullif(current_setting('billing.unsettled', true), '')::jsonb, '{}');
 begin
     perform set_config('billing.unsettled',
-        (coalesce(nullif(current_setting('billing.unsettled', true), ''), '{}')::jsonb
-         || jsonb_build_object(p_tenant_id, jsonb_build_object('id', p_cause -> 'id', 'traceparent', p_cause -> 'traceparent')))::text,
+        (v_unsettled || jsonb_build_object(p_tenant_id, jsonb_build_object(
+            'id', p_cause -> 'id', 'traceparent', p_cause -> 'traceparent',
+            'mails', p_mails or coalesce((v_unsettled #>> array[p_tenant_id::text, 'mails'])::boolean, false))))::text,
         true);
 end
 $$;
@@ -169,7 +173,40 @@ begin
     perform set_config('billing.unsettled', '', true);
     for v_tenant in select jsonb_object_keys(v_unsettled) loop
         perform settle(v_tenant::uuid, v_unsettled -> v_tenant);
+        if (v_unsettled #>> array[v_tenant, 'mails'])::boolean then
+            perform settle_mails(v_tenant::uuid);
+        end if;
     end loop;
+end
+$$;
+
+-- Keeps since when a tenant has no access. Who had it again meanwhile, and lost it before that was settled, has lost it anew: it has
+-- another month, and other notices.
+create or replace function billing.note_access() returns trigger
+language plpgsql
+as $$
+declare
+    v_ended timestamptz := (new.subscription ->> 'access_ended')::timestamptz;
+begin
+    if new.lifecycle <> 'live' then
+        new.archive_held := false;
+    end if;
+    if new.access = 'full'
+        or (v_ended > new.access_ended and exists (
+            select
+            from billing.object o
+            where o.tenant_id = new.tenant_id
+              and o.kind = 'subscription'
+              and o.facts ->> 'status' not in ('incomplete', 'incomplete_expired')
+              and to_timestamp((o.facts ->> 'start_date')::bigint) > new.access_ended)) then
+        new.access_ended := null;
+        new.archive_held := false;
+        new.archive_released := false;
+    end if;
+    if new.access <> 'full' and new.access_ended is null then
+        new.access_ended := coalesce(v_ended, catalog.business_now());
+    end if;
+    return new;
 end
 $$;
 
@@ -190,7 +227,7 @@ begin
     if not exists (select from event where event_id = p_data ->> 'id') then
         v_tenant := take_event(p_data);
         if v_tenant is not null then
-            perform settle_later(v_tenant, p_event);
+            perform settle_later(v_tenant, p_event, p_data ->> 'type' = 'invoice.payment_action_required');
         end if;
     end if;
 end

@@ -57,8 +57,10 @@ begin
 end
 $$;
 
--- As before, and after a failure that Stripe had saved its key is of no use.
-create or replace function billing.payment_tried(p_invoice_id text, p_payment_method text, p_outcome text, p_delay_ms bigint) returns void
+-- What Stripe said to the attempt of that number; its events say what follows. p_delay_ms: it is to be tried again; null: that was its
+-- answer. After a failure that Stripe had saved, the key is of no use. Whose lease has ended while it waited says nothing any more.
+create function billing.payment_tried(p_invoice_id text, p_payment_method text, p_attempt int, p_outcome text, p_delay_ms bigint)
+returns void
 language sql
 as $$
     update billing.payment
@@ -67,6 +69,7 @@ as $$
         keys_spent = keys_spent + case when p_outcome = 'stripe_saved_failure' then 1 else 0 end
     where invoice_id = p_invoice_id
       and payment_method = p_payment_method
+      and (attempts = p_attempt or p_delay_ms is null)
 $$;
 
 grant execute on all functions in schema billing to tenantry_billing;

@@ -151,6 +151,8 @@ class Api:
             )
             raise StripeError(400, message, kind="idempotency_error")
         headers = {"Idempotent-Replayed": "true"}
+        if row["status"] >= 500:
+            headers["Stripe-Should-Retry"] = "false"  # the same would come
         return web.Response(status=row["status"], text=row["body"], content_type="application/json", headers=headers)
 
     async def _keep(self, work: Work, key: str | None, asked: str, status: int, body: str) -> None:

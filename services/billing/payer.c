@@ -18,14 +18,18 @@
 
 static const char SQL_TAKE[] = "select invoice_id, payment_method, attempts, keys_spent "
                                "from take_payments($1::int, $2::bigint, $3::float8)";
-static const char SQL_TRIED[] = "select payment_tried($1, $2, $3, $4::bigint)";
+static const char SQL_TRIED[] = "select payment_tried($1, $2, $3::int, $4, $5::bigint)";
+
+/* After so many keys were spent: Stripe does not know what it has done with the card, and each key asks the bank anew.
+ */
+static const int64_t PATIENCE[] = { SECONDS(2), MINUTES(10), MINUTES(60), MINUTES(360) };
 
 /* A payment that is being tried. */
 struct payment {
         struct payment *prev, *next;
         struct payer *payer;
         char *invoice, *card;
-        int64_t attempts;
+        int64_t attempts, keys_spent;
         struct stripe_request *request; /* under way, or NULL */
 };
 
@@ -66,32 +70,41 @@ static bool payer_is_saved_failure(const struct stripe_reply *reply)
         return reply != NULL && reply->replayed && reply->status >= 500;
 }
 
+/* Until it is tried again, in ms; 0: that was Stripe's last word on this card. */
+static int64_t payer_delay(const struct payment *payment, const struct stripe_reply *reply, const struct err *err)
+{
+        if (payer_is_saved_failure(reply))
+                return PATIENCE[MIN((size_t)payment->keys_spent, ARRAY_SIZE(PATIENCE) - 1)];
+        if (err != NULL && (err->class == ERR_BUSY || err->class == ERR_AUTH))
+                return outcome_delay(payment->attempts, err);
+        return 0;
+}
+
 static void payer_answered(void *context, const struct stripe_reply *reply, const struct err *err)
 {
         struct payment *payment = context;
         const char *outcome = payer_is_saved_failure(reply) ? "stripe_saved_failure" : err ? err->code : "paid";
-        auto_free char *delay = NULL;
+        int64_t delay = payer_delay(payment, reply, err);
+        auto_free char *delay_text = delay > 0 ? mem_printf("%lld", (long long)delay) : NULL;
+        auto_free char *attempt = mem_printf("%lld", (long long)payment->attempts);
 
         payment->request = NULL; /* it is gone */
         FAILPOINT(billing_after_payment, NULL);
         outcome_note(payment->payer->billing->service, reply, err);
-        if (err != NULL) {
-                log_warn("an invoice was not paid with the new card", "invoice", payment->invoice, "code", err->code,
+        if (err != NULL)
+                log_warn("an invoice was not paid with the new card", "invoice", payment->invoice, "code", outcome,
                          "error", err->message, NULL);
-                /* Any other answer was Stripe's last word on this card. */
-                if (err->class == ERR_BUSY || err->class == ERR_AUTH)
-                        delay = mem_printf("%lld", (long long)outcome_delay(payment->attempts, err));
-        }
         pg_pool_exec(payment->payer->billing->service->catalog, SQL_TIMEOUT, SQL_TRIED,
-                     PARAMS(payment->invoice, payment->card, outcome, delay), payer_stored, payment);
+                     PARAMS(payment->invoice, payment->card, attempt, outcome, delay_text), payer_stored, payment);
 }
 
 /* An invoice is paid once, by whatever key. */
-static char *payer_key(const struct payment *payment, int64_t spent)
+static char *payer_key(const struct payment *payment)
 {
-        if (spent == 0)
+        if (payment->keys_spent == 0)
                 return mem_printf("tenantry-pay-%.100s-%.100s", payment->invoice, payment->card);
-        return mem_printf("tenantry-pay-%.100s-%.100s-%lld", payment->invoice, payment->card, (long long)spent);
+        return mem_printf("tenantry-pay-%.100s-%.100s-%lld", payment->invoice, payment->card,
+                          (long long)payment->keys_spent);
 }
 
 static void payer_begin(struct payer *payer, const struct pg_rows *rows, int row)
@@ -105,10 +118,11 @@ static void payer_begin(struct payer *payer, const struct pg_rows *rows, int row
         payment->invoice = mem_copy_text(pg_text(rows, row, "invoice_id"));
         payment->card = mem_copy_text(pg_text(rows, row, "payment_method"));
         payment->attempts = pg_int(rows, row, "attempts");
+        payment->keys_spent = pg_int(rows, row, "keys_spent");
         DL_APPEND(payer->payments, payment);
         payer->count++;
         path = mem_printf("/v1/invoices/%s/pay", payment->invoice);
-        key = payer_key(payment, pg_int(rows, row, "keys_spent"));
+        key = payer_key(payment);
         params = json_pack("{s:s}", "payment_method", payment->card);
         payment->request = stripe_api_call(billing->service->transfers, &billing->account,
                                            &(struct stripe_call){ .method = "POST",

@@ -109,6 +109,63 @@ def test_an_invoice_that_was_written_off_long_ago_shortens_no_later_grace_and_no
     assert books.fact(tenant, "extract(epoch from access_ended)::float8") == ended
 
 
+def test_access_that_came_back_and_ended_in_one_batch_has_ended_anew(books: Books) -> None:
+    tenant = books.tenant()
+    books.pass_days(14 + 25)  # a notice was sent, and three weeks are over
+    assert books.mails(tenant)[-1] == ("archive_notice", 7)
+    now = int(books.now())
+    life = Life(tenant=tenant, number="again", start=now - 60)
+    gone = life.subscription("canceled", ended_at=now)
+    books.apply_together(
+        life.event("customer.subscription.updated", now - 60, life.subscription("active")),
+        life.event("customer.subscription.deleted", now, gone),
+    )
+    assert books.fact(tenant, "extract(epoch from access_ended)::float8") == now
+    books.pass_days(29.9)
+    assert books.wish(tenant) is None, "it has another month"
+    assert books.mails(tenant)[-3:] == [("suspended", 0), ("archive_notice", 7), ("archive_notice", 1)]
+    books.pass_days(1.1)
+    assert books.wish(tenant) == "archived"
+
+
+def test_several_tenants_of_a_batch_are_settled_each_and_one_that_is_refused_takes_none_of_it(books: Books) -> None:
+    tenants = [books.tenant() for _ in range(3)]
+    lives, now = [books.life(each) for each in tenants], int(books.now())
+    events = [
+        life.event("customer.subscription.updated", now, life.subscription("active", start=now)) for life in lives
+    ]
+    refused = "create function public.refuse() returns trigger language plpgsql as $$ begin raise 'refused'; end $$"
+    books.owner.execute(refused)
+    books.owner.execute(
+        "create trigger refuse before update on billing.tenant for each row "
+        f"when (new.tenant_id = '{tenants[2]}') execute function public.refuse()"
+    )
+    try:
+        with pytest.raises(psycopg.errors.RaiseException):
+            books.apply_together(*events)
+        assert {books.subscription(each)["status"] for each in tenants} == {"trial"}, "it is tried again, one by one"
+    finally:
+        books.owner.execute("drop function public.refuse cascade")
+    books.apply_together(*events)
+    assert {books.subscription(each)["status"] for each in tenants} == {"active"}
+
+
+def test_an_invoice_that_wants_its_customer_is_told_though_the_batch_changes_nothing_else(books: Books) -> None:
+    tenant, life, began = not_paid(books)
+    books.settle()
+    before, now = len(books.mails(tenant)), int(books.now())
+    invoice = life.invoice("second", "open", began, amount_remaining=9900)
+    books.apply_together(
+        life.event("customer.subscription.updated", now, life.subscription("active", start=began)),
+        life.event("invoice.payment_action_required", now, invoice),
+        life.event("customer.subscription.updated", now + 1, life.subscription("past_due", start=began)),
+    )
+    books.settle()
+    assert books.mails(tenant)[before:] == [("payment_action_required", 0)]
+    books.pass_days(6.1)
+    assert [kind for kind, _ in books.mails(tenant)].count("payment_failed") == 2, "days 3 and 6"
+
+
 @pytest.mark.parametrize("why", ["it is paid by invoice", "only a change was not paid"])
 def test_news_of_a_subscription_do_not_prolong_its_grace(books: Books, why: str) -> None:
     tenant = books.tenant()
