@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from deploy.local.stack import Stack
 
 from .billing import Desk, billing_stack
-from .client import Api, eventually
+from .client import Answer, Api, eventually
 from .sandbox_control import fault
 from .service_faults import armed, died_of_sigkill
 from .test_checkout import ask, checkout, customers, press, sessions
@@ -153,25 +153,93 @@ def test_an_answer_that_stripe_gives_again_does_not_undo_what_has_changed_since(
     assert desk.subscription(tenant)["cancel_at"] is None
 
 
-def test_an_upgrade_whose_answer_was_lost_is_charged_once_a_day_later_too(desk: Desk, app: Api) -> None:
-    """By then Stripe has forgotten the key: what was done is seen, and not done again."""
-    tenant = desk.tenant_on_trial("Forgotten Pharmacy")
-    subscription = desk.subscribe(tenant)
-    desk.wait(tenant, status="active")
-    held = desk.stack.control_sandbox(
-        "POST",
-        "faults",
-        {"match": {"method": "POST", "path": f"subscriptions/{subscription['id']}$"}, "fault": {"kind": "cut_after"}},
-    )
-    answer = change(app, tenant, "professional", prefer="")
-    eventually(lambda: len(charges(desk, subscription["customer"])) == 2, 30, "the change is made, and not known")
+def ended_a_day_after(
+    desk: Desk, match: dict[str, str], begin: Callable[[], Answer], is_done: Callable[[], bool]
+) -> dict[str, Any]:
+    """How it ended, though its answer is lost until Stripe has forgotten the key: what was done is seen, and not done again."""
+    rule = {"match": {"method": "POST", **match}, "fault": {"kind": "cut_after"}}
+    held = desk.stack.control_sandbox("POST", "faults", rule)
+    answer = begin()
+    assert answer.status == 202, answer
+    eventually(is_done, 30, "it is done, and not known")
     desk.sql("update catalog.business_clock set ahead = ahead + interval '26 hours' returning ahead")
     desk.stack.control_sandbox("POST", "clock", {"advance_seconds": 26 * 3600})
     desk.stack.control_sandbox("DELETE", f"faults/{held['id']}")
-    ended = desk.api.wait_operation(answer.json["operation_id"], 60)
+    return desk.api.wait_operation(answer.json["operation_id"], 60)
+
+
+def test_an_upgrade_whose_answer_was_lost_is_charged_once_a_day_later_too(desk: Desk, app: Api) -> None:
+    tenant = desk.tenant_on_trial("Forgotten Pharmacy")
+    subscription = desk.subscribe(tenant)
+    desk.wait(tenant, status="active")
+    ended = ended_a_day_after(
+        desk,
+        {"path": f"subscriptions/{subscription['id']}$"},
+        lambda: change(app, tenant, "professional", prefer=""),
+        lambda: len(charges(desk, subscription["customer"])) == 2,
+    )
     assert ended["state"] == "succeeded", ended
     assert len(charges(desk, subscription["customer"])) == 2
     desk.wait(tenant, plan="professional", status="active")
+
+
+def test_a_downgrade_whose_answer_was_lost_has_one_schedule_a_day_later_too(desk: Desk, app: Api) -> None:
+    tenant = desk.tenant_on_trial("Forgotten Downgrade")
+    subscription = desk.subscribe(tenant, "professional")
+    desk.wait(tenant, status="active")
+
+    def schedules() -> list[Any]:
+        found = desk.stripe("subscription_schedules", "GET", customer=subscription["customer"], limit=10)["data"]
+        return [each for each in found if each["status"] == "active"]
+
+    ended = ended_a_day_after(
+        desk,
+        {"path": "subscription_schedules$", "body": subscription["id"]},
+        lambda: change(app, tenant, "starter", prefer=""),
+        lambda: len(schedules()) == 1,
+    )
+    assert ended["state"] == "succeeded", ended
+    assert len(schedules()) == 1
+    assert desk.wait(tenant, plan="professional")["subscription"]["pending"]["plan"] == "starter"
+
+
+def test_a_customer_whose_making_was_not_answered_is_found_a_day_later(desk: Desk, app: Api) -> None:
+    tenant = desk.api.ready_tenant("Forgotten Customer")
+    ended = ended_a_day_after(
+        desk,
+        {"path": "^/v1/customers$", "body": tenant},
+        lambda: checkout(app, tenant, prefer=""),
+        lambda: len(customers(desk, tenant)) == 1,
+    )
+    assert ended["state"] == "succeeded", ended
+    assert len(customers(desk, tenant)) == 1
+    [session] = sessions(desk, tenant)
+    assert checkout(app, tenant).json["url"] == session["url"]
+
+
+def test_a_refund_whose_answer_was_lost_is_made_once_a_day_later_too(desk: Desk) -> None:
+    tenant = desk.tenant_on_trial("Forgotten Double")
+    first = desk.subscribe(tenant)
+    desk.wait(tenant, status="active")
+    desk.stripe(
+        "subscriptions", customer=first["customer"], items=[{"price": desk.price("professional")}],
+        metadata={"tenant_id": tenant},
+    )  # fmt: skip
+
+    def refunded() -> list[int]:
+        found = desk.stripe("charges", "GET", customer=first["customer"], limit=10)["data"]
+        return sorted(each["amount_refunded"] for each in found)
+
+    paid = sum(charges(desk, first["customer"]))
+    ended = ended_a_day_after(
+        desk,
+        {"path": "^/v1/refunds$"},
+        lambda: desk.api.post(f"/api/tenants/{tenant}/billing/end-duplicate"),
+        lambda: sum(refunded()) > 0,
+    )
+    assert ended["state"] == "succeeded", ended
+    assert len(refunded()) == 2 and refunded()[0] == 0
+    assert sum(refunded()) < paid, "one of the two, and once"
 
 
 @pytest.mark.parametrize("command", ["cancel", "resume"])
