@@ -59,7 +59,7 @@ objects_of = $(patsubst %.c,$(BUILD)/%.o,$(wildcard $(1)/*.c))
 
 PYTHON := /usr/bin/python3
 
-.PHONY: all help demo down clean-data clean test unit lint format bench programs prerequisites
+.PHONY: all help demo down clean-data clean test test-long unit lint format bench programs prerequisites
 all: prerequisites
 	@$(MAKE) --no-print-directory -j$$(nproc) programs
 
@@ -95,6 +95,13 @@ clean-data:
 ## make test                    everything CI runs, from a bare machine
 test:
 	@scripts/test
+
+## make test-long [TESTS=..]     the files whose tests are shorter in `make test`, whole: all orders, more crashes and tenants
+LONG_TESTS = $(shell grep -l TENANTRY_LONG tests/e2e/test_*.py)
+test-long:
+	@deploy/local/install.sh build run test
+	@$(MAKE) --no-print-directory -s -j$$(nproc) VARIANT=asan programs
+	@TENANTRY_LONG=1 TENANTRY_BUILD=$(CURDIR)/build/asan $(PYTHON) -m pytest -q $(or $(TESTS),$(LONG_TESTS))
 
 ## make lint                    format and names, cppcheck, ruff and types in Python
 lint:

@@ -147,7 +147,8 @@ static bool stripe_header_is(const char *header, const char *word)
         return header != NULL && strcasecmp(header, word) == 0;
 }
 
-/* Stripe knows best whether another attempt makes sense. */
+/* Stripe knows best whether another attempt makes sense. But where it repeats a failure of its own that it has saved,
+ * it speaks of the key: what was asked for may go well under another. */
 static enum err_class stripe_class_of(const struct stripe_answer *answer, const json_t *error)
 {
         if (answer->status == 429 || stripe_header_is(answer->should_retry, "true"))
@@ -158,6 +159,8 @@ static enum err_class stripe_class_of(const struct stripe_answer *answer, const 
                 return ERR_GONE;
         if (strcmp(json_text(error, "type") ?: "", "idempotency_error") == 0)
                 return ERR_CONFLICT;
+        if (answer->replayed && answer->status >= 500)
+                return ERR_BUSY;
         if (stripe_header_is(answer->should_retry, "false"))
                 return ERR_PERMANENT;
         return answer->status == 409 || answer->status >= 500 ? ERR_BUSY : ERR_PERMANENT;
@@ -231,14 +234,15 @@ static void stripe_give(const struct stripe_request *request, const struct http_
                                               .should_retry = should_retry,
                                               .retry_after = retry_after,
                                               .date = date,
-                                              .request_id = id };
-        struct stripe_reply told = { .status = reply->status };
+                                              .request_id = id,
+                                              .replayed = stripe_header_is(
+                                                      http_reply_header(reply, "Idempotent-Replayed"), "true") };
+        struct stripe_reply told = { .status = reply->status, .replayed = answer.replayed };
         auto_json *body = NULL;
         struct err err;
         int rc = stripe_api_judge(&answer, &body, &err);
 
         told.body = body;
-        told.replayed = stripe_header_is(http_reply_header(reply, "Idempotent-Replayed"), "true");
         told.date_s = date ? MAX(0, (int64_t)curl_getdate(date, NULL)) : 0;
         snprintf(told.request_id, sizeof(told.request_id), "%s", id ?: "");
         request->done(request->context, body ? &told : NULL, rc < 0 ? &err : NULL);

@@ -70,6 +70,7 @@ struct stripe_answer {
         size_t length;
         const char *should_retry, *retry_after, *date; /* headers; NULL = absent */
         const char *request_id;
+        bool replayed; /* Stripe has said this before, to the same key */
 };
 
 /* Returns 0 and *ret (which the caller releases), the body of a success; or an error as above, with *ret where the body

@@ -61,7 +61,7 @@ const struct config_table SERVICE_OPTIONS = { .options = SERVICE,
 static const struct config_option APP_KEYS[] = {
         { "APP_KEYS", CONFIG_TEXT, CONFIG_REQUIRED | CONFIG_SECRET, NULL,
           "Key ring for secrets that the product's backend may read: ID:BASE64, separated by commas; the first one "
-          "seals. Gateway and provisioner have the same.",
+          "seals. Gateway, provisioner and billing have the same.",
           AT(app_keys), 0, 0 },
 };
 

@@ -101,13 +101,6 @@ static enum step_result calls_spent(struct saga *saga, const struct pg_rows *row
         return calls_give_up(saga, saga_retry(saga, err ?: &busy));
 }
 
-/* A failure of Stripe's own that it has saved under the key: it would say so for a day, whatever it has done. It may
- * also say that asking again makes no sense, which is true of this key only. */
-static bool calls_is_saved_failure(const struct work *work)
-{
-        return work->asked->name != NULL && work->is_repeated && work->asked->status >= 500;
-}
-
 static enum step_result calls_busy(struct saga *saga, const struct err *err)
 {
         struct work *work = work_of(saga);
@@ -115,7 +108,7 @@ static enum step_result calls_busy(struct saga *saga, const struct err *err)
 
         if (asked->status == 429)
                 rate_budget_keep_turn(saga, STRIPE_BUDGET);
-        if (calls_is_saved_failure(work))
+        if (asked->name != NULL && work->is_repeated && asked->status >= 500)
                 return saga_query(saga, SQL_SPEND, PARAMS(saga_id(saga), saga_fence(saga), asked->name), calls_spent);
         return calls_give_up(saga, saga_retry(saga, err));
 }
@@ -126,7 +119,7 @@ static enum step_result calls_answered(struct saga *saga, const struct err *err)
         stripe_then then = work->asked->then;
         auto_json *reply = NULL;
 
-        if (err != NULL && (err->class == ERR_BUSY || calls_is_saved_failure(work)))
+        if (err != NULL && err->class == ERR_BUSY)
                 return calls_busy(saga, err);
         calls_free(TAKE_PTR(work->asked));
         if (err != NULL && err->class == ERR_AUTH)

@@ -36,6 +36,16 @@ def test_a_new_tenant_has_fourteen_days_of_starter_whatever_it_asked_for(desk: D
     eventually(lambda: desk.subscription(tenant)["trial_end"], 20, "it begins once the tenant is ready")
 
 
+def test_a_signup_that_is_refused_has_no_trial(desk: Desk) -> None:
+    desk.api.ready_tenant("Only Pharmacy", subdomain="only-pharmacy")
+    refused = desk.api.signup("Second Pharmacy", subdomain="only-pharmacy", prefer="wait=20")
+    assert (refused.status, refused.json["code"]) == (409, "slug_taken")
+    later = desk.api.ready_tenant("Later Pharmacy")  # of which billing hears after it
+    desk.wait(later, status="trial")
+    unknown = "select tenant_id from billing.tenant where tenant_id not in (select tenant_id from provisioner.tenant)"
+    assert desk.sql(unknown) == [] and desk.sql("select event_id from billing.inbox where source <> '/stripe'") == []
+
+
 def test_a_trial_that_ends_without_a_plan_suspends_and_a_subscription_brings_all_back(desk: Desk) -> None:
     tenant = desk.api.ready_tenant("Late Pharmacy")
     desk.wait(tenant, status="trial")

@@ -244,15 +244,25 @@ def test_no_address_and_no_secret_of_billings_is_in_catalog_topics_or_logs(desk:
     """But for Stripe's events as they came, which are Stripe's own words."""
     tenant = desk.tenant_on_trial("Secretive Pharmacy")
     page = checkout(app, tenant).json["url"].partition("//")[2].partition("/")[2]
-    desk.subscribe(tenant)
+    subscription = desk.subscribe(tenant)
     desk.wait(tenant, status="active")
     portal = ask(app, tenant, "portal").json["url"].rpartition("/")[2]
+    desk.pay_with(subscription["customer"], "pm_card_chargeCustomerFail")
+    wanted = ask(app, tenant, "change-plan", plan="professional", interval="month")
+    invoice = wanted.json["url"].rpartition("/")[2]
     desk.wait_for_deliveries()
     desk.sql("select catalog.ask_billing_link(%s)", tenant)
     link = eventually(lambda: link_in_mail(stack, tenant), 30, "a link is mailed")
-    secrets = {"page": page, "portal": portal, "link": link, "key": STRIPE_KEY, "webhooks": desk.endpoint["secret"]}
+    secrets = {
+        "page": page,
+        "portal": portal,
+        "invoice": invoice,
+        "link": link,
+        "key": STRIPE_KEY,
+        "webhooks": desk.endpoint["secret"],
+    }
     search = Search({name: text.encode() for name, text in secrets.items()}, stack.root)
-    allowed = {"topic billing.stripe.v1": {"page"}, "mail/": {"link"}}
+    allowed = {"topic billing.stripe.v1": {"page", "invoice"}, "mail/": {"link"}}
     for place, content in places(stack):
         found = set(search.find(content))
         may_be = {name for start, names in allowed.items() if place.startswith(start) for name in names}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deploy.local.stack import Stack
+from deploy.local.stack import SANITIZERS, Stack
 
 from .billing import Desk, billing_stack
 from .client import Answer, Api
@@ -119,3 +121,13 @@ def test_a_duplicates_end_that_dies_anywhere_refunds_once(desk: Desk, stack: Sta
         }  # which is later, if in one second, the id says
         refunded = desk.stripe("charges", "GET", customer=first["customer"], limit=10)["data"]
         assert sorted(each["amount_refunded"] > 0 for each in refunded) == [False, True]
+
+
+def test_at_each_failpoint_of_billings_own_it_dies_in_some_test(stack: Stack) -> None:
+    """What all services have is tried with the provisioner: crashing.py."""
+    program = stack.build / "tenantry-billing"
+    done = subprocess.run([program, "--failpoints"], capture_output=True, text=True, check=True, env=SANITIZERS)
+    own = [name for name in done.stdout.split() if name.startswith(("billing_", "intake_", "mail_"))]
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    assert own, done.stdout
+    assert [name for name in own if f'"{name}"' not in tests and f'"{name}=crash' not in tests] == []

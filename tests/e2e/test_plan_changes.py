@@ -71,6 +71,18 @@ def test_an_upgrade_is_at_once_and_costs_what_its_preview_said(desk: Desk, app: 
     assert charges(desk, subscription["customer"]) == sorted([9900, shown["amount_due"]])
 
 
+def test_while_the_trial_goes_on_at_stripe_any_change_is_made_at_once(desk: Desk, app: Api) -> None:
+    tenant = desk.tenant_on_trial("Hesitant Pharmacy")
+    assert press(checkout(app, tenant, "professional").json["url"], action="pay", number=CARD) == 303
+    desk.wait(tenant, status="trial", plan="professional")
+    assert outcome(change(app, tenant, "starter")) == "changed"
+    told = desk.wait(tenant, status="trial", plan="starter")
+    assert told["subscription"]["pending"] is None
+    assert outcome(change(app, tenant, "professional")) == "changed"
+    desk.wait(tenant, status="trial", plan="professional")
+    assert charges(desk, customers(desk, tenant)[0]["id"]) == []
+
+
 def test_an_upgrade_cannot_be_dated_to_when_it_costs_nothing(desk: Desk, app: Api) -> None:
     tenant, subscription = subscriber(desk, "Clever Pharmacy")
     told = desk.stripe(f"subscriptions/{subscription['id']}", "GET")

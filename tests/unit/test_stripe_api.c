@@ -89,6 +89,28 @@ static void test_the_header_decides_about_another_attempt_and_else_the_status(vo
         }
 }
 
+static void test_of_a_failure_that_stripe_repeats_the_header_speaks_of_the_key_only(void **state)
+{
+        static const struct {
+                int status;
+                enum err_class class;
+        } cases[] = { { 500, ERR_BUSY }, { 503, ERR_BUSY }, { 400, ERR_PERMANENT } };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                const char *body = ERROR_BODY("api_error", "none");
+                const struct stripe_answer answer = { .status = cases[i].status,
+                                                      .body = body,
+                                                      .length = strlen(body),
+                                                      .should_retry = "false",
+                                                      .replayed = true };
+                auto_json *ret = NULL;
+                struct err err;
+
+                assert_int_equal(stripe_api_judge(&answer, &ret, &err), -(int)cases[i].class);
+        }
+}
+
 static struct err refused(int status, const char *should_retry, const char *retry_after)
 {
         const char *body = ERROR_BODY("invalid_request_error", "rate_limit");
@@ -408,6 +430,7 @@ int main(void)
                 SENTENCE(test_a_value_that_is_to_go_is_an_empty_one),
                 SENTENCE(test_no_byte_of_a_value_is_taken_for_form),
                 SENTENCE(test_the_header_decides_about_another_attempt_and_else_the_status),
+                SENTENCE(test_of_a_failure_that_stripe_repeats_the_header_speaks_of_the_key_only),
                 SENTENCE(test_a_limit_is_waited_for_and_not_tried_at_once),
                 SENTENCE(test_stripes_own_words_are_told_with_all_that_finds_them_again),
                 SENTENCE(test_no_key_comes_back_in_a_message),
