@@ -107,6 +107,29 @@ def test_a_cancelled_subscription_lasts_to_its_periods_end(desk: Desk) -> None:
     desk.wait_access(tenant, "none")
 
 
+def test_what_is_refunded_or_disputed_at_stripe_is_an_alert_and_access_stays(desk: Desk, stack: Stack) -> None:
+    refunded, disputed = desk.tenants_on_trial("Refunded Pharmacy", "Disputing Pharmacy")
+    paid = {}
+    for tenant in (refunded, disputed):
+        customer = desk.subscribe(tenant)["customer"]
+        desk.wait(tenant, status="active")
+        [charge] = desk.stripe("charges", "GET", customer=customer, limit=10)["data"]
+        paid[tenant] = charge["id"]
+    desk.stripe("refunds", charge=paid[refunded], amount=5000)
+    dispute = stack.control_sandbox("POST", "stripe/disputes", {"charge": paid[disputed]})
+    alert = "select detail from catalog.alert where cause = %s and tenant_id = %s and resolved_at is null"
+
+    def told(cause: str, tenant: str) -> str:
+        return str(eventually(lambda: desk.sql(alert, cause, tenant), 30, f"the alert {cause}")[0])
+
+    assert "50.00 USD of 99.00 USD" in told(f"billing-refund:{paid[refunded]}", refunded)
+    assert paid[disputed] in told(f"billing-dispute:{dispute['id']}", disputed)
+    desk.wait_for_deliveries()
+    for tenant in (refunded, disputed):
+        told_of = desk.api.tenant(tenant)
+        assert (told_of["subscription"]["status"], told_of["access"]["wanted"]) == ("active", "full")
+
+
 def test_what_became_of_each_event_is_told(desk: Desk, stack: Stack) -> None:
     tenant = desk.api.ready_tenant("Told Pharmacy")
     subscription = desk.subscribe(tenant)

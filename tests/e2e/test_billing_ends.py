@@ -77,6 +77,30 @@ def not_paid(books: Books) -> tuple[str, Life, int]:
     return tenant, life, books.fail(life)
 
 
+# What Stripe may say besides.
+
+
+def test_a_status_that_stripe_has_only_since_keeps_the_access_there_is(books: Books) -> None:
+    tenant = books.tenant()
+    life, now = books.subscribe(tenant), int(books.now())
+    books.apply(life.event("customer.subscription.updated", now + 1, life.subscription("dormant", start=now)))
+    told_of = books.subscription(tenant)
+    assert (told_of["status"], told_of["reason"], told_of["plan"]) == ("active", "unknown_status", "starter")
+    assert books.fact(tenant, "access") == "full"
+
+
+def test_a_subscription_that_is_paused_has_no_access_until_it_goes_on(books: Books) -> None:
+    tenant = books.tenant()
+    life, now = books.subscribe(tenant), int(books.now())
+    books.apply(life.event("customer.subscription.paused", now + 1, life.subscription("paused", start=now)))
+    books.pass_days(0.1)
+    assert (books.subscription(tenant)["status"], books.subscription(tenant)["reason"]) == ("suspended", "paused")
+    assert books.fact(tenant, "access") == "none"
+    later = int(books.now())
+    books.apply(life.event("customer.subscription.resumed", later, life.subscription("active", start=now)))
+    assert books.subscription(tenant)["status"] == "active" and books.fact(tenant, "access") == "full"
+
+
 # When access ended.
 
 
