@@ -20,7 +20,7 @@ int brokers_open(rd_kafka_type_t type, rd_kafka_t **ret)
 
         if (settings.brokers == NULL)
                 return EXIT_USAGE;
-        if (kafka_client_conf(&settings, &conf, &err) < 0)
+        if (kafka_client_conf(&settings, NULL, &conf, &err) < 0)
                 return cli_fail(EXIT_USAGE, "%s: %s", err.field, err.message);
         kafka_client_set(conf, "log_level", "0"); /* we report errors ourselves, on one line */
         rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_ERROR);

@@ -36,7 +36,8 @@ static void client_log_line(const rd_kafka_t *rk, int level, const char *facilit
         log_emit(level <= 4 ? LOG_WARN : LOG_DEBUG, "librdkafka", "facility", facility, "text", text, NULL);
 }
 
-int kafka_client_conf(const struct kafka_settings *settings, rd_kafka_conf_t **ret, struct err *err)
+int kafka_client_conf(const struct kafka_settings *settings, const struct kafka_default *defaults,
+                      rd_kafka_conf_t **ret, struct err *err)
 {
         rd_kafka_conf_t *conf = rd_kafka_conf_new();
         int rc;
@@ -48,6 +49,8 @@ int kafka_client_conf(const struct kafka_settings *settings, rd_kafka_conf_t **r
         kafka_client_set(conf, "reconnect.backoff.max.ms", "500");
         kafka_client_set(conf, "log.connection.close", "false");
         rd_kafka_conf_set_log_cb(conf, client_log_line);
+        for (; defaults != NULL && defaults->name != NULL; defaults++)
+                kafka_client_set(conf, defaults->name, defaults->value);
         rc = kafka_properties_set(conf, settings->properties, err);
         if (rc < 0)
                 rd_kafka_conf_destroy(conf);
@@ -83,7 +86,7 @@ int kafka_client_check(const struct kafka_settings *settings, struct err *err)
         int rc;
 
         alone.brokers = ""; /* no broker is contacted */
-        rc = kafka_client_conf(&alone, &conf, err);
+        rc = kafka_client_conf(&alone, NULL, &conf, err);
         if (rc < 0)
                 return rc;
         rc = kafka_client_new(RD_KAFKA_PRODUCER, conf, &rk, err);
@@ -97,7 +100,7 @@ char *kafka_client_advice(const struct kafka_settings *settings)
         rd_kafka_conf_t *conf;
         char *advice;
 
-        if (kafka_client_conf(settings, &conf, NULL) < 0)
+        if (kafka_client_conf(settings, NULL, &conf, NULL) < 0)
                 return NULL;
         advice = kafka_properties_advice(conf);
         rd_kafka_conf_destroy(conf);

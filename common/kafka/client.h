@@ -12,9 +12,15 @@ struct kafka_settings {
         const char *properties; /* more librdkafka settings, "name=value;name=value" (security, tuning), or NULL */
 };
 
-/* The settings every client of ours starts from. Returns 0 and *ret (given to kafka_client_new by the caller), or
- * -ERR_INPUT naming the property. */
-int kafka_client_conf(const struct kafka_settings *settings, rd_kafka_conf_t **ret, struct err *err);
+/* A setting that KAFKA_PROPERTIES may override, by whichever of its names. */
+struct kafka_default {
+        const char *name, *value;
+};
+
+/* The settings every client of ours starts from, and defaults (borrowed; ends with a NULL name; NULL: no more of them).
+ * Returns 0 and *ret (given to kafka_client_new by the caller), or -ERR_INPUT naming the property. */
+int kafka_client_conf(const struct kafka_settings *settings, const struct kafka_default *defaults,
+                      rd_kafka_conf_t **ret, struct err *err);
 /* A client with these settings, of which it takes ownership. Returns 0 and *ret; -ERR_INPUT if librdkafka refuses the
  * settings; -ERR_BUSY if it could not start this time. */
 int kafka_client_new(rd_kafka_type_t type, rd_kafka_conf_t *conf, rd_kafka_t **ret, struct err *err);

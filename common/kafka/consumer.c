@@ -131,18 +131,14 @@ static void consumer_serve(void *context)
         }
 }
 
-/* KAFKA_PROPERTIES may override these. */
-static bool consumer_is_given(const struct kafka_settings *settings, const char *name)
-{
-        return settings->properties != NULL && strstr(settings->properties, name) != NULL;
-}
-
-static void consumer_set_default(rd_kafka_conf_t *conf, const struct kafka_settings *settings, const char *name,
-                                 const char *value)
-{
-        if (!consumer_is_given(settings, name))
-                kafka_client_set(conf, name, value);
-}
+static const struct kafka_default DEFAULTS[] = {
+        { "session.timeout.ms", "10000" },
+        { "heartbeat.interval.ms", "1000" },
+        { "fetch.wait.max.ms", "100" },
+        { "queued.max.messages.kbytes", "4096" },
+        { "fetch.message.max.bytes", "262144" }, /* of a partition; a longer one comes, too */
+        { NULL, NULL },
+};
 
 int consumer_make(uv_loop_t *loop, const struct kafka_settings *settings, const char *group,
                   const struct kafka_consumer_events *events, void *context, struct kafka_consumer **ret,
@@ -150,7 +146,7 @@ int consumer_make(uv_loop_t *loop, const struct kafka_settings *settings, const 
 {
         struct kafka_consumer *consumer;
         rd_kafka_conf_t *conf;
-        int rc = kafka_client_conf(settings, &conf, err);
+        int rc = kafka_client_conf(settings, DEFAULTS, &conf, err);
 
         if (rc < 0)
                 return rc;
@@ -160,12 +156,6 @@ int consumer_make(uv_loop_t *loop, const struct kafka_settings *settings, const 
         kafka_client_set(conf, "enable.auto.offset.store", "false");
         kafka_client_set(conf, "auto.offset.reset", "earliest");
         kafka_client_set(conf, "enable.partition.eof", "true");
-        consumer_set_default(conf, settings, "session.timeout.ms", "10000");
-        consumer_set_default(conf, settings, "heartbeat.interval.ms", "1000");
-        consumer_set_default(conf, settings, "fetch.wait.max.ms", "100");
-        consumer_set_default(conf, settings, "queued.max.messages.kbytes", "4096");
-        consumer_set_default(conf, settings, "fetch.message.max.bytes",
-                             "262144"); /* of a partition; a longer one comes */
         rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_REBALANCE | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_FETCH);
         consumer = NEW(struct kafka_consumer);
         consumer->magic = CONSUMER_MAGIC;

@@ -181,7 +181,7 @@ int kafka_producer_new(uv_loop_t *loop, const struct kafka_settings *settings, i
         struct kafka_producer *producer;
         rd_kafka_conf_t *conf;
         char timeout[16], patience[16];
-        int rc = kafka_client_conf(settings, &conf, err);
+        int rc = kafka_client_conf(settings, NULL, &conf, err);
 
         if (rc < 0)
                 return rc;

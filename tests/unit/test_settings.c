@@ -89,7 +89,7 @@ static const char *said_of(const char *properties)
         rd_kafka_conf_t *conf;
 
         memset(&err, 0, sizeof(err));
-        if (kafka_client_conf(&settings, &conf, &err) == 0)
+        if (kafka_client_conf(&settings, NULL, &conf, &err) == 0)
                 rd_kafka_conf_destroy(conf);
         else
                 assert_string_equal(err.field, "KAFKA_PROPERTIES");
@@ -105,6 +105,31 @@ static void test_kafka_properties_are_refused_by_their_names(void **state)
         assert_contains(said_of("no.such.thing=1"), "no.such.thing");
         assert_contains(said_of("security.protocol=nothing"), "security.protocol");
         assert_contains(said_of("acks"), "entry 1 is not name=value");
+}
+
+static void test_kafka_properties_override_defaults_by_whichever_name(void **state)
+{
+        static const struct kafka_default defaults[] = { { "fetch.message.max.bytes", "262144" }, { NULL, NULL } };
+        static const struct {
+                const char *properties, *found;
+        } cases[] = {
+                { NULL, "262144" },
+                { "fetch.message.max.bytes=4096", "4096" },
+                { "max.partition.fetch.bytes=8192", "8192" },
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                struct kafka_settings settings = { "127.0.0.1:1", "unit", cases[i].properties };
+                rd_kafka_conf_t *conf;
+                char found[16];
+                size_t size = sizeof(found);
+
+                assert_int_equal(kafka_client_conf(&settings, defaults, &conf, NULL), 0);
+                assert_int_equal(rd_kafka_conf_get(conf, "fetch.message.max.bytes", found, &size), RD_KAFKA_CONF_OK);
+                assert_string_equal(found, cases[i].found);
+                rd_kafka_conf_destroy(conf);
+        }
 }
 
 static void test_what_may_be_a_part_of_a_password_is_not_repeated(void **state)
@@ -174,6 +199,7 @@ int main(void)
                 NAMES_SENTENCE(test_a_misspelt_variable_is_named_with_the_option_it_was_meant_for),
                 NAMES_SENTENCE(test_a_variable_beside_the_option_it_is_like_is_somebody_elses),
                 SENTENCE(test_kafka_properties_are_refused_by_their_names),
+                SENTENCE(test_kafka_properties_override_defaults_by_whichever_name),
                 SENTENCE(test_what_may_be_a_part_of_a_password_is_not_repeated),
                 SENTENCE(test_certificates_are_looked_at_without_asking_a_broker),
                 SENTENCE(test_advice_is_given_for_scram_with_an_old_library_and_for_nothing_else),
