@@ -7,7 +7,6 @@
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <openssl/params.h>
 #include <openssl/rand.h>
 #include <pthread.h>
@@ -92,14 +91,6 @@ void crypto_sha256(const void *bytes, size_t length, struct crypto_digest *diges
         crypto_must(EVP_Digest(bytes, length, digest->bytes, NULL, crypto_evp_sha256(), NULL) == 1);
 }
 
-void crypto_hmac_sha256(const void *key, size_t key_length, const void *bytes, size_t length,
-                        struct crypto_digest *digest)
-{
-        unsigned n = sizeof(digest->bytes);
-
-        crypto_must(HMAC(EVP_sha256(), key, (int)key_length, bytes, length, digest->bytes, &n) != NULL);
-}
-
 struct crypto_mac *crypto_mac_new(const void *key, size_t key_length)
 {
         OSSL_PARAM params[] = {
@@ -135,6 +126,16 @@ void crypto_mac_free(struct crypto_mac *mac)
                 return;
         EVP_MAC_CTX_free(mac->context); /* wipes the key */
         free(mac);
+}
+
+void crypto_hmac_sha256(const void *key, size_t key_length, const void *bytes, size_t length,
+                        struct crypto_digest *digest)
+{
+        struct crypto_mac *mac = crypto_mac_new(key, key_length);
+
+        crypto_mac_add(mac, bytes, length);
+        crypto_mac_digest(mac, digest);
+        crypto_mac_free(mac);
 }
 
 bool crypto_equal(const void *a, const void *b, size_t length)

@@ -2,6 +2,7 @@
  * of them, took half of the gateway's time for a webhook. */
 #include "common/base/json_find.h"
 
+#include "common/base/crypto.h"
 #include "common/base/utf8.h"
 
 #include <string.h>
@@ -42,29 +43,17 @@ static bool find_word(struct find *find, const char *word)
         return true;
 }
 
-static int find_hex_digit(char c)
-{
-        if (c >= '0' && c <= '9')
-                return c - '0';
-        c |= 0x20;
-        return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* After \u; -1 if it is none. */
 static int find_hex(struct find *find)
 {
-        int value = 0;
+        char digits[] = "....";
+        unsigned char bytes[2];
 
         if (find->end - find->at < 4)
                 return -1;
-        for (int i = 0; i < 4; i++) {
-                int digit = find_hex_digit(*find->at++);
-
-                if (digit < 0)
-                        return -1;
-                value = value * 16 + digit;
-        }
-        return value;
+        memcpy(digits, find->at, 4);
+        find->at += 4;
+        return crypto_hex_decode(digits, bytes) == 2 ? bytes[0] << 8 | bytes[1] : -1;
 }
 
 /* After the backslash. A character beyond U+FFFF is written as two, the second of which is of no use alone. */
