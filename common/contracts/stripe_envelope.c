@@ -12,6 +12,7 @@ enum {
         LIVEMODE,
         ACCOUNT,
         ACCOUNT_ID,
+        DATA,
         OBJECT,
         OBJECT_ID,
         OBJECT_KIND,
@@ -39,7 +40,7 @@ static const struct json_wanted EVENT_MEMBERS[] = {
         { .name = "id", .place = ID },
         { .name = "livemode", .place = LIVEMODE },
         { .name = "account", .members = ACCOUNT_MEMBERS, .place = ACCOUNT },
-        { .name = "data", .members = DATA_MEMBERS, .place = PLACES },
+        { .name = "data", .members = DATA_MEMBERS, .place = DATA },
         { .name = "related_object", .members = RELATED_MEMBERS, .place = RELATED },
         { 0 },
 };
@@ -73,7 +74,7 @@ static void envelope_take_customer(struct stripe_envelope *ret, const struct jso
 
 int stripe_envelope_read(const char *body, size_t length, struct stripe_envelope *ret, struct err *err)
 {
-        struct json_found found[PLACES + 1] = { 0 };
+        struct json_found found[PLACES] = { 0 };
         auto_json *tree = NULL;
 
         if (json_find(body, length, EVENT_MEMBERS, found, &tree, err) < 0)

@@ -159,7 +159,7 @@ static enum err_class stripe_class_of(const struct stripe_answer *answer, const 
                 return ERR_GONE;
         if (strcmp(json_text(error, "type") ?: "", "idempotency_error") == 0)
                 return ERR_CONFLICT;
-        if (answer->replayed && answer->status >= 500)
+        if (stripe_is_saved_failure(answer->status, answer->replayed))
                 return ERR_BUSY;
         if (stripe_header_is(answer->should_retry, "false"))
                 return ERR_PERMANENT;

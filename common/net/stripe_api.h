@@ -73,6 +73,12 @@ struct stripe_answer {
         bool replayed; /* Stripe has said this before, to the same key */
 };
 
+/* A failure of Stripe's own that it has saved under an idempotency key: it says so for a day, whatever it has done. */
+static inline bool stripe_is_saved_failure(int status, bool replayed)
+{
+        return replayed && status >= 500;
+}
+
 /* Returns 0 and *ret (which the caller releases), the body of a success; or an error as above, with *ret where the body
  * is an object all the same. */
 int stripe_api_judge(const struct stripe_answer *answer, json_t **ret, struct err *err);

@@ -16,8 +16,9 @@
 #define LEASE        "90000"     /* ms: longer than a call and the statement after it */
 #define AT_ONCE      4
 
-static const char SQL_TAKE[] = "select invoice_id, payment_method, attempts, keys_spent "
-                               "from take_payments($1::int, $2::bigint, $3::float8)";
+static const char SQL_TAKE[] = "select invoice_id, payment_method, t.attempts, p.keys_spent "
+                               "from take_payments($1::int, $2::bigint, $3::float8) t "
+                               "join payment p using (invoice_id, payment_method)";
 static const char SQL_TRIED[] = "select payment_tried($1, $2, $3::int, $4, $5::bigint)";
 
 /* After so many keys were spent: Stripe does not know what it has done with the card, and each key asks the bank anew.
@@ -64,10 +65,9 @@ static void payer_stored(void *context, const struct pg_rows *rows, const struct
         payer_wake(payer);
 }
 
-/* Stripe's failure, saved under the key: it would say so for a day, whatever it has done. */
 static bool payer_is_saved_failure(const struct stripe_reply *reply)
 {
-        return reply != NULL && reply->replayed && reply->status >= 500;
+        return reply != NULL && stripe_is_saved_failure(reply->status, reply->replayed);
 }
 
 /* Until it is tried again, in ms; 0: that was Stripe's last word on this card. */

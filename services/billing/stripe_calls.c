@@ -108,7 +108,7 @@ static enum step_result calls_busy(struct saga *saga, const struct err *err)
 
         if (asked->status == 429)
                 rate_budget_keep_turn(saga, STRIPE_BUDGET);
-        if (asked->name != NULL && work->is_repeated && asked->status >= 500)
+        if (asked->name != NULL && stripe_is_saved_failure(asked->status, work->is_repeated))
                 return saga_query(saga, SQL_SPEND, PARAMS(saga_id(saga), saga_fence(saga), asked->name), calls_spent);
         return calls_give_up(saga, saga_retry(saga, err));
 }

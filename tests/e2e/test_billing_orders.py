@@ -43,15 +43,11 @@ declare
     v_place int;
     v_state text;
     v_asked int;
-    v_owner uuid;
     v_length int := 1 + p_order[1] % 4;
     v_taken int := 0;
 begin
     foreach v_place in array p_order loop
-        v_owner := billing.take_event(p_events -> v_place);
-        if v_owner is not null then
-            perform billing.settle_later(v_owner, '{}', false);
-        end if;
+        perform billing.take_event(p_events -> v_place, '{}');
         v_taken := v_taken + 1;
         if v_taken % v_length = 0 then
             perform billing.finish_batch();
