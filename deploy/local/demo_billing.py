@@ -66,11 +66,10 @@ def press(url: str, **fields: str) -> None:
 def page_for(stack: Stack, tenant_id: str, command: str, **wanted: str) -> str:
     """One of Stripe's, as the product asks for it."""
     token = stack.client_environment()["TENANTRY_APP_TOKEN"]
-    page = call(stack, "POST", f"/api/tenants/{tenant_id}/billing/{command}", wanted, token=token, prefer="wait=25")[
-        "url"
-    ]
+    path = f"/api/tenants/{tenant_id}/billing/{command}"
+    page = str(call(stack, "POST", path, wanted, token=token, prefer="wait=25")["url"])
     say(f"  {DIM}{page}{PLAIN}")
-    return str(page)
+    return page
 
 
 def buy(stack: Stack, tenant_id: str, plan: str, card: str) -> None:

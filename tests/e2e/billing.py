@@ -44,6 +44,13 @@ class Desk:
     def stripe(self, path: str, method: str = "POST", **params: Any) -> Any:
         return ask_stripe(self.stack.stripe_url, path, method, **params)
 
+    def selling(self, *intervals: str) -> Desk:
+        """Itself, with the prices of both plans that people can buy."""
+        for plan in ("starter", "professional"):
+            for interval in intervals:
+                self.price(plan, interval)
+        return self
+
     def price(self, plan: str, interval: str = "month") -> str:
         key = f"tenantry_{plan}_{interval}"
         if key not in self.prices:

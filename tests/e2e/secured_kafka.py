@@ -107,16 +107,19 @@ super.users=User:ANONYMOUS
     def login_bootstrap(self) -> str:
         return f"127.0.0.1:{self.login_port}"
 
-    def properties(self, login: str, **other: str) -> str:
-        """KAFKA_PROPERTIES for one login; other names have _ for a dot."""
-        made = {
+    def client(self, login: str, **other: str) -> dict[str, str]:
+        """How a client logs in; other names have _ for a dot."""
+        return {
             "security.protocol": "sasl_ssl",
             "ssl.ca.location": str(self.authority),
             "sasl.mechanisms": "PLAIN",
             "sasl.username": login,
             "sasl.password": self.passwords.get(login, ""),
         } | {name.replace("_", "."): value for name, value in other.items()}
-        return ";".join(f"{name}={value}" for name, value in made.items())
+
+    def properties(self, login: str, **other: str) -> str:
+        """The same as KAFKA_PROPERTIES."""
+        return ";".join(f"{name}={value}" for name, value in self.client(login, **other).items())
 
     def environment(self, login: str, **other: str) -> dict[str, str]:
         return {"KAFKA_BROKERS": self.login_bootstrap, "KAFKA_PROPERTIES": self.properties(login, **other)}

@@ -25,10 +25,7 @@ def stack() -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def desk(stack: Stack) -> Desk:
-    made = Desk(stack)
-    for plan in ("starter", "professional"):
-        made.price(plan)
-    return made
+    return Desk(stack).selling("month")
 
 
 @pytest.fixture(scope="module")

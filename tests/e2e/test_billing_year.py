@@ -32,10 +32,7 @@ def stack() -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def desk(stack: Stack) -> Desk:
-    made = Desk(stack)
-    for plan in ("starter", "professional"):
-        made.price(plan)
-        made.price(plan, "year")
+    made = Desk(stack).selling("month", "year")
     stack.control_sandbox("POST", "settings", {"stripe_rate_limit": 1000})
     return made
 

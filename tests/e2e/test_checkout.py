@@ -33,15 +33,7 @@ def stack() -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def desk(stack: Stack) -> Desk:
-    made = Desk(stack)
-    for plan in ("starter", "professional"):
-        made.price(plan)
-    return made
-
-
-@pytest.fixture(scope="module")
-def app(stack: Stack) -> Api:
-    return Api(stack.services["gateway-0"].url, stack.settings["tokens"]["app"])
+    return Desk(stack).selling("month")
 
 
 def ask(app: Api, tenant: str, what: str, prefer: str = WAIT, key: str | None = None, **body: Any) -> Answer:

@@ -31,11 +31,6 @@ def desk(stack: Stack) -> Desk:
 
 
 @pytest.fixture(scope="module")
-def app(stack: Stack) -> Api:
-    return Api(stack.services["gateway-0"].url, stack.settings["tokens"]["app"])
-
-
-@pytest.fixture(scope="module")
 def tenant(desk: Desk) -> str:
     return desk.tenant_on_trial("Entitled Pharmacy")
 

@@ -111,8 +111,9 @@ def test_the_documented_rights_suffice_for_all_that_the_services_do(stack: Secur
 @pytest.mark.parametrize("login", ["provisioner", "migrator", "billing", "events"])
 def test_nobody_but_the_gateway_may_write_what_stripe_has_said(stack: SecuredStack, login: str) -> None:
     codes = []
-    login_properties = dict(pair.split("=", 1) for pair in stack.secured.properties(login).split(";"))
-    producer = confluent_kafka.Producer({"bootstrap.servers": stack.secured.login_bootstrap, **login_properties})
+    producer = confluent_kafka.Producer({
+        "bootstrap.servers": stack.secured.login_bootstrap, **stack.secured.client(login)
+    })  # fmt: skip
     producer.produce("billing.stripe.v1", b"{}", on_delivery=lambda error, _: codes.append(error and error.code()))
     assert producer.flush(30) == 0
     assert codes == [confluent_kafka.KafkaError.TOPIC_AUTHORIZATION_FAILED]

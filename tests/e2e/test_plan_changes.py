@@ -26,16 +26,7 @@ def stack() -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def desk(stack: Stack) -> Desk:
-    made = Desk(stack)
-    for plan in ("starter", "professional"):
-        made.price(plan)
-        made.price(plan, "year")
-    return made
-
-
-@pytest.fixture(scope="module")
-def app(stack: Stack) -> Api:
-    return Api(stack.services["gateway-0"].url, stack.settings["tokens"]["app"])
+    return Desk(stack).selling("month", "year")
 
 
 def subscriber(desk: Desk, name: str, plan: str = "starter", **more: Any) -> tuple[str, Any]:

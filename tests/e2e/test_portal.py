@@ -43,11 +43,6 @@ def desk(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Desk:
     return made
 
 
-@pytest.fixture(scope="module")
-def app(stack: Stack) -> Api:
-    return Api(stack.services["gateway-0"].url, stack.settings["tokens"]["app"])
-
-
 def subscriber(desk: Desk, name: str, plan: str, **more: Any) -> tuple[str, str]:
     tenant = desk.tenant_on_trial(name)
     made = desk.subscribe(tenant, plan, **more)

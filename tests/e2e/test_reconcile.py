@@ -36,11 +36,6 @@ def desk(stack: Stack) -> Desk:
     return Desk(stack)
 
 
-@pytest.fixture(scope="module")
-def app(stack: Stack) -> Api:
-    return Api(stack.services["gateway-0"].url, stack.settings["tokens"]["app"])
-
-
 def alerts(stack: Stack) -> dict[str, Any]:
     return {alert["cause"]: alert for alert in answered(cli(stack, "alerts", "--json"))["items"]}
 

@@ -34,15 +34,7 @@ def stack() -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def desk(stack: Stack) -> Desk:
-    made = Desk(stack)
-    for plan in ("starter", "professional"):
-        made.price(plan)
-    return made
-
-
-@pytest.fixture(scope="module")
-def app(stack: Stack) -> Api:
-    return Api(stack.services["gateway-0"].url, stack.settings["tokens"]["app"])
+    return Desk(stack).selling("month")
 
 
 def test_a_lost_answer_a_failure_saved_under_the_key_429_and_409_are_one_checkout(
