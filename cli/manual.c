@@ -35,7 +35,7 @@ const char MANUAL_SIGNUP[] =
 const char MANUAL_TENANTS[] =
         "The first 100, oldest first; --all shows every one. Deprovisioned tenants are not listed.\n\n"
         "  --state STATE       requested, provisioning, ready, attention or archived\n"
-        "  --plan PLAN         only tenants with this plan\n"
+        "  --plan PLAN         only tenants that signed up for this plan\n"
         "  --label LABEL       only tenants with this label\n"
         "  --search TEXT       3 or more characters contained in the subdomain or the company's name\n"
         "  --sort FIELD        created_at, since (when the state last changed) or subdomain; with a hyphen before it\n"

@@ -29,6 +29,12 @@ static char *tenants_doing_cell(const json_t *tenant)
         return mem_printf("%s %lld %%", step, (long long)json_number(activity, "progress", 0));
 }
 
+/* What it has now; before billing knows of it, or without billing, what it signed up for. */
+static char *tenants_plan_cell(const json_t *tenant)
+{
+        return mem_copy_text(json_text(json_object_get(tenant, "subscription"), "plan") ?: json_text(tenant, "plan") ?: "");
+}
+
 static char *tenants_since_cell(const json_t *tenant)
 {
         return listing_time(tenant, "since");
@@ -59,7 +65,7 @@ static const struct column COLUMNS[] = {
         { .heading = "SUBDOMAIN", .member = "slug" },
         { .heading = "STATE", .cell = tenants_state_cell },
         { .heading = "DOING", .cell = tenants_doing_cell },
-        { .heading = "PLAN", .member = "plan" },
+        { .heading = "PLAN", .cell = tenants_plan_cell },
         { .heading = "SINCE (UTC)", .cell = tenants_since_cell },
         { .heading = "COMPANY", .member = "company" },
         { .heading = "LABELS", .cell = tenants_labels_cell, .wide = true },

@@ -18,6 +18,7 @@ from deploy.local.stack import CATALOG, STRIPE_KEY, Stack
 
 from .billing import Desk, billing_stack
 from .client import Answer, Api, eventually
+from .command import cli
 from .sandbox_control import fault
 from .secret_search import Search, places
 from .service_faults import start
@@ -74,7 +75,7 @@ def sessions(desk: Desk, tenant: str, status: str = "open") -> list[Any]:
     return [session for page in found for session in page if session["status"] == status]
 
 
-def test_a_tenant_subscribes_on_the_page_and_its_trial_goes_on(desk: Desk, app: Api) -> None:
+def test_a_tenant_subscribes_on_the_page_and_its_trial_goes_on(desk: Desk, app: Api, stack: Stack) -> None:
     tenant = desk.tenant_on_trial("Buying Pharmacy")
     trial_end = desk.subscription(tenant)["trial_end"]
     answer = checkout(app, tenant, "professional")
@@ -82,6 +83,8 @@ def test_a_tenant_subscribes_on_the_page_and_its_trial_goes_on(desk: Desk, app: 
     assert press(answer.json["url"], action="pay", number=CARD) == 303
     told = desk.wait(tenant, status="trial", plan="professional", interval="month")
     assert "reports" in told["modules"]
+    [line] = [line for line in cli(stack, "tenants").stdout.splitlines() if line.startswith("buying-pharmacy ")]
+    assert " professional " in line, "the plan that it has, not that of its signup"
     assert told["subscription"]["trial_end"][:19] == trial_end[:19]
     again = checkout(app, tenant)
     assert (again.status, again.json["code"]) == (409, "already_subscribed")
